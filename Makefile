@@ -1,0 +1,45 @@
+# Everything runs in a virtual environment of its own; `make demo VENV=/path/to/venv` chooses another.
+VENV ?= .venv
+PYTHON ?= python3
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint format install clean
+
+help:
+	@echo 'make demo     train, evaluate and tabulate all five mixers on generated scenes'
+	@echo 'make test     run the tests and the linter'
+	@echo 'make lint     run the linter alone'
+	@echo 'make format   format the code'
+	@echo 'make install  only set up $(VENV)'
+	@echo 'make clean    remove what the demonstration wrote'
+
+demo: $(READY)
+	$(RUN) tools/demo.py
+
+test: $(READY) lint
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(READY)
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+install: $(READY)
+
+clean:
+	rm -rf work_dirs/demo
+
+# The OpenMMLab packages ask for both builds of OpenCV, which overwrite each other's files. The headless
+# one must be the last, since the other needs libGL at run time.
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo 'error: $(PYTHON) is not Python 3.10 to 3.12; name one with PYTHON=python3.11' >&2; exit 2; }
+	@echo 'Setting up $(VENV): about 4 minutes and 6 GB'
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --progress-bar on -c constraints.txt -e .[test]
+	$(RUN) -m pip install -q --force-reinstall --no-deps -c constraints.txt opencv-python-headless
+	@touch $@

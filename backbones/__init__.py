@@ -1,0 +1,14 @@
+"""Backbones under test, registered in mmengine's root registry as `UnifiedBackbone`.
+
+Importing this package also makes the OpenMMLab libraries usable where mmcv has no compiled operators.
+"""
+
+import backbones.mmcv_ops as mmcv_ops
+
+mmcv_ops.install()
+
+from backbones.errors import BackboneError  # noqa: E402
+from backbones.mixers import MIXERS, TokenMixer  # noqa: E402
+from backbones.unified import UnifiedBackbone, UnifiedClassifier  # noqa: E402
+
+__all__ = ['MIXERS', 'BackboneError', 'TokenMixer', 'UnifiedBackbone', 'UnifiedClassifier']

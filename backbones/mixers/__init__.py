@@ -1,0 +1,21 @@
+"""The table of spatial token mixers.
+
+To add one, write its file here and name it in `MIXERS`: configs, tests and tools find it by its token.
+"""
+
+from backbones.mixers.base import TokenMixer
+from backbones.mixers.convnext import DepthwiseConvolution
+from backbones.mixers.dcn import DeformableConvolutionV3
+from backbones.mixers.halo import HaloAttention
+from backbones.mixers.pvt import SpatialReductionAttention
+from backbones.mixers.swin import ShiftedWindowAttention
+
+MIXERS: dict[str, type[TokenMixer]] = {
+    'halo': HaloAttention,
+    'pvt': SpatialReductionAttention,
+    'swin': ShiftedWindowAttention,
+    'convnext': DepthwiseConvolution,
+    'dcn': DeformableConvolutionV3,
+}
+
+__all__ = ['MIXERS', 'TokenMixer']

@@ -1,0 +1,26 @@
+"""Depthwise convolution (Liu et al., A ConvNet for the 2020s, arXiv 2201.03545, section 2.6)."""
+
+from torch import Tensor, nn
+
+from backbones.mixers.base import TokenMixer
+
+
+class DepthwiseConvolution(TokenMixer):
+    """Depthwise convolution between two pointwise projections.
+
+    Args:
+        dim: channels C.
+        block_index: not used, every block is alike.
+        kernel_size: side of the depthwise kernel, in tokens; odd.
+    """
+
+    def __init__(self, dim: int, block_index: int, *, kernel_size: int = 7) -> None:
+        super().__init__()
+        self.input_proj = nn.Linear(dim, dim)
+        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.output_proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, (B, H, W, C) -> (B, H, W, C)."""
+        x = self.conv(self.input_proj(x).permute(0, 3, 1, 2))
+        return self.output_proj(x.permute(0, 2, 3, 1))

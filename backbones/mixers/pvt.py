@@ -1,0 +1,50 @@
+"""Spatial-reduction attention (Wang et al., Pyramid Vision Transformer, arXiv 2102.12122, eq. 1-3)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.mixers.base import TokenMixer, head_dim
+
+
+class SpatialReductionAttention(TokenMixer):
+    """Global attention to keys and values from a map reduced in both directions.
+
+    Args:
+        dim: channels C.
+        block_index: not used, every block is alike.
+        num_heads: attention heads.
+        sr_ratio: kernel and stride of the reducing convolution; 1 leaves it out. A remainder of the
+            map at the right and bottom gives no keys.
+
+    Raises:
+        BackboneError: `dim` is not a multiple of `num_heads`.
+    """
+
+    norm_eps = 1e-5
+
+    def __init__(self, dim: int, block_index: int, *, num_heads: int, sr_ratio: int) -> None:
+        super().__init__()
+        head_dim(dim, num_heads)
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.sr_ratio = sr_ratio
+        if sr_ratio > 1:
+            self.sr = nn.Conv2d(dim, dim, sr_ratio, sr_ratio)
+            self.norm = nn.LayerNorm(dim, eps=self.norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend, (B, H, W, C) -> (B, H, W, C)."""
+        batch, height, width, dim = x.shape
+        q = self.q(x).view(batch, height * width, self.num_heads, -1).transpose(1, 2)
+        kv = self.kv(self._reduce(x)).view(batch, -1, 2, self.num_heads, dim // self.num_heads)
+        k, v = kv.permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).reshape(batch, height, width, dim))
+
+    def _reduce(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H // sr_ratio, W // sr_ratio, C)."""
+        if self.sr_ratio == 1:
+            return x
+        return self.norm(self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))

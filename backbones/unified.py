@@ -1,0 +1,269 @@
+"""One architecture for every spatial token mixer (arXiv 2211.05781, section 3).
+
+What differs between two backbones of equal dims and depths is the mixer alone.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint as recompute_in_backward
+
+from backbones.blocks import NORM_EPS, Block, Downsample, Stem
+from backbones.checkpoint import load_pretrained, translate_state_dict
+from backbones.errors import BackboneError
+from backbones.mixers import MIXERS, TokenMixer
+from backbones.options import check_lengths, options_of_stage
+
+SMALLEST_SIDE = 32
+
+
+@MODELS.register_module()
+class UnifiedBackbone(BaseModule):
+    """Stem, four stages of blocks with one kind of token mixer, and a norm on each output map.
+
+    Args:
+        mixer: `type` is a token of `MIXERS`; the rest are the mixer's own options, each one value
+            for all stages or a sequence with one value a stage.
+        dims: channels by stage.
+        depths: blocks by stage.
+        mlp_ratios: hidden channels of the MLPs by stage, as a multiple of dims.
+        pos_embed_sizes: sides of the learnt position embeddings in the first block of each stage
+            (Pyramid Vision Transformer); None for no embeddings.
+        pos_embed_on_shortcut: whether the shortcut has the positions too, as in the released
+            classifiers, or the mixer's branch alone, as in the released detectors.
+        in_channels: channels of the image.
+        drop_path_rate: probability of dropping a branch in the last block; rises linearly from 0.
+        layer_scale_init_value: start of the layer scales.
+        norm_placement: `output`: each output map has a LayerNorm of its own beside the trunk, new in
+            a dense model, as published; `trunk`: the trunk itself is normed after each stage, as in
+            the classifier, so that these norms can come from ImageNet.
+        out_indices: stages whose maps are returned.
+        frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
+        norm_eval: keep batch norms in eval mode while training.
+        with_cp: recompute blocks in the backward pass to save memory.
+        init_cfg: `dict(type='Pretrained', checkpoint=..., prefix=...)` loads a checkpoint, in the
+            suite's or the released names, from a path or URL.
+
+    Raises:
+        BackboneError: an argument is wrong; the message says which and what is accepted.
+    """
+
+    def __init__(
+        self,
+        mixer: dict,
+        dims: Sequence[int],
+        depths: Sequence[int],
+        mlp_ratios: Sequence[float] = (4, 4, 4, 4),
+        pos_embed_sizes: Sequence[int] | None = None,
+        pos_embed_on_shortcut: bool = False,
+        in_channels: int = 3,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 1e-6,
+        norm_placement: str = 'output',
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        stages = len(depths)
+        pos_embed_sizes = pos_embed_sizes or (None,) * stages
+        check_lengths(stages, dims=dims, mlp_ratios=mlp_ratios, pos_embed_sizes=pos_embed_sizes)
+        if norm_placement not in ('output', 'trunk'):
+            raise BackboneError(f"norm_placement={norm_placement!r}: choose 'output' or 'trunk'")
+        if not set(out_indices) <= set(range(stages)):
+            raise BackboneError(f'out_indices={tuple(out_indices)}: choose from 0 to {stages - 1}')
+        if not -1 <= frozen_stages <= stages:
+            raise BackboneError(f'frozen_stages={frozen_stages}: choose from -1 to {stages}')
+        self.mixer_name = mixer['type']
+        self.dims = tuple(dims)
+        self.out_indices = tuple(out_indices)
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
+
+        self.stem = Stem(in_channels, dims[0])
+        self.downsamples = nn.ModuleList(Downsample(in_dim, dim) for in_dim, dim in pairwise(dims))
+        drop_paths = drop_path_schedule(drop_path_rate, depths)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    Block(
+                        dims[i],
+                        build_mixer(mixer, i, stages, dims[i], j),
+                        mlp_ratio=mlp_ratios[i],
+                        drop_path=drop_path,
+                        layer_scale_init_value=layer_scale_init_value,
+                        pos_embed_size=None if j else pos_embed_sizes[i],
+                        pos_embed_on_shortcut=pos_embed_on_shortcut,
+                    )
+                    for j, drop_path in enumerate(drop_paths[i])
+                )
+            )
+            for i in range(stages)
+        )
+        on_trunk = norm_placement == 'trunk'
+        self.stage_norms = _norms(dims, range(stages) if on_trunk else ())
+        self.out_norms = _norms(dims, () if on_trunk else self.out_indices)
+        self._reset_parameters()
+        self._freeze()
+        self.register_load_state_dict_pre_hook(translate_state_dict)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute feature maps.
+
+        Args:
+            x: (B, 3, H, W), both sides at least 32 pixels.
+
+        Returns:
+            For each stage of `out_indices`, (B, C, H / stride, W / stride) with strides 4, 8, 16 and
+            32, rounded up; in channels_last memory format.
+
+        Raises:
+            BackboneError: the input is smaller than 32 pixels.
+        """
+        if min(x.shape[-2:]) < SMALLEST_SIDE:
+            raise BackboneError(
+                f'input of {x.shape[-2]}x{x.shape[-1]} pixels (height x width): '
+                f'both sides must be at least {SMALLEST_SIDE}'
+            )
+        x = x.permute(0, 2, 3, 1)
+        maps = []
+        for i, stage in enumerate(self.stages):
+            x = self.downsamples[i - 1](x) if i else self.stem(x)
+            for block in stage:
+                x = self._run(block, x)
+            if self.stage_norms:
+                x = self.stage_norms[str(i)](x)
+            if i in self.out_indices:
+                out = self.out_norms[str(i)](x) if self.out_norms else x
+                maps.append(out.permute(0, 3, 1, 2))
+        return tuple(maps)
+
+    def _run(self, block: Block, x: Tensor) -> Tensor:
+        if self.with_cp and torch.is_grad_enabled():
+            return recompute_in_backward(block, x, use_reentrant=False)
+        return block(x)
+
+    def init_weights(self) -> None:
+        """Load the checkpoint that `init_cfg` names; parameters are initialised at construction.
+
+        Raises:
+            BackboneError: the checkpoint is not one of this backbone.
+        """
+        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
+            load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
+            self._is_init = True
+        else:
+            super().init_weights()
+
+    def train(self, mode: bool = True) -> 'UnifiedBackbone':
+        """Set training mode, except for what `frozen_stages` and `norm_eval` keep in eval mode."""
+        super().train(mode)
+        self._freeze()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        # The output norms stay trainable: a dense model starts them anew.
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.stem, *self.downsamples[: max(self.frozen_stages - 1, 0)]]
+        frozen += self.stages[: self.frozen_stages]
+        frozen += list(self.stage_norms.values())[: self.frozen_stages]
+        for module in frozen:
+            module.eval().requires_grad_(False)
+
+    def _reset_parameters(self) -> None:
+        self.apply(_truncated_normal)
+        for module in self.modules():
+            if isinstance(module, TokenMixer):
+                module.reset_parameters()
+
+
+@MODELS.register_module()
+class UnifiedClassifier(UnifiedBackbone):
+    """ImageNet classifier on the trunk of `UnifiedBackbone` (arXiv 2211.05781, section 3).
+
+    Args:
+        num_classes: length of the logits.
+        mixer, dims, depths, mlp_ratios, pos_embed_sizes, drop_path_rate, layer_scale_init_value,
+        with_cp, init_cfg: as for the backbone.
+    """
+
+    def __init__(
+        self,
+        mixer: dict,
+        dims: Sequence[int],
+        depths: Sequence[int],
+        mlp_ratios: Sequence[float] = (4, 4, 4, 4),
+        pos_embed_sizes: Sequence[int] | None = None,
+        num_classes: int = 1000,
+        drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 1e-6,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(
+            mixer=mixer,
+            dims=dims,
+            depths=depths,
+            mlp_ratios=mlp_ratios,
+            pos_embed_sizes=pos_embed_sizes,
+            pos_embed_on_shortcut=True,
+            drop_path_rate=drop_path_rate,
+            layer_scale_init_value=layer_scale_init_value,
+            norm_placement='trunk',
+            out_indices=(len(depths) - 1,),
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
+        features = int(dims[-1] * 1.5)
+        self.conv_head = nn.Sequential(
+            nn.Conv2d(dims[-1], features, 1, bias=False), nn.BatchNorm2d(features), nn.GELU()
+        )
+        self.head = nn.Linear(features, num_classes)
+        self.conv_head.apply(_truncated_normal)
+        self.head.apply(_truncated_normal)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (B, 3, H, W) -> (B, num_classes)."""
+        (x,) = super().forward(x)
+        return self.head(self.conv_head(x).mean((2, 3)))
+
+
+def drop_path_schedule(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Drop path of every block by stage, rising linearly from 0 to `rate`."""
+    last = max(sum(depths) - 1, 1)
+    rates = iter([rate * i / last for i in range(sum(depths))])
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def build_mixer(mixer: dict, stage: int, stages: int, dim: int, block_index: int) -> TokenMixer:
+    """The mixer of one block, from a `mixer` config whose options may be by stage.
+
+    Raises:
+        BackboneError: the type is unknown, or an option is misspelt, missing or of a wrong length.
+    """
+    options = options_of_stage(mixer, stage, stages)
+    return MIXERS[mixer['type']](dim, block_index, **options)
+
+
+def _norms(dims: Sequence[int], indices: Sequence[int]) -> nn.ModuleDict:
+    return nn.ModuleDict({str(i): nn.LayerNorm(dims[i], eps=NORM_EPS) for i in indices})
+
+
+def _truncated_normal(module: nn.Module) -> None:
+    if isinstance(module, (nn.Linear, nn.Conv2d)):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,36 @@
+"""Deformable convolution v3 (InternImage), four scales.
+
+`drop_path_rate` is that of the dense recipes; an ImageNet leaf sets its own.
+"""
+
+dcn_micro = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='dcn', num_heads=[2, 4, 8, 16]),
+    dims=[32, 64, 128, 256],
+    depths=[2, 2, 9, 2],
+    drop_path_rate=0.1,
+)
+
+dcn_tiny = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='dcn', num_heads=[4, 8, 16, 32]),
+    dims=[64, 128, 256, 512],
+    depths=[4, 4, 18, 4],
+    drop_path_rate=0.2,
+)
+
+dcn_small = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='dcn', num_heads=[5, 10, 20, 40]),
+    dims=[80, 160, 320, 640],
+    depths=[4, 4, 21, 4],
+    drop_path_rate=0.2,
+)
+
+dcn_base = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='dcn', num_heads=[7, 14, 28, 56]),
+    dims=[112, 224, 448, 896],
+    depths=[4, 4, 21, 4],
+    drop_path_rate=0.3,
+)

@@ -1,0 +1,10 @@
+"""Mask R-CNN with depthwise convolution, micro, on the generated scenes."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.backbones.convnext import convnext_micro as backbone
+    from .._base_.demo_mask_rcnn import *
+
+model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
+del backbone

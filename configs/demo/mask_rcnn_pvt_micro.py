@@ -1,0 +1,10 @@
+"""Mask R-CNN with spatial-reduction attention, micro, on the generated scenes."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.backbones.pvt import pvt_micro as backbone
+    from .._base_.demo_mask_rcnn import *
+
+model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
+del backbone

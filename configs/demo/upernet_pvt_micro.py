@@ -1,0 +1,14 @@
+"""UperNet with spatial-reduction attention, micro, on the generated scenes."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.backbones.pvt import pvt_micro as backbone
+    from .._base_.demo_upernet import *
+
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=backbone.dims),
+    auxiliary_head=dict(in_channels=backbone.dims[2]),
+)
+del backbone

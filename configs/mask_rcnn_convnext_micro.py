@@ -1,0 +1,10 @@
+"""Mask R-CNN with depthwise convolution, micro, on COCO, 1x."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.convnext import convnext_micro as backbone
+    from ._base_.mask_rcnn_coco_1x import *
+
+model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
+del backbone

@@ -1,0 +1,10 @@
+"""Baseline: Mask R-CNN with ResNet-50 on COCO, 1x, by the recipe of the unified backbones."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.resnet import r50 as backbone
+    from ._base_.mask_rcnn_coco_1x import *
+
+model.update(backbone=backbone, neck=dict(in_channels=[256, 512, 1024, 2048]))
+del backbone

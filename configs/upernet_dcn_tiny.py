@@ -1,0 +1,14 @@
+"""UperNet with deformable convolution v3, tiny, on ADE20K, 160k iterations."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.dcn import dcn_tiny as backbone
+    from ._base_.upernet_ade20k_160k import *
+
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=backbone.dims),
+    auxiliary_head=dict(in_channels=backbone.dims[2]),
+)
+del backbone

@@ -1,0 +1,14 @@
+"""UperNet with halo attention, micro, on ADE20K, 160k iterations."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.halo import halo_micro as backbone
+    from ._base_.upernet_ade20k_160k import *
+
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=backbone.dims),
+    auxiliary_head=dict(in_channels=backbone.dims[2]),
+)
+del backbone

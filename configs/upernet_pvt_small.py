@@ -1,0 +1,14 @@
+"""UperNet with spatial-reduction attention, small, on ADE20K, 160k iterations."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.pvt import pvt_small as backbone
+    from ._base_.upernet_ade20k_160k import *
+
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=backbone.dims),
+    auxiliary_head=dict(in_channels=backbone.dims[2]),
+)
+del backbone

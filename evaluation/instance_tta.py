@@ -1,0 +1,83 @@
+"""Test-time augmentation of instance segmentation: boxes by NMS, masks by vote."""
+
+import torch
+from mmcv.ops import batched_nms
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_flip, bbox_overlaps
+from mmengine.model import BaseTTAModel
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class InstanceTTAModel(BaseTTAModel):
+    """Merges the instances found in resized and flipped views of an image.
+
+    Boxes of all views pass non-maximum suppression by class. The mask of each box that stays is the
+    vote, weighted by score, of the masks whose boxes it stands for.
+
+    Args:
+        module: the detector.
+        iou_threshold: boxes of a class that overlap more are one instance.
+        max_per_img: instances kept an image.
+        data_preprocessor: that of the detector where None.
+    """
+
+    def __init__(
+        self,
+        module: dict | nn.Module,
+        iou_threshold: float,
+        max_per_img: int,
+        data_preprocessor: dict | nn.Module | None = None,
+    ) -> None:
+        super().__init__(module, data_preprocessor)
+        self.iou_threshold = iou_threshold
+        self.max_per_img = max_per_img
+
+    def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> list[DetDataSample]:
+        """Merge the views of each image; outer list images, inner list views."""
+        return [self._merge(views) for views in data_samples_list]
+
+    def _merge(self, views: list[DetDataSample]) -> DetDataSample:
+        instances = InstanceData.cat([unflip(view) for view in views])
+        merged = views[0].new()
+        merged.pred_instances = merge_instances(instances, self.iou_threshold, self.max_per_img)
+        return merged
+
+
+def unflip(view: DetDataSample) -> InstanceData:
+    """Instances of a view in the frame of the original image."""
+    found = view.pred_instances
+    result = InstanceData(labels=found.labels, scores=found.scores)
+    result.bboxes, result.masks = found.bboxes, found.masks
+    if view.flip:
+        axis = {'horizontal': -1, 'vertical': -2}[view.flip_direction]
+        result.bboxes = bbox_flip(found.bboxes, view.ori_shape, view.flip_direction)
+        result.masks = found.masks.flip(axis)
+    return result
+
+
+def merge_instances(instances: InstanceData, iou_threshold: float, most: int) -> InstanceData:
+    """Suppress boxes (N, 4) by class and vote on masks (N, H, W).
+
+    Args:
+        instances: `bboxes`, `scores`, `labels` and boolean `masks`.
+        iou_threshold: boxes of a class that overlap more are one instance.
+        most: instances kept.
+    """
+    if not len(instances):
+        return instances
+    nms = {'type': 'nms', 'iou_threshold': iou_threshold}
+    _, keep = batched_nms(instances.bboxes, instances.scores, instances.labels, nms)
+    kept = instances[keep[:most]]
+    alike = bbox_overlaps(kept.bboxes, instances.bboxes) > iou_threshold
+    alike &= kept.labels[:, None] == instances.labels[None]
+    kept.masks = torch.stack([_vote(instances.masks[row], instances.scores[row]) for row in alike])
+    return kept
+
+
+def _vote(masks: Tensor, scores: Tensor) -> Tensor:
+    """Pixels that more than half of the scores' weight has, (N, H, W) -> (H, W)."""
+    weight = (scores / scores.sum()).to(torch.float32)
+    return torch.einsum('n,nhw->hw', weight, masks.to(torch.float32)) > 0.5

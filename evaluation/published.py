@@ -1,0 +1,158 @@
+"""Published results to compare with: read the file of facts, and look up what fits a result.
+
+The packaged `published.json` lists what papers and repositories state, each with its source. A
+figure of the *unified* architecture is of the very network that this suite trains; an *original*
+one is of the network that the mixer was first published in, such as Swin or ConvNeXt.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.errors import UserError
+from evaluation.table_results import Result
+
+PACKAGED = Path(__file__).with_name('published.json')
+
+# In order of preference.
+ARCHITECTURES = ('unified', 'original')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a published task was trained for and tested on, and the figures it must state."""
+
+    task: str
+    dataset: str
+    unit: str
+    length: int
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+RECIPES = {
+    'mask_rcnn': Recipe(
+        'mask_rcnn_coco_1x', 'COCO val2017', 'epochs', 12, required=('box_ap', 'mask_ap')
+    ),
+    'upernet': Recipe(
+        'upernet_ade20k_160k',
+        'ADE20K val',
+        'iterations',
+        160_000,
+        required=('miou',),
+        optional=('miou_multi_scale',),
+    ),
+}
+
+# Metric of a result, and whether it was measured with test-time augmentation: the published figure.
+# For Mask R-CNN only results without it are published.
+_FIGURES = {
+    ('box_AP', False): 'box_ap',
+    ('mask_AP', False): 'mask_ap',
+    ('mIoU', False): 'miou',
+    ('mIoU', True): 'miou_multi_scale',
+}
+
+COMPARED_METRICS = {'mask_rcnn': ('box_AP', 'mask_AP'), 'upernet': ('mIoU',)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The published figures, in percent, of one model on one task, from one source.
+
+    `checkpoint` is the address of its weights, where they were released.
+    """
+
+    model: str
+    task: str
+    architecture: str
+    source: str
+    figures: Mapping[str, float]
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure, in percent."""
+
+    value: float
+    architecture: str
+    source: str
+
+
+def load_published(file: Path = PACKAGED) -> list[Entry]:
+    """Read the published results.
+
+    Raises:
+        UserError: the file is missing or malformed.
+    """
+    try:
+        data = json.loads(Path(file).read_text(encoding='utf-8'))
+    except OSError as error:
+        raise UserError(
+            f"{file}: published results cannot be read ({error.strerror}); give another file, or 'none'"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{file}: not JSON ({error})') from error
+    if type(data) is not list:
+        raise UserError(f'{file}: not a list of published results; {PACKAGED.name} is an example')
+    entries: dict[tuple[str, str, str], Entry] = {}
+    for number, item in enumerate(data, start=1):
+        try:
+            entry = _parse(item)
+            key = (entry.model, entry.task, entry.architecture)
+            if key in entries:
+                raise ValueError(f'{", ".join(key)} is stated twice')
+        except ValueError as error:
+            raise UserError(f'{file}: entry {number}: {error}') from error
+        entries[key] = entry
+    return list(entries.values())
+
+
+def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure | None:
+    """Return the published figure that `metric` of `result` can be compared with, if there is one.
+
+    It must be of the same backbone, data set, planned length of training and kind of test: mIoU
+    with test-time augmentation is compared with the multi-scale mIoU. The unified architecture is
+    preferred to the original.
+    """
+    recipe = RECIPES[result.task]
+    planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
+    if result.dataset != recipe.dataset or planned != recipe.length:
+        return None
+    key = _FIGURES.get((metric, result.test_time_augmentation))
+    candidates = [
+        Figure(entry.figures[key], entry.architecture, entry.source)
+        for entry in entries
+        if (entry.model, entry.task) == (result.backbone, recipe.task) and key in entry.figures
+    ]
+    return min(candidates, key=lambda figure: ARCHITECTURES.index(figure.architecture), default=None)
+
+
+def _parse(item: object) -> Entry:
+    if type(item) is not dict:
+        raise ValueError('not an object')
+    for key in ('model', 'task', 'architecture', 'source'):
+        if type(item.get(key)) is not str:
+            raise ValueError(f'{key!r} is missing or not text')
+    if item['architecture'] not in ARCHITECTURES:
+        raise ValueError(f"'architecture' is none of {', '.join(ARCHITECTURES)}")
+    recipes = {recipe.task: recipe for recipe in RECIPES.values()}
+    figures = {}
+    if item['task'] in recipes:
+        recipe = recipes[item['task']]
+        stated = (*recipe.required, *(key for key in recipe.optional if key in item))
+        figures = {key: _percentage(item, key) for key in stated}
+    checkpoint = item.get('checkpoint')
+    if checkpoint is not None and type(checkpoint) is not str:
+        raise ValueError("'checkpoint' is not text")
+    return Entry(item['model'], item['task'], item['architecture'], item['source'], figures, checkpoint)
+
+
+def _percentage(item: dict, key: str) -> float:
+    value = item.get(key)
+    # Not a number (NaN) fails the comparison.
+    if type(value) not in (int, float) or not 0 <= value <= 100:
+        raise ValueError(f'{key!r} is missing or not a percentage')
+    return float(value)

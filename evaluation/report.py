@@ -1,0 +1,18 @@
+"""What a metric of the suite hands to `result.json`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class MetricReport:
+    """Figures of one evaluation.
+
+    Attributes:
+        images: how many were evaluated.
+        metrics: by the names that papers use, in percent; None where undefined.
+        per_class: the same by class, in percent; None where a class does not occur.
+    """
+
+    images: int
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float | None]] = field(default_factory=dict)

@@ -1,0 +1,178 @@
+"""Writes `result.json` after every evaluation, in training and in testing."""
+
+import time
+from pathlib import Path
+
+from mmengine.dist import master_only
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from evaluation.files import write_json
+from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
+
+SCHEMA_VERSION = 1
+
+
+@HOOKS.register_module()
+class ResultHook(Hook):
+    """Leaves one `result.json` an evaluation, with all that is needed to trust and repeat it.
+
+    In training it lies in `<work_dir>/<time>/epoch_<n>/` or `iter_<n>/`, in testing in
+    `<work_dir>/<time>/`. What only the training knows travels in the checkpoint's `meta`.
+
+    Args:
+        task: `mask_rcnn` or `upernet`.
+        dataset: name of the evaluated data, as tables print it.
+    """
+
+    # After the checkpoint hook, whose file the result names.
+    priority = 'LOWEST'
+
+    def __init__(self, task: str, dataset: str) -> None:
+        self.task = task
+        self.dataset = dataset
+        self.training: dict = {}
+        self.checkpoint: Path | None = None
+        self.started = self.evaluation_started = time.monotonic()
+
+    def before_train(self, runner: Runner) -> None:
+        """Note what this training is."""
+        self.training = describe_training(runner)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store it with the weights."""
+        checkpoint['meta']['training'] = self.training
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take from a checkpoint what a test run cannot know."""
+        meta = checkpoint.get('meta', {})
+        progress = {'epoch': meta.get('epoch'), 'iteration': meta.get('iter')}
+        self.training = {**meta.get('training', {}), **progress}
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Start the clock."""
+        self.evaluation_started = time.monotonic()
+
+    before_test_epoch = before_val_epoch
+
+    @master_only
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Write the result of an evaluation while training."""
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        step = f'epoch_{runner.epoch}' if by_epoch else f'iter_{runner.iter}'
+        checkpoint = Path(runner.work_dir) / f'{step}.pth'
+        progress = {'epoch': runner.epoch if by_epoch else None, 'iteration': runner.iter}
+        self._write(
+            runner,
+            runner.val_evaluator,
+            folder=Path(runner.log_dir) / step,
+            checkpoint=checkpoint if checkpoint.is_file() else None,
+            training={**self.training, **progress},
+        )
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Write the result of a test run."""
+        self._write(
+            runner,
+            runner.test_evaluator,
+            folder=Path(runner.log_dir),
+            checkpoint=self.checkpoint,
+            training=self.training,
+        )
+
+    def _write(
+        self,
+        runner: Runner,
+        evaluator: Evaluator,
+        folder: Path,
+        checkpoint: Path | None,
+        training: dict,
+    ) -> None:
+        reports = [r for r in (getattr(m, 'report', None) for m in evaluator.metrics) if r]
+        if not reports:
+            print_log('no metric of the suite was evaluated: no result.json', logger='current')
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        augmented = isinstance(model, BaseTTAModel)
+        model = model.module if augmented else model
+        write_json(
+            folder / 'result.json',
+            {
+                'schema_version': SCHEMA_VERSION,
+                'task': self.task,
+                **describe_backbone(runner.cfg.filename, self.task, model.backbone),
+                'dataset': self.dataset,
+                'images': reports[0].images,
+                'metrics': reports[0].metrics,
+                'per_class': reports[0].per_class,
+                'config': {'name': config_name(runner.cfg.filename), 'text': runner.cfg.pretty_text},
+                'checkpoint': describe_checkpoint(checkpoint, model),
+                'epoch': training.get('epoch'),
+                'iteration': training.get('iteration'),
+                'max_epochs': training.get('max_epochs'),
+                'max_iterations': training.get('max_iterations'),
+                'pretrained': training.get('pretrained'),
+                'batch_size': training.get('batch_size'),
+                'seed': training.get('seed'),
+                'test_time_augmentation': augmented,
+                'parameters': {
+                    'total': count_parameters(model),
+                    'backbone': count_parameters(model.backbone),
+                },
+                'versions': versions(),
+                'git': git_state(),
+                'hardware': hardware(),
+                'wall_time_seconds': round(time.monotonic() - self.started, 1),
+                'evaluation_seconds': round(time.monotonic() - self.evaluation_started, 1),
+                'created': now(),
+            },
+        )
+        print_log(f'result written to {folder / "result.json"}', logger='current')
+
+
+def describe_training(runner: Runner) -> dict:
+    """Length, seed, batch and starting weights of the training that `runner` is about to do."""
+    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+    backbone = runner.cfg.model.backbone
+    return {
+        'max_epochs': runner.max_epochs if by_epoch else None,
+        'max_iterations': runner.max_iters,
+        'seed': runner.seed,
+        'pretrained': (backbone.get('init_cfg') or {}).get('checkpoint'),
+        'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
+    }
+
+
+def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:
+    """Names for tables: from a config `<task>_<mixer>_<scale>`, else the config's own name."""
+    name = config_name(config_file).removeprefix(f'{task}_')
+    mixer = getattr(backbone, 'mixer_name', None)
+    scale = name.removeprefix(f'{mixer}_')
+    if mixer is None or scale == name:
+        return {'backbone': name, 'mixer': None, 'scale': None}
+    return {'backbone': name, 'mixer': mixer, 'scale': scale}
+
+
+def describe_checkpoint(file: Path | None, model: nn.Module) -> dict:
+    """Digests of the evaluated weights, and of their file where there is one."""
+    return {
+        'file': file.name if file else None,
+        'sha256': file_sha256(file) if file else None,
+        'weights_sha256': weights_sha256(model),
+    }
+
+
+def config_name(config_file: str) -> str:
+    """`mask_rcnn_dcn_tiny` of `configs/mask_rcnn_dcn_tiny.py`."""
+    return Path(config_file).stem
+
+
+def count_parameters(module: nn.Module) -> int:
+    """All parameters, frozen ones too."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,567 @@
+"""A generated data set of scenes for the demonstration, in the layouts of COCO and ADE20K.
+
+Discs, squares, triangles, stars, rings and crosses lie on a textured ground under a sky, partly in
+front of each other, among clutter that belongs to no class. Each class has a hue of its own, but
+neighbouring hues overlap, so that colour helps and does not suffice. mmdet's `CocoDataset` and
+mmseg's `BaseSegDataset` read the files as they read COCO and ADE20K; only the class names differ:
+
+    CocoDataset:    metainfo=dict(classes=OBJECT_CLASSES, palette=PALETTE[2:])
+    BaseSegDataset: metainfo=dict(classes=SEGMENT_CLASSES, palette=PALETTE), reduce_zero_label=True
+
+A scene depends on nothing but the style and its own seed, and that seed on nothing but the seed of
+the data set, the split and the scene's number: splits share no scene, and a longer split begins
+with the scenes of a shorter one.
+"""
+
+import json
+import math
+import operator
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from pycocotools import mask as coco_mask
+
+from evaluation.errors import UserError
+from evaluation.scene_shapes import (
+    Pose,
+    background,
+    hsv,
+    paint_shape,
+    scatter_clutter,
+    shape_cover,
+)
+
+OBJECT_CLASSES = ('disc', 'square', 'triangle', 'star', 'ring', 'cross')
+SEGMENT_CLASSES = ('ground', 'sky', *OBJECT_CLASSES)
+PALETTE = [
+    (134, 110, 82),
+    (135, 190, 225),
+    (214, 39, 40),
+    (227, 200, 0),
+    (44, 160, 44),
+    (23, 190, 207),
+    (49, 70, 200),
+    (200, 60, 190),
+]
+
+# Values of the segmentation map; 0 is what no class names, which training ignores.
+UNLABELLED, GROUND, SKY, FIRST_SHAPE = 0, 1, 2, 3
+
+# Part of the stamp: raise it when a change of this code changes the files.
+RENDERING_VERSION = 1
+STAMP_NAME = 'scenes.json'
+JPEG_QUALITY = 95
+PLACEMENT_TRIES = 20
+
+# Name of a split -> name of its folders in ADE20K.
+SPLITS = {'train': 'training', 'val': 'validation'}
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SceneStyle:
+    """What scenes look like.
+
+    Raises:
+        UserError: a setting is out of its range.
+
+    Args:
+        height: of a scene, pixels.
+        width: of a scene, pixels.
+        classes: names out of `OBJECT_CLASSES`; their order is the order of the labels.
+        objects_min: least number of objects in a scene that is not empty.
+        objects_max: greatest number. An object that finds no place in `PLACEMENT_TRIES` tries is
+            left out, so that crowded settings may give fewer; never none.
+        size_min: smallest diameter of an object's circumscribed circle, as a fraction of the
+            shorter side of the scene.
+        size_max: largest such diameter.
+        turn_max: greatest turn of an object either way, degrees.
+        hue_spread: greatest deviation of an object's hue from its class's, degrees. The hues of the
+            six classes are 60 degrees apart, so ranges overlap from a spread of 30 on, and who
+            knows the hue alone names the class correctly in 30 / hue_spread of the cases.
+        visible_min: fraction of an object that the objects in front of it must leave visible.
+        area_min: visible area under which an object is not annotated, pixels. Its pixels in the
+            segmentation map are labelled all the same.
+        clutter: number of strokes and blobs that belong to no class.
+        noise: standard deviation of the noise of the camera, grey levels of 255.
+        empty_probability: share of the scenes that have no object.
+        crowd_probability: share of the other scenes that have, beside the objects, a patch of many
+            tiny shapes of one class, annotated as one crowd.
+    """
+
+    height: int = 128
+    width: int = 128
+    classes: tuple[str, ...] = OBJECT_CLASSES
+    objects_min: int = 1
+    objects_max: int = 5
+    size_min: float = 0.22
+    size_max: float = 0.5
+    turn_max: float = 25.0
+    hue_spread: float = 40.0
+    visible_min: float = 0.4
+    area_min: int = 40
+    clutter: int = 14
+    noise: float = 4.0
+    empty_probability: float = 0.05
+    crowd_probability: float = 0.08
+
+    def __post_init__(self) -> None:
+        """Refuse settings that no scene can have."""
+        lengths = (self.turn_max, self.hue_spread, self.noise, self.clutter, self.area_min)
+        fractions = (self.visible_min, self.empty_probability, self.crowd_probability)
+        rules = [
+            (min(self.height, self.width) >= 32, 'height and width must be 32 pixels or more'),
+            (
+                0 < len(self.classes) == len(set(self.classes))
+                and set(self.classes) <= set(OBJECT_CLASSES),
+                f'classes must be some of {", ".join(OBJECT_CLASSES)}, each once',
+            ),
+            (1 <= self.objects_min <= self.objects_max, 'objects: 1 <= min <= max must hold'),
+            (0 < self.size_min <= self.size_max <= 1, 'size: 0 < min <= max <= 1 must hold'),
+            (
+                min(lengths) >= 0,
+                'turn_max, hue_spread, noise, clutter and area_min must not be negative',
+            ),
+            (
+                all(0 <= fraction <= 1 for fraction in fractions),
+                'visible_min and the probabilities must lie in [0, 1]',
+            ),
+        ]
+        for holds, message in rules:
+            if not holds:
+                raise UserError(f'scene style: {message}')
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object of a scene, or one crowd.
+
+    Args:
+        label: index into the style's classes.
+        mask: its visible pixels, (H, W) bool.
+        is_crowd: a patch of many tiny shapes, told apart by nobody.
+    """
+
+    label: int
+    mask: np.ndarray
+    is_crowd: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and its truth.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        instances: from back to front; their masks are disjoint.
+        segmentation: (H, W) uint8: `UNLABELLED` on clutter, `GROUND`, `SKY`, and
+            `FIRST_SHAPE + label` exactly on the masks of the instances.
+    """
+
+    image: np.ndarray
+    instances: tuple[Instance, ...]
+    segmentation: np.ndarray
+
+
+@dataclass
+class _Thing:
+    """An instance while others are still being laid in front of it."""
+
+    label: int
+    poses: list[Pose]
+    area: int
+    visible: np.ndarray
+    is_crowd: bool
+
+
+def _object_pose(style: SceneStyle, rng: Generator) -> Pose:
+    radius = min(style.height, style.width) * rng.uniform(style.size_min, style.size_max) / 2
+    inset = 0.6 * radius
+    x = rng.uniform(inset, style.width - inset)
+    y = rng.uniform(inset, style.height - inset)
+    return Pose(x, y, radius, rng.uniform(-style.turn_max, style.turn_max))
+
+
+def _crowd_poses(style: SceneStyle, rng: Generator) -> list[Pose]:
+    """Return the places of 12 to 24 tiny shapes on a disturbed grid, some overlapping."""
+    pitch = 0.085 * min(style.height, style.width)
+    rows, columns = rng.integers(3, 5), rng.integers(4, 7)
+    left = rng.uniform(0, style.width - pitch * columns)
+    top = rng.uniform(0, style.height - pitch * rows)
+    poses = []
+    for row, column in np.ndindex(rows, columns):
+        x, y = column + rng.uniform(0.32, 0.68), row + rng.uniform(0.32, 0.68)
+        turn = rng.uniform(-style.turn_max, style.turn_max)
+        poses.append(Pose(left + pitch * x, top + pitch * y, pitch * rng.uniform(0.34, 0.42), turn))
+    return poses
+
+
+def _place(style: SceneStyle, rng: Generator, things: list[_Thing], is_crowd: bool) -> None:
+    """Lay one more thing in front of `things`, unless every place tried hides one too much."""
+    label = int(rng.integers(len(style.classes)))
+    for _ in range(PLACEMENT_TRIES):
+        poses = _crowd_poses(style, rng) if is_crowd else [_object_pose(style, rng)]
+        mask = np.zeros((style.height, style.width), bool)
+        for pose in poses:
+            mask |= shape_cover(style.classes[label], pose, style.height, style.width) > 0.5
+        left_visible = [np.count_nonzero(thing.visible & ~mask) for thing in things]
+        needed = [style.visible_min * thing.area for thing in things]
+        if all(map(operator.ge, left_visible, needed)):
+            for thing in things:
+                thing.visible &= ~mask
+            things.append(_Thing(label, poses, np.count_nonzero(mask), mask, is_crowd))
+            return
+
+
+def _compose(style: SceneStyle, rng: Generator) -> list[_Thing]:
+    """Choose the things of a scene, from back to front."""
+    things: list[_Thing] = []
+    if rng.random() < style.empty_probability:
+        return things
+    if rng.random() < style.crowd_probability:
+        _place(style, rng, things, is_crowd=True)
+    for _ in range(rng.integers(style.objects_min, style.objects_max + 1)):
+        _place(style, rng, things, is_crowd=False)
+    return things
+
+
+def _paint(style: SceneStyle, rng: Generator, image: np.ndarray, things: list[_Thing]) -> None:
+    light_angle = math.radians(rng.uniform(-150, -30))
+    light = (math.cos(light_angle), math.sin(light_angle))
+    for thing in things:
+        shape = style.classes[thing.label]
+        own_hue = 360 * OBJECT_CLASSES.index(shape) / len(OBJECT_CLASSES)
+        for pose in thing.poses:
+            hue = own_hue + rng.uniform(-style.hue_spread, style.hue_spread)
+            colour = hsv(hue, rng.uniform(0.5, 0.95), rng.uniform(0.5, 0.95))
+            paint_shape(rng, image, shape, pose, colour, light)
+
+
+def render_scene(style: SceneStyle, seed: int) -> Scene:
+    """Draw the scene of a seed: the same picture and truth for the same style and seed."""
+    rng = np.random.default_rng(seed)
+    image, sky = background(rng, style.height, style.width)
+    clutter = scatter_clutter(rng, image, style.clutter)
+    things = _compose(style, rng)
+    _paint(style, rng, image, things)
+    image *= rng.uniform(0.85, 1.1)
+    image += rng.normal(0, style.noise / 255, image.shape)
+
+    segmentation = np.where(sky, SKY, GROUND).astype(np.uint8)
+    segmentation[clutter] = UNLABELLED
+    for thing in things:
+        segmentation[thing.visible] = FIRST_SHAPE + thing.label
+    instances = [Instance(thing.label, thing.visible, thing.is_crowd) for thing in things]
+    pixels = np.clip(np.round(255 * image), 0, 255).astype(np.uint8)
+    return Scene(pixels, tuple(instances), segmentation)
+
+
+def scene_seed(seed: int, split: str, number: int) -> int:
+    """Return the seed of one scene of a data set, a 64-bit integer."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(split.encode()), number))
+    return int(sequence.generate_state(1, np.uint64)[0])
+
+
+def outline_polygons(mask: np.ndarray) -> list[list[float]] | None:
+    """Return the polygons [x1, y1, x2, y2, ...] that fill exactly the pixels of a mask.
+
+    The vertices are corners of pixels. Contours found in a picture run through the centres of
+    pixels and so lose half a pixel all round; but in the mask enlarged twice the two outermost
+    centres of a pixel lie on either side of its middle, and (centre + 1) // 2 is the corner.
+
+    Args:
+        mask: (H, W) bool, not empty.
+
+    Returns:
+        one polygon for each part, or None where a part has a hole, which a polygon cannot say.
+    """
+    doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    parents = hierarchy[0, :, 3]
+    if (parents >= 0).any():
+        return None
+    polygons = []
+    for contour in contours:
+        corners = (contour[:, 0] + 1) // 2
+        corners = corners[(corners != np.roll(corners, 1, axis=0)).any(axis=1)]
+        before, after = (
+            corners - np.roll(corners, 1, axis=0),
+            np.roll(corners, -1, axis=0) - corners,
+        )
+        turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+        polygons.append(corners[turns].astype(float).ravel().tolist())
+    return polygons
+
+
+def coco_segmentation(mask: np.ndarray, is_crowd: bool) -> list[list[float]] | dict:
+    """Return a mask, (H, W) bool, as COCO writes it: always exactly these pixels.
+
+    A crowd becomes an uncompressed run-length code, as in COCO; another mask becomes polygons, or
+    a compressed run-length code if it has a hole.
+    """
+    if is_crowd:
+        pixels = mask.ravel(order='F')
+        changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+        runs = np.diff(changes, prepend=0, append=pixels.size).tolist()
+        # The first run counts zeros.
+        return {'size': list(mask.shape), 'counts': [0, *runs] if pixels[0] else runs}
+    polygons = outline_polygons(mask)
+    if polygons is not None:
+        return polygons
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {'size': list(mask.shape), 'counts': encoded['counts'].decode('ascii')}
+
+
+def category_id(name: str) -> int:
+    """Return the COCO category id of a class: 1, 2, 4, 5, 7, 8; from 1 and with gaps, as COCO's."""
+    index = OBJECT_CLASSES.index(name)
+    return 1 + index + index // 2
+
+
+def _write_jpeg(path: Path, image: np.ndarray) -> None:
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    path.write_bytes(encoded.tobytes())
+
+
+class _Writer(Protocol):
+    """Writes one split of a data set in one layout."""
+
+    layout: str
+
+    def __init__(self, root: Path, style: SceneStyle, split: str) -> None: ...
+
+    def add(self, scene: Scene) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class _CocoWriter:
+    """`train2017/000000000001.jpg`, `annotations/instances_train2017.json`, likewise for val."""
+
+    layout = 'coco'
+
+    def __init__(self, root: Path, style: SceneStyle, split: str) -> None:
+        self.style = style
+        self.images: list[dict] = []
+        self.annotations: list[dict] = []
+        self.image_folder = root / f'{split}2017'
+        self.annotation_path = root / 'annotations' / f'instances_{split}2017.json'
+        self.image_folder.mkdir()
+        self.annotation_path.parent.mkdir(exist_ok=True)
+
+    def add(self, scene: Scene) -> None:
+        """Write the picture and remember its annotations."""
+        image_id = len(self.images) + 1
+        name = f'{image_id:012d}.jpg'
+        _write_jpeg(self.image_folder / name, scene.image)
+        self.images.append(
+            {
+                'id': image_id,
+                'file_name': name,
+                'height': self.style.height,
+                'width': self.style.width,
+                'license': 1,
+                'coco_url': '',
+                'flickr_url': '',
+                'date_captured': '',
+            }
+        )
+        for instance in scene.instances:
+            if np.count_nonzero(instance.mask) >= self.style.area_min:
+                self.annotations.append(self._annotation(image_id, instance))
+
+    def _annotation(self, image_id: int, instance: Instance) -> dict:
+        rows = np.flatnonzero(instance.mask.any(axis=1))
+        columns = np.flatnonzero(instance.mask.any(axis=0))
+        x, y = int(columns[0]), int(rows[0])
+        return {
+            'id': len(self.annotations) + 1,
+            'image_id': image_id,
+            'category_id': category_id(self.style.classes[instance.label]),
+            'bbox': [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y],
+            'area': int(np.count_nonzero(instance.mask)),
+            'segmentation': coco_segmentation(instance.mask, instance.is_crowd),
+            'iscrowd': int(instance.is_crowd),
+        }
+
+    def finish(self) -> None:
+        """Write the annotations of the split."""
+        document = {
+            'info': {
+                'description': 'Generated scenes of shapes',
+                'version': str(RENDERING_VERSION),
+            },
+            'licenses': [{'id': 1, 'name': 'Generated: no photograph, no rights', 'url': ''}],
+            'images': self.images,
+            'annotations': self.annotations,
+            'categories': [
+                {'id': category_id(name), 'name': name, 'supercategory': 'shape'}
+                for name in self.style.classes
+            ],
+        }
+        self.annotation_path.write_text(json.dumps(document))
+
+
+class _Ade20kWriter:
+    """`images/training/ADE_train_00000001.jpg` and `annotations/training/... .png`."""
+
+    layout = 'ade20k'
+
+    def __init__(self, root: Path, style: SceneStyle, split: str) -> None:
+        self.split = split
+        self.written = 0
+        self.image_folder = root / 'images' / SPLITS[split]
+        self.annotation_folder = root / 'annotations' / SPLITS[split]
+        self.image_folder.mkdir(parents=True)
+        self.annotation_folder.mkdir(parents=True)
+
+    def add(self, scene: Scene) -> None:
+        """Write the picture and its segmentation map."""
+        self.written += 1
+        name = f'ADE_{self.split}_{self.written:08d}'
+        _write_jpeg(self.image_folder / f'{name}.jpg', scene.image)
+        encoded = cv2.imencode('.png', scene.segmentation)[1]
+        (self.annotation_folder / f'{name}.png').write_bytes(encoded.tobytes())
+
+    def finish(self) -> None:
+        """Do nothing: a split has no file beyond its scenes'."""
+
+
+def _check_request(splits: dict[str, int], seed: int) -> None:
+    if not splits or not set(splits) <= set(SPLITS):
+        raise UserError(f'scenes: splits must be some of {", ".join(SPLITS)}, got {list(splits)}')
+    if min(splits.values()) < 1:
+        raise UserError(f'scenes: every split needs one scene or more, got {splits}')
+    if seed < 0:
+        raise UserError(f'scenes: seed must not be negative, got {seed}')
+
+
+def _stamp(layout: str, style: SceneStyle, splits: dict[str, int], seed: int) -> str:
+    settings = {
+        'layout': layout,
+        'rendering_version': RENDERING_VERSION,
+        'style': asdict(style),
+        'splits': splits,
+        'seed': seed,
+    }
+    return json.dumps(settings, indent=2, sort_keys=True) + '\n'
+
+
+def _is_finished(root: Path, stamp: str) -> bool:
+    """Tell whether `root` holds the data set of this stamp; refuse anything not written here."""
+    stamp_path = root / STAMP_NAME
+    if stamp_path.is_file():
+        return stamp_path.read_text() == stamp
+    if root.is_symlink() or root.is_file() or (root.is_dir() and any(root.iterdir())):
+        raise UserError(f'{root} exists and holds no generated scenes: move it or name another')
+    return False
+
+
+@contextmanager
+def _replacing(root: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `root` that takes the place of `root` if all goes well."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.scenes-', dir=root.parent) as beside:
+        # Not the temporary folder itself, which only its owner may enter.
+        finished = Path(beside, 'finished')
+        finished.mkdir()
+        yield finished
+        if root.exists():
+            root.rename(Path(beside, 'replaced'))
+        finished.rename(root)
+
+
+def _write_dataset(
+    writer_class: type[_Writer],
+    root: Path,
+    style: SceneStyle,
+    splits: dict[str, int],
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    _check_request(splits, seed)
+    stamp = _stamp(writer_class.layout, style, splits, seed)
+    if _is_finished(root, stamp):
+        return
+    done, total = 0, sum(splits.values())
+    with _replacing(root) as folder:
+        for split, count in splits.items():
+            writer = writer_class(folder, style, split)
+            for number in range(count):
+                writer.add(render_scene(style, scene_seed(seed, split, number)))
+                done += 1
+                if progress:
+                    progress(done, total)
+            writer.finish()
+        (folder / STAMP_NAME).write_text(stamp)
+
+
+def write_coco(
+    root: str | Path,
+    style: SceneStyle,
+    splits: dict[str, int],
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """Write scenes in the layout of COCO 2017, for mmdet's `CocoDataset`.
+
+    Each split has `<split>2017/000000000001.jpg` and `annotations/instances_<split>2017.json`.
+    Category ids start at 1 and have gaps. Masks are exact.
+
+    Args:
+        root: the folder to make. Finished data of the same settings stays as it is; of others, it
+            is replaced as a whole, at the end.
+        style: what the scenes look like.
+        splits: number of scenes of 'train' and of 'val', either or both.
+        seed: of the data set, 0 or more.
+        progress: called with (scenes written, scenes in all) after each.
+
+    Raises:
+        UserError: a setting is out of its range, or `root` holds something else.
+    """
+    _write_dataset(_CocoWriter, Path(root), style, splits, seed, progress)
+
+
+def write_ade20k(
+    root: str | Path,
+    style: SceneStyle,
+    splits: dict[str, int],
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """Write scenes in the layout of ADE20K's challenge data, for mmseg's datasets.
+
+    Each split has `images/<folder>/ADE_<split>_00000001.jpg` and
+    `annotations/<folder>/ADE_<split>_00000001.png`, the folders being `training` and `validation`.
+    The maps hold 0 for unlabelled pixels and then 1, 2, ... in the order of `SEGMENT_CLASSES`
+    (ground, sky and the style's classes).
+
+    Arguments and errors are those of `write_coco`.
+    """
+    _write_dataset(_Ade20kWriter, Path(root), style, splits, seed, progress)
+
+
+def write_datasets(
+    root: str | Path,
+    style: SceneStyle,
+    splits: dict[str, int],
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """Write the same scenes as `root/coco` and as `root/ADEChallengeData2016`.
+
+    Each of the two is finished, and found finished the next time, by itself. Arguments and errors
+    are those of `write_coco`; progress counts each of the two from 1.
+    """
+    write_coco(Path(root, 'coco'), style, splits, seed, progress)
+    write_ade20k(Path(root, 'ADEChallengeData2016'), style, splits, seed, progress)

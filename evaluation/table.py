@@ -1,0 +1,265 @@
+"""Tables of results: one for each task and data set, with the published figures beside ours."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from itertools import groupby
+
+from evaluation.published import (
+    COMPARED_METRICS,
+    RECIPES,
+    Entry,
+    Figure,
+    find_figure,
+)
+from evaluation.table_csv import to_csv
+from evaluation.table_formats import (
+    DAGGER,
+    DASH,
+    DELTA,
+    DOUBLE_DAGGER,
+    MINUS,
+    Cell,
+    Column,
+    Table,
+    to_latex,
+    to_markdown,
+)
+from evaluation.table_results import (
+    HEADLINE_METRICS,
+    TASKS,
+    Result,
+    load_results,
+    row_order,
+    select,
+)
+
+__all__ = ['FORMATS', 'build_tables', 'load_results', 'render', 'select']
+
+FORMATS = ('markdown', 'latex', 'csv')
+
+_TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet'}
+
+# Digits after the point, as the field prints them.
+_DIGITS = {'mask_rcnn': 1, 'upernet': 2}
+
+# Metric: its heading in Markdown and in LaTeX.
+_HEADINGS = {
+    'box_AP': ('box AP', r'AP$^{\mathrm{box}}$'),
+    'box_AP50': ('box AP50', r'AP$^{\mathrm{box}}_{50}$'),
+    'box_AP75': ('box AP75', r'AP$^{\mathrm{box}}_{75}$'),
+    'mask_AP': ('mask AP', r'AP$^{\mathrm{mask}}$'),
+    'mask_AP50': ('mask AP50', r'AP$^{\mathrm{mask}}_{50}$'),
+    'mask_AP75': ('mask AP75', r'AP$^{\mathrm{mask}}_{75}$'),
+    'mIoU': ('mIoU', 'mIoU'),
+    'mAcc': ('mAcc', 'mAcc'),
+    'aAcc': ('aAcc', 'aAcc'),
+}
+
+_Builder = tuple[Column, Callable[[Result], Cell]]
+
+
+def render(results: Sequence[Result], published: Sequence[Entry], format: str) -> str:
+    """Write `results` as tables, in an order that does not depend on theirs.
+
+    Args:
+        results: what to show, at least one.
+        published: figures to compare with, empty for none.
+        format: one of `FORMATS`. Markdown and LaTeX round and hold one table for each task and data
+            set; CSV holds every number unrounded, and one task.
+
+    Raises:
+        UserError: CSV is asked for several tasks.
+    """
+    if not results:
+        raise ValueError('no results')
+    if format == 'csv':
+        return to_csv(sorted(results, key=row_order), published)
+    write = {'markdown': to_markdown, 'latex': to_latex}[format]
+    return '\n'.join(write(table) for table in build_tables(results, published))
+
+
+def build_tables(results: Sequence[Result], published: Sequence[Entry]) -> list[Table]:
+    """Return one table for each task and data set, that with published figures first."""
+
+    def place(result: Result) -> tuple:
+        is_published = result.dataset == RECIPES[result.task].dataset
+        return TASKS.index(result.task), not is_published, result.dataset
+
+    ordered = sorted(results, key=lambda result: (*place(result), row_order(result)))
+    return [_build_table(list(rows), published) for _, rows in groupby(ordered, key=place)]
+
+
+def _build_table(rows: list[Result], published: Sequence[Entry]) -> Table:
+    task = rows[0].task
+    builders = [
+        *_identity_columns(rows),
+        *(_metric_column(metric, rows) for metric in HEADLINE_METRICS[task]),
+        *_published_columns(rows, published),
+        (Column('Training', 'Training', numeric=False), _training_cell),
+    ]
+    groups = tuple(
+        tuple(tuple(build(row) for _, build in builders) for row in group)
+        for _, group in groupby(rows, key=lambda row: row.scale)
+    )
+    return Table(
+        title=f'{_TITLES[task]} on {rows[0].dataset}',
+        columns=tuple(column for column, _ in builders),
+        groups=groups,
+        notes=tuple(_notes(rows, published, groups)),
+    )
+
+
+def _identity_columns(rows: list[Result]) -> list[_Builder]:
+    """Return what tells rows apart; config, seed and augmentation only where they are needed."""
+    columns = [(Column('Backbone', 'Backbone', numeric=False), lambda row: Cell(row.backbone))]
+    if _differ_in(rows, lambda row: row.config):
+        columns.append((Column('Config', 'Config', numeric=False), lambda row: Cell(row.config)))
+    if _differ_in(rows, lambda row: row.seed):
+        columns.append(
+            (Column('Seed', 'Seed'), lambda row: Cell(DASH if row.seed is None else str(row.seed)))
+        )
+    if any(row.test_time_augmentation for row in rows):
+        columns.append(
+            (
+                Column('TTA', 'TTA', numeric=False),
+                lambda row: Cell('yes' if row.test_time_augmentation else 'no'),
+            )
+        )
+    parameters = Column('Params (M)', 'Params (M)')
+    columns.append((parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')))
+    return columns
+
+
+def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
+    """Return whether rows that look alike without it have different values."""
+    alike = [(row.backbone, row.training, row.test_time_augmentation) for row in rows]
+    return len(set(zip(alike, map(value, rows), strict=True))) > len(set(alike))
+
+
+def _metric_column(metric: str, rows: list[Result]) -> _Builder:
+    best = _best(metric, rows)
+
+    def build(row: Result) -> Cell:
+        printed = _printed(row.metrics[metric], row.task)
+        if printed is None:
+            return Cell(DASH)
+        contest = _contest(row)
+        return Cell(str(printed), bold=contest is not None and best.get(contest) == printed)
+
+    return Column(*_HEADINGS[metric]), build
+
+
+def _best(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
+    """Return the highest printed value of each contest that has at least two entrants."""
+    entrants: dict[tuple, list[Decimal]] = {}
+    for row in rows:
+        contest, printed = _contest(row), _printed(row.metrics[metric], row.task)
+        if contest is not None and printed is not None:
+            entrants.setdefault(contest, []).append(printed)
+    return {contest: max(values) for contest, values in entrants.items() if len(values) > 1}
+
+
+def _contest(row: Result) -> tuple | None:
+    """Return what rows must share to be compared; None for a baseline or an unfinished run."""
+    training = row.training
+    if row.scale is None or not training.finished:
+        return None
+    return row.scale, training.unit, training.total, row.test_time_augmentation
+
+
+def _printed(value: float | None, task: str) -> Decimal | None:
+    """Round to what the table prints, so that ties and differences are those that a reader sees."""
+    return None if value is None else Decimal(f'{value:.{_DIGITS[task]}f}')
+
+
+def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[_Builder]:
+    """Return figure and difference (ours - published) of each metric, none if no figure fits."""
+    if not _figures(rows, published):
+        return []
+    return [
+        column
+        for metric in COMPARED_METRICS[rows[0].task]
+        for column in _comparison_columns(metric, published)
+    ]
+
+
+def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[_Builder]:
+    heading, latex = _HEADINGS[metric]
+
+    def build_figure(row: Result) -> Cell:
+        figure = find_figure(published, row, metric)
+        if figure is None:
+            return Cell(DASH)
+        mark = DAGGER if figure.architecture == 'original' else ''
+        return Cell(str(_printed(figure.value, row.task)), mark=mark)
+
+    def build_difference(row: Result) -> Cell:
+        figure = find_figure(published, row, metric)
+        ours = _printed(row.metrics[metric], row.task)
+        if figure is None or ours is None:
+            return Cell(DASH)
+        difference = ours - _printed(figure.value, row.task)
+        return Cell(f'{difference:+}'.replace('-', MINUS) if difference else str(abs(difference)))
+
+    return [
+        (Column(f'published {heading}', f'published {latex}'), build_figure),
+        (Column(f'{DELTA} {heading}', rf'$\Delta$ {latex}'), build_difference),
+    ]
+
+
+def _training_cell(row: Result) -> Cell:
+    training = row.training
+    if training.done is None and training.total is None:
+        text = DASH
+    else:
+        text = f'{training.unit} {DASH if training.done is None else training.done}'
+        text += '' if training.total is None else f'/{training.total}'
+    return Cell(text, mark='' if training.finished else DOUBLE_DAGGER)
+
+
+def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Result, Figure]]:
+    """Return every published figure that the table shows, with its row."""
+    found = (
+        (row, find_figure(published, row, metric))
+        for row in rows
+        for metric in COMPARED_METRICS[row.task]
+    )
+    return [(row, figure) for row, figure in found if figure is not None]
+
+
+def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> list[str]:
+    notes = []
+    if any(cell.bold for group in groups for row in group for cell in row):
+        notes.append(
+            'Bold: best of each scale, among finished runs of equal length and equal use of '
+            'test-time augmentation.'
+        )
+    figures = _figures(rows, published)
+    if figures:
+        notes.append(_source_note(figures))
+    if any(row.test_time_augmentation for row, _ in figures):
+        notes.append('With test-time augmentation (TTA), the published figure is the multi-scale one.')
+    if any(figure.architecture == 'original' for _, figure in figures):
+        notes.append(
+            f"{DAGGER} Published for another architecture, the mixer's original network: "
+            'the difference is not one of training alone.'
+        )
+    if not all(row.training.finished for row in rows):
+        notes.append(f'{DOUBLE_DAGGER} Not at the end of its training, or not known to be.')
+    return notes
+
+
+def _source_note(figures: list[tuple[Result, Figure]]) -> str:
+    recipe = RECIPES[figures[0][0].task]
+    # Dictionaries rather than sets: they keep the order of the rows.
+    backbones: dict[str, dict[str, None]] = {}
+    for row, figure in figures:
+        backbones.setdefault(figure.source, {})[row.backbone] = None
+    sources = [
+        source if len(backbones) == 1 else f'{source}: {", ".join(names)}'
+        for source, names in backbones.items()
+    ]
+    return (
+        f'Published, for {recipe.length} {recipe.unit} ({DELTA} = ours {MINUS} published): '
+        f'{"; ".join(sources)}.'
+    )

@@ -1,0 +1,75 @@
+"""Write results as CSV: every number unrounded, a row a result."""
+
+import csv
+import io
+from collections.abc import Sequence
+from decimal import Decimal
+
+from evaluation.errors import UserError
+from evaluation.published import COMPARED_METRICS, Entry, find_figure
+from evaluation.table_results import HEADLINE_METRICS, Result
+
+
+def to_csv(results: Sequence[Result], published: Sequence[Entry]) -> str:
+    """Write `results` in the order given, after a row of headings; what is undefined stays empty.
+
+    Raises:
+        UserError: the results are of several tasks, whose columns differ.
+    """
+    tasks = sorted({result.task for result in results})
+    if len(tasks) > 1:
+        raise UserError(f'CSV holds one task, found {" and ".join(tasks)}; choose one with --task')
+    others = {metric for result in results for metric in result.metrics}
+    others -= set(HEADLINE_METRICS[tasks[0]])
+    metrics = (*HEADLINE_METRICS[tasks[0]], *sorted(others))
+    records = [_record(result, metrics, published) for result in results]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, records[0], lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) -> dict:
+    record = {
+        'task': result.task,
+        'dataset': result.dataset,
+        'backbone': result.backbone,
+        'mixer': result.mixer,
+        'scale': result.scale,
+        'total_parameters': result.total_parameters,
+        'backbone_parameters': result.backbone_parameters,
+        **{metric: result.metrics.get(metric) for metric in metrics},
+    }
+    for metric in COMPARED_METRICS[result.task]:
+        record |= _comparison(result, metric, published)
+    return record | {
+        'config': result.config,
+        'epoch': result.epoch,
+        'max_epochs': result.max_epochs,
+        'iteration': result.iteration,
+        'max_iterations': result.max_iterations,
+        'finished': str(result.training.finished).lower(),
+        'test_time_augmentation': str(result.test_time_augmentation).lower(),
+        'seed': result.seed,
+        'checkpoint': result.checkpoint,
+        'checkpoint_sha256': result.checkpoint_sha256,
+        'weights_sha256': result.weights_sha256,
+        'wall_time_seconds': result.wall_time_seconds,
+        'created': result.created.isoformat(),
+        'result': result.path.as_posix(),
+    }
+
+
+def _comparison(result: Result, metric: str, published: Sequence[Entry]) -> dict:
+    figure = find_figure(published, result, metric)
+    ours = result.metrics[metric]
+    return {
+        f'published_{metric}': figure and figure.value,
+        # In decimal, so that 45.3 - 44.3 is 1.0 and not 0.9999999999999996.
+        f'difference_{metric}': None
+        if figure is None or ours is None
+        else Decimal(repr(ours)) - Decimal(repr(figure.value)),
+        f'published_{metric}_architecture': figure and figure.architecture,
+        f'published_{metric}_source': figure and figure.source,
+    }

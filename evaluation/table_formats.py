@@ -1,0 +1,138 @@
+"""Write a table as Markdown or LaTeX."""
+
+import re
+from dataclasses import dataclass
+
+DASH = '–'
+MINUS = '−'
+DAGGER = '†'
+DOUBLE_DAGGER = '‡'
+DELTA = 'Δ'
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading of a column, for Markdown as text and for LaTeX as code; numbers are set right."""
+
+    heading: str
+    latex: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text of a cell, not escaped; `mark` refers to a note under the table and is never bold."""
+
+    text: str
+    bold: bool = False
+    mark: str = ''
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `groups` are runs of rows that belong together, a row has a cell for each column."""
+
+    title: str
+    columns: tuple[Column, ...]
+    groups: tuple[tuple[tuple[Cell, ...], ...], ...]
+    notes: tuple[str, ...]
+
+
+def to_markdown(table: Table) -> str:
+    """Write GitHub-flavoured Markdown: heading, table with aligned source, a paragraph a note."""
+    heading = [escape_markdown(column.heading) for column in table.columns]
+    rows = [[_markdown_cell(cell) for cell in row] for group in table.groups for row in group]
+    widths = [max(3, *map(len, column)) for column in zip(heading, *rows, strict=True)]
+    rule = [
+        '-' * (width - 1) + ':' if column.numeric else '-' * width
+        for column, width in zip(table.columns, widths, strict=True)
+    ]
+    lines = [
+        '| ' + ' | '.join(_pad(*item) for item in zip(cells, widths, table.columns, strict=True)) + ' |'
+        for cells in (heading, rule, *rows)
+    ]
+    parts = [f'### {escape_markdown(table.title)}', '\n'.join(lines)]
+    return '\n\n'.join([*parts, *map(escape_markdown, table.notes)]) + '\n'
+
+
+def to_latex(table: Table) -> str:
+    """Write a LaTeX `table*` with the rules of booktabs, groups of rows apart by a rule."""
+    alignment = ''.join('r' if column.numeric else 'l' for column in table.columns)
+    groups = [
+        [_latex_row([_latex_cell(cell) for cell in row]) for row in group] for group in table.groups
+    ]
+    body = [line for group in groups for line in (r'    \midrule', *group)]
+    lines = [
+        r'% requires \usepackage{booktabs}',
+        r'\begin{table*}[t]',
+        r'  \centering',
+        r'  \small',
+        r'  \setlength{\tabcolsep}{3pt}',
+        rf'  \caption{{{escape_latex(table.title)}.}}',
+        rf'  \label{{tab:{_label(table.title)}}}',
+        rf'  \begin{{tabular}}{{{alignment}}}',
+        r'    \toprule',
+        _latex_row([column.latex for column in table.columns]),
+        *body,
+        r'    \bottomrule',
+        r'  \end{tabular}',
+    ]
+    if table.notes:
+        notes = ' \\\\\n    '.join(map(escape_latex, table.notes))
+        lines += [
+            r'  \par\smallskip',
+            r'  \parbox{\linewidth}{\footnotesize\raggedright',
+            rf'    {notes}}}',
+        ]
+    return '\n'.join([*lines, r'\end{table*}']) + '\n'
+
+
+def escape_markdown(text: str) -> str:
+    """Escape what Markdown would take for markup; an underscore inside a word is none."""
+    special = r'[\\`*|<>\[\]~#&]|(?<![^\W_])_|_(?![^\W_])'
+    return re.sub(special, r'\\\g<0>', ' '.join(text.split()))
+
+
+def escape_latex(text: str) -> str:
+    """Escape what is markup to LaTeX, and write the signs of the tables as commands."""
+    return ''.join(_LATEX.get(character, character) for character in ' '.join(text.split()))
+
+
+_LATEX = {character: '\\' + character for character in '{}$&#%_'} | {
+    '\\': r'\textbackslash{}',
+    '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}',
+    '<': r'\textless{}',
+    '>': r'\textgreater{}',
+    '|': r'\textbar{}',
+    # After the end of a row these two would be taken for its options.
+    '[': '{[}',
+    '*': '{*}',
+    DASH: '--',
+    MINUS: '$-$',
+    DAGGER: r'$^\dagger$',
+    DOUBLE_DAGGER: r'$^\ddagger$',
+    DELTA: r'$\Delta$',
+}
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return (f'**{text}**' if cell.bold else text) + cell.mark
+
+
+def _pad(text: str, width: int, column: Column) -> str:
+    return text.rjust(width) if column.numeric else text.ljust(width)
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    return (rf'\textbf{{{text}}}' if cell.bold else text) + escape_latex(cell.mark)
+
+
+def _latex_row(cells: list[str]) -> str:
+    return '    ' + ' & '.join(cells) + r' \\'
+
+
+def _label(title: str) -> str:
+    return re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')

@@ -1,0 +1,749 @@
+import importlib.util
+import inspect
+import math
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+
+import hypothesis.strategies as st
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+
+from backbones import mmcv_ops
+
+mmcv_ops.install()
+
+import mmcv.ops  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    hasattr(sys.modules['mmcv._ext'], '__file__'), reason='mmcv is compiled here'
+)
+
+DEVICES = [
+    'cpu',
+    pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')),
+]
+on_devices = pytest.mark.parametrize('device', DEVICES)
+SOURCE = Path(mmcv_ops.__file__)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def random_boxes(count, size=40.0):
+    corner = torch.rand(count, 2) * size
+    return torch.cat([corner, corner + 5 + torch.rand(count, 2) * size / 2], dim=1)
+
+
+def strided(*shape, dtype=torch.float32):
+    """A tensor of zeros whose elements are not next to each other."""
+    return torch.zeros(*shape, 2, dtype=dtype)[..., 0]
+
+
+# Installation
+
+
+def test_installing_twice_keeps_the_module():
+    before = sys.modules['mmcv._ext']
+    assert mmcv_ops.using_stand_in() is True
+    assert mmcv_ops.install() is True
+    assert sys.modules['mmcv._ext'] is before
+
+
+def test_module_passes_for_a_module():
+    spec = importlib.util.find_spec('mmcv._ext')
+    assert spec.name == 'mmcv._ext'
+    module = sys.modules['mmcv._ext']
+    assert isinstance(module, ModuleType)
+    assert inspect.getmodule(module.nms) is mmcv_ops
+    for name in ('__file__', '__path__', '__wrapped__', '_private'):
+        assert not hasattr(module, name)
+
+
+FRESH = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location('mmcv_ops', sys.argv[1])
+mmcv_ops = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(mmcv_ops)
+assert not mmcv_ops.using_stand_in()
+assert mmcv_ops.install() and mmcv_ops.using_stand_in()
+assert 'mmcv' not in sys.modules
+del sys.modules['mmcv._ext']
+try:
+    import mmcv.ops
+except ModuleNotFoundError as error:
+    assert error.name == 'mmcv._ext', error
+else:
+    raise SystemExit('mmcv.ops needs no stand-in')
+assert mmcv_ops.install()
+import mmcv.ops
+from mmengine.utils.dl_utils.misc import mmcv_full_available
+assert mmcv_full_available()
+"""
+
+
+def test_install_works_before_and_after_mmcv_is_imported():
+    subprocess.run([sys.executable, '-c', FRESH, str(SOURCE)], check=True)
+
+
+def test_compiled_extension_on_the_path_wins(monkeypatch, tmp_path):
+    (tmp_path / '_ext.py').touch()
+    monkeypatch.delitem(sys.modules, 'mmcv._ext')
+    monkeypatch.setattr(mmcv.__spec__, 'submodule_search_locations', [str(tmp_path)])
+    assert mmcv_ops.install() is False
+    assert mmcv_ops.using_stand_in() is False
+    assert 'mmcv._ext' not in sys.modules
+
+
+def test_loaded_extension_wins(monkeypatch):
+    compiled = ModuleType('mmcv._ext')
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', compiled)
+    assert mmcv_ops.install() is False
+    assert sys.modules['mmcv._ext'] is compiled
+
+
+def test_nothing_is_installed_without_mmcv(monkeypatch):
+    monkeypatch.delitem(sys.modules, 'mmcv._ext')
+    monkeypatch.setitem(sys.modules, 'mmcv', None)
+    assert mmcv_ops.install() is False
+    assert 'mmcv._ext' not in sys.modules
+
+
+@pytest.mark.parametrize('name', ['mmdet.structures.mask', 'mmseg.utils'])
+def test_install_after_mmdet_or_mmseg_warns(monkeypatch, name):
+    monkeypatch.delitem(sys.modules, 'mmcv._ext')
+    monkeypatch.delitem(sys.modules, 'mmcv.ops')
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    with pytest.warns(RuntimeWarning, match=rf'{name}.* import backbones before'):
+        assert mmcv_ops.install() is True
+
+
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda: mmcv.ops.nms_match(torch.rand(3, 5), 0.5),
+        lambda: mmcv.ops.SoftmaxFocalLoss(2.0, 0.25)(torch.rand(2, 3), torch.tensor([0, 1])),
+        lambda: mmcv.ops.RoIAlign(2, pool_mode='max')(torch.rand(1, 1, 4, 4), torch.zeros(1, 5)),
+    ],
+    ids=['nms_match', 'softmax_focal_loss', 'roi_align'],
+)
+def test_absent_operator_is_named_with_the_remedy(call, request):
+    with pytest.raises(RuntimeError, match=r'pip install.* onedl-mmcv$') as raised:
+        call()
+    assert request.node.callspec.id in str(raised.value)
+    assert '\n' not in str(raised.value)
+
+
+def test_report_of_the_environment_says_what_stands_in():
+    assert 'torchvision' in mmcv.ops.get_compiler_version()
+    assert 'torchvision' in mmcv.ops.get_compiling_cuda_version()
+
+
+# Non-maximum suppression
+
+
+def exact_iou(a, b, offset):
+    """Intersection over union of integer boxes, without rounding."""
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]) + offset)
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]) + offset)
+    areas = [(box[2] - box[0] + offset) * (box[3] - box[1] + offset) for box in (a, b)]
+    union = sum(areas) - width * height
+    return Fraction(width * height, union) if union else Fraction(0)
+
+
+def greedy_nms(boxes, scores, threshold, offset):
+    kept = []
+    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        if all(exact_iou(boxes[i], boxes[k], offset) <= threshold for k in kept):
+            kept.append(i)
+    return kept
+
+
+@st.composite
+def scored_boxes(draw):
+    corner, side = st.integers(0, 6), st.integers(0, 6)
+    box = st.builds(lambda x, y, w, h: (x, y, x + w, y + h), corner, corner, side, side)
+    boxes = draw(st.lists(box, max_size=12))
+    scores = draw(st.permutations(range(len(boxes))))
+    return boxes, scores
+
+
+@given(scored_boxes(), st.integers(1, 9), st.sampled_from([0, 1]))
+@settings(max_examples=200, deadline=None)
+def test_nms_is_greedy(case, tenths, offset):
+    boxes, scores = case
+    tensors = torch.tensor(boxes).reshape(-1, 4).float(), torch.tensor(scores).float()
+    dets, kept = mmcv.ops.nms(*tensors, tenths / 10, offset=offset)
+    assert kept.tolist() == greedy_nms(boxes, scores, Fraction(tenths, 10), offset)
+    assert kept.dtype == torch.int64
+    assert torch.equal(dets, torch.cat([tensors[0], tensors[1][:, None]], 1)[kept])
+
+
+@on_devices
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('offset', [0, 1])
+def test_nms_takes_other_types(device, dtype, offset):
+    boxes = torch.randint(0, 30, (40, 4))
+    boxes[:, 2:] += boxes[:, :2]
+    scores = torch.randperm(40)
+    expected = greedy_nms(boxes.tolist(), scores.tolist(), Fraction(1, 2), offset)
+    tensors = boxes.to(device, dtype), scores.to(device, dtype)
+    _, kept = mmcv.ops.nms(*tensors, 0.5, offset=offset)
+    assert kept.device == tensors[0].device
+    assert kept.tolist() == expected
+
+
+def test_nms_filters_and_limits():
+    boxes = torch.tensor([[0.0, 0, 9, 9], [20, 0, 29, 9], [0, 0, 9, 8], [40, 0, 49, 9]])
+    scores = torch.tensor([0.7, 0.9, 0.8, 0.2])
+    _, kept = mmcv.ops.nms(boxes, scores, 0.5, score_threshold=0.3, max_num=1)
+    assert kept.tolist() == [1]
+    _, kept = mmcv.ops.nms(boxes, scores, 0.5, score_threshold=0.3)
+    assert kept.tolist() == [1, 2]
+
+
+@on_devices
+def test_batched_nms_suppresses_within_classes_only(device):
+    boxes, scores = random_boxes(60), torch.randperm(60) / 60
+    classes = torch.randint(0, 3, (60,))
+    expected = []
+    for label in range(3):
+        members = (classes == label).nonzero().flatten()
+        expected += members[mmcv.ops.nms(boxes[members], scores[members], 0.4)[1]].tolist()
+    expected.sort(key=lambda i: -scores[i])
+    arguments = (tensor.to(device) for tensor in (boxes, scores, classes))
+    dets, kept = mmcv.ops.batched_nms(*arguments, {'type': 'nms', 'iou_threshold': 0.4})
+    assert kept.tolist() == expected
+    assert len(expected) < 60
+    torch.testing.assert_close(dets.cpu()[:, :4], boxes[expected])
+
+
+def soft_nms_by_definition(boxes, scores, threshold, sigma, min_score, method, offset):
+    """Chosen indices and decayed scores, in plain Python."""
+    left, chosen = dict(enumerate(scores)), []
+    while left:
+        best = max(left, key=left.get)
+        chosen.append((best, left.pop(best)))
+        for i in left:
+            iou = float(exact_iou(boxes[best], boxes[i], offset))
+            if method == 'gaussian':
+                left[i] *= math.exp(-(iou**2) / sigma)
+            elif iou >= threshold:
+                left[i] *= 1 - iou if method == 'linear' else 0
+        left = {i: score for i, score in left.items() if score >= min_score}
+    return [i for i, _ in chosen], [score for _, score in chosen]
+
+
+@on_devices
+@pytest.mark.parametrize('method', ['naive', 'linear', 'gaussian'])
+@pytest.mark.parametrize('offset', [0, 1])
+def test_soft_nms_follows_its_definition(device, method, offset):
+    boxes = torch.randint(0, 40, (50, 4))
+    boxes[:, 2:] += boxes[:, :2]
+    scores = (torch.randperm(50) + 1) / 51
+    expected, expected_scores = soft_nms_by_definition(
+        boxes.tolist(), scores.tolist(), 0.3, 0.4, 0.2, method, offset
+    )
+    assert 5 < len(expected) < 45
+    dets, kept = mmcv.ops.soft_nms(
+        boxes.float().to(device),
+        scores.to(device),
+        iou_threshold=0.3,
+        sigma=0.4,
+        min_score=0.2,
+        method=method,
+        offset=offset,
+    )
+    assert kept.tolist() == expected
+    torch.testing.assert_close(dets[:, :4].cpu(), boxes[expected].float())
+    torch.testing.assert_close(dets[:, 4].cpu(), torch.tensor(expected_scores))
+
+
+def test_soft_nms_writes_into_the_rows_passed():
+    boxes, scores = random_boxes(20), torch.rand(20)
+    whole = torch.full((20, 10), 7.0)
+    dets = whole[:, ::2]
+    kept = sys.modules['mmcv._ext'].softnms(boxes, scores, dets, 0.3, 0.5, 0.1, 2, 0)
+    assert torch.equal(dets[: len(kept), :4], boxes[kept])
+    assert (dets[len(kept) :] == 7).all()
+    assert (whole[:, 1::2] == 7).all()
+    assert dets[0, 4] == scores.max()
+
+
+def test_soft_nms_always_keeps_its_first_choice():
+    boxes = torch.tensor([[0.0, 0, 1, 1], [5, 5, 6, 6]])
+    dets, kept = mmcv.ops.soft_nms(boxes, torch.tensor([0.1, 0.2]), min_score=0.5)
+    assert kept.tolist() == [1]
+    assert dets.shape == (1, 5)
+
+
+@pytest.mark.parametrize('method', ['naive', 'linear', 'gaussian'])
+def test_soft_nms_of_points_decays_nothing(method):
+    boxes = torch.tensor([[3.0, 1, 3, 1]]).repeat(3, 1)
+    scores = torch.tensor([0.5, 0.9, 0.4])
+    dets, kept = mmcv.ops.soft_nms(boxes, scores, method=method)
+    assert kept.tolist() == [1, 0, 2]
+    assert torch.equal(dets[:, 4], scores[kept])
+
+
+@on_devices
+def test_suppression_of_no_boxes(device):
+    boxes, scores = torch.zeros(0, 4, device=device), torch.zeros(0, device=device)
+    for function in (mmcv.ops.nms, mmcv.ops.soft_nms):
+        dets, kept = function(boxes, scores, 0.5)
+        assert dets.shape == (0, 5)
+        assert kept.shape == (0,)
+        assert kept.dtype == torch.int64
+
+
+# Pooling of regions
+
+
+def bilinear(image, y, x):
+    """Value of (H, W) between pixels; nothing outside."""
+    height, width = image.shape
+    y0, x0 = math.floor(y), math.floor(x)
+    value = 0.0
+    for row in (y0, y0 + 1):
+        for column in (x0, x0 + 1):
+            if 0 <= row < height and 0 <= column < width:
+                weight = (1 - abs(y - row)) * (1 - abs(x - column))
+                value += weight * float(image[row, column])
+    return value
+
+
+def roi_align_by_loops(features, rois, size, scale, ratio, aligned):
+    shift = 0.5 if aligned else 0.0
+    height, width = features.shape[2:]
+    output = torch.zeros(len(rois), features.shape[1], *size, dtype=torch.float64)
+
+    def sample(image, y, x):
+        # RoIAlign repeats the border for one pixel and is zero beyond.
+        if not (-1 <= y <= height and -1 <= x <= width):
+            return 0.0
+        return bilinear(image, min(max(y, 0), height - 1), min(max(x, 0), width - 1))
+
+    for k, (index, x1, y1, x2, y2) in enumerate(rois.tolist()):
+        x1, y1, x2, y2 = (value * scale - shift for value in (x1, y1, x2, y2))
+        spans = [y2 - y1, x2 - x1] if aligned else [max(y2 - y1, 1), max(x2 - x1, 1)]
+        steps = [span / bins for span, bins in zip(spans, size, strict=True)]
+        counts = [ratio or math.ceil(step) for step in steps]
+        for c, i, j in torch.cartesian_prod(*map(torch.arange, output.shape[1:])).tolist():
+            values = [
+                sample(
+                    features[int(index), c],
+                    y1 + (i + (a + 0.5) / counts[0]) * steps[0],
+                    x1 + (j + (b + 0.5) / counts[1]) * steps[1],
+                )
+                for a in range(counts[0])
+                for b in range(counts[1])
+            ]
+            output[k, c, i, j] = sum(values) / max(len(values), 1)
+    return output
+
+
+ROIS = torch.tensor(
+    [
+        [0, 3.0, 2.0, 14.5, 11.0],
+        [1, -6.0, 1.0, 7.0, 30.0],  # beyond the borders
+        [1, 4.25, 4.25, 4.75, 5.0],  # below a pixel
+        [0, 8.0, 6.0, 8.0, 6.0],  # a point
+    ]
+)
+
+
+@on_devices
+@pytest.mark.parametrize('aligned', [True, False])
+@pytest.mark.parametrize('ratio', [0, 2])
+def test_roi_align_averages_samples(device, aligned, ratio):
+    features = torch.randn(2, 2, 7, 9)
+    layer = mmcv.ops.RoIAlign((2, 3), 0.5, ratio, aligned=aligned)
+    result = layer(features.to(device), ROIS.to(device))
+    expected = roi_align_by_loops(features, ROIS, (2, 3), 0.5, ratio, aligned)
+    torch.testing.assert_close(result.cpu(), expected.float())
+
+
+def roi_pool_by_loops(features, rois, size, scale):
+    height, width = features.shape[2:]
+    output = torch.zeros(len(rois), features.shape[1], *size)
+    scale = Fraction(scale)
+    for k, (index, *corners) in enumerate(rois.tolist()):
+        x1, y1, x2, y2 = map(Fraction, corners)
+        starts, ends = (y1 * scale, x1 * scale), ((y2 + 1) * scale, (x2 + 1) * scale)
+        if ends[0] <= starts[0] or ends[1] <= starts[1]:
+            continue
+        for c, *place in torch.cartesian_prod(*map(torch.arange, output.shape[1:])).tolist():
+            ranges = []
+            for axis, extent in enumerate((height, width)):
+                step = (ends[axis] - starts[axis]) / size[axis]
+                low = math.floor(starts[axis] + place[axis] * step)
+                high = math.ceil(starts[axis] + (place[axis] + 1) * step)
+                ranges.append(range(max(low, 0), min(high, extent)))
+            values = [float(features[int(index), c, y, x]) for y in ranges[0] for x in ranges[1]]
+            output[k, c, place[0], place[1]] = max(values, default=0.0)
+    return output
+
+
+POOL_ROIS = torch.cat(
+    [
+        ROIS,
+        torch.tensor(
+            [
+                [0, 40.0, 2.0, 50.0, 8.0],  # outside
+                [0, 9.0, 2.0, 6.0, 8.0],  # the wrong way round
+                [1, 0.0, 0.0, 17.0, 13.0],  # the whole image
+            ]
+        ),
+    ]
+)
+
+
+@on_devices
+def test_roi_pool_takes_maxima(device):
+    features = torch.randn(2, 2, 7, 9) - 2  # mostly negative: an empty bin is not its maximum
+    result = mmcv.ops.RoIPool((2, 3), 0.5)(features.to(device), POOL_ROIS.to(device))
+    assert torch.equal(result.cpu(), roi_pool_by_loops(features, POOL_ROIS, (2, 3), 0.5))
+
+
+def test_roi_pool_remembers_the_places_of_the_maxima():
+    features = torch.randn(2, 2, 7, 9)
+    output = torch.zeros(len(POOL_ROIS), 2, 2, 3)
+    argmax = torch.zeros(output.shape, dtype=torch.int32)
+    sys.modules['mmcv._ext'].roi_pool_forward(features, POOL_ROIS, output, argmax, 2, 3, 0.5)
+    of_region = features[POOL_ROIS[:, 0].long()].flatten(2)
+    places = argmax.flatten(2).long()
+    found = of_region.gather(2, places.clamp(min=0)).view_as(output)
+    assert torch.equal(found.where(argmax >= 0, torch.tensor(0.0)), output)
+    assert (argmax[4:6] == -1).all()
+    assert (argmax[[0, 6]] >= 0).all()
+
+
+LAYERS = [
+    mmcv.ops.RoIAlign((2, 3), 0.5, 2),
+    mmcv.ops.RoIAlign((2, 3), 0.5, 0, aligned=False),
+    mmcv.ops.RoIPool((2, 3), 0.5),
+]
+LAYER_IDS = ['align', 'align-legacy', 'pool']
+pooling_layers = pytest.mark.parametrize('layer', LAYERS, ids=LAYER_IDS)
+
+
+@on_devices
+@pooling_layers
+def test_pooling_gradients(layer, device):
+    features = torch.randn(2, 2, 7, 9, dtype=torch.float64, device=device, requires_grad=True)
+    rois = POOL_ROIS.to(device, torch.float64)
+    # Atomic additions on a GPU come in any order.
+    assert torch.autograd.gradcheck(lambda x: layer(x, rois), features, nondet_tol=1e-9)
+
+
+@on_devices
+@pooling_layers
+def test_pooling_no_regions(layer, device):
+    features = torch.randn(2, 3, 7, 9, device=device, requires_grad=True)
+    result = layer(features, torch.zeros(0, 5, device=device))
+    assert result.shape == (0, 3, 2, 3)
+    result.sum().backward()
+    assert (features.grad == 0).all()
+
+
+@pooling_layers
+def test_pooling_ignores_memory_layout(layer):
+    features = torch.randn(2, 3, 7, 9, requires_grad=True)
+    rois = POOL_ROIS.t().contiguous().t()
+    results = []
+    for tensor in (features, features.to(memory_format=torch.channels_last)):
+        result = layer(tensor, rois)
+        # A gradient of stride zero.
+        (grad,) = torch.autograd.grad(result.sum(), features)
+        results.append((result, grad))
+    torch.testing.assert_close(results[0], results[1])
+    assert not rois.is_contiguous()
+
+
+@on_devices
+@pooling_layers
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('rois_dtype', [torch.float32, None])
+def test_pooling_in_half_precision_rounds_once(layer, device, dtype, rois_dtype):
+    features = torch.randn(2, 3, 7, 9, device=device).to(dtype).requires_grad_()
+    rois = POOL_ROIS.to(device, rois_dtype or dtype)
+    with torch.autocast(device, dtype):
+        result = layer(features, rois)
+    assert result.dtype == dtype
+    (grad,) = torch.autograd.grad(result.float().square().sum(), features)
+    exact_features = features.detach().float().requires_grad_()
+    exact = layer(exact_features, rois.float())
+    assert torch.equal(result, exact.to(dtype))
+    (exact_grad,) = torch.autograd.grad(exact, exact_features, 2 * result.float())
+    torch.testing.assert_close(grad, exact_grad.to(dtype))
+
+
+# Focal loss
+
+
+def focal_loss_by_formula(logits, target, gamma, alpha, weight):
+    """Equation 5 of arXiv 1708.02002, class by class, (N, C)."""
+    p = torch.sigmoid(logits)
+    is_target = F.one_hot(target, logits.shape[1] + 1)[:, :-1].bool()
+    p_t = torch.where(is_target, p, 1 - p)
+    alpha_t = torch.where(is_target, alpha, 1 - alpha)
+    factor = torch.cat([weight, torch.ones(1, dtype=weight.dtype)])[target]
+    return -alpha_t * (1 - p_t) ** gamma * torch.log(p_t) * factor[:, None]
+
+
+TARGET = torch.tensor([0, 3, 2, 4, 1, 4])  # of 4 classes: 4 is background
+
+
+@on_devices
+@pytest.mark.parametrize('weighted', [False, True])
+@pytest.mark.parametrize('reduction', ['none', 'mean', 'sum'])
+def test_focal_loss_follows_its_formula(device, weighted, reduction):
+    logits = 3 * torch.randn(6, 4, dtype=torch.float64)
+    weight = torch.rand(4, dtype=torch.float64) + 0.5
+    factor = weight if weighted else torch.ones_like(weight)
+    reference = logits.clone().requires_grad_()
+    expected = focal_loss_by_formula(reference, TARGET, 1.5, 0.3, factor)
+    if reduction != 'none':
+        expected = expected.sum() / (6 if reduction == 'mean' else 1)
+    layer = mmcv.ops.SigmoidFocalLoss(1.5, 0.3, weight.float() if weighted else None, reduction)
+    tested = logits.float().to(device).requires_grad_()
+    result = layer.to(device)(tested, TARGET.to(device))
+    torch.testing.assert_close(result.cpu(), expected.float())
+    (expected_grad,) = torch.autograd.grad(expected.sum(), reference)
+    (grad,) = torch.autograd.grad(result.sum(), tested)
+    torch.testing.assert_close(grad.cpu(), expected_grad.float())
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+def test_focal_loss_gradient(gamma):
+    logits = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(4, dtype=torch.float64)
+    for reduction in ('sum', 'mean'):
+        layer = mmcv.ops.SigmoidFocalLoss(gamma, 0.25, weight, reduction)
+        assert torch.autograd.gradcheck(lambda x, layer=layer: layer(x, TARGET), logits)
+
+
+def test_focal_loss_of_extreme_logits():
+    logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
+    # -log of the probability of what is wrong by 200 is 200, and its slope 1.
+    loss = mmcv.ops.sigmoid_focal_loss(logits, torch.tensor([1]), 2.0, 0.25, None, 'none')
+    torch.testing.assert_close(loss, torch.tensor([[0.75 * 200, 0.25 * 200]]))
+    loss.sum().backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[0.75, -0.25]]))
+
+
+def test_focal_loss_in_bfloat16():
+    logits = torch.randn(6, 4).bfloat16().requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = mmcv.ops.sigmoid_focal_loss(logits, TARGET, 2.0, 0.25, None, 'none')
+    exact = mmcv.ops.sigmoid_focal_loss(logits.float(), TARGET, 2.0, 0.25, None, 'none')
+    assert torch.equal(loss, exact.bfloat16())
+    (grad,) = torch.autograd.grad(loss.sum(), logits)
+    (exact_grad,) = torch.autograd.grad(exact.sum(), logits)
+    assert torch.equal(grad, exact_grad)
+
+
+def test_focal_loss_of_no_rows():
+    logits = torch.zeros(0, 4, requires_grad=True)
+    target = torch.zeros(0, dtype=torch.long)
+    loss = mmcv.ops.sigmoid_focal_loss(logits, target, 2.0, 0.25, torch.ones(4), 'sum')
+    loss.backward()
+    assert loss == 0
+    assert logits.grad.shape == (0, 4)
+
+
+# Deformable convolution
+
+
+def deform_conv_by_loops(features, offset, mask, weight, stride, padding, dilation, groups):
+    """Equation 1 of arXiv 1811.11168 for one number of deformable groups, that of the offsets."""
+    out_channels, group_channels, kernel_h, kernel_w = weight.shape
+    taps = kernel_h * kernel_w
+    channels_per_offset = features.shape[1] // (offset.shape[1] // (2 * taps))
+    output = torch.zeros(len(features), out_channels, *offset.shape[2:], dtype=torch.float64)
+    for b, o, i, j in torch.cartesian_prod(*map(torch.arange, output.shape)).tolist():
+        first_channel = o // (out_channels // groups) * group_channels
+        for c in range(group_channels):
+            channel = first_channel + c
+            for tap in range(taps):
+                row, column = divmod(tap, kernel_w)
+                slot = channel // channels_per_offset * taps + tap
+                dy, dx = offset[b, 2 * slot : 2 * slot + 2, i, j].tolist()
+                y = i * stride[0] - padding[0] + row * dilation[0] + dy
+                x = j * stride[1] - padding[1] + column * dilation[1] + dx
+                value = float(weight[o, c, row, column]) * bilinear(features[b, channel], y, x)
+                output[b, o, i, j] += value * float(mask[b, slot, i, j])
+    return output
+
+
+GEOMETRY = {'stride': (2, 1), 'padding': (1, 2), 'dilation': (1, 2), 'groups': 2}
+
+
+def deform_case(device='cpu', dtype=torch.float64):
+    """Features, offsets, mask, weight and bias for GEOMETRY, two deformable groups and 3 x 2 taps."""
+    shapes = [(2, 4, 5, 6), (2, 24, 3, 8), (2, 12, 3, 8), (6, 2, 3, 2), (6,)]
+    tensors = [torch.randn(shape, dtype=dtype) for shape in shapes]
+    tensors[2] = tensors[2].sigmoid()
+    return [tensor.to(device).requires_grad_() for tensor in tensors]
+
+
+def deform_v1(features, offset, weight):
+    return mmcv.ops.deform_conv2d(features, offset, weight, *GEOMETRY.values(), 2)
+
+
+def deform_v2(features, offset, mask, weight, bias):
+    arguments = (features, offset, mask, weight, bias, *GEOMETRY.values(), 2)
+    return mmcv.ops.modulated_deform_conv2d(*arguments)
+
+
+@on_devices
+def test_deform_conv_samples_between_pixels(device):
+    features, offset, _, weight, _ = (tensor.detach() for tensor in deform_case(device))
+    result = deform_v1(features, offset, weight)
+    ones = torch.ones(2, 12, 3, 8)
+    expected = deform_conv_by_loops(features.cpu(), offset.cpu(), ones, weight.cpu(), **GEOMETRY)
+    torch.testing.assert_close(result.cpu(), expected)
+
+
+@on_devices
+@pytest.mark.parametrize('with_bias', [True, False])
+def test_modulated_deform_conv_samples_between_pixels(device, with_bias):
+    tensors = deform_case(device)
+    features, offset, mask, weight, bias = (tensor.detach().cpu() for tensor in tensors)
+    expected = deform_conv_by_loops(features, offset, mask, weight, **GEOMETRY)
+    if with_bias:
+        expected += bias[:, None, None]
+    result = deform_v2(*tensors[:4], tensors[4] if with_bias else None)
+    torch.testing.assert_close(result.cpu(), expected)
+
+
+@on_devices
+def test_deform_conv_gradients(device):
+    features, offset, mask, weight, bias = deform_case(device)
+    cases = [
+        (deform_v1, (features, offset, weight)),
+        (deform_v2, (features, offset, mask, weight, bias)),
+        (lambda *tensors: deform_v2(*tensors, None), (features, offset, mask, weight)),
+    ]
+    for function, tensors in cases:
+        assert torch.autograd.gradcheck(function, tensors, nondet_tol=1e-9)
+
+
+@on_devices
+@pytest.mark.parametrize('kind', ['DeformConv2d', 'ModulatedDeformConv2d'])
+def test_deform_conv_without_offsets_is_a_convolution(device, kind):
+    layer = getattr(mmcv.ops, kind)(4, 6, 3, stride=2, padding=1, groups=2, bias=False).to(device)
+    features = torch.randn(2, 4, 9, 8, device=device, requires_grad=True)
+    offset = torch.zeros(2, 18, 5, 4, device=device)
+    factor = 1.0 if kind == 'DeformConv2d' else 0.5
+    masks = () if kind == 'DeformConv2d' else (torch.full((2, 9, 5, 4), 0.5, device=device),)
+    result = layer(features, offset, *masks)
+    expected = factor * F.conv2d(features, layer.weight, None, 2, 1, groups=2)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+    inputs = (features, layer.weight)
+    grads = torch.autograd.grad(result.square().sum(), inputs)
+    expected_grads = torch.autograd.grad(expected.square().sum(), inputs)
+    torch.testing.assert_close(grads, expected_grads, rtol=1e-4, atol=1e-4)
+
+
+@on_devices
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('version', [1, 2])
+def test_deform_conv_in_half_precision_rounds_once(device, dtype, version):
+    # As under autocast: offsets and mask come from a convolution, the rest is float32.
+    tensors = deform_case(device, torch.float32)
+    halves = [tensor.detach().to(dtype) for tensor in tensors]
+    mixed = [tensors[0], halves[1], halves[2], tensors[3], tensors[4]]
+    exact = [half.float() for half in halves]
+    function = deform_v2
+    if version == 1:
+        function = deform_v1
+        mixed, exact = ([case[0], case[1], case[3]] for case in (mixed, exact))
+    for tensor in exact:
+        tensor.requires_grad_()
+    with torch.autocast(device, dtype):
+        result = function(*mixed)
+    assert torch.equal(result, function(*exact).to(dtype))
+    weight = mixed[-1] if version == 1 else mixed[-2]
+    (grad,) = torch.autograd.grad(result.float().sum(), weight)
+    (expected,) = torch.autograd.grad(function(*exact).sum(), exact[-1 if version == 1 else -2])
+    torch.testing.assert_close(grad, expected.to(dtype).float())
+
+
+def test_deform_conv_ignores_memory_layout():
+    features, offset, mask, weight, bias = deform_case()
+    expected = deform_v2(features, offset, mask, weight, bias)
+    moved = [x.detach().to(memory_format=torch.channels_last) for x in (features, offset, mask)]
+    result = deform_v2(*moved, weight, bias)
+    torch.testing.assert_close(result, expected)
+
+
+# Calling convention: results replace what the buffers hold, gradients are added to it
+
+
+def test_results_replace_what_strided_buffers_hold():
+    extension = sys.modules['mmcv._ext']
+    features, logits = torch.randn(2, 2, 7, 9), torch.randn(6, 4)
+    aligned, pooled = strided(7, 2, 2, 3).fill_(5), strided(7, 2, 2, 3).fill_(5)
+    argmax, loss = strided(7, 2, 2, 3, dtype=torch.int32), strided(6, 4)
+    slope = strided(6, 4)
+    none = torch.zeros(0)
+    extension.roi_align_forward(features, POOL_ROIS, aligned, none, none, 2, 3, 0.5, 2, 1, True)
+    extension.roi_pool_forward(features, POOL_ROIS, pooled, argmax, 2, 3, 0.5)
+    extension.sigmoid_focal_loss_forward(logits, TARGET, none, loss, 2.0, 0.25)
+    extension.sigmoid_focal_loss_backward(logits, TARGET, none, slope, 2.0, 0.25)
+    assert torch.equal(aligned, LAYERS[0](features, POOL_ROIS))
+    assert torch.equal(pooled, LAYERS[2](features, POOL_ROIS))
+    expected = focal_loss_by_formula(logits, TARGET, 2.0, 0.25, torch.ones(4))
+    torch.testing.assert_close(loss, expected)
+    assert slope.abs().min() > 0
+
+
+def test_pooling_gradients_are_added_to_strided_buffers():
+    extension, none = sys.modules['mmcv._ext'], torch.zeros(0)
+    features = torch.randn(2, 2, 7, 9, requires_grad=True)
+    grad_output, argmax = torch.randn(7, 2, 2, 3), strided(7, 2, 2, 3, dtype=torch.int32)
+    by_align, by_pool = strided(2, 2, 7, 9).fill_(3), strided(2, 2, 7, 9).fill_(3)
+    arguments = (grad_output, POOL_ROIS, none, none, by_align, 2, 3, 0.5, 2, 1, True)
+    extension.roi_align_backward(*arguments)
+    extension.roi_pool_forward(features, POOL_ROIS, grad_output.clone(), argmax, 2, 3, 0.5)
+    extension.roi_pool_backward(grad_output, POOL_ROIS, argmax, by_pool, 2, 3, 0.5)
+    for layer, buffer in ((LAYERS[0], by_align), (LAYERS[2], by_pool)):
+        (gradient,) = torch.autograd.grad(layer(features, POOL_ROIS), features, grad_output)
+        torch.testing.assert_close(buffer, 3 + gradient)
+
+
+def test_convolution_gradients_are_added_to_strided_buffers():
+    features, offset, mask, weight, bias = deform_case(dtype=torch.float32)
+    inputs = [features, offset, mask, weight, bias]
+    grad_output = torch.randn(2, 6, 3, 8)
+    expected = torch.autograd.grad(deform_v2(*inputs), inputs, grad_output)
+    buffers = [strided(*tensor.shape).fill_(3) for tensor in inputs]
+    by_features, by_offset, by_mask, by_weight, by_bias = buffers
+    none = torch.zeros(0)
+    sys.modules['mmcv._ext'].modulated_deform_conv_backward(
+        *(features.detach(), weight.detach(), bias.detach(), none, offset.detach(), mask.detach()),
+        *(none, by_features, by_weight, by_bias, by_offset, by_mask, grad_output),
+        *(3, 2, 2, 1, 1, 2, 1, 2, 2, 2, True),
+    )
+    for buffer, gradient in zip(buffers, expected, strict=True):
+        torch.testing.assert_close(buffer, 3 + gradient)
+
+
+def test_deform_conv_scales_the_gradient_of_its_weight():
+    features, offset, _, weight, _ = deform_case()
+    grad_output = torch.randn(2, 6, 3, 8, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(deform_v1(features, offset, weight), weight, grad_output)
+    by_weight = torch.ones_like(weight).detach()
+    none = torch.zeros(0)
+    sys.modules['mmcv._ext'].deform_conv_backward_parameters(
+        *(features.detach(), offset.detach(), grad_output, by_weight, none, none),
+        *(2, 3, 1, 2, 2, 1, 2, 1, 2, 2, 0.5, 2),
+    )
+    torch.testing.assert_close(by_weight, 1 + 0.5 * expected)

@@ -1,0 +1,825 @@
+import copy
+import csv
+import importlib.util
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.errors import UserError
+from evaluation.published import PACKAGED, Figure, find_figure, load_published
+from evaluation.table import build_tables, load_results, render, select
+from evaluation.table_formats import escape_latex, escape_markdown
+from evaluation.table_results import read_result
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ROOT / 'tools' / 'table.py'
+
+
+def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
+    """Return a complete result file; `changes` replace top-level keys."""
+    mixer, scale = (None, None) if backbone == 'r50' else backbone.rsplit('_', 1)
+    detection = task == 'mask_rcnn'
+    whole = {
+        'schema_version': 1,
+        'task': task,
+        'mixer': mixer,
+        'scale': scale,
+        'backbone': backbone,
+        'dataset': 'COCO val2017' if detection else 'ADE20K val',
+        'metrics': box_and_mask(40, 35) if detection else {'mIoU': 40, 'mAcc': 50, 'aAcc': 80},
+        'per_class': {'box_AP': {'person': 51.0}} if detection else {'IoU': {'wall': 70.0}},
+        'config': {'name': f'{task}_{backbone}', 'text': 'model = dict()'},
+        'checkpoint': {'file': 'last.pth', 'sha256': 'a1', 'weights_sha256': 'b2'},
+        'epoch': 12 if detection else None,
+        'iteration': 87960 if detection else 160000,
+        'max_epochs': 12 if detection else None,
+        'max_iterations': None if detection else 160000,
+        'parameters': {'total': 48_123_456, 'backbone': 30_000_000},
+        'seed': 0,
+        'test_time_augmentation': False,
+        'versions': {'torch': '2.11.0'},
+        'git': {'commit': 'c3'},
+        'hardware': {},
+        'wall_time_seconds': 12.5,
+        'created': '2026-01-01T00:00:00+00:00',
+    }
+    assert changes.keys() <= whole.keys()
+    return whole | changes
+
+
+def box_and_mask(box, mask):
+    return {
+        'box_AP': box,
+        'box_AP50': box + 20,
+        'box_AP75': box + 4,
+        'mask_AP': mask,
+        'mask_AP50': mask + 20,
+        'mask_AP75': mask + 3,
+    }
+
+
+def write(folder, *documents):
+    for number, content in enumerate(documents):
+        file = folder / f'run{number}' / 'evaluation' / 'result.json'
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(content))
+    return folder
+
+
+def results_of(folder, *documents):
+    return load_results([write(folder, *documents)])
+
+
+def entry(model='dcn_tiny', task='mask_rcnn_coco_1x', architecture='unified', **figures):
+    whole = {'model': model, 'task': task, 'architecture': architecture, 'source': 'a paper'}
+    return whole | (figures or {'box_ap': 47.2, 'mask_ap': 42.5})
+
+
+def published_of(folder, *entries):
+    file = folder / 'published.json'
+    file.write_text(json.dumps(entries))
+    return load_published(file)
+
+
+def table_columns(table):
+    """Return the printed cells by heading, bold as in Markdown."""
+    rows = [row for group in table.groups for row in group]
+    return {
+        column.heading: [
+            ('*' if cell.bold else '') + cell.text + cell.mark for cell in (row[index] for row in rows)
+        ]
+        for index, column in enumerate(table.columns)
+    }
+
+
+def columns_of(folder, *documents, published=()):
+    (table,) = build_tables(results_of(folder, *documents), published)
+    return table_columns(table)
+
+
+def load_command():
+    specification = importlib.util.spec_from_file_location('table_command', COMMAND)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process: exit status, standard output, standard error."""
+    module = load_command()
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['table.py', *map(str, arguments)])
+        status = 0
+        try:
+            module.main()
+        except SystemExit as stop:
+            status = stop.code
+        return status, *capsys.readouterr()
+
+    return call
+
+
+# Whole tables
+
+
+def test_markdown_of_a_small_case(tmp_path):
+    results = results_of(
+        tmp_path,
+        document('swin_tiny', metrics=box_and_mask(44.04, 40.5)),
+        document('dcn_tiny', metrics=box_and_mask(47.44, 42.449)),
+        document('r50', metrics=box_and_mask(38.2, 34.7)),
+        document('dcn_micro', metrics=box_and_mask(30, 28), epoch=8, iteration=58640),
+    )
+    # fmt: off
+    expected = (
+        '### Mask R-CNN on COCO val2017\n'
+        '\n'
+        '| Backbone  | Params (M) |   box AP | box AP50 | box AP75 |  mask AP | mask AP50 | mask AP75 | published box AP | Δ box AP | published mask AP | Δ mask AP | Training    |\n'  # noqa: E501
+        '| --------- | ---------: | -------: | -------: | -------: | -------: | --------: | --------: | ---------------: | -------: | ----------------: | --------: | ----------- |\n'  # noqa: E501
+        '| r50       |       48.1 |     38.2 |     58.2 |     42.2 |     34.7 |      54.7 |      37.7 |                – |        – |                 – |         – | epoch 12/12 |\n'  # noqa: E501
+        '| dcn_micro |       48.1 |     30.0 |     50.0 |     34.0 |     28.0 |      48.0 |      31.0 |             39.5 |     −9.5 |              36.6 |      −8.6 | epoch 8/12‡ |\n'  # noqa: E501
+        '| swin_tiny |       48.1 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
+        '| dcn_tiny  |       48.1 | **47.4** | **67.4** | **51.4** | **42.4** |  **62.4** |  **45.4** |             47.2 |     +0.2 |              42.5 |      −0.1 | epoch 12/12 |\n'  # noqa: E501
+        '\n'
+        'Bold: best of each scale, among finished runs of equal length and equal use of test-time augmentation.\n'  # noqa: E501
+        '\n'
+        'Published, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
+        '\n'
+        '‡ Not at the end of its training, or not known to be.\n'
+    )
+    # fmt: on
+    assert render(results, load_published(), 'markdown') == expected
+
+
+def test_markdown_without_published_figures(tmp_path):
+    results = results_of(tmp_path, document('dcn_tiny', 'upernet'))
+    assert render(results, [], 'markdown') == (
+        '### UperNet on ADE20K val\n'
+        '\n'
+        '| Backbone | Params (M) |  mIoU |  mAcc |  aAcc | Training           |\n'
+        '| -------- | ---------: | ----: | ----: | ----: | ------------------ |\n'
+        '| dcn_tiny |       48.1 | 40.00 | 50.00 | 80.00 | iter 160000/160000 |\n'
+    )
+
+
+def test_original_architecture_is_marked_and_every_source_named(tmp_path):
+    results = results_of(
+        tmp_path,
+        document('swin_tiny', 'upernet', metrics={'mIoU': 44, 'mAcc': 55, 'aAcc': 80}),
+        document('convnext_tiny', 'upernet', metrics={'mIoU': 46.5, 'mAcc': 55, 'aAcc': 80}),
+        document('dcn_tiny', 'upernet'),
+    )
+    (table,) = build_tables(results, load_published())
+    columns = table_columns(table)
+    assert columns['published mIoU'] == ['44.51†', '46.00†', '–']
+    assert columns['Δ mIoU'] == ['−0.51', '+0.50', '–']
+    notes = '\n'.join(table.notes)
+    assert 'Swin-Transformer-Semantic-Segmentation README: swin_tiny;' in notes
+    assert 'ConvNeXt semantic_segmentation README (input size not stated there): convnext_t' in notes
+    assert 'for 160000 iterations' in notes
+    assert any(note.startswith('† ') and 'another architecture' in note for note in table.notes)
+    assert '‡' not in notes
+
+
+def test_a_table_for_each_task_and_data_set(tmp_path):
+    documents = [
+        document('dcn_tiny', 'upernet'),
+        document('dcn_tiny', dataset='A set'),
+        document('dcn_tiny', dataset='COCO val2017'),
+        document('swin_tiny', dataset='A set'),
+    ]
+    tables = build_tables(results_of(tmp_path, *documents), load_published())
+    assert [table.title for table in tables] == [
+        'Mask R-CNN on COCO val2017',
+        'Mask R-CNN on A set',
+        'UperNet on ADE20K val',
+    ]
+    assert ['published box AP' in table_columns(table) for table in tables] == [True, False, False]
+    assert table_columns(tables[1])['Backbone'] == ['swin_tiny', 'dcn_tiny']
+
+
+# Order
+
+
+def test_order_of_rows(tmp_path):
+    expected = ['r50', 'zoo_micro', 'halo_tiny', 'pvt_tiny', 'swin_tiny', 'convnext_tiny']
+    expected += ['dcn_tiny', 'apple_tiny', 'zoo_tiny', 'dcn_small', 'halo_base', 'dcn_giant']
+    shuffled = sorted(expected, key=lambda name: name[::-1])
+    assert shuffled != expected
+    columns = columns_of(tmp_path, *map(document, shuffled))
+    assert columns['Backbone'] == expected
+
+
+@st.composite
+def documents(draw):
+    task = draw(st.sampled_from(['mask_rcnn', 'upernet']))
+    metric = st.none() | st.floats(0, 100)
+    changes = {
+        'dataset': draw(st.sampled_from(['COCO val2017', 'ADE20K val', 'data/a'])),
+        'iteration': draw(st.none() | st.sampled_from([1000, 160000])),
+        'created': draw(st.sampled_from(['2026-01-01T00:00:00+00:00', '2026-01-02T00:00:00'])),
+        'test_time_augmentation': draw(st.booleans()),
+        'seed': draw(st.sampled_from([None, 0, 1])),
+    }
+    backbone = draw(st.sampled_from(['r50', 'dcn_tiny', 'swin_tiny', 'swin_base', 'mine_tiny']))
+    result = document(backbone, task, **changes)
+    result['metrics'] = {name: draw(metric) for name in result['metrics']}
+    return result
+
+
+@given(st.lists(documents(), min_size=1, max_size=8), st.booleans(), st.randoms())
+def test_tables_do_not_depend_on_the_order_of_results(tmp_path_factory, contents, every, random):
+    results = results_of(tmp_path_factory.mktemp('results'), *contents)
+    shuffled = random.sample(results, len(results))
+    published = load_published()
+    for format in ('markdown', 'latex'):
+        in_order = render(select(results, every), published, format)
+        assert render(select(shuffled, every), published, format) == in_order
+        if every:
+            assert render(shuffled, published, format) == in_order
+
+
+# Bold
+
+
+def test_bold_is_within_a_scale_and_never_alone(tmp_path):
+    columns = columns_of(
+        tmp_path,
+        document('swin_micro', metrics=box_and_mask(30, 20)),
+        document('dcn_micro', metrics=box_and_mask(31, 19)),
+        document('swin_tiny', metrics=box_and_mask(41, 30)),
+        document('dcn_tiny', metrics=box_and_mask(42, 31)),
+        document('dcn_base', metrics=box_and_mask(50, 40)),
+        document('r50', metrics=box_and_mask(60, 50)),
+        document('r50', metrics=box_and_mask(59, 50)),
+    )
+    assert columns['box AP'] == ['60.0', '59.0', '30.0', '*31.0', '41.0', '*42.0', '50.0']
+    assert columns['mask AP'] == ['50.0', '50.0', '*20.0', '19.0', '30.0', '*31.0', '40.0']
+
+
+def test_ties_by_the_printed_value_are_all_bold(tmp_path):
+    columns = columns_of(
+        tmp_path,
+        document('halo_tiny', metrics=box_and_mask(46.96, 40)),
+        document('swin_tiny', metrics=box_and_mask(47.04, 40.2)),
+        document('dcn_tiny', metrics=box_and_mask(46.94, 40.1)),
+    )
+    assert columns['box AP'] == ['*47.0', '*47.0', '46.9']
+    assert columns['mask AP'] == ['40.0', '*40.2', '40.1']
+
+
+def test_bold_compares_only_finished_runs_of_one_length_and_one_kind_of_test(tmp_path):
+    longer = {'epoch': 36, 'max_epochs': 36}
+    columns = columns_of(
+        tmp_path,
+        document('halo_tiny', metrics=box_and_mask(10, 10)),
+        document('pvt_tiny', metrics=box_and_mask(11, 10)),
+        document('swin_tiny', metrics=box_and_mask(20, 10), **longer),
+        document('convnext_tiny', metrics=box_and_mask(21, 10), **longer),
+        document('dcn_tiny', metrics=box_and_mask(30, 10), epoch=8),
+        document('mine_tiny', metrics=box_and_mask(31, 10), max_epochs=None),
+        document('mine2_tiny', metrics=box_and_mask(40, 10), test_time_augmentation=True),
+    )
+    assert columns['box AP'] == ['10.0', '*11.0', '20.0', '*21.0', '30.0', '31.0', '40.0']
+    assert columns['TTA'] == ['no'] * 6 + ['yes']
+
+
+def test_null_is_a_dash_and_no_entrant(tmp_path):
+    undefined = dict.fromkeys(box_and_mask(0, 0))
+    columns = columns_of(
+        tmp_path,
+        document('swin_tiny', metrics=box_and_mask(40, 30)),
+        document('dcn_tiny', metrics=undefined),
+        published=load_published(),
+    )
+    assert columns['box AP'] == ['40.0', '–']
+    assert columns['published box AP'] == ['44.3', '47.2']
+    assert columns['Δ box AP'] == ['−4.3', '–']
+
+
+@pytest.mark.parametrize('literal', ['NaN', 'Infinity', '-Infinity', '1e999'])
+def test_a_number_that_is_not_finite_is_null(tmp_path, literal):
+    text = json.dumps(document(metrics=box_and_mask(40, 30) | {'box_AP': 77777}))
+    file = tmp_path / 'result.json'
+    file.write_text(text.replace('77777', literal))
+    assert read_result(file).metrics['box_AP'] is None
+
+
+def test_a_mean_of_ones_may_exceed_one_by_rounding(tmp_path):
+    metrics = {'mIoU': 100.00000000000001, 'mAcc': 100, 'aAcc': 0}
+    columns = columns_of(tmp_path, document(task='upernet', metrics=metrics))
+    assert [columns[name] for name in metrics] == [['100.00'], ['100.00'], ['0.00']]
+
+
+# Training
+
+
+@pytest.mark.parametrize(
+    ('state', 'printed'),
+    [
+        ((12, 87960, 12, None), 'epoch 12/12'),
+        ((12, 87960, 12, 87960), 'epoch 12/12'),
+        ((11, 80630, 12, None), 'epoch 11/12‡'),
+        ((None, 16000, None, 160000), 'iter 16000/160000‡'),
+        ((None, 160000, None, 160000), 'iter 160000/160000'),
+        ((3, 160000, None, 160000), 'iter 160000/160000'),
+        ((None, 87960, 12, 87960), 'iter 87960/87960'),
+        ((None, None, 12, None), 'epoch –/12‡'),
+        ((12, None, None, None), 'epoch 12‡'),
+        ((None, 500, None, None), 'iter 500‡'),
+        ((None, None, None, None), '–‡'),
+    ],
+)
+def test_state_of_training(tmp_path, state, printed):
+    names = ('epoch', 'iteration', 'max_epochs', 'max_iterations')
+    (table,) = build_tables(results_of(tmp_path, document(**dict(zip(names, state, strict=True)))), [])
+    assert table_columns(table)['Training'] == [printed]
+    assert any(note.startswith('‡') for note in table.notes) == printed.endswith('‡')
+
+
+def test_config_and_seed_are_shown_where_rows_look_alike_without_them(tmp_path):
+    plain = document('dcn_tiny')
+    other_config = document('dcn_tiny', config={'name': 'mask_rcnn_dcn_tiny_kept_norms', 'text': ''})
+    other_seed = document('dcn_tiny', seed=1)
+    earlier = document('dcn_tiny', epoch=8, iteration=58640)
+    longer = other_config | {'epoch': 36, 'max_epochs': 36}
+
+    def shown(name, *documents):
+        columns = columns_of(tmp_path / name, *documents)
+        return columns.get('Config'), columns.get('Seed')
+
+    assert shown('one', plain) == (None, None)
+    assert shown('epochs', plain, earlier) == (None, None)
+    assert shown('lengths', plain, longer) == (None, None)
+    assert shown('seeds', plain, other_seed) == (None, ['0', '1'])
+    names = ['mask_rcnn_dcn_tiny', 'mask_rcnn_dcn_tiny_kept_norms']
+    assert shown('configs', other_config, plain) == (names, None)
+
+
+# Selection
+
+
+def test_the_furthest_in_training_is_kept_and_the_newest_of_those(tmp_path):
+    noon, later = '2026-01-01T12:00:00+00:00', '2026-01-01T12:30:00+00:00'
+    # Later by the clock on the wall, earlier in time.
+    abroad = '2026-01-01T14:00:00+02:00'
+    results = results_of(
+        tmp_path,
+        document(iteration=100, created=later, seed=1),
+        document(iteration=200, created=noon, seed=2),
+        document(iteration=200, created=later, seed=3),
+        document(iteration=200, created=abroad, seed=4),
+        document(iteration=None, created=later, seed=5),
+    )
+    assert [result.seed for result in select(results, every=False)] == [3]
+    assert [result.seed for result in select(results, every=True)] == [5, 1, 2, 4, 3]
+
+
+def test_what_differs_in_kind_is_kept_apart(tmp_path):
+    results = results_of(
+        tmp_path,
+        document(),
+        document(test_time_augmentation=True),
+        document(dataset='data/a'),
+        document(config={'name': 'another', 'text': ''}),
+        document('dcn_small'),
+        document(task='upernet'),
+    )
+    assert len(select(results, every=False)) == 6
+
+
+def test_a_file_below_two_given_folders_counts_once(tmp_path):
+    write(tmp_path, document(), document('swin_tiny'))
+    results = load_results([tmp_path, tmp_path / 'run0', tmp_path / 'run1' / '..'])
+    assert sorted(result.backbone for result in results) == ['dcn_tiny', 'swin_tiny']
+
+
+# Published figures
+
+
+def test_packaged_figures_name_architecture_and_source():
+    entries = load_published()
+    assert len(entries) == 66
+    for item in entries:
+        unified = item.source.startswith('STM-Evaluation')
+        assert (item.architecture == 'unified') == unified
+    raw = json.loads(PACKAGED.read_text())
+    urls = [item['checkpoint'] for item in raw if 'checkpoint' in item]
+    assert len(urls) == 40
+    assert all(url.startswith('https://github.com/') for url in urls)
+
+
+def test_lookup_prefers_the_unified_architecture(tmp_path):
+    entries = published_of(
+        tmp_path,
+        entry(architecture='original', box_ap=1.0, mask_ap=2.0),
+        entry(architecture='unified', box_ap=3.0, mask_ap=4.0),
+        entry('swin_tiny', architecture='original', box_ap=5.0, mask_ap=6.0),
+    )
+    dcn, swin, mine = results_of(
+        tmp_path, document('dcn_tiny'), document('swin_tiny'), document('mine_tiny')
+    )
+    assert find_figure(entries, dcn, 'mask_AP') == Figure(4.0, 'unified', 'a paper')
+    assert find_figure(entries, swin, 'box_AP') == Figure(5.0, 'original', 'a paper')
+    assert find_figure(entries, mine, 'box_AP') is None
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'dataset': 'data/coco'},
+        {'max_epochs': 36, 'epoch': 36},
+        {'max_epochs': None},
+        {'test_time_augmentation': True},
+    ],
+)
+def test_no_figure_for_another_data_set_length_or_test(tmp_path, changes):
+    same, other = results_of(tmp_path, document(), document(**changes))
+    assert find_figure(load_published(), same, 'box_AP').value == 47.2
+    assert find_figure(load_published(), other, 'box_AP') is None
+
+
+def test_augmented_miou_is_compared_with_the_multi_scale_figure(tmp_path):
+    single = document('swin_base', 'upernet', metrics={'mIoU': 48, 'mAcc': 50, 'aAcc': 80})
+    augmented = single | {'test_time_augmentation': True}
+    results = results_of(tmp_path, single, augmented)
+    (table,) = build_tables(results, load_published())
+    columns = table_columns(table)
+    assert columns['TTA'] == ['no', 'yes']
+    assert columns['published mIoU'] == ['48.13†', '49.72†']
+    assert columns['Δ mIoU'] == ['−0.13', '−1.72']
+    assert any('multi-scale' in note for note in table.notes)
+
+
+def test_without_a_multi_scale_figure_there_is_no_comparison(tmp_path):
+    published = published_of(tmp_path, entry('dcn_tiny', 'upernet_ade20k_160k', miou=45.0))
+    columns = columns_of(
+        tmp_path,
+        document('dcn_tiny', 'upernet'),
+        document('dcn_tiny', 'upernet', test_time_augmentation=True),
+        published=published,
+    )
+    assert columns['Δ mIoU'] == ['−5.00', '–']
+
+
+# LaTeX
+
+
+def latex_rows(text):
+    """Return the cells of each row between the first and the last rule of each `tabular`."""
+    bodies = re.findall(r'\\toprule(.*?)\\bottomrule', text, flags=re.DOTALL)
+    lines = [line.strip() for body in bodies for line in body.strip().splitlines()]
+    rows = [line for line in lines if line != r'\midrule']
+    assert all(row.endswith(r'\\') for row in rows)
+    return [re.split(r'(?<!\\)&', row.removesuffix(r'\\')) for row in rows]
+
+
+def is_balanced(text):
+    """Return whether braces that are not escaped nest, and signs of mathematics pair."""
+    bare = re.sub(r'\\.', '', text)
+    depth = 0
+    for character in bare:
+        depth += {'{': 1, '}': -1}.get(character, 0)
+        if depth < 0:
+            return False
+    return depth == 0 and bare.count('$') % 2 == 0
+
+
+def test_latex_structure(tmp_path):
+    results = results_of(
+        tmp_path,
+        document('r50'),
+        document('swin_tiny', metrics=box_and_mask(43.3, 40)),
+        document('dcn_tiny', metrics=box_and_mask(47.3, 42), epoch=8),
+        document('convnext_tiny', metrics=box_and_mask(41, 30)),
+        document('dcn_base', 'upernet'),
+        document('swin_base', 'upernet'),
+    )
+    text = render(results, load_published(), 'latex')
+    for environment in ('table*', 'tabular'):
+        assert text.count(rf'\begin{{{environment}}}') == 2
+        assert text.count(rf'\end{{{environment}}}') == 2
+    assert is_balanced(text)
+    assert text.isascii()
+    detection, segmentation = re.split(r'(?<=\\end{table\*})', text)[:2]
+    for part, columns in ((detection, 12 + 1), (segmentation, 7 + 1)):
+        (alignment,) = re.findall(r'\\begin{tabular}{([lr]+)}', part)
+        assert {len(row) for row in latex_rows(part)} == {len(alignment)}
+        assert len(alignment) == columns
+    # Heading, baseline and the one scale are apart.
+    assert detection.count(r'\midrule') == 2
+    assert r'swin\_tiny & 48.1 & \textbf{43.3} & \textbf{63.3}' in detection
+    assert '& 44.3 & $-$1.0 & 40.5 & $-$0.5 & epoch 12/12' in detection
+    assert r'epoch 8/12$^\ddagger$' in detection
+    assert r'48.13$^\dagger$' in segmentation
+    assert r'\caption{UperNet on ADE20K val.}' in segmentation
+    assert r'$^\dagger$ Published for another architecture' in segmentation
+
+
+NAMES = st.text(
+    st.characters(blacklist_categories=('Cc', 'Cs')) | st.sampled_from('\\&|_*%$#{}[]^~<>`'),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(NAMES, NAMES)
+def test_any_name_is_escaped(tmp_path_factory, backbone, dataset):
+    results = results_of(
+        tmp_path_factory.mktemp('names'),
+        document() | {'backbone': backbone, 'dataset': dataset},
+    )
+    latex = render(results, [], 'latex')
+    assert is_balanced(latex)
+    assert [len(row) for row in latex_rows(latex)] == [9, 9]
+    lines = render(results, [], 'markdown').splitlines()
+    rows = [re.sub(r'\\.', '', line) for line in lines if line.startswith('|')]
+    assert [row.count('|') for row in rows] == [10, 10, 10]
+
+
+def test_escapes():
+    assert escape_markdown('a_b _c_ d|e *f* <g>') == r'a_b \_c\_ d\|e \*f\* \<g\>'
+    # At the start of a row, these would be taken for options of the end of the row above.
+    assert escape_latex('[1pt] *') == '{[}1pt] {*}'
+    assert escape_latex('a_b 5% {c} \\ ~') == (r'a\_b 5\% \{c\} \textbackslash{} \textasciitilde{}')
+
+
+# CSV
+
+
+def test_csv_holds_the_numbers_unrounded(tmp_path):
+    metrics = box_and_mask(47.4449, 42.1) | {'mask_AP75': None, 'box_AP.small': 21.125}
+    metrics['box_AP'] = 48.2
+    results = results_of(
+        tmp_path,
+        document('dcn_tiny', metrics=metrics, seed=None),
+        document('r50', test_time_augmentation=True, epoch=8),
+    )
+    baseline, dcn = csv.DictReader(io.StringIO(render(results, load_published(), 'csv')))
+    assert {name: dcn[name] for name in metrics} == {
+        name: '' if value is None else repr(value) for name, value in metrics.items()
+    }
+    assert (
+        dcn
+        | {
+            'backbone': 'dcn_tiny',
+            'mixer': 'dcn',
+            'scale': 'tiny',
+            'dataset': 'COCO val2017',
+            'total_parameters': '48123456',
+            'backbone_parameters': '30000000',
+            'published_box_AP': '47.2',
+            # 48.2 - 47.2 is not 1 in binary.
+            'difference_box_AP': '1.0',
+            'difference_mask_AP': '-0.4',
+            'published_box_AP_architecture': 'unified',
+            'published_box_AP_source': 'STM-Evaluation detection/readme.md',
+            'config': 'mask_rcnn_dcn_tiny',
+            'epoch': '12',
+            'max_iterations': '',
+            'finished': 'true',
+            'test_time_augmentation': 'false',
+            'seed': '',
+            'checkpoint': 'last.pth',
+            'checkpoint_sha256': 'a1',
+            'weights_sha256': 'b2',
+            'created': '2026-01-01T00:00:00+00:00',
+            'result': (tmp_path / 'run0' / 'evaluation' / 'result.json').as_posix(),
+        }
+        == dcn
+    )
+    assert baseline['backbone'] == 'r50'
+    assert (baseline['mixer'], baseline['box_AP.small'], baseline['published_box_AP']) == ('', '', '')
+    assert (baseline['finished'], baseline['test_time_augmentation']) == ('false', 'true')
+
+
+@given(st.lists(st.floats(0, 100), min_size=3, max_size=3))
+def test_csv_reads_back_to_the_same_numbers(tmp_path_factory, values):
+    metrics = dict(zip(('mIoU', 'mAcc', 'aAcc'), values, strict=True))
+    folder = tmp_path_factory.mktemp('csv')
+    results = results_of(folder, document('swin_tiny', 'upernet', metrics=metrics))
+    (row,) = csv.DictReader(io.StringIO(render(results, load_published(), 'csv')))
+    assert [float(row[name]) for name in metrics] == values
+    assert float(row['difference_mIoU']) == pytest.approx(metrics['mIoU'] - 44.51)
+
+
+def test_csv_of_several_data_sets_but_one_task(tmp_path):
+    results = results_of(tmp_path, document(dataset='data/a'), document(dataset='data/b'))
+    rows = csv.DictReader(io.StringIO(render(results, [], 'csv')))
+    assert sorted(row['dataset'] for row in rows) == ['data/a', 'data/b']
+    mixed = [*results, *results_of(tmp_path / 'more', document(task='upernet'))]
+    with pytest.raises(UserError, match='choose one with --task'):
+        render(mixed, [], 'csv')
+
+
+# Bad input
+
+
+def without(key):
+    content = copy.deepcopy(document())
+    *parents, last = key.split('.')
+    inner = content
+    for parent in parents:
+        inner = inner[parent]
+    del inner[last]
+    return content
+
+
+@pytest.mark.parametrize(
+    'key',
+    [
+        'schema_version',
+        'task',
+        'scale',
+        'backbone',
+        'dataset',
+        'metrics',
+        'metrics.box_AP75',
+        'config.name',
+        'checkpoint.weights_sha256',
+        'iteration',
+        'max_epochs',
+        'parameters.total',
+        'seed',
+        'test_time_augmentation',
+        'created',
+    ],
+)
+def test_a_missing_key_is_named(tmp_path, key):
+    with pytest.raises(UserError) as caught:
+        results_of(tmp_path, without(key))
+    file = tmp_path / 'run0' / 'evaluation' / 'result.json'
+    assert str(caught.value) == (
+        f"{file}: '{key}' is missing; evaluate the checkpoint again with this version of the "
+        'suite, or remove the file'
+    )
+
+
+@pytest.mark.parametrize(
+    ('changes', 'complaint'),
+    [
+        ({'schema_version': 2}, 'schema version 2'),
+        ({'schema_version': True}, "'schema_version' is not a whole number"),
+        ({'task': 'retina'}, "task 'retina' is none of mask_rcnn, upernet"),
+        ({'seed': '0'}, "'seed' is not a whole number or null"),
+        ({'test_time_augmentation': 0}, "'test_time_augmentation' is not true or false"),
+        ({'epoch': True}, "'epoch' is not a whole number or null"),
+        ({'backbone': None}, "'backbone' is not text"),
+        ({'mixer': None}, "'mixer' and 'scale'"),
+        ({'config': 'name'}, "'config.name' is missing"),
+        ({'metrics': [1]}, "'metrics' is not an object"),
+        ({'metrics': box_and_mask(40, 30) | {'box_AP': 'high'}}, "'metrics.box_AP' is not"),
+        (
+            {'metrics': box_and_mask(40, 30) | {'box_APs': -1}},
+            "'metrics.box_APs' is -1, not a percentage",
+        ),
+        ({'metrics': box_and_mask(40, 30) | {'mask_AP': 101.0}}, "'metrics.mask_AP' is 101.0"),
+        ({'created': 'yesterday'}, "'created' is 'yesterday'"),
+    ],
+)
+def test_what_breaks_the_schema_is_named(tmp_path, changes, complaint):
+    with pytest.raises(UserError, match=r'result\.json') as caught:
+        results_of(tmp_path, document() | changes)
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize('content', [b'', b'{"task":', b'\xff\xfe\x00', b'[]', b'3', b'[' * 100_000])
+def test_a_file_that_is_not_a_result(tmp_path, content):
+    file = tmp_path / 'result.json'
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r'result\.json') as caught:
+        load_results([tmp_path])
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('content', 'complaint'),
+    [
+        ('{', 'not JSON'),
+        ('{}', 'not a list'),
+        ('[3]', 'entry 1: not an object'),
+        (json.dumps([entry(), entry('a', box_ap=3)]), "entry 2: 'mask_ap' is missing"),
+        (json.dumps([entry(box_ap=float('nan'), mask_ap=3)]), "'box_ap' is missing or not a per"),
+        (json.dumps([entry(box_ap='3', mask_ap=3)]), "'box_ap' is missing or not a per"),
+        (json.dumps([entry(box_ap=3, mask_ap=472)]), "'mask_ap' is missing or not a per"),
+        (json.dumps([entry(architecture='other')]), "'architecture' is none of unified, original"),
+        (json.dumps([entry() | {'source': None}]), "'source' is missing or not text"),
+        (json.dumps([entry(), entry()]), 'entry 2: dcn_tiny, mask_rcnn_coco_1x, unified is stated'),
+        (
+            json.dumps([entry(task='upernet_ade20k_160k', miou=3, miou_multi_scale='x')]),
+            "'miou_multi_scale' is missing or not a percentage",
+        ),
+    ],
+)
+def test_malformed_published_file(tmp_path, content, complaint):
+    file = tmp_path / 'facts.json'
+    file.write_text(content)
+    with pytest.raises(UserError, match=r'facts\.json') as caught:
+        load_published(file)
+    assert complaint in str(caught.value)
+
+
+# Command
+
+
+def test_command_as_a_process(tmp_path):
+    write(tmp_path / 'work_dirs', document(metrics=box_and_mask(47.4, 42.5)))
+    command = [sys.executable, COMMAND]
+    environment = os.environ | {'PYTHONPATH': str(ROOT)}
+    options = {'cwd': tmp_path, 'env': environment, 'capture_output': True, 'encoding': 'utf-8'}
+    done = subprocess.run(command, **options)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert '| dcn_tiny |       48.1 |   47.4 |' in done.stdout
+    assert '+0.2' in done.stdout
+    failed = subprocess.run([*command, 'elsewhere'], **options)
+    assert (failed.returncode, failed.stdout) == (2, '')
+    assert failed.stderr == ('error: elsewhere is not a folder; give the work_dir of a training run\n')
+
+
+def test_command_selects_a_task_and_writes_a_file(tmp_path, run):
+    write(tmp_path, document(), document('swin_tiny'), document('dcn_tiny', 'upernet'))
+    output = tmp_path / 'table.csv'
+    output.write_text('old')
+    options = ('--task', 'mask_rcnn', '--format', 'csv', '--published', 'none', '--output', output)
+    assert run(tmp_path, *options) == (0, '', '')
+    rows = list(csv.DictReader(io.StringIO(output.read_text())))
+    assert [row['backbone'] for row in rows] == ['swin_tiny', 'dcn_tiny']
+    assert {row['published_box_AP'] for row in rows} == {''}
+    assert not list(tmp_path.glob('.table*'))
+
+
+def test_command_tells_what_it_left_out(tmp_path, run):
+    write(tmp_path, document(epoch=8, iteration=58640), document())
+    status, text, remark = run(tmp_path)
+    assert status == 0
+    assert 'epoch 8/12' not in text
+    assert remark.startswith('1 of 2 evaluations')
+    status, text, remark = run(tmp_path, '--all')
+    assert (status, remark) == (0, '')
+    assert 'epoch 8/12' in text
+
+
+def test_command_reads_a_published_file(tmp_path, run):
+    write(tmp_path, document(metrics=box_and_mask(40, 35)))
+    file = tmp_path / 'facts.json'
+    file.write_text(json.dumps([entry(box_ap=39.0, mask_ap=35.0)]))
+    status, text, _ = run(tmp_path, '--published', file)
+    assert status == 0
+    assert '+1.0' in text
+    assert 'a paper.' in text
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'complaint'),
+    [
+        (['{}/missing'], 'is not a folder'),
+        (['{}/empty'], 'tools/test.py writes one'),
+        (['{}/broken'], 'not JSON'),
+        (['{}/good', '--task', 'upernet'], 'found only mask_rcnn'),
+        (['{}/good', '{}/more', '--format', 'csv'], 'choose one with --task'),
+        (['{}/good', '--published', '{}/missing.json'], "give another file, or 'none'"),
+        (['{}/good', '--output', '{}/missing/table.md'], 'in an existing folder'),
+        (['{}/good', '--output', '{}/empty'], 'in an existing folder'),
+        (['{}/good', '--output', '{}/broken/result.json/table.md'], 'in an existing folder'),
+        (['{}/good', '--output', '.'], 'in an existing folder'),
+    ],
+)
+def test_command_on_bad_input(tmp_path, run, arguments, complaint):
+    write(tmp_path / 'good', document())
+    write(tmp_path / 'more', document(task='upernet'))
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'broken').mkdir()
+    (tmp_path / 'broken' / 'result.json').write_text('{')
+    before = sorted(tmp_path.rglob('*'))
+    status, text, error = run(*(argument.format(tmp_path) for argument in arguments))
+    assert (status, text) == (2, '')
+    assert complaint in error
+    assert error.startswith('error: ')
+    assert error.count('\n') == 1
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, run, monkeypatch):
+    write(tmp_path / 'good', document())
+    output = tmp_path / 'table.md'
+    output.write_text('old')
+
+    def refuse(source, target):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(os, 'replace', refuse)
+    status, _, error = run(tmp_path / 'good', '--output', output)
+    assert status == 2
+    assert 'cannot be written (Permission denied)' in error
+    assert output.read_text() == 'old'
+    assert sorted(tmp_path.iterdir()) == [tmp_path / 'good', output]

@@ -1,0 +1,86 @@
+"""Print the results below work_dirs as a table to paste, with published figures beside them.
+
+    python tools/table.py
+    python tools/table.py work_dirs/mask_rcnn_dcn_tiny work_dirs/mask_rcnn_swin_tiny --format latex
+    python tools/table.py --task upernet --format csv --output ade20k.csv
+
+Of several evaluations of one config, the one furthest in training is shown; --all shows every one.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from evaluation.errors import UserError, command
+from evaluation.published import PACKAGED, load_published
+from evaluation.table import FORMATS, load_results, render, select
+from evaluation.table_results import TASKS
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'work_dirs',
+        nargs='*',
+        default=['work_dirs'],
+        metavar='WORK_DIR',
+        help='folders to search for result.json, at any depth (default: work_dirs)',
+    )
+    parser.add_argument('--format', choices=FORMATS, default='markdown', help='default: markdown')
+    parser.add_argument('--task', choices=TASKS, help='default: every task found')
+    parser.add_argument(
+        '--published',
+        default=str(PACKAGED),
+        metavar='FILE',
+        help="published figures to compare with, 'none' to omit them (default: those of the suite)",
+    )
+    parser.add_argument('--all', action='store_true', help='show every evaluation')
+    parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Read results, choose, and write the tables."""
+    arguments = parse_arguments()
+    published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
+    found = load_results(arguments.work_dirs)
+    results = [result for result in found if arguments.task in (None, result.task)]
+    if not results:
+        tasks = ', '.join(sorted({result.task for result in found}))
+        raise UserError(f'no result of {arguments.task}; found only {tasks}')
+    shown = select(results, every=arguments.all)
+    text = render(shown, published, arguments.format)
+    if arguments.output is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(arguments.output, text)
+    if len(shown) < len(results):
+        print(
+            f'{len(results) - len(shown)} of {len(results)} evaluations are earlier or older ones '
+            'of the same config and left out; --all shows them',
+            file=sys.stderr,
+        )
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write `text` to `file`, which is afterwards either complete or as it was before."""
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f'{file}: cannot be written; give a file in an existing folder')
+    temporary = file.with_name(f'.{file.name}.{os.getpid()}')
+    try:
+        temporary.write_text(text, encoding='utf-8')
+        os.replace(temporary, file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f'{file}: cannot be written ({error.strerror}); give a file in a folder of yours'
+        ) from error
+
+
+if __name__ == '__main__':
+    main()

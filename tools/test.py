@@ -1,0 +1,37 @@
+"""Evaluate a checkpoint.
+
+    python tools/test.py configs/mask_rcnn_dcn_tiny.py work_dirs/mask_rcnn_dcn_tiny/epoch_12.pth
+
+Writes the log and result.json to `work_dirs/<config name>/<time>`; `tools/table.py` collects them.
+"""
+
+import argparse
+
+from evaluation.errors import command
+
+
+def parse_arguments() -> argparse.Namespace:
+    from evaluation.experiment import add_common_arguments
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    add_common_arguments(parser)
+    parser.add_argument('--out', metavar='FILE.pkl', help='also write all predictions, pickled')
+    parser.add_argument('--show-dir', help='also draw predictions beside the truth in this folder')
+    parser.add_argument('--tta', action='store_true', help='several scales and flips of each image')
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    arguments = parse_arguments()
+    from evaluation.testing import test
+
+    test(arguments)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,53 @@
+"""Train a detector or segmentor.
+
+    python tools/train.py configs/mask_rcnn_dcn_tiny.py --pretrained released
+
+Writes logs, checkpoints, the dumped config and a result.json an evaluation to `work_dirs/<config name>`.
+"""
+
+import argparse
+
+from evaluation.errors import command
+
+
+def parse_arguments() -> argparse.Namespace:
+    from evaluation.experiment import add_common_arguments
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--pretrained',
+        metavar='CHECKPOINT',
+        help='start the backbone from this path or URL, or from `released`; default: from scratch',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='latest',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint, or from the latest in the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (GPU)')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of all random numbers; default 0')
+    parser.add_argument(
+        '--deterministic', action='store_true', help='only deterministic algorithms; slower'
+    )
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    arguments = parse_arguments()
+    from evaluation.training import train
+
+    train(arguments)
+
+
+if __name__ == '__main__':
+    main()
