@@ -6,6 +6,7 @@ it even at ten pixels.
 """
 
 import colorsys
+import itertools
 import math
 import os
 import tempfile
@@ -30,6 +31,7 @@ from evaluation.scenes import PALETTE, SEGMENT_CLASSES
 Colour = tuple[int, int, int]
 Run = tuple[str | Path, str | Path]
 
+# In a segmentation map as mmseg loads it.
 UNLABELLED = 255
 SCORE_THRESHOLD = 0.3
 INSTANCE_OPACITY = 0.45
@@ -37,6 +39,7 @@ SEGMENT_OPACITY = 0.65
 SCENE_COLOURS: Mapping[str, Colour] = dict(zip(SEGMENT_CLASSES, PALETTE, strict=True))
 # Smaller pictures are enlarged to this before anything is drawn on them, pixels.
 PANEL_SIDE = 256
+ROWS = ('image', 'instances: truth', 'instances: Mask R-CNN', 'classes: truth', 'classes: UperNet')
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Height of the font's capitals at OpenCV's scale 1, pixels.
@@ -50,10 +53,10 @@ MARGIN, GAP = 16, 6
 
 
 def distinct_palette(count: int) -> list[Colour]:
-    """Return RGB colours that differ: hues a golden section apart, in three lightnesses."""
+    """Return RGB colours that differ: hues a golden section apart, in four tones by turns of eight."""
     golden = (math.sqrt(5) - 1) / 2
-    tones = ((0.85, 0.85), (0.6, 1.0), (0.95, 0.55))
-    hsv = [(i * golden % 1, *tones[i % len(tones)]) for i in range(count)]
+    tones = ((0.85, 0.85), (0.5, 1.0), (0.95, 0.5), (0.4, 0.7))
+    hsv = [(i * golden % 1, *tones[i // 8 % len(tones)]) for i in range(count)]
     return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(*colour)) for colour in hsv]
 
 
@@ -69,7 +72,8 @@ def draw_instances(
     """Draw instances on a picture: translucent masks with outlines, thin boxes, names and scores.
 
     Where masks overlap, the smaller lies in front; outlines lie in front of all masks, and names go
-    where they hide no other name and as little as may be of the objects.
+    where they hide no other name, if there is such a place, and as little as may be of the objects.
+    A name longer than the picture is wide is cut at its edge: enlarge pictures under 64 pixels.
 
     Args:
         image: (H, W, 3) uint8, RGB; stays as it is.
@@ -94,10 +98,11 @@ def draw_instances(
         raise ValueError(f'{count} labels, but scores of shape {scores.shape}')
     # Stable, so that equal pictures come from equal input on every machine.
     order = np.argsort(-masks.sum(axis=(1, 2)), kind='stable')
-    colours = [palette[label] for label in labels]
+    colours = [tuple(map(int, palette[label])) for label in labels]
     rectangles = [_pixel_box(box, image.shape) for box in boxes]
 
-    drawn, grey = image.copy(), _grey(image)
+    drawn = image.copy()
+    grey = _grey(drawn)
     for i in order:
         drawn[masks[i]] = _mix(grey[masks[i]], colours[i], INSTANCE_OPACITY)
     for i in order:
@@ -136,7 +141,7 @@ def draw_segmentation(
         raise ValueError(f'classes {used.min()} to {used.max()}, but {len(palette)} colours')
     drawn = image.copy()
     colours = np.asarray(palette, float)[used]
-    drawn[labelled] = _mix(_grey(image)[labelled], colours, SEGMENT_OPACITY)
+    drawn[labelled] = _mix(_grey(drawn)[labelled], colours, SEGMENT_OPACITY)
     return drawn
 
 
@@ -176,26 +181,26 @@ def contact_sheet(
         for name, images in zip(names, grid, strict=True)
     ]
     widths = [
-        max([headings[i].shape[1], *(images[i].shape[1] for images in grid)])
-        for i in range(len(headings))
+        max([cover.shape[1], *(image.shape[1] for image in column)])
+        for cover, *column in zip(headings, *grid, strict=True)
     ]
     left = MARGIN + max(name.shape[1] for name in names) + 2 * GAP
-    width = max(left + sum(widths) + GAP * (len(widths) - 1), MARGIN + heading.shape[1]) + MARGIN
-    foot = _legend(legend, width - 2 * MARGIN)
     top = MARGIN + heading.shape[0] + 2 * GAP + headings[0].shape[0] + GAP
-    height = top + sum(heights) + GAP * (len(heights) - 1) + foot.shape[0] + MARGIN
+    lefts, tops = _spread(left, widths), _spread(top, heights)
+    inner = max(lefts[-1] + widths[-1] - MARGIN, heading.shape[1])
+    foot = _legend(legend, inner)
+    bottom = tops[-1] + heights[-1]
 
-    sheet = np.full((height, width, 3), PAPER, np.uint8)
+    size = (bottom + foot.shape[0] + MARGIN, max(inner, foot.shape[1]) + 2 * MARGIN, 3)
+    sheet = np.full(size, PAPER, np.uint8)
     _ink(sheet, heading, MARGIN, MARGIN)
-    lefts = left + np.cumsum([0, *(w + GAP for w in widths[:-1])])
     for x, w, cover in zip(lefts, widths, headings, strict=True):
         _ink(sheet, cover, x + (w - cover.shape[1]) // 2, top - GAP - cover.shape[0])
-    tops = top + np.cumsum([0, *(h + GAP for h in heights[:-1])])
     for y, h, name, images in zip(tops, heights, names, grid, strict=True):
         _ink(sheet, name, left - 2 * GAP - name.shape[1], y + (h - name.shape[0]) // 2)
         for x, w, image in zip(lefts, widths, images, strict=True):
             _paste(sheet, image, x + (w - image.shape[1]) // 2, y + (h - image.shape[0]) // 2)
-    _paste(sheet, foot, MARGIN, height - MARGIN - foot.shape[0])
+    _paste(sheet, foot, MARGIN, bottom)
     return sheet
 
 
@@ -225,36 +230,25 @@ def predictions_sheet(
             `count` pictures with objects, or the two data sets show different pictures.
     """
     detector, segmentor = _load(detector_run, 'mmdet'), _load(segmentor_run, 'mmseg')
+    if len(detector.dataset) != len(segmentor.dataset):
+        raise UserError(
+            f'{detector_run[0]} validates on {len(detector.dataset)} pictures, {segmentor_run[0]} '
+            f'on {len(segmentor.dataset)}: both data sets must be written from the same scenes'
+        )
     indices = _first_with_objects(detector.dataset, count)
-    legend = _colour_classes([*segmentor.classes, *detector.classes], colours)
-    columns = [
-        [*_instance_panels(detector, i, legend), *_segment_panels(segmentor, i, legend)] for i in indices
-    ]
-    for i, (image, _, _, same_image, _, _) in zip(indices, columns, strict=True):
-        if not np.array_equal(image, same_image):
-            raise UserError(
-                f'validation picture {i + 1} differs between the data of {detector_run[0]} and '
-                f'{segmentor_run[0]}: both must be written from the same scenes'
-            )
-    names = [
-        'image',
-        'instances: truth',
-        'instances: Mask R-CNN',
-        None,
-        'classes: truth',
-        'classes: UperNet',
-    ]
+    by_name = _colour_classes([*segmentor.classes, *detector.classes], colours)
+    columns = [_column(detector, segmentor, index, by_name) for index in indices]
     return contact_sheet(
-        [(name, panels) for name, *panels in zip(names, *columns, strict=True) if name],
-        [f'validation image {i + 1}' for i in indices],
+        [(name, panels) for name, *panels in zip(ROWS, *columns, strict=True)],
+        [f'validation image {index + 1}' for index in indices],
         _sheet_title(detector_run[0], segmentor_run[0]),
         scale=1,
-        legend=list(legend.items()),
+        legend=list(by_name.items()),
     )
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write a picture, (H, W, 3) uint8, RGB, so that a reader never sees half of it."""
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write a picture, (H, W, 3) uint8, RGB, as PNG, so that a reader never sees half of it."""
     encoded = cv2.imencode('.png', image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
@@ -327,42 +321,66 @@ def _colour_classes(classes: Sequence[str], colours: Mapping[str, Colour]) -> di
     return {name: invented.get(name) or tuple(colours[name]) for name in names}
 
 
+def _column(
+    detector: _Trained, segmentor: _Trained, index: int, colours: Mapping[str, Colour]
+) -> list[np.ndarray]:
+    """Return one picture, then its instances and its classes, each true and predicted."""
+    detected, segmented = detector.predict(index), segmentor.predict(index)
+    image = _read_rgb(detected.img_path)
+    if not np.array_equal(image, _read_rgb(segmented.img_path)):
+        raise UserError(
+            f'{detected.img_path} and {segmented.img_path} show different pictures: '
+            'both data sets must be written from the same scenes'
+        )
+    factor = max(1, PANEL_SIDE // max(image.shape[:2]))
+    image = _enlarge(image, factor)
+    return [
+        image,
+        *_instance_panels(image, factor, detected, detector.classes, colours),
+        *_segment_panels(image, factor, segmented, segmentor.classes, colours),
+    ]
+
+
 def _instance_panels(
-    detector: _Trained, index: int, colours: Mapping[str, Colour]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a picture, its true instances and the predicted ones."""
-    sample = detector.predict(index)
-    image, factor = _enlarged_image(sample.img_path)
+    image: np.ndarray,
+    factor: int,
+    sample: Any,
+    classes: Sequence[str],
+    colours: Mapping[str, Colour],
+) -> list[np.ndarray]:
+    """Draw the true and the predicted instances on a picture that was enlarged by `factor`."""
     truth, found = sample.gt_instances, sample.pred_instances
     found = found[found.scores >= SCORE_THRESHOLD]
-    palette = [colours[name] for name in detector.classes]
-    drawn = [
+    palette = [colours[name] for name in classes]
+    true_masks = truth.masks.to_ndarray().astype(bool)
+    return [
         draw_instances(
             image,
             masks.repeat(factor, axis=1).repeat(factor, axis=2),
             boxes.numpy() * factor,
             labels.numpy(),
             scores,
-            detector.classes,
+            classes,
             palette,
         )
         for masks, boxes, labels, scores in (
-            (truth.masks.to_ndarray().astype(bool), truth.bboxes, truth.labels, None),
+            (true_masks, truth.bboxes, truth.labels, None),
             (found.masks.numpy(), found.bboxes, found.labels, found.scores.numpy()),
         )
     ]
-    return image, *drawn
 
 
 def _segment_panels(
-    segmentor: _Trained, index: int, colours: Mapping[str, Colour]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a picture, its true segmentation and the predicted one."""
-    sample = segmentor.predict(index)
-    image, factor = _enlarged_image(sample.img_path)
-    palette = [colours[name] for name in segmentor.classes]
-    maps = (sample.gt_sem_seg.data[0].numpy(), sample.pred_sem_seg.data[0].numpy())
-    return image, *(draw_segmentation(image, _enlarge(m, factor), palette) for m in maps)
+    image: np.ndarray,
+    factor: int,
+    sample: Any,
+    classes: Sequence[str],
+    colours: Mapping[str, Colour],
+) -> list[np.ndarray]:
+    """Draw the true and the predicted classes over a picture that was enlarged by `factor`."""
+    palette = [colours[name] for name in classes]
+    maps = (sample.gt_sem_seg.data[0], sample.pred_sem_seg.data[0])
+    return [draw_segmentation(image, _enlarge(m.numpy(), factor), palette) for m in maps]
 
 
 def _sheet_title(detector_config: str | Path, segmentor_config: str | Path) -> str:
@@ -372,14 +390,12 @@ def _sheet_title(detector_config: str | Path, segmentor_config: str | Path) -> s
             Path(segmentor_config).stem.removeprefix('upernet_'),
         )
     )
-    return f'{" and ".join(backbones)}: what Mask R-CNN and UperNet predict'
+    names = ' and '.join(backbones)
+    return f'{names}: what Mask R-CNN (scores from {SCORE_THRESHOLD} on) and UperNet predict'
 
 
-def _enlarged_image(path: str) -> tuple[np.ndarray, int]:
-    """Read a picture; return it, RGB, and how many times it was enlarged to fill a panel."""
-    image = cv2.imread(path)[..., ::-1]
-    factor = max(1, PANEL_SIDE // max(image.shape[:2]))
-    return _enlarge(image, factor), factor
+def _read_rgb(path: str) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imread(path)[..., ::-1])
 
 
 # Pixels
@@ -413,6 +429,11 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     inside = cv2.erode(mask.astype(np.uint8), cross, iterations=thickness)
     return mask & (inside == 0)
+
+
+def _spread(start: int, sizes: Sequence[int]) -> list[int]:
+    """Return where things of these sizes begin, one after the other with gaps between."""
+    return list(itertools.accumulate(sizes[:-1], lambda at, size: at + size + GAP, initial=start))
 
 
 def _paste(sheet: np.ndarray, image: np.ndarray, left: int, top: int) -> None:
@@ -455,7 +476,10 @@ def _row_name(name: str) -> np.ndarray:
 
 
 def _legend(entries: Sequence[tuple[str, Colour]], width: int) -> np.ndarray:
-    """Return swatches with names, in as many lines as `width` needs; no pixel if there are none."""
+    """Return swatches with names, in as many lines as `width` needs; no pixel if there are none.
+
+    It is wider than `width` where a single name is.
+    """
     if not entries:
         return np.zeros((0, 0, 3), np.uint8)
     blocks = []
@@ -488,7 +512,7 @@ def _paint_tags(
 ) -> None:
     """Put a tag with its text at each rectangle, in place."""
     height, width = drawn.shape[:2]
-    capital = int(np.clip(min(height, width) / 32, 6, 14))
+    capital = int(np.clip(min(height, width) / 32, 6, 10))
     objects = masks.any(axis=0)
     tags = np.zeros((height, width), bool)
     for text, colour, rectangle in zip(texts, colours, rectangles, strict=True):

@@ -41,15 +41,21 @@ def load_whole(runner: Runner, checkpoint: dict, source: str) -> None:
     Raises:
         UserError: a weight of the model is missing from the checkpoint, or one is left over.
     """
+    weights = weights_of(checkpoint, source)
     model = tested_model(runner)
+    advice = f'give the config that {source} was trained with'
     try:
-        model.load_state_dict(weights_of(checkpoint, source), strict=True)
+        left = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        reason = ' '.join(str(error).split('\n\t')[:2])[:400]
-        raise UserError(
-            f'{source} is not a checkpoint of {runner.cfg.filename}: {reason}; '
-            'give the config that it was trained with'
-        ) from error
+        mismatch = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f'{source} does not fit {runner.cfg.filename}: {mismatch}; {advice}') from error
+    wrong = [
+        f'{len(names)} weights are {word}, such as {names[0]}'
+        for word, names in (('missing', left.missing_keys), ('left over', left.unexpected_keys))
+        if names
+    ]
+    if wrong:
+        raise UserError(f'{source} does not fit {runner.cfg.filename}: {", ".join(wrong)}; {advice}')
     for hook in runner.hooks:
         if isinstance(hook, Hook):
             hook.after_load_checkpoint(runner, checkpoint)
@@ -71,7 +77,7 @@ def use_test_time_augmentation(cfg: Config) -> None:
 
 def draw_predictions(cfg: Config, folder: str) -> None:
     """Draw every prediction beside the truth into `folder`."""
-    cfg.default_hooks.visualization.draw = True
+    cfg.default_hooks.visualization.update(draw=True, interval=1)
     if cfg.default_scope == 'mmdet':
         cfg.default_hooks.visualization.test_out_dir = str(Path(folder).resolve())
     else:

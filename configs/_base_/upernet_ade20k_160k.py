@@ -4,7 +4,7 @@
 
 Data in `data/ade/ADEChallengeData2016` (or `--data-root`): `images/{training,validation}/`,
 `annotations/{training,validation}/`.
-Cost at the tiny scale: 160,000 iterations of 16 crops, about 16 hours and 8 GB a GPU on 8 V100s.
+Cost at the tiny scale: 160,000 iterations of 16 crops; one of 512x512 takes about 0.24 TMAC forward.
 Nobody has published the unified backbones on ADE20K; the original Swin-T has 44.5 mIoU, ConvNeXt-T 46.0.
 
 A leaf adds the backbone. The recipe is the same for every mixer: Swin's.

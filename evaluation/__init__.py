@@ -1,0 +1,1 @@
+"""What is measured beside AP and mIoU, how runs are set up, and how results become tables."""

@@ -1,0 +1,102 @@
+"""Trainings as processes of their own, several at a time, with progress and an estimate of the end."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.errors import UserError
+
+POLL_SECONDS = 0.5
+REPORT_SECONDS = 15.0
+
+
+@dataclass
+class Job:
+    """One run of `tools/train.py`.
+
+    Attributes:
+        name: what progress calls it.
+        arguments: of `tools/train.py`.
+        folder: its work dir, which also gets the output as `output.log`.
+        steps: iterations that it will train for.
+    """
+
+    name: str
+    arguments: list[str]
+    folder: Path
+    steps: int
+    process: subprocess.Popen | None = field(default=None, repr=False)
+    started: float = 0.0
+
+    def start(self, threads: int) -> None:
+        """Start the process with so many threads."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, 'tools/train.py', *self.arguments, '--work-dir', str(self.folder)]
+        environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+        self.started = time.monotonic()
+        with open(self.folder / 'output.log', 'w', encoding='utf-8') as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
+            )
+
+    def steps_done(self) -> int:
+        """Iterations so far, from the scalars that the run writes."""
+        files = sorted(self.folder.glob('*/vis_data/scalars.json'))
+        lines = files[-1].read_text().splitlines() if files else []
+        steps = [json.loads(line).get('step', 0) for line in lines if line.endswith('}')]
+        return max(steps, default=0)
+
+    def check(self) -> None:
+        """Raise if the process has failed.
+
+        Raises:
+            UserError: it did; the message has the last lines of its output.
+        """
+        if self.process.returncode:
+            tail = (self.folder / 'output.log').read_text().splitlines()[-15:]
+            print('\n'.join(tail), file=sys.stderr)
+            raise UserError(f'{self.name} failed; its whole output is in {self.folder / "output.log"}')
+
+
+def run_jobs(jobs: Sequence[Job], parallel: int, threads: int) -> None:
+    """Run all jobs, at most `parallel` at a time, each with so many threads.
+
+    Raises:
+        UserError: one of them failed; the others are stopped.
+    """
+    waiting, running, done = list(jobs), [], []
+    started = reported = time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and len(running) < parallel:
+                running.append(waiting.pop(0))
+                running[-1].start(threads)
+            time.sleep(POLL_SECONDS)
+            for job in [job for job in running if job.process.poll() is not None]:
+                running.remove(job)
+                job.check()
+                done.append(job)
+                print(f'  {job.name}: {time.monotonic() - job.started:.0f} s', flush=True)
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
+                _report(jobs, running, done, reported - started)
+    finally:
+        for job in running:
+            job.process.kill()
+
+
+def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: float) -> None:
+    trained = sum(job.steps for job in done) + sum(job.steps_done() for job in running)
+    share = trained / sum(job.steps for job in jobs)
+    left = f'about {clock(elapsed * (1 / share - 1))} left' if share > 0.02 else 'starting'
+    print(f'  {len(done)} of {len(jobs)} trainings done, {share:.0%} of all steps, {left}', flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, `3:07`."""
+    return f'{seconds // 60:.0f}:{seconds % 60:02.0f}'

@@ -1,0 +1,563 @@
+"""Pictures against analytic ones, naive oracles, and the scenes that a data set was written from."""
+
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from mmengine.registry import MODELS, DefaultScope
+
+from evaluation.errors import UserError
+from evaluation.experiment import read_config, set_data_root
+from evaluation.pictures import (
+    contact_sheet,
+    distinct_palette,
+    draw_instances,
+    draw_segmentation,
+    predictions_sheet,
+    write_picture,
+)
+from evaluation.scenes import (
+    OBJECT_CLASSES,
+    PALETTE,
+    SceneStyle,
+    render_scene,
+    scene_seed,
+    write_ade20k,
+    write_datasets,
+)
+
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'demo'
+RED, BLUE = (220, 40, 60), (30, 60, 230)
+GREY = 100
+PAPER = 255
+
+
+def grey_image(height: int, width: int) -> np.ndarray:
+    image = np.full((height, width, 3), GREY, np.uint8)
+    image.setflags(write=False)
+    return image
+
+
+def noise_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    return rng.integers(0, 255, (height, width, 3), np.uint8)
+
+
+def filled(height: int, width: int, left: int, top: int, right: int, bottom: int) -> np.ndarray:
+    mask = np.zeros((height, width), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def is_colour(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return (image == colour).all(axis=-1)
+
+
+def draw_boxes(side: int, boxes: list, scores: list | None = None) -> np.ndarray:
+    """Draw masks that fill their boxes; classes 'a', 'b' by turns, red and blue."""
+    masks = np.array([filled(side, side, *box) for box in boxes])
+    labels = np.arange(len(boxes)) % 2
+    return draw_instances(
+        grey_image(side, side),
+        masks,
+        np.array(boxes, float),
+        labels,
+        None if scores is None else np.array(scores),
+        ['a', 'b'],
+        [RED, BLUE],
+    )
+
+
+def tag_of(colour: int) -> np.ndarray:
+    """The tag that `draw_boxes` gives to a box of one of the classes."""
+    drawn = draw_boxes(128, [(40, 60, 80, 90)] * 2)
+    box = filled(128, 128, 40, 60, 80, 90)
+    rows, columns = np.nonzero(is_colour(drawn, (RED, BLUE)[colour]) & ~box)
+    return drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def find(sheet: np.ndarray, panel: np.ndarray) -> tuple[int, int]:
+    """Top and left of the one place where `sheet` shows exactly `panel`."""
+    distance = cv2.matchTemplate(sheet, panel, cv2.TM_SQDIFF)
+    top, left = map(int, np.unravel_index(distance.argmin(), distance.shape))
+    found = sheet[top : top + panel.shape[0], left : left + panel.shape[1]]
+    np.testing.assert_array_equal(found, panel)
+    return top, left
+
+
+# Instances
+
+
+def test_instance_colours_its_mask_its_box_and_one_tag():
+    side, box = 128, (40, 50, 90, 100)
+    rows, columns = np.mgrid[:side, :side]
+    mask = (columns - 64.5) ** 2 + (rows - 74.5) ** 2 < 24**2
+    drawn = draw_instances(
+        grey_image(side, side), mask[None], np.array([box], float), np.array([0]), None, ['a'], [RED]
+    )
+
+    frame = filled(side, side, *box) & ~filled(side, side, 41, 51, 89, 99)
+    assert is_colour(drawn, RED)[frame].all()
+    neighbours = [np.roll(mask, step, axis) for step in (1, -1) for axis in (0, 1)]
+    outline = mask & ~np.logical_and.reduce(neighbours)
+    assert is_colour(drawn, RED)[outline].all()
+    blend = tuple(round(0.55 * GREY + 0.45 * part) for part in RED)
+    np.testing.assert_array_equal(is_colour(drawn, blend), mask & ~outline)
+    rest = (drawn != GREY).any(axis=-1) & ~mask & ~frame
+    ys, xs = np.nonzero(rest)
+    assert rest[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].all()
+    assert ys.max() == box[1] - 1
+    assert xs.min() == box[0]
+
+
+@pytest.mark.parametrize(('side', 'thickness'), [(128, 1), (300, 2), (600, 4)])
+def test_outline_grows_with_the_picture(side, thickness):
+    box = np.array([side // 4, side // 4, 3 * side // 4, 3 * side // 4])
+    drawn = draw_boxes(side, [box.tolist()])
+    across = is_colour(drawn, RED)[side // 2]
+    inside = np.arange(side)
+    expected = (inside >= box[0]) & (inside < box[2])
+    expected &= (inside < box[0] + thickness) | (inside >= box[2] - thickness)
+    np.testing.assert_array_equal(across, expected)
+
+
+def test_colours_lie_over_the_grey_of_the_picture():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:] = (200, 20, 90)
+    luma = round(0.299 * 200 + 0.587 * 20 + 0.114 * 90)
+    mask = filled(64, 64, 10, 20, 50, 60)
+    drawn = draw_instances(
+        image, mask[None], np.array([[10, 20, 50, 60.0]]), np.array([0]), None, ['a'], [BLUE]
+    )
+    assert drawn[40, 30] == pytest.approx([0.55 * luma + 0.45 * part for part in BLUE], abs=0.51)
+    segmented = draw_segmentation(image, np.zeros((64, 64), int), [BLUE])
+    assert segmented[40, 30] == pytest.approx([0.35 * luma + 0.65 * part for part in BLUE], abs=0.51)
+
+
+@pytest.mark.parametrize('order', [(0, 1), (1, 0)])
+def test_smaller_masks_lie_in_front(order):
+    boxes = [(10, 20, 120, 120), (40, 60, 80, 100)]
+    masks = np.array([filled(128, 128, *boxes[i]) for i in order])
+    drawn = draw_instances(
+        grey_image(128, 128),
+        masks,
+        np.array([boxes[i] for i in order], float),
+        np.array(order),
+        None,
+        ['large', 'small'],
+        [RED, BLUE],
+    )
+    blends = [[round(0.55 * GREY + 0.45 * part) for part in colour] for colour in (RED, BLUE)]
+    assert drawn[80, 60].tolist() == blends[1]
+    assert drawn[110, 110].tolist() == blends[0]
+
+
+def test_no_instances_leave_the_picture():
+    image = noise_image(np.random.default_rng(0), 40, 50)
+    nothing = (np.zeros((0, 40, 50), bool), np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
+    drawn = draw_instances(image, *nothing, ['a'], [RED])
+    np.testing.assert_array_equal(drawn, image)
+    assert not np.shares_memory(drawn, image)
+
+
+def test_an_empty_mask_draws_its_box_only():
+    drawn = draw_instances(
+        grey_image(96, 96),
+        np.zeros((1, 96, 96), bool),
+        np.array([[20.4, 40.4, 60.6, 80.6]]),
+        np.array([0]),
+        None,
+        ['a'],
+        [RED],
+    )
+    frame = filled(96, 96, 20, 40, 61, 81) & ~filled(96, 96, 21, 41, 60, 80)
+    np.testing.assert_array_equal(is_colour(drawn, RED)[40:], frame[40:])
+
+
+def test_tags_of_equal_boxes_do_not_hide_each_other():
+    drawn = draw_boxes(128, [(40, 50, 80, 90)] * 6)
+    for colour in (0, 1):
+        find(drawn, tag_of(colour))
+
+
+@pytest.mark.parametrize(
+    'box', [(0, 0, 9, 9), (119, 0, 128, 9), (0, 119, 9, 128), (119, 119, 128, 128), (0, 0, 128, 128)]
+)
+def test_tags_stay_inside_the_picture(box):
+    find(draw_boxes(128, [box]), tag_of(0))
+
+
+@pytest.mark.parametrize('box', [(-30, -20, 40, 50), (100, 90, 160, 150), (140, 140, 150, 150)])
+def test_boxes_beyond_the_picture_are_cut(box):
+    drawn = draw_instances(
+        grey_image(128, 128),
+        np.zeros((1, 128, 128), bool),
+        np.array([box], float),
+        np.array([0]),
+        None,
+        ['a'],
+        [RED],
+    )
+    left, top = np.clip(box[:2], 0, 127)
+    right, bottom = np.clip(box[2:], (left + 1, top + 1), 128)
+    corners = drawn[[top, top, bottom - 1, bottom - 1], [left, right - 1, left, right - 1]]
+    assert (corners != GREY).any(axis=-1).all()
+
+
+def test_scores_are_part_of_the_tags():
+    box = [(20, 40, 100, 120)]
+    truth, high, lower = (draw_boxes(128, box, scores) for scores in (None, [0.93], [0.92]))
+    assert not np.array_equal(truth, high)
+    assert not np.array_equal(high, lower)
+    np.testing.assert_array_equal(truth[40:], high[40:])
+    np.testing.assert_array_equal(high, draw_boxes(128, box, [0.9299]))
+
+
+def test_tags_are_readable_on_light_and_on_dark_colours():
+    for colour, ink in (((250, 240, 90), 0), ((20, 20, 120), 255)):
+        drawn = draw_instances(
+            grey_image(128, 128),
+            np.zeros((1, 128, 128), bool),
+            np.array([[20, 40, 100, 120.0]]),
+            np.array([0]),
+            None,
+            ['HHH'],
+            [colour],
+        )
+        extreme = drawn[:40].max() if ink else drawn[:40].min()
+        assert abs(int(extreme) - ink) < 20
+
+
+@pytest.mark.parametrize(
+    ('masks', 'boxes', 'labels', 'scores'),
+    [
+        ((1, 9, 8), (1, 4), (1,), None),
+        ((2, 8, 8), (1, 4), (1,), None),
+        ((1, 8, 8), (2, 4), (1,), None),
+        ((1, 8, 8), (1, 5), (1,), None),
+        ((1, 8, 8), (1, 4), (1,), (2,)),
+    ],
+)
+def test_instances_that_do_not_fit_are_refused(masks, boxes, labels, scores):
+    with pytest.raises(ValueError, match='shape'):
+        draw_instances(
+            grey_image(8, 8),
+            np.zeros(masks, bool),
+            np.zeros(boxes),
+            np.zeros(labels, int),
+            scores and np.zeros(scores),
+            ['a'],
+            [RED],
+        )
+
+
+# Segmentation
+
+
+@given(
+    arrays.arrays(np.uint8, (5, 7, 3)),
+    arrays.arrays(np.int64, (5, 7), elements=st.sampled_from([0, 1, 2, 255])),
+)
+def test_segmentation_is_the_colour_over_the_grey(image, segmentation):
+    palette = [RED, BLUE, (255, 255, 255)]
+    image.setflags(write=False)
+    drawn = draw_segmentation(image, segmentation, palette)
+    for place in np.ndindex(5, 7):
+        label = segmentation[place]
+        luma = np.dot([0.299, 0.587, 0.114], image[place])
+        expected = image[place] if label == 255 else 0.35 * luma + 0.65 * np.array(palette[label])
+        # The grey and the mixture are rounded one after the other.
+        assert drawn[place] == pytest.approx(expected, abs=0 if label == 255 else 0.5 + 0.35)
+
+
+@pytest.mark.parametrize(
+    ('segmentation', 'message'),
+    [
+        (np.zeros((4, 5), int), 'shape'),
+        (np.full((4, 4), 2), 'colours'),
+        (np.full((4, 4), -1), 'colours'),
+    ],
+)
+def test_segmentation_that_does_not_fit_is_refused(segmentation, message):
+    with pytest.raises(ValueError, match=message):
+        draw_segmentation(grey_image(4, 4), segmentation, [RED, BLUE])
+
+
+# Sheets
+
+
+@pytest.mark.parametrize('scale', [1, 2, 3])
+def test_sheet_is_a_grid_of_enlarged_pictures(scale):
+    rng = np.random.default_rng(1)
+    grid = [[noise_image(rng, 30, 50) for _ in range(3)] for _ in range(2)]
+    sheet = contact_sheet([('top', grid[0]), ('bottom', grid[1])], ['x', 'y', 'z'], 'Title', scale)
+    panels = [[np.kron(i, np.ones((scale, scale, 1), np.uint8)) for i in row] for row in grid]
+    places = np.array([[find(sheet, panel) for panel in row] for row in panels])
+    tops, lefts = places[..., 0], places[..., 1]
+    assert (tops == tops[:, :1]).all()
+    assert (lefts == lefts[:1]).all()
+    assert np.diff(tops, axis=0).min() > 30 * scale
+    assert np.diff(lefts, axis=1).min() > 50 * scale
+    top, left = places[0, 0]
+    ink = (sheet != PAPER).any(axis=-1)
+    for row in places[:, 0, 0]:
+        assert ink[row : row + 30 * scale, : left - 8].any()
+    assert not ink[:, left - 8 : left].any()
+    for column in lefts[0]:
+        assert ink[top - 24 : top, column : column + 50 * scale].any()
+    assert ink[: top - 24].any()
+    panel_pixels = sum(panel.shape[0] * panel.shape[1] for row in panels for panel in row)
+    assert np.count_nonzero(ink) < 1.2 * panel_pixels + 2000
+
+
+def test_pictures_of_other_sizes_do_not_touch():
+    rng = np.random.default_rng(2)
+    sizes = [[(20, 80), (60, 30)], [(50, 10), (5, 90)]]
+    grid = [[noise_image(rng, *size) for size in row] for row in sizes]
+    sheet = contact_sheet([(str(i), row) for i, row in enumerate(grid)], ['a', 'b'], '', scale=1)
+    claimed = np.zeros(sheet.shape[:2], int)
+    for image in itertools.chain(*grid):
+        top, left = find(sheet, image)
+        claimed[top - 1 : top + image.shape[0] + 1, left - 1 : left + image.shape[1] + 1] += 1
+    assert claimed.max() == 1
+
+
+LONG = 'many words that take far more room than the small picture which they name'
+
+
+@pytest.mark.parametrize('place', ['title', 'row', 'column', 'legend'])
+def test_long_text_is_not_cut(place):
+    texts = {'title': 't', 'row': 'r', 'column': 'c', 'legend': 'l', place: LONG}
+
+    def ink(repeated: int) -> tuple[np.ndarray, int]:
+        image = grey_image(20, 20 * repeated)
+        rows = [(texts['row'], [image])]
+        legend = [(texts['legend'], (0, 0, 0))]
+        sheet = contact_sheet(rows, [texts['column']], texts['title'], 1, legend)
+        dark = (sheet != PAPER).any(axis=-1)
+        return dark, np.count_nonzero(dark) - image.shape[0] * image.shape[1]
+
+    narrow, narrow_ink = ink(1)
+    _, wide_ink = ink(60)
+    assert narrow_ink == wide_ink > 1000
+    for edge in (narrow[:8], narrow[-8:], narrow[:, :8], narrow[:, -8:]):
+        assert not edge.any()
+
+
+def test_legend_shows_every_colour_and_wraps():
+    colours = distinct_palette(30)
+    legend = [(f'class {i}', colour) for i, colour in enumerate(colours)]
+    arguments = ([('row', [grey_image(40, 300)])], ['column'], 'title', 1)
+    plain, sheet = contact_sheet(*arguments), contact_sheet(*arguments, legend)
+    assert sheet.shape[1] == plain.shape[1]
+    np.testing.assert_array_equal(sheet[: plain.shape[0] - 8], plain[:-8])
+    swatches = [np.argwhere(is_colour(sheet[plain.shape[0] - 8 :], colour)) for colour in colours]
+    assert min(map(len, swatches)) > 50
+    assert len({tuple(swatch[0]) for swatch in swatches}) == 30
+    assert len({swatch[0][0] for swatch in swatches}) > 3
+
+
+@pytest.mark.parametrize('counts', [[], [2], [1, 2], [0]])
+def test_sheets_with_missing_pictures_are_refused(counts):
+    rows = [('row', [grey_image(8, 8)] * count) for count in counts]
+    with pytest.raises(ValueError, match='pictures'):
+        contact_sheet(rows, ['column'] if counts != [0] else [], 'title')
+
+
+def test_palette_can_be_told_apart():
+    palette = distinct_palette(32)
+    distances = [np.linalg.norm(np.subtract(a, b)) for a, b in itertools.combinations(palette, 2)]
+    assert min(distances) > 20
+    few = [np.linalg.norm(np.subtract(a, b)) for a, b in itertools.combinations(palette[:8], 2)]
+    assert min(few) > 60
+    assert palette[:5] == distinct_palette(5)
+    assert distinct_palette(0) == []
+
+
+def test_png_holds_the_picture(tmp_path):
+    image = noise_image(np.random.default_rng(3), 9, 11)
+    path = tmp_path / 'new' / 'picture.png'
+    write_picture(path, image)
+    write_picture(path, image[::-1])
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], image[::-1])
+    assert [p.name for p in path.parent.iterdir()] == ['picture.png']
+
+
+# Predictions
+
+STYLE = SceneStyle(height=64, width=96, empty_probability=0.4, crowd_probability=0.8, area_min=1)
+SCENES = 4
+# UperNet says this everywhere, Mask R-CNN of every box.
+PREDICTED = 'star'
+# The scenes that are drawn; the first is left with a crowd alone, the third is empty.
+SHOWN = (1, 3)
+
+
+def objects(scene) -> list:
+    return [instance for instance in scene.instances if not instance.is_crowd]
+
+
+def scenes_of(seed: int) -> list:
+    return [render_scene(STYLE, scene_seed(seed, 'val', i)) for i in range(SCENES)]
+
+
+def fitting_seed() -> int:
+    """A seed of scenes with crowd and objects, the same again, nothing, and objects."""
+    return next(
+        seed
+        for seed in itertools.count()
+        for first, second, third, last in [scenes_of(seed)]
+        if all(0 < len(objects(s)) < len(s.instances) for s in (first, second))
+        if not third.instances and objects(last)
+    )
+
+
+def leave_crowd_alone(annotations: Path, image_id: int) -> None:
+    document = json.loads(annotations.read_text())
+    document['annotations'] = [
+        a for a in document['annotations'] if a['image_id'] != image_id or a['iscrowd']
+    ]
+    annotations.write_text(json.dumps(document))
+
+
+def save_config(folder: Path, name: str, root: Path) -> Path:
+    config = read_config(str(CONFIGS / f'{name}.py'))
+    set_data_root(config, str(root))
+    config.dump(folder / f'{name}.py')
+    return folder / f'{name}.py'
+
+
+def save_checkpoint(path: Path, config: Path, layer: str, probabilities: list[float]) -> Path:
+    """Weights at random but for a classifier that gives these probabilities to whatever it sees."""
+    cfg = read_config(str(config))
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        weights = MODELS.build(cfg.model).state_dict()
+    weights[f'{layer}.weight'].zero_()
+    weights[f'{layer}.bias'].copy_(torch.tensor(probabilities).log())
+    torch.save({'state_dict': weights}, path)
+    return path
+
+
+def one_against(classes: int, label: int, score: float) -> list[float]:
+    """Probabilities: `score` of one class, next to nothing of others, the rest of the last."""
+    probabilities = [1e-4] * classes
+    probabilities[label], probabilities[-1] = score, 1 - score
+    return probabilities
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp('pictures')
+    seed = fitting_seed()
+    write_datasets(folder, STYLE, {'val': SCENES}, seed)
+    leave_crowd_alone(folder / 'coco/annotations/instances_val2017.json', image_id=1)
+    detector = save_config(folder, 'mask_rcnn_convnext_micro', folder / 'coco')
+    segmentor = save_config(folder, 'upernet_convnext_micro', folder / 'ADEChallengeData2016')
+    label = OBJECT_CLASSES.index(PREDICTED)
+    made = {'folder': folder, 'seed': seed}
+    for name, score in (('sure', 0.35), ('unsure', 0.25)):
+        probabilities = one_against(len(OBJECT_CLASSES) + 1, label, score)
+        path = folder / f'{name}.pth'
+        made[name] = (
+            detector,
+            save_checkpoint(path, detector, 'roi_head.bbox_head.fc_cls', probabilities),
+        )
+    probabilities = one_against(len(PALETTE), 2 + label, 0.9)
+    path = folder / 'upernet.pth'
+    made['upernet'] = (
+        segmentor,
+        save_checkpoint(path, segmentor, 'decode_head.conv_seg', probabilities),
+    )
+    return made
+
+
+def twice(pixels: np.ndarray) -> np.ndarray:
+    return pixels.repeat(2, axis=0).repeat(2, axis=1)
+
+
+def expected_panels(runs: dict, number: int) -> dict[str, np.ndarray]:
+    """What the sheet must show of a scene, from the scene itself."""
+    scene = scenes_of(runs['seed'])[number]
+    image = twice(cv2.imread(str(runs['folder'] / f'coco/val2017/{number + 1:012d}.jpg'))[..., ::-1])
+    masks = np.array([twice(instance.mask) for instance in objects(scene)])
+    places = [np.argwhere(mask) for mask in masks]
+    boxes = np.array([[*p.min(axis=0)[::-1], *(p.max(axis=0)[::-1] + 1)] for p in places])
+    labels = np.array([instance.label for instance in objects(scene)])
+    # 0 is unlabelled in the files, 255 in the loaded maps.
+    segmentation = twice(scene.segmentation - np.uint8(1))
+    star = np.full(image.shape[:2], 2 + OBJECT_CLASSES.index(PREDICTED))
+    return {
+        'image': image,
+        'instances': draw_instances(image, masks, boxes, labels, None, OBJECT_CLASSES, PALETTE[2:]),
+        'classes': draw_segmentation(image, segmentation, PALETTE),
+        'predicted classes': draw_segmentation(image, star, PALETTE),
+    }
+
+
+def test_sheet_shows_truth_and_predictions_of_pictures_with_objects(runs):
+    before = DefaultScope.get_current_instance()
+    sheet = predictions_sheet(runs['sure'], runs['upernet'], count=2)
+    assert DefaultScope.get_current_instance() is before
+    columns = []
+    for number in SHOWN:
+        panels = expected_panels(runs, number)
+        places = {name: find(sheet, panel) for name, panel in panels.items()}
+        tops = [top for top, _ in places.values()]
+        lefts = {left for _, left in places.values()}
+        assert tops == sorted(tops)
+        assert len(lefts) == 1
+        left, height = lefts.pop(), panels['image'].shape[0]
+        columns.append(left)
+        top = (places['instances'][0] + places['classes'][0]) // 2
+        predicted = sheet[top : top + height, left : left + panels['image'].shape[1]]
+        colours = dict(zip(OBJECT_CLASSES, PALETTE[2:], strict=True))
+        found = {n for n, colour in colours.items() if is_colour(predicted, colour).sum() > 50}
+        assert found == {PREDICTED}
+    assert columns[0] < columns[1]
+
+
+def test_sheet_shows_no_instance_under_the_threshold(runs):
+    sheet = predictions_sheet(runs['unsure'], runs['upernet'], count=1)
+    panels = expected_panels(runs, SHOWN[0])
+    (top, left), height = find(sheet, panels['instances']), panels['image'].shape[0]
+    below = sheet[top + height :, left : left + panels['image'].shape[1]]
+    assert find(below, panels['image'])[0] < height / 2
+
+
+def test_classes_without_a_colour_get_one(runs):
+    sheet = predictions_sheet(runs['unsure'], runs['upernet'], 1, colours={'ground': (1, 2, 3)})
+    legend = sheet[-60:]
+    assert is_colour(legend, (1, 2, 3)).any()
+    for colour in distinct_palette(len(PALETTE) - 1):
+        assert is_colour(legend, colour).sum() > 50
+
+
+def test_what_cannot_be_drawn_is_said(runs, tmp_path):
+    sure, upernet = runs['sure'], runs['upernet']
+    other = tmp_path / 'other'
+    write_ade20k(other, STYLE, {'val': SCENES}, runs['seed'] + 1)
+    fewer = tmp_path / 'fewer'
+    write_ade20k(fewer, STYLE, {'val': SCENES - 1}, runs['seed'])
+    elsewhere = save_config(tmp_path, 'upernet_convnext_micro', other)
+    (tmp_path / 'short').mkdir()
+    short = save_config(tmp_path / 'short', 'upernet_convnext_micro', fewer)
+    cases = [
+        ((sure, upernet, 0), '1 or more'),
+        ((sure, upernet, SCENES), 'only 2 .* 4 were asked for'),
+        ((sure, (elsewhere, upernet[1]), 1), 'show different pictures'),
+        ((sure, (short, upernet[1]), 1), 'the same scenes'),
+        (((sure[0], upernet[1]), upernet, 1), 'does not fit'),
+        (((sure[0], tmp_path / 'none.pth'), upernet, 1), 'is not a file'),
+        (((tmp_path / 'none.py', sure[1]), upernet, 1), 'is not a file'),
+        ((upernet, sure, 1), 'no config of mmdet'),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(UserError, match=message) as raised:
+            predictions_sheet(*arguments)
+        assert '\n' not in str(raised.value)

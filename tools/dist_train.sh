@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Train with several processes, one a GPU; without GPUs on the CPU.
+#
+#     bash tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
+#     NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 PORT=29500 bash tools/dist_train.sh ...   # on each machine
+set -euo pipefail
+if [ $# -lt 2 ]; then
+  echo 'error: usage: bash tools/dist_train.sh CONFIG GPUS [options of tools/train.py]' >&2
+  exit 2
+fi
+CONFIG=$1
+GPUS=$2
+source "$(dirname "$0")/dist.sh"
+launch train.py "$CONFIG" "${@:3}"
