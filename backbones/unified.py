@@ -17,7 +17,7 @@ from backbones.blocks import NORM_EPS, Block, Downsample, Stem
 from backbones.checkpoint import load_pretrained, translate_state_dict
 from backbones.errors import BackboneError
 from backbones.mixers import MIXERS, TokenMixer
-from backbones.options import check_lengths, options_of_stage
+from backbones.options import check_lengths, mixer_class, options_of_stage
 
 SMALLEST_SIDE = 32
 
@@ -77,10 +77,11 @@ class UnifiedBackbone(BaseModule):
         check_lengths(stages, dims=dims, mlp_ratios=mlp_ratios, pos_embed_sizes=pos_embed_sizes)
         if norm_placement not in ('output', 'trunk'):
             raise BackboneError(f"norm_placement={norm_placement!r}: choose 'output' or 'trunk'")
-        if not set(out_indices) <= set(range(stages)):
+        if not out_indices or not set(out_indices) <= set(range(stages)):
             raise BackboneError(f'out_indices={tuple(out_indices)}: choose from 0 to {stages - 1}')
         if not -1 <= frozen_stages <= stages:
             raise BackboneError(f'frozen_stages={frozen_stages}: choose from -1 to {stages}')
+        mixer_class(mixer)  # names a wrong one before anything of it is used
         self.mixer_name = mixer['type']
         self.dims = tuple(dims)
         self.out_indices = tuple(out_indices)

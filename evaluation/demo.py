@@ -1,8 +1,12 @@
 """The demonstration: generated scenes, all mixers, both tasks, from scratch to tables and pictures."""
 
+import contextlib
 import hashlib
+import io
 import os
+import shutil
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -48,6 +52,9 @@ def run_demo(parallel: int | None) -> None:
         f'{parallel} at a time, {threads} threads each',
         flush=True,
     )
+    for job in todo:
+        # What an earlier, other training left would be taken for this one's.
+        shutil.rmtree(job.folder, ignore_errors=True)
     run_jobs(todo, parallel, threads)
     for job in todo:
         write_text(job.folder / 'finished', digest(job.name) + '\n')
@@ -115,5 +122,8 @@ def write_pictures(jobs: dict[str, Job]) -> None:
             continue
         runs = [(CONFIGS / f'{name}.py', last_checkpoint(jobs[name])) for name in names]
         file = FOLDER / f'{mixer}.png'
-        write_picture(file, predictions_sheet(*runs))
+        # pycocotools and the OpenMMLab libraries talk while they load.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            write_picture(file, predictions_sheet(*runs))
         print(f'  {file}', flush=True)

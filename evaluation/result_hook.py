@@ -41,8 +41,10 @@ class ResultHook(Hook):
         self.started = self.evaluation_started = time.monotonic()
 
     def before_train(self, runner: Runner) -> None:
-        """Note what this training is."""
+        """Note what this training is; one that is resumed started where it did at first."""
+        first_start = self.training.get('initialization') if runner.cfg.get('resume') else None
         self.training = describe_training(runner)
+        self.training['initialization'] = first_start or self.training['initialization']
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Store it with the weights."""
@@ -51,7 +53,8 @@ class ResultHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take from a checkpoint what a test run cannot know."""
         meta = checkpoint.get('meta', {})
-        progress = {'epoch': meta.get('epoch'), 'iteration': meta.get('iter')}
+        # A training by iterations stores epoch 0.
+        progress = {'epoch': meta.get('epoch') or None, 'iteration': meta.get('iter')}
         self.training = {**meta.get('training', {}), **progress}
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -117,7 +120,7 @@ class ResultHook(Hook):
                 'iteration': training.get('iteration'),
                 'max_epochs': training.get('max_epochs'),
                 'max_iterations': training.get('max_iterations'),
-                'pretrained': training.get('pretrained'),
+                'initialization': training.get('initialization'),
                 'batch_size': training.get('batch_size'),
                 'seed': training.get('seed'),
                 'test_time_augmentation': augmented,
@@ -144,7 +147,7 @@ def describe_training(runner: Runner) -> dict:
         'max_epochs': runner.max_epochs if by_epoch else None,
         'max_iterations': runner.max_iters,
         'seed': runner.seed,
-        'pretrained': (backbone.get('init_cfg') or {}).get('checkpoint'),
+        'initialization': (backbone.get('init_cfg') or {}).get('checkpoint', 'scratch'),
         'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
     }
 

@@ -36,7 +36,7 @@ class SegmentationMetric(IoUMetric):
         classes = self.dataset_meta['classes']
         self.report = MetricReport(
             images=len(results),
-            metrics=metrics,
+            metrics={name: None if value != value else value for name, value in metrics.items()},
             per_class={'IoU': _by_class(classes, iou), 'Acc': _by_class(classes, accuracy)},
         )
         line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())

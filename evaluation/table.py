@@ -118,6 +118,8 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
         columns.append(
             (Column('Seed', 'Seed'), lambda row: Cell(DASH if row.seed is None else str(row.seed)))
         )
+    if any(row.initialization for row in rows):
+        columns.append((Column('Start', 'Start', numeric=False), lambda row: Cell(_start(row))))
     if any(row.test_time_augmentation for row in rows):
         columns.append(
             (
@@ -128,6 +130,13 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
     parameters = Column('Params (M)', 'Params (M)')
     columns.append((parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')))
     return columns
+
+
+def _start(row: Result) -> str:
+    """Return whether the backbone started from scratch or from other weights."""
+    if row.initialization is None:
+        return DASH
+    return 'scratch' if row.initialization == 'scratch' else 'pretrained'
 
 
 def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
@@ -164,7 +173,7 @@ def _contest(row: Result) -> tuple | None:
     training = row.training
     if row.scale is None or not training.finished:
         return None
-    return row.scale, training.unit, training.total, row.test_time_augmentation
+    return row.scale, training.unit, training.total, _start(row), row.test_time_augmentation
 
 
 def _printed(value: float | None, task: str) -> Decimal | None:
@@ -231,7 +240,7 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
     notes = []
     if any(cell.bold for group in groups for row in group for cell in row):
         notes.append(
-            'Bold: best of each scale, among finished runs of equal length and equal use of '
+            'Bold: best of each scale, among finished runs of equal start, length and use of '
             'test-time augmentation.'
         )
     figures = _figures(rows, published)

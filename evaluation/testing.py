@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
-from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -56,9 +55,8 @@ def load_whole(runner: Runner, checkpoint: dict, source: str) -> None:
     ]
     if wrong:
         raise UserError(f'{source} does not fit {runner.cfg.filename}: {", ".join(wrong)}; {advice}')
+    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
     for hook in runner.hooks:
-        if isinstance(hook, Hook):
-            hook.after_load_checkpoint(runner, checkpoint)
         if isinstance(hook, ResultHook):
             hook.checkpoint = Path(source)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.runner import find_latest_checkpoint
 
+from backbones.checkpoint import read_checkpoint
 from evaluation.errors import UserError
 from evaluation.experiment import (
     backbone_errors_reported,
@@ -78,10 +80,15 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
     """Go on from a checkpoint; `latest` is the work dir's last one, or a fresh start without one.
 
     Raises:
-        UserError: the named checkpoint does not exist.
+        UserError: the checkpoint does not exist, is damaged, or needs code to be run.
     """
     cfg.resume = True
-    if checkpoint != 'latest':
-        if not Path(checkpoint).is_file():
-            raise UserError(f'checkpoint {checkpoint} to resume from is not a file')
-        cfg.load_from = checkpoint
+    file = find_latest_checkpoint(cfg.work_dir) if checkpoint == 'latest' else checkpoint
+    if file is None:
+        return
+    if not Path(file).is_file():
+        raise UserError(f'checkpoint {file} to resume from is not a file')
+    # mmengine would fall back to running what the file contains.
+    with backbone_errors_reported():
+        read_checkpoint(file)
+    cfg.load_from = file

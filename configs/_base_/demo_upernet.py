@@ -6,7 +6,8 @@ Data in `work_dirs/demo/data/ADEChallengeData2016`, written by `tools/demo.py` i
 Cost: about a minute and 1 GB for each backbone at the micro scale on one core.
 Expected mIoU after 160 iterations from scratch: over 30 with every mixer.
 
-Layer scales start at 1, so that the mixers matter within a training this short.
+Layer scales start at 1, so that the mixers matter within a training this short. Ground and sky, which
+cover most pixels, weigh less in the loss, so that it gets to the shapes.
 """
 
 from mmengine.config import read_base
@@ -16,11 +17,12 @@ with read_base():
 
 classes = ('ground', 'sky', 'disc', 'square', 'triangle', 'star', 'ring', 'cross')
 crop_size = (128, 128)
+loss_weights = dict(class_weight=[0.2, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
 model.update(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(layer_scale_init_value=1.0),
-    decode_head=dict(channels=64, num_classes=8, dropout_ratio=0.0),
-    auxiliary_head=dict(channels=32, num_classes=8),
+    decode_head=dict(channels=64, num_classes=8, dropout_ratio=0.0, loss_decode=loss_weights),
+    auxiliary_head=dict(channels=32, num_classes=8, loss_decode=loss_weights),
 )
 
 data_root = 'work_dirs/demo/data/ADEChallengeData2016'
@@ -48,7 +50,7 @@ val_dataloader.update(
 test_dataloader = val_dataloader
 
 train_cfg.update(max_iters=160, val_interval=160)
-optim_wrapper.update(optimizer=dict(lr=4e-3))
+optim_wrapper.update(optimizer=dict(lr=3e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=10),
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=10, end=160, by_epoch=False),

@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/mask_rcnn_dcn_tiny.py 8 --pretrained released --amp
 
 Data in `data/coco` (or `--data-root`): `train2017/ val2017/ annotations/instances_{train,val}2017.json`.
-Cost at the tiny scale: 88,000 iterations of 16 images; an image of 800x1280 takes about 0.27 TMAC forward.
+Cost at the tiny scale: 88,000 iterations of 16 images; one of 800x1280 takes about 0.27 TMAC forward.
 Expected box / mask AP of the released tiny models: halo 46.9 / 42.4, pvt 44.2 / 40.6, swin 44.3 / 40.5,
 convnext 44.3 / 40.5, dcn 47.2 / 42.5.
 

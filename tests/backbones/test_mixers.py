@@ -12,7 +12,7 @@ from backbones import MIXERS
 from backbones.mixers import dcn
 from backbones.mixers.windows import merge, pad_to_multiple, partition
 
-BATCH, DIM, HEADS = 2, 6, 2
+BATCH, DIM, HEADS = 2, 6, 3
 sides = st.integers(1, 9)
 few = settings(max_examples=20, deadline=None)
 

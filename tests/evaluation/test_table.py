@@ -44,6 +44,7 @@ def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
         'max_iterations': None if detection else 160000,
         'parameters': {'total': 48_123_456, 'backbone': 30_000_000},
         'seed': 0,
+        'initialization': None,
         'test_time_augmentation': False,
         'versions': {'torch': '2.11.0'},
         'git': {'commit': 'c3'},
@@ -151,7 +152,7 @@ def test_markdown_of_a_small_case(tmp_path):
         '| swin_tiny |       48.1 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
         '| dcn_tiny  |       48.1 | **47.4** | **67.4** | **51.4** | **42.4** |  **62.4** |  **45.4** |             47.2 |     +0.2 |              42.5 |      −0.1 | epoch 12/12 |\n'  # noqa: E501
         '\n'
-        'Bold: best of each scale, among finished runs of equal length and equal use of test-time augmentation.\n'  # noqa: E501
+        'Bold: best of each scale, among finished runs of equal start, length and use of test-time augmentation.\n'  # noqa: E501
         '\n'
         'Published, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
         '\n'
@@ -823,3 +824,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, run, monkeypatch):
     assert 'cannot be written (Permission denied)' in error
     assert output.read_text() == 'old'
     assert sorted(tmp_path.iterdir()) == [tmp_path / 'good', output]
+
+
+def test_start_tells_scratch_from_pretrained_and_they_do_not_compete_for_bold(tmp_path):
+    columns = columns_of(
+        tmp_path,
+        document('halo_tiny', initialization='scratch', metrics=box_and_mask(10, 10)),
+        document('pvt_tiny', initialization='scratch', metrics=box_and_mask(11, 11)),
+        document('swin_tiny', initialization='https://a/b.pth', metrics=box_and_mask(40, 40)),
+        document('dcn_tiny', initialization='c.pth', metrics=box_and_mask(42, 42)),
+        document('convnext_tiny', initialization=None, metrics=box_and_mask(50, 50)),
+    )
+    assert columns['Backbone'] == ['halo_tiny', 'pvt_tiny', 'swin_tiny', 'convnext_tiny', 'dcn_tiny']
+    assert columns['Start'] == ['scratch', 'scratch', 'pretrained', '–', 'pretrained']
+    assert columns['box AP'] == ['10.0', '*11.0', '40.0', '50.0', '*42.0']

@@ -1,0 +1,135 @@
+"""Both tasks with a network and data so small that a whole training takes seconds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from evaluation.scenes import SceneStyle, write_datasets
+from tests.commands import ROOT, Commands, option_list
+
+TASKS = ('mask_rcnn', 'upernet')
+# An odd number of images to evaluate: two processes do not get equal shares.
+SCENES = {'train': 8, 'val': 7}
+
+DIMS = [16, 32, 64, 128]
+SIZE = (64, 64)
+_BACKBONE = {
+    'model.backbone.dims': DIMS,
+    'model.backbone.depths': [1, 1, 1, 1],
+    'model.backbone.mixer.num_heads': [1, 2, 4, 8],
+    'val_dataloader.dataset.pipeline.1.scale': SIZE,
+    'test_dataloader.dataset.pipeline.1.scale': SIZE,
+    'default_hooks.logger.interval': 1,
+}
+# No threshold on scores: after four steps hardly any would pass it, and all figures would be 0.
+_MASK_RCNN = {
+    **_BACKBONE,
+    'model.neck.in_channels': DIMS,
+    'model.test_cfg.rcnn.score_thr': 0.0,
+    'model.test_cfg.rcnn.max_per_img': 30,
+    'train_dataloader.dataset.pipeline.2.scale': SIZE,
+    'train_cfg.val_interval': 1,
+    'default_hooks.checkpoint.interval': 1,
+}
+_UPERNET = {
+    **_BACKBONE,
+    'model.decode_head.in_channels': DIMS,
+    'model.auxiliary_head.in_channels': DIMS[2],
+    'model.data_preprocessor.size': SIZE,
+    'train_cfg.max_iters': 4,
+    'train_cfg.val_interval': 2,
+    'default_hooks.checkpoint.interval': 2,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training of four steps, evaluated after the second and the fourth.
+
+    Attributes:
+        task: `mask_rcnn` or `upernet`.
+        config: its leaf among the demonstration's.
+        data_root: generated scenes in the layout of COCO or ADE20K.
+        options: overrides that make it small.
+        halfway: what the second step is called in names of files.
+        end: what the fourth is called.
+    """
+
+    task: str
+    config: Path
+    data_root: Path
+    options: dict[str, object] = field(repr=False)
+    halfway: str
+    end: str
+
+    def arguments(self, **more: object) -> list[object]:
+        """Options of the command line; `more` are overrides, with `__` for a dot."""
+        more = {key.replace('__', '.'): value for key, value in more.items()}
+        return ['--data-root', self.data_root, *option_list({**self.options, **more})]
+
+
+@pytest.fixture(scope='session')
+def commands() -> Iterator[Commands]:
+    with Commands() as running:
+        yield running
+
+
+@pytest.fixture(scope='session')
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('scenes')
+    write_datasets(folder, SceneStyle(height=64, width=64), SCENES, seed=0)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def trials(scenes: Path) -> dict[str, Trial]:
+    demo = ROOT / 'configs/demo'
+    return {
+        'mask_rcnn': Trial(
+            'mask_rcnn',
+            demo / 'mask_rcnn_swin_micro.py',
+            scenes / 'coco',
+            _MASK_RCNN,
+            'epoch_1',
+            'epoch_2',
+        ),
+        'upernet': Trial(
+            'upernet',
+            demo / 'upernet_dcn_micro.py',
+            scenes / 'ADEChallengeData2016',
+            _UPERNET,
+            'iter_2',
+            'iter_4',
+        ),
+    }
+
+
+@pytest.fixture(params=TASKS)
+def trial(request: pytest.FixtureRequest, trials: dict[str, Trial]) -> Trial:
+    return trials[request.param]
+
+
+@pytest.fixture(scope='session')
+def work_dir_of(
+    commands: Commands, trials: dict[str, Trial], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The work dir of a task's training, which is run once, when first asked for."""
+    finished: dict[str, Path] = {}
+
+    def train(task: str) -> Path:
+        if task not in finished:
+            folder = tmp_path_factory.mktemp(task)
+            trial = trials[task]
+            commands.succeed('train', trial.config, *trial.arguments(), folder=folder)
+            finished[task] = folder / 'work_dirs' / trial.config.stem
+        return finished[task]
+
+    return train
+
+
+@pytest.fixture
+def trained(trial: Trial, work_dir_of: Callable[[str], Path]) -> Path:
+    """The work dir of the finished training of `trial`."""
+    return work_dir_of(trial.task)
