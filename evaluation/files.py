@@ -6,18 +6,23 @@ import tempfile
 from pathlib import Path
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` beside `path`, then rename it there."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` beside `path`, then rename it there; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
-        with open(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
+        with open(handle, 'wb') as file:
+            file.write(content)
         Path(name).chmod(0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: dict) -> None:

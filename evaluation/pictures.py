@@ -8,8 +8,6 @@ it even at ten pixels.
 import colorsys
 import itertools
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from backbones.checkpoint import read_state_dict
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, check_data, read_config
+from evaluation.files import write_bytes
 from evaluation.scenes import PALETTE, SEGMENT_CLASSES
 
 Colour = tuple[int, int, int]
@@ -250,16 +249,7 @@ def predictions_sheet(
 def write_picture(path: Path, image: np.ndarray) -> None:
     """Write a picture, (H, W, 3) uint8, RGB, as PNG, so that a reader never sees half of it."""
     encoded = cv2.imencode('.png', image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with open(handle, 'wb') as file:
-            file.write(encoded.tobytes())
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_bytes(path, encoded.tobytes())
 
 
 # Models and their data

@@ -8,11 +8,11 @@ Of several evaluations of one config, the one furthest in training is shown; --a
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from evaluation.errors import UserError, command
+from evaluation.files import write_text
 from evaluation.published import PACKAGED, load_published
 from evaluation.table import FORMATS, load_results, render, select
 from evaluation.table_results import TASKS
@@ -58,7 +58,7 @@ def main() -> None:
     if arguments.output is None:
         sys.stdout.write(text)
     else:
-        write_atomically(arguments.output, text)
+        write_output(arguments.output, text)
     if len(shown) < len(results):
         print(
             f'{len(results) - len(shown)} of {len(results)} evaluations are earlier or older ones '
@@ -67,16 +67,13 @@ def main() -> None:
         )
 
 
-def write_atomically(file: Path, text: str) -> None:
+def write_output(file: Path, text: str) -> None:
     """Write `text` to `file`, which is afterwards either complete or as it was before."""
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(f'{file}: cannot be written; give a file in an existing folder')
-    temporary = file.with_name(f'.{file.name}.{os.getpid()}')
     try:
-        temporary.write_text(text, encoding='utf-8')
-        os.replace(temporary, file)
+        write_text(file, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f'{file}: cannot be written ({error.strerror}); give a file in a folder of yours'
         ) from error

@@ -235,16 +235,9 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        custom_keys=dict(
-            relative_position_bias_table=dict(decay_mult=0.0),
-            height_rel=dict(decay_mult=0.0),
-            width_rel=dict(decay_mult=0.0),
-            pos_embed=dict(decay_mult=0.0),
-        ),
-    ),
+    paramwise_cfg=no_decay_of_norms_and_positions,
 )
+del no_decay_of_norms_and_positions
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
     dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1),

@@ -1,4 +1,4 @@
-"""What every run shares: logging, checkpoints, results, reproducibility."""
+"""What every run shares, whatever its task."""
 
 env_cfg = dict(
     cudnn_benchmark=False,
@@ -8,3 +8,14 @@ env_cfg = dict(
 log_level = 'INFO'
 load_from = None
 resume = False
+
+# Of `optim_wrapper.paramwise_cfg`; a mixer with position tables of its own adds their names here.
+no_decay_of_norms_and_positions = dict(
+    norm_decay_mult=0.0,
+    custom_keys=dict(
+        relative_position_bias_table=dict(decay_mult=0.0),
+        height_rel=dict(decay_mult=0.0),
+        width_rel=dict(decay_mult=0.0),
+        pos_embed=dict(decay_mult=0.0),
+    ),
+)

@@ -375,6 +375,13 @@ def test_drop_path_leaves_whole_branches_out_of_samples():
     assert torch.equal(block.drop_path.eval()(branch), branch)
 
 
+def test_both_branches_of_a_block_can_be_dropped():
+    block = disturb(build('convnext', drop_path_rate=1.0)).stages[3][0]
+    x = torch.randn(2, 2, 2, 256)
+    assert torch.equal(block.train()(x), x)
+    assert not torch.equal(block.eval()(x), x)
+
+
 def test_layer_scale_starts_where_told():
     model = MODELS.build({**config('swin'), 'layer_scale_init_value': 0.25})
     scales = [p for name, p in model.named_parameters() if name.endswith('gamma')]

@@ -296,6 +296,20 @@ class TestAgainstPycocotools:
         without = write_truth(tmp_path, PLAIN, images=3)
         assert assert_equals_pycocotools(without, predictions, tmp_path).metrics['box_AP'] < 100
 
+    def test_masks_are_measured_without_the_boxes(self, tmp_path):
+        """A thin mask in a large box: its area is its own, and the box does not stand for it."""
+        box, thin = (10, 10, 40, 41), np.zeros((SIDE, SIDE), np.uint8)
+        thin[:3, :40] = 1
+        truth = write_truth(tmp_path, [annotation(0, 0, box)], images=1)
+        hit, alarm = (0, 0.9, box, rectangle(box)), (0, 0.95, (0, 0, 40, 40), thin)
+        report = assert_equals_pycocotools(truth, [prediction(0, [alarm, hit])], tmp_path)
+        assert report.metrics['box_APm'] < 100
+        assert report.metrics['mask_APm'] == pytest.approx(100, abs=1e-10)
+        wrong_mask = [prediction(0, [(0, 0.9, box, thin)])]
+        report = assert_equals_pycocotools(truth, wrong_mask, tmp_path)
+        assert report.metrics['box_AP'] == pytest.approx(100, abs=1e-10)
+        assert report.metrics['mask_AP'] == 0
+
     def test_image_without_annotations_has_only_false_alarms(self, tmp_path):
         truth = write_truth(tmp_path, PLAIN, images=4)
         alarm = rectangles(3, [(0, 0.99, (0, 0, 20, 20))])
