@@ -5,6 +5,8 @@ else. A mixer without an entry in `RELEASED_MIXER_NAMES` has the suite's own nam
 """
 
 import argparse
+import math
+import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +17,14 @@ import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from numpy._core import multiarray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from backbones.errors import BackboneError
 
 SMALLEST_SHARE = 0.9
+# Where checkpoints keep weights; the first that is there counts.
+WEIGHT_KEYS = ('state_dict', 'model', 'model_ema', 'ema')
 
 RELEASED_TRUNK_NAMES = {
     r'stem\.conv1\.': 'downsample_layers.0.stem.0.',
@@ -123,7 +128,8 @@ def fit(value: Tensor, name: str, own: Tensor) -> Tensor:
     if [n for n in value.shape if n != 1] == [n for n in own.shape if n != 1]:
         return value.reshape(own.shape)
     leaf = name.rsplit('.', 1)[-1]
-    if leaf == 'relative_position_bias_table' and value.shape[1:] == own.shape[1:]:
+    is_square = math.isqrt(value.shape[0]) ** 2 == value.shape[0] if value.ndim else False
+    if leaf == 'relative_position_bias_table' and is_square and value.shape[1:] == own.shape[1:]:
         return _resize_bias_table(value, own.shape[0])
     if leaf in ('height_rel', 'width_rel') and value.shape[1:] == own.shape[1:]:
         table = value.float().t()[None]
@@ -138,7 +144,7 @@ def fit(value: Tensor, name: str, own: Tensor) -> Tensor:
 
 def _resize_bias_table(table: Tensor, rows: int) -> Tensor:
     """(side ** 2, heads) -> (rows, heads), both squares of odd sides."""
-    side, new_side = round(table.shape[0] ** 0.5), round(rows**0.5)
+    side, new_side = math.isqrt(table.shape[0]), math.isqrt(rows)
     square = table.float().t().view(1, -1, side, side)
     square = F.interpolate(square, (new_side, new_side), mode='bicubic', align_corners=False)
     return square.flatten(2)[0].t().to(table.dtype)
@@ -150,7 +156,8 @@ class LoadReport:
 
     Attributes:
         loaded: names that were loaded.
-        share: parameters loaded, as a fraction of those that the checkpoint was expected to hold.
+        share: parameters loaded, as a fraction of those that model and checkpoint should have in common:
+            the smaller of the fractions of the model's and of the checkpoint's.
         expected: names that are unused or absent for a known reason, by that reason.
         missing: parameters of the model that the checkpoint does not hold.
         unexpected: entries of the checkpoint that the model does not have.
@@ -182,15 +189,15 @@ def load_pretrained(module: nn.Module, source: str, prefix: str | None = None) -
         prefix: where the backbone lies in the checkpoint, such as `backbone.`; None finds it.
 
     Raises:
-        BackboneError: the file cannot be read, or holds less than 90 % of the parameters.
+        BackboneError: the file cannot be read, or less than 90 % of its or the model's parameters fit.
     """
     state_dict = select_prefix(read_state_dict(source), prefix, source)
     translate_state_dict(module, state_dict, '')
     report = _report(module, state_dict)
     if report.share < SMALLEST_SHARE:
         raise BackboneError(
-            f'{source}: only {report.share:.1%} of the parameters of this {module.mixer_name} '
-            f'backbone are in it ({_some(report.mismatched or report.missing)}); '
+            f'{source}: only {report.share:.1%} of the parameters fit this {module.mixer_name} '
+            f'backbone ({_some(report.mismatched or report.missing or report.unexpected)}); '
             'choose the config of the mixer and scale that it was trained with'
         )
     own = module.state_dict()
@@ -224,28 +231,38 @@ def read_checkpoint(source: str) -> dict:
     """
     path = _local_copy(source)
     try:
+        if path.suffix == '.safetensors':
+            return load_file(path)
         with torch.serialization.safe_globals(_inert_classes()):
             content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        unknown = re.search(r'GLOBAL ([\w.]+)', str(error))
+        needs = f'needs code of {unknown.group(1)} to be run' if unknown else 'is damaged'
+        raise BackboneError(f'{source} {needs}; give a file of weights alone') from error
     except Exception as error:
-        reason = str(error).split('\n')[0]
-        raise BackboneError(f'{source} is not a checkpoint of weights: {reason}') from error
+        raise BackboneError(f'{source} is damaged or not a checkpoint; get it again') from error
     if not isinstance(content, Mapping):
-        raise BackboneError(f'{source} holds no weights: expected `state_dict` or `model`')
+        raise BackboneError(f'{source} holds no weights but a {type(content).__name__}')
     return dict(content)
 
 
 def weights_of(content: Mapping, source: str) -> dict[str, Tensor]:
-    """The state dict in a checkpoint's content: under `state_dict`, under `model`, or all of it.
+    """The state dict in a checkpoint's content: under the first of `WEIGHT_KEYS`, or all of it.
 
     Raises:
         BackboneError: there is none; the message names `source`.
     """
-    for key in ('state_dict', 'model'):
+    for key in WEIGHT_KEYS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
-    weights = {k.removeprefix('module.'): v for k, v in content.items() if isinstance(v, Tensor)}
+            break
+    weights = {
+        name.removeprefix('module.'): value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
     if not weights:
-        raise BackboneError(f'{source} holds no weights: expected `state_dict` or `model`')
+        raise BackboneError(f'{source} holds no weights: expected one of {", ".join(WEIGHT_KEYS)}')
     return weights
 
 
@@ -258,7 +275,16 @@ class Inert:
 
 def _inert_classes() -> list:
     """What an unpickler may meet in a checkpoint, by full name, and what it gets instead."""
-    history = 'mmengine.logging.history_buffer.HistoryBuffer'
+    inert = [
+        'mmengine.logging.history_buffer.HistoryBuffer',
+        'builtins.getattr',
+        # The last is where Python 3.13 has them.
+        *(
+            f'pathlib.{kind}'
+            for kind in ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')
+        ),
+        *(f'pathlib._local.{kind}' for kind in ('PosixPath', 'WindowsPath')),
+    ]
     scalars = [type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')]
     # NumPy 2 moved these two; files of either version name their own place.
     arrays = [
@@ -266,15 +292,8 @@ def _inert_classes() -> list:
         for name in ('_reconstruct', 'scalar')
         for package in ('numpy.core', 'numpy._core')
     ]
-    return [
-        argparse.Namespace,
-        (Inert, history),
-        (Inert, 'builtins.getattr'),
-        np.ndarray,
-        np.dtype,
-        *arrays,
-        *scalars,
-    ]
+    stand_ins = [(Inert, name) for name in inert]
+    return [argparse.Namespace, np.ndarray, np.dtype, *stand_ins, *arrays, *scalars]
 
 
 def select_prefix(weights: dict[str, Tensor], prefix: str | None, source: str) -> dict[str, Tensor]:
@@ -323,9 +342,13 @@ def _report(module: nn.Module, state_dict: dict[str, Tensor]) -> LoadReport:
     for name in own:
         if name not in state_dict:
             _file(report, name, ABSENT_FROM_CLASSIFIER, report.missing)
-    awaited = [n for n in own if n in state_dict or n in report.missing]
-    count = sum(own[name].numel() for name in awaited)
-    report.share = sum(own[name].numel() for name in report.loaded) / max(count, 1)
+    loaded = sum(own[name].numel() for name in report.loaded)
+    known_absent = {name for names in report.expected.values() for name in names}
+    shares = [
+        loaded / max(sum(v.numel() for name, v in side.items() if name not in known_absent), 1)
+        for side in (own, state_dict)
+    ]
+    report.share = min(shares)
     return report
 
 

@@ -23,6 +23,22 @@ def check_lengths(stages: int, **by_stage: Sequence) -> None:
             )
 
 
+def check_init_cfg(init_cfg: dict | list[dict] | None) -> None:
+    """Check that weights to start from are given in the one form that is understood.
+
+    Raises:
+        BackboneError: `Pretrained` stands in a list or has no `checkpoint`.
+    """
+    configs = init_cfg if isinstance(init_cfg, list) else [init_cfg or {}]
+    for config in configs:
+        if config.get('type') == 'Pretrained' and (
+            config is not init_cfg or not config.get('checkpoint')
+        ):
+            raise BackboneError(
+                f"init_cfg={init_cfg!r}: give dict(type='Pretrained', checkpoint=..., prefix=...)"
+            )
+
+
 def mixer_class(mixer: dict) -> type[TokenMixer]:
     """The class that a `mixer` config names.
 

@@ -38,6 +38,8 @@ def train(arguments: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if arguments.resume:
         set_resume(cfg, arguments.resume)
+    elif cfg.load_from:
+        check_checkpoint(cfg.load_from)
     runner = make_runner(cfg)
     start = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
     print_log(f'backbone starts {"from " + start if start else "from scratch"}', logger='current')
@@ -88,7 +90,15 @@ def set_resume(cfg: Config, checkpoint: str) -> None:
         return
     if not Path(file).is_file():
         raise UserError(f'checkpoint {file} to resume from is not a file')
-    # mmengine would fall back to running what the file contains.
-    with backbone_errors_reported():
-        read_checkpoint(file)
+    check_checkpoint(file)
     cfg.load_from = file
+
+
+def check_checkpoint(source: str) -> None:
+    """Read a checkpoint before mmengine does, which would fall back to running what it contains.
+
+    Raises:
+        UserError: it is damaged, or needs code to be run.
+    """
+    with backbone_errors_reported():
+        read_checkpoint(source)

@@ -41,3 +41,14 @@ def head_dim(dim: int, num_heads: int) -> int:
             'choose num_heads that divide dims in every stage'
         )
     return dim // num_heads
+
+
+def odd_kernel_size(kernel_size: int) -> int:
+    """`kernel_size` itself.
+
+    Raises:
+        BackboneError: it is even or not positive, so that the map would change its size.
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise BackboneError(f'kernel_size={kernel_size}: choose an odd number')
+    return kernel_size

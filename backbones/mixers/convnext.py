@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from backbones.mixers.base import TokenMixer
+from backbones.mixers.base import TokenMixer, odd_kernel_size
 
 
 class DepthwiseConvolution(TokenMixer):
@@ -12,12 +12,16 @@ class DepthwiseConvolution(TokenMixer):
         dim: channels C.
         block_index: not used, every block is alike.
         kernel_size: side of the depthwise kernel, in tokens; odd.
+
+    Raises:
+        BackboneError: `kernel_size` is even.
     """
 
     def __init__(self, dim: int, block_index: int, *, kernel_size: int = 7) -> None:
         super().__init__()
+        padding = odd_kernel_size(kernel_size) // 2
         self.input_proj = nn.Linear(dim, dim)
-        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=padding, groups=dim)
         self.output_proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.mixers.base import TokenMixer, head_dim
+from backbones.mixers.base import TokenMixer, head_dim, odd_kernel_size
 
 
 class DeformableConvolutionV3(TokenMixer):
@@ -18,7 +18,7 @@ class DeformableConvolutionV3(TokenMixer):
             offsets and weights are computed from; odd.
 
     Raises:
-        BackboneError: `dim` is not a multiple of `num_heads`.
+        BackboneError: `dim` is not a multiple of `num_heads`, or `kernel_size` is even.
     """
 
     norm_eps = 1e-5
@@ -27,7 +27,7 @@ class DeformableConvolutionV3(TokenMixer):
         super().__init__()
         head_dim(dim, num_heads)
         self.num_heads = num_heads
-        self.kernel_size = kernel_size
+        self.kernel_size = odd_kernel_size(kernel_size)
         points = num_heads * kernel_size**2
         self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=self.norm_eps)
