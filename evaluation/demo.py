@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -42,7 +43,8 @@ def run_demo(parallel: int | None) -> None:
     started = time.monotonic()
     print(f'1. Scenes, in the layouts of COCO and ADE20K: {FOLDER}/data', flush=True)
     write_datasets(FOLDER / 'data', SceneStyle(), SPLITS, SEED)
-    jobs = {name: make_job(name) for name in demo_names()}
+    with quiet():
+        jobs = {name: make_job(name) for name in demo_names()}
     todo = [job for name, job in jobs.items() if not is_finished(name, job)]
     cores = os.cpu_count() or 1
     parallel = parallel or (1 if torch.cuda.is_available() else min(cores, len(jobs)))
@@ -55,14 +57,20 @@ def run_demo(parallel: int | None) -> None:
     for job in todo:
         # What an earlier, other training left would be taken for this one's.
         shutil.rmtree(job.folder, ignore_errors=True)
-    run_jobs(todo, parallel, threads)
-    for job in todo:
-        write_text(job.folder / 'finished', digest(job.name) + '\n')
+    run_jobs(todo, parallel, threads, on_done=mark_finished)
     print('3. Tables', flush=True)
     write_tables([job.folder for job in jobs.values()])
     print('4. Pictures', flush=True)
     write_pictures(jobs)
     print(f'Done in {clock(time.monotonic() - started)}. Everything is in {FOLDER}.')
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what pycocotools and the OpenMMLab libraries say while they load."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
 
 
 def demo_names() -> list[str]:
@@ -88,6 +96,11 @@ def digest(name: str) -> str:
     """What a finished training depended on: its config and the data."""
     text = read_config(str(CONFIGS / f'{name}.py')).pretty_text
     return hashlib.sha256(f'{text}{SceneStyle()}{SPLITS}{SEED}'.encode()).hexdigest()
+
+
+def mark_finished(job: Job) -> None:
+    """Leave the stamp that `is_finished` looks for."""
+    write_text(job.folder / 'finished', digest(job.name) + '\n')
 
 
 def is_finished(name: str, job: Job) -> bool:
@@ -122,8 +135,6 @@ def write_pictures(jobs: dict[str, Job]) -> None:
             continue
         runs = [(CONFIGS / f'{name}.py', last_checkpoint(jobs[name])) for name in names]
         file = FOLDER / f'{mixer}.png'
-        # pycocotools and the OpenMMLab libraries talk while they load.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
+        with quiet():
             write_picture(file, predictions_sheet(*runs))
         print(f'  {file}', flush=True)

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,8 +63,10 @@ class Job:
             raise UserError(f'{self.name} failed; its whole output is in {self.folder / "output.log"}')
 
 
-def run_jobs(jobs: Sequence[Job], parallel: int, threads: int) -> None:
+def run_jobs(jobs: Sequence[Job], parallel: int, threads: int, on_done: Callable[[Job], None]) -> None:
     """Run all jobs, at most `parallel` at a time, each with so many threads.
+
+    `on_done` is called with each job as soon as it has succeeded.
 
     Raises:
         UserError: one of them failed; the others are stopped.
@@ -81,6 +83,7 @@ def run_jobs(jobs: Sequence[Job], parallel: int, threads: int) -> None:
                 running.remove(job)
                 job.check()
                 done.append(job)
+                on_done(job)
                 print(f'  {job.name}: {time.monotonic() - job.started:.0f} s', flush=True)
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()

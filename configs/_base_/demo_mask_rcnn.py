@@ -43,6 +43,12 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline[1].update(scale=(128, 128))
+tta_pipeline[1].update(
+    transforms=[
+        [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (96, 128, 160)],
+        *tta_pipeline[1].transforms[1:],
+    ]
+)
 train_dataloader.update(
     batch_size=4,
     num_workers=0,

@@ -41,6 +41,12 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline[1].update(scale=crop_size)
+tta_pipeline[1].update(
+    transforms=[
+        [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (96, 128, 160)],
+        *tta_pipeline[1].transforms[1:],
+    ]
+)
 train_dataloader.update(
     batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(**data, pipeline=train_pipeline)
 )

@@ -76,18 +76,19 @@ test_pipeline = [
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
+# The test scale times 0.5 to 1.75, as the published multi-scale figures were measured.
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
             [
-                dict(type='Resize', scale_factor=0.5, keep_ratio=True),
-                dict(type='Resize', scale_factor=0.75, keep_ratio=True),
-                dict(type='Resize', scale_factor=1.0, keep_ratio=True),
-                dict(type='Resize', scale_factor=1.25, keep_ratio=True),
-                dict(type='Resize', scale_factor=1.5, keep_ratio=True),
-                dict(type='Resize', scale_factor=1.75, keep_ratio=True),
+                dict(type='Resize', scale=(1024, 256), keep_ratio=True),
+                dict(type='Resize', scale=(1536, 384), keep_ratio=True),
+                dict(type='Resize', scale=(2048, 512), keep_ratio=True),
+                dict(type='Resize', scale=(2560, 640), keep_ratio=True),
+                dict(type='Resize', scale=(3072, 768), keep_ratio=True),
+                dict(type='Resize', scale=(3584, 896), keep_ratio=True),
             ],
             [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),

@@ -52,10 +52,22 @@ def is_alive(pid):
         return False
 
 
+def ignore(job):
+    """Nothing to do when a job is done."""
+
+
 class TestRunJobs:
+    def test_what_ended_before_a_failure_is_done(self, tmp_path):
+        done = []
+        with pytest.raises(UserError):
+            run_jobs(make(tmp_path, 'work', 'fail'), parallel=1, threads=1, on_done=done.append)
+        assert [job.name for job in done] == ['job 0']
+
     def test_all_run_with_their_threads(self, tmp_path, capsys):
         todo = make(tmp_path, 'work', 'work', 'work')
-        run_jobs(todo, parallel=2, threads=3)
+        done = []
+        run_jobs(todo, parallel=2, threads=3, on_done=done.append)
+        assert sorted(job.name for job in done) == [job.name for job in todo]
         for job in todo:
             assert (job.folder / 'done').is_file()
             assert (job.folder / 'threads').read_text() == '3'
@@ -67,14 +79,14 @@ class TestRunJobs:
     @pytest.mark.parametrize('parallel', [1, 2])
     def test_no_more_at_a_time_than_asked(self, tmp_path, parallel):
         todo = make(tmp_path, *['work'] * 4)
-        run_jobs(todo, parallel, threads=1)
+        run_jobs(todo, parallel, threads=1, on_done=ignore)
         together = [int((job.folder / 'together').read_text()) for job in todo]
         assert max(together) <= parallel
 
     def test_failure_is_told_and_stops_the_others(self, tmp_path, capsys):
         todo = make(tmp_path, 'hang', 'fail', 'work')
         with pytest.raises(UserError, match=r'job 1 failed.*output\.log'):
-            run_jobs(todo, parallel=2, threads=1)
+            run_jobs(todo, parallel=2, threads=1, on_done=ignore)
         assert capsys.readouterr().err == 'this is fail\nreason to fail\n'
         todo[0].process.wait(timeout=10)
         assert todo[0].process.returncode != 0
@@ -83,7 +95,7 @@ class TestRunJobs:
         assert not todo[2].folder.exists()
 
     def test_nothing_to_do(self, capsys):
-        run_jobs([], parallel=2, threads=1)
+        run_jobs([], parallel=2, threads=1, on_done=ignore)
         assert capsys.readouterr().out == ''
 
     def test_progress(self, tmp_path, monkeypatch, capsys):
@@ -92,7 +104,7 @@ class TestRunJobs:
         log = todo[0].folder / 'run/vis_data/scalars.json'
         log.parent.mkdir(parents=True)
         log.write_text('{"step": 2, "lr": 0.1}\n{"step": 5, "lr": 0.1}\n{"step": 6, "l')
-        run_jobs(todo, parallel=1, threads=1)
+        run_jobs(todo, parallel=1, threads=1, on_done=ignore)
         lines = [line for line in capsys.readouterr().out.splitlines() if 'trainings done' in line]
         pattern = r'  0 of 1 trainings done, 50% of all steps, about \d:\d\d left'
         assert re.fullmatch(pattern, lines[0])
@@ -187,10 +199,11 @@ class TestDemo:
         monkeypatch.setattr(demo, 'write_tables', lambda folders: None)
         monkeypatch.setattr(demo, 'write_pictures', lambda all_jobs: None)
 
-        def run(todo, parallel, threads, *_):
+        def run(todo, parallel, threads, on_done):
             trained.append([job.name for job in todo])
             for job in todo:
-                finish(job, demo.digest(job.name))
+                finish(job, '')
+                on_done(job)
 
         monkeypatch.setattr(demo, 'run_jobs', run)
         names = demo.demo_names()[:4]
