@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
@@ -142,14 +143,20 @@ class ResultHook(Hook):
 def describe_training(runner: Runner) -> dict:
     """Length, seed, batch and starting weights of the training that `runner` is about to do."""
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-    backbone = runner.cfg.model.backbone
     return {
         'max_epochs': runner.max_epochs if by_epoch else None,
         'max_iterations': runner.max_iters,
         'seed': runner.seed,
-        'initialization': (backbone.get('init_cfg') or {}).get('checkpoint', 'scratch'),
+        'initialization': starting_weights(runner.cfg),
         'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
     }
+
+
+def starting_weights(cfg: Config) -> str:
+    """Checkpoint that a training starts from, of the whole model or of the backbone, or `scratch`."""
+    whole_model = None if cfg.get('resume') else cfg.get('load_from')
+    backbone = cfg.model.backbone.get('init_cfg') or {}
+    return whole_model or backbone.get('checkpoint', 'scratch')
 
 
 def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:

@@ -17,7 +17,7 @@ from evaluation.experiment import (
     set_pretrained,
 )
 from evaluation.published import load_published
-from evaluation.result_hook import config_name
+from evaluation.result_hook import config_name, starting_weights
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -41,8 +41,7 @@ def train(arguments: argparse.Namespace) -> None:
     elif cfg.load_from:
         check_checkpoint(cfg.load_from)
     runner = make_runner(cfg)
-    start = (cfg.model.backbone.get('init_cfg') or {}).get('checkpoint')
-    print_log(f'backbone starts {"from " + start if start else "from scratch"}', logger='current')
+    print_log(f'training starts from {starting_weights(cfg)}', logger='current')
     with backbone_errors_reported():
         runner.train()
 
