@@ -25,7 +25,7 @@ from evaluation.table import load_results, render, select
 TASKS = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')
 FOLDER = Path('work_dirs/demo')
-SPLITS = {'train': 300, 'val': 60}
+SPLITS = {'train': 240, 'val': 60}
 SEED = 0
 
 

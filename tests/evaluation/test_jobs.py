@@ -140,8 +140,8 @@ def work(tmp_path, monkeypatch):
 def finish(job, stamp):
     """What a training leaves, and its stamp."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / 'iter_160.pth').touch()
-    (job.folder / 'last_checkpoint').write_text(str(job.folder / 'iter_160.pth'))
+    (job.folder / 'iter_120.pth').touch()
+    (job.folder / 'last_checkpoint').write_text(str(job.folder / 'iter_120.pth'))
     (job.folder / 'finished').write_text(stamp + '\n')
 
 
@@ -175,7 +175,7 @@ class TestDemo:
                 patch.setattr(demo, setting, value)
                 assert not demo.is_finished(NAME, job)
 
-    @pytest.mark.parametrize('lost', ['iter_160.pth', 'last_checkpoint'])
+    @pytest.mark.parametrize('lost', ['iter_120.pth', 'last_checkpoint'])
     def test_training_that_lost_its_checkpoint_is_not_finished(self, work, lost):
         job = demo.make_job(NAME)
         finish(job, demo.digest(NAME))
@@ -185,13 +185,13 @@ class TestDemo:
     def test_checkpoint_is_found_where_the_folder_was_moved(self, work):
         job = demo.make_job(NAME)
         finish(job, demo.digest(NAME))
-        (job.folder / 'last_checkpoint').write_text('/elsewhere/demo/iter_160.pth')
+        (job.folder / 'last_checkpoint').write_text('/elsewhere/demo/iter_120.pth')
         assert demo.is_finished(NAME, job)
 
     def test_steps_are_those_of_the_config(self, work):
-        assert demo.make_job(NAME).steps == 160
-        # 300 scenes in batches of 4, twice.
-        assert demo.make_job('mask_rcnn_swin_micro').steps == 150
+        assert demo.make_job(NAME).steps == 120
+        # 240 scenes in batches of 4, twice.
+        assert demo.make_job('mask_rcnn_swin_micro').steps == 120
 
     def test_only_what_is_not_finished_is_trained(self, work, monkeypatch, capsys):
         trained = []
