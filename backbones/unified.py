@@ -81,8 +81,8 @@ class UnifiedBackbone(BaseModule):
             raise BackboneError(f'out_indices={tuple(out_indices)}: choose from 0 to {stages - 1}')
         if not -1 <= frozen_stages <= stages:
             raise BackboneError(f'frozen_stages={frozen_stages}: choose from -1 to {stages}')
-        if not 0 <= drop_path_rate < 1:
-            raise BackboneError(f'drop_path_rate={drop_path_rate}: choose from 0 to below 1')
+        if not 0 <= drop_path_rate <= 1:
+            raise BackboneError(f'drop_path_rate={drop_path_rate}: choose from 0 to 1')
         check_init_cfg(init_cfg)
         mixer_class(mixer)  # names a wrong one before anything of it is used
         self.mixer_name = mixer['type']

@@ -457,6 +457,14 @@ def test_in_channels():
         ({'out_indices': ()}, 'out_indices=()'),
         ({'frozen_stages': 5}, 'frozen_stages=5: choose from -1 to 4'),
         ({'frozen_stages': -2}, 'frozen_stages=-2: choose from -1 to 4'),
+        ({'drop_path_rate': 1.5}, 'drop_path_rate=1.5: choose from 0 to 1'),
+        ({'mixer': {'type': 'convnext', 'kernel_size': 4}}, 'kernel_size=4: choose an odd number'),
+        (
+            {'mixer': {'type': 'dcn', 'num_heads': 2, 'kernel_size': 2}},
+            'kernel_size=2: choose an odd number',
+        ),
+        ({'init_cfg': {'type': 'Pretrained'}}, "give dict(type='Pretrained', checkpoint=..."),
+        ({'init_cfg': [{'type': 'Pretrained', 'checkpoint': 'a.pth'}]}, "give dict(type='Pretrained'"),
         ({'norm_placement': 'inside'}, "norm_placement='inside': choose 'output' or 'trunk'"),
     ],
 )

@@ -55,7 +55,7 @@ class TestTraining:
 
     def test_says_where_the_backbone_starts(self, trained):
         (log,) = trained.glob('*/*.log')
-        assert 'backbone starts from scratch' in log.read_text()
+        assert 'training starts from scratch' in log.read_text()
 
     def test_dumped_config_is_the_one_that_ran(self, trial, trained):
         dumped = Config.fromfile(trained / trial.config.name)
@@ -370,7 +370,7 @@ class TestPretrained:
         (result,) = read_results(tmp_path)
         assert result['initialization'] == str(file)
         (log,) = (tmp_path / 'run').glob('*/*.log')
-        assert f'backbone starts from {file}' in log.read_text()
+        assert f'training starts from {file}' in log.read_text()
         assert re.search(r'tensors loaded, 100\.0% of the parameters', log.read_text())
 
     @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
