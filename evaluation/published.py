@@ -27,19 +27,21 @@ class Recipe:
     dataset: str
     unit: str
     length: int
+    images: int
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
 
 
 RECIPES = {
     'mask_rcnn': Recipe(
-        'mask_rcnn_coco_1x', 'COCO val2017', 'epochs', 12, required=('box_ap', 'mask_ap')
+        'mask_rcnn_coco_1x', 'COCO val2017', 'epochs', 12, 5000, required=('box_ap', 'mask_ap')
     ),
     'upernet': Recipe(
         'upernet_ade20k_160k',
         'ADE20K val',
         'iterations',
         160_000,
+        2000,
         required=('miou',),
         optional=('miou_multi_scale',),
     ),
@@ -113,13 +115,13 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
 def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure | None:
     """Return the published figure that `metric` of `result` can be compared with, if there is one.
 
-    It must be of the same backbone, data set, planned length of training and kind of test: mIoU
+    It must be of the same backbone, whole data set, planned length of training and kind of test: mIoU
     with test-time augmentation is compared with the multi-scale mIoU. The unified architecture is
     preferred to the original.
     """
     recipe = RECIPES[result.task]
     planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
-    if result.dataset != recipe.dataset or planned != recipe.length:
+    if not is_whole_data_set(result) or planned != recipe.length:
         return None
     key = _FIGURES.get((metric, result.test_time_augmentation))
     candidates = [
@@ -128,6 +130,12 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
         if (entry.model, entry.task) == (result.backbone, recipe.task) and key in entry.figures
     ]
     return min(candidates, key=lambda figure: ARCHITECTURES.index(figure.architecture), default=None)
+
+
+def is_whole_data_set(result: Result) -> bool:
+    """Return whether a result is of the data set that is published on, with all its images."""
+    recipe = RECIPES[result.task]
+    return (result.dataset, result.images) == (recipe.dataset, recipe.images)
 
 
 def _parse(item: object) -> Entry:

@@ -10,6 +10,7 @@ from evaluation.published import (
     Entry,
     Figure,
     find_figure,
+    is_whole_data_set,
 )
 from evaluation.table_csv import to_csv
 from evaluation.table_formats import (
@@ -127,6 +128,9 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
                 lambda row: Cell('yes' if row.test_time_augmentation else 'no'),
             )
         )
+    if any(row.dataset == RECIPES[row.task].dataset and not is_whole_data_set(row) for row in rows):
+        # A part of a known data set must not pass for the whole.
+        columns.append((Column('Images', 'Images'), lambda row: Cell(str(row.images))))
     parameters = Column('Params (M)', 'Params (M)')
     columns.append((parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')))
     return columns
@@ -173,7 +177,7 @@ def _contest(row: Result) -> tuple | None:
     training = row.training
     if row.scale is None or not training.finished:
         return None
-    return row.scale, training.unit, training.total, _start(row), row.test_time_augmentation
+    return row.scale, training.unit, training.total, _start(row), row.images, row.test_time_augmentation
 
 
 def _printed(value: float | None, task: str) -> Decimal | None:
@@ -240,7 +244,7 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
     notes = []
     if any(cell.bold for group in groups for row in group for cell in row):
         notes.append(
-            'Bold: best of each scale, among finished runs of equal start, length and use of '
+            'Bold: best of each scale, among finished runs of equal start, length, images and use of '
             'test-time augmentation.'
         )
     figures = _figures(rows, published)

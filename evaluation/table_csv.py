@@ -50,6 +50,7 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         'iteration': result.iteration,
         'max_iterations': result.max_iterations,
         'finished': str(result.training.finished).lower(),
+        'images': result.images,
         'initialization': result.initialization,
         'test_time_augmentation': str(result.test_time_augmentation).lower(),
         'seed': result.seed,

@@ -40,6 +40,7 @@ _FIELDS = (
     ('total_parameters', 'parameters.total', (int,)),
     ('backbone_parameters', 'parameters.backbone', (int,)),
     ('seed', 'seed', (int, _NULL)),
+    ('images', 'images', (int,)),
     ('initialization', 'initialization', (str, _NULL)),
     ('test_time_augmentation', 'test_time_augmentation', (bool,)),
     ('wall_time_seconds', 'wall_time_seconds', (int, float, _NULL)),
@@ -85,6 +86,7 @@ class Result:
     total_parameters: int
     backbone_parameters: int
     seed: int | None
+    images: int
     initialization: str | None
     test_time_augmentation: bool
     wall_time_seconds: float | None

@@ -44,6 +44,7 @@ def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
         'max_iterations': None if detection else 160000,
         'parameters': {'total': 48_123_456, 'backbone': 30_000_000},
         'seed': 0,
+        'images': 5000 if detection else 2000,
         'initialization': None,
         'test_time_augmentation': False,
         'versions': {'torch': '2.11.0'},
@@ -152,7 +153,7 @@ def test_markdown_of_a_small_case(tmp_path):
         '| swin_tiny |       48.1 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
         '| dcn_tiny  |       48.1 | **47.4** | **67.4** | **51.4** | **42.4** |  **62.4** |  **45.4** |             47.2 |     +0.2 |              42.5 |      −0.1 | epoch 12/12 |\n'  # noqa: E501
         '\n'
-        'Bold: best of each scale, among finished runs of equal start, length and use of test-time augmentation.\n'  # noqa: E501
+        'Bold: best of each scale, among finished runs of equal start, length, images and use of test-time augmentation.\n'  # noqa: E501
         '\n'
         'Published, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
         '\n'
@@ -838,3 +839,21 @@ def test_start_tells_scratch_from_pretrained_and_they_do_not_compete_for_bold(tm
     assert columns['Backbone'] == ['halo_tiny', 'pvt_tiny', 'swin_tiny', 'convnext_tiny', 'dcn_tiny']
     assert columns['Start'] == ['scratch', 'scratch', 'pretrained', '–', 'pretrained']
     assert columns['box AP'] == ['10.0', '*11.0', '40.0', '50.0', '*42.0']
+
+
+def test_part_of_a_data_set_is_shown_and_not_compared(tmp_path):
+    published = published_of(tmp_path, entry())
+    rows = [
+        document('halo_tiny', images=9, metrics=box_and_mask(60, 60)),
+        document('swin_tiny', metrics=box_and_mask(40, 40)),
+        document('dcn_tiny', metrics=box_and_mask(41, 41)),
+        document('dcn_tiny', images=4999, config={'name': 'part', 'text': ''}),
+    ]
+    columns = columns_of(tmp_path, *rows, published=published)
+    order = columns['Backbone'], columns['Images'], columns['published box AP'], columns['box AP']
+    assert sorted(zip(*order, strict=True)) == [
+        ('dcn_tiny', '4999', '–', '40.0'),
+        ('dcn_tiny', '5000', '47.2', '*41.0'),
+        ('halo_tiny', '9', '–', '60.0'),
+        ('swin_tiny', '5000', '–', '40.0'),
+    ]
