@@ -38,9 +38,10 @@ def load_whole(runner: Runner, checkpoint: dict, source: str) -> None:
     """Load every weight of the model and tell the hooks.
 
     Raises:
-        UserError: a weight of the model is missing from the checkpoint, or one is left over.
+        UserError: the checkpoint has no weights, lacks one of the model's, or has one left over.
     """
-    weights = weights_of(checkpoint, source)
+    with backbone_errors_reported():
+        weights = weights_of(checkpoint, source)
     model = tested_model(runner)
     advice = f'give the config that {source} was trained with'
     try:

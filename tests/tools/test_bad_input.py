@@ -110,6 +110,12 @@ class TestCheckpoint:
         trial = trials['upernet']
         refused(test(trial.config, file, *trial.arguments()), str(file))
 
+    def test_without_weights(self, test, trials, tmp_path):
+        file = tmp_path / 'empty.pth'
+        torch.save({'meta': {'epoch': 1}, 'state_dict': {}}, file)
+        trial = trials['upernet']
+        refused(test(trial.config, file, *trial.arguments()), str(file), 'holds no weights')
+
     def test_of_another_backbone(self, test, trials, work_dir_of, tmp_path):
         file = work_dir_of('upernet') / 'iter_4.pth'
         options = {
