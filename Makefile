@@ -4,11 +4,12 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format install clean
+.PHONY: help demo test errors lint format install clean
 
 help:
 	@echo 'make demo     train, evaluate and tabulate all five mixers on generated scenes'
 	@echo 'make test     run the tests and the linter'
+	@echo 'make errors   write docs/errors.md anew, by trying every bad input'
 	@echo 'make lint     run the linter alone'
 	@echo 'make format   format the code'
 	@echo 'make install  only set up $(VENV)'
@@ -19,6 +20,9 @@ demo: $(READY)
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
+
+errors: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/tools --write-errors docs/errors.md
 
 lint: $(READY)
 	$(RUN) -m ruff check .

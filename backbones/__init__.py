@@ -1,14 +1,18 @@
 """Backbones under test, registered in mmengine's root registry as `UnifiedBackbone`.
 
-Importing this package also makes the OpenMMLab libraries usable where mmcv has no compiled operators.
+Importing this package also makes the OpenMMLab libraries usable where mmcv has no compiled operators,
+and makes mmengine read checkpoints without running what they contain.
 """
 
 import backbones.mmcv_ops as mmcv_ops
 
 mmcv_ops.install()
 
+from backbones.checkpoint import install_safe_loading  # noqa: E402
 from backbones.errors import BackboneError  # noqa: E402
 from backbones.mixers import MIXERS, TokenMixer  # noqa: E402
 from backbones.unified import UnifiedBackbone, UnifiedClassifier  # noqa: E402
+
+install_safe_loading()
 
 __all__ = ['MIXERS', 'BackboneError', 'TokenMixer', 'UnifiedBackbone', 'UnifiedClassifier']

@@ -46,8 +46,8 @@ class UnifiedBackbone(BaseModule):
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
         norm_eval: keep batch norms in eval mode while training.
         with_cp: recompute blocks in the backward pass to save memory.
-        init_cfg: `dict(type='Pretrained', checkpoint=..., prefix=...)` loads a checkpoint, in the
-            suite's or the released names, from a path or URL.
+        init_cfg: `dict(type='Pretrained', checkpoint=..., prefix=..., key=...)` loads a checkpoint, in
+            the suite's or the released names, from a path or URL; see `load_pretrained`.
 
     Raises:
         BackboneError: an argument is wrong; the message says which and what is accepted.
@@ -162,7 +162,8 @@ class UnifiedBackbone(BaseModule):
             BackboneError: the checkpoint is not one of this backbone.
         """
         if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
-            load_pretrained(self, self.init_cfg['checkpoint'], self.init_cfg.get('prefix'))
+            config = self.init_cfg
+            load_pretrained(self, config['checkpoint'], config.get('prefix'), config.get('key'))
             self._is_init = True
         else:
             super().init_weights()
@@ -259,7 +260,10 @@ def build_mixer(mixer: dict, stage: int, stages: int, dim: int, block_index: int
         BackboneError: the type is unknown, or an option is misspelt, missing or of a wrong length.
     """
     options = options_of_stage(mixer, stage, stages)
-    return MIXERS[mixer['type']](dim, block_index, **options)
+    try:
+        return MIXERS[mixer['type']](dim, block_index, **options)
+    except BackboneError as error:
+        raise BackboneError(f'stage {stage}: {error}') from error
 
 
 def _norms(dims: Sequence[int], indices: Sequence[int]) -> nn.ModuleDict:

@@ -1,26 +1,85 @@
 """Errors that are the caller's to mend, and how a command reports them."""
 
+import argparse
+import difflib
 import functools
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+
+from evaluation.interruption import Interrupted, stopping_signals
+from evaluation.processes import process_count, process_rank, speaks_first
+
+BAD_INPUT = 2
+# For the first of several processes to say what all would, and for the launcher to end the others.
+SECONDS_FOR_THE_FIRST = 5.0
 
 
 class UserError(Exception):
     """Bad input: the message is one line that says what is wrong and what to do."""
 
 
+class CommandLine(argparse.ArgumentParser):
+    """A parser whose complaints are `UserError`s; shows the description as it is written."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> None:
+        """Refuse the command line.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f'{message}; --help lists the options')
+
+
 def command(main: Callable[[], None]) -> Callable[[], None]:
     """Wrap a command's `main`: a `UserError` becomes one line on stderr and exit status 2.
 
-    Any other exception keeps its traceback, since it is a defect of the suite.
+    Ctrl-C and SIGTERM become one line and the exit status that shells give them, 130 and 143. Any other
+    exception keeps its traceback, since it is a defect of the suite. Of several processes one speaks.
     """
 
     @functools.wraps(main)
     def run() -> None:
-        try:
-            main()
-        except UserError as error:
-            print(f'error: {error}', file=sys.stderr)
-            sys.exit(2)
+        with stopping_signals() as received:
+            try:
+                main()
+                return
+            except BaseException as error:
+                if received.signal is None and not isinstance(error, UserError):
+                    raise
+                ending = error
+        if received.signal is None:
+            _say_error(str(ending))
+            sys.exit(BAD_INPUT)
+        if speaks_first():
+            advice = f': {ending}' if isinstance(ending, Interrupted) else ''
+            print(f'interrupted{advice}', file=sys.stderr)
+        sys.exit(128 + received.signal)
 
     return run
+
+
+def _say_error(line: str) -> None:
+    if speaks_first():
+        print(f'error: {line}', file=sys.stderr)
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    time.sleep(SECONDS_FOR_THE_FIRST)
+    print(f'error: process {process_rank()} of {process_count()}: {line}', file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr, once however many processes there are."""
+    if process_rank() == 0:
+        print(f'warning: {message}', file=sys.stderr)
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
+    """`; did you mean ...?` with the names nearest to a misspelt one, or nothing."""
+    by_lower_case = {each.lower(): each for each in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, count)
+    return f'; did you mean {" or ".join(by_lower_case[each] for each in near)}?' if near else ''

@@ -1,8 +1,9 @@
 """From a config and the command line's wishes to mmengine's runner, for both tasks alike."""
 
 import argparse
+import atexit
 import contextlib
-import difflib
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,28 +11,46 @@ from typing import Any
 
 import torch
 import torch.distributed
-from mmengine.config import Config, ConfigDict, DictAction
-from mmengine.runner import Runner
-from mmengine.utils import import_modules_from_strings
+from mmengine.config import Config, ConfigDict
 
 from backbones import BackboneError
-from evaluation.errors import UserError
+from backbones.checkpoint import WEIGHT_KEYS
+from evaluation.config_checks import check_config
+from evaluation.config_file import read_config
+from evaluation.config_options import OptionsAction, merge_options
+from evaluation.data_checks import check_data
+from evaluation.errors import UserError, warn
+from evaluation.processes import process_count
+from evaluation.runner import BenchmarkRunner
+from evaluation.skipping import leave_out_bad_images
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# What torch's batch norms say to a single value a channel.
+TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that training and testing share."""
     parser.add_argument('--work-dir', help='where to write; default work_dirs/<config name>')
     parser.add_argument('--data-root', help='root of the data set; default: the one in the config')
+    parser.add_argument(
+        '--skip-bad-images',
+        action='store_true',
+        help='load every image before the start and go on without those that are missing or damaged',
+    )
     parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         default={},
         metavar='KEY=VALUE',
         help='override settings of the config, such as train_dataloader.batch_size=4',
+    )
+    parser.add_argument(
+        '--checkpoint-key',
+        choices=WEIGHT_KEYS,
+        help='which weights to take of a checkpoint that has several; default: the first of these',
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
@@ -46,44 +65,46 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
         loaders: which of the config's data loaders will be used; their data are looked for.
 
     Raises:
-        UserError: the config or the data set is missing, or the work dir cannot be written.
+        UserError: the config, an option or the data set is missing or wrong, or the work dir cannot be
+            written. Nothing is written before all that can be known without building is checked.
     """
     cfg = read_config(arguments.config)
-    cfg.merge_from_dict(arguments.cfg_options)
+    warnings = merge_options(cfg, arguments.cfg_options)
+    cfg.launcher = arguments.launcher
+    cfg.checkpoint_key = arguments.checkpoint_key
+    set_backend(cfg)
+    check_config(cfg, loaders, process_count())
+    for warning in warnings:
+        warn(warning)
+    cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'
+    check_work_dir(Path(cfg.work_dir))
     if arguments.data_root:
         set_data_root(cfg, arguments.data_root)
-    for loader in loaders:
-        check_data(cfg[loader].dataset)
+    loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
+    check_data(cfg, loaders, arguments.skip_bad_images)
+    if arguments.skip_bad_images:
+        leave_out_bad_images(cfg, loaders)
     if arguments.tensorboard:
-        cfg.visualizer.vis_backends.append(ConfigDict(type='TensorboardVisBackend'))
-    cfg.work_dir = str(make_work_dir(arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'))
-    cfg.launcher = arguments.launcher
-    set_backend(cfg)
+        write_tensorboard(cfg)
     return cfg
 
 
-def read_config(file: str) -> Config:
-    """Read a config.
+def write_tensorboard(cfg: Config) -> None:
+    """Write scalars for TensorBoard too.
 
     Raises:
-        UserError: there is no such file; the message names the nearest.
+        UserError: it is not installed.
     """
-    path = Path(file)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob('*.py')], 3)
-        hint = f'; did you mean {" or ".join(str(path.parent / n) for n in near)}?' if near else ''
-        raise UserError(f'config {file} is not a file{hint}')
-    cfg = Config.fromfile(path)
-    # mmengine does this itself only for configs that are not in the pure-Python style.
-    import_modules_from_strings(**cfg.get('custom_imports', {'imports': []}))
-    return cfg
+    if importlib.util.find_spec('tensorboard') is None:
+        raise UserError('--tensorboard needs the package tensorboard: pip install tensorboard')
+    cfg.visualizer.vis_backends.append(ConfigDict(type='TensorboardVisBackend'))
 
 
 def set_data_root(cfg: Config, root: str) -> None:
     """Replace the config's data root by `root`, in data sets and in the evaluators' files."""
     old = cfg.data_root
     cfg.data_root = root
-    for name in (*LOADERS, 'val_evaluator', 'test_evaluator'):
+    for name in {*LOADERS, 'val_evaluator', 'test_evaluator'} & {*cfg}:
         cfg[name] = _replace_prefix(cfg[name], old, root)
 
 
@@ -97,42 +118,25 @@ def _replace_prefix(value: Any, old: str, new: str) -> Any:
     return value
 
 
-def check_data(dataset: ConfigDict) -> None:
-    """Look for what a data set's config names.
+def check_work_dir(folder: Path) -> None:
+    """Check that a folder can be written, or made, without making it.
 
     Raises:
-        UserError: a folder or file is missing; the message says which and what the layout is.
+        UserError: it cannot.
     """
-    if 'data_root' not in dataset:
-        return
-    root = Path(dataset.data_root)
-    wanted = [*dataset.get('data_prefix', {}).values(), dataset.get('ann_file')]
-    layout = ', '.join(f'{root}/{name}' for name in wanted if name)
-    if not root.is_dir():
-        raise UserError(f'data root {root} is not a folder; give --data-root, with {layout}')
-    for name in wanted:
-        if name and not (root / name).exists():
-            raise UserError(f'{root / name} is missing; the data root must have {layout}')
-
-
-def make_work_dir(path: str) -> Path:
-    """Create the work dir.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'work dir {folder} cannot be created: {error.strerror}') from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f'work dir {folder} is not writable; choose another with --work-dir')
-    return folder
+    # Not `Path.exists`, which raises where a folder on the way may not be entered.
+    way = (folder.absolute(), *folder.absolute().parents)
+    present = next(path for path in way if os.path.exists(path))
+    if not present.is_dir():
+        what = 'is a file' if present == folder.absolute() else f'cannot be made: {present} is a file'
+        raise UserError(f'work dir {folder} {what}; choose another with --work-dir')
+    if not os.access(present, os.W_OK | os.X_OK):
+        what = '' if present == folder.absolute() else f': {present} is not'
+        raise UserError(f'work dir {folder} is not writable{what}; choose another with --work-dir')
 
 
 def set_backend(cfg: Config) -> None:
-    """Let several processes talk: NCCL and SyncBN on GPUs, gloo without."""
+    """Choose how several processes talk: by NCCL and with SyncBN on GPUs, by gloo without."""
     if cfg.launcher == 'none':
         return
     if torch.cuda.is_available():
@@ -143,29 +147,37 @@ def set_backend(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
     )
-    if cfg.launcher == 'pytorch' and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
-
-
-def set_pretrained(cfg: Config, checkpoint: str) -> None:
-    """Start the backbone from a checkpoint."""
-    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=checkpoint)
 
 
 @contextlib.contextmanager
 def backbone_errors_reported() -> Iterator[None]:
-    """Turn a `BackboneError` into a `UserError`."""
+    """Turn a `BackboneError`, and that of a batch norm with too few values, into a `UserError`."""
     try:
         yield
     except BackboneError as error:
         raise UserError(str(error)) from error
+    except ValueError as error:
+        if not str(error).startswith(TOO_FEW_VALUES):
+            raise
+        raise UserError(
+            f'a batch norm got one value a channel ({str(error).partition(", got ")[2]}); '
+            'give a larger train_dataloader.batch_size or larger images'
+        ) from error
 
 
-def make_runner(cfg: Config) -> Runner:
-    """Build the runner.
+def make_runner(cfg: Config) -> BenchmarkRunner:
+    """Make the work dir and build the runner; several processes meet here.
 
     Raises:
-        UserError: the backbone's settings are wrong.
+        UserError: the work dir cannot be made, or the backbone's settings are wrong.
     """
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')
+        # Its threads end before the interpreter does.
+        atexit.register(torch.distributed.destroy_process_group)
     with backbone_errors_reported():
-        return Runner.from_cfg(cfg)
+        return BenchmarkRunner.from_cfg(cfg)

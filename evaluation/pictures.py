@@ -21,9 +21,10 @@ from mmengine.device import get_device
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
-from backbones.checkpoint import read_state_dict
+from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.data_checks import check_data
 from evaluation.errors import UserError
-from evaluation.experiment import backbone_errors_reported, check_data, read_config
+from evaluation.experiment import backbone_errors_reported, read_config
 from evaluation.files import write_bytes
 from evaluation.scenes import PALETTE, SEGMENT_CLASSES
 
@@ -279,11 +280,11 @@ def _load(run: Run, scope: str) -> _Trained:
     config = read_config(config_file)
     if config.get('default_scope') != scope:
         raise UserError(f'{config_file} is no config of {scope}')
-    check_data(config.val_dataloader.dataset)
+    check_data(config, ['val_dataloader'])
     with DefaultScope.overwrite_default_scope(scope), backbone_errors_reported():
         model = MODELS.build(config.model)
         dataset = DATASETS.build(config.val_dataloader.dataset)
-        weights = read_state_dict(checkpoint)
+        weights = weights_of(read_checkpoint(checkpoint), checkpoint)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,9 +1,11 @@
 """Writes `result.json` after every evaluation, in training and in testing."""
 
+import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
@@ -13,8 +15,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from evaluation.complexity import complexity_of_config
 from evaluation.files import write_json
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
+from evaluation.skipping import images_skipped
 
 SCHEMA_VERSION = 1
 
@@ -38,8 +42,18 @@ class ResultHook(Hook):
         self.task = task
         self.dataset = dataset
         self.training: dict = {}
+        self.complexity: dict | None = None
         self.checkpoint: Path | None = None
         self.started = self.evaluation_started = time.monotonic()
+
+    @master_only
+    def before_run(self, runner: Runner) -> None:
+        """Count what the model costs, on a copy without values."""
+        model = runner.cfg.model
+        # Around a model with test-time augmentation there is another.
+        self.complexity = describe_complexity(
+            model.get('module', model), runner.cfg.get('default_scope')
+        )
 
     def before_train(self, runner: Runner) -> None:
         """Note what this training is; one that is resumed started where it did at first."""
@@ -74,6 +88,7 @@ class ResultHook(Hook):
         self._write(
             runner,
             runner.val_evaluator,
+            runner.cfg.val_dataloader,
             folder=Path(runner.log_dir) / step,
             checkpoint=checkpoint if checkpoint.is_file() else None,
             training={**self.training, **progress},
@@ -85,6 +100,7 @@ class ResultHook(Hook):
         self._write(
             runner,
             runner.test_evaluator,
+            runner.cfg.test_dataloader,
             folder=Path(runner.log_dir),
             checkpoint=self.checkpoint,
             training=self.training,
@@ -94,6 +110,7 @@ class ResultHook(Hook):
         self,
         runner: Runner,
         evaluator: Evaluator,
+        loader: ConfigDict,
         folder: Path,
         checkpoint: Path | None,
         training: dict,
@@ -113,6 +130,7 @@ class ResultHook(Hook):
                 **describe_backbone(runner.cfg.filename, self.task, model.backbone),
                 'dataset': self.dataset,
                 'images': reports[0].images,
+                'images_skipped': images_skipped(loader.dataset),
                 'metrics': reports[0].metrics,
                 'per_class': reports[0].per_class,
                 'config': {'name': config_name(runner.cfg.filename), 'text': runner.cfg.pretty_text},
@@ -123,12 +141,14 @@ class ResultHook(Hook):
                 'max_iterations': training.get('max_iterations'),
                 'initialization': training.get('initialization'),
                 'batch_size': training.get('batch_size'),
+                'training_images_skipped': training.get('images_skipped', 0),
                 'seed': training.get('seed'),
                 'test_time_augmentation': augmented,
                 'parameters': {
                     'total': count_parameters(model),
                     'backbone': count_parameters(model.backbone),
                 },
+                'complexity': self.complexity,
                 'versions': versions(),
                 'git': git_state(),
                 'hardware': hardware(),
@@ -140,6 +160,21 @@ class ResultHook(Hook):
         print_log(f'result written to {folder / "result.json"}', logger='current')
 
 
+def describe_complexity(model: Mapping, scope: str | None) -> dict | None:
+    """FLOPs and parameters by part; None, and a warning, where they cannot be counted.
+
+    Args:
+        model: config of the model.
+        scope: whose registry names its parts.
+    """
+    try:
+        return complexity_of_config(model, scope).as_json()
+    except Exception as error:  # Whatever it is, the result of a long training must not be lost for it.
+        reason = f'{type(error).__name__}: {error}'
+        print_log(f'result without FLOPs: {reason}', logger='current', level=logging.WARNING)
+        return None
+
+
 def describe_training(runner: Runner) -> dict:
     """Length, seed, batch and starting weights of the training that `runner` is about to do."""
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
@@ -149,6 +184,7 @@ def describe_training(runner: Runner) -> dict:
         'seed': runner.seed,
         'initialization': starting_weights(runner.cfg),
         'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
+        'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],
     }
 
 

@@ -19,6 +19,7 @@ from evaluation.table_formats import (
     DELTA,
     DOUBLE_DAGGER,
     MINUS,
+    SECTION,
     Cell,
     Column,
     Table,
@@ -28,6 +29,7 @@ from evaluation.table_formats import (
 from evaluation.table_results import (
     HEADLINE_METRICS,
     TASKS,
+    Flops,
     Result,
     load_results,
     row_order,
@@ -128,12 +130,18 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
                 lambda row: Cell('yes' if row.test_time_augmentation else 'no'),
             )
         )
-    if any(row.dataset == RECIPES[row.task].dataset and not is_whole_data_set(row) for row in rows):
-        # A part of a known data set must not pass for the whole.
+    if any(map(_is_part, rows)):
         columns.append((Column('Images', 'Images'), lambda row: Cell(str(row.images))))
     parameters = Column('Params (M)', 'Params (M)')
     columns.append((parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')))
+    columns.append((Column('FLOPs (G)', 'FLOPs (G)'), _flops_cell))
     return columns
+
+
+def _is_part(row: Result) -> bool:
+    """Return whether a result is of a part of its data set, which must not pass for the whole."""
+    is_known = row.dataset == RECIPES[row.task].dataset
+    return row.images_skipped > 0 or (is_known and not is_whole_data_set(row))
 
 
 def _start(row: Result) -> str:
@@ -141,6 +149,12 @@ def _start(row: Result) -> str:
     if row.initialization is None:
         return DASH
     return 'scratch' if row.initialization == 'scratch' else 'pretrained'
+
+
+def _flops_cell(row: Result) -> Cell:
+    if row.flops is None:
+        return Cell(DASH)
+    return Cell(f'{row.flops.count / 1e9:.1f}', mark=SECTION if row.flops.uncounted_operators else '')
 
 
 def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
@@ -241,7 +255,7 @@ def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Resul
 
 
 def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> list[str]:
-    notes = []
+    notes = _flops_notes([row.flops for row in rows if row.flops])
     if any(cell.bold for group in groups for row in group for cell in row):
         notes.append(
             'Bold: best of each scale, among finished runs of equal start, length, images and use of '
@@ -259,6 +273,20 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
         )
     if not all(row.training.finished for row in rows):
         notes.append(f'{DOUBLE_DAGGER} Not at the end of its training, or not known to be.')
+    return notes
+
+
+def _flops_notes(counted: Sequence[Flops]) -> list[str]:
+    sizes = sorted({(flops.height, flops.width) for flops in counted})
+    missing = sorted({operator for flops in counted for operator in flops.uncounted_operators})
+    notes = []
+    if sizes:
+        where = ' and '.join(f'{height}x{width}' for height, width in sizes)
+        notes.append(
+            f'FLOPs: multiply-adds, each counted once, on an image of {where} (height x width).'
+        )
+    if missing:
+        notes.append(f'{SECTION} Without operators that have no formula: {", ".join(missing)}.')
     return notes
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from evaluation.errors import UserError
 from evaluation.published import COMPARED_METRICS, Entry, find_figure
-from evaluation.table_results import HEADLINE_METRICS, Result
+from evaluation.table_results import HEADLINE_METRICS, Flops, Result
 
 
 def to_csv(results: Sequence[Result], published: Sequence[Entry]) -> str:
@@ -39,6 +39,7 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         'scale': result.scale,
         'total_parameters': result.total_parameters,
         'backbone_parameters': result.backbone_parameters,
+        **_flops(result.flops),
         **{metric: result.metrics.get(metric) for metric in metrics},
     }
     for metric in COMPARED_METRICS[result.task]:
@@ -60,6 +61,17 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         'wall_time_seconds': result.wall_time_seconds,
         'created': result.created.isoformat(),
         'result': result.path.as_posix(),
+    }
+
+
+def _flops(flops: Flops | None) -> dict:
+    if flops is None:
+        return dict.fromkeys(('flops', 'flops_height', 'flops_width', 'flops_without'))
+    return {
+        'flops': flops.count,
+        'flops_height': flops.height,
+        'flops_width': flops.width,
+        'flops_without': ' '.join(flops.uncounted_operators),
     }
 
 

@@ -7,6 +7,7 @@ DASH = '–'
 MINUS = '−'
 DAGGER = '†'
 DOUBLE_DAGGER = '‡'
+SECTION = '§'
 DELTA = 'Δ'
 
 
@@ -112,6 +113,7 @@ _LATEX = {character: '\\' + character for character in '{}$&#%_'} | {
     MINUS: '$-$',
     DAGGER: r'$^\dagger$',
     DOUBLE_DAGGER: r'$^\ddagger$',
+    SECTION: r'$^\S$',
     DELTA: r'$\Delta$',
 }
 

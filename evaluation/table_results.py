@@ -62,11 +62,23 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Flops:
+    """Multiply-adds on one image of `height` x `width` pixels, but for `uncounted_operators`."""
+
+    count: int
+    height: int
+    width: int
+    uncounted_operators: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """One evaluation of one checkpoint.
 
     `metrics` are in percent, None where undefined (no ground truth). `mixer` and `scale` are None
-    for a baseline. `created` has a time zone. `path` is the file that it was read from.
+    for a baseline. `flops` are None where they could not be counted, and in files of before they were.
+    `images` are those evaluated, without the `images_skipped`. `created` has a time zone. `path` is the
+    file that it was read from.
     """
 
     task: str
@@ -85,8 +97,10 @@ class Result:
     max_iterations: int | None
     total_parameters: int
     backbone_parameters: int
+    flops: Flops | None
     seed: int | None
     images: int
+    images_skipped: int
     initialization: str | None
     test_time_augmentation: bool
     wall_time_seconds: float | None
@@ -205,6 +219,8 @@ def _parse(data: object, file: Path) -> Result:
     return Result(
         **fields,
         metrics=_metrics(data, fields['task']),
+        flops=_flops(data),
+        images_skipped=_images_skipped(data),
         created=_time(_field(data, 'created', (str,))),
         path=file,
     )
@@ -224,7 +240,7 @@ def _checked(value: object, key: str, types: tuple[type, ...]) -> object:
     # `type` rather than `isinstance`: to the latter, true and false are whole numbers.
     if type(value) not in types:
         names = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false'}
-        names |= {dict: 'an object', _NULL: 'null'}
+        names |= {dict: 'an object', list: 'a list', _NULL: 'null'}
         raise ValueError(f'{key!r} is not {" or ".join(names[kind] for kind in types)}')
     return value
 
@@ -242,6 +258,22 @@ def _metrics(data: object, task: str) -> dict[str, float | None]:
             raise ValueError(f"'metrics.{name}' is {value}, not a percentage")
         metrics[name] = None if value is None else float(value)
     return metrics
+
+
+def _flops(data: object) -> Flops | None:
+    # Files of before FLOPs were counted have no such key.
+    if type(data) is dict and data.get('complexity') is None:
+        return None
+    count, *size = (_field(data, f'complexity.{key}', (int,)) for key in ('flops', 'height', 'width'))
+    operators = _field(data, 'complexity.uncounted_operators', (list,))
+    for operator in operators:
+        _checked(operator, 'complexity.uncounted_operators', (str,))
+    return Flops(count, *size, tuple(operators))
+
+
+def _images_skipped(data: object) -> int:
+    # Files of before images could be skipped have no such key.
+    return _field(data, 'images_skipped.count', (int,)) if 'images_skipped' in data else 0
 
 
 def _time(text: str) -> datetime:

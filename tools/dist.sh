@@ -1,28 +1,30 @@
-# Sourced by dist_train.sh and dist_test.sh: checks GPUS and starts torchrun.
+# Sourced by dist_train.sh and dist_test.sh: checks the settings and starts one process a GPU.
 
 PYTHON=${PYTHON:-python}
 NNODES=${NNODES:-1}
 NODE_RANK=${NODE_RANK:-0}
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 PORT=${PORT:-29500}
-
-fail() {
-  echo "error: $1" >&2
-  exit 2
-}
+FOLDER=$(dirname "${BASH_SOURCE[0]}")
+source "$FOLDER/checks.sh"
 
 launch() {  # launch SCRIPT ARGUMENTS...
-  [[ $GPUS =~ ^[1-9][0-9]*$ ]] || fail "GPUS is '$GPUS'; give the number of processes on this machine"
+  positive_number GPUS 'the number of processes on this machine'
+  positive_number NNODES 'the number of machines'
+  [[ $NODE_RANK =~ ^[0-9]+$ && 10#$NODE_RANK -lt $NNODES ]] || \
+    fail "NODE_RANK is '$NODE_RANK'; give the number of this machine, from 0 to $((NNODES - 1))"
+  [[ $PORT =~ ^[0-9]{1,5}$ && 10#$PORT -ge 1 && 10#$PORT -le 65535 ]] || \
+    fail "PORT is '$PORT'; give a number from 1 to 65535"
   [ -f "$CONFIG" ] || fail "config $CONFIG is not a file"
+  python_is_here
   # Two runs on one machine need ports of their own; say so before torchrun waits for its partner.
   if [ "$NODE_RANK" = 0 ] && (exec 3<>"/dev/tcp/$MASTER_ADDR/$PORT") 2>/dev/null; then
     fail "port $PORT of $MASTER_ADDR is taken; choose another with PORT=..."
   fi
   # Without this each process would start as many threads as the machine has cores.
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-  local folder
-  folder=$(dirname "${BASH_SOURCE[0]}")
-  PYTHONPATH="$folder/..:${PYTHONPATH:-}" "$PYTHON" -m torch.distributed.run \
+  export PYTHONPATH="$FOLDER/..:${PYTHONPATH:-}"
+  exec "$PYTHON" "$FOLDER/launch.py" \
     --nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$PORT" \
-    --nproc_per_node="$GPUS" "$folder/$1" "${@:2}" --launcher pytorch
+    --nproc_per_node="$GPUS" "$FOLDER/$1" "${@:2}" --launcher pytorch
 }

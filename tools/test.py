@@ -7,15 +7,13 @@ Writes the log and result.json to `work_dirs/<config name>/<time>`; `tools/table
 
 import argparse
 
-from evaluation.errors import command
+from evaluation.errors import CommandLine, command
 
 
 def parse_arguments() -> argparse.Namespace:
     from evaluation.experiment import add_common_arguments
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandLine(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_common_arguments(parser)

@@ -7,15 +7,13 @@ Writes logs, checkpoints, the dumped config and a result.json an evaluation to `
 
 import argparse
 
-from evaluation.errors import command
+from evaluation.errors import CommandLine, command
 
 
 def parse_arguments() -> argparse.Namespace:
     from evaluation.experiment import add_common_arguments
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandLine(__doc__)
     parser.add_argument('config', help='config file')
     add_common_arguments(parser)
     parser.add_argument(

@@ -36,7 +36,7 @@ model.update(
 data_root = 'work_dirs/demo/data/coco'
 metainfo = dict(classes=classes)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadCheckedImage'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),

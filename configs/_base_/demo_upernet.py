@@ -35,16 +35,19 @@ data = dict(
     seg_map_suffix='.png',
 )
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadCheckedImage'),
+    dict(type='LoadCheckedSegmentationMap', num_classes=8, reduce_zero_label=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 test_pipeline[1].update(scale=crop_size)
+test_pipeline[2].update(num_classes=8)
 tta_pipeline[1].update(
     transforms=[
         [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (96, 128, 160)],
-        *tta_pipeline[1].transforms[1:],
+        tta_pipeline[1].transforms[1],
+        [train_pipeline[1]],
+        tta_pipeline[1].transforms[3],
     ]
 )
 train_dataloader.update(

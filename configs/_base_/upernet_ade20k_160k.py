@@ -15,7 +15,15 @@ from mmengine.config import read_base
 with read_base():
     from .runtime import *
 
-custom_imports = dict(imports=['backbones', 'evaluation.segmentation_metric', 'evaluation.result_hook'])
+custom_imports = dict(
+    imports=[
+        'backbones',
+        'evaluation.loading',
+        'evaluation.result_hook',
+        'evaluation.segmentation_map',
+        'evaluation.segmentation_metric',
+    ]
+)
 default_scope = 'mmseg'
 
 crop_size = (512, 512)
@@ -61,8 +69,8 @@ model = dict(
 
 data_root = 'data/ade/ADEChallengeData2016'
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadCheckedImage'),
+    dict(type='LoadCheckedSegmentationMap', num_classes=150, reduce_zero_label=True),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -71,14 +79,14 @@ train_pipeline = [
 ]
 # Annotations are loaded after the resize: predictions are compared at the original size.
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadCheckedImage'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadCheckedSegmentationMap', num_classes=150, reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
 # The test scale times 0.5 to 1.75, as the published multi-scale figures were measured.
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadCheckedImage'),
     dict(
         type='TestTimeAug',
         transforms=[
@@ -94,7 +102,7 @@ tta_pipeline = [
                 dict(type='RandomFlip', prob=0.0, direction='horizontal'),
                 dict(type='RandomFlip', prob=1.0, direction='horizontal'),
             ],
-            [dict(type='LoadAnnotations', reduce_zero_label=True)],
+            [dict(type='LoadCheckedSegmentationMap', num_classes=150, reduce_zero_label=True)],
             [dict(type='PackSegInputs')],
         ],
     ),
@@ -105,7 +113,7 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='SeededInfiniteSampler', shuffle=True),
     dataset=dict(
         type='ADE20KDataset',
         data_root=data_root,

@@ -307,7 +307,7 @@ def test_data_of_mask_rcnn():
     cfg = read('mask_rcnn_swin_tiny')
     train, test = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     assert [s.type for s in train.pipeline] == [
-        'LoadImageFromFile',
+        'LoadCheckedImage',
         'LoadAnnotations',
         'Resize',
         'RandomFlip',
@@ -328,8 +328,8 @@ def test_data_of_upernet():
     cfg = read('upernet_swin_tiny')
     train, test = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     assert [s.type for s in train.pipeline] == [
-        'LoadImageFromFile',
-        'LoadAnnotations',
+        'LoadCheckedImage',
+        'LoadCheckedSegmentationMap',
         'RandomResize',
         'RandomCrop',
         'RandomFlip',
@@ -345,9 +345,11 @@ def test_data_of_upernet():
     assert resize == {'type': 'Resize', 'scale': (2048, 512), 'keep_ratio': True}
     # Labels are compared at the image's own size, so they must not be resized.
     kinds = [s.type for s in test.pipeline]
-    assert kinds.index('LoadAnnotations') > kinds.index('Resize')
+    assert kinds.index('LoadCheckedSegmentationMap') > kinds.index('Resize')
     for pipeline in (train.pipeline, test.pipeline):
-        assert steps(pipeline, 'LoadAnnotations')[0].reduce_zero_label
+        (load_map,) = steps(pipeline, 'LoadCheckedSegmentationMap')
+        assert load_map.reduce_zero_label
+        assert load_map.num_classes == 150
     assert 'training' in train.data_prefix.img_path
     assert 'validation' in test.data_prefix.img_path
     assert cfg.model.data_preprocessor.size == (512, 512)
@@ -371,6 +373,18 @@ def test_every_pipeline_builds(task, folder):
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
             assert len(Compose(loader.dataset.pipeline).transforms) == len(loader.dataset.pipeline)
         assert len(Compose(cfg.tta_pipeline).transforms) == 2
+
+
+def assert_nothing_is_loaded_unchecked(cfg):
+    assert 'LoadImageFromFile' not in cfg.pretty_text
+    # mmdet's, which loads no file, is another class of the same name.
+    assert cfg.default_scope == 'mmdet' or 'LoadAnnotations' not in cfg.pretty_text
+
+
+@every_task
+@pytest.mark.parametrize('folder', ['', 'demo/'])
+def test_nothing_is_loaded_unchecked(task, folder):
+    assert_nothing_is_loaded_unchecked(read(f'{folder}{task}_pvt_micro'))
 
 
 def test_heads_of_mask_rcnn():
@@ -429,6 +443,10 @@ def test_3x_differs_from_1x_in_schedule_and_scales(leaf_of_3x):
         del cfg['train_dataloader']['dataset']['pipeline']
     assert long == short
     assert isinstance(build(leaf_of_3x, 'meta').backbone, UnifiedBackbone)
+
+
+def test_3x_loads_nothing_unchecked(leaf_of_3x):
+    assert_nothing_is_loaded_unchecked(leaf_of_3x)
 
 
 def test_3x_has_the_crop_branch(leaf_of_3x):

@@ -1,8 +1,21 @@
+import json
+import logging
+import random
+
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 
-from evaluation.result_hook import config_name, describe_backbone, starting_weights
-from tests.variants import VARIANTS
+from evaluation import result_hook
+from evaluation.experiment import read_config
+from evaluation.result_hook import (
+    config_name,
+    describe_backbone,
+    describe_complexity,
+    starting_weights,
+)
+from tests.variants import ROOT, VARIANTS
 
 
 def config(init_cfg=None, **top):
@@ -49,3 +62,42 @@ def test_baselines_and_other_names_have_no_scale():
 
 def test_config_name():
     assert config_name('a/b/upernet_dcn_tiny.py') == 'upernet_dcn_tiny'
+
+
+@pytest.fixture(scope='module')
+def cfg():
+    return read_config(str(ROOT / 'configs/upernet_convnext_micro.py'))
+
+
+class TestComplexity:
+    def test_entry_of_the_result(self, cfg):
+        entry = describe_complexity(cfg.model, cfg.default_scope)
+        assert json.loads(json.dumps(entry)) == entry
+        assert (entry['height'], entry['width']) == (512, 2048)
+        assert entry['uncounted_operators'] == []
+        # The heads alone, without the backbone, are more than half of Swin-T's 945 G.
+        assert 500e9 < entry['flops'] < 945e9
+
+    def test_training_goes_on_with_the_same_random_numbers(self, cfg):
+        def draw():
+            return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+
+        states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        expected = draw()
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        describe_complexity(cfg.model, cfg.default_scope)
+        assert draw() == expected
+
+    @pytest.mark.parametrize('model', [{'type': 'NoSuchModel'}, {'type': 'ResNet', 'depth': 50}])
+    def test_a_model_that_cannot_be_counted_still_has_a_result(self, model, monkeypatch):
+        said = []
+        monkeypatch.setattr(
+            result_hook, 'print_log', lambda message, logger, level: said.append((message, level))
+        )
+        assert describe_complexity(model, 'mmdet') is None
+        ((message, level),) = said
+        assert level == logging.WARNING
+        assert 'without FLOPs' in message
+        assert model['type'] in message

@@ -43,6 +43,7 @@ def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
         'max_epochs': 12 if detection else None,
         'max_iterations': None if detection else 160000,
         'parameters': {'total': 48_123_456, 'backbone': 30_000_000},
+        'complexity': flops(266.553) if detection else flops(944.385, 512, 2048),
         'seed': 0,
         'images': 5000 if detection else 2000,
         'initialization': None,
@@ -55,6 +56,18 @@ def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
     }
     assert changes.keys() <= whole.keys()
     return whole | changes
+
+
+def flops(billions, height=800, width=1280, missing=()):
+    """Return the entry of a result file."""
+    return {
+        'flops': round(billions * 1e9),
+        'parameters': 48_123_456,
+        'height': height,
+        'width': width,
+        'parts': [],
+        'uncounted_operators': list(missing),
+    }
 
 
 def box_and_mask(box, mask):
@@ -146,12 +159,14 @@ def test_markdown_of_a_small_case(tmp_path):
     expected = (
         '### Mask R-CNN on COCO val2017\n'
         '\n'
-        '| Backbone  | Params (M) |   box AP | box AP50 | box AP75 |  mask AP | mask AP50 | mask AP75 | published box AP | Δ box AP | published mask AP | Δ mask AP | Training    |\n'  # noqa: E501
-        '| --------- | ---------: | -------: | -------: | -------: | -------: | --------: | --------: | ---------------: | -------: | ----------------: | --------: | ----------- |\n'  # noqa: E501
-        '| r50       |       48.1 |     38.2 |     58.2 |     42.2 |     34.7 |      54.7 |      37.7 |                – |        – |                 – |         – | epoch 12/12 |\n'  # noqa: E501
-        '| dcn_micro |       48.1 |     30.0 |     50.0 |     34.0 |     28.0 |      48.0 |      31.0 |             39.5 |     −9.5 |              36.6 |      −8.6 | epoch 8/12‡ |\n'  # noqa: E501
-        '| swin_tiny |       48.1 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
-        '| dcn_tiny  |       48.1 | **47.4** | **67.4** | **51.4** | **42.4** |  **62.4** |  **45.4** |             47.2 |     +0.2 |              42.5 |      −0.1 | epoch 12/12 |\n'  # noqa: E501
+        '| Backbone  | Params (M) | FLOPs (G) |   box AP | box AP50 | box AP75 |  mask AP | mask AP50 | mask AP75 | published box AP | Δ box AP | published mask AP | Δ mask AP | Training    |\n'  # noqa: E501
+        '| --------- | ---------: | --------: | -------: | -------: | -------: | -------: | --------: | --------: | ---------------: | -------: | ----------------: | --------: | ----------- |\n'  # noqa: E501
+        '| r50       |       48.1 |     266.6 |     38.2 |     58.2 |     42.2 |     34.7 |      54.7 |      37.7 |                – |        – |                 – |         – | epoch 12/12 |\n'  # noqa: E501
+        '| dcn_micro |       48.1 |     266.6 |     30.0 |     50.0 |     34.0 |     28.0 |      48.0 |      31.0 |             39.5 |     −9.5 |              36.6 |      −8.6 | epoch 8/12‡ |\n'  # noqa: E501
+        '| swin_tiny |       48.1 |     266.6 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
+        '| dcn_tiny  |       48.1 |     266.6 | **47.4** | **67.4** | **51.4** | **42.4** |  **62.4** |  **45.4** |             47.2 |     +0.2 |              42.5 |      −0.1 | epoch 12/12 |\n'  # noqa: E501
+        '\n'
+        'FLOPs: multiply-adds, each counted once, on an image of 800x1280 (height x width).\n'
         '\n'
         'Bold: best of each scale, among finished runs of equal start, length, images and use of test-time augmentation.\n'  # noqa: E501
         '\n'
@@ -168,9 +183,11 @@ def test_markdown_without_published_figures(tmp_path):
     assert render(results, [], 'markdown') == (
         '### UperNet on ADE20K val\n'
         '\n'
-        '| Backbone | Params (M) |  mIoU |  mAcc |  aAcc | Training           |\n'
-        '| -------- | ---------: | ----: | ----: | ----: | ------------------ |\n'
-        '| dcn_tiny |       48.1 | 40.00 | 50.00 | 80.00 | iter 160000/160000 |\n'
+        '| Backbone | Params (M) | FLOPs (G) |  mIoU |  mAcc |  aAcc | Training           |\n'
+        '| -------- | ---------: | --------: | ----: | ----: | ----: | ------------------ |\n'
+        '| dcn_tiny |       48.1 |     944.4 | 40.00 | 50.00 | 80.00 | iter 160000/160000 |\n'
+        '\n'
+        'FLOPs: multiply-adds, each counted once, on an image of 512x2048 (height x width).\n'
     )
 
 
@@ -208,6 +225,47 @@ def test_a_table_for_each_task_and_data_set(tmp_path):
     ]
     assert ['published box AP' in table_columns(table) for table in tables] == [True, False, False]
     assert table_columns(tables[1])['Backbone'] == ['swin_tiny', 'dcn_tiny']
+
+
+# FLOPs
+
+
+def test_a_file_of_before_flops_were_counted_has_a_dash(tmp_path):
+    old = document('dcn_tiny')
+    del old['complexity']
+    results = results_of(tmp_path, old, document('swin_tiny'), document('r50', complexity=None))
+    (table,) = build_tables(results, [])
+    assert table_columns(table)['FLOPs (G)'] == ['–', '266.6', '–']
+    latex = latex_rows(render(results, [], 'latex'))
+    assert [row[2].strip() for row in latex] == ['FLOPs (G)', '--', '266.6', '--']
+    rows = list(csv.DictReader(io.StringIO(render(results, [], 'csv'))))
+    assert [row['flops'] for row in rows] == ['', '266553000000', '']
+    assert [row['flops_width'] for row in rows] == ['', '1280', '']
+
+
+def test_old_files_alone_have_no_note_on_flops(tmp_path):
+    (table,) = build_tables(results_of(tmp_path, document(complexity=None)), [])
+    assert table_columns(table)['FLOPs (G)'] == ['–']
+    assert not any('FLOPs' in note for note in table.notes)
+
+
+def test_operators_missing_from_flops_are_named(tmp_path):
+    missing = flops(266.6, missing=['aten::fft', 'mine::mix'])
+    results = results_of(tmp_path, document('dcn_tiny', complexity=missing), document('swin_tiny'))
+    (table,) = build_tables(results, [])
+    assert table_columns(table)['FLOPs (G)'] == ['266.6', '266.6§']
+    assert '§ Without operators that have no formula: aten::fft, mine::mix.' in table.notes
+    latex = render(results, [], 'latex')
+    assert r'266.6$^\S$' in latex
+    assert latex.isascii()
+    rows = list(csv.DictReader(io.StringIO(render(results, [], 'csv'))))
+    assert [row['flops_without'] for row in rows] == ['', 'aten::fft mine::mix']
+
+
+def test_every_size_that_flops_were_counted_at_is_said(tmp_path):
+    small = document('dcn_tiny', complexity=flops(70, 400, 640))
+    (table,) = build_tables(results_of(tmp_path, document('swin_tiny'), small), [])
+    assert any('400x640 and 800x1280 (height x width)' in note for note in table.notes)
 
 
 # Order
@@ -514,13 +572,13 @@ def test_latex_structure(tmp_path):
     assert is_balanced(text)
     assert text.isascii()
     detection, segmentation = re.split(r'(?<=\\end{table\*})', text)[:2]
-    for part, columns in ((detection, 12 + 1), (segmentation, 7 + 1)):
+    for part, columns in ((detection, 13 + 1), (segmentation, 8 + 1)):
         (alignment,) = re.findall(r'\\begin{tabular}{([lr]+)}', part)
         assert {len(row) for row in latex_rows(part)} == {len(alignment)}
         assert len(alignment) == columns
     # Heading, baseline and the one scale are apart.
     assert detection.count(r'\midrule') == 2
-    assert r'swin\_tiny & 48.1 & \textbf{43.3} & \textbf{63.3}' in detection
+    assert r'swin\_tiny & 48.1 & 266.6 & \textbf{43.3} & \textbf{63.3}' in detection
     assert '& 44.3 & $-$1.0 & 40.5 & $-$0.5 & epoch 12/12' in detection
     assert r'epoch 8/12$^\ddagger$' in detection
     assert r'48.13$^\dagger$' in segmentation
@@ -543,10 +601,10 @@ def test_any_name_is_escaped(tmp_path_factory, backbone, dataset):
     )
     latex = render(results, [], 'latex')
     assert is_balanced(latex)
-    assert [len(row) for row in latex_rows(latex)] == [9, 9]
+    assert [len(row) for row in latex_rows(latex)] == [10, 10]
     lines = render(results, [], 'markdown').splitlines()
     rows = [re.sub(r'\\.', '', line) for line in lines if line.startswith('|')]
-    assert [row.count('|') for row in rows] == [10, 10, 10]
+    assert [row.count('|') for row in rows] == [11, 11, 11]
 
 
 def test_escapes():
@@ -580,6 +638,10 @@ def test_csv_holds_the_numbers_unrounded(tmp_path):
             'dataset': 'COCO val2017',
             'total_parameters': '48123456',
             'backbone_parameters': '30000000',
+            'flops': '266553000000',
+            'flops_height': '800',
+            'flops_width': '1280',
+            'flops_without': '',
             'published_box_AP': '47.2',
             # 48.2 - 47.2 is not 1 in binary.
             'difference_box_AP': '1.0',
@@ -686,6 +748,10 @@ def test_a_missing_key_is_named(tmp_path, key):
             "'metrics.box_APs' is -1, not a percentage",
         ),
         ({'metrics': box_and_mask(40, 30) | {'mask_AP': 101.0}}, "'metrics.mask_AP' is 101.0"),
+        ({'complexity': 267}, "'complexity.flops' is missing"),
+        ({'complexity': flops(267) | {'flops': 266.6}}, "'complexity.flops' is not a whole number"),
+        ({'complexity': flops(267) | {'height': None}}, "'complexity.height' is not a whole number"),
+        ({'complexity': flops(267, missing=[3])}, "'complexity.uncounted_operators' is not text"),
         ({'created': 'yesterday'}, "'created' is 'yesterday'"),
     ],
 )
@@ -741,7 +807,7 @@ def test_command_as_a_process(tmp_path):
     options = {'cwd': tmp_path, 'env': environment, 'capture_output': True, 'encoding': 'utf-8'}
     done = subprocess.run(command, **options)
     assert (done.returncode, done.stderr) == (0, '')
-    assert '| dcn_tiny |       48.1 |   47.4 |' in done.stdout
+    assert '| dcn_tiny |       48.1 |     266.6 |   47.4 |' in done.stdout
     assert '+0.2' in done.stdout
     failed = subprocess.run([*command, 'elsewhere'], **options)
     assert (failed.returncode, failed.stdout) == (2, '')
@@ -857,3 +923,14 @@ def test_part_of_a_data_set_is_shown_and_not_compared(tmp_path):
         ('halo_tiny', '9', '–', '60.0'),
         ('swin_tiny', '5000', '–', '40.0'),
     ]
+
+
+def test_skipped_images_make_a_part_of_any_data_set(tmp_path):
+    own = {'dataset': 'my data', 'images': 9}
+    skipped = {'images_skipped': {'count': 1, 'names': ['val/a.jpg']}}
+    (whole,) = build_tables(results_of(tmp_path / 'whole', document(**own)), [])
+    (part,) = build_tables(results_of(tmp_path / 'part', document(**own) | skipped), [])
+    assert 'Images' not in table_columns(whole)
+    assert table_columns(part)['Images'] == ['9']
+    with pytest.raises(UserError, match=r"'images_skipped\.count' is not a whole number"):
+        results_of(tmp_path / 'wrong', document() | {'images_skipped': {'count': 'one'}})

@@ -1,0 +1,28 @@
+"""Checkpoints: read safely, translated from the released names, loaded with a report."""
+
+from backbones.checkpoint.files import local_copy, read_checkpoint
+from backbones.checkpoint.loading import fit_weights, load_pretrained
+from backbones.checkpoint.names import released_name, released_weights
+from backbones.checkpoint.openmmlab import install_safe_loading
+from backbones.checkpoint.report import LoadReport, compare
+from backbones.checkpoint.scales import recognize
+from backbones.checkpoint.translation import DERIVED, translate_state_dict
+from backbones.checkpoint.weights import WEIGHT_KEYS, select_prefix, weights_of
+
+__all__ = [
+    'DERIVED',
+    'WEIGHT_KEYS',
+    'LoadReport',
+    'compare',
+    'fit_weights',
+    'install_safe_loading',
+    'load_pretrained',
+    'local_copy',
+    'read_checkpoint',
+    'recognize',
+    'released_name',
+    'released_weights',
+    'select_prefix',
+    'translate_state_dict',
+    'weights_of',
+]

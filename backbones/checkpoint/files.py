@@ -1,0 +1,114 @@
+"""What a checkpoint file holds, whatever its format and wherever it lies."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlretrieve
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+from torch.types import Device
+from tqdm import tqdm
+
+from backbones.checkpoint.unpickling import CodeInCheckpointError, load_inert
+from backbones.errors import BackboneError
+
+URL_SCHEMES = ('http://', 'https://', 'file://')
+
+
+def read_checkpoint(source: str, map_location: Device | Callable | str | None = 'cpu') -> dict:
+    """All that a checkpoint holds, without running any code that it may contain.
+
+    Objects of foreign classes come as inert data (see `unpickling`).
+
+    Args:
+        source: path or URL of a file that `torch.save` or safetensors wrote.
+        map_location: as for `torch.load`.
+
+    Raises:
+        BackboneError: the file is missing, is not a checkpoint, or needs code to be run.
+    """
+    path = local_copy(source)
+    if path.stat().st_size == 0:
+        raise BackboneError(f'checkpoint {source} is empty; get it again')
+    try:
+        content = load_file(path) if _is_safetensors(path) else load_inert(path, map_location)
+    except CodeInCheckpointError as error:
+        raise BackboneError(
+            f'checkpoint {source} wants to run {error}, which loading weights never needs, and is '
+            'refused; get the weights from a source you trust'
+        ) from None
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        remedy = f'delete {path} to download it again' if _is_address(source) else 'get it again'
+        raise BackboneError(f'checkpoint {source} is truncated or not a checkpoint; {remedy}') from error
+    if not isinstance(content, Mapping):
+        kind = type(content).__name__
+        raise BackboneError(f'checkpoint {source} holds no weights but an object of {kind}')
+    return dict(content)
+
+
+def local_copy(source: str) -> Path:
+    """Path of a checkpoint, downloaded first if it has a URL.
+
+    A download is kept under a name made from the whole URL, so that two files of one name are not
+    mistaken for each other, and appears only when it is whole.
+
+    Raises:
+        BackboneError: there is no such file, or the URL cannot be read.
+    """
+    if not _is_address(source):
+        path = Path(source).expanduser()
+        if path.is_dir():
+            raise BackboneError(f'checkpoint {source} is a folder; give a file in it')
+        if not path.is_file():
+            raise BackboneError(f'checkpoint {source} is not a file; check the path')
+        if not os.access(path, os.R_OK):
+            raise BackboneError(f'checkpoint {source} cannot be read; see its permissions')
+        return path
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    path = Path(torch.hub.get_dir(), 'checkpoints', f'{digest}_{source.rsplit("/", 1)[-1]}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Of several processes one downloads and the others wait for it.
+    with FileLock(f'{path}.lock'):
+        if not path.is_file():
+            _download(source, path)
+    return path
+
+
+def _is_address(source: str) -> bool:
+    return source.startswith(URL_SCHEMES)
+
+
+def _download(url: str, path: Path) -> None:
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = os.path.join(folder, path.name)
+            with tqdm(desc=url, unit='B', unit_scale=True) as bar:
+                # Unlike torch's own function it notices a transfer that was cut off.
+                urlretrieve(url, part, lambda blocks, size, whole: _advance(bar, blocks * size, whole))
+            os.replace(part, path)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        raise BackboneError(
+            f'checkpoint {url} cannot be downloaded ({reason}); '
+            'check the address and the network, or download it elsewhere and give the file'
+        ) from error
+
+
+def _advance(bar: tqdm, done: int, whole: int) -> None:
+    bar.total = whole if whole > 0 else None
+    bar.update(min(done, whole if whole > 0 else done) - bar.n)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content, since users rename files: a length in 8 bytes, then JSON."""
+    with open(path, 'rb') as file:
+        return re.match(rb'.{8}\s*\{', file.read(64), re.DOTALL) is not None

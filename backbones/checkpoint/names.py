@@ -1,0 +1,96 @@
+"""Names of the released checkpoints (github.com/OpenGVLab/STM-Evaluation), known here and nowhere else.
+
+A mixer without an entry in `RELEASED_MIXER_NAMES` has the suite's own names only.
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+RELEASED_TRUNK_NAMES = {
+    r'stem\.conv1\.': 'downsample_layers.0.stem.0.',
+    r'stem\.norm1\.': 'downsample_layers.0.stem.1.',
+    r'stem\.conv2\.': 'downsample_layers.0.stem.3.',
+    r'stem\.norm2\.': 'downsample_layers.0.stem.4.',
+    r'downsamples\.0\.': 'downsample_layers.1.',
+    r'downsamples\.1\.': 'downsample_layers.2.',
+    r'downsamples\.2\.': 'downsample_layers.3.',
+    r'(downsample_layers\.\d\.)conv\.': r'\1reduction.0.',
+    r'(downsample_layers\.\d\.)norm\.': r'\1reduction.1.',
+    r'out_norms\.(\d)\.': r'out_norm_\1.',
+}
+
+_ATTENTION = {'mixer.': 'attn.'}
+RELEASED_BLOCK_NAMES = {
+    'layer_scale1.gamma': 'gamma_1',
+    'layer_scale2.gamma': 'gamma_2',
+    'pos_embed.weight': 'pos_embed',
+}
+RELEASED_MIXER_NAMES = {
+    'halo': {
+        'mixer.height_rel': 'attn.pos_embed.height_rel',
+        'mixer.width_rel': 'attn.pos_embed.width_rel',
+        **_ATTENTION,
+    },
+    'pvt': _ATTENTION,
+    'swin': _ATTENTION,
+    'convnext': {
+        'mixer.input_proj.': 'dw_input_proj.',
+        'mixer.conv.': 'dwconv.',
+        'mixer.output_proj.': 'dw_out_proj.',
+        'norm1.': 'dw_norm.',
+        'norm2.': 'pw_norm.',
+        'mlp.fc1.': 'pwconv1.',
+        'mlp.fc2.': 'pwconv2.',
+    },
+    'dcn': {
+        'layer_scale1.gamma': 'gamma1',
+        'layer_scale2.gamma': 'gamma2',
+        'mixer.conv.': 'attn.dw_conv.0.',
+        'mixer.norm.': 'attn.dw_conv.1.norm.',
+        **_ATTENTION,
+    },
+}
+
+# Axes of length 1 that the released files have beside ours, as an index; by the end of our name.
+_CHANNELS_LAST, _CHANNELS_SECOND = (None, None, None, ...), (None, ..., None, None)
+_POINTWISE = (..., None, None)
+RELEASED_AXES = {
+    'halo': {
+        'layer_scale1.gamma': _CHANNELS_LAST,
+        'layer_scale2.gamma': _CHANNELS_LAST,
+        'mixer.kv.weight': _POINTWISE,
+    },
+    'convnext': {
+        'layer_scale1.gamma': _CHANNELS_SECOND,
+        'layer_scale2.gamma': _CHANNELS_LAST,
+        'mixer.input_proj.weight': _POINTWISE,
+        'mixer.output_proj.weight': _POINTWISE,
+    },
+}
+
+
+def released_name(name: str, mixer: str) -> str:
+    """What the released checkpoints call the parameter that the suite calls `name`."""
+    match = re.fullmatch(r'(stages\.\d+\.\d+\.)(.+)', name)
+    if not match:
+        for pattern, replacement in RELEASED_TRUNK_NAMES.items():
+            name = re.sub(f'^{pattern}', replacement, name)
+        return name
+    block, rest = match.groups()
+    for own, released in {**RELEASED_BLOCK_NAMES, **RELEASED_MIXER_NAMES.get(mixer, {})}.items():
+        if rest.startswith(own):
+            return block + released + rest[len(own) :]
+    return name
+
+
+def released_weights(weights: Mapping[str, Tensor], mixer: str) -> dict[str, Tensor]:
+    """A backbone's state dict in the released names and shapes, from the suite's."""
+    found = {}
+    for name, value in weights.items():
+        axes = next(
+            (a for end, a in RELEASED_AXES.get(mixer, {}).items() if name.endswith(f'.{end}')), None
+        )
+        found[released_name(name, mixer)] = value if axes is None else value[axes]
+    return found

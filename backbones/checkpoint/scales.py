@@ -1,0 +1,79 @@
+"""Names of the published scales, recognised by the shapes of their weights."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+# A part of a parameter's name that only this mixer has, in the suite's and in the released names. The
+# order matters: a deformable convolution also has the depthwise one.
+MARKS = {
+    'halo': r'\.height_rel$',
+    'swin': r'\.relative_position_bias_table$',
+    'dcn': r'\.sampling_offsets\.',
+    'pvt': r'\.sr\.',
+    'convnext': r'\.(dwconv|mixer\.conv)\.',
+}
+# Channels of the first stage, blocks of every stage (arXiv 2211.05781, table 2, and its code).
+SCALES = {
+    'halo': {
+        'micro': (32, (2, 2, 9, 2)),
+        'tiny': (96, (2, 2, 6, 2)),
+        'small': (96, (2, 2, 18, 2)),
+        'base': (128, (2, 2, 18, 2)),
+    },
+    'pvt': {
+        'micro': (32, (2, 2, 3, 2)),
+        'tiny': (64, (3, 4, 9, 3)),
+        'small': (64, (3, 4, 21, 3)),
+        'base': (64, (3, 8, 45, 3)),
+    },
+    'convnext': {
+        'micro': (32, (3, 3, 8, 3)),
+        'tiny': (96, (2, 2, 9, 2)),
+        'small': (96, (2, 2, 24, 2)),
+        'base': (128, (2, 2, 24, 2)),
+    },
+    'dcn': {
+        'micro': (32, (2, 2, 9, 2)),
+        'tiny': (64, (4, 4, 18, 4)),
+        'small': (80, (4, 4, 21, 4)),
+        'base': (112, (4, 4, 21, 4)),
+    },
+}
+SCALES['swin'] = SCALES['halo']
+
+
+def recognize(weights: Mapping[str, Tensor]) -> str | None:
+    """Mixer and scale that weights are of, such as `halo_small`; None if of none that is known.
+
+    Args:
+        weights: a backbone's or classifier's state dict, in the suite's or the released names.
+    """
+    mixer, shape = mixer_of(weights), shape_of(weights)
+    scales = SCALES.get(mixer, {})
+    return next((f'{mixer}_{scale}' for scale, known in scales.items() if known == shape), None)
+
+
+def describe(weights: Mapping[str, Tensor]) -> str | None:
+    """Like `recognize`, but a known mixer of an unknown scale is described by its shape."""
+    mixer, shape = mixer_of(weights), shape_of(weights)
+    if mixer is None or shape is None:
+        return None
+    return recognize(weights) or f'{mixer} with {shape[0]} channels and depths {list(shape[1])}'
+
+
+def mixer_of(weights: Mapping[str, Tensor]) -> str | None:
+    """The mixer that only these names can be of."""
+    return next((m for m, mark in MARKS.items() if any(re.search(mark, n) for n in weights)), None)
+
+
+def shape_of(weights: Mapping[str, Tensor]) -> tuple[int, tuple[int, ...]] | None:
+    """Channels of the first stage, and blocks of every stage."""
+    matches = [re.match(r'stages\.(\d+)\.(\d+)\.', name) for name in weights]
+    blocks = {(int(match[1]), int(match[2])) for match in matches if match}
+    first_norm = weights.get('stages.0.0.norm1.weight', weights.get('stages.0.0.dw_norm.weight'))
+    if first_norm is None:
+        return None
+    stages = range(1 + max(stage for stage, _ in blocks))
+    return len(first_norm), tuple(sum(s == stage for s, _ in blocks) for stage in stages)

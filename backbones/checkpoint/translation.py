@@ -1,0 +1,65 @@
+"""From a checkpoint's names and shapes to a model's: renamed, reshaped, position tables resized."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.checkpoint.names import released_name
+
+# Computed from the geometry here, stored by other implementations.
+DERIVED = ('relative_position_index', 'attn_mask')
+
+
+def translate_state_dict(
+    module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Load-state-dict pre-hook: rename and reshape, in place, what is under `prefix`.
+
+    Accepts the suite's own names as they are, released names, derived buffers (dropped), and position
+    tables of another size (resized).
+    """
+    own = module.state_dict()
+    released = {released_name(name, module.mixer_name): name for name in own}
+    for key in [k for k in state_dict if k.startswith(prefix)]:
+        name = key[len(prefix) :]
+        if name.rsplit('.', 1)[-1] in DERIVED:
+            del state_dict[key]
+            continue
+        name = name if name in own else released.get(name, name)
+        value = state_dict.pop(key)
+        state_dict[prefix + name] = fit(value, name, own[name]) if name in own else value
+
+
+def fit(value: Tensor, name: str, own: Tensor) -> Tensor:
+    """`value` in the shape of `own` where the two mean the same, else as it is.
+
+    Axes of length 1 are added or dropped (layer scales, 1x1 convolutions as linears). Tables of
+    relative positions are resized per head, Swin's bicubic and Halo's linear (align_corners=True);
+    absolute position embeddings bilinear (align_corners=True).
+    """
+    if value.shape == own.shape:
+        return value
+    if [n for n in value.shape if n != 1] == [n for n in own.shape if n != 1]:
+        return value.reshape(own.shape)
+    leaf = name.rsplit('.', 1)[-1]
+    is_square = math.isqrt(value.shape[0]) ** 2 == value.shape[0] if value.ndim else False
+    if leaf == 'relative_position_bias_table' and is_square and value.shape[1:] == own.shape[1:]:
+        return _resize_bias_table(value, own.shape[0])
+    if leaf in ('height_rel', 'width_rel') and value.shape[1:] == own.shape[1:]:
+        table = value.float().t()[None]
+        resized = F.interpolate(table, own.shape[0], mode='linear', align_corners=True)
+        return resized[0].t().to(value.dtype)
+    if name.endswith('pos_embed.weight') and value.shape[:2] == own.shape[:2]:
+        size = own.shape[2:]
+        resized = F.interpolate(value.float(), size, mode='bilinear', align_corners=True)
+        return resized.to(value.dtype)
+    return value
+
+
+def _resize_bias_table(table: Tensor, rows: int) -> Tensor:
+    """(side ** 2, heads) -> (rows, heads), both squares of odd sides."""
+    side, new_side = math.isqrt(table.shape[0]), math.isqrt(rows)
+    square = table.float().t().view(1, -1, side, side)
+    square = F.interpolate(square, (new_side, new_side), mode='bicubic', align_corners=False)
+    return square.flatten(2)[0].t().to(table.dtype)

@@ -1,0 +1,63 @@
+"""Which of the tensors in a checkpoint are the weights."""
+
+from collections.abc import Mapping
+
+from mmengine.logging import print_log
+from torch import Tensor
+
+from backbones.errors import BackboneError
+
+# Where checkpoints keep weights; the first that is there counts, unless one is chosen.
+WEIGHT_KEYS = ('state_dict', 'model', 'model_ema', 'ema', 'state_dict_ema')
+
+
+def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[str, Tensor]:
+    """The state dict in a checkpoint's content.
+
+    Args:
+        content: what `read_checkpoint` returned.
+        source: where it comes from, for messages.
+        key: entry to take, one of `WEIGHT_KEYS`; None takes the first that is there, or all of a plain
+            state dict. Where several are there, the choice is logged.
+
+    Raises:
+        BackboneError: there are no weights, or none under `key`.
+    """
+    present = [name for name in WEIGHT_KEYS if isinstance(content.get(name), Mapping)]
+    if key and key not in present:
+        found = ', '.join(present) or 'a plain state dict'
+        raise BackboneError(f'checkpoint {source} has no weights under {key!r}; it has {found}')
+    chosen = key or (present[0] if present else None)
+    if len(present) > 1:
+        print_log(f'{source} has weights under {", ".join(present)}: taking {chosen}', logger='current')
+    entries = content[chosen] if chosen else content
+    # Averaged models are often stored one level deeper, beside their decay.
+    if isinstance(entries.get('state_dict'), Mapping):
+        entries = entries['state_dict']
+    weights = {
+        name.removeprefix('module.').removeprefix('_orig_mod.'): value
+        for name, value in entries.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+    if not weights:
+        raise BackboneError(
+            f'checkpoint {source} holds no weights: expected one of {", ".join(WEIGHT_KEYS)}, '
+            'or a plain state dict'
+        )
+    return weights
+
+
+def select_prefix(weights: dict[str, Tensor], prefix: str | None, source: str) -> dict[str, Tensor]:
+    """Entries under `prefix`, without it; a detector's `backbone.` is found where none is given.
+
+    Raises:
+        BackboneError: nothing lies under `prefix`.
+    """
+    if prefix is None:
+        prefix = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
+    elif prefix and not prefix.endswith('.'):
+        prefix += '.'
+    chosen = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+    if not chosen:
+        raise BackboneError(f'checkpoint {source} has nothing under the prefix {prefix!r}')
+    return chosen

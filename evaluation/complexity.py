@@ -1,0 +1,257 @@
+"""Parameters and FLOPs of a detector or segmentor by its parts, without data or weights.
+
+The model is built on the `meta` device, whose tensors have shapes and no values. Backbone, neck and
+heads run one after another, the heads of a detector on as many regions as the field counts, so that
+nothing depends on what an image holds.
+"""
+
+import copy
+import re
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from backbones import BackboneError
+from evaluation.errors import UserError
+from evaluation.operator_flops import count_flops
+from evaluation.random_state import seeded
+
+BOX_REGIONS = 1000
+MASK_REGIONS = 100
+
+# Height and width of the input that published FLOPs are stated for, by the head that a model has.
+STANDARD_SIZES = {'roi_head': (800, 1280), 'decode_head': (512, 2048)}
+
+CONVENTION = (
+    'FLOPs of one image: a multiply-add counts once, and only products that are summed count '
+    '(convolutions, matrix products, attention, sampling at learnt offsets); box head on '
+    f'{BOX_REGIONS} regions, mask head on {MASK_REGIONS}, without auxiliary head, RoIAlign and NMS.'
+)
+
+AUXILIARY_HEAD = 'auxiliary head'
+
+# Qualified name of a module or parameter, the part that it belongs to, and what to add to the number in
+# the name for that of the stage, counted from 1. The first that fits counts.
+_PARTS = (
+    (r'backbone\.(?:stem|patch_embed|conv1|bn1|downsample_layers\.0)\b', 'stem', None),
+    (r'backbone\.(?:stages|out_norms|stage_norms|downsample_layers)\.(\d+)', 'stage', 1),
+    (r'backbone\.downsamples\.(\d+)', 'stage', 2),
+    (r'backbone\.norm(\d+)', 'stage', 1),
+    (r'backbone\.layer(\d+)', 'stage', 0),
+    (r'backbone\b', 'backbone (other)', None),
+    (r'neck\b', 'neck', None),
+    (r'rpn_head\b', 'RPN head', None),
+    (r'roi_head\.bbox_head\b', 'box head', None),
+    (r'roi_head\.mask_head\b', 'mask head', None),
+    (r'decode_head\b', 'decode head', None),
+    (r'auxiliary_head\b', AUXILIARY_HEAD, None),
+    (r'', 'other', None),
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Parameters, frozen ones too, and multiply-adds of a part; None for a part that is not run."""
+
+    name: str
+    parameters: int
+    flops: int | None
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a model costs on one image.
+
+    Attributes:
+        height, width: of the image, in pixels.
+        parts: in the order of the network.
+        uncounted_operators: operators whose FLOPs are unknown and missing from the figures.
+    """
+
+    height: int
+    width: int
+    parts: tuple[Part, ...]
+    uncounted_operators: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, those of an auxiliary head too."""
+        return sum(part.parameters for part in self.parts)
+
+    @property
+    def flops(self) -> int:
+        """All multiply-adds."""
+        return sum(part.flops or 0 for part in self.parts)
+
+    def as_json(self) -> dict:
+        """All figures as they stand in files, with the convention that FLOPs follow."""
+        return {
+            'flops': self.flops,
+            'parameters': self.parameters,
+            'height': self.height,
+            'width': self.width,
+            'parts': [asdict(part) for part in self.parts],
+            'uncounted_operators': list(self.uncounted_operators),
+            'convention': CONVENTION,
+        }
+
+
+def complexity_of_config(
+    model: Mapping, scope: str | None, size: tuple[int, int] | None = None
+) -> Complexity:
+    """Parameters and FLOPs of a model that is not built yet; random states stay as they are.
+
+    Args:
+        model: config of the model; not changed.
+        scope: `default_scope` of the whole config, whose registry names the parts: `mmdet` or `mmseg`.
+        size: height and width of the image; None for the one that publications use.
+
+    Raises:
+        UserError: the model cannot be built, is neither a two-stage detector nor an encoder-decoder,
+            or does not run on this size.
+    """
+    with seeded(0):
+        return complexity(build_without_values(model, scope), size)
+
+
+def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complexity:
+    """Parameters and FLOPs of a model, which is set to eval mode.
+
+    Args:
+        model: a two-stage detector or an encoder-decoder, on the `meta` device or any other.
+        size: height and width of the image; None for the one that publications use.
+
+    Raises:
+        UserError: the model is of another kind, or does not run on this size.
+    """
+    height, width = size or standard_size(model)
+    if min(height, width) < 1:
+        raise UserError(f'image of {height}x{width} (height x width): both must be at least 1 pixel')
+    device = next(model.parameters()).device
+    image = torch.empty(1, 3, height, width, device=device)
+    try:
+        with torch.no_grad(), count_flops(model.eval()) as counter:
+            run_parts(model, image)
+    except (BackboneError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'the model does not run on an image of {height}x{width} (height x width): '
+            f'{_module_that_raised(error, model)}: {reason}'
+        ) from error
+    return Complexity(
+        height, width, _parts(model, counter.by_module()), tuple(sorted(counter.uncounted))
+    )
+
+
+def run_parts(model: nn.Module, image: Tensor) -> None:
+    """Run all that a test of one image runs, with a fixed number of regions in a detector.
+
+    Args:
+        model: a two-stage detector or an encoder-decoder.
+        image: (1, 3, H, W).
+    """
+    features = model.backbone(image)
+    if model.with_neck:
+        features = model.neck(features)
+    if _head_name(model) == 'decode_head':
+        model.decode_head(features)
+        return
+    if model.with_rpn:
+        model.rpn_head(features)
+    heads = model.roi_head
+    heads.bbox_head(_regions(heads.bbox_roi_extractor, BOX_REGIONS, image))
+    if heads.with_mask:
+        heads.mask_head(_regions(heads.mask_roi_extractor, MASK_REGIONS, image))
+
+
+def standard_size(model: nn.Module) -> tuple[int, int]:
+    """Height and width of the input that publications state FLOPs for.
+
+    Raises:
+        UserError: the model is neither a two-stage detector nor an encoder-decoder.
+    """
+    return STANDARD_SIZES[_head_name(model)]
+
+
+def build_without_values(model: Mapping, scope: str | None) -> nn.Module:
+    """Build a model on the `meta` device, in as little time and memory as its structure takes.
+
+    Only what is registered as a parameter or buffer loses its values, so that a constructor may still
+    compute, such as the rates of drop path.
+
+    Raises:
+        UserError: the config does not describe a model.
+    """
+
+    def without_values(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+        if parameter.is_meta:  # Shared with a module before, and so it shall stay.
+            return parameter
+        return nn.Parameter(parameter.to('meta'), requires_grad=parameter.requires_grad)
+
+    hook = register_module_parameter_registration_hook(without_values)
+    try:
+        with DefaultScope.overwrite_default_scope(scope):
+            built = MODELS.build(copy.deepcopy(model))
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(part) for part in error.args).split()
+        raise UserError(f'the model cannot be built: {" ".join(reason)}') from error
+    finally:
+        hook.remove()
+    return built.to('meta')
+
+
+def part_of(name: str) -> str:
+    """Part that a module or parameter belongs to, by its qualified name: `stage 2`, `neck`."""
+    for pattern, part, first in _PARTS:
+        if match := re.match(pattern, name):
+            return part if first is None else f'{part} {int(match[1]) + first}'
+    raise AssertionError('the last pattern fits every name')
+
+
+def _parts(model: nn.Module, flops_by_module: Mapping[str, int]) -> tuple[Part, ...]:
+    """Sum up by part, in the order of the network."""
+    parameters, flops = Counter(), Counter()
+    for name, parameter in model.named_parameters():
+        parameters[part_of(name)] += parameter.numel()
+    for name, value in flops_by_module.items():
+        flops[part_of(name)] += value
+    return tuple(
+        Part(name, parameters[name], None if name == AUXILIARY_HEAD else flops[name])
+        for name in sorted(parameters.keys() | flops.keys(), key=_place)
+    )
+
+
+def _place(part: str) -> tuple[int, str]:
+    """Place of a part in the network."""
+    kinds = [kind for _, kind, _ in _PARTS]
+    return next(place for place, kind in enumerate(kinds) if part.startswith(kind)), part
+
+
+def _head_name(model: nn.Module) -> str:
+    for name in STANDARD_SIZES:
+        if isinstance(getattr(model, name, None), nn.Module):
+            return name
+    raise UserError(
+        f'FLOPs of {type(model).__name__} cannot be counted: only of two-stage detectors, such as '
+        'MaskRCNN, and of EncoderDecoder'
+    )
+
+
+def _module_that_raised(error: Exception, model: nn.Module) -> str:
+    """Qualified name of the innermost module whose code the error came through."""
+    names = {id(module): name for name, module in model.named_modules()}
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [names.get(id(frame.f_locals.get('self'))) for frame in frames]
+    return next((name for name in reversed(owners) if name), type(model).__name__)
+
+
+def _regions(extractor: nn.Module, count: int, image: Tensor) -> Tensor:
+    """What RoIAlign would give the head, (count, C, height, width), without values that matter."""
+    size = extractor.roi_layers[0].output_size
+    return image.new_empty(count, extractor.out_channels, *size)

@@ -1,0 +1,175 @@
+"""Checks of a whole config before anything is built from it or written."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS
+
+from backbones import BackboneError
+from backbones.unified import SMALLEST_SIDE
+from evaluation.config_keywords import check_keywords
+from evaluation.config_types import built_settings, check_types, setting
+from evaluation.errors import UserError
+
+# Least values of whole numbers.
+LEAST = {
+    'train_dataloader.batch_size': 1,
+    'val_dataloader.batch_size': 1,
+    'test_dataloader.batch_size': 1,
+    'train_dataloader.num_workers': 0,
+    'val_dataloader.num_workers': 0,
+    'test_dataloader.num_workers': 0,
+    'train_cfg.max_epochs': 1,
+    'train_cfg.max_iters': 1,
+    'train_cfg.val_interval': 1,
+}
+LEAF = 'configs/mask_rcnn_dcn_tiny.py'
+BATCH_NORMS = ('BN', 'BN1d', 'BN2d', 'SyncBN')
+
+
+def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
+    """Check all that can be known without data.
+
+    Args:
+        cfg: with the overrides of the command line.
+        loaders: which of its data loaders will be used.
+        processes: how many will share the work.
+
+    Raises:
+        UserError: something is missing, misspelt, or does not fit; the message says what to give.
+    """
+    check_parts(cfg, loaders)
+    check_types(cfg)
+    check_keywords(cfg)
+    check_whole_numbers(cfg)
+    for loader in loaders:
+        check_workers(cfg, loader)
+    if cfg.model.backbone.type == 'UnifiedBackbone':
+        check_backbone(cfg.model)
+        check_image_sizes(cfg)
+    if 'train_dataloader' in loaders:
+        check_batch_norm(cfg, processes)
+
+
+def check_parts(cfg: Config, loaders: Sequence[str]) -> None:
+    """Check that a config is a whole one, and not a page for others to take something from.
+
+    Raises:
+        UserError: a part is missing.
+    """
+    parts = ['default_scope', 'model', 'model.backbone']
+    parts += [part for part in loaders if part != 'val_dataloader']
+    parts += ['train_cfg', 'optim_wrapper'] if 'train_dataloader' in loaders else []
+    for part in parts:
+        if setting(cfg, part) is None:
+            raise UserError(f'config {cfg.filename} has no {part}; give a leaf, such as {LEAF}')
+    of_validation = ('val_dataloader', 'val_cfg', 'val_evaluator')
+    absent = [part for part in of_validation if cfg.get(part) is None]
+    if 0 < len(absent) < len(of_validation):
+        raise UserError(f'{absent[0]} is None; without validation {", ".join(of_validation)} all are')
+
+
+def check_whole_numbers(cfg: Config) -> None:
+    """Check numbers of images, workers, epochs and iterations.
+
+    Raises:
+        UserError: one is not a whole number, or too small.
+    """
+    for key, least in LEAST.items():
+        value = setting(cfg, key, default=least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f'{key}={value!r}: give a whole number, {least} or more')
+
+
+def check_workers(cfg: Config, loader: str) -> None:
+    """Check options of a data loader that only make sense with workers.
+
+    Raises:
+        UserError: one of them is given without workers.
+    """
+    settings = cfg[loader]
+    for name, without in (('persistent_workers', False), ('prefetch_factor', None)):
+        if not settings.get('num_workers') and settings.get(name):
+            raise UserError(
+                f'{loader}.num_workers=0 leaves no worker for {loader}.{name}={settings[name]}; '
+                f'give {loader}.{name}={without} too'
+            )
+
+
+def check_backbone(model: ConfigDict) -> None:
+    """Build the backbone without its values, and check that what takes its maps expects their channels.
+
+    Raises:
+        UserError: an option is misspelt, missing or wrong, or the channels differ.
+    """
+    try:
+        with torch.device('meta'):
+            backbone = MODELS.build(model.backbone)
+    except BackboneError as error:
+        raise UserError(f'model.backbone: {error}') from error
+    except TypeError as error:
+        raise UserError(f'model.backbone: an option is of the wrong kind: {error}') from error
+    channels = [backbone.dims[index] for index in backbone.out_indices]
+    if 'neck' in model:
+        check_channels('model.neck', model.neck.get('in_channels'), channels)
+        return
+    for name in ('decode_head', 'auxiliary_head'):
+        head = model.get(name)
+        if isinstance(head, dict) and 'in_index' in head:
+            taken = [channels[i] for i in head.in_index] if isinstance(head.in_index, list) else None
+            check_channels(f'model.{name}', head.get('in_channels'), taken or channels[head.in_index])
+
+
+def check_channels(place: str, expected: int | Sequence[int] | None, given: int | list[int]) -> None:
+    """Compare channels.
+
+    Raises:
+        UserError: they differ.
+    """
+    given, expected = (list(c) if isinstance(c, Sequence) else c for c in (given, expected))
+    if expected is not None and expected != given:
+        raise UserError(
+            f'{place}.in_channels={expected}, but the maps of model.backbone have {given} channels; '
+            f'give {place}.in_channels={given}'
+        )
+
+
+def check_image_sizes(cfg: Config) -> None:
+    """Check that training images are not smaller than the backbone takes.
+
+    Raises:
+        UserError: they are cropped or padded to less.
+    """
+    sizes = {
+        f'{settings.place}.{name}': settings.content.get(name)
+        for settings in built_settings(cfg)
+        for name in ('size', 'crop_size')
+        if settings.place == 'model.data_preprocessor' or name == 'crop_size'
+    }
+    for place, size in sizes.items():
+        sides = [size] if isinstance(size, int) else size or ()
+        # Fractions are of a side that only the data tell.
+        if any(isinstance(side, int) and side < SMALLEST_SIDE for side in sides):
+            raise UserError(
+                f'{place}={size}: the backbone takes {SMALLEST_SIDE} pixels or more in each direction'
+            )
+
+
+def check_batch_norm(cfg: Config, processes: int) -> None:
+    """Check that a batch norm over maps of one pixel sees more than one image.
+
+    Raises:
+        UserError: it does not, and training would end at the first step.
+    """
+    batch = cfg.train_dataloader.batch_size
+    for settings in built_settings(cfg):
+        norm = (settings.content.get('norm_cfg') or {}).get('type')
+        if norm not in BATCH_NORMS or 1 not in settings.content.get('pool_scales', ()):
+            continue
+        synchronised = norm == 'SyncBN' or cfg.get('sync_bn') is not None
+        if batch * (processes if synchronised else 1) == 1:
+            raise UserError(
+                f'train_dataloader.batch_size=1 is too small: {settings.place} pools each image to one '
+                'pixel, which batch norm cannot train on; give train_dataloader.batch_size=2 or more'
+            )

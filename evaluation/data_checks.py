@@ -1,0 +1,189 @@
+"""Looks at the data sets of a run before anything is built, so that what is wrong shows in seconds.
+
+What takes minutes to see, whether every image can be decoded, shows on loading.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, DefaultScope
+
+from evaluation.class_counts import check_class_counts, class_names, dataset_class
+from evaluation.coco_file import check_coco
+from evaluation.errors import UserError
+from evaluation.image_files import ADVICE
+from evaluation.processes import process_rank
+
+
+def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False) -> None:
+    """Look at all that the data sets of some loaders name, and whether the model fits them.
+
+    Args:
+        cfg: the config.
+        loaders: names of its data loaders that will be used.
+        skip_bad_images: whether images may be missing.
+
+    Raises:
+        UserError: something is missing or not what it should be; the message says which.
+    """
+    scope = cfg.default_scope
+    datasets = [(name, dataset) for name in loaders for dataset in plain_datasets(cfg[name].dataset)]
+    for _, dataset in datasets:
+        check_layout(dataset)
+    for loader, dataset in datasets:
+        check_class_counts(cfg, loader, class_names(dataset, scope))
+    for loader in loaders:
+        check_evaluators(cfg, loader)
+    for _, dataset in datasets:
+        may_lack_images = skip_bad_images or 'left_out' in dataset
+        # By the class that lists the images: one derived from it may read files of another kind.
+        lister = dataset_class(dataset, scope).load_data_list.__qualname__
+        if lister == 'CocoDataset.load_data_list':
+            check_instances(dataset, scope, may_lack_images)
+        elif lister == 'BaseSegDataset.load_data_list':
+            check_pairs(dataset, scope, may_lack_images)
+
+
+def note(message: str) -> None:
+    """Print what takes a while, once however many processes there are."""
+    if process_rank() == 0:
+        print(message, flush=True)
+
+
+def plain_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """Configs of the data sets inside of wrappers that repeat or join them."""
+    inner = dataset.get('datasets', [dataset.dataset] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for part in inner:
+        yield from plain_datasets(part)
+
+
+def path_of(dataset: ConfigDict, name: str) -> Path:
+    """Path of what a data set's config calls `name`."""
+    return Path(dataset.get('data_root') or '', name)
+
+
+def build_dataset(dataset: ConfigDict, scope: str, pipeline: Sequence[dict] = ()) -> BaseDataset:
+    """Build a data set with another pipeline; it may be empty, which mmengine cannot serialize."""
+    settings = {**dataset, 'pipeline': list(pipeline), 'serialize_data': False}
+    with DefaultScope.overwrite_default_scope(scope):
+        return DATASETS.build(settings)
+
+
+def check_layout(dataset: ConfigDict) -> None:
+    """Look for the folders and the file that a data set's config names.
+
+    Raises:
+        UserError: one is missing or empty; the message says what the layout is.
+    """
+    folders = [path_of(dataset, name) for name in dataset.get('data_prefix', {}).values()]
+    files = [path_of(dataset, name) for name in (dataset.get('ann_file'),) if name]
+    layout = ', '.join(map(str, folders + files))
+    root = path_of(dataset, '')
+    if not root.is_dir():
+        raise UserError(f'data root {root} is not a folder; give --data-root, with {layout}')
+    if not os.listdir(root):
+        raise UserError(f'data root {root} is empty; the data root must have {layout}')
+    for path in folders + files:
+        if not path.exists():
+            raise UserError(f'{path} is missing; the data root must have {layout}')
+        if path in files and not path.is_file():
+            raise UserError(f'{path} is not a file; the data root must have {layout}')
+        if path in folders and not path.is_dir():
+            raise UserError(f'{path} is not a folder; the data root must have {layout}')
+        if path in folders and not os.listdir(path):
+            raise UserError(f'{path} is empty; the data root must have {layout}')
+
+
+def check_evaluators(cfg: Config, loader: str) -> None:
+    """See that evaluators compare with the annotations of the loader's data set.
+
+    Raises:
+        UserError: one has another file.
+    """
+    dataset = cfg[loader].dataset
+    name = loader.replace('_dataloader', '_evaluator')
+    evaluators = cfg.get(name, [])
+    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        if 'ann_file' not in evaluator or 'ann_file' not in dataset:
+            continue
+        own = path_of(dataset, dataset.ann_file)
+        if Path(evaluator.ann_file).resolve() != own.resolve():
+            raise UserError(
+                f'{name}.ann_file is {evaluator.ann_file}, but {loader} has {own}; give both the same'
+            )
+
+
+def check_instances(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
+    """Look into an annotation file, and for the images that it lists.
+
+    Raises:
+        UserError: the file is malformed, or an image is missing.
+    """
+    file = path_of(dataset, dataset.ann_file)
+    note(f'checking {file}')
+    names = check_coco(file, class_names(dataset, scope), evaluated=dataset.get('test_mode', False))
+    folder = path_of(dataset, dataset.data_prefix.img)
+    there = files_below(folder)
+    missing = [name for name in names if os.path.normpath(name) not in there]
+    if missing and not may_lack_images:
+        raise UserError(
+            f'{len(missing)} of the {len(names)} images of {file} are missing, such as '
+            f'{folder / missing[0]}; {ADVICE}'
+        )
+
+
+def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
+    """Look for images without a segmentation map and for maps without an image.
+
+    Raises:
+        UserError: there is one, or no image at all.
+    """
+    # Also of a part of the images: maps of the others belong to nothing there.
+    built = build_dataset({**dataset, 'indices': None}, scope)
+    folders = built.data_prefix
+    if not len(built):
+        raise UserError(
+            f'{folders["img_path"]} has no image whose name ends in {built.img_suffix}; '
+            'convert them, or set img_suffix of the data set'
+        )
+    unmapped, unpictured = ([], []) if may_lack_images else unpaired(built)
+    if unmapped:
+        raise UserError(
+            f'{len(unmapped)} of the {len(built)} images in {folders["img_path"]} have no segmentation '
+            f'map, such as {unmapped[0]}; {ADVICE}'
+        )
+    if unpictured:
+        raise UserError(
+            f'{len(unpictured)} of the images whose segmentation maps are in {folders["seg_map_path"]} '
+            f'are missing, such as {unpictured[0]}; {ADVICE}'
+        )
+
+
+def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
+    """Paths of the maps that images lack, and of the images that maps lack, of a data set of mmseg."""
+    images, maps = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
+    wanted = [dataset.get_data_info(i)['seg_map_path'] for i in range(len(dataset))]
+    wanted = [os.path.relpath(path, maps) for path in wanted]
+    there = files_below(Path(maps))
+    unmapped = [os.path.join(maps, name) for name in wanted if name not in there]
+    if dataset.ann_file:
+        # It lists a part of the images; maps of the others do no harm.
+        return unmapped, []
+    ending = dataset.seg_map_suffix
+    left = sorted(name for name in there.difference(wanted) if name.endswith(ending))
+    names = [name.removesuffix(ending) + dataset.img_suffix for name in left]
+    return unmapped, [os.path.join(images, name) for name in names]
+
+
+def files_below(folder: Path) -> set[str]:
+    """Names of all files at any depth, relative to `folder`."""
+    return {
+        name if parent == str(folder) else os.path.join(os.path.relpath(parent, folder), name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    }

@@ -1,0 +1,133 @@
+"""mmengine's runner, with checkpoints that are read safely, checked, and written whole."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.model_loading import check_whole, fit_model
+from evaluation.random_state import RandomState, random_state
+from evaluation.random_state_hook import RandomStateHook
+from evaluation.reproducible_loading import SEEDED_SAMPLERS
+
+# What a checkpoint must hold for a training to go on from it.
+TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')
+
+
+class BenchmarkRunner(Runner):
+    """Loads every checkpoint through `backbones.checkpoint`, with a report of what became of it.
+
+    `checkpoint_key` of the config chooses among several sets of weights in a file.
+    """
+
+    resumed_random_states: list[RandomState] | None = None
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: torch.device | Callable | str = 'cpu',
+        strict: bool = False,
+    ) -> dict:
+        """Load weights from a path or URL.
+
+        Args:
+            filename: path or URL.
+            map_location: as for `torch.load`.
+            strict: whether every weight of the model must be in the file.
+
+        Raises:
+            BackboneError: the file cannot be read or does not fit.
+        """
+        return self.load_content(read_checkpoint(filename, map_location), filename, strict)
+
+    def load_content(self, content: dict, source: str, strict: bool = False) -> dict:
+        """Load weights from what `read_checkpoint` returned.
+
+        Args:
+            content: the file's.
+            source: where it comes from, for messages.
+            strict: whether every weight of the model must be in the file.
+
+        Raises:
+            BackboneError: the weights do not fit.
+        """
+        model = unwrapped(self.model)
+        weights = weights_of(content, source, self.cfg.get('checkpoint_key'))
+        fitted, report = fit_model(model, weights, source)
+        self.logger.info(f'{source}:\n  {report}')
+        if strict:
+            check_whole(model, fitted, report, source)
+        checkpoint = {**content, 'state_dict': fitted}
+        # Hooks may exchange the weights, as the one of averaged weights does.
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model.load_state_dict(checkpoint['state_dict'], strict=False)
+        if self._resume:
+            self.resumed_random_states = content['meta'].get('random_states')
+        self._has_loaded = True
+        return checkpoint
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Save a checkpoint, with the random state of every process; the arguments are mmengine's.
+
+        A file of the same name stays as it is until the new one is whole.
+        """
+        states = all_gather_object(random_state())
+        if not is_main_process():
+            return
+        is_local = file_client_args is None and backend_args is None and '://' not in str(out_dir)
+        unfinished = f'{filename}.tmp' if is_local else filename
+        super().save_checkpoint(
+            out_dir,
+            unfinished,
+            file_client_args=file_client_args,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta={**(meta or {}), 'random_states': states},
+            by_epoch=by_epoch,
+            backend_args=backend_args,
+        )
+        if is_local:
+            os.replace(Path(out_dir, unfinished), Path(out_dir, filename))
+
+    def register_hooks(
+        self,
+        default_hooks: dict[str, Hook | dict] | None = None,
+        custom_hooks: list[Hook | dict] | None = None,
+    ) -> None:
+        """Register the config's hooks and the one that goes on with random numbers."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(RandomStateHook())
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader; one with a seeded sampler gets a `SeededDataset`."""
+        if isinstance(dataloader, dict) and dataloader['sampler']['type'] in SEEDED_SAMPLERS:
+            dataset = {'type': 'SeededDataset', 'dataset': dataloader['dataset'], 'seed': seed}
+            dataloader = {**dataloader, 'dataset': dataset}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The detector or segmentor inside wrappers for several processes and for augmentation."""
+    model = model.module if is_model_wrapper(model) else model
+    return model.module if isinstance(model, BaseTTAModel) else model

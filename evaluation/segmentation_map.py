@@ -1,0 +1,93 @@
+"""Loading of segmentation maps that refuses what is not one class index a pixel of the image."""
+
+import io
+
+import numpy as np
+from mmengine.registry import TRANSFORMS
+from mmseg.datasets.transforms import LoadAnnotations
+from PIL import Image
+
+from evaluation.image_files import ADVICE, DECODER_ERRORS, BadFileError, read_whole
+
+IGNORED = 255
+_INDEX_MODES = ('1', 'L', 'P')
+_MAPS = 'maps must be PNGs with one class index of 8 bits a pixel, grey or with a palette'
+
+
+@TRANSFORMS.register_module()
+class LoadCheckedSegmentationMap(LoadAnnotations):
+    """mmseg's `LoadAnnotations` whose errors name the file in one line.
+
+    mmseg keeps the lowest 8 bits of any value, takes colours for a further axis, and leaves indices
+    beyond the classes to fail inside the loss, on a GPU without saying where.
+
+    Args:
+        num_classes: of the data set; labels must be below it, or 255.
+        reduce_zero_label: ignore 0 and count classes from 1; None is what the data set says.
+        backend_args: of the file backend.
+        imdecode_backend: decoder.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        reduce_zero_label: bool | None = None,
+        backend_args: dict | None = None,
+        imdecode_backend: str = 'pillow',
+    ) -> None:
+        super().__init__(reduce_zero_label, backend_args, imdecode_backend)
+        self.num_classes = num_classes
+
+    def _load_seg_map(self, results: dict) -> None:
+        """Add `gt_seg_map` (H, W) from `seg_map_path`, of the size `ori_shape`.
+
+        Raises:
+            BadFileError: the file is missing, truncated, no map of indices, of another size than the
+                image, or has indices beyond the classes.
+        """
+        path = results['seg_map_path']
+        try:
+            with Image.open(io.BytesIO(read_whole(path, self.backend_args))) as header:
+                check_header(header, path, results['ori_shape'])
+            super()._load_seg_map(results)
+        except DECODER_ERRORS:
+            raise BadFileError(f'{path} is not an image that can be decoded; {ADVICE}') from None
+        check_labels(results['gt_seg_map'], path, self.num_classes, self.reduce_zero_label)
+
+
+def check_header(header: Image.Image, path: str, image_size: tuple[int, int]) -> None:
+    """Compare what the head of a map's file says with what it should.
+
+    Args:
+        header: the opened map; its pixels are not read.
+        path: its name.
+        image_size: height and width of the image.
+
+    Raises:
+        BadFileError: it holds no indices, or is of another size.
+    """
+    if header.mode not in _INDEX_MODES or header.format == 'JPEG':
+        raise BadFileError(f'{path} is a {header.format} of mode {header.mode}; {_MAPS}')
+    height, width = image_size
+    if header.size != (width, height):
+        raise BadFileError(
+            f'{path} is {header.width}x{header.height} pixels, its image {width}x{height}; {ADVICE}'
+        )
+
+
+def check_labels(labels: np.ndarray, path: str, num_classes: int, reduce_zero_label: bool) -> None:
+    """Look for labels (H, W), uint8, beyond the classes.
+
+    Raises:
+        BadFileError: there is one; the message has the index as it stands in the file.
+    """
+    # In 8 bits the ignored 255 becomes 0, so that one maximum is enough.
+    greatest = int((labels + np.uint8(1)).max(initial=0))
+    if greatest > num_classes:
+        index = greatest if reduce_zero_label else greatest - 1
+        known = f'1 to {num_classes}' if reduce_zero_label else f'0 to {num_classes - 1}'
+        ignored = '0 and 255' if reduce_zero_label else '255'
+        raise BadFileError(
+            f'{path} has the class index {index}; known are {known}, and {ignored} to ignore; '
+            'give maps of these classes, or change the classes of the config'
+        )

@@ -1,0 +1,134 @@
+"""Where a training starts from: scratch, ImageNet weights, a whole model, or where another stopped.
+
+Everything is read and compared here before time is spent on data and model, on a model without values.
+"""
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import find_latest_checkpoint
+from torch import nn
+from torchvision.models import ResNet50_Weights
+
+from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
+from evaluation.errors import UserError, warn
+from evaluation.experiment import backbone_errors_reported
+from evaluation.model_loading import check_whole, fit_model
+from evaluation.published import load_published
+from evaluation.result_hook import config_name
+from evaluation.resume_checks import check_same_experiment
+from evaluation.runner import TRAINING_STATE
+
+# Types of `init_cfg` that load a checkpoint or raise; others are left to mmengine.
+REPORTING_INITIALIZERS = {'UnifiedBackbone': 'Pretrained'}
+OTHER_INITIALIZER = 'ReportedPretrained'
+
+
+def set_starting_point(cfg: Config, pretrained: str | None, resume: str | None) -> None:
+    """Note in the config where to start from, and check that it fits.
+
+    Args:
+        cfg: the config; may name a start itself, by `load_from` or by the backbone's `init_cfg`.
+        pretrained: path or URL of weights for the backbone, or `released`.
+        resume: path or URL of a checkpoint to go on from, or `latest`.
+
+    Raises:
+        UserError: a checkpoint does not exist, is damaged, needs code to be run, or does not fit.
+    """
+    source = find_latest_checkpoint(cfg.work_dir) if resume == 'latest' else resume
+    backbone = cfg.model.backbone
+    with backbone_errors_reported():
+        if source or cfg.load_from:
+            set_whole_model(cfg, source or cfg.load_from, is_resumed=bool(source))
+        if cfg.resume:
+            # What the training began with is in the checkpoint, and its file may be gone.
+            backbone.init_cfg = None
+            return
+        if pretrained:
+            backbone.init_cfg = dict(
+                type=REPORTING_INITIALIZERS.get(backbone.type, OTHER_INITIALIZER),
+                checkpoint=find_pretrained(pretrained, cfg),
+                key=cfg.checkpoint_key,
+            )
+        check_backbone(cfg)
+
+
+def find_pretrained(wish: str, cfg: Config) -> str:
+    """Path or URL of the weights to start from; `released` is looked up by the config's backbone.
+
+    Raises:
+        UserError: no released weights are known for this backbone.
+    """
+    if wish != 'released':
+        return wish
+    if cfg.model.backbone.type == 'ResNet':
+        return ResNet50_Weights.IMAGENET1K_V1.url
+    backbone = config_name(cfg.filename).removeprefix('mask_rcnn_').removeprefix('upernet_')
+    for entry in load_published():
+        if entry.model == backbone and entry.task == 'imagenet' and entry.checkpoint:
+            return entry.checkpoint
+    raise UserError(f'no released ImageNet weights are known for {backbone}; give a path or URL')
+
+
+def check_backbone(cfg: Config) -> None:
+    """Check that what the backbone's `init_cfg` names can be read and fits.
+
+    Raises:
+        BackboneError: it cannot, or does not.
+    """
+    backbone = cfg.model.backbone
+    wish = backbone.get('init_cfg') or {}
+    if wish.get('type') != REPORTING_INITIALIZERS.get(backbone.type, OTHER_INITIALIZER):
+        return
+    source = wish.checkpoint
+    weights = weights_of(read_checkpoint(source), source, wish.get('key'))
+    fit_weights(
+        without_values(cfg, backbone), select_prefix(weights, wish.get('prefix'), source), source
+    )
+
+
+def set_whole_model(cfg: Config, source: str, is_resumed: bool) -> None:
+    """Start from a whole model, and from where its training stopped if `is_resumed`.
+
+    A file of weights alone, such as a released one, cannot be gone on from: a new training starts with
+    it, and a warning says so.
+
+    Raises:
+        BackboneError: the file cannot be read or does not fit.
+        UserError: its training was another experiment.
+    """
+    content = read_checkpoint(source)
+    lacking = [part for part in TRAINING_STATE if part not in content]
+    cfg.load_from = source
+    cfg.resume = is_resumed and not lacking
+    if cfg.resume:
+        check_same_experiment(cfg, content, source)
+    check_fits(cfg, content, source, strict=cfg.resume)
+    if is_resumed and lacking:
+        warn(
+            f'{source} holds weights without {", ".join(lacking)}: '
+            'a new training starts with them, at its first step'
+        )
+
+
+def check_fits(cfg: Config, content: dict, source: str, strict: bool) -> None:
+    """Check that a checkpoint's weights fit the model, whole if `strict`.
+
+    Raises:
+        BackboneError: they do not.
+    """
+    model = without_values(cfg, cfg.model)
+    fitted, report = fit_model(model, weights_of(content, source, cfg.checkpoint_key), source)
+    if strict:
+        check_whole(model, fitted, report, source)
+
+
+def without_values(cfg: Config, model: dict) -> nn.Module:
+    """A model of the right shapes that takes no time and memory.
+
+    Raises:
+        BackboneError: the backbone's settings are wrong.
+    """
+    config = {**model, 'init_cfg': None} if 'init_cfg' in model else model
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
+        return MODELS.build(config)

@@ -1,0 +1,57 @@
+"""Tables of parameters and FLOPs by part of the model."""
+
+from collections.abc import Mapping
+
+from evaluation.complexity import CONVENTION, Complexity
+from evaluation.table_formats import DASH, SECTION, Cell, Column, Table, to_markdown
+
+PARAMETERS_NOTE = 'Parameters: all of the model, frozen ones and an auxiliary head too.'
+
+
+def render_complexity(found: Mapping[str, Complexity]) -> str:
+    """Write Markdown: for each size of image and kind of model a table of parameters and one of FLOPs.
+
+    Args:
+        found: what each config costs, by its name.
+    """
+    alike: dict[tuple, dict[str, Complexity]] = {}
+    for name, complexity in found.items():
+        parts = tuple(part.name for part in complexity.parts)
+        alike.setdefault((complexity.height, complexity.width, parts), {})[name] = complexity
+    tables = [table for members in alike.values() for table in _tables(members)]
+    notes = [PARAMETERS_NOTE, CONVENTION, *uncounted_notes(found)]
+    return '\n'.join([*map(to_markdown, tables), '\n\n'.join(notes)]) + '\n'
+
+
+def uncounted_notes(found: Mapping[str, Complexity]) -> list[str]:
+    """A note for each config with operators that are missing from its FLOPs."""
+    return [
+        f'{SECTION} {name}: without {", ".join(complexity.uncounted_operators)}, '
+        'which have no formula and are not free.'
+        for name, complexity in found.items()
+        if complexity.uncounted_operators
+    ]
+
+
+def _tables(members: Mapping[str, Complexity]) -> list[Table]:
+    first = next(iter(members.values()))
+    columns = [Column('Config', 'Config', numeric=False)]
+    columns += [Column(name, name) for name in ('total', *(part.name for part in first.parts))]
+    size = f'{first.height}x{first.width} (height x width)'
+    return [
+        Table(title, tuple(columns), (tuple(row(*member) for member in members.items()),), notes=())
+        for title, row in (('Parameters (M)', _parameters), (f'FLOPs (G) at {size}', _flops))
+    ]
+
+
+def _parameters(config: str, complexity: Complexity) -> tuple[Cell, ...]:
+    """Cells of a config: its name, the total, every part."""
+    values = (complexity.parameters, *(part.parameters for part in complexity.parts))
+    return Cell(config), *(Cell(f'{value / 1e6:.2f}') for value in values)
+
+
+def _flops(config: str, complexity: Complexity) -> tuple[Cell, ...]:
+    """Cells of a config: its name, the total, every part."""
+    total = Cell(f'{complexity.flops / 1e9:.2f}', mark=SECTION if complexity.uncounted_operators else '')
+    values = (part.flops for part in complexity.parts)
+    return Cell(config), total, *(Cell(DASH if v is None else f'{v / 1e9:.2f}') for v in values)

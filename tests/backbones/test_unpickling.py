@@ -1,0 +1,230 @@
+"""Whatever a pickle holds, reading it runs nothing: data comes as data, code is refused and named."""
+
+import argparse
+import builtins
+import datetime
+import importlib
+import io
+import os
+import pathlib
+import pickle
+import runpy
+import shutil
+import subprocess
+import sys
+from collections import OrderedDict
+
+import mmengine.runner.checkpoint as mmengine_checkpoint
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from backbones import BackboneError
+from backbones.checkpoint import install_safe_loading, read_checkpoint
+from tests.hostile import Command, is_as_dangerous_as_meant, write_hostile
+
+zipped_or_not = pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
+
+
+def round_trip(value, folder, zipped=True):
+    file = folder / 'file.pth'
+    torch.save(
+        {'model': {'a': torch.zeros(2)}, 'value': value}, file, _use_new_zipfile_serialization=zipped
+    )
+    return read_checkpoint(str(file))['value']
+
+
+class Options:
+    """A class of some other project."""
+
+    def __init__(self):
+        self.rate = 0.1
+        self.inner = argparse.Namespace(names=['a', 'b'])
+
+
+class Settings(dict):
+    """A dict with attributes, as many config libraries have."""
+
+
+class Reduced:
+    """Pickles as a call of a function with arguments."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class Restored:
+    """Would act when its state is set."""
+
+    def __init__(self, proof):
+        self.proof = str(proof)
+
+    def __setstate__(self, state):
+        os.mkdir(state['proof'])
+
+
+@zipped_or_not
+class TestData:
+    def test_objects_keep_their_attributes(self, tmp_path, zipped):
+        found = round_trip(Options(), tmp_path, zipped)
+        assert found.rate == 0.1
+        assert found.inner == argparse.Namespace(names=['a', 'b'])
+        assert not isinstance(found, Options)
+
+    def test_mappings_keep_their_items_and_attributes(self, tmp_path, zipped):
+        settings = Settings(lr=0.1, deep=Settings(er=1))
+        settings.frozen = True
+        found = round_trip(settings, tmp_path, zipped)
+        assert found == {'lr': 0.1, 'deep': {'er': 1}}
+        assert found.frozen
+        assert type(found) is OrderedDict
+
+    def test_many_classes_in_one_file(self, tmp_path, zipped):
+        found = round_trip([Options(), Settings(a=1), ConfigDict(b=2)], tmp_path, zipped)
+        assert found[0].rate == 0.1
+        assert found[1:] == [{'a': 1}, {'b': 2}]
+
+    @pytest.mark.parametrize(
+        'value',
+        [
+            pathlib.PurePosixPath('/a/b'),
+            datetime.datetime(2026, 1, 1),
+            datetime.timedelta(seconds=3),
+            np.float64(0.5),
+            np.arange(3),
+            np.random.RandomState(0).get_state(),
+            OrderedDict(a=1),
+            slice(1, 2),
+            torch.Size([2]),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_values_do_not_keep_a_file_from_being_read(self, tmp_path, zipped, value):
+        round_trip(value, tmp_path, zipped)
+
+    def test_history_of_a_training_is_whole(self, tmp_path, zipped):
+        history = HistoryBuffer([1.0, 0.5, 0.2], [1, 2, 3])
+        found = round_trip(history, tmp_path, zipped)
+        assert type(found) is HistoryBuffer
+        assert all(map(np.array_equal, found.data, history.data))
+        for method in ('mean', 'min', 'max', 'current'):
+            assert found.statistics(method) == history.statistics(method)
+
+
+CODE = {
+    'posix.mkdir': lambda proof: Command(proof),
+    'builtins.eval': lambda proof: Reduced(eval, f'__import__("os").mkdir({str(proof)!r})'),
+    'builtins.exec': lambda proof: Reduced(exec, f'__import__("os").mkdir({str(proof)!r})'),
+    'builtins.getattr': lambda proof: Reduced(getattr, 'text', 'upper'),
+    'builtins.__import__': lambda proof: Reduced(builtins.__import__, 'os'),
+    'importlib.import_module': lambda proof: Reduced(importlib.import_module, 'os'),
+    'runpy.run_path': lambda proof: Reduced(runpy.run_path, str(proof)),
+    'shutil.rmtree': lambda proof: Reduced(shutil.rmtree, str(proof)),
+    'Popen': lambda proof: Reduced(subprocess.Popen, ['mkdir', str(proof)]),
+    'torch.hub.load': lambda proof: Reduced(torch.hub.load, 'a/b', 'c'),
+    'Reduced': lambda proof: Reduced(Reduced, print),
+}
+
+
+@zipped_or_not
+class TestCode:
+    @pytest.mark.parametrize('name', CODE)
+    def test_is_refused_and_named(self, tmp_path, zipped, name):
+        proof = tmp_path / 'proof'
+        file = tmp_path / 'file.pth'
+        content = {'model': {}, 'value': [CODE[name](proof)]}
+        if name in ('builtins.__import__', 'importlib.import_module'):
+            content['value'] = [Reduced(*(CODE[name](proof).call[0], 'os.path'))]
+        torch.save(content, file, _use_new_zipfile_serialization=zipped)
+        before = set(sys.modules)
+        with pytest.raises(BackboneError) as error:
+            read_checkpoint(str(file))
+        assert name in str(error.value)
+        assert 'wants to run' in str(error.value)
+        assert not proof.exists()
+        assert set(sys.modules) == before
+
+    def test_state_is_set_on_nothing(self, tmp_path, zipped):
+        proof = tmp_path / 'proof'
+        assert round_trip(Restored(proof), tmp_path, zipped).proof == str(proof)
+        assert not proof.exists()
+
+    def test_history_takes_no_methods_from_a_file(self, tmp_path, zipped):
+        before = dict(HistoryBuffer([1.0], [1])._statistics_methods)
+        history = HistoryBuffer([1.0], [1])
+        history.__dict__['_statistics_methods'] = {**before, 'mean': print}
+        found = round_trip(history, tmp_path, zipped)
+        assert found.mean() == 1.0
+        assert HistoryBuffer._statistics_methods == before
+        assert found._statistics_methods == before
+
+    def test_error_gives_no_advice_to_run_it_all_the_same(self, tmp_path, zipped):
+        file = tmp_path / 'file.pth'
+        write_hostile(file, {}, tmp_path / 'proof', zipped)
+        with pytest.raises(BackboneError) as error:
+            read_checkpoint(str(file))
+        for advice in ('weights_only', 'if you trust', 'safe_globals', '\x1b', '\n'):
+            assert advice not in str(error.value)
+        assert is_as_dangerous_as_meant(file, tmp_path / 'proof')
+
+
+@pytest.mark.parametrize('protocol', range(5))
+def test_a_pickle_that_is_no_checkpoint(tmp_path, protocol):
+    file = tmp_path / 'file.pth'
+    file.write_bytes(pickle.dumps({'model': Command(tmp_path / 'proof')}, protocol))
+    with pytest.raises(BackboneError):
+        read_checkpoint(str(file))
+    assert not (tmp_path / 'proof').exists()
+    pickle.loads(file.read_bytes())
+    assert (tmp_path / 'proof').exists()
+
+
+class TestLoadersOfMmengine:
+    """Every way in that mmengine offers."""
+
+    @zipped_or_not
+    @pytest.mark.parametrize('scheme', ['', 'file://'])
+    def test_files_and_urls(self, tmp_path, scheme, zipped, monkeypatch):
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+        file, proof = tmp_path / 'file.pth', tmp_path / 'proof'
+        write_hostile(file, {'state_dict': {}}, proof, zipped)
+        loader = CheckpointLoader._get_checkpoint_loader('https://' if scheme else '')
+        with pytest.raises(BackboneError, match=r'wants to run posix\.mkdir'):
+            loader(f'{scheme}{file}', 'cpu')
+        assert not proof.exists()
+        assert is_as_dangerous_as_meant(file, proof)
+
+    def test_bytes_of_an_object_store(self, tmp_path):
+        file, proof = tmp_path / 'file.pth', tmp_path / 'proof'
+        write_hostile(file, {}, proof, zipped=True)
+        with pytest.raises(BackboneError, match='wants to run'):
+            mmengine_checkpoint._safe_torch_load(io.BytesIO(file.read_bytes()))
+        assert not proof.exists()
+
+    @pytest.mark.parametrize(
+        'scheme', ['torchvision://resnet50', 'open-mmlab://detectron2/resnet50_caffe']
+    )
+    def test_model_zoos(self, tmp_path, scheme, monkeypatch):
+        file, proof = tmp_path / 'file.pth', tmp_path / 'proof'
+        write_hostile(file, {}, proof, zipped=True)
+        reached = []
+        monkeypatch.setattr(
+            'backbones.checkpoint.files._download',
+            lambda url, path: (reached.append(url), shutil.copy(file, path)),
+        )
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+        with pytest.raises(BackboneError, match='wants to run'):
+            CheckpointLoader.load_checkpoint(scheme, 'cpu', logger='silent')
+        assert reached
+        assert not proof.exists()
+
+    def test_another_mmengine_is_refused(self, monkeypatch):
+        monkeypatch.delattr(mmengine_checkpoint, 'load_url')
+        with pytest.raises(ImportError, match='load_url'):
+            install_safe_loading()

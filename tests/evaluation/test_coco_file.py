@@ -1,0 +1,246 @@
+"""What is refused of an annotation file, and that what is sound is not."""
+
+import contextlib
+import copy
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from evaluation.coco_file import check_coco, listed
+from evaluation.errors import UserError
+from tests.commands import ROOT
+
+CLASSES = ['cat', 'dog', 'owl']
+REAL = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))
+
+
+def annotation(number, image, category, **values):
+    return {
+        'id': number,
+        'image_id': image,
+        'category_id': category,
+        'bbox': [1.5, 2, 10, 10],
+        'area': 60.5,
+        'segmentation': [[1.5, 2, 11.5, 2, 11.5, 12.0]],
+        'iscrowd': 0,
+        **values,
+    }
+
+
+SOUND = {
+    'images': [
+        {'id': 7, 'file_name': 'a.jpg', 'height': 30, 'width': 40},
+        {'id': 9, 'file_name': 'b/c.jpg', 'height': 20, 'width': 50},
+    ],
+    'annotations': [
+        annotation(1, 7, 2),
+        annotation(2, 9, 5),
+        annotation(3, 9, 8, segmentation={'size': [20, 50], 'counts': [0, 1000]}, iscrowd=1),
+    ],
+    'categories': [
+        {'id': number, 'name': name} for number, name in zip((2, 5, 8), CLASSES, strict=True)
+    ],
+}
+
+
+def check(tmp_path, content, classes=CLASSES, evaluated=True):
+    file = tmp_path / 'instances.json'
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    return check_coco(file, classes, evaluated)
+
+
+def changed(section, entry, **values):
+    """The sound file with other values in one entry; None removes a key."""
+    content = copy.deepcopy(SOUND)
+    merged = content[section][entry] | values
+    content[section][entry] = {key: value for key, value in merged.items() if value is not None}
+    return content
+
+
+def test_sound(tmp_path, capsys):
+    assert check(tmp_path, SOUND) == ['a.jpg', 'b/c.jpg']
+    assert capsys.readouterr().err == ''
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason='no images of COCO')
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_genuine(split, capsys):
+    file = REAL / f'annotations/instances_{split}2017.json'
+    names = check_coco(file, [c['name'] for c in json.loads(file.read_text())['categories']], True)
+    assert set(names) == {image['file_name'] for image in COCO(file).imgs.values()}
+    assert capsys.readouterr().err == ''
+
+
+class TestJson:
+    @pytest.mark.parametrize(
+        ('text', 'message'),
+        [
+            ('', 'is not JSON, or not whole: it breaks at line 1, column 1;'),
+            ('{"images": [\n{"id": 1,', r'it breaks at line 2, column 10;'),
+            ('<html>', 'it breaks at line 1, column 1;'),
+            ('[' * 100_000, 'is not JSON'),
+            ('[]', 'is a list, as predictions are written'),
+            ('17', 'is not an object'),
+        ],
+    )
+    def test_no_object(self, tmp_path, text, message):
+        with pytest.raises(UserError, match=message) as raised:
+            check(tmp_path, text)
+        assert 'give COCO ground truth' in str(raised.value)
+        assert '\n' not in str(raised.value)
+
+    def test_not_text(self, tmp_path):
+        file = tmp_path / 'instances.json'
+        file.write_bytes(b'\x1f\x8b\x08\x00\xff')
+        with pytest.raises(UserError, match=r'instances\.json is not JSON; give COCO'):
+            check_coco(file, CLASSES, True)
+
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(UserError, match=r'cannot be read \(Is a directory\)'):
+            check_coco(tmp_path, CLASSES, True)
+
+    @pytest.mark.parametrize('section', ['images', 'annotations', 'categories'])
+    @pytest.mark.parametrize(
+        ('value', 'message'),
+        [
+            (None, 'has no {}'),
+            ({}, '{} is not a list'),
+            ([], 'the list of {} is empty'),
+            ([3], 'entry 1 of {} is not an object'),
+        ],
+    )
+    def test_sections(self, tmp_path, section, value, message):
+        content = {key: part for key, part in SOUND.items() if key != section}
+        if value is not None:
+            content[section] = value
+        with pytest.raises(UserError, match=message.format(section)):
+            check(tmp_path, content)
+
+
+class TestEntries:
+    @pytest.mark.parametrize(
+        ('values', 'message'),
+        [
+            ({'id': None}, 'of the images, entry 2 has no id'),
+            ({'id': [1]}, 'of the images, entry 2 has no id'),
+            ({'id': 7}, 'of the images, 2 have the id 7'),
+            ({'file_name': None}, 'the one with id 9 has no file_name'),
+            ({'file_name': 3}, 'the one with id 9 has no file_name'),
+            ({'height': 0}, 'the one with id 9 has no height in pixels'),
+            ({'width': '50'}, 'the one with id 9 has no width in pixels'),
+        ],
+    )
+    def test_image(self, tmp_path, values, message):
+        with pytest.raises(UserError, match=message):
+            check(tmp_path, changed('images', 1, **values))
+
+    @pytest.mark.parametrize(
+        ('values', 'message'),
+        [
+            *(
+                ({key: None}, f'has no {key}')
+                for key in ('id', 'image_id', 'category_id', 'bbox', 'area', 'segmentation', 'iscrowd')
+            ),
+            ({'id': 1}, 'of the annotations, 2 have the id 1'),
+            ({'image_id': 8}, 'the one with id 2 has image_id 8, which the file does not list'),
+            ({'image_id': [9]}, r'has image_id \[9\], which'),
+            ({'category_id': 3}, 'the one with id 2 has category_id 3, which the file does not list'),
+            ({'bbox': [1, 2, 3]}, r'has the bbox \[1, 2, 3\], not four numbers'),
+            ({'bbox': [1, 2, 3, float('nan')]}, 'not four numbers'),
+            ({'bbox': [1, 2, float('inf'), 4]}, 'not four numbers'),
+            ({'bbox': [1, 2, '3', 4]}, 'not four numbers'),
+            ({'bbox': '1234'}, 'not four numbers'),
+            ({'area': 'large'}, "has the area 'large', not a number"),
+            ({'segmentation': []}, 'neither polygons nor a run-length code'),
+            ({'segmentation': [1, 2, 3, 4, 5, 6]}, 'neither polygons'),
+            ({'segmentation': [[1, 2], [3, 'x']]}, 'neither polygons'),
+            ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'neither polygons'),
+            ({'segmentation': 'abc'}, 'neither polygons'),
+            ({'segmentation': {'counts': 'abc'}}, 'no run-length code of 20 rows, 50 columns'),
+            ({'segmentation': {'counts': 5, 'size': [20, 50]}}, 'no run-length code'),
+            ({'segmentation': {'counts': 'abc', 'size': [50, 20]}}, 'no run-length code'),
+        ],
+    )
+    def test_annotation(self, tmp_path, values, message):
+        with pytest.raises(UserError, match=message):
+            check(tmp_path, changed('annotations', 1, **values))
+
+    def test_training_needs_no_iscrowd(self, tmp_path):
+        assert check(tmp_path, changed('annotations', 1, iscrowd=None), evaluated=False)
+
+    @given(
+        st.sampled_from(['images', 'annotations', 'categories']),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+            lambda part: st.lists(part, max_size=4) | st.dictionaries(st.text(), part, max_size=3),
+            max_leaves=8,
+        ),
+        st.data(),
+    )
+    def test_any_value_is_taken_or_refused(self, tmp_path_factory, section, value, data):
+        content = copy.deepcopy(SOUND)
+        key = data.draw(st.sampled_from(sorted(content[section][1])))
+        content[section][1][key] = value
+        with contextlib.suppress(UserError):
+            check(tmp_path_factory.getbasetemp(), content)
+
+
+class TestCategories:
+    def test_other_classes(self, tmp_path):
+        with pytest.raises(UserError) as raised:
+            check(tmp_path, SOUND, classes=['Cat', 'Dog', 'Owl', 'Fox'])
+        assert 'no category for 4 of the 4 classes (Cat, Dog, Owl and 1 more)' in str(raised.value)
+        assert '3 categories that are no class (cat, dog, owl)' in str(raised.value)
+
+    def test_one_is_missing(self, tmp_path):
+        with pytest.raises(UserError, match=r'no category for 1 of the 4 classes \(fox\); set'):
+            check(tmp_path, SOUND, classes=['cat', 'dog', 'fox', 'owl'])
+
+    @pytest.mark.parametrize('classes', [['dog', 'cat', 'owl'], ['cat', 'owl', 'dog']])
+    def test_another_order(self, tmp_path, classes):
+        with pytest.raises(UserError, match='twice or out of the order of the classes'):
+            check(tmp_path, SOUND, classes=classes)
+
+    def test_order_is_that_of_mmdets_labels(self, tmp_path):
+        """Category ids of the classes come as the file has them, whatever the order asked for."""
+        check(tmp_path, SOUND)
+        coco = COCO(tmp_path / 'instances.json')
+        assert coco.getCatIds(catNms=['owl', 'cat', 'dog']) == [2, 5, 8]
+
+    def test_twice(self, tmp_path):
+        content = copy.deepcopy(SOUND)
+        content['categories'].append({'id': 9, 'name': 'owl'})
+        with pytest.raises(UserError, match="lists category 'owl' twice or out of the order"):
+            check(tmp_path, content)
+
+    def test_one_id_for_two(self, tmp_path):
+        with pytest.raises(UserError, match='of the categories, 2 have the id 2'):
+            check(tmp_path, changed('categories', 1, id=2))
+
+    def test_without_a_name(self, tmp_path):
+        with pytest.raises(UserError, match='of the categories, the one with id 5 has no name'):
+            check(tmp_path, changed('categories', 1, name=None))
+
+    def test_a_part_of_the_categories_is_fine(self, tmp_path, capsys):
+        assert check(tmp_path, SOUND, classes=['cat', 'owl'])
+        warning = capsys.readouterr().err
+        assert 'annotations of 1 categories that are no class (dog) are left out' in warning
+
+    def test_but_not_without_annotations(self, tmp_path):
+        content = copy.deepcopy(SOUND)
+        content['annotations'] = content['annotations'][:1]
+        with pytest.raises(UserError, match=r'has no annotation of the classes dog, owl'):
+            check(tmp_path, content, classes=['dog', 'owl'])
+
+
+@pytest.mark.parametrize(
+    ('names', 'text'),
+    [(['a'], 'a'), (['a', 'b', 'c'], 'a, b, c'), (list('abcde'), 'a, b, c and 2 more')],
+)
+def test_listed(names, text):
+    assert listed(names) == text

@@ -1,0 +1,73 @@
+"""Where a training starts from, found and checked before it begins."""
+
+import pytest
+import torch
+import torchvision
+from mmengine.registry import MODELS, DefaultScope
+
+from evaluation.errors import UserError
+from evaluation.experiment import read_config
+from evaluation.starting_point import find_pretrained, set_starting_point
+from tests.released import classifier_shapes, filled
+from tests.variants import ROOT
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    """Read a config as the commands do."""
+
+    def read(name):
+        config = read_config(str(ROOT / f'configs/{name}.py'))
+        config.update(checkpoint_key=None, work_dir=str(tmp_path / 'work'))
+        return config
+
+    return read
+
+
+class TestBaseline:
+    """ResNet-50 loads by names of its own, and is checked like the rest."""
+
+    @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+    def test_loads_what_torchvision_has(self, cfg, task, tmp_path):
+        weights = torchvision.models.resnet50().state_dict()
+        torch.save(weights, tmp_path / 'resnet50.pth')
+        config = cfg(f'{task}_r50')
+        set_starting_point(config, str(tmp_path / 'resnet50.pth'), None)
+        with DefaultScope.overwrite_default_scope(config.default_scope):
+            backbone = MODELS.build(config.model.backbone)
+        backbone.init_weights()
+        state = backbone.state_dict()
+        assert all(torch.equal(state[name], weights[name]) for name in state)
+
+    def test_refuses_others(self, cfg, tmp_path):
+        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / 'resnet18.pth')
+        with pytest.raises(
+            UserError, match=r'resnet18\.pth: only .* of the parameters fit this backbone'
+        ):
+            set_starting_point(cfg('mask_rcnn_r50'), str(tmp_path / 'resnet18.pth'), None)
+
+    def test_released_are_those_of_torchvision(self, cfg):
+        assert find_pretrained('released', cfg('mask_rcnn_r50')).startswith(
+            'https://download.pytorch.org/'
+        )
+
+
+class TestInitCfg:
+    def test_of_the_config_is_checked_too(self, cfg, tmp_path):
+        torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
+        config = cfg('mask_rcnn_halo_micro')
+        config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
+        with pytest.raises(UserError, match='halo_micro; they are of swin_micro'):
+            set_starting_point(config, None, None)
+
+    def test_prefix(self, cfg, tmp_path):
+        weights = {f'net.{n}': v for n, v in filled(classifier_shapes('pvt_micro')).items()}
+        torch.save({'ema': weights, 'model': {'net.x': torch.ones(1)}}, tmp_path / 'a.pth')
+        config = cfg('mask_rcnn_pvt_micro')
+        config.model.backbone.init_cfg = {
+            'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'net', 'key': 'ema'
+        }  # fmt: skip
+        set_starting_point(config, None, None)
+        config.model.backbone.init_cfg.prefix = 'backbone'
+        with pytest.raises(UserError, match=r"a\.pth has nothing under the prefix 'backbone\.'"):
+            set_starting_point(config, None, None)

@@ -1,0 +1,368 @@
+"""Bad configs and options: status 2, one line why, nothing at all written, before the model is built."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.commands import ROOT
+
+KIND = 'Configs and options'
+# Overrides without effect, in the words of the page.
+UNREAD = {
+    'an override of a misspelt part of the config': 'trian_cfg.max_epochs',
+    'an override of what the config has copied elsewhere': 'train_pipeline.1.reduce_zero_label',
+    'an override of what an option of the command sets': 'work_dir',
+}
+
+
+@pytest.fixture
+def configs(tmp_path_factory):
+    """A copy of the config files, to spoil."""
+    folder = tmp_path_factory.mktemp('configs')
+    shutil.copytree(ROOT / 'configs', folder / 'configs', ignore=shutil.ignore_patterns('__pycache__'))
+    return folder / 'configs'
+
+
+def append(file, text):
+    """Add lines to a config; return the number of the first."""
+    lines = file.read_text().splitlines()
+    file.write_text('\n'.join([*lines, text, '']))
+    return len(lines) + 1
+
+
+class TestFile:
+    @pytest.mark.parametrize(
+        ('given', 'name', 'messages'),
+        [
+            (
+                'a config file whose name is misspelt',
+                'demo/mask_rcnn_swim_micro.py',
+                ['mask_rcnn_swim_micro.py is not a file', 'did you mean', 'mask_rcnn_swin_micro.py'],
+            ),
+            (
+                'a config of a scale that is not there',
+                'mask_rcnn_dcn_large.py',
+                ['the scales of dcn are micro, tiny, small, base'],
+            ),
+            ('a folder as config', 'demo', ['demo is a folder']),
+        ],
+    )
+    def test_name(self, train, tmp_path, refused, given, name, messages):
+        refused(KIND, given, train(ROOT / 'configs' / name), *messages)
+        assert not list(tmp_path.iterdir())
+
+    def test_another_kind_of_file(self, train, tmp_path, refused):
+        file = tmp_path / 'weights.pth'
+        file.write_bytes(b'\x80\x02')
+        refused(KIND, 'a checkpoint as config', train(file), f'{file} is not a .py file')
+        assert list(tmp_path.iterdir()) == [file]
+
+    def test_syntax_error(self, train, configs, tmp_path, refused):
+        leaf = configs / 'demo/upernet_dcn_micro.py'
+        line = append(leaf, 'model.update(')
+        given = 'a config with a syntax error'
+        refused(KIND, given, train(leaf), f"{leaf}, line {line}: syntax error: '(' was never closed")
+        assert not list(tmp_path.iterdir())
+
+    def test_syntax_error_in_a_page_that_it_imports(self, train, configs, tmp_path, refused):
+        page = configs / '_base_/backbones/dcn.py'
+        line = append(page, 'dcn_huge = dict(depths=[1, 2)')
+        outcome = train(configs / 'demo/upernet_dcn_micro.py')
+        refused(KIND, 'a config that imports one with a syntax error', outcome, f'{page}, line {line}')
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ('given', 'text', 'replacement', 'messages'),
+        [
+            (
+                'a config that imports a name that is not there',
+                'import dcn_micro as backbone',
+                'import dcn_macro as backbone',
+                ['line 6: dcn.py has no dcn_macro; did you mean dcn_micro?'],
+            ),
+            (
+                'a config that imports a page that is not there',
+                'from .._base_.backbones.dcn',
+                'from .._base_.backbones.dnc',
+                ['line 6: there is no dnc.py in backbones/', 'did you mean dcn?'],
+            ),
+            (
+                'a config that uses a name that is not there',
+                'del backbone',
+                'del bakcbone',
+                ["line 14: NameError: name 'bakcbone' is not defined"],
+            ),
+        ],
+    )
+    def test_names(self, train, configs, tmp_path, refused, given, text, replacement, messages):
+        leaf = configs / 'demo/upernet_dcn_micro.py'
+        assert text in leaf.read_text()
+        leaf.write_text(leaf.read_text().replace(text, replacement))
+        refused(KIND, given, train(leaf), f'{leaf}, ', *messages)
+        assert not list(tmp_path.iterdir())
+
+    def test_module_that_is_not_there(self, train, configs, tmp_path, refused):
+        leaf = configs / 'demo/upernet_dcn_micro.py'
+        line = append(leaf, "custom_imports.imports.append('evaluation.result_hok')")
+        place = f'{leaf}, line {line}: there is no module evaluation.result_hok'
+        given = 'a config that imports a module that is not there'
+        refused(KIND, given, train(leaf), place, 'did you mean evaluation.result_hook?')
+        assert not list(tmp_path.iterdir())
+
+    def test_page_for_others_to_import(self, train, tmp_path, refused):
+        given = 'a config without a backbone'
+        outcome = train(ROOT / 'configs/_base_/mask_rcnn_coco_1x.py')
+        refused(KIND, given, outcome, 'mask_rcnn_coco_1x.py has no model.backbone; give a leaf')
+        assert not list(tmp_path.iterdir())
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ('given', 'task', 'option', 'messages'),
+        [
+            (
+                'an override without =',
+                'upernet',
+                'train_dataloader.batch_size',
+                ["'train_dataloader.batch_size' has not the form KEY=VALUE"],
+            ),
+            ('an override with an open bracket', 'upernet', 'a=[1', ['brackets of', 'do not match']),
+            (
+                'an override of an unknown setting of a data loader',
+                'upernet',
+                'train_dataloader.batchsize=4',
+                ['train_dataloader.batchsize is no setting', 'did you mean batch_size?'],
+            ),
+            (
+                'an override of an unknown setting of the model',
+                'mask_rcnn',
+                'model.backbon.depths=[1,1,1,1]',
+                ['model.backbon is no setting of MaskRCNN', 'did you mean backbone?'],
+            ),
+            (
+                'an override of an unknown setting of the backbone',
+                'mask_rcnn',
+                'model.backbone.drop_path=0.1',
+                ['is no setting of UnifiedBackbone', 'did you mean drop_path_rate?'],
+            ),
+            (
+                'an override of an unknown setting of the optimizer',
+                'mask_rcnn',
+                'optim_wrapper.optimizer.LR=0.1',
+                ['optim_wrapper.optimizer.LR is no setting of AdamW', 'did you mean lr?'],
+            ),
+            (
+                'an override of an unknown setting that a base class would have to take',
+                'upernet',
+                'model.decode_head.chanels=3',
+                ['model.decode_head.chanels is no setting of UPerHead', 'did you mean channels?'],
+            ),
+            (
+                'an override in a new hook without a type',
+                'upernet',
+                'default_hooks.chekpoint.interval=1',
+                ['default_hooks.chekpoint has no type', 'did you mean checkpoint?'],
+            ),
+            (
+                'an unknown optimizer',
+                'upernet',
+                'optim_wrapper.optimizer.type=Adamw',
+                ["optim_wrapper.optimizer.type='Adamw' is not known", 'did you mean AdamW?'],
+            ),
+            (
+                'a word for a number',
+                'upernet',
+                'train_dataloader.batch_size=two',
+                ["train_dataloader.batch_size='two': give a number"],
+            ),
+            (
+                'a training of no iterations',
+                'upernet',
+                'train_cfg.max_iters=0',
+                ['train_cfg.max_iters=0: give a whole number, 1 or more'],
+            ),
+            (
+                'an override of an entry beyond the end of a list',
+                'upernet',
+                'param_scheduler.7.end=3',
+                ['param_scheduler has the entries 0 to 1, none called 7'],
+            ),
+            (
+                'an override below a plain value',
+                'upernet',
+                'log_level.file=INFO',
+                ["log_level is 'INFO', without settings"],
+            ),
+            (
+                'a plain value for settings',
+                'upernet',
+                'model.backbone=swin',
+                ["model.backbone='swin': give single settings"],
+            ),
+            (
+                'persistent workers without workers',
+                'upernet',
+                'train_dataloader.persistent_workers=True',
+                ['train_dataloader.num_workers=0 leaves no worker'],
+            ),
+            (
+                'UperNet on one image a process',
+                'upernet',
+                'train_dataloader.batch_size=1',
+                ['model.decode_head pools each image to one pixel', 'train_dataloader.batch_size=2'],
+            ),
+            (
+                'crops that are smaller than the backbone takes',
+                'upernet',
+                'model.data_preprocessor.size=(16,16)',
+                ['model.data_preprocessor.size=(16, 16)', '32 pixels or more'],
+            ),
+        ],
+    )
+    def test_refused(self, train, trials, tmp_path, refused, given, task, option, messages):
+        trial = trials[task]
+        refused(KIND, given, train(trial.config, *trial.arguments(), option), *messages)
+        assert not list(tmp_path.iterdir())
+
+    def test_what_nothing_reads(self, train, trials, tmp_path, errors_page):
+        """It changes nothing, so the training goes on to its end."""
+        trial = trials['upernet']
+        outcome = train(
+            trial.config,
+            *trial.arguments(train_cfg__max_iters=1, train_cfg__val_interval=1),
+            *(f'{option}=1' for option in UNREAD.values()),
+        )
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        assert len(list(tmp_path.rglob('result.json'))) == 1
+        warnings = [line for line in outcome.stderr.splitlines() if line.startswith('warning: ')]
+        for (given, option), warning in zip(UNREAD.items(), warnings, strict=True):
+            assert warning.startswith(f'warning: nothing is known to read {option}: ')
+            errors_page.enter(KIND, given, warning, outcome.status)
+        assert 'did you mean train_cfg?' in warnings[0]
+        assert 'override train_dataloader.dataset.pipeline instead' in warnings[1]
+        assert '--work-dir sets it' in warnings[2]
+
+    @pytest.mark.parametrize(
+        'option',
+        [
+            'model.backbone.with_cp=True',
+            'train_dataloader.dataset.indices=4',
+            'optim_wrapper.clip_grad.max_norm=1',
+            'default_hooks.checkpoint.max_keep_ckpts=2',
+        ],
+    )
+    def test_new_setting_that_is_read(self, train, trials, option):
+        trial = trials['upernet']
+        outcome = train(trial.config, '--pretrained', 'nowhere.pth', *trial.arguments(), option)
+        assert 'warning:' not in outcome.stderr
+        assert 'nowhere.pth' in outcome.stderr.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        ('given', 'options', 'message'),
+        [
+            (
+                'an unknown option of a command',
+                ['--sed', '1'],
+                'unrecognized arguments: --sed 1; --help lists the options',
+            ),
+            ('a word for the seed', ['--seed', 'one'], "--seed: invalid int value: 'one'"),
+        ],
+    )
+    def test_of_the_command(self, train, trials, tmp_path, refused, given, options, message):
+        refused(KIND, given, train(trials['upernet'].config, *options), message)
+        assert not list(tmp_path.iterdir())
+
+
+class TestBackbone:
+    @pytest.mark.parametrize(
+        ('given', 'option', 'messages'),
+        [
+            ('an unknown mixer', 'mixer.type=swim', ("unknown mixer 'swim'", 'known are', 'swin')),
+            (
+                'a misspelt option of the mixer',
+                'mixer.num_head=[1,2,4,8]',
+                ("no option 'num_head'", "did you mean 'num_heads'?"),
+            ),
+            (
+                'dims that are not divisible by num_heads',
+                'mixer.num_heads=[1,3,4,8]',
+                ('stage 1', '32 channels cannot be split into num_heads=3', 'dims'),
+            ),
+            (
+                'too few entries in num_heads',
+                'mixer.num_heads=[1,2]',
+                ('num_heads=[1, 2] has 2 entries', '4 stages'),
+            ),
+            ('too few entries in depths', 'depths=[1,1]', ('has 4 entries', '2 stages')),
+            ('a word for dims', 'dims=wide', ("dims='wide': give a list",)),
+            ('depths that are no whole numbers', 'depths=[1,1,1.5,1]', ('of the wrong kind',)),
+            (
+                'dims that the neck does not expect',
+                'dims=[32,64,128,256]',
+                ('model.neck.in_channels=[16, 32, 64, 128]', '[32, 64, 128, 256]'),
+            ),
+        ],
+    )
+    def test_option(self, train, trials, tmp_path, refused, given, option, messages):
+        trial = trials['mask_rcnn']
+        outcome = train(trial.config, *trial.arguments(), f'model.backbone.{option}')
+        refused(KIND, given, outcome, *messages)
+        assert not list(tmp_path.iterdir())
+
+
+class TestOutput:
+    def test_work_dir_below_a_file(self, train, trial, tmp_path, refused):
+        (tmp_path / 'file').write_text('')
+        outcome = train(trial.config, '--work-dir', 'file/run', *trial.arguments())
+        given = 'a work dir below a file'
+        refused(KIND, given, outcome, 'work dir file/run cannot be made', 'choose another')
+
+    def test_work_dir_is_a_file(self, train, trial, tmp_path, refused):
+        (tmp_path / 'file').write_text('kept')
+        outcome = train(trial.config, '--work-dir', 'file', *trial.arguments())
+        refused(KIND, 'a file as work dir', outcome, 'work dir file is a file')
+        assert (tmp_path / 'file').read_text() == 'kept'
+
+    def test_work_dir_that_nobody_can_make(self, train, trials, refused):
+        trial = trials['upernet']
+        outcome = train(trial.config, '--work-dir', '/proc/run', *trial.arguments())
+        # root passes every check of permissions, and fails only on trying.
+        assert outcome.status == 2
+        assert outcome.stderr.splitlines()[-1].startswith('error: work dir /proc/run ')
+        assert 'Traceback' not in outcome.stderr
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+    @pytest.mark.parametrize('name', ['shut', 'shut/run'])
+    def test_work_dir_that_is_shut(self, train, trials, tmp_path, name):
+        (tmp_path / 'shut').mkdir(mode=0o500)
+        trial = trials['upernet']
+        outcome = train(trial.config, '--work-dir', name, *trial.arguments())
+        assert outcome.status == 2
+        assert f'work dir {name} is not writable' in outcome.stderr.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        ('given', 'name', 'message'),
+        [
+            ('predictions that are not pickled', 'predictions.json', 'must end in .pkl'),
+            ('predictions in a folder that is not there', 'nowhere/predictions.pkl', 'folder'),
+        ],
+    )
+    def test_predictions(
+        self, test, trials, work_dir_of, refused, nothing_written, given, name, message
+    ):
+        trial = trials['upernet']
+        checkpoint = work_dir_of('upernet') / 'iter_4.pth'
+        outcome = test(trial.config, checkpoint, '--out', name, *trial.arguments())
+        refused(KIND, given, outcome, f'--out {name}', message)
+        assert nothing_written()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it is no mistake')
+def test_mixed_precision_without_a_gpu(train, trials, tmp_path, refused):
+    trial = trials['upernet']
+    outcome = train(trial.config, '--amp', *trial.arguments())
+    refused(KIND, 'mixed precision without a GPU', outcome, '--amp needs a GPU')
+    assert not Path(tmp_path, 'work_dirs').exists()

@@ -1,0 +1,166 @@
+"""Launches that cannot work: status 2, one line why, however many processes there are."""
+
+import re
+import runpy
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import ROOT, Outcome
+from tests.launching import TOOLS, environment_of_tests, free_port, places, shell
+
+KIND = 'Launching'
+CONFIG = ROOT / 'configs/upernet_swin_tiny.py'
+USAGES = {
+    'dist_train': 'CONFIG GPUS [options of tools/train.py]',
+    'dist_test': 'CONFIG CHECKPOINT GPUS [options of tools/test.py]',
+    'slurm_train': 'PARTITION JOB_NAME CONFIG WORK_DIR [options]',
+    'slurm_test': 'PARTITION JOB_NAME CONFIG CHECKPOINT [options]',
+}
+
+
+def only_line(outcome):
+    """What a command that ended with status 2 said: one line."""
+    assert outcome.status == 2, outcome.stderr
+    assert outcome.stdout == ''
+    (line,) = outcome.stderr.splitlines()
+    return line
+
+
+class TestSettings:
+    @pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh'])
+    @pytest.mark.parametrize('number', ['two', '0', '-1', '1.5'])
+    def test_number_of_processes(self, script, number, tmp_path):
+        checkpoint = ['weights.pth'] if script == 'dist_test.sh' else []
+        outcome = shell(script, CONFIG, *checkpoint, number, folder=tmp_path)
+        assert only_line(outcome).startswith(f"error: GPUS is '{number}'; give ")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ('given', 'name', 'value'),
+        [
+            ('a number of processes that is no number', 'GPUS', 'two'),
+            ('a port that is no number', 'PORT', 'http'),
+            ('a port that is too large', 'PORT', '65536'),
+            ('a number of machines that is no number', 'NNODES', 'two'),
+            ('a machine beyond the last', 'NODE_RANK', '1'),
+            ('a Python that is not there', 'PYTHON', 'python0'),
+        ],
+    )
+    def test_of_dist(self, tmp_path, refused, given, name, value):
+        settings = {name: value}
+        outcome = shell('dist_train.sh', CONFIG, settings.pop('GPUS', 2), folder=tmp_path, **settings)
+        refused(KIND, given, outcome, f"{name} is '{value}'")
+        only_line(outcome)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize('name', ['GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK'])
+    def test_of_slurm(self, tmp_path, refused, name):
+        outcome = shell('slurm_train.sh', 'p', 'j', CONFIG, 'w', folder=tmp_path, **{name: 'two'})
+        refused(KIND, f'{name} for Slurm that is no number', outcome, f"{name} is 'two'")
+        only_line(outcome)
+
+    def test_more_processes_than_the_machine_has_room_for(self, tmp_path, refused):
+        outcome = shell('dist_train.sh', CONFIG, 1000, folder=tmp_path, PORT=free_port())
+        line = only_line(outcome)
+        assert f'this machine has room for {places()} ' in line
+        assert line.endswith(f'give at most {places()}')
+        here = Outcome(2, '', re.sub(rf'\b{places()}\b', '8', line))
+        refused(KIND, 'more processes than GPUs, or without GPUs than CPU cores', here, 'GPUS is 1000')
+        assert not list(tmp_path.iterdir())
+
+    def test_port_that_is_taken(self, tmp_path, refused):
+        with socket.socket() as server:
+            server.bind(('127.0.0.1', 0))
+            server.listen()
+            port = str(server.getsockname()[1])
+            outcome = shell('dist_train.sh', CONFIG, 2, folder=tmp_path, PORT=port)
+        line = only_line(outcome)
+        here = Outcome(2, '', line.replace(port, '29500'))
+        refused(KIND, 'a port that another run uses', here, 'port 29500')
+
+    def test_config_that_is_missing(self, tmp_path, refused):
+        outcome = shell('dist_train.sh', 'nowhere.py', 2, folder=tmp_path)
+        refused(KIND, 'a config that is missing', outcome, 'nowhere.py is not a file')
+        only_line(outcome)
+
+    @pytest.mark.parametrize('script', USAGES)
+    def test_too_few_arguments(self, script, tmp_path, refused):
+        outcome = shell(f'{script}.sh', 'config.py', folder=tmp_path)
+        usage = f'usage: bash tools/{script}.sh {USAGES[script]}'
+        refused(KIND, f'too few arguments for {script}.sh', outcome, usage)
+        only_line(outcome)
+
+    def test_machine_without_slurm(self, tmp_path, refused):
+        outcome = shell('slurm_train.sh', 'p', 'j', 'c.py', 'w', folder=tmp_path, PATH='/usr/bin:/bin')
+        refused(KIND, 'Slurm on a machine without it', outcome, 'srun is not here')
+        only_line(outcome)
+
+
+@pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
+class TestProcesses:
+    def test_bad_input_is_said_once(self, trials, tmp_path, refused):
+        trial = trials['upernet']
+        outcome = shell(
+            'dist_train.sh', trial.config, 2, '--work-dir', tmp_path / 'run',
+            *trial.arguments(), 'model.backbone.mixer.type=dnc', PORT=free_port(),
+        )  # fmt: skip
+        refused(KIND, 'an unknown mixer, in two processes', outcome, "unknown mixer 'dnc'")
+        errors = [line for line in outcome.stderr.splitlines() if 'error' in line.lower()]
+        assert len(errors) == 1
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ('end', 'status'),
+        [('raise RuntimeError("broken")', 1), ('os._exit(3)', 3), ('os.kill(os.getpid(), 9)', 137)],
+    )
+    def test_failure_of_one_is_reported(self, tmp_path, end, status):
+        """What is no bad input keeps its traceback, and torchrun's report says which process it was."""
+        script = tmp_path / 'script.py'
+        script.write_text(f'import os, time\nif os.environ["RANK"] == "1":\n    {end}\ntime.sleep(60)\n')
+        outcome = launch(script)
+        assert outcome.status == status
+        assert ('RuntimeError: broken' in outcome.stderr) == (status == 1)
+        assert re.search(r'rank +: 1 ', outcome.stderr)
+
+    @pytest.mark.parametrize(
+        ('statuses', 'cause'),
+        [
+            ([2, -15], 2),
+            ([143, 1], 1),
+            ([-15, 3, 143], 3),
+            ([143, -9], -9),
+            ([1, 2], 2),
+            ([130, 130], 130),
+            ([143, -15], 143),
+            ([-15], -15),
+        ],
+    )
+    def test_first_cause(self, statuses, cause):
+        module = runpy.run_path(str(TOOLS / 'launch.py'))
+        assert module['first_cause'](statuses) == cause
+
+    def test_success(self, tmp_path):
+        script = tmp_path / 'script.py'
+        script.write_text('import os\nprint(os.environ["RANK"], os.environ["WORLD_SIZE"])\n')
+        outcome = launch(script)
+        assert outcome.status == 0
+        assert sorted(outcome.stdout.splitlines()) == ['0 2', '1 2']
+        assert outcome.stderr == ''
+
+
+def launch(script):
+    """Run a script in two processes by `tools/launch.py`."""
+    done = subprocess.run(
+        [
+            sys.executable, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port', free_port(),
+            script,
+        ],
+        env=environment_of_tests(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)

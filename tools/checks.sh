@@ -1,0 +1,14 @@
+# Sourced by dist.sh and slurm.sh: refuses wrong settings with one line and exit status 2.
+
+fail() {
+  echo "error: $1" >&2
+  exit 2
+}
+
+positive_number() {  # positive_number NAME MEANING
+  [[ ${!1} =~ ^[1-9][0-9]{0,5}$ ]] || fail "$1 is '${!1}'; give $2"
+}
+
+python_is_here() {
+  command -v "$PYTHON" >/dev/null || fail "PYTHON is '$PYTHON', which is not here; name one with PYTHON=..."
+}

@@ -1,0 +1,91 @@
+"""Print the parameters and FLOPs of configs, by part, without data or weights.
+
+    python tools/complexity.py configs/mask_rcnn_dcn_tiny.py configs/mask_rcnn_swin_tiny.py
+    python tools/complexity.py configs/upernet_*.py --shape 512 512 --json complexity.json
+
+Mask R-CNN takes an image of 800x1280 (height x width), UperNet one of 512x2048, as publications do.
+"""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.errors import CommandLine, UserError, command
+
+if TYPE_CHECKING:
+    from evaluation.complexity import Complexity
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    from mmengine.config import DictAction
+
+    parser = CommandLine(__doc__)
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
+    parser.add_argument(
+        '--shape',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the image in pixels; default: 800 1280 for Mask R-CNN, 512 2048 for UperNet',
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write unrounded figures here')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings of the configs, such as model.backbone.mixer.window_size=14',
+    )
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Count every config, then write."""
+    arguments = parse_arguments()
+    # Some libraries print when they are imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        from evaluation.table_complexity import render_complexity
+
+        size = tuple(arguments.shape) if arguments.shape else None
+        found = {config: count(config, arguments.cfg_options, size) for config in arguments.configs}
+    if arguments.json:
+        write_figures(arguments.json, {config: figures.as_json() for config, figures in found.items()})
+    sys.stdout.write(render_complexity(found))
+
+
+def count(config: str, options: dict[str, object], size: tuple[int, int] | None) -> 'Complexity':
+    """Parameters and FLOPs of a config file's model; what is wrong with it is said with its name."""
+    from evaluation.complexity import complexity_of_config
+    from evaluation.experiment import read_config
+
+    cfg = read_config(config)
+    cfg.merge_from_dict(options)
+    if 'model' not in cfg:
+        raise UserError(f'config {config} has no model; give one that can be trained')
+    try:
+        return complexity_of_config(cfg.model, cfg.get('default_scope'), size)
+    except UserError as error:
+        raise UserError(f'config {config}: {error}') from error
+
+
+def write_figures(file: Path, figures: dict[str, dict]) -> None:
+    """Write `figures` by config to `file`, which is afterwards either complete or as it was before."""
+    from evaluation.files import write_json
+
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f'{file}: cannot be written; give a file in an existing folder')
+    try:
+        write_json(file, figures)
+    except OSError as error:
+        raise UserError(
+            f'{file}: cannot be written ({error.strerror}); give a file in a folder of yours'
+        ) from error
+
+
+if __name__ == '__main__':
+    main()

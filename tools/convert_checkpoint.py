@@ -1,0 +1,69 @@
+"""Write the backbone of a checkpoint to a clean file of its own.
+
+    python tools/convert_checkpoint.py work_dirs/mask_rcnn_dcn_tiny/epoch_12.pth dcn_tiny.safetensors
+    python tools/convert_checkpoint.py unified_swin_tiny.pth swin_tiny.pth --names suite
+
+Nothing in the checkpoint is run. What was left out is printed.
+"""
+
+import argparse
+from pathlib import Path
+
+from evaluation.errors import CommandLine, UserError, command
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    from backbones.checkpoint import WEIGHT_KEYS
+
+    parser = CommandLine(__doc__)
+    parser.add_argument('source', help='path or URL: ImageNet weights, a whole model, any layout')
+    parser.add_argument('target', type=Path, help='file to write, .pth or .safetensors')
+    parser.add_argument(
+        '--names',
+        choices=['suite', 'released'],
+        default='suite',
+        help="the suite's names, or those of the released checkpoints; default: suite",
+    )
+    parser.add_argument('--config', help='config with the backbone, if it is of no published scale')
+    parser.add_argument('--checkpoint-key', choices=WEIGHT_KEYS, help='which of several weights to take')
+    parser.add_argument('--overwrite', action='store_true', help='replace an existing file')
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Convert and say what became of what."""
+    arguments = parse_arguments()
+    check_target(arguments.target, arguments.overwrite)
+    from evaluation.conversion import convert, write_weights
+    from evaluation.experiment import backbone_errors_reported
+    from evaluation.files import write_bytes
+
+    with backbone_errors_reported():
+        conversion = convert(arguments.source, arguments.config, arguments.checkpoint_key)
+    content = write_weights(conversion, arguments.target, arguments.names == 'released')
+    write_bytes(arguments.target, content)
+    print(f'{arguments.source}: {conversion.report}')
+    print('\n  '.join(['left out:', *(conversion.left_out or ['nothing'])]))
+    print(
+        f'written: {arguments.target} ({len(content) / 1e6:.1f} MB, {len(conversion.weights)} tensors)'
+    )
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Check that the file can be written, before anything is read.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if target.suffix not in ('.pth', '.safetensors'):
+        raise UserError(f'{target}: the name must end in .pth or .safetensors')
+    if not target.resolve().parent.is_dir():
+        raise UserError(f'{target}: its folder does not exist')
+    if target.exists() and not overwrite:
+        raise UserError(f'{target} exists; give another name, or --overwrite')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,74 @@
+"""Start a command in several processes on this machine, as torchrun does: one a GPU, or on the CPU.
+
+    python tools/launch.py --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
+
+Takes torchrun's options. What a process says about bad input or an interruption is all that is said, and
+its exit status is this one's; on any other failure torchrun's report follows.
+"""
+
+import logging
+import os
+import signal
+import sys
+
+from evaluation.errors import BAD_INPUT, UserError, command
+
+# The process has said why.
+SELF_EXPLAINED = (BAD_INPUT, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+# How processes end that torchrun ends because another one failed.
+ENDED = (*SELF_EXPLAINED, -signal.SIGTERM, -signal.SIGINT)
+
+
+@command
+def main() -> None:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    arguments = parse_args(sys.argv[1:])
+    if arguments.nproc_per_node.isdigit():
+        check_places(int(arguments.nproc_per_node))
+    logging.disable()  # torchrun's own account of what the processes say themselves
+    try:
+        run(arguments)
+    except ChildFailedError as error:
+        statuses = [failure.exitcode for failure in error.failures.values()]
+        status = first_cause(statuses)
+        if status not in SELF_EXPLAINED:
+            print(error, file=sys.stderr)
+        sys.exit(status if status > 0 else 128 - status)
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+
+
+def check_places(processes: int) -> None:
+    """Check that this machine has a GPU for each process, or without GPUs a CPU core.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    import torch
+
+    places = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    if processes > places:
+        raise UserError(
+            f'GPUS is {processes}, but this machine has room for {places} (a process a GPU, or without '
+            f'GPUs one a CPU core); give at most {places}'
+        )
+
+
+def first_cause(statuses: list[int]) -> int:
+    """The exit status that explains the others: of bad input, else of a failure, else of a signal.
+
+    Args:
+        statuses: of the processes that failed, or that torchrun ended since others had; negative for a
+            signal.
+    """
+    if BAD_INPUT in statuses:
+        return BAD_INPUT
+    failures = [status for status in statuses if status not in ENDED]
+    return (failures or statuses)[0]
+
+
+if __name__ == '__main__':
+    main()
