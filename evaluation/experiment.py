@@ -15,14 +15,14 @@ from mmengine.config import Config, ConfigDict
 
 from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
-from evaluation.config_checks import check_config
-from evaluation.config_file import read_config
-from evaluation.config_options import OptionsAction, merge_options
-from evaluation.data_checks import check_data
+from evaluation.config.checks import check_config
+from evaluation.config.file import read_config
+from evaluation.config.options import OptionsAction, merge_options
+from evaluation.data.checks import check_data
+from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.processes import process_count
 from evaluation.runner import BenchmarkRunner
-from evaluation.skipping import leave_out_bad_images
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What torch's batch norms say to a single value a channel.

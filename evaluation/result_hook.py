@@ -16,9 +16,9 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from evaluation.complexity import complexity_of_config
+from evaluation.data.skipping import images_skipped
 from evaluation.files import write_json
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
-from evaluation.skipping import images_skipped
 
 SCHEMA_VERSION = 1
 

@@ -13,10 +13,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.model_loading import check_whole, fit_model
 from evaluation.random_state import RandomState, random_state
 from evaluation.random_state_hook import RandomStateHook
-from evaluation.reproducible_loading import SEEDED_SAMPLERS
 
 # What a checkpoint must hold for a training to go on from it.
 TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')
@@ -65,12 +65,14 @@ class BenchmarkRunner(Runner):
         self.logger.info(f'{source}:\n  {report}')
         if strict:
             check_whole(model, fitted, report, source)
-        checkpoint = {**content, 'state_dict': fitted}
+        # A text that mmengine would run as Python, to compare how many GPUs it names.
+        meta = {key: value for key, value in content.get('meta', {}).items() if key != 'config'}
+        checkpoint = {**content, 'meta': meta, 'state_dict': fitted}
         # Hooks may exchange the weights, as the one of averaged weights does.
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict(checkpoint['state_dict'], strict=False)
         if self._resume:
-            self.resumed_random_states = content['meta'].get('random_states')
+            self.resumed_random_states = meta.get('random_states')
         self._has_loaded = True
         return checkpoint
 

@@ -11,13 +11,13 @@ from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
+from evaluation.config.resume_checks import check_same_experiment
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
 from evaluation.model_loading import check_whole, fit_model
-from evaluation.published import load_published
 from evaluation.result_hook import config_name
-from evaluation.resume_checks import check_same_experiment
 from evaluation.runner import TRAINING_STATE
+from evaluation.tables.published import load_published
 
 # Types of `init_cfg` that load a checkpoint or raise; others are left to mmengine.
 REPORTING_INITIALIZERS = {'UnifiedBackbone': 'Pretrained'}

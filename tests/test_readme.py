@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from evaluation.scenes import SceneStyle, write_datasets
+from evaluation.demo.scenes import SceneStyle, write_datasets
 from tests.variants import ROOT
 
 COPIED = ('backbones', 'configs', 'evaluation', 'tools')
@@ -84,7 +84,7 @@ def test_every_option_in_the_readme_is_one_of_the_commands():
         subprocess.run(
             [sys.executable, f'tools/{name}.py', '--help'], cwd=ROOT, capture_output=True, text=True
         ).stdout
-        for name in ('train', 'test', 'table')
+        for name in ('train', 'test', 'table', 'complexity', 'convert_checkpoint')
     )
     for option in set(re.findall(r'(?<![\w-])--[a-z][\w-]+', (ROOT / 'README.md').read_text())):
         assert option in help_texts, option

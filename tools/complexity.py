@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parse_arguments()
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
-        from evaluation.table_complexity import render_complexity
+        from evaluation.tables.complexity import render_complexity
 
         size = tuple(arguments.shape) if arguments.shape else None
         found = {config: count(config, arguments.cfg_options, size) for config in arguments.configs}

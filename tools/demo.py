@@ -8,13 +8,11 @@ Each training is `tools/train.py configs/demo/<task>_<mixer>_micro.py`. All that
 
 import argparse
 
-from evaluation.errors import command
+from evaluation.errors import CommandLine, command
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandLine(__doc__)
     parser.add_argument('--parallel', type=int, help='trainings at a time; default: one a core')
     return parser.parse_args()
 
@@ -22,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.demo import run_demo
+    from evaluation.demo.demo import run_demo
 
     run_demo(arguments.parallel)
 

@@ -11,18 +11,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from evaluation.errors import UserError, command
+from evaluation.errors import CommandLine, UserError, command
 from evaluation.files import write_text
-from evaluation.published import PACKAGED, load_published
-from evaluation.table import FORMATS, load_results, render, select
-from evaluation.table_results import TASKS
+from evaluation.tables.published import PACKAGED, load_published
+from evaluation.tables.results import TASKS
+from evaluation.tables.table import FORMATS, load_results, render, select
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandLine(__doc__)
     parser.add_argument(
         'work_dirs',
         nargs='*',

@@ -20,7 +20,7 @@ custom_imports = dict(
         'backbones',
         'evaluation.instance_metric',
         'evaluation.instance_tta',
-        'evaluation.loading',
+        'evaluation.data.loading',
         'evaluation.result_hook',
     ]
 )

@@ -18,9 +18,9 @@ with read_base():
 custom_imports = dict(
     imports=[
         'backbones',
-        'evaluation.loading',
+        'evaluation.data.loading',
         'evaluation.result_hook',
-        'evaluation.segmentation_map',
+        'evaluation.data.segmentation_map',
         'evaluation.segmentation_metric',
     ]
 )

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from evaluation import demo, jobs
+from evaluation import jobs
+from evaluation.demo import demo
 from evaluation.errors import UserError
 from evaluation.jobs import Job, clock, run_jobs
 from tests.commands import ROOT

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.scenes import SceneStyle, write_datasets
+from evaluation.demo.scenes import SceneStyle, write_datasets
 from tests.commands import ROOT, Commands, Outcome, option_list
 from tests.errors_page import ErrorsPage
 

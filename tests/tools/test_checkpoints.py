@@ -112,6 +112,19 @@ def test_resuming_from_weights_alone_is_warned_of(commands, trials, files, tmp_p
     assert 'detector.pth holds weights without message_hub, param_schedulers' in outcome.stderr
 
 
+@pytest.mark.parametrize('entry', ['config', 'cfg'])
+def test_resuming_never_runs_the_config_in_a_checkpoint(commands, trials, work_dir_of, tmp_path, entry):
+    """As mmengine does, to compare how many GPUs it names."""
+    trial = trials['upernet']
+    content = torch.load(work_dir_of('upernet') / 'iter_2.pth', weights_only=False)
+    text = f'import os\nos.mkdir({str(tmp_path / "proof")!r})\n'
+    content['meta'][entry] = text + content['meta']['cfg']
+    torch.save(content, tmp_path / 'hostile.pth')
+    arguments = ['--work-dir', tmp_path / 'run', *trial.arguments()]
+    commands.succeed('train', trial.config, '--resume', tmp_path / 'hostile.pth', *arguments)
+    assert not (tmp_path / 'proof').exists()
+
+
 class TestAveraged:
     def test_key_chooses_the_weights(self, commands, trials, work_dir_of, tmp_path):
         trial = trials['upernet']

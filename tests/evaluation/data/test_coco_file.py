@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
-from evaluation.coco_file import check_coco, listed
+from evaluation.data.coco_file import check_coco, listed
 from evaluation.errors import UserError
 from tests.commands import ROOT
 

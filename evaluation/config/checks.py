@@ -8,8 +8,8 @@ from mmengine.registry import MODELS
 
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
-from evaluation.config_keywords import check_keywords
-from evaluation.config_types import built_settings, check_types, setting
+from evaluation.config.keywords import check_keywords
+from evaluation.config.types import built_settings, check_types, setting
 from evaluation.errors import UserError
 
 # Least values of whole numbers.

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from evaluation.errors import UserError
-from evaluation.published import COMPARED_METRICS, Entry, find_figure
-from evaluation.table_results import HEADLINE_METRICS, Flops, Result
+from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure
+from evaluation.tables.results import HEADLINE_METRICS, Flops, Result
 
 
 def to_csv(results: Sequence[Result], published: Sequence[Entry]) -> str:

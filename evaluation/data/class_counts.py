@@ -7,13 +7,13 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
-from evaluation.coco_file import listed
+from evaluation.data.coco_file import listed
 from evaluation.errors import UserError
 
 
 def dataset_class(dataset: ConfigDict, scope: str) -> type:
     """The class of a data set, looked up in the library of a scope."""
-    # One that some images are left out of has its own type beside that of `evaluation.skipping`.
+    # One that some images are left out of has its own type beside that of `evaluation.data.skipping`.
     name = dataset.get('dataset_type', dataset.type)
     return DATASETS.get(name if '.' in name else f'{scope}.{name}')
 

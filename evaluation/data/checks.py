@@ -11,10 +11,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
-from evaluation.class_counts import check_class_counts, class_names, dataset_class
-from evaluation.coco_file import check_coco
+from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
+from evaluation.data.coco_file import check_coco
+from evaluation.data.image_files import ADVICE
 from evaluation.errors import UserError
-from evaluation.image_files import ADVICE
 from evaluation.processes import process_rank
 
 

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.errors import UserError
-from evaluation.published import PACKAGED, Figure, find_figure, load_published
-from evaluation.table import build_tables, load_results, render, select
-from evaluation.table_formats import escape_latex, escape_markdown
-from evaluation.table_results import read_result
+from evaluation.tables.formats import escape_latex, escape_markdown
+from evaluation.tables.published import PACKAGED, Figure, find_figure, load_published
+from evaluation.tables.results import read_result
+from evaluation.tables.table import build_tables, load_results, render, select
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMMAND = ROOT / 'tools' / 'table.py'
 
 

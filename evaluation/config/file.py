@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
-from evaluation.config_imports import check_imports
+from evaluation.config.imports import check_imports
 from evaluation.errors import UserError, did_you_mean
 
 # `<task>_<mixer>_<scale>.py`.

@@ -14,13 +14,13 @@ import torch
 from mmengine.config import Config
 
 from backbones import MIXERS
+from evaluation.demo.pictures import predictions_sheet, write_picture
+from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
 from evaluation.files import write_text
 from evaluation.jobs import Job, clock, run_jobs
-from evaluation.pictures import predictions_sheet, write_picture
-from evaluation.scenes import SceneStyle, write_datasets
-from evaluation.table import load_results, render, select
+from evaluation.tables.table import load_results, render, select
 
 TASKS = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')

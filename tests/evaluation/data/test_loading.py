@@ -17,12 +17,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
+from evaluation.data.image_files import BadFileError, is_truncated, read_whole
+from evaluation.data.loading import LoadCheckedImage
 from evaluation.errors import UserError
-from evaluation.image_files import BadFileError, is_truncated, read_whole
-from evaluation.loading import LoadCheckedImage
 from tests.commands import ROOT
 
-from evaluation.segmentation_map import LoadCheckedSegmentationMap, check_labels  # isort: skip
+from evaluation.data.segmentation_map import LoadCheckedSegmentationMap, check_labels  # isort: skip
 from mmseg.datasets.transforms import LoadAnnotations  # isort: skip
 
 SHARED = ROOT.parent / 'shared/real'

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from mmengine.registry import MODELS, DefaultScope
 
-from evaluation.errors import UserError
-from evaluation.experiment import read_config, set_data_root
-from evaluation.pictures import (
+from evaluation.demo.pictures import (
     contact_sheet,
     distinct_palette,
     draw_instances,
@@ -23,7 +21,7 @@ from evaluation.pictures import (
     predictions_sheet,
     write_picture,
 )
-from evaluation.scenes import (
+from evaluation.demo.scenes import (
     OBJECT_CLASSES,
     PALETTE,
     SceneStyle,
@@ -32,8 +30,10 @@ from evaluation.scenes import (
     write_ade20k,
     write_datasets,
 )
+from evaluation.errors import UserError
+from evaluation.experiment import read_config, set_data_root
 
-CONFIGS = Path(__file__).parents[2] / 'configs' / 'demo'
+CONFIGS = Path(__file__).parents[3] / 'configs' / 'demo'
 RED, BLUE = (220, 40, 60), (30, 60, 230)
 GREY = 100
 PAPER = 255

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from evaluation.config_file import read_config
-from evaluation.config_text import read_literals
+from evaluation.config.file import read_config
+from evaluation.config.resume_checks import check_same_experiment
+from evaluation.config.text import read_literals
 from evaluation.errors import UserError
-from evaluation.resume_checks import check_same_experiment
 from tests.commands import ROOT
 
 SWIN = ROOT / 'configs/mask_rcnn_swin_tiny.py'

@@ -16,7 +16,7 @@ from mmengine.runner import LogProcessor, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
-from evaluation.config_types import LOADERS, built_settings, registered
+from evaluation.config.types import LOADERS, built_settings, registered
 from evaluation.errors import UserError, did_you_mean
 
 # Read by mmengine before the rest is handed to the class.

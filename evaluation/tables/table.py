@@ -4,16 +4,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import groupby
 
-from evaluation.published import (
-    COMPARED_METRICS,
-    RECIPES,
-    Entry,
-    Figure,
-    find_figure,
-    is_whole_data_set,
-)
-from evaluation.table_csv import to_csv
-from evaluation.table_formats import (
+from evaluation.tables.csv_table import to_csv
+from evaluation.tables.formats import (
     DAGGER,
     DASH,
     DELTA,
@@ -26,7 +18,15 @@ from evaluation.table_formats import (
     to_latex,
     to_markdown,
 )
-from evaluation.table_results import (
+from evaluation.tables.published import (
+    COMPARED_METRICS,
+    RECIPES,
+    Entry,
+    Figure,
+    find_figure,
+    is_whole_data_set,
+)
+from evaluation.tables.results import (
     HEADLINE_METRICS,
     TASKS,
     Flops,

@@ -9,13 +9,13 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset
 
-from evaluation.random_state import random_state, restore_random_state, seeded
-from evaluation.reproducible_loading import (
+from evaluation.data.reproducible_loading import (
     DrawnIndex,
     SeededDataset,
     SeededInfiniteSampler,
     SeededSampler,
 )
+from evaluation.random_state import random_state, restore_random_state, seeded
 
 
 def draws():

@@ -14,9 +14,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from evaluation.errors import UserError
-from evaluation.scene_shapes import SHAPES, Pose, polygon_distance, shape_cover
-from evaluation.scenes import (
+from evaluation.demo.scene_shapes import SHAPES, Pose, polygon_distance, shape_cover
+from evaluation.demo.scenes import (
     FIRST_SHAPE,
     GROUND,
     OBJECT_CLASSES,
@@ -34,6 +33,7 @@ from evaluation.scenes import (
     write_coco,
     write_datasets,
 )
+from evaluation.errors import UserError
 
 STYLE = SceneStyle(height=96, width=112, empty_probability=0.2, crowd_probability=0.3)
 SPLITS = {'train': 16, 'val': 6}

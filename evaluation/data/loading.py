@@ -5,7 +5,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.registry import TRANSFORMS
 
-from evaluation.image_files import ADVICE, DECODER_ERRORS, BadFileError, read_whole
+from evaluation.data.image_files import ADVICE, DECODER_ERRORS, BadFileError, read_whole
 
 
 @TRANSFORMS.register_module()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
-from evaluation.config_keywords import is_named_by, keywords_of
-from evaluation.config_types import setting
+from evaluation.config.keywords import is_named_by, keywords_of
+from evaluation.config.types import setting
 from evaluation.errors import UserError, did_you_mean
 
 # Read by the suite or by mmengine apart from the runner's own arguments.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from evaluation.config_text import read_literals
+from evaluation.config.text import read_literals
 from evaluation.errors import UserError, warn
 from evaluation.processes import process_count
 

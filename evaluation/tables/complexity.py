@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from evaluation.complexity import CONVENTION, Complexity
-from evaluation.table_formats import DASH, SECTION, Cell, Column, Table, to_markdown
+from evaluation.tables.formats import DASH, SECTION, Cell, Column, Table, to_markdown
 
 PARAMETERS_NOTE = 'Parameters: all of the model, frozen ones and an auxiliary head too.'
 

@@ -12,12 +12,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from evaluation import experiment
-from evaluation.config_checks import check_batch_norm, check_config, check_image_sizes
-from evaluation.config_file import read_config
-from evaluation.config_imports import check_imports
-from evaluation.config_keywords import Others, check_keywords, signature_keywords
-from evaluation.config_options import find, merge_options
-from evaluation.config_types import check_types, registered, setting
+from evaluation.config.checks import check_batch_norm, check_config, check_image_sizes
+from evaluation.config.file import read_config
+from evaluation.config.imports import check_imports
+from evaluation.config.keywords import Others, check_keywords, signature_keywords
+from evaluation.config.options import find, merge_options
+from evaluation.config.types import check_types, registered, setting
 from evaluation.errors import UserError
 from tests.commands import ROOT
 

@@ -10,12 +10,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
-from evaluation.class_counts import class_counts, class_names
-from evaluation.data_checks import build_dataset, check_data, files_below, plain_datasets, unpaired
+from evaluation.data.checks import build_dataset, check_data, files_below, plain_datasets, unpaired
+from evaluation.data.class_counts import class_counts, class_names
+from evaluation.data.skipping import dataset_without, images_skipped, leave_out_bad_images
+from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.errors import UserError
 from evaluation.experiment import read_config, set_data_root
-from evaluation.scenes import SceneStyle, write_datasets
-from evaluation.skipping import dataset_without, images_skipped, leave_out_bad_images
 from tests.commands import ROOT
 
 LEAVES = {'mask_rcnn': 'demo/mask_rcnn_swin_micro.py', 'upernet': 'demo/upernet_swin_micro.py'}

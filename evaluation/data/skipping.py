@@ -16,10 +16,10 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from evaluation.coco_file import listed
-from evaluation.data_checks import build_dataset, note, plain_datasets, unpaired
+from evaluation.data.checks import build_dataset, note, plain_datasets, unpaired
+from evaluation.data.coco_file import listed
+from evaluation.data.image_files import ADVICE, BadFileError
 from evaluation.errors import UserError
-from evaluation.image_files import ADVICE, BadFileError
 from evaluation.jobs import clock
 
 LOADING = ('LoadCheckedImage', 'LoadCheckedSegmentationMap')

@@ -7,7 +7,7 @@ from mmengine.registry import TRANSFORMS
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from evaluation.image_files import ADVICE, DECODER_ERRORS, BadFileError, read_whole
+from evaluation.data.image_files import ADVICE, DECODER_ERRORS, BadFileError, read_whole
 
 IGNORED = 255
 _INDEX_MODES = ('1', 'L', 'P')

@@ -22,11 +22,11 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.data_checks import check_data
+from evaluation.data.checks import check_data
+from evaluation.demo.scenes import PALETTE, SEGMENT_CLASSES
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, read_config
 from evaluation.files import write_bytes
-from evaluation.scenes import PALETTE, SEGMENT_CLASSES
 
 Colour = tuple[int, int, int]
 Run = tuple[str | Path, str | Path]

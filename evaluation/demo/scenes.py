@@ -29,8 +29,7 @@ import numpy as np
 from numpy.random import Generator
 from pycocotools import mask as coco_mask
 
-from evaluation.errors import UserError
-from evaluation.scene_shapes import (
+from evaluation.demo.scene_shapes import (
     Pose,
     background,
     hsv,
@@ -38,6 +37,7 @@ from evaluation.scene_shapes import (
     scatter_clutter,
     shape_cover,
 )
+from evaluation.errors import UserError
 
 OBJECT_CLASSES = ('disc', 'square', 'triangle', 'star', 'ring', 'cross')
 SEGMENT_CLASSES = ('ground', 'sky', *OBJECT_CLASSES)

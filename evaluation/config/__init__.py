@@ -1,0 +1,1 @@
+"""Configs: read, overridden and checked before anything is built from them."""

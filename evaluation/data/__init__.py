@@ -1,0 +1,1 @@
+"""Data sets: checked before the start, loaded with care, augmented reproducibly."""

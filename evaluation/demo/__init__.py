@@ -1,0 +1,1 @@
+"""The demonstration: generated scenes, and pictures of what was learnt on them."""
