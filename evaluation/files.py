@@ -5,6 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from evaluation.errors import UserError
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, then rename it there; missing folders are made."""
@@ -20,11 +22,32 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that the user named.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise UserError(f'{path}: cannot be written; give a file in an existing folder')
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise UserError(
+            f'{path}: cannot be written ({error.strerror}); give a file in a folder of yours'
+        ) from error
+
+
+def json_text(content: dict) -> str:
+    """Indented JSON; NaN is refused, since JSON has none."""
+    return json.dumps(content, indent=1, allow_nan=False) + '\n'
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write `content` as indented JSON; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + '\n')
+    """Write `content` as indented JSON."""
+    write_text(path, json_text(content))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.errors import CommandLine, UserError, command
+from evaluation.errors import CommandLine, UserError, command, warn
 
 if TYPE_CHECKING:
     from evaluation.complexity import Complexity
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from mmengine.config import DictAction
+    from evaluation.config.options import OptionsAction
 
     parser = CommandLine(__doc__)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
@@ -35,7 +35,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         default={},
         metavar='KEY=VALUE',
         help='override settings of the configs, such as model.backbone.mixer.window_size=14',
@@ -49,42 +49,32 @@ def main() -> None:
     arguments = parse_arguments()
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
+        from evaluation.files import json_text, write_output
         from evaluation.tables.complexity import render_complexity
 
         size = tuple(arguments.shape) if arguments.shape else None
         found = {config: count(config, arguments.cfg_options, size) for config in arguments.configs}
     if arguments.json:
-        write_figures(arguments.json, {config: figures.as_json() for config, figures in found.items()})
+        figures = {config: complexity.as_json() for config, complexity in found.items()}
+        write_output(arguments.json, json_text(figures).encode())
     sys.stdout.write(render_complexity(found))
 
 
 def count(config: str, options: dict[str, object], size: tuple[int, int] | None) -> 'Complexity':
     """Parameters and FLOPs of a config file's model; what is wrong with it is said with its name."""
     from evaluation.complexity import complexity_of_config
-    from evaluation.experiment import read_config
+    from evaluation.config.file import read_config
+    from evaluation.config.options import merge_options
 
     cfg = read_config(config)
-    cfg.merge_from_dict(options)
+    for warning in merge_options(cfg, options):
+        warn(warning)
     if 'model' not in cfg:
         raise UserError(f'config {config} has no model; give one that can be trained')
     try:
         return complexity_of_config(cfg.model, cfg.get('default_scope'), size)
     except UserError as error:
         raise UserError(f'config {config}: {error}') from error
-
-
-def write_figures(file: Path, figures: dict[str, dict]) -> None:
-    """Write `figures` by config to `file`, which is afterwards either complete or as it was before."""
-    from evaluation.files import write_json
-
-    if file.is_dir() or not file.parent.is_dir():
-        raise UserError(f'{file}: cannot be written; give a file in an existing folder')
-    try:
-        write_json(file, figures)
-    except OSError as error:
-        raise UserError(
-            f'{file}: cannot be written ({error.strerror}); give a file in a folder of yours'
-        ) from error
 
 
 if __name__ == '__main__':

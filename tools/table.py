@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from evaluation.errors import CommandLine, UserError, command
-from evaluation.files import write_text
+from evaluation.files import write_output
 from evaluation.tables.published import PACKAGED, load_published
 from evaluation.tables.results import TASKS
 from evaluation.tables.table import FORMATS, load_results, render, select
@@ -56,25 +56,13 @@ def main() -> None:
     if arguments.output is None:
         sys.stdout.write(text)
     else:
-        write_output(arguments.output, text)
+        write_output(arguments.output, text.encode())
     if len(shown) < len(results):
         print(
             f'{len(results) - len(shown)} of {len(results)} evaluations are earlier or older ones '
             'of the same config and left out; --all shows them',
             file=sys.stderr,
         )
-
-
-def write_output(file: Path, text: str) -> None:
-    """Write `text` to `file`, which is afterwards either complete or as it was before."""
-    if file.is_dir() or not file.parent.is_dir():
-        raise UserError(f'{file}: cannot be written; give a file in an existing folder')
-    try:
-        write_text(file, text)
-    except OSError as error:
-        raise UserError(
-            f'{file}: cannot be written ({error.strerror}); give a file in a folder of yours'
-        ) from error
 
 
 if __name__ == '__main__':
