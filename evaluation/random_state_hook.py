@@ -2,7 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from evaluation.random_state import RandomState, random_state, restore_random_state
 
@@ -33,14 +33,11 @@ class RandomStateHook(Hook):
             return
         self.to_resume = states[runner.rank]
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Resume a training by epochs before its data loader starts, which draws a number."""
-        if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self._resume()
-
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Resume a training by iterations after its data loader has started, as it had then."""
-        self._resume()
+        """Resume where all is as it was: data loaders draw from generators of their own."""
+        if self.to_resume is not None:
+            restore_random_state(self.to_resume)
+        self.to_resume = None
 
     def before_val(self, runner: Runner) -> None:
         """Note the state."""
@@ -51,8 +48,3 @@ class RandomStateHook(Hook):
         if self.before_evaluation is not None:
             restore_random_state(self.before_evaluation)
         self.before_evaluation = None
-
-    def _resume(self) -> None:
-        if self.to_resume is not None:
-            restore_random_state(self.to_resume)
-        self.to_resume = None

@@ -29,6 +29,18 @@ class BenchmarkRunner(Runner):
     """
 
     resumed_random_states: list[RandomState] | None = None
+    to_test: tuple[dict, str] | None = None
+
+    def load_or_resume(self) -> None:
+        """Load what `to_test` holds, the content and origin of a checkpoint, or as the config says.
+
+        Raises:
+            BackboneError: the checkpoint does not fit, or lacks a weight to be tested.
+        """
+        if self.to_test is None:
+            super().load_or_resume()
+        elif not self._has_loaded:
+            self.load_content(*self.to_test, strict=True)
 
     def load_checkpoint(
         self,
@@ -125,7 +137,9 @@ class BenchmarkRunner(Runner):
         """Build a data loader; one with a seeded sampler gets a `SeededDataset`."""
         if isinstance(dataloader, dict) and dataloader['sampler']['type'] in SEEDED_SAMPLERS:
             dataset = {'type': 'SeededDataset', 'dataset': dataloader['dataset'], 'seed': seed}
-            dataloader = {**dataloader, 'dataset': dataset}
+            # Where workers start: how often they do must not change the model's random numbers.
+            generator = torch.Generator().manual_seed(seed)
+            dataloader = {**dataloader, 'dataset': dataset, 'generator': generator}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
 

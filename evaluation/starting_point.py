@@ -4,7 +4,8 @@ Everything is read and compared here before time is spent on data and model, on 
 """
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
@@ -43,6 +44,8 @@ def set_starting_point(cfg: Config, pretrained: str | None, resume: str | None) 
         if cfg.resume:
             # What the training began with is in the checkpoint, and its file may be gone.
             backbone.init_cfg = None
+            if pretrained:
+                warn(f'going on from {source}: --pretrained {pretrained} is not needed and not read')
             return
         if pretrained:
             backbone.init_cfg = dict(
@@ -50,6 +53,7 @@ def set_starting_point(cfg: Config, pretrained: str | None, resume: str | None) 
                 checkpoint=find_pretrained(pretrained, cfg),
                 key=cfg.checkpoint_key,
             )
+        report_loading(cfg, backbone)
         check_backbone(cfg)
 
 
@@ -68,6 +72,23 @@ def find_pretrained(wish: str, cfg: Config) -> str:
         if entry.model == backbone and entry.task == 'imagenet' and entry.checkpoint:
             return entry.checkpoint
     raise UserError(f'no released ImageNet weights are known for {backbone}; give a path or URL')
+
+
+def report_loading(cfg: Config, backbone: ConfigDict) -> None:
+    """Let networks of others load with a report, where mmengine would load what happens to fit.
+
+    Those with a loading of their own keep it.
+    """
+    wish = backbone.get('init_cfg') or {}
+    if not isinstance(wish, dict) or wish.get('type') != 'Pretrained':
+        return
+    with (
+        DefaultScope.overwrite_default_scope(cfg.default_scope),
+        MODELS.switch_scope_and_registry(None) as registry,
+    ):
+        network = registry.get(backbone.type)
+    if backbone.type not in REPORTING_INITIALIZERS and network.init_weights is BaseModule.init_weights:
+        wish.type = OTHER_INITIALIZER
 
 
 def check_backbone(cfg: Config) -> None:
@@ -102,12 +123,35 @@ def set_whole_model(cfg: Config, source: str, is_resumed: bool) -> None:
     cfg.load_from = source
     cfg.resume = is_resumed and not lacking
     if cfg.resume:
+        check_training_state(cfg, content, source)
         check_same_experiment(cfg, content, source)
     check_fits(cfg, content, source, strict=cfg.resume)
     if is_resumed and lacking:
         warn(
             f'{source} holds weights without {", ".join(lacking)}: '
             'a new training starts with them, at its first step'
+        )
+
+
+def check_training_state(cfg: Config, content: dict, source: str) -> None:
+    """Check that a checkpoint holds what the suite's trainings write.
+
+    Raises:
+        UserError: a part of it is not of the right kind.
+    """
+    meta, hub, optimizer, schedulers = (content[part] for part in TRAINING_STATE)
+    sound = {
+        'meta': isinstance(meta, dict)
+        and all(type(meta.get(n)) is int for n in ('epoch', 'iter', 'seed')),
+        'message_hub': isinstance(hub, dict) and {'log_scalars', 'runtime_info'} <= hub.keys(),
+        'optimizer': isinstance(optimizer, dict) and {'state', 'param_groups'} <= optimizer.keys(),
+        'param_schedulers': isinstance(schedulers, list) and len(schedulers) == len(cfg.param_scheduler),
+    }
+    wrong = [part for part, is_sound in sound.items() if not is_sound]
+    if wrong:
+        raise UserError(
+            f'{source} cannot be gone on from: its {" and ".join(wrong)} are not what a training '
+            'writes; take another checkpoint, or give it as load_from to start anew with its weights'
         )
 
 

@@ -29,11 +29,11 @@ def test(arguments: argparse.Namespace) -> None:
         if arguments.tta:
             use_test_time_augmentation(cfg)
         runner = make_runner(cfg)
-        runner.load_content(content, arguments.checkpoint, strict=True)
-    for hook in runner.hooks:
-        if isinstance(hook, ResultHook):
-            hook.checkpoint = local_copy(arguments.checkpoint)
-    runner.test()
+        runner.to_test = (content, arguments.checkpoint)
+        for hook in runner.hooks:
+            if isinstance(hook, ResultHook):
+                hook.checkpoint = local_copy(arguments.checkpoint)
+        runner.test()
 
 
 def use_test_time_augmentation(cfg: Config) -> None:

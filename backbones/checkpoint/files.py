@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch.types import Device
 from tqdm import tqdm
 
+from backbones.checkpoint.inert_arrays import UnsafeArrayError
+from backbones.checkpoint.model_zoos import address_of
 from backbones.checkpoint.unpickling import CodeInCheckpointError, load_inert
 from backbones.errors import BackboneError
 
@@ -44,10 +46,16 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
             f'checkpoint {source} wants to run {error}, which loading weights never needs, and is '
             'refused; get the weights from a source you trust'
         ) from None
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
+    except UnsafeArrayError as error:
+        raise BackboneError(
+            f'checkpoint {source} holds {error}, which could do harm when it is read, and is refused; '
+            'get the weights from a source you trust'
+        ) from None
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise BackboneError(f'checkpoint {source} does not fit into memory') from error
     except Exception as error:
-        remedy = f'delete {path} to download it again' if _is_address(source) else 'get it again'
+        is_download = _is_address(address_of(source))
+        remedy = f'delete {path} to download it again' if is_download else 'get it again'
         raise BackboneError(f'checkpoint {source} is truncated or not a checkpoint; {remedy}') from error
     if not isinstance(content, Mapping):
         kind = type(content).__name__
@@ -56,7 +64,7 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
 
 
 def local_copy(source: str) -> Path:
-    """Path of a checkpoint, downloaded first if it has a URL.
+    """Path of a checkpoint, downloaded first if it has a URL or the name of a model zoo.
 
     A download is kept under a name made from the whole URL, so that two files of one name are not
     mistaken for each other, and appears only when it is whole.
@@ -64,6 +72,7 @@ def local_copy(source: str) -> Path:
     Raises:
         BackboneError: there is no such file, or the URL cannot be read.
     """
+    source = address_of(source)
     if not _is_address(source):
         path = Path(source).expanduser()
         if path.is_dir():

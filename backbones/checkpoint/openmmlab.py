@@ -1,7 +1,7 @@
 """mmengine's own loaders, made to read checkpoints without running what they contain.
 
 mmengine falls back to full unpickling where the safe kind fails. Every one of its ways to a checkpoint
-(files, URLs, model zoos, object stores) ends in one of the two functions that are replaced here.
+(files, URLs, model zoos, object stores) ends in one of the functions that are replaced here.
 """
 
 import io
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
+from mmengine.runner import CheckpointLoader
 from torch.types import Device
 
 from backbones.checkpoint.files import read_checkpoint
@@ -27,20 +28,33 @@ def install_safe_loading() -> None:
         if not hasattr(mmengine_checkpoint, name):
             raise ImportError(f'mmengine.runner.checkpoint has no {name}; use onedl-mmengine 0.10')
         setattr(mmengine_checkpoint, name, replacement)
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+
+
+def load_from_local(filename: str, map_location: Location = None) -> dict:
+    """Replaces mmengine's loader of files, which logs a part of this name."""
+    return _load(filename, map_location)
 
 
 def _load(
     file: str | Path | io.BytesIO, map_location: Location = None, weights_only: bool | None = None
 ) -> dict:
     if not isinstance(file, io.BytesIO):
-        return read_checkpoint(str(file), map_location)
+        return _without_code(read_checkpoint(str(file), map_location))
     with tempfile.NamedTemporaryFile(suffix='.pth') as copy:
         copy.write(file.getbuffer())
         copy.flush()
-        return read_checkpoint(copy.name, map_location)
+        return _without_code(read_checkpoint(copy.name, map_location))
 
 
 def _load_url(
     url: str, model_dir: str | None = None, map_location: Location = None, progress: bool = True
 ) -> dict:
-    return read_checkpoint(url, map_location)
+    return _without_code(read_checkpoint(url, map_location))
+
+
+def _without_code(content: dict) -> dict:
+    """Without a text that mmengine's runner would run as Python, to compare how many GPUs it names."""
+    if isinstance(content.get('meta'), dict):
+        content['meta'].pop('config', None)
+    return content

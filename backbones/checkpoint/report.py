@@ -74,6 +74,8 @@ def compare(
     for name, value in weights.items():
         if name not in own:
             _file(report, name, unused, report.unexpected)
+        elif own[name].is_floating_point() and not value.is_floating_point():
+            report.mismatched.append(f'{name}: whole numbers in the file, others in the model')
         elif value.shape == own[name].shape:
             report.loaded.append(name)
         else:

@@ -18,19 +18,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from numpy._core import multiarray
 from torch.types import Device
+
+from backbones.checkpoint.inert_arrays import InertArray, InertType, reconstruct, scalar
 
 # Values, not code, although they are pickled as a call; their arguments are kept instead.
 PICKLED_AS_CALLS = (
-    'datetime.date',
-    'datetime.datetime',
-    'datetime.timedelta',
+    *(f'builtins.{kind}' for kind in ('frozenset', 'range')),
+    *(f'datetime.{kind}' for kind in ('date', 'datetime', 'time', 'timedelta', 'timezone')),
+    'decimal.Decimal',
+    'types.SimpleNamespace',
     # The last two are where Python 3.13 has them.
     *(f'pathlib.{kind}' for kind in ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')),
     *(f'pathlib._local.{kind}' for kind in ('PosixPath', 'WindowsPath')),
 )
 UNKNOWN_NAME = re.compile(r'GLOBAL ([\w.]+)')
+# Each costs another reading of the file.
+MOST_FOREIGN_CLASSES = 100
 # Pickled as a call with a plain dict.
 CONFIG_DICTS = ('mmengine.config.config.ConfigDict', 'mmcv.utils.config.ConfigDict')
 HISTORY = f'{HistoryBuffer.__module__}.{HistoryBuffer.__name__}'
@@ -62,6 +66,8 @@ def load_inert(file: Path, map_location: Device | Callable | str | None = 'cpu')
             name = _unknown_name(error)
             if name is None:
                 raise
+            if len(foreign) >= MOST_FOREIGN_CLASSES:
+                raise CodeInCheckpointError(f'{name} and {len(foreign)} others') from None
             # torch never lets modules such as `os` in, whatever stands for them.
             if name in foreign or 'is blocked' in str(error):
                 raise CodeInCheckpointError(name) from None
@@ -78,20 +84,22 @@ def _quietly() -> Iterator[None]:
 
 def known_globals() -> list:
     """What an unpickler may meet beside tensors and plain data, some under another full name."""
-    scalars = [
-        type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'uint32', 'float32', 'float64')
-    ]
-    # NumPy 2 moved these two; files of either version name their own place.
-    arrays = [
-        (getattr(multiarray, name), f'{package}.multiarray.{name}')
-        for name in ('_reconstruct', 'scalar')
+    # NumPy 2 moved two of them; files of either version name their own place.
+    arrays = [(InertArray, 'numpy.ndarray'), (InertType, 'numpy.dtype')]
+    arrays += [
+        (stand_in, f'{package}.multiarray.{name}')
+        for stand_in, name in ((reconstruct, '_reconstruct'), (scalar, 'scalar'))
         for package in ('numpy.core', 'numpy._core')
     ]
     values = [(_KeptCall, name) for name in PICKLED_AS_CALLS]
     history = [(_History, HISTORY), (_method_of_history, 'builtins.getattr')]
-    mappings = [(dict, name) for name in CONFIG_DICTS]
-    own = [argparse.Namespace, np.ndarray, np.dtype, slice]
-    return [*own, *history, *mappings, *scalars, *arrays, *values]
+    containers = [(dict, name) for name in CONFIG_DICTS]
+    containers += [
+        (_kept_items, 'collections.defaultdict'),
+        (_kept_entries, 'collections.deque'),
+        (_empty_bytes, 'builtins.bytes'),
+    ]
+    return [argparse.Namespace, slice, *arrays, *values, *history, *containers]
 
 
 class _KeptCall:
@@ -101,13 +109,19 @@ class _KeptCall:
         self.args = args
 
 
-class _History(HistoryBuffer):
-    """Becomes a `HistoryBuffer`, without what the file says that its class's methods should be."""
+def _kept_items(*_: object) -> OrderedDict:
+    """Stands for a mapping whose items follow in the pickle."""
+    return OrderedDict()
 
-    def __setstate__(self, state: dict) -> None:
-        self.__class__ = HistoryBuffer
-        self.__init__(max_length=state['max_length'])
-        self._log_history, self._count_history = state['_log_history'], state['_count_history']
+
+def _kept_entries(*_: object) -> list:
+    """Stands for a sequence whose entries follow in the pickle."""
+    return []
+
+
+def _empty_bytes() -> bytes:
+    """The one call of `bytes` that pickles of data make."""
+    return b''
 
 
 class _Uncallable(type):
@@ -115,6 +129,18 @@ class _Uncallable(type):
 
     def __call__(cls, *_: object) -> None:
         raise CodeInCheckpointError(cls.full_name)
+
+
+class _History(HistoryBuffer, metaclass=_Uncallable):
+    """Becomes a `HistoryBuffer`, without what the file says that its class's methods should be."""
+
+    full_name = HISTORY
+
+    def __setstate__(self, state: dict) -> None:
+        self.__class__ = HistoryBuffer
+        self.__init__(max_length=int(state['max_length']))
+        self._log_history = np.array(state['_log_history'])
+        self._count_history = np.array(state['_count_history'])
 
 
 def _foreign_class(name: str) -> type:

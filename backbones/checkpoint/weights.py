@@ -21,7 +21,7 @@ def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[st
             state dict. Where several are there, the choice is logged.
 
     Raises:
-        BackboneError: there are no weights, or none under `key`.
+        BackboneError: there are no weights, none under `key`, or some that are no finite numbers.
     """
     present = [name for name in WEIGHT_KEYS if isinstance(content.get(name), Mapping)]
     if key and key not in present:
@@ -43,6 +43,12 @@ def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[st
         raise BackboneError(
             f'checkpoint {source} holds no weights: expected one of {", ".join(WEIGHT_KEYS)}, '
             'or a plain state dict'
+        )
+    wrong = [n for n, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
+    if wrong:
+        raise BackboneError(
+            f'checkpoint {source} holds values that are no finite numbers in {len(wrong)} tensors, '
+            f'such as {wrong[0]}: its training diverged; take an earlier one'
         )
     return weights
 

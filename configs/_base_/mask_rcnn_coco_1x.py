@@ -21,6 +21,7 @@ custom_imports = dict(
         'evaluation.instance_metric',
         'evaluation.instance_tta',
         'evaluation.data.loading',
+        'evaluation.data.reproducible_loading',
         'evaluation.result_hook',
     ]
 )

@@ -19,6 +19,7 @@ custom_imports = dict(
     imports=[
         'backbones',
         'evaluation.data.loading',
+        'evaluation.data.reproducible_loading',
         'evaluation.result_hook',
         'evaluation.data.segmentation_map',
         'evaluation.segmentation_metric',

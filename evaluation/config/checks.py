@@ -1,10 +1,12 @@
 """Checks of a whole config before anything is built from it or written."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import MODELS, OPTIM_WRAPPERS
 
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
@@ -44,12 +46,14 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     check_keywords(cfg)
     check_whole_numbers(cfg)
     for loader in loaders:
-        check_workers(cfg, loader)
+        if cfg.get(loader) is not None:
+            check_workers(cfg, loader)
     if cfg.model.backbone.type == 'UnifiedBackbone':
         check_backbone(cfg.model)
         check_image_sizes(cfg)
     if 'train_dataloader' in loaders:
         check_batch_norm(cfg, processes)
+        check_precision(cfg)
 
 
 def check_parts(cfg: Config, loaders: Sequence[str]) -> None:
@@ -173,3 +177,17 @@ def check_batch_norm(cfg: Config, processes: int) -> None:
                 f'train_dataloader.batch_size=1 is too small: {settings.place} pools each image to one '
                 'pixel, which batch norm cannot train on; give train_dataloader.batch_size=2 or more'
             )
+
+
+def check_precision(cfg: Config) -> None:
+    """Check that there is a GPU where the training is in mixed precision.
+
+    Raises:
+        UserError: there is none.
+    """
+    wanted = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    built = OPTIM_WRAPPERS.get(wanted) if isinstance(wanted, str) else wanted
+    if inspect.isclass(built) and issubclass(built, AmpOptimWrapper) and not torch.cuda.is_available():
+        raise UserError(
+            f'optim_wrapper.type={built.__name__} needs a GPU; leave it out to train on the CPU'
+        )

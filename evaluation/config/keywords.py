@@ -6,11 +6,13 @@ import enum
 import functools
 import inspect
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from types import ModuleType
 
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.model import ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage
 from mmengine.optim import OptimWrapper
 from mmengine.runner import LogProcessor, Runner
 from mmengine.utils.dl_utils import set_multi_processing
@@ -28,8 +30,15 @@ READ_BESIDE_SIGNATURE = {
     'weight initializer': {'override', 'name'},
     'model': {'requires_grad'},  # of norm layers
 }
+# What takes the keywords that a class hands on to it.
+HANDED_ON = {
+    CheckpointHook: (Runner.save_checkpoint,),
+    EMAHook: (ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage),
+}
 # Likeness of two names (see difflib) that differ by a slip.
 ALL_BUT_THE_SAME = 0.85
+# The same, where one of them is known to be read.
+MUCH_THE_SAME = 0.75
 
 
 class Others(enum.IntEnum):
@@ -82,6 +91,27 @@ READ_BY_NAME = {
         frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}), Others.UNKNOWN
     ),
     'auto_scale_lr': Keywords(frozenset({'enable', 'base_batch_size'}), Others.UNKNOWN),
+}
+# Keys of settings without a `type` that no signature shows, by the last part of their place.
+WELL_KNOWN = {
+    # DefaultOptimWrapperConstructor
+    'paramwise_cfg': frozenset(
+        {
+            'custom_keys',
+            'bias_lr_mult',
+            'bias_decay_mult',
+            'norm_decay_mult',
+            'dwconv_decay_mult',
+            'flat_decay_mult',
+            'dcn_offset_lr_mult',
+            'bypass_duplicate',
+        }
+    ),
+    # torch.nn.utils.clip_grad_norm_ and clip_grad_value_
+    'clip_grad': frozenset(
+        {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}
+    ),
+    'dist_cfg': frozenset({'backend', 'init_backend', 'timeout'}),
 }
 
 
@@ -142,8 +172,51 @@ def keywords_of(settings: dict, place: str, scope: str) -> Keywords | None:
 @functools.cache
 def _keywords_of_type(wanted: str | Callable, scope: str) -> Keywords | None:
     found = registered(wanted, scope)
-    known = [signature_keywords(b).including(READ_BESIDE_SIGNATURE.get(r, set())) for r, b in found]
+    known = [
+        signature_keywords(built).including(
+            READ_BESIDE_SIGNATURE.get(registry, set()) | _handed_on(built)
+        )
+        for registry, built in found
+    ]
     return functools.reduce(Keywords.either, known) if known else None
+
+
+def _handed_on(built: Callable) -> Set[str]:
+    """Keywords that what a class hands them on to takes."""
+    takers = HANDED_ON.get(built, ())
+    return {name for taker in takers for name in signature_keywords(taker).names} - {'model'}
+
+
+def why_unknown(settings: dict, place: str, scope: str, key: str) -> str | None:
+    """What is wrong with a key that nothing is known to read; None where something does, or may.
+
+    The keys of a class, and of what mmengine reads by name, are known, so that any other is read by
+    nothing. Other settings may have readers that no signature shows: there only what differs from a key
+    by a slip is wrong.
+
+    Args:
+        settings: a part of a config.
+        place: where it stands in it, such as `model.backbone`.
+        scope: of the registries, such as `mmdet`.
+        key: one of `settings`.
+    """
+    keywords = keywords_of(settings, place, scope)
+    listed = WELL_KNOWN.get(place.rpartition('.')[2], set())
+    known = (keywords.names if keywords else set()) | listed
+    if key in known:
+        return None
+    beside = {str(name) for name in settings} - {key}
+    near = nearest(key, known, MUCH_THE_SAME) or nearest(key, beside, ALL_BUT_THE_SAME)
+    if not near and not listed and not keywords:
+        return None
+    return f'{place} has no {key}' + (f'; did you mean {near[0]}?' if near else '')
+
+
+def nearest(name: str, names: Iterable[str], likeness: float) -> list[str]:
+    """The name most like another, if it is that much like it; upper and lower case are alike."""
+    by_lower_case = {each.lower(): each for each in sorted(names)}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, 1, cutoff=likeness)
+    return [by_lower_case[each] for each in near]
 
 
 def signature_keywords(built: Callable) -> Keywords:

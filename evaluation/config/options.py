@@ -1,13 +1,16 @@
 """Overrides of a config from the command line: `--cfg-options KEY=VALUE`."""
 
 import argparse
+import ast
 import inspect
+import warnings
 from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
-from evaluation.config.keywords import is_named_by, keywords_of
+from evaluation.config.keywords import is_named_by, why_unknown
+from evaluation.config.text import UNREADABLE
 from evaluation.config.types import setting
 from evaluation.errors import UserError, did_you_mean
 
@@ -48,16 +51,68 @@ class OptionsAction(DictAction):
         values: Sequence[str],
         option_string: str | None = None,
     ) -> None:
-        """Check the form, then parse as mmengine does."""
+        """Check the form, then read the value."""
+        options = dict(getattr(namespace, self.dest, None) or {})
         for text in values:
             key, equals, value = text.partition('=')
             if not equals or not all(key.split('.')):
                 raise argparse.ArgumentError(
                     self, f'{text!r} has not the form KEY=VALUE, such as train_dataloader.batch_size=4'
                 )
-            if any(value.count(opening) != value.count(closing) for opening, closing in ('()', '[]')):
-                raise argparse.ArgumentError(self, f'the brackets of {text!r} do not match')
-        super().__call__(parser, namespace, values, option_string)
+            try:
+                options[key] = read_value(value)
+            except ValueError as error:
+                raise argparse.ArgumentError(self, f'{text!r}: {error}') from error
+        setattr(namespace, self.dest, options)
+
+
+def read_value(text: str) -> object:
+    """Read a value: a Python literal, else the short forms of mmengine.
+
+    Args:
+        text: such as `4`, `[1,2]`, `{'type':'EMAHook'}`, `word`, `1,2` or `[a,b]`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = text.strip()
+    try:
+        with warnings.catch_warnings():  # of words that are nearly numbers
+            warnings.simplefilter('ignore')
+            value = ast.literal_eval(text)
+    except UNREADABLE:
+        return _read_short_form(text)
+    if isinstance(value, str):  # quotes that a shell has left
+        return read_value(value)
+    if isinstance(value, tuple) and not text.startswith('('):
+        return list(value)
+    return value if _is_plain(value) else _read_short_form(text)
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is of the kinds that configs have: no set, and no complex number."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _read_short_form(text: str) -> object:
+    """Words without quotes, and lists of them.
+
+    Raises:
+        ValueError: it is not of these forms either.
+    """
+    if any(text.count(opening) != text.count(closing) for opening, closing in ('()', '[]')):
+        raise ValueError('the brackets do not match')
+    literal = "is no Python value; quote words in it, as in [{'type':'EMAHook'}]"
+    if text.startswith(('{', '[', '(')) and text.endswith(('}', ']', ')')) and '{' in text:
+        raise ValueError(literal)
+    try:
+        return DictAction._parse_iterable(text)
+    except (AssertionError, *UNREADABLE) as error:
+        raise ValueError(literal) from error
 
 
 def merge_options(cfg: Config, options: dict) -> list[str]:
@@ -74,17 +129,38 @@ def merge_options(cfg: Config, options: dict) -> list[str]:
     Raises:
         UserError: a key leads nowhere, or a value is of another kind than the one that it replaces.
     """
-    warnings = []
+    reasons, added = {}, []
     for key, value in options.items():
         holder, place, name, rest = find(cfg, key)
-        if reason := why_unread(cfg, holder, place, name):
-            warnings.append(f'nothing is known to read {key}: {reason}')
-        if not rest and name in holder_names(holder):
+        reasons[key] = why_top_is_unread(cfg, place.split('.')[0] if place else name)
+        present = name in holder_names(holder)
+        if not present:
+            path = [*filter(None, [place]), name, *rest]
+            added += [(key, '.'.join(path[:end]), path[end]) for end in range(1, len(path))]
+        if present and not rest:
             check_kind(key, entry(holder, name), value)
-        elif rest and name in holder_names(holder):  # None, which mmengine would not put settings into
-            holder[int(name) if isinstance(holder, list) else name] = ConfigDict()
-        cfg.merge_from_dict({key: value})
-    return warnings
+        override(cfg, key, value)
+    # Only now: the `type` beside a new setting may be as new.
+    for key, place, name in added:
+        reasons[key] = reasons[key] or why_unread(cfg, place, name)
+    return [f'nothing is known to read {key}: {why}' for key, why in reasons.items() if why]
+
+
+def override(cfg: Config, key: str, value: object) -> None:
+    """Put a value at a place, which `find` has looked up; a dict is merged into one that is there."""
+    holder, place, name, rest = find(cfg, key)
+    is_dict = isinstance(value, dict)
+    if isinstance(holder, (list, tuple)) and not rest and not (is_dict and '_delete_' not in value):
+        # mmengine merges nothing but dicts into entries of lists, and replaces none.
+        entries = [*holder]
+        entries[int(name)] = {k: v for k, v in value.items() if k != '_delete_'} if is_dict else value
+        override(cfg, place, type(holder)(entries))
+        return
+    into_settings = name in holder_names(holder) and (rest or is_dict)
+    if into_settings and not isinstance(entry(holder, name), (dict, list, tuple)):
+        # A plain value or None, which mmengine would not put settings into.
+        holder[int(name) if isinstance(holder, list) else name] = ConfigDict()
+    cfg.merge_from_dict({key: value})
 
 
 def find(cfg: Config, key: str) -> tuple[dict | Sequence, str, str, list[str]]:
@@ -135,9 +211,9 @@ def check_kind(key: str, old: object, new: object) -> None:
     if isinstance(old, bool):
         expected = None if isinstance(new, bool) or new in (0, 1, None) else 'True or False'
     elif isinstance(old, (int, float)) and not key.endswith(WORDS_FOR_NUMBERS):
-        expected = 'a number' if isinstance(new, str) else None
+        expected = 'a number' if isinstance(new, (str, dict)) else None
     elif isinstance(old, (list, tuple)):
-        expected = 'a list such as [1,2]' if isinstance(new, str) else None
+        expected = 'a list such as [1,2]' if isinstance(new, (str, dict)) else None
     elif isinstance(old, dict):
         expected = (
             None if new is None or isinstance(new, dict) else f'single settings, as {key}.NAME=VALUE'
@@ -148,9 +224,8 @@ def check_kind(key: str, old: object, new: object) -> None:
         raise UserError(f'{key}={new!r}: give {expected}')
 
 
-def why_unread(cfg: Config, holder: dict | Sequence, place: str, name: str) -> str | None:
-    """Why nothing reads an override; None where something does, or may."""
-    top = place.split('.')[0] if place else name
+def why_top_is_unread(cfg: Config, top: str) -> str | None:
+    """Why nothing reads a part of the config; None where something does."""
     read = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'} | READ_AT_TOP
     if top in INSTEAD:
         return f'{INSTEAD[top]} sets it'
@@ -160,15 +235,17 @@ def why_unread(cfg: Config, holder: dict | Sequence, place: str, name: str) -> s
         copies = places_of(cfg, cfg[top], sorted(read & {*cfg}))
         where = f'; override {copies[0]} instead' if copies else ''
         return f'{top} was copied when the config was read{where}'
-    if name in holder_names(holder) or not place or place.endswith(FREE_NAMES):
+    return None
+
+
+def why_unread(cfg: Config, place: str, name: str) -> str | None:
+    """Why nothing reads a new setting at a place; None where something does, or may."""
+    holder = setting(cfg, place)
+    if place.endswith(FREE_NAMES) or not isinstance(holder, dict):
         return None
-    known = keywords_of(holder, place, cfg.default_scope)
-    names = {*(known.names if known else ()), *holder}
-    if name in names or is_named_by(types_around(cfg, place), cfg.default_scope, name):
+    if is_named_by(types_around(cfg, place), cfg.default_scope, name):
         return None
-    near = did_you_mean(name, names)
-    # Keys of a class that is in no registry, such as an operator's, are not known but for these.
-    return None if known is None and 'type' in holder and not near else f'{place} has no {name}{near}'
+    return why_unknown(holder, place, cfg.default_scope, name)
 
 
 def types_around(cfg: Config, place: str) -> list[str]:

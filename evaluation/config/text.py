@@ -1,6 +1,10 @@
-"""Reads the text of a config that a checkpoint holds, without running it."""
+"""Reads Python values from text that is not the suite's own, without running it."""
 
 import ast
+
+# Python's parser gives up by one or the other of these: bad syntax, null bytes, too deep a nesting, or
+# what can be no value, such as a set of lists.
+UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
 
 
 def read_literals(text: str) -> dict:
@@ -13,19 +17,18 @@ def read_literals(text: str) -> dict:
         text: such as `model = dict(depth=50)`.
 
     Returns:
-        `{'model': {'depth': 50}}`; empty where `text` is no Python.
+        `{'model': {'depth': 50}}`; empty where `text` is no Python, or nested too deeply for it.
     """
     try:
-        statements = ast.parse(text).body
-    except (SyntaxError, ValueError):
+        return {
+            target.id: _value(statement.value)
+            for statement in ast.parse(text).body
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+    except UNREADABLE:
         return {}
-    return {
-        target.id: _value(statement.value)
-        for statement in statements
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
 
 
 def _value(node: ast.expr) -> object:

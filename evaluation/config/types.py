@@ -36,8 +36,14 @@ BUILT = (
 BY_REGISTRY = re.compile(
     r'model(\.(backbone|neck|data_preprocessor|[a-z_]*head))*'
     r'|[a-z]+_dataloader\.(dataset(\.pipeline\.\d+)?|sampler|batch_sampler)'
-    r'|(val|test)_evaluator(\.\d+)?|optim_wrapper\.optimizer|param_scheduler\.\d+'
+    r'|(val|test)_evaluator(\.\d+)?|optim_wrapper(\.optimizer)?|param_scheduler\.\d+'
     r'|(default|custom)_hooks\.\w+|visualizer(\.vis_backends\.\d+)?'
+)
+# Of these the class around them, or mmengine, has one.
+TYPE_BY_DEFAULT = ('head', 'optim_wrapper')
+# Lists of what is built through a registry, each entry from a dict.
+LISTS = re.compile(
+    r'custom_hooks|param_scheduler|visualizer\.vis_backends|\w+_dataloader\.dataset\.pipeline'
 )
 
 
@@ -45,18 +51,45 @@ def check_types(cfg: Config) -> None:
     """Check that what will be built through a registry is in it.
 
     Raises:
-        UserError: a `type` is missing or unknown; the message has the nearest.
+        UserError: a `type` is missing or unknown, and then the message has the nearest; or a list has
+            an entry that is no dict.
     """
+    check_lists(cfg)
     for settings in built_settings(cfg):
         if not BY_REGISTRY.fullmatch(settings.place):
             continue
         wanted = settings.content.get('type')
-        if wanted is None and not settings.place.endswith('head'):
+        if wanted is None and not settings.place.endswith(TYPE_BY_DEFAULT):
             near = _nearest_beside(cfg, settings.place)
             raise UserError(f'{settings.place} has no type, so nothing can be built from it{near}')
         if wanted is not None and not registered(wanted, cfg.default_scope):
             near = did_you_mean(str(wanted), _registered_names(cfg.default_scope))
             raise UserError(f'{settings.place}.type={wanted!r} is not known{near}')
+
+
+def check_lists(cfg: Config) -> None:
+    """Check that lists of what is built through a registry have dicts for it.
+
+    Raises:
+        UserError: one has something else, such as the bare name of a hook, or is no list.
+    """
+    holders = [('', cfg), *((settings.place, settings.content) for settings in built_settings(cfg))]
+    for place, holder in holders:
+        for name, entries in holder.items():
+            whole = f'{place}.{name}' if place else name
+            if LISTS.fullmatch(whole) and entries is not None:
+                _check_list(whole, entries)
+
+
+def _check_list(place: str, entries: object) -> None:
+    if place == 'param_scheduler' and isinstance(entries, dict):
+        return  # mmengine takes a single one, and several by name, without a list.
+    if isinstance(entries, (dict, str, int, float)):
+        raise UserError(f"{place}={entries!r}: give a list, such as [{{'type': 'NAME'}}]")
+    for index, entry in enumerate(entries):
+        # What else it may be is an object that a config in Python has built by itself.
+        if entry is None or isinstance(entry, (str, int, float, list, tuple)):
+            raise UserError(f"{place}.{index}={entry!r}: give settings, such as {{'type': 'NAME'}}")
 
 
 def _nearest_beside(cfg: Config, place: str) -> str:

@@ -348,6 +348,12 @@ def test_classifier_checkpoint_with_norms_on_the_trunk(tmp_path):
     assert not any(n.startswith('stage_norms') for names in report.expected.values() for n in names)
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    weights = {name: value.int() for name, value in own_weights('convnext').items()}
+    with pytest.raises(BackboneError, match=r'only 0\.0% .*: whole numbers in the file'):
+        load_pretrained(build('convnext'), write(tmp_path / 'a.pth', weights))
+
+
 def test_the_report_names_what_is_left_over(tmp_path):
     weights = own_weights('convnext')
     weights['surplus'] = torch.zeros(3)

@@ -12,7 +12,9 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections import OrderedDict
+import types
+from collections import OrderedDict, defaultdict, deque
+from decimal import Decimal
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
 import numpy as np
@@ -21,6 +23,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from numpy._core.multiarray import _reconstruct as reconstruct
 
 from backbones import BackboneError
 from backbones.checkpoint import install_safe_loading, read_checkpoint
@@ -98,6 +101,19 @@ class TestData:
             datetime.timedelta(seconds=3),
             np.float64(0.5),
             np.arange(3),
+            np.arange(6.0).reshape(2, 3).T,
+            np.array(['ab', 'c']),
+            np.array([True]),
+            np.array(1j),
+            np.float32(2),
+            frozenset([1]),
+            range(3),
+            deque([1]),
+            defaultdict(list, a=[1]),
+            Decimal('0.5'),
+            types.SimpleNamespace(a=1),
+            datetime.time(3),
+            datetime.timezone.utc,
             np.random.RandomState(0).get_state(),
             OrderedDict(a=1),
             slice(1, 2),
@@ -107,6 +123,26 @@ class TestData:
     )
     def test_values_do_not_keep_a_file_from_being_read(self, tmp_path, zipped, value):
         round_trip(value, tmp_path, zipped)
+
+    @pytest.mark.parametrize(
+        'value',
+        [
+            np.arange(6.0).reshape(2, 3),
+            np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+            np.arange(3, dtype='>i4'),
+            np.zeros((0, 2)),
+            np.array(['ab', 'c']),
+            np.array([True, False]),
+            np.array(5, dtype=np.uint32),
+            np.float64(82.1),
+            np.int64(-3),
+        ],
+        ids=lambda value: f'{type(value).__name__} {value.dtype}',
+    )
+    def test_arrays_and_their_numbers_are_kept(self, tmp_path, zipped, value):
+        found = round_trip(value, tmp_path, zipped)
+        assert np.array_equal(found, value)
+        assert found.dtype == value.dtype.newbyteorder('=')
 
     def test_history_of_a_training_is_whole(self, tmp_path, zipped):
         history = HistoryBuffer([1.0, 0.5, 0.2], [1, 2, 3])
@@ -174,6 +210,70 @@ class TestCode:
         assert is_as_dangerous_as_meant(file, tmp_path / 'proof')
 
 
+LAYOUT = (3, '<', None, None, None, -1, -1, 0)
+OBJECTS = (*LAYOUT[:2], ('O', (1,)), *LAYOUT[3:])
+FIELDS = (*LAYOUT[:3], ('x',), {}, *LAYOUT[5:])
+# What makes NumPy follow addresses that the file gives, or crash.
+HARMFUL_ARRAYS = {
+    'objects over bytes': lambda: Reduced(np.ndarray, (1,), 'O', b'A' * 8),
+    'numbers over bytes': lambda: Reduced(np.ndarray, (9,), 'f8', b'A' * 8),
+    'an array of objects': lambda: np.array([{}], dtype=object),
+    'a type of objects': lambda: Reduced(np.dtype, 'O'),
+    'a type with fields': lambda: np.dtype([('x', 'f8')]),
+    'a type of arrays': lambda: np.dtype(('f8', (2,))),
+    'a type with a state of objects': lambda: Stated(
+        np.dtype, ('i8',), (*LAYOUT[:2], ('O', (1,)), *LAYOUT[3:])
+    ),
+    'a type with a state of fields': lambda: Stated(
+        np.dtype, ('i8',), (*LAYOUT[:3], ('x',), {}, *LAYOUT[5:])
+    ),
+    'too few bytes': lambda: array_of_state((1, (9,), np.dtype('f8'), False, b'A' * 8)),
+    'a list for bytes': lambda: array_of_state((1, (1,), np.dtype('f8'), False, [1])),
+    'a number of too few bytes': lambda: Reduced(np._core.multiarray.scalar, np.dtype('f8'), b'A'),
+    'an array of another class': lambda: Reduced(reconstruct, np.matrix, (0,), b'b'),
+    'a history of arguments': lambda: Reduced(HistoryBuffer, [1.0], [1]),
+}
+
+
+class Stated(Reduced):
+    """Pickles as a call, and a state that is then set."""
+
+    def __init__(self, function, arguments, state):
+        self.call = function, arguments, state
+
+
+def array_of_state(state):
+    return Stated(reconstruct, (np.ndarray, (0,), b'b'), state)
+
+
+@zipped_or_not
+@pytest.mark.parametrize('kind', HARMFUL_ARRAYS)
+def test_arrays_that_could_do_harm_are_refused(tmp_path, kind, zipped):
+    message = 'wants to run .*HistoryBuffer' if 'history' in kind else 'holds .* could do harm'
+    with pytest.raises(BackboneError, match=message):
+        round_trip(HARMFUL_ARRAYS[kind](), tmp_path, zipped)
+
+
+def test_types_take_nothing_harmful_from_a_state(tmp_path):
+    """Flags would make NumPy take numbers for addresses."""
+    for flags in (1, 17, 63):
+        found = round_trip(Stated(np.dtype, ('i8',), (*LAYOUT[:7], flags)), tmp_path)
+        assert found.plain == np.dtype('<i8')
+        assert not found.plain.hasobject
+
+
+def test_more_foreign_classes_than_a_file_can_need(tmp_path):
+    classes = [type(f'Class{i}', (), {'__module__': 'somewhere'}) for i in range(150)]
+    module = types.ModuleType('somewhere')
+    module.__dict__.update({each.__name__: each for each in classes})
+    sys.modules['somewhere'] = module
+    try:
+        with pytest.raises(BackboneError, match='and 100 others'):
+            round_trip([each() for each in classes], tmp_path)
+    finally:
+        del sys.modules['somewhere']
+
+
 @pytest.mark.parametrize('protocol', range(5))
 def test_a_pickle_that_is_no_checkpoint(tmp_path, protocol):
     file = tmp_path / 'file.pth'
@@ -223,6 +323,15 @@ class TestLoadersOfMmengine:
             CheckpointLoader.load_checkpoint(scheme, 'cpu', logger='silent')
         assert reached
         assert not proof.exists()
+
+    def test_text_that_its_runner_would_run_is_left_out(self, tmp_path):
+        torch.save({'meta': {'config': 'import os', 'iter': 3}}, tmp_path / 'a.pth')
+        content = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu', logger='silent')
+        assert content == {'meta': {'iter': 3}}
+
+    def test_a_missing_file_is_one_line(self):
+        with pytest.raises(BackboneError, match=r'nowhere\.pth is not a file'):
+            CheckpointLoader.load_checkpoint('nowhere.pth', 'cpu', logger='silent')
 
     def test_another_mmengine_is_refused(self, monkeypatch):
         monkeypatch.delattr(mmengine_checkpoint, 'load_url')

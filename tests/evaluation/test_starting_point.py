@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchvision
 from mmengine.registry import MODELS, DefaultScope
+from torchvision.models import ResNet50_Weights
 
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
@@ -45,6 +46,31 @@ class TestBaseline:
             UserError, match=r'resnet18\.pth: only .* of the parameters fit this backbone'
         ):
             set_starting_point(cfg('mask_rcnn_r50'), str(tmp_path / 'resnet18.pth'), None)
+
+    def test_init_cfg_of_the_config_reports_too(self, cfg, tmp_path):
+        """Where mmengine would load whatever fits, be it nothing."""
+        torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
+        config = cfg('upernet_r50')
+        config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
+        with pytest.raises(UserError, match=r'only 0\.0% of .* they are of swin_micro'):
+            set_starting_point(config, None, None)
+
+    def test_names_of_model_zoos(self, cfg, monkeypatch, tmp_path):
+        reached = []
+
+        def download(url, path):
+            reached.append(url)
+            torch.save(torchvision.models.resnet50().state_dict(), path)
+
+        monkeypatch.setattr('backbones.checkpoint.files._download', download)
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+        config = cfg('mask_rcnn_r50')
+        config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': 'torchvision://resnet50'}
+        set_starting_point(config, None, None)
+        assert reached == [ResNet50_Weights.IMAGENET1K_V1.url]
+        config.model.backbone.init_cfg.checkpoint = 'torchvision://resnet51'
+        with pytest.raises(UserError, match='torchvision:// has no resnet51'):
+            set_starting_point(config, None, None)
 
     def test_released_are_those_of_torchvision(self, cfg):
         assert find_pretrained('released', cfg('mask_rcnn_r50')).startswith(

@@ -82,6 +82,27 @@ def test_never_run_code(give, way, zipped, content, tmp_path, refused, nothing_w
     assert nothing_written()
 
 
+@pytest.mark.parametrize('part', ['meta', 'message_hub', 'optimizer', 'param_schedulers'])
+def test_damaged_state_of_a_training(give, part, content, tmp_path, refused, nothing_written):
+    file = tmp_path / 'input/weights.pth'
+    file.parent.mkdir()
+    torch.save({**content, part: []}, file)
+    given = f'--resume, and a checkpoint whose {part} is an empty list'
+    refused(KIND, given, give('--resume', file), f'its {part} are not what a training writes')
+    file.unlink()
+    assert nothing_written()
+
+
+def test_weights_that_are_no_numbers(give, way, content, tmp_path, refused, nothing_written):
+    file = tmp_path / 'input/weights.pth'
+    file.parent.mkdir()
+    content['state_dict']['backbone.stem.conv1.weight'][0] = float('nan')
+    torch.save(content, file)
+    refused(KIND, 'weights that are no numbers', give(way, file), 'no finite numbers in 1 tensors')
+    file.unlink()
+    assert nothing_written()
+
+
 def test_unreachable_address(give, way, refused, nothing_written, monkeypatch):
     outcome = give(way, 'http://127.0.0.1:9/weights.pth')
     refused(KIND, 'an address that cannot be reached', outcome, 'cannot be downloaded', '127.0.0.1:9')

@@ -1,5 +1,6 @@
 """Bad configs and options: status 2, one line why, nothing at all written, before the model is built."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -129,7 +130,24 @@ class TestOptions:
                 'train_dataloader.batch_size',
                 ["'train_dataloader.batch_size' has not the form KEY=VALUE"],
             ),
-            ('an override with an open bracket', 'upernet', 'a=[1', ['brackets of', 'do not match']),
+            (
+                'an override with an open bracket',
+                'upernet',
+                'a=[1',
+                ["'a=[1': the brackets do not match"],
+            ),
+            (
+                'an override that calls a function',
+                'upernet',
+                'custom_hooks=[dict(type=EMAHook,momentum=0.1)]',
+                ["is no Python value; quote words in it, as in [{'type':'EMAHook'}]"],
+            ),
+            (
+                'the bare name of a hook',
+                'upernet',
+                'custom_hooks=[EMAHook]',
+                ["custom_hooks.0='EMAHook': give settings, such as {'type': 'NAME'}"],
+            ),
             (
                 'an override of an unknown setting of a data loader',
                 'upernet',
@@ -252,6 +270,9 @@ class TestOptions:
             'train_dataloader.dataset.indices=4',
             'optim_wrapper.clip_grad.max_norm=1',
             'default_hooks.checkpoint.max_keep_ckpts=2',
+            'optim_wrapper.paramwise_cfg.bias_lr_mult=2',
+            'env_cfg.dist_cfg.timeout=1800',
+            'model.test_cfg.crop_size=(64,64)',
         ],
     )
     def test_new_setting_that_is_read(self, train, trials, option):
@@ -358,6 +379,39 @@ class TestOutput:
         outcome = test(trial.config, checkpoint, '--out', name, *trial.arguments())
         refused(KIND, given, outcome, f'--out {name}', message)
         assert nothing_written()
+
+
+class TestWhatWorks:
+    def test_training_without_validation(self, train, trial, tmp_path):
+        options = {f'val_{name}': None for name in ('dataloader', 'cfg', 'evaluator')}
+        of_loader = {'val_dataloader.dataset.pipeline.1.scale', 'train_cfg.val_interval'}
+        kept = {key: value for key, value in trial.options.items() if key not in of_loader}
+        smaller = dataclasses.replace(trial, options=kept)
+        outcome = train(trial.config, *smaller.arguments(**options))
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        assert 'warning:' not in outcome.stderr
+        assert len(list(tmp_path.rglob(f'{trial.end}.pth'))) == 1
+        assert not list(tmp_path.rglob('result.json'))
+
+    def test_averaged_weights(self, train, trials, tmp_path):
+        """Hooks from the command line, in a list of dicts and beside those of the config."""
+        trial = trials['upernet']
+        arguments = trial.arguments(train_cfg__max_iters=1, train_cfg__val_interval=1)
+        hooks = "custom_hooks=[{'type':'EMAHook','momentum':0.25}]"
+        outcome = train(trial.config, *arguments, hooks, 'default_hooks.checkpoint.interval=1')
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        assert 'warning:' not in outcome.stderr
+        (checkpoint,) = tmp_path.rglob('iter_1.pth')
+        assert 'ema_state_dict' in torch.load(checkpoint, weights_only=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it is no mistake')
+def test_wrapper_for_mixed_precision_without_a_gpu(train, trials, tmp_path, refused):
+    trial = trials['upernet']
+    outcome = train(trial.config, *trial.arguments(optim_wrapper__type='AmpOptimWrapper'))
+    given = 'an optimizer wrapper for mixed precision without a GPU'
+    refused(KIND, given, outcome, 'optim_wrapper.type=AmpOptimWrapper needs a GPU')
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it is no mistake')

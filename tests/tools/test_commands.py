@@ -247,8 +247,9 @@ class TestResuming:
             (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
         wish = ['--resume', checkpoint] if named else ['--resume']
         # The number of data workers must not matter.
-        workers = 'train_dataloader.num_workers=2' if named else 'train_dataloader.num_workers=0'
-        commands.succeed('train', trial.config, *wish, '--work-dir', tmp_path, *arguments, workers)
+        workers = ['num_workers=2', 'persistent_workers=True'] if named else ['num_workers=0']
+        workers = [f'train_dataloader.{option}' for option in workers]
+        commands.succeed('train', trial.config, *wish, '--work-dir', tmp_path, *arguments, *workers)
 
         assert sorted(scalars(tmp_path)) == [3, 4]
         for step, line in scalars(tmp_path).items():
@@ -276,6 +277,31 @@ class TestResuming:
         arguments = trial.arguments(train_cfg__max_iters=2)
         commands.succeed('train', trial.config, '--resume', '--work-dir', tmp_path, *arguments)
         assert sorted(scalars(tmp_path)) == [1, 2]
+
+
+class TestAveragedWeights:
+    def test_are_trained_resumed_and_tested(self, commands, trial, tmp_path):
+        """By mmengine's hook, whose averages a checkpoint holds in the place of the weights."""
+        hook = "custom_hooks=[{'type':'EMAHook','momentum':0.5}]"
+        arguments = [*trial.arguments(), hook]
+        whole, rest, tested = (tmp_path / name for name in ('whole', 'rest', 'tested'))
+        commands.succeed('train', trial.config, '--work-dir', whole, *arguments)
+        wish = ['--resume', whole / f'{trial.halfway}.pth', '--work-dir', rest]
+        commands.succeed('train', trial.config, *wish, *arguments)
+        ends = [load(folder / f'{trial.end}.pth') for folder in (whole, rest)]
+        for part in ('state_dict', 'ema_state_dict'):
+            assert equal_tensors(*(end[part] for end in ends))
+        assert not equal_tensors(
+            ends[0]['state_dict'],
+            {
+                name.removeprefix('module.'): value
+                for name, value in ends[0]['ema_state_dict'].items()
+                if name != 'steps'
+            },
+        )
+        wish = [whole / f'{trial.end}.pth', '--work-dir', tested]
+        commands.succeed('test', trial.config, *wish, *arguments)
+        assert read_results(tested)[0]['metrics'] == read_results(whole)[-1]['metrics']
 
 
 class TestOptionsOfTraining:

@@ -1,6 +1,10 @@
 """Checks of configs: no false alarm on any that works, and every slip named."""
 
+import argparse
+import inspect
 import os
+import re
+import warnings
 from pathlib import Path
 
 import mmdet
@@ -8,6 +12,7 @@ import mmseg
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -15,8 +20,9 @@ from evaluation import experiment
 from evaluation.config.checks import check_batch_norm, check_config, check_image_sizes
 from evaluation.config.file import read_config
 from evaluation.config.imports import check_imports
-from evaluation.config.keywords import Others, check_keywords, signature_keywords
-from evaluation.config.options import find, merge_options
+from evaluation.config.keywords import WELL_KNOWN, Others, check_keywords, signature_keywords
+from evaluation.config.options import OptionsAction, find, merge_options, read_value
+from evaluation.config.text import read_literals
 from evaluation.config.types import check_types, registered, setting
 from evaluation.errors import UserError
 from tests.commands import ROOT
@@ -94,11 +100,36 @@ class TestNoFalseAlarm:
             {'model.roi_head.mask_roi_extractor.roi_layer.aligned': False},
             {'train_cfg.val_begin': 2},
             {'visualizer.save_dir': 'x'},
+            {'default_hooks.ema.type': 'EMAHook', 'default_hooks.ema.momentum': 0.1},
+            {'default_hooks.ema': dict(type='EMAHook', ema_type='MomentumAnnealingEMA', gamma=9)},
+            {'default_hooks.ema.update_buffers': True, 'default_hooks.ema.type': 'EMAHook'},
+            {'env_cfg.dist_cfg.timeout': 1800},
+            {
+                'param_scheduler.1.eta_min_ratio': 0.1,
+                'param_scheduler.1': dict(type='CosineAnnealingLR', _delete_=True, eta_min_ratio=0.1),
+            },
+            {'model.test_cfg.rcnn.nms.split_thr': 1000},
+            {'model.init_cfg': dict(type='Pretrained', checkpoint='x.pth')},
         ],
-        ids=lambda option: next(iter(option)),
+        ids=lambda option: next(reversed(option)),
     )
     def test_new_settings_that_are_read(self, mask_rcnn, option):
         assert merge_options(mask_rcnn, option) == []
+        check_config(mask_rcnn, LOADERS, processes=1)
+
+    def test_sliding_windows(self, upernet):
+        window = {'mode': 'slide', 'crop_size': (64, 64), 'stride': (42, 42)}
+        options = {f'model.test_cfg.{name}': value for name, value in window.items()}
+        assert merge_options(upernet, options) == []
+        check_config(upernet, LOADERS, processes=1)
+        assert upernet.model.test_cfg == window
+
+    def test_all_that_the_constructor_of_optimizers_reads(self, mask_rcnn):
+        source = inspect.getsource(DefaultOptimWrapperConstructor)
+        read = set(re.findall(r"paramwise_cfg\.get\(\s*'(\w+)'", source))
+        assert read == WELL_KNOWN['paramwise_cfg']
+        options = {f'optim_wrapper.paramwise_cfg.{name}': 2 for name in read - {'custom_keys'}}
+        assert merge_options(mask_rcnn, options) == []
         check_config(mask_rcnn, LOADERS, processes=1)
 
 
@@ -191,6 +222,7 @@ class TestKeywords:
             ('train_dataloader.dataset.pipeline.2.type', 'Resise', 'Resize'),
             ('param_scheduler.0.type', 'LinearLr', 'LinearLR'),
             ('default_hooks.timer.type', 'IterTimeHook', 'IterTimerHook'),
+            ('optim_wrapper.type', 'AmpOptimWraper', 'AmpOptimWrapper'),
         ],
     )
     def test_types(self, mask_rcnn, place, value, near):
@@ -227,6 +259,13 @@ class TestOptions:
             ('env_cfg.cudnn_bench', 'env_cfg has no cudnn_bench; did you mean cudnn_benchmark?'),
             ('model.decode_head.sampler_cfg', 'model.decode_head has no sampler_cfg; '
              'did you mean sampler?'),
+            ('optim_wrapper.paramwise_cfg.bias_lr_mul', 'optim_wrapper.paramwise_cfg has no '
+             'bias_lr_mul; did you mean bias_lr_mult?'),
+            ('optim_wrapper.clip_grad.maxnorm', 'optim_wrapper.clip_grad has no maxnorm; '
+             'did you mean max_norm?'),
+            ('env_cfg.dist_cfg.time_out', 'env_cfg.dist_cfg has no time_out; did you mean timeout?'),
+            # A plain dict: what reads it is not known, but what else it has.
+            ('model.test_cfg.mod', 'model.test_cfg has no mod; did you mean mode?'),
         ],
     )  # fmt: skip
     def test_what_nothing_reads(self, upernet, option, reason):
@@ -239,6 +278,8 @@ class TestOptions:
             ('train_dataloader.batch_size', 'two', "train_dataloader.batch_size='two': give a number"),
             ('train_dataloader.persistent_workers', 'no', "'no': give True or False"),
             ('model.backbone.dims', 'wide', "model.backbone.dims='wide': give a list such as [1,2]"),
+            ('param_scheduler', {'type': 'LinearLR'}, ': give a list such as [1,2]'),
+            ('train_dataloader.batch_size', {'a': 1}, "={'a': 1}: give a number"),
             (
                 'model.backbone',
                 3,
@@ -253,6 +294,38 @@ class TestOptions:
     def test_what_cannot_be(self, upernet, option, value, line):
         assert line in refusal(merge_options, upernet, {option: value})
 
+    def test_slip_in_what_a_hook_hands_on(self, upernet):
+        options = {'default_hooks.ema.type': 'EMAHook', 'default_hooks.ema.momentun': 0.1}
+        (warning,) = merge_options(upernet, options)
+        assert warning.endswith('default_hooks.ema has no momentun; did you mean momentum?')
+
+    def test_entries_of_lists(self, upernet):
+        options = {
+            'model.backbone.dims.0': 48,
+            'param_scheduler.1': dict(type='CosineAnnealingLR', _delete_=True),
+            'custom_hooks': [dict(type='EMAHook', ema=dict(a=1))],
+            'model.decode_head.in_channels': [1, 2, 3, 4],
+            'model.auxiliary_head.in_channels': [9],
+        }
+        dims = [48, *upernet.model.backbone.dims[1:]]
+        merge_options(upernet, options)
+        assert upernet.model.backbone.dims == dims
+        assert upernet.param_scheduler[1] == dict(type='CosineAnnealingLR')
+        # mmengine reads settings as attributes.
+        assert upernet.custom_hooks[0].ema.a == 1
+        assert upernet.model.auxiliary_head.in_channels == [9]
+
+    def test_settings_in_a_new_place(self, upernet):
+        # The list is new, and so are all settings in it.
+        assert merge_options(upernet, {'custom_hooks': [dict(type='EMAHook')]}) == []
+        merge_options(upernet, {'custom_hooks.0.momentum': 0.1})
+        assert upernet.custom_hooks == [dict(type='EMAHook', momentum=0.1)]
+
+    def test_settings_for_a_plain_value(self, upernet):
+        merge_options(upernet, {'optim_wrapper.loss_scale': 'dynamic'})
+        merge_options(upernet, {'optim_wrapper.loss_scale': dict(init_scale=512)})
+        assert upernet.optim_wrapper.loss_scale == dict(init_scale=512)
+
     @pytest.mark.parametrize('value', [None, True, 0, 1])
     def test_switches(self, upernet, value):
         merge_options(upernet, {'train_dataloader.persistent_workers': value})
@@ -262,6 +335,75 @@ class TestOptions:
             upernet.model.backbone, 'model.backbone', 'new', ['deep'],
         )  # fmt: skip
         assert find(upernet, 'param_scheduler.1.end')[1:] == ('param_scheduler.1', 'end', [])
+
+
+class TestValues:
+    @pytest.mark.parametrize(
+        ('text', 'value'),
+        [
+            ('(1,2)', (1, 2)),
+            ('[1,2]', [1, 2]),
+            ("'(320,256)'", (320, 256)),
+            ('"[(1,2),(3,4)]"', [(1, 2), (3, 4)]),
+            ('[(1,2),(3,4)]', [(1, 2), (3, 4)]),
+            ('(1,2),(3,4)', ((1, 2), (3, 4))),
+            ('word', 'word'),
+            ("'word'", 'word'),
+            ('1,2', [1, 2]),
+            ('a,b', ['a', 'b']),
+            ('[a,b]', ['a', 'b']),
+            ('[1,true,None,x]', [1, True, None, 'x']),
+            ('True', True),
+            ('false', False),
+            ('None', None),
+            ('1e-3', 1e-3),
+            ('-4', -4),
+            ("('disc','square')", ('disc', 'square')),
+            ("[{'type':'EMAHook','momentum':0.1}]", [{'type': 'EMAHook', 'momentum': 0.1}]),
+            ("{'a': {'b': [1]}, 'c': ')'}", {'a': {'b': [1]}, 'c': ')'}),
+            ('', ''),
+            ('epoch_{}.pth', 'epoch_{}.pth'),
+            ('../data/a.json', '../data/a.json'),
+            ('...', '...'),
+            ('2and3', '2and3'),
+            ('1j', '1j'),
+        ],
+    )
+    def test_forms(self, text, value):
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            read = read_value(text)
+        assert read == value
+        assert type(read) is type(value)
+
+    @pytest.mark.parametrize(
+        'text',
+        [
+            '[dict(type=EMAHook,momentum=0.1)]',
+            '[{type:EMAHook}]',
+            "[{'type':'EMAHook']",
+            '{[1]}',
+            '{1,2}',
+            ')1,2(',
+            '[' * 5000 + ']' * 5000,
+        ],
+        ids=lambda text: text[:20],
+    )
+    def test_what_is_none(self, text):
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
+        with pytest.raises(argparse.ArgumentError, match='is no Python value; quote words in it'):
+            parser.parse_args(['--cfg-options', f'a={text}'])
+
+    @pytest.mark.parametrize(
+        'text',
+        ['a = {[1]}', 'a = dict(b={[1]})', 'a = (', 'a = "\0"', 'b = 1\na = {{1}}',
+         f'a = {"-" * 5000}1', f'a = 1{"+1" * 5000}', f'a = b{".c" * 5000}',
+         'a = ' + 'dict(b=' * 5000 + '1' + ')' * 5000],
+        ids=lambda text: text[:20],
+    )  # fmt: skip
+    def test_text_in_a_checkpoint_that_cannot_be_read(self, text):
+        assert read_literals(text) == {}
 
 
 class TestWhole:
@@ -285,10 +427,37 @@ class TestWhole:
         setting(mask_rcnn, holder)[name] = value
         assert line in refusal(check_config, mask_rcnn, LOADERS, 1)
 
+    @pytest.mark.parametrize('hooks', ['EMAHook', {'type': 'EMAHook'}, 3])
+    def test_hooks_that_are_no_list(self, mask_rcnn, hooks):
+        mask_rcnn.custom_hooks = hooks
+        line = refusal(check_config, mask_rcnn, LOADERS, 1)
+        assert line == f"custom_hooks={hooks!r}: give a list, such as [{{'type': 'NAME'}}]"
+
+    def test_single_scheduler(self, mask_rcnn):
+        mask_rcnn.param_scheduler = mask_rcnn.param_scheduler[1]
+        check_config(mask_rcnn, LOADERS, 1)
+
     def test_no_validation(self, mask_rcnn):
         for name in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             mask_rcnn[name] = None
-        check_config(mask_rcnn, ('train_dataloader',), 1)
+        check_config(mask_rcnn, LOADERS, 1)
+
+    @pytest.mark.parametrize('wrapper', ['AmpOptimWrapper', AmpOptimWrapper])
+    def test_mixed_precision(self, mask_rcnn, monkeypatch, wrapper):
+        mask_rcnn.optim_wrapper.type = wrapper
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+        line = refusal(check_config, mask_rcnn, LOADERS, 1)
+        assert line.startswith('optim_wrapper.type=AmpOptimWrapper needs a GPU')
+        check_config(mask_rcnn, ('test_dataloader',), 1)
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+        check_config(mask_rcnn, LOADERS, 1)
+
+    @pytest.mark.parametrize('entry', ['EMAHook', None, 3, ['EMAHook']])
+    def test_hooks_that_are_no_settings(self, mask_rcnn, entry):
+        mask_rcnn.custom_hooks = [*mask_rcnn.get('custom_hooks', []), entry]
+        last = len(mask_rcnn.custom_hooks) - 1
+        line = refusal(check_config, mask_rcnn, LOADERS, 1)
+        assert line == f"custom_hooks.{last}={entry!r}: give settings, such as {{'type': 'NAME'}}"
 
     @pytest.mark.parametrize(
         ('head', 'channels'), [('decode_head', [1, 2, 3, 4]), ('auxiliary_head', 9)]
