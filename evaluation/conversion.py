@@ -76,7 +76,7 @@ def convert(source: str, config: str | None = None, key: str | None = None) -> C
     return Conversion(backbone.mixer_name, {**fitting, **trunk_norms}, report, left_out)
 
 
-def write_weights(conversion: Conversion, file: Path, released_names: bool) -> bytes:
+def file_content(conversion: Conversion, file: Path, released_names: bool) -> bytes:
     """What a file of the weights holds: as in the suite's checkpoints, or in the released ones.
 
     Args:

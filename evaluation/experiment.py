@@ -17,7 +17,7 @@ from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
-from evaluation.config.options import OptionsAction, merge_options
+from evaluation.config.options import add_overrides, merge_options
 from evaluation.data.checks import check_data
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
@@ -39,14 +39,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='load every image before the start and go on without those that are missing or damaged',
     )
     parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionsAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings of the config, such as train_dataloader.batch_size=4',
-    )
+    add_overrides(parser)
     parser.add_argument(
         '--checkpoint-key',
         choices=WEIGHT_KEYS,

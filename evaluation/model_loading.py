@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from backbones import BackboneError
@@ -90,6 +91,12 @@ def check_whole(
         f'checkpoint {source} does not fit this {type(model).__name__}: {"; ".join(wrong)}; '
         'take the config that it was trained with'
     )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The detector or segmentor inside wrappers for several processes and for augmentation."""
+    model = model.module if is_model_wrapper(model) else model
+    return model.module if isinstance(model, BaseTTAModel) else model
 
 
 def count(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from mmengine.dist import master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -18,6 +18,7 @@ from torch import nn
 from evaluation.complexity import complexity_of_config
 from evaluation.data.skipping import images_skipped
 from evaluation.files import write_json
+from evaluation.model_loading import unwrapped
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
 
 SCHEMA_VERSION = 1
@@ -119,9 +120,8 @@ class ResultHook(Hook):
         if not reports:
             print_log('no metric of the suite was evaluated: no result.json', logger='current')
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        augmented = isinstance(model, BaseTTAModel)
-        model = model.module if augmented else model
+        model = unwrapped(runner.model)
+        augmented = any(isinstance(part, BaseTTAModel) for part in runner.model.modules())
         write_json(
             folder / 'result.json',
             {

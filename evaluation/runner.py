@@ -7,14 +7,12 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
-from evaluation.model_loading import check_whole, fit_model
+from evaluation.model_loading import check_whole, fit_model, unwrapped
 from evaluation.random_state import RandomState, random_state
 from evaluation.random_state_hook import RandomStateHook
 
@@ -141,9 +139,3 @@ class BenchmarkRunner(Runner):
             generator = torch.Generator().manual_seed(seed)
             dataloader = {**dataloader, 'dataset': dataset, 'generator': generator}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The detector or segmentor inside wrappers for several processes and for augmentation."""
-    model = model.module if is_model_wrapper(model) else model
-    return model.module if isinstance(model, BaseTTAModel) else model

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from evaluation.config.options import OptionsAction
+    from evaluation.config.options import add_overrides
 
     parser = CommandLine(__doc__)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
@@ -32,14 +32,7 @@ def parse_arguments() -> argparse.Namespace:
         help='of the image in pixels; default: 800 1280 for Mask R-CNN, 512 2048 for UperNet',
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write unrounded figures here')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionsAction,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings of the configs, such as model.backbone.mixer.window_size=14',
-    )
+    add_overrides(parser)
     return parser.parse_args()
 
 

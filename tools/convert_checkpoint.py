@@ -36,13 +36,13 @@ def main() -> None:
     """Convert and say what became of what."""
     arguments = parse_arguments()
     check_target(arguments.target, arguments.overwrite)
-    from evaluation.conversion import convert, write_weights
+    from evaluation.conversion import convert, file_content
     from evaluation.experiment import backbone_errors_reported
     from evaluation.files import write_output
 
     with backbone_errors_reported():
         conversion = convert(arguments.source, arguments.config, arguments.checkpoint_key)
-    content = write_weights(conversion, arguments.target, arguments.names == 'released')
+    content = file_content(conversion, arguments.target, arguments.names == 'released')
     write_output(arguments.target, content)
     print(f'{arguments.source}: {conversion.report}')
     print('\n  '.join(['left out:', *(conversion.left_out or ['nothing'])]))

@@ -41,6 +41,18 @@ FREE_NAMES = ('custom_hooks', 'custom_keys', 'default_hooks', 'metainfo')
 WORDS_FOR_NUMBERS = ('loss_scale',)
 
 
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """The option `--cfg-options`, as every command that reads a config has it."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings of the config, such as train_dataloader.batch_size=4',
+    )
+
+
 class OptionsAction(DictAction):
     """`KEY=VALUE ...` as a dict; what has another form is refused as argparse refuses."""
 

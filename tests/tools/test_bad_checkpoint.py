@@ -103,7 +103,7 @@ def test_weights_that_are_no_numbers(give, way, content, tmp_path, refused, noth
     assert nothing_written()
 
 
-def test_unreachable_address(give, way, refused, nothing_written, monkeypatch):
+def test_unreachable_address(give, way, refused, nothing_written):
     outcome = give(way, 'http://127.0.0.1:9/weights.pth')
     refused(KIND, 'an address that cannot be reached', outcome, 'cannot be downloaded', '127.0.0.1:9')
     assert nothing_written()

@@ -21,7 +21,7 @@ from evaluation.config.checks import check_batch_norm, check_config, check_image
 from evaluation.config.file import read_config
 from evaluation.config.imports import check_imports
 from evaluation.config.keywords import WELL_KNOWN, Others, check_keywords, signature_keywords
-from evaluation.config.options import OptionsAction, find, merge_options, read_value
+from evaluation.config.options import add_overrides, find, merge_options, read_value
 from evaluation.config.text import read_literals
 from evaluation.config.types import check_types, registered, setting
 from evaluation.errors import UserError
@@ -391,7 +391,7 @@ class TestValues:
     )
     def test_what_is_none(self, text):
         parser = argparse.ArgumentParser(exit_on_error=False)
-        parser.add_argument('--cfg-options', nargs='+', action=OptionsAction)
+        add_overrides(parser)
         with pytest.raises(argparse.ArgumentError, match='is no Python value; quote words in it'):
             parser.parse_args(['--cfg-options', f'a={text}'])
 
