@@ -191,8 +191,10 @@ def describe_training(runner: Runner) -> dict:
 def starting_weights(cfg: Config) -> str:
     """Checkpoint that a training starts from, of the whole model or of the backbone, or `scratch`."""
     whole_model = None if cfg.get('resume') else cfg.get('load_from')
-    backbone = cfg.model.backbone.get('init_cfg') or {}
-    return whole_model or backbone.get('checkpoint', 'scratch')
+    wishes = cfg.model.backbone.get('init_cfg') or {}
+    # A list initialises layers one by one, from no checkpoint.
+    checkpoint = wishes.get('checkpoint') if isinstance(wishes, dict) else None
+    return whole_model or checkpoint or 'scratch'
 
 
 def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:

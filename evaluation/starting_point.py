@@ -79,8 +79,8 @@ def report_loading(cfg: Config, backbone: ConfigDict) -> None:
 
     Those with a loading of their own keep it.
     """
-    wish = backbone.get('init_cfg') or {}
-    if not isinstance(wish, dict) or wish.get('type') != 'Pretrained':
+    wish = backbone.get('init_cfg')
+    if not isinstance(wish, dict) or wish.type != 'Pretrained':
         return
     with (
         DefaultScope.overwrite_default_scope(cfg.default_scope),
@@ -98,8 +98,10 @@ def check_backbone(cfg: Config) -> None:
         BackboneError: it cannot, or does not.
     """
     backbone = cfg.model.backbone
-    wish = backbone.get('init_cfg') or {}
-    if wish.get('type') != REPORTING_INITIALIZERS.get(backbone.type, OTHER_INITIALIZER):
+    wish = backbone.get('init_cfg')
+    reporting = REPORTING_INITIALIZERS.get(backbone.type, OTHER_INITIALIZER)
+    # A list initialises layers one by one, from no checkpoint.
+    if not isinstance(wish, dict) or wish.type != reporting:
         return
     source = wish.checkpoint
     weights = weights_of(read_checkpoint(source), source, wish.get('key'))

@@ -8,6 +8,7 @@ from torchvision.models import ResNet50_Weights
 
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
+from evaluation.result_hook import starting_weights
 from evaluation.starting_point import find_pretrained, set_starting_point
 from tests.released import classifier_shapes, filled
 from tests.variants import ROOT
@@ -54,6 +55,12 @@ class TestBaseline:
         config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
         with pytest.raises(UserError, match=r'only 0\.0% of .* they are of swin_micro'):
             set_starting_point(config, None, None)
+
+    def test_layers_initialised_one_by_one_are_from_scratch(self, cfg):
+        config = cfg('mask_rcnn_r50')
+        config.model.backbone.init_cfg = [{'type': 'Kaiming', 'layer': 'Conv2d'}]
+        set_starting_point(config, None, None)
+        assert starting_weights(config) == 'scratch'
 
     def test_names_of_model_zoos(self, cfg, monkeypatch, tmp_path):
         reached = []
