@@ -6,10 +6,11 @@ memory, so convolutions see it through a view.
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from backbones.mixers import TokenMixer
+from backbones.ops.linear import Mlp, cast_once
 
 NORM_EPS = 1e-6
 
@@ -89,9 +90,18 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.full((dim,), float(init_value)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        return x * self.gamma
+    def forward(self, shortcut: Tensor, branch: Tensor, kept: Tensor | None) -> Tensor:
+        """Add a scaled branch to its shortcut in one pass over memory.
+
+        Args:
+            shortcut, branch: (B, H, W, C).
+            kept: factor a sample, (B, 1, 1, 1), of drop path; None for 1.
+
+        Returns:
+            (B, H, W, C).
+        """
+        factor = self.gamma if kept is None else self.gamma * kept
+        return torch.addcmul(shortcut, branch, factor)
 
 
 class Block(nn.Module):
@@ -133,5 +143,11 @@ class Block(nn.Module):
         """(B, H, W, C) -> (B, H, W, C)."""
         placed = self.pos_embed(x)
         shortcut = placed if self.pos_embed_on_shortcut else x
-        x = shortcut + self.drop_path(self.layer_scale1(self.mixer(self.norm1(placed))))
-        return x + self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        x = self.layer_scale1(shortcut, self.mixer(cast_once(self.norm1(placed))), self._kept(x))
+        return self.layer_scale2(x, self.mlp(self.norm2(x)), self._kept(x))
+
+    def _kept(self, x: Tensor) -> Tensor | None:
+        """Factors of drop path, (B, 1, 1, 1): 0 for a dropped sample, else what keeps the mean."""
+        if not (self.training and self.drop_path.drop_prob):
+            return None
+        return self.drop_path(x.new_ones(x.shape[0], 1, 1, 1))

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from backbones.mixers.base import TokenMixer, odd_kernel_size
+from backbones.ops.linear import Linear
 
 
 class DepthwiseConvolution(TokenMixer):
@@ -20,9 +21,9 @@ class DepthwiseConvolution(TokenMixer):
     def __init__(self, dim: int, block_index: int, *, kernel_size: int = 7) -> None:
         super().__init__()
         padding = odd_kernel_size(kernel_size) // 2
-        self.input_proj = nn.Linear(dim, dim)
+        self.input_proj = Linear(dim, dim)
         self.conv = nn.Conv2d(dim, dim, kernel_size, padding=padding, groups=dim)
-        self.output_proj = nn.Linear(dim, dim)
+        self.output_proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, (B, H, W, C) -> (B, H, W, C)."""

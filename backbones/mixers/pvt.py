@@ -1,9 +1,10 @@
 """Spatial-reduction attention (Wang et al., Pyramid Vision Transformer, arXiv 2102.12122, eq. 1-3)."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.mixers.base import TokenMixer, head_dim
+from backbones.ops.attention import global_attention
+from backbones.ops.linear import Linear
 
 
 class SpatialReductionAttention(TokenMixer):
@@ -26,9 +27,9 @@ class SpatialReductionAttention(TokenMixer):
         super().__init__()
         head_dim(dim, num_heads)
         self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.q = Linear(dim, dim)
+        self.kv = Linear(dim, 2 * dim)
+        self.proj = Linear(dim, dim)
         self.sr_ratio = sr_ratio
         if sr_ratio > 1:
             self.sr = nn.Conv2d(dim, dim, sr_ratio, sr_ratio)
@@ -37,11 +38,10 @@ class SpatialReductionAttention(TokenMixer):
     def forward(self, x: Tensor) -> Tensor:
         """Attend, (B, H, W, C) -> (B, H, W, C)."""
         batch, height, width, dim = x.shape
-        q = self.q(x).view(batch, height * width, self.num_heads, -1).transpose(1, 2)
+        q = self.q(x).view(batch, height * width, self.num_heads, -1)
         kv = self.kv(self._reduce(x)).view(batch, -1, 2, self.num_heads, dim // self.num_heads)
-        k, v = kv.permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(out.transpose(1, 2).reshape(batch, height, width, dim))
+        out = global_attention(q, *kv.unbind(2))
+        return self.proj(out.reshape(batch, height, width, dim))
 
     def _reduce(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H // sr_ratio, W // sr_ratio, C)."""

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 
 from backbones import MIXERS
-from backbones.mixers import dcn
-from backbones.mixers.windows import merge, pad_to_multiple, partition
+from backbones.ops.windows import merge, pad_to_multiple, partition
 
 BATCH, DIM, HEADS = 2, 6, 3
 sides = st.integers(1, 9)
@@ -294,36 +293,6 @@ def test_dcn(height, width, kernel, reach):
         mixer.sampling_offsets.weight.mul_(reach)
         mixer.sampling_offsets.bias.mul_(reach)
     assert_equal_to_oracle(mixer, tokens(height, width), lambda x: dcn_oracle(x, p, kernel))
-
-
-def test_dcn_points_run_down_the_columns():
-    """With all weight on point 1 of the 3x3 grid, the output is the token to the left."""
-    value = torch.arange(12.0).view(1, 3, 4, 1, 1)
-    offsets = torch.zeros(1, 3, 4, 1, 9, 2)
-    weights = torch.zeros(1, 3, 4, 1, 9)
-    weights[..., 1] = 1
-    expected = torch.tensor([[0, 0, 1, 2], [0, 4, 5, 6], [0, 8, 9, 10]])
-    output = dcn.sample_weighted(value, offsets, weights, 3)
-    torch.testing.assert_close(output[0, :, :, 0, 0], expected.float(), rtol=0, atol=1e-5)
-
-
-def test_dcn_offsets_are_x_then_y_in_tokens():
-    value = torch.arange(12.0).view(1, 3, 4, 1, 1)
-    offsets = torch.tensor([1.0, 2.0]).expand(1, 3, 4, 1, 1, 2)
-    output = dcn.sample_weighted(value, offsets, torch.ones(1, 3, 4, 1, 1), 1)
-    expected = torch.tensor([[9, 10, 11, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    torch.testing.assert_close(output[0, :, :, 0, 0], expected.float(), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_dcn_samples_half_precision_maps_at_exact_places(dtype):
-    """A wide map, whose coordinates half precision cannot hold."""
-    value = torch.arange(600).remainder(7).to(dtype).view(1, 1, 600, 1, 1)
-    offsets = torch.tensor([-1.0, 0.0], dtype=dtype).expand(1, 1, 600, 1, 1, 2)
-    weights = torch.ones(1, 1, 600, 1, 1, dtype=dtype)
-    output = dcn.sample_weighted(value, offsets, weights, 1).flatten()
-    expected = torch.cat([torch.zeros(1), torch.arange(599).remainder(7).float()])
-    torch.testing.assert_close(output.float(), expected, rtol=0, atol=1e-3)
 
 
 def test_dcn_starts_as_a_uniform_average():

@@ -568,7 +568,9 @@ def test_compiled_equals_eager(mixer):
     with torch.no_grad():
         assert_same_outputs(compiled(x), model(x))
     for name, gradient in gradients(compiled, x).items():
-        torch.testing.assert_close(gradient, expected[name.removeprefix('_orig_mod.')])
+        eager = expected[name.removeprefix('_orig_mod.')]
+        # Rounding is that of the sums' largest terms.
+        torch.testing.assert_close(gradient, eager, rtol=0, atol=1e-5 * eager.abs().max().item())
 
 
 # Windows are as correct, but their symbolic shapes take the compiler a minute.

@@ -1,0 +1,156 @@
+"""Attention to a neighbourhood or to all tokens, without what need not be in memory.
+
+Training, GPUs and the compiler have PyTorch's fused attention; inference on the CPU has operators of its
+own, which read the windows where they lie in the map.
+"""
+
+import functools
+import importlib
+import warnings
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from backbones.ops import attention_reference
+
+
+def halo_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    height_rel: Tensor,
+    width_rel: Tensor,
+    block_size: int,
+    halo_size: int,
+) -> Tensor:
+    """Attention of each block of queries to the window around it (Vaswani et al., arXiv 2103.12731).
+
+    The map is continued by zeros at the right and bottom to whole blocks, which are attended to; keys
+    farther outside are not.
+
+    Args:
+        q, k, v: (B, H, W, heads, D).
+        height_rel, width_rel: (2 * window_size - 1, D), embeddings of relative positions, whose products
+            with the unscaled queries are added to the logits; a window is block_size + 2 * halo_size.
+        block_size: side of a block of queries, in tokens.
+        halo_size: how far a window reaches beyond its block, in tokens.
+
+    Returns:
+        (B, H, W, heads, D).
+    """
+    if _compiled_serves(q, k, v):
+        return _halo(q, k, v, height_rel, width_rel, block_size, halo_size)
+    return attention_reference.halo_attention(q, k, v, height_rel, width_rel, block_size, halo_size)
+
+
+def window_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, shift: int
+) -> Tensor:
+    """Attention within windows of a cyclically shifted map (Liu et al., arXiv 2103.14030, section 3.2).
+
+    Tokens that only the shift made neighbours do not see each other.
+
+    Args:
+        q, k, v: (B, H, W, heads, D), H and W multiples of `window_size`.
+        bias: (heads, window_size ** 2, window_size ** 2), added to the logits.
+        window_size: side of a window, in tokens.
+        shift: how far windows are moved right and down, in tokens, less than `window_size`.
+
+    Returns:
+        (B, H, W, heads, D).
+    """
+    if _compiled_serves(q, k, v):
+        return _windows(q, k, v, bias, window_size, shift)
+    return attention_reference.window_attention(q, k, v, bias, window_size, shift)
+
+
+def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of all queries to all keys.
+
+    Args:
+        q: (B, N, heads, D).
+        k, v: (B, M, heads, D).
+
+    Returns:
+        (B, N, heads, D).
+    """
+    # PyTorch's own is as fast in float32.
+    if q.dtype == torch.bfloat16 and _compiled_serves(q, k, v):
+        return _global(q, k, v)
+    return attention_reference.global_attention(q, k, v)
+
+
+@torch.library.custom_op('dense_mixers::halo_attention', mutates_args=())
+def _halo(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    height_rel: Tensor,
+    width_rel: Tensor,
+    block_size: int,
+    halo_size: int,
+) -> Tensor:
+    return compiled_module().halo_attention(q, k, v, height_rel, width_rel, block_size, halo_size)
+
+
+@torch.library.custom_op('dense_mixers::window_attention', mutates_args=())
+def _windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, shift: int) -> Tensor:
+    return compiled_module().window_attention(q, k, v, bias, window_size, shift)
+
+
+@torch.library.custom_op('dense_mixers::global_attention', mutates_args=())
+def _global(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return compiled_module().global_attention(q, k, v)
+
+
+@register_flop_formula(torch.ops.dense_mixers.halo_attention)
+def _halo_flops(q, k, v, height_rel, width_rel, block_size, halo_size, *_, **__) -> int:
+    batch, height, width, heads, dim = q
+    queries = batch * heads * -(-height // block_size) * -(-width // block_size) * block_size**2
+    window = block_size + 2 * halo_size
+    # Keys and values, then the two tables of relative positions.
+    return 2 * queries * dim * (2 * window**2 + 2 * window)
+
+
+@register_flop_formula(torch.ops.dense_mixers.window_attention)
+def _window_flops(q, k, v, bias, window_size, *_, **__) -> int:
+    return 2 * q.numel() * 2 * window_size**2
+
+
+@register_flop_formula(torch.ops.dense_mixers.global_attention)
+def _global_flops(q, k, *_, **__) -> int:
+    return 2 * q.numel() * 2 * k[1]
+
+
+def _compiled_serves(*tensors: Tensor) -> bool:
+    """Whether the CPU's own operators can take these tensors."""
+    return (
+        all(x.device.type == 'cpu' and x.numel() for x in tensors)
+        and all(x.dtype in (torch.float32, torch.bfloat16) and x.stride(-1) == 1 for x in tensors)
+        and all(_evenly_spaced(x) for x in tensors)
+        and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and compiled_module() is not None
+    )
+
+
+def _evenly_spaced(x: Tensor) -> bool:
+    """Whether the tokens of all images follow each other at one distance in memory."""
+    distance = x.stride(-3)
+    for axis in reversed(range(x.dim() - 2)):
+        if x.shape[axis] > 1 and x.stride(axis) != distance:
+            return False
+        distance *= x.shape[axis]
+    return True
+
+
+@functools.cache
+def compiled_module() -> ModuleType | None:
+    """The CPU's operators; None, with one warning, where they do not import."""
+    try:
+        return importlib.import_module('backbones.ops.attention_cpu')
+    except (ImportError, RuntimeError) as error:
+        warnings.warn(f'attention on the CPU is slow: numba cannot be used ({error})', stacklevel=2)
+        return None

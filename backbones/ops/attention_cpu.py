@@ -1,0 +1,426 @@
+"""Attention on the CPU, compiled by numba, for inference.
+
+Windows are never cut out of the map in memory: one window of one head at a time, its keys are copied to
+arrays that stay in the cache, channels before keys. Four queries are worked on at once, so that a SIMD
+vector of keys, once loaded, serves four products. Sums are float32.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.ops import attention_reference
+from backbones.ops.threads import for_ranges
+from backbones.ops.vector_rows import (
+    add_scaled,
+    compiled,
+    dot,
+    exponentials,
+    filled_row,
+    largest,
+    load_number,
+    load_row,
+    store_row,
+    zero_row,
+)
+
+# Of single precision, which the compiler must not widen.
+F = np.float32
+KEYS, QUERIES = 64, 4
+LANES = (0,) * KEYS
+# As good as minus infinity, whose difference from itself is not a number.
+NEVER = F(-1e30)
+QUERY_TILE = 32
+MASKED = F(attention_reference.MASKED)
+
+
+def halo_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    height_rel: Tensor,
+    width_rel: Tensor,
+    block_size: int,
+    halo_size: int,
+) -> Tensor:
+    """See `backbones.ops.attention.halo_attention`."""
+    batch, height, width, heads, dim = q.shape
+    out = torch.empty(q.shape, dtype=q.dtype)
+    rows, columns = -(-height // block_size), -(-width // block_size)
+    window = block_size + 2 * halo_size
+    # Whole vectors of positions.
+    padded = -(-len(height_rel) // 16) * 16
+    relatives = [
+        torch.nn.functional.pad(tensor.detach().float().t(), (0, padded - len(tensor))).numpy()
+        for tensor in (height_rel, width_rel)
+    ]
+    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), *relatives)
+    widths = ((0,) * dim, LANES, (0,) * padded, (0,) * window)
+    sizes = (height, width, heads, block_size, halo_size, *widths)
+    for_ranges(lambda begin, end: _halo_blocks(*arrays, *sizes, begin, end), batch * rows * columns)
+    return out
+
+
+def window_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, shift: int
+) -> Tensor:
+    """See `backbones.ops.attention.window_attention`."""
+    batch, height, width, heads, dim = q.shape
+    out = torch.empty(q.shape, dtype=q.dtype)
+    rows, columns = height // window_size, width // window_size
+    bias_array = bias.detach().float().contiguous().numpy()
+    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), bias_array)
+    sizes = (height, width, heads, window_size, shift, (0,) * dim, LANES)
+    for_ranges(lambda begin, end: _shifted_windows(*arrays, *sizes, begin, end), batch * rows * columns)
+    return out
+
+
+def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """See `backbones.ops.attention.global_attention`."""
+    batch, tokens, heads, dim = q.shape
+    out = torch.empty(q.shape, dtype=q.dtype)
+    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out))
+    tiles = -(-tokens // QUERY_TILE)
+    sizes = (tokens, k.shape[1], heads, (0,) * dim, LANES)
+    for_ranges(lambda begin, end: _query_tiles(*arrays, *sizes, begin, end), batch * heads * tiles)
+    return out
+
+
+def _memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """All memory of a (B, ..., heads, D) tensor, its start and the strides of tokens and heads.
+
+    Tokens, of all images, must follow each other evenly; bfloat16 becomes int16, which NumPy has.
+    """
+    place = (tensor.storage_offset(), tensor.stride(-3), tensor.stride(-2))
+    elements = tensor.untyped_storage().nbytes() // tensor.element_size()
+    flat = tensor.detach().as_strided((elements,), (1,), 0)
+    return (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy(), place
+
+
+@compiled
+def _place(place, token, head):
+    return place[0] + token * place[1] + head * place[2]
+
+
+@compiled
+def _halo_blocks(
+    q,
+    q_place,
+    k,
+    k_place,
+    v,
+    v_place,
+    out,
+    out_place,
+    height_rel,
+    width_rel,
+    height,
+    width,
+    heads,
+    block_size,
+    halo_size,
+    row,
+    lanes,
+    positions,
+    side,
+    begin,
+    end,
+):
+    """Blocks `begin` to `end` of all images, each for all heads."""
+    dim, window = len(row), block_size + 2 * halo_size
+    rows, columns = -(-height // block_size), -(-width // block_size)
+    queries, keys, values, scores, result = _scratch(block_size**2, window**2, dim)
+    tokens, neighbours = np.empty(block_size**2, np.int64), np.empty(window**2, np.int64)
+    for block in range(begin, end):
+        image, at = block // (rows * columns), block % (rows * columns)
+        top, left = at // columns * block_size, at % columns * block_size
+        _square(tokens, image, top, left, block_size, 0, 0, height, width)
+        _square(neighbours, image, top - halo_size, left - halo_size, window, 0, 0, height, width)
+        for head in range(heads):
+            _load_queries(q, q_place, tokens, head, queries, row)
+            _relative_logits(queries, height_rel, width_rel, scores, block_size, row, positions, side)
+            _mask_outside(
+                scores,
+                top - halo_size,
+                left - halo_size,
+                block_size,
+                window,
+                rows * block_size,
+                columns * block_size,
+            )
+            _load_keys(k, k_place, neighbours, head, keys, dim)
+            _load_values(v, v_place, neighbours, head, values, row)
+            _attend(queries, keys, values, scores, result, neighbours.size, row, lanes)
+            _store(result, out, out_place, tokens, head, row)
+
+
+@compiled
+def _shifted_windows(
+    q,
+    q_place,
+    k,
+    k_place,
+    v,
+    v_place,
+    out,
+    out_place,
+    bias,
+    height,
+    width,
+    heads,
+    window_size,
+    shift,
+    row,
+    lanes,
+    begin,
+    end,
+):
+    """Windows `begin` to `end` of all images, each for all heads."""
+    dim, count = len(row), window_size**2
+    rows, columns = height // window_size, width // window_size
+    queries, keys, values, scores, result = _scratch(count, count, dim)
+    tokens = np.empty(count, np.int64)
+    for window in range(begin, end):
+        image, at = window // (rows * columns), window % (rows * columns)
+        top, left = at // columns * window_size + shift, at % columns * window_size + shift
+        _square(tokens, image, top, left, window_size, height, width, height, width)
+        for head in range(heads):
+            _load_queries(q, q_place, tokens, head, queries, row)
+            scores[:count, :count] = bias[head]
+            if shift:
+                _mask_wrapped(
+                    scores,
+                    window_size,
+                    shift,
+                    top >= height - window_size + shift,
+                    left >= width - window_size + shift,
+                )
+            _load_keys(k, k_place, tokens, head, keys, dim)
+            _load_values(v, v_place, tokens, head, values, row)
+            _attend(queries, keys, values, scores, result, count, row, lanes)
+            _store(result, out, out_place, tokens, head, row)
+
+
+@compiled
+def _mask_wrapped(scores, side, shift, wraps_down, wraps_across):
+    """Lower scores between the part of a window that wraps around the map and the rest."""
+    start = side - shift
+    for i in range(side * side):
+        for j in range(side * side):
+            down = wraps_down and (i // side >= start) != (j // side >= start)
+            across = wraps_across and (i % side >= start) != (j % side >= start)
+            if down or across:
+                scores[i, j] += MASKED
+
+
+@compiled
+def _query_tiles(
+    q, q_place, k, k_place, v, v_place, out, out_place, tokens, count, heads, row, lanes, begin, end
+):
+    """Tiles `begin` to `end` of the queries of all heads of all images."""
+    dim, tiles = len(row), -(-tokens // QUERY_TILE)
+    queries, keys, values, scores, result = _scratch(QUERY_TILE, count, dim)
+    places, others = np.empty(QUERY_TILE, np.int64), np.arange(count)
+    loaded = -1
+    for job in range(begin, end):
+        image, head = job // tiles // heads, job // tiles % heads
+        if job // tiles != loaded:
+            loaded = job // tiles
+            _load_keys(k, k_place, others + image * count, head, keys, dim)
+            _load_values(v, v_place, others + image * count, head, values, row)
+        for i in range(QUERY_TILE):
+            token = job % tiles * QUERY_TILE + i
+            places[i] = image * tokens + token if token < tokens else -1
+        scores[:, :count] = F(0)
+        _load_queries(q, q_place, places, head, queries, row)
+        _attend(queries, keys, values, scores, result, count, row, lanes)
+        _store(result, out, out_place, places, head, row)
+
+
+@compiled
+def _scratch(queries, keys, dim):
+    """Queries, keys, values, scores and results of one window, rounded up to whole vectors."""
+    groups, tiles = (queries + QUERIES - 1) // QUERIES, (keys + KEYS - 1) // KEYS
+    return (
+        np.zeros((groups * QUERIES, dim), F),
+        np.zeros((tiles, dim, KEYS), F),
+        np.zeros((tiles * KEYS, dim), F),
+        np.zeros((groups * QUERIES, tiles * KEYS), F),
+        np.zeros((groups * QUERIES, dim), F),
+    )
+
+
+@compiled
+def _square(tokens, image, top, left, side, wrap_rows, wrap_columns, height, width):
+    """Tokens of a square of the map, counted through all images; -1 outside.
+
+    Args:
+        wrap_rows, wrap_columns: size of the padded map where the square wraps around; else 0.
+    """
+    for i in range(side * side):
+        y, x = top + i // side, left + i % side
+        if wrap_rows:
+            y, x = y % wrap_rows, x % wrap_columns
+        inside = 0 <= y < height and 0 <= x < width
+        tokens[i] = (image * height + y) * width + x if inside else -1
+
+
+@compiled
+def _load_queries(q, place, tokens, head, queries, row):
+    """Queries of the tokens, (queries, D), not yet scaled; zeros for -1."""
+    flat = queries.reshape(-1)
+    for i in range(tokens.size):
+        if tokens[i] >= 0:
+            store_row(flat, i * len(row), load_row(q, _place(place, tokens[i], head), row))
+        else:
+            store_row(flat, i * len(row), zero_row(row))
+
+
+@compiled
+def _load_keys(k, place, tokens, head, keys, dim):
+    """Keys of the tokens, (tiles, D, KEYS); zeros for -1."""
+    for j in range(tokens.size):
+        start = _place(place, tokens[j], head)
+        for channel in range(dim):
+            number = load_number(k, start + channel) if tokens[j] >= 0 else F(0)
+            keys[j // KEYS, channel, j % KEYS] = number
+
+
+@compiled
+def _load_values(v, place, tokens, head, values, row):
+    """Values of the tokens, (keys, D); zeros for -1."""
+    flat = values.reshape(-1)
+    for j in range(tokens.size):
+        if tokens[j] >= 0:
+            store_row(flat, j * len(row), load_row(v, _place(place, tokens[j], head), row))
+        else:
+            store_row(flat, j * len(row), zero_row(row))
+
+
+@compiled
+def _relative_logits(queries, height_rel, width_rel, scores, block, row, positions, side):
+    """Logits of relative positions, (queries, keys).
+
+    Args:
+        height_rel, width_rel: (D, len(positions)), the first 2 * window - 1 of which count.
+        side: a tuple as long as the window's side.
+    """
+    window, length = len(side), scores.shape[1]
+    logits = np.empty((2, len(positions)), F)
+    flat, scores, height_rel, width_rel = (
+        logits.reshape(-1),
+        scores.reshape(-1),
+        height_rel.reshape(-1),
+        width_rel.reshape(-1),
+    )
+    for i in range(block * block):
+        vertical, horizontal = zero_row(positions), zero_row(positions)
+        for channel in range(len(row)):
+            start, query = channel * len(positions), queries[i, channel]
+            vertical = add_scaled(vertical, query, load_row(height_rel, start, positions))
+            horizontal = add_scaled(horizontal, query, load_row(width_rel, start, positions))
+        store_row(flat, 0, vertical)
+        store_row(flat, len(positions), horizontal)
+        y, x = i // block, i % block
+        across = load_row(flat, len(positions) + window - 1 - x, side)
+        for down in range(window):
+            here = filled_row(logits[0, down - y + window - 1], side)
+            store_row(scores, i * length + down * window, add_scaled(across, F(1), here))
+
+
+@compiled
+def _mask_outside(scores, top, left, block, window, rows, columns):
+    """Keep scores of keys within the padded map of `rows` x `columns` tokens."""
+    for j in range(window * window):
+        y, x = top + j // window, left + j % window
+        if not (0 <= y < rows and 0 <= x < columns):
+            for i in range(block * block):
+                scores[i, j] = NEVER
+
+
+@compiled
+def _attend(queries, keys, values, scores, result, count, row, lanes):
+    """Softmax of scores plus scaled products of queries and keys, times values.
+
+    Args:
+        queries: (queries, D); become scaled.
+        keys: (tiles, D, KEYS).
+        values: (tiles * KEYS, D).
+        scores: (queries, tiles * KEYS); becomes the weights, not yet divided by their sum.
+        result: becomes (queries, D).
+        count: how many keys there are; those after them only fill a vector up.
+    """
+    dim, tiles, groups = len(row), keys.shape[0], queries.shape[0] // QUERIES
+    length = tiles * KEYS
+    scores[:, count:] = NEVER
+    queries *= F(1) / np.sqrt(F(dim))
+    keys, values, flat, result = (
+        keys.reshape(-1),
+        values.reshape(-1),
+        scores.reshape(-1),
+        result.reshape(-1),
+    )
+    for tile in range(tiles):
+        for group in range(groups):
+            first = QUERIES * group
+            start = first * length + tile * KEYS
+            s0, s1 = load_row(flat, start, lanes), load_row(flat, start + length, lanes)
+            s2 = load_row(flat, start + 2 * length, lanes)
+            s3 = load_row(flat, start + 3 * length, lanes)
+            for channel in range(dim):
+                key = load_row(keys, (tile * dim + channel) * KEYS, lanes)
+                s0 = add_scaled(s0, queries[first, channel], key)
+                s1 = add_scaled(s1, queries[first + 1, channel], key)
+                s2 = add_scaled(s2, queries[first + 2, channel], key)
+                s3 = add_scaled(s3, queries[first + 3, channel], key)
+            store_row(flat, start, s0)
+            store_row(flat, start + length, s1)
+            store_row(flat, start + 2 * length, s2)
+            store_row(flat, start + 3 * length, s3)
+    totals = np.empty(queries.shape[0], F)
+    for i in range(queries.shape[0]):
+        totals[i] = _softmax(flat, i * length, length, lanes)
+    result[:] = F(0)
+    for tile in range(tiles):
+        for group in range(groups):
+            first = QUERIES * group
+            start = first * dim
+            r0, r1 = load_row(result, start, row), load_row(result, start + dim, row)
+            r2, r3 = load_row(result, start + 2 * dim, row), load_row(result, start + 3 * dim, row)
+            for j in range(tile * KEYS, (tile + 1) * KEYS):
+                value = load_row(values, j * dim, row)
+                r0 = add_scaled(r0, scores[first, j], value)
+                r1 = add_scaled(r1, scores[first + 1, j], value)
+                r2 = add_scaled(r2, scores[first + 2, j], value)
+                r3 = add_scaled(r3, scores[first + 3, j], value)
+            store_row(result, start, r0)
+            store_row(result, start + dim, r1)
+            store_row(result, start + 2 * dim, r2)
+            store_row(result, start + 3 * dim, r3)
+    for i in range(queries.shape[0]):
+        for channel in range(dim):
+            result[i * dim + channel] /= totals[i]
+
+
+@compiled
+def _softmax(scores, start, length, lanes):
+    """Exp of one query's scores over that of the largest, in place; returns their sum."""
+    peak = NEVER
+    for j in range(start, start + length, KEYS):
+        peak = max(peak, largest(load_row(scores, j, lanes)))
+    minus_peak, ones = filled_row(-peak, lanes), filled_row(F(1), lanes)
+    total = F(0)
+    for j in range(start, start + length, KEYS):
+        row = exponentials(add_scaled(minus_peak, F(1), load_row(scores, j, lanes)))
+        store_row(scores, j, row)
+        total += dot(row, ones)
+    return total
+
+
+@compiled
+def _store(result, out, place, tokens, head, row):
+    """Write the rows of all tokens but -1."""
+    flat = result.reshape(-1)
+    for i in range(tokens.size):
+        if tokens[i] >= 0:
+            store_row(out, _place(place, tokens[i], head), load_row(flat, i * len(row), row))

@@ -1,0 +1,150 @@
+"""Sampling of deformable convolution v3 as one operator (Wang et al., arXiv 2211.05778, eq. 2).
+
+Three implementations: plain PyTorch, the reference for the others; numba on the CPU; Triton on CUDA.
+"""
+
+import functools
+import importlib
+import os
+import warnings
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from backbones.errors import BackboneError
+from backbones.ops import dcnv3_reference
+
+# The setting, an environment variable, so that all processes of a launcher have it.
+SETTING = 'DCNV3_IMPLEMENTATION'
+# Of each, the module and the type of device that it runs on.
+COMPILED = {'numba': ('dcnv3_cpu', 'cpu'), 'triton': ('dcnv3_triton', 'cuda')}
+CHOICES = ('auto', 'reference', *COMPILED)
+
+
+def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """Weighted sum of bilinear samples around every token, each head with weights that sum to one.
+
+    Samples outside the map are zero. Differentiable; seen through by `torch.compile` and `torch.export`.
+    Half precision is sampled and summed in float32. `DCNV3_IMPLEMENTATION` in the environment chooses
+    among `auto`, `reference`, `numba` and `triton`; `auto` is the fastest that the device has, and the
+    reference in float64.
+
+    Args:
+        value: (B, H, W, heads, D).
+        offsets: (B, H, W, heads, kernel_size ** 2, 2), (x, y) in pixels, from the undeformed grid,
+            whose points run down the columns first.
+        logits: (B, H, W, heads, kernel_size ** 2), of the weights, which are their softmax.
+        kernel_size: side of the grid of sampling points.
+
+    Returns:
+        (B, H, W, heads, D), in the dtype of `value`.
+
+    Raises:
+        BackboneError: shapes do not fit each other, or the implementation asked for cannot run here.
+    """
+    check_shapes(value, offsets, logits, kernel_size)
+    if implementation(value.device.type, value.dtype) == 'reference':
+        return dcnv3_reference.forward(value, offsets, logits, kernel_size)
+    return sample(value, offsets, logits, kernel_size)
+
+
+@torch.library.custom_op('dense_mixers::dcnv3', mutates_args=())
+def sample(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    """`dcnv3` by a compiled implementation, as one operator."""
+    return _compiled_for(value).forward(value, offsets, logits, kernel_size)
+
+
+@torch.library.custom_op('dense_mixers::dcnv3_backward', mutates_args=())
+def sample_backward(
+    grad_out: Tensor, value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, offsets and logits of `sample`."""
+    return _compiled_for(value).backward(grad_out, value, offsets, logits, kernel_size)
+
+
+@sample.register_fake
+def _(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
+    return value.new_empty(value.shape)
+
+
+@sample_backward.register_fake
+def _(
+    grad_out: Tensor, value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in (value, offsets, logits))
+
+
+def _keep_inputs(ctx, inputs: tuple, output: Tensor) -> None:
+    *tensors, ctx.kernel_size = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gradients(ctx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+    return *sample_backward(grad_out, *ctx.saved_tensors, ctx.kernel_size), None
+
+
+sample.register_autograd(_gradients, setup_context=_keep_inputs)
+
+
+@register_flop_formula(torch.ops.dense_mixers.dcnv3)
+def _flops(value_shape, offsets_shape, logits_shape, kernel_size, *_, out_shape=None, **__) -> int:
+    """Of each sampled value four products for the corners and one for its weight, added up."""
+    return 2 * 5 * value_shape.numel() * kernel_size**2
+
+
+def check_shapes(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> None:
+    """Check what would otherwise read memory of others.
+
+    Raises:
+        BackboneError: the shapes are not those that `dcnv3` takes.
+    """
+    expected = (*value.shape[:4], kernel_size**2)
+    if value.dim() != 5 or logits.shape != expected or offsets.shape != (*expected, 2):
+        raise BackboneError(
+            f'dcnv3: value {tuple(value.shape)}, offsets {tuple(offsets.shape)} and logits '
+            f'{tuple(logits.shape)} do not fit each other; give (B, H, W, heads, D), '
+            f'(B, H, W, heads, {kernel_size**2}, 2) and (B, H, W, heads, {kernel_size**2})'
+        )
+
+
+@torch.compiler.assume_constant_result
+def implementation(device: str, dtype: torch.dtype) -> str:
+    """Which of `CHOICES` but `auto` computes on this type of device, in this dtype.
+
+    Raises:
+        BackboneError: the setting is unknown, or what it asks for cannot run here.
+    """
+    choice = os.environ.get(SETTING) or 'auto'
+    if choice not in CHOICES:
+        raise BackboneError(f'{SETTING}={choice}: choose from {", ".join(CHOICES)}')
+    # Shapes alone are computed on `meta`, which any implementation gives.
+    able = [name for name, (_, own) in COMPILED.items() if own == device or device == 'meta']
+    if choice == 'auto':
+        usable = dtype != torch.float64 and able and compiled_module(able[0])
+        return able[0] if usable else 'reference'
+    if choice != 'reference' and (choice not in able or compiled_module(choice) is None):
+        raise BackboneError(
+            f'{SETTING}={choice} cannot run on {device}: it needs {choice} installed, and '
+            f'{COMPILED[choice][1]}; choose auto'
+        )
+    return choice
+
+
+@functools.cache
+def compiled_module(name: str) -> ModuleType | None:
+    """The module of a compiled implementation; None, with one warning, where it does not import."""
+    try:
+        importlib.import_module(name)
+        return importlib.import_module(f'backbones.ops.{COMPILED[name][0]}')
+    except (ImportError, RuntimeError) as error:
+        warnings.warn(
+            f'deformable convolution is slow, in plain PyTorch: {name} cannot be used ({error})',
+            stacklevel=2,
+        )
+        return None
+
+
+def _compiled_for(value: Tensor) -> ModuleType:
+    return compiled_module(implementation(value.device.type, value.dtype))

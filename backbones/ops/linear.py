@@ -1,0 +1,147 @@
+"""Linear layers by the faster of the two libraries that PyTorch has for products on the CPU.
+
+PyTorch multiplies float32 matrices by MKL, which keeps its AVX-512 code to Intel's processors: on others
+oneDNN, which PyTorch uses in half precision, takes half the time for the same sums in float32.
+"""
+
+import platform
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
+
+NO_ACTIVATION, GELU = ('none', [], ''), ('gelu', [], 'none')
+
+
+def mkl_is_held_back() -> bool:
+    """Whether PyTorch's products in float32 come from MKL on a processor with AVX-512 not by Intel."""
+    return (
+        torch.backends.mkl.is_available()
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.cpu.get_cpu_capability() == 'AVX512'
+        and 'GenuineIntel' not in _processor()
+    )
+
+
+def _processor() -> str:
+    """Text that names the processor's maker."""
+    information = Path('/proc/cpuinfo')
+    return information.read_text() if information.exists() else platform.processor()
+
+
+MKL_IS_HELD_BACK = mkl_is_held_back()
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, (..., C) -> (..., C'), by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply, (..., C) -> (..., C')."""
+        return linear(x, self.weight, self.bias)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, (..., C) -> (..., C).
+
+    Args:
+        dim: channels C.
+        hidden_dim: channels between the layers.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = Linear(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply, (..., C) -> (..., C)."""
+        return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`F.linear`: x (..., C), weight (C', C), bias (C',) -> (..., C')."""
+    if not by_onednn(x, weight):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return _OneDnnLinear.apply(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *NO_ACTIVATION)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`F.gelu(F.linear(x, weight, bias))`; one pass over memory where no gradient is wanted."""
+    if not torch.is_grad_enabled() and by_onednn(x, weight):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *GELU)
+    if not torch.is_grad_enabled() and in_bfloat16_on_cpu(x):
+        x, weight, bias = (tensor.to(torch.bfloat16) for tensor in (x, weight, bias))
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *GELU)
+    return F.gelu(linear(x, weight, bias))
+
+
+def by_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether this product is faster by oneDNN than the way that PyTorch chooses."""
+    return (
+        x.device.type == 'cpu'
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() > 0
+        and not torch.is_autocast_enabled('cpu')
+        and not torch.compiler.is_exporting()
+        and MKL_IS_HELD_BACK
+    )
+
+
+def in_bfloat16_on_cpu(x: Tensor) -> bool:
+    """Whether autocast has products on the CPU made in bfloat16, for which oneDNN has code here."""
+    return (
+        x.device.type == 'cpu'
+        and x.numel() > 0
+        and torch.is_autocast_enabled('cpu')
+        and torch.get_autocast_dtype('cpu') == torch.bfloat16
+        and not torch.compiler.is_compiling()
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+def cast_once(x: Tensor) -> Tensor:
+    """What autocast would cast `x` to anew for every product that takes it."""
+    device = x.device.type
+    if device != 'meta' and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
+
+
+class _OneDnnLinear(torch.autograd.Function):
+    """A linear layer whose three products are oneDNN's."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *NO_ACTIVATION)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        grad_x = _product(grad, weight.t()) if needs_x else None
+        rows, columns = grad.flatten(0, -2), x.flatten(0, -2)
+        grad_weight = _weight_gradient(rows, columns) if needs_weight else None
+        return grad_x, grad_weight, rows.sum(0) if needs_bias else None
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, *NO_ACTIVATION)
+
+
+def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """(N, C') and (N, C) -> (C', C), the longer side of the result along its rows in memory."""
+    if grad.shape[1] > x.shape[1]:
+        return _product(x.t(), grad.t()).t()
+    return _product(grad.t(), x.t())
+
+
+@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
+def _linear_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
+    """Two operations a multiply-add, as torch's counter counts."""
+    return 2 * x_shape.numel() * weight_shape[0]

@@ -1,0 +1,228 @@
+"""Rows of channels as SIMD vectors inside numba functions.
+
+LLVM does not vectorise a sum of rows whose places are only known at run time, since they may overlap;
+here the vectors are written out. Products and sums are single precision; arrays hold that or bfloat16,
+seen as int16.
+
+The width of a row comes as a tuple of that length, whose type tells it when a function is compiled.
+"""
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, register_model
+
+_INT16, _INT32, _FLOAT = ir.IntType(16), ir.IntType(32), ir.FloatType()
+# Fusing and regrouping sums changes the last bit, as any other order of summation does.
+_FLAGS = ('contract', 'reassoc', 'nsz')
+# Half the weight of the last bit that is kept, less one; and the bit itself.
+_ROUND, _LOWEST_KEPT, _NAN = 0x7FFF, 16, 0x7FC0
+
+
+class Row(types.Type):
+    """Type of a vector of `width` single-precision numbers."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        super().__init__(name=f'Row{width}')
+
+
+@register_model(Row)
+class _RowModel(models.PrimitiveModel):
+    def __init__(self, manager, row: Row) -> None:
+        super().__init__(manager, row, ir.VectorType(_FLOAT, row.width))
+
+
+# NaN and infinity must stay what they are.
+compiled = njit(nogil=True, cache=True, fastmath={'contract', 'reassoc', 'nsz'})
+
+_LOG2_E, _LN_2, _SMALLEST_EXPONENT = 1.4426950408889634, 0.6931471805599453, -126.0
+# Taylor coefficients of exp from the highest, which reach single precision within half a binade.
+_EXP_SERIES = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
+_EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
+
+
+@intrinsic
+def filled_row(typing_context, number, width):
+    """`number` in every place, (width,)."""
+    row = Row(len(width))
+
+    def generate(context, builder, signature, arguments):
+        return _everywhere(builder, arguments[0], row.width)
+
+    return row(types.float32, width), generate
+
+
+@intrinsic
+def zero_row(typing_context, width):
+    """Zeros, (width,)."""
+    row = Row(len(width))
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(ir.VectorType(_FLOAT, row.width), [0.0] * row.width)
+
+    return row(width), generate
+
+
+@intrinsic
+def load_row(typing_context, array, start, width):
+    """`array[start : start + width]` of a flat array."""
+    row = Row(len(width))
+
+    def generate(context, builder, signature, arguments):
+        return _loaded(context, builder, signature, arguments, row.width)
+
+    return row(array, start, width), generate
+
+
+@intrinsic
+def load_number(typing_context, array, index):
+    """`array[index]` of a flat array, as float32."""
+
+    def generate(context, builder, signature, arguments):
+        row = _loaded(context, builder, signature, arguments, 1)
+        return builder.extract_element(row, _INT32(0))
+
+    return types.float32(array, index), generate
+
+
+@intrinsic
+def store_row(typing_context, array, start, row):
+    """`array[start : start + width] = row` of a flat array, rounded to nearest even."""
+
+    def generate(context, builder, signature, arguments):
+        stored = arguments[2]
+        place = _place(context, builder, signature, arguments, row.width)
+        if place.type.pointee.element != _FLOAT:
+            stored = _rounded_to_bfloat16(builder, stored, row.width)
+        builder.store(stored, place, align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, start, row), generate
+
+
+@intrinsic
+def add_scaled(typing_context, total, factor, row):
+    """`total + factor * row`."""
+
+    def generate(context, builder, signature, arguments):
+        total, factor, values = arguments
+        factors = _everywhere(builder, factor, row.width)
+        return builder.fadd(total, builder.fmul(factors, values, flags=_FLAGS), flags=_FLAGS)
+
+    return row(total, types.float32, row), generate
+
+
+@intrinsic
+def multiply(typing_context, row, other):
+    """`row * other`."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fmul(*arguments, flags=_FLAGS)
+
+    return row(row, other), generate
+
+
+@intrinsic
+def maximum(typing_context, row, other):
+    """The larger of two numbers in every place."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered('<', *arguments), *reversed(arguments))
+
+    return row(row, other), generate
+
+
+@intrinsic
+def exponentials(typing_context, row):
+    """Exp of numbers that are not positive; 0 for 2 ** -126 and less is as good, and not promised."""
+
+    def generate(context, builder, signature, arguments):
+        width = row.width
+
+        def constant(number):
+            return ir.Constant(ir.VectorType(_FLOAT, width), [number] * width)
+
+        power = builder.fmul(arguments[0], constant(_LOG2_E))
+        too_small = builder.fcmp_ordered('<', power, constant(_SMALLEST_EXPONENT))
+        power = builder.select(too_small, constant(_SMALLEST_EXPONENT), power)
+        # Rounding is towards zero, and so to the nearest.
+        integers = ir.VectorType(_INT32, width)
+        exponent = builder.fptosi(builder.fsub(power, constant(0.5)), integers)
+        rest = builder.fsub(power, builder.sitofp(exponent, power.type))
+        rest = builder.fmul(rest, constant(_LN_2))
+        series = constant(_EXP_SERIES[0])
+        for coefficient in _EXP_SERIES[1:]:
+            product = builder.fmul(series, rest, flags=_FLAGS)
+            series = builder.fadd(product, constant(coefficient), flags=_FLAGS)
+        bits = builder.add(exponent, _every(_EXPONENT_BIAS, width))
+        bits = builder.shl(bits, _every(_MANTISSA_BITS, width))
+        return builder.fmul(series, builder.bitcast(bits, power.type))
+
+    return row(row), generate
+
+
+@intrinsic
+def largest(typing_context, row):
+    """Largest number of a row."""
+
+    def generate(context, builder, signature, arguments):
+        (values,) = arguments
+        name = f'llvm.vector.reduce.fmax.v{row.width}f32'
+        kind = ir.FunctionType(_FLOAT, [values.type])
+        reduce = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        return builder.call(reduce, [values])
+
+    return types.float32(row), generate
+
+
+@intrinsic
+def dot(typing_context, row, other):
+    """Inner product of two rows."""
+
+    def generate(context, builder, signature, arguments):
+        product = builder.fmul(*arguments, flags=_FLAGS)
+        name = f'llvm.vector.reduce.fadd.v{row.width}f32'
+        kind = ir.FunctionType(_FLOAT, [_FLOAT, product.type])
+        add = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        return builder.call(add, [ir.Constant(_FLOAT, -0.0), product], fastmath=_FLAGS)
+
+    return types.float32(row, other), generate
+
+
+def _place(context, builder, signature, arguments, width):
+    """Pointer to the vector that starts at an index of a flat array."""
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    element = _FLOAT if signature.args[0].dtype == types.float32 else _INT16
+    start = builder.gep(array.data, [arguments[1]])
+    return builder.bitcast(start, ir.VectorType(element, width).as_pointer())
+
+
+def _loaded(context, builder, signature, arguments, width):
+    """The vector that starts at an index of a flat array, in single precision."""
+    loaded = builder.load(_place(context, builder, signature, arguments, width), align=2)
+    if loaded.type.element == _FLOAT:
+        return loaded
+    bits = builder.shl(builder.zext(loaded, ir.VectorType(_INT32, width)), _every(16, width))
+    return builder.bitcast(bits, ir.VectorType(_FLOAT, width))
+
+
+def _everywhere(builder, number, width):
+    """A vector with the same number in every place."""
+    undefined = ir.Constant(ir.VectorType(_FLOAT, width), ir.Undefined)
+    first = builder.insert_element(undefined, number, _INT32(0))
+    return builder.shuffle_vector(first, undefined, _every(0, width))
+
+
+def _every(value: int, width: int) -> ir.Constant:
+    return ir.Constant(ir.VectorType(_INT32, width), [value] * width)
+
+
+def _rounded_to_bfloat16(builder, row, width):
+    bits = builder.bitcast(row, ir.VectorType(_INT32, width))
+    odd = builder.and_(builder.lshr(bits, _every(_LOWEST_KEPT, width)), _every(1, width))
+    bits = builder.add(builder.add(bits, _every(_ROUND, width)), odd)
+    high = builder.lshr(bits, _every(_LOWEST_KEPT, width))
+    # The sum above may carry a NaN over into another number.
+    kept = builder.select(builder.fcmp_unordered('uno', row, row), _every(_NAN, width), high)
+    return builder.trunc(kept, ir.VectorType(_INT16, width))

@@ -1,0 +1,108 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from backbones.ops import linear as module
+from backbones.ops.linear import Linear, Mlp, cast_once, linear, linear_gelu
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
+
+
+@pytest.fixture(params=[True, False], ids=['onednn', 'mkl'], autouse=True)
+def library(request, monkeypatch):
+    monkeypatch.setattr(module, 'MKL_IS_HELD_BACK', request.param)
+
+
+def case(*shape, out=7, bias=True):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(*shape, generator=generator)
+    weight = torch.randn(out, shape[-1], generator=generator)
+    return x, weight, torch.randn(out, generator=generator) if bias else None
+
+
+def exact(x, weight, bias):
+    out = x.double() @ weight.double().t()
+    return out if bias is None else out + bias.double()
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize(
+    ('shape', 'out'), [((5, 3), 7), ((2, 3, 4, 64), 16), ((1, 9, 9, 16), 64), ((0, 3), 7)]
+)
+def test_values_and_gradients(shape, out, bias):
+    tensors = [t if t is None else t.requires_grad_() for t in case(*shape, out=out, bias=bias)]
+    grad = torch.randn(*shape[:-1], out)
+    found = linear(*tensors)
+    torch.testing.assert_close(found.double(), exact(*tensors), rtol=1e-5, atol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(linear(*tensors), found)
+    wanted = [t for t in tensors if t is not None]
+    gradients = torch.autograd.grad(found, wanted, grad)
+    expected = torch.autograd.grad(exact(*tensors), wanted, grad.double())
+    for gradient, truth in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient.double(), truth.double(), rtol=1e-5, atol=1e-4)
+
+
+def test_only_wanted_gradients():
+    x, weight, bias = case(5, 3)
+    linear(x, weight.requires_grad_(), bias).sum().backward()
+    torch.testing.assert_close(weight.grad, x.sum(0).expand(7, -1))
+    x, weight, bias = case(5, 3)
+    linear(x.requires_grad_(), weight, bias).sum().backward()
+    torch.testing.assert_close(x.grad, weight.sum(0).expand(5, -1))
+
+
+def test_strided_input_and_gradient():
+    x, weight, bias = case(4, 6, 5)
+    turned = x.transpose(0, 1).requires_grad_()
+    found = linear(turned, weight, bias).transpose(0, 1)
+    torch.testing.assert_close(found.double(), exact(x, weight, bias), rtol=1e-5, atol=1e-5)
+    grad = torch.randn(6, 4, 7).transpose(0, 1)
+    (gradient,) = torch.autograd.grad(found, turned, grad)
+    torch.testing.assert_close(gradient.transpose(0, 1), grad @ weight)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_gelu_of_a_linear_layer(dtype):
+    x, weight, bias = case(4, 50, 16, out=64)
+    truth = F.gelu(exact(x, weight, bias))
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-1
+    with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+        found = linear_gelu(x, weight, bias)
+        with torch.no_grad():
+            fused = linear_gelu(x, weight, bias)
+    assert found.dtype == fused.dtype == dtype
+    torch.testing.assert_close(found.double(), truth, rtol=0, atol=tolerance)
+    torch.testing.assert_close(fused.double(), truth, rtol=0, atol=tolerance)
+
+
+def test_double_precision_and_other_devices_are_left_to_pytorch():
+    x, weight, bias = (tensor.double() for tensor in case(5, 3))
+    assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
+    on_meta = [tensor.to('meta') for tensor in case(5, 3)]
+    assert linear(*on_meta).shape == (5, 7)
+
+
+def test_names_and_start_are_those_of_pytorch():
+    torch.manual_seed(0)
+    own = Linear(3, 7)
+    torch.manual_seed(0)
+    theirs = torch.nn.Linear(3, 7)
+    assert own.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(a, b) for a, b in zip(own.parameters(), theirs.parameters(), strict=True))
+    assert Mlp(3, 7).state_dict().keys() == {'fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias'}
+
+
+def test_flops_are_counted_in_both_directions():
+    x, weight, bias = case(2, 10, 16, out=32)
+    with FlopCounterMode(display=False) as counter:
+        linear(x.requires_grad_(), weight.requires_grad_(), bias).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 20 * 16 * 32
+
+
+def test_autocast_is_followed_before_the_products_need_it():
+    x = torch.ones(3)
+    assert cast_once(x) is x
+    with torch.autocast('cpu', torch.bfloat16):
+        assert cast_once(x).dtype == torch.bfloat16

@@ -1,0 +1,44 @@
+"""Triton's operators where there is no GPU: in a process of its own, under Triton's interpreter.
+
+Triton decides when it is imported whether it compiles or interprets, for all of the process. That of the
+tests may have imported it already, or may want to compile.
+"""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from backbones.ops import dcnv3_triton
+
+
+@contextmanager
+def interpreter() -> Iterator[ProcessPoolExecutor]:
+    """The process, which takes functions and tensors."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv('TRITON_INTERPRET', '1')
+        environment.setenv('OMP_NUM_THREADS', '1')
+        with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
+            # It is started by the first call.
+            process.submit(torch.ones, 1).result()
+            environment.undo()
+            yield process
+
+
+def call(
+    name: str, tensors: tuple[Tensor, ...], kernel_size: int, deterministic: bool, wide_index: bool
+) -> Tensor | tuple[Tensor, ...]:
+    """`forward` or `backward` of `backbones.ops.dcnv3_triton`, under these settings."""
+    before = torch.are_deterministic_algorithms_enabled()
+    limit = -1 if wide_index else dcnv3_triton.INT32_MAX
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with mock.patch.object(dcnv3_triton, 'INT32_MAX', limit):
+            return getattr(dcnv3_triton, name)(*tensors, kernel_size)
+    finally:
+        torch.use_deterministic_algorithms(before)
