@@ -9,12 +9,14 @@ import copy
 import re
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from backbones import BackboneError
@@ -149,25 +151,27 @@ def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complex
     )
 
 
-def run_parts(model: nn.Module, image: Tensor) -> None:
-    """Run all that a test of one image runs, with a fixed number of regions in a detector.
+def run_parts(model: nn.Module, images: Tensor) -> list:
+    """Run all that a test of images runs, with a fixed number of regions an image in a detector.
 
     Args:
         model: a two-stage detector or an encoder-decoder.
-        image: (1, 3, H, W).
+        images: (B, 3, H, W).
+
+    Returns:
+        What each head returns, in the order of the network.
     """
-    features = model.backbone(image)
+    features = model.backbone(images)
     if model.with_neck:
         features = model.neck(features)
     if _head_name(model) == 'decode_head':
-        model.decode_head(features)
-        return
-    if model.with_rpn:
-        model.rpn_head(features)
+        return [model.decode_head(features)]
+    outputs = [model.rpn_head(features)] if model.with_rpn else []
     heads = model.roi_head
-    heads.bbox_head(_regions(heads.bbox_roi_extractor, BOX_REGIONS, image))
+    outputs.append(heads.bbox_head(_regions(heads.bbox_roi_extractor, BOX_REGIONS, features)))
     if heads.with_mask:
-        heads.mask_head(_regions(heads.mask_roi_extractor, MASK_REGIONS, image))
+        outputs.append(heads.mask_head(_regions(heads.mask_roi_extractor, MASK_REGIONS, features)))
+    return outputs
 
 
 def standard_size(model: nn.Module) -> tuple[int, int]:
@@ -182,11 +186,24 @@ def standard_size(model: nn.Module) -> tuple[int, int]:
 def build_without_values(model: Mapping, scope: str | None) -> nn.Module:
     """Build a model on the `meta` device, in as little time and memory as its structure takes.
 
-    Only what is registered as a parameter or buffer loses its values, so that a constructor may still
-    compute, such as the rates of drop path.
-
     Raises:
         UserError: the config does not describe a model.
+    """
+    try:
+        with parameters_without_values(), DefaultScope.overwrite_default_scope(scope):
+            built = MODELS.build(copy.deepcopy(model))
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = ' '.join(str(part) for part in error.args).split()
+        raise UserError(f'the model cannot be built: {" ".join(reason)}') from error
+    return built.to('meta')
+
+
+@contextmanager
+def parameters_without_values() -> Iterator[None]:
+    """Let modules that are built have their parameters on the `meta` device.
+
+    Only what is registered as a parameter loses its values, so that a constructor may still compute,
+    such as the rates of drop path.
     """
 
     def without_values(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
@@ -196,14 +213,9 @@ def build_without_values(model: Mapping, scope: str | None) -> nn.Module:
 
     hook = register_module_parameter_registration_hook(without_values)
     try:
-        with DefaultScope.overwrite_default_scope(scope):
-            built = MODELS.build(copy.deepcopy(model))
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = ' '.join(str(part) for part in error.args).split()
-        raise UserError(f'the model cannot be built: {" ".join(reason)}') from error
+        yield
     finally:
         hook.remove()
-    return built.to('meta')
 
 
 def part_of(name: str) -> str:
@@ -251,7 +263,7 @@ def _module_that_raised(error: Exception, model: nn.Module) -> str:
     return next((name for name in reversed(owners) if name), type(model).__name__)
 
 
-def _regions(extractor: nn.Module, count: int, image: Tensor) -> Tensor:
-    """What RoIAlign would give the head, (count, C, height, width), without values that matter."""
+def _regions(extractor: nn.Module, count: int, features: Sequence[Tensor]) -> Tensor:
+    """What RoIAlign would give the head, (count * B, C, height, width), for regions of a whole image."""
     size = extractor.roi_layers[0].output_size
-    return image.new_empty(count, extractor.out_channels, *size)
+    return adaptive_avg_pool2d(features[0], size).repeat(count, 1, 1, 1)

@@ -15,6 +15,7 @@ from mmengine.config import Config, ConfigDict
 
 from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
+from evaluation.average_precision.option import add_evaluator_option, use_evaluator
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
@@ -23,6 +24,7 @@ from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.processes import process_count
 from evaluation.runner import BenchmarkRunner
+from evaluation.time_shares_hook import use_time_shares
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What torch's batch norms say to a single value a channel.
@@ -39,6 +41,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='load every image before the start and go on without those that are missing or damaged',
     )
     parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
+    add_evaluator_option(parser)
+    parser.add_argument(
+        '--time-shares',
+        action='store_true',
+        help='measure which share of the time is data, each part of the model, the metric; a bit slower',
+    )
     add_overrides(parser)
     parser.add_argument(
         '--checkpoint-key',
@@ -67,6 +75,7 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     cfg.checkpoint_key = arguments.checkpoint_key
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
+    use_evaluator(cfg, arguments.evaluator)
     for warning in warnings:
         warn(warning)
     cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'
@@ -79,6 +88,8 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
         leave_out_bad_images(cfg, loaders)
     if arguments.tensorboard:
         write_tensorboard(cfg)
+    if arguments.time_shares:
+        use_time_shares(cfg)
     return cfg
 
 

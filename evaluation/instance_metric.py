@@ -1,7 +1,5 @@
 """Box and mask AP of COCO (Lin et al., arXiv 1405.0312), unrounded and per class."""
 
-import contextlib
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,11 +7,15 @@ from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from evaluation.average_precision.detections import KINDS, to_coco
+from evaluation.average_precision.evaluation import InstanceEvaluation
+from evaluation.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
+from evaluation.garbage_collection import garbage_collection_paused
 from evaluation.report import MetricReport
+from evaluation.run_lengths import encode_masks
 
-# Names in papers, in the order of COCOeval.stats, and as mmdet logs them.
+# Names in papers, in the order of the evaluation's statistics, and as mmdet logs them.
 STATISTICS = {
     'AP': 'mAP',
     'AP50': 'mAP_50',
@@ -22,7 +24,6 @@ STATISTICS = {
     'APm': 'mAP_m',
     'APl': 'mAP_l',
 }
-KINDS = {'bbox': 'box', 'segm': 'mask'}
 
 
 @METRICS.register_module()
@@ -35,89 +36,67 @@ class InstanceMetric(CocoMetric):
     Args:
         ann_file: ground truth in COCO's format. Images that were not run are left out of it, so that a
             subset of a data set can be evaluated.
+        evaluator: who computes, `fast` or `pycocotools`; the figures are the same.
+
+    Raises:
+        UserError: there is no such evaluator, or its package is not installed.
     """
 
-    def __init__(self, ann_file: str) -> None:
+    def __init__(self, ann_file: str, evaluator: str = DEFAULT_EVALUATOR) -> None:
+        self._evaluate = load_evaluator(evaluator)
         super().__init__(ann_file=ann_file, metric=list(KINDS))
+        number_annotations(self._coco_api)
+        self.evaluator = EVALUATORS[evaluator].distribution
         self.report: MetricReport | None = None
 
-    def compute_metrics(self, results: list[tuple[dict, dict]]) -> dict[str, float]:
-        """Evaluate all predictions, a pair of (ground truth, prediction) an image."""
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep of each image what the evaluation needs, masks as run-length codes.
+
+        Args:
+            data_batch: not used.
+            data_samples: of each image `img_id` and `pred_instances` with `bboxes` (N, 4) as corners in
+                pixels, `scores` (N,), `labels` (N,) and `masks` (N, H, W), bool.
+        """
+        for sample in data_samples:
+            found = sample['pred_instances']
+            prediction = {name: found[name].cpu().numpy() for name in ('bboxes', 'scores', 'labels')}
+            prediction['masks'] = encode_masks(found['masks'])
+            self.results.append({'img_id': sample['img_id'], **prediction})
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Evaluate the predictions of all images, as `process` keeps them."""
         truth = self._coco_api
-        images = sorted({ground_truth['img_id'] for ground_truth, _ in results})
+        images = sorted({prediction['img_id'] for prediction in results})
         categories = truth.get_cat_ids(cat_names=self.dataset_meta['classes'])
-        predictions = [prediction for _, prediction in results]
-        self.report = MetricReport(images=len(images))
+        self.report = MetricReport(images=len(images), evaluator=self.evaluator)
         logged = {}
         for kind, name in KINDS.items():
-            detections = to_coco(predictions, categories, kind)
-            evaluation = evaluate(truth, detections, images, categories, kind)
+            with garbage_collection_paused():
+                detections = to_coco(results, categories, kind)
+                evaluation = self._evaluate(truth, detections, images, categories, kind)
+            summary = [f'{kind} of {len(images)} images', *evaluation.summary]
+            MMLogger.get_current_instance().info('\n'.join(summary))
             for i, (statistic, log_key) in enumerate(STATISTICS.items()):
-                value = float(evaluation.stats[i])
+                value = float(evaluation.statistics[i])
                 logged[f'{kind}_{log_key}'] = value
                 self.report.metrics[f'{name}_{statistic}'] = None if value < 0 else 100 * value
             self.report.per_class[f'{name}_AP'] = per_class_ap(evaluation, truth, categories)
         return logged
 
 
-def to_coco(predictions: Sequence[dict], categories: Sequence[int], kind: str) -> list[dict]:
-    """Predictions in COCO's results format.
-
-    Args:
-        predictions: of each image `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,),
-            `labels` (N,) and run-length encoded `masks`.
-        categories: category id of each label.
-        kind: `bbox` or `segm`; masks come without boxes, so that their area is the mask's own.
-    """
-    detections = []
-    for prediction in predictions:
-        for i, label in enumerate(prediction['labels']):
-            detection = {
-                'image_id': prediction['img_id'],
-                'category_id': categories[label],
-                'score': float(prediction['scores'][i]),
-            }
-            if kind == 'bbox':
-                left, top, right, bottom = map(float, prediction['bboxes'][i])
-                detection['bbox'] = [left, top, right - left, bottom - top]
-            else:
-                detection['segmentation'] = prediction['masks'][i]
-            detections.append(detection)
-    return detections
-
-
-def evaluate(
-    truth: COCO, detections: list[dict], images: list[int], categories: list[int], kind: str
-) -> COCOeval:
-    """Run pycocotools on the given images and categories; its summary goes to the log."""
-    summary = io.StringIO()
-    with contextlib.redirect_stdout(summary):
-        found = truth.loadRes(detections) if detections else no_detections(truth)
-        evaluation = COCOeval(truth, found, kind)
-        evaluation.params.imgIds = images
-        evaluation.params.catIds = categories
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    lines = [line for line in summary.getvalue().splitlines() if ' = ' in line]
-    MMLogger.get_current_instance().info('\n'.join([f'{kind} of {len(images)} images', *lines]))
-    return evaluation
-
-
-def no_detections(truth: COCO) -> COCO:
-    """A result without a single detection, which `COCO.loadRes` does not accept."""
-    empty = COCO()
-    empty.dataset = {**truth.dataset, 'annotations': []}
-    empty.createIndex()
-    return empty
+def number_annotations(truth: COCO) -> None:
+    """Let the ids of annotations count from 1: to pycocotools, a match with id 0 is none."""
+    for number, annotation in enumerate(truth.dataset['annotations'], start=1):
+        annotation['id'] = number
+    truth.anns = {annotation['id']: annotation for annotation in truth.dataset['annotations']}
 
 
 def per_class_ap(
-    evaluation: COCOeval, truth: COCO, categories: Sequence[int]
+    evaluation: InstanceEvaluation, truth: COCO, categories: Sequence[int]
 ) -> dict[str, float | None]:
     """AP of each class in percent, None where the images have none of it."""
-    # (IoU thresholds, recalls, categories, areas, most detections), -1 where undefined.
-    precision = evaluation.eval['precision'][:, :, :, 0, -1]
+    # Of all areas and with most detections.
+    precision = evaluation.precision[..., 0, -1]
     result = {}
     for i, category in enumerate(truth.loadCats(list(categories))):
         of_class = precision[:, :, i]

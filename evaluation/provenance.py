@@ -24,6 +24,7 @@ DISTRIBUTIONS = (
     'timm',
     'numpy',
     'pycocotools',
+    'faster-coco-eval',
 )
 
 

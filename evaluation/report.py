@@ -11,8 +11,10 @@ class MetricReport:
         images: how many were evaluated.
         metrics: by the names that papers use, in percent; None where undefined.
         per_class: the same by class, in percent; None where a class does not occur.
+        evaluator: distribution that computed them; None where the suite did.
     """
 
     images: int
     metrics: dict[str, float | None] = field(default_factory=dict)
     per_class: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    evaluator: str | None = None

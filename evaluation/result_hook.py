@@ -20,6 +20,7 @@ from evaluation.data.skipping import images_skipped
 from evaluation.files import write_json
 from evaluation.model_loading import unwrapped
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
+from evaluation.time_shares_hook import time_shares
 
 SCHEMA_VERSION = 1
 
@@ -149,11 +150,12 @@ class ResultHook(Hook):
                     'backbone': count_parameters(model.backbone),
                 },
                 'complexity': self.complexity,
-                'versions': versions(),
+                'versions': {**versions(), 'evaluator': reports[0].evaluator},
                 'git': git_state(),
                 'hardware': hardware(),
                 'wall_time_seconds': round(time.monotonic() - self.started, 1),
                 'evaluation_seconds': round(time.monotonic() - self.evaluation_started, 1),
+                'time_shares': time_shares(runner),
                 'created': now(),
             },
         )

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from backbones.checkpoint import local_copy, read_checkpoint
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, load_config, make_runner
+from evaluation.prediction_dump import DumpPredictions
 from evaluation.result_hook import ResultHook
 from evaluation.starting_point import check_fits
 
@@ -61,4 +62,5 @@ def dump_predictions(cfg: Config, file: str) -> None:
         raise UserError(f'--out {file}: the name must end in .pkl')
     if not Path(file).resolve().parent.is_dir():
         raise UserError(f'--out {file}: its folder does not exist')
-    cfg.test_evaluator = [cfg.test_evaluator, dict(type='DumpResults', out_file_path=file)]
+    dump = dict(type=DumpPredictions.__name__, out_file_path=file)
+    cfg.test_evaluator = [cfg.test_evaluator, dump]

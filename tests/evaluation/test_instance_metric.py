@@ -9,11 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.logging import MMLogger
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
+from evaluation.average_precision.evaluators import EVALUATORS
+from evaluation.errors import UserError
 from evaluation.instance_metric import InstanceMetric
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,9 +87,9 @@ def rectangles(image, found):
     return prediction(image, [(*one, rectangle(one[2])) for one in found])
 
 
-def measure(truth, predictions, classes=CLASSES):
+def measure(truth, predictions, classes=CLASSES, **settings):
     """The metric's report and what it logs."""
-    metric = InstanceMetric(str(truth))
+    metric = InstanceMetric(str(truth), **settings)
     metric.dataset_meta = {'classes': classes}
     for one in predictions:
         metric.process({}, [one])
@@ -354,6 +357,41 @@ class TestAgainstPycocotools:
             'star': pytest.approx(100, abs=1e-10),
         }
 
+    @pytest.mark.parametrize('evaluator', EVALUATORS)
+    def test_categories_whose_ids_do_not_ascend(self, tmp_path, evaluator):
+        """Each class has its own AP: pycocotools orders categories by their ids, labels do not."""
+        truth = write_truth(tmp_path, PLAIN, images=3)
+        content = json.loads(truth.read_text())
+        renamed = dict(zip(CATEGORY_IDS, (8, 3, 7), strict=True))
+        for one in content['categories']:
+            one['id'] = renamed[one['id']]
+        for one in content['annotations']:
+            one['category_id'] = renamed[one['category_id']]
+        truth.write_text(json.dumps(content))
+        predictions = perfect(PLAIN, 3)
+        # Stars alone are missed.
+        for one in predictions:
+            found = one['pred_instances']
+            keep = found['labels'] != CLASSES.index('star')
+            one['pred_instances'] = {key: value[keep] for key, value in found.items()}
+        report, _ = measure(truth, predictions, evaluator=evaluator)
+        for kind in ('box_AP', 'mask_AP'):
+            perfectly = pytest.approx(100, abs=1e-10)
+            assert report.per_class[kind] == {'disc': perfectly, 'square': None, 'star': 0}
+
+    @pytest.mark.parametrize('evaluator', EVALUATORS)
+    @pytest.mark.parametrize('ids', [range(4), 'abcd'], ids=['from 0', 'text'])
+    def test_ids_of_annotations(self, tmp_path, evaluator, ids):
+        """pycocotools by itself takes a match with id 0 for none."""
+        truth = write_truth(tmp_path, PLAIN, images=3)
+        content = json.loads(truth.read_text())
+        for one, its_id in zip(content['annotations'], ids, strict=True):
+            one['id'] = its_id
+        truth.write_text(json.dumps(content))
+        report, _ = measure(truth, perfect(PLAIN, 3), evaluator=evaluator)
+        assert report.metrics['box_AP'] == pytest.approx(100, abs=1e-10)
+        assert report.metrics['mask_AP'] == pytest.approx(100, abs=1e-10)
+
     def test_figures_are_not_rounded(self, tmp_path):
         truth = write_truth(tmp_path, PLAIN, images=3)
         predictions = perfect(PLAIN, 3)
@@ -373,6 +411,39 @@ class TestAgainstPycocotools:
         report, _ = measure(truth, stars, classes=('star',))
         assert report.per_class['box_AP'] == {'star': pytest.approx(100, abs=1e-10)}
         assert report.metrics['box_AP'] == pytest.approx(100, abs=1e-10)
+
+
+class TestEvaluators:
+    def test_report_names_who_computed(self, tmp_path):
+        truth = write_truth(tmp_path, PLAIN, images=3)
+        predictions = perfect(PLAIN, 3)
+        reports = {name: measure(truth, predictions, evaluator=name)[0] for name in EVALUATORS}
+        assert reports['pycocotools'].evaluator == 'pycocotools'
+        assert reports['fast'].evaluator == 'faster-coco-eval'
+
+    def test_fast_by_default(self, tmp_path):
+        report, _ = measure(write_truth(tmp_path, PLAIN, images=3), perfect(PLAIN, 3))
+        assert report.evaluator == 'faster-coco-eval'
+
+    @pytest.mark.parametrize('evaluator', EVALUATORS)
+    def test_summary_is_logged(self, tmp_path, evaluator, monkeypatch):
+        said = []
+        monkeypatch.setattr(MMLogger, 'info', lambda self, message: said.append(message))
+        truth = write_truth(tmp_path, PLAIN, images=3)
+        measure(truth, perfect(PLAIN, 3), evaluator=evaluator)
+        (box,) = [message for message in said if message.startswith('bbox of 3 images\n')]
+        (mask,) = [message for message in said if message.startswith('segm of 3 images\n')]
+        for message in (box, mask):
+            lines = message.splitlines()[1:]
+            assert len(lines) == 12
+            assert lines[0] == (
+                ' Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 1.000'
+            )
+            assert lines[-1].endswith('| area= large | maxDets=100 ] = -1.000')
+
+    def test_unknown(self, tmp_path):
+        with pytest.raises(UserError, match=r'unknown evaluator .fats.*did you mean fast\?'):
+            InstanceMetric(str(tmp_path / 'nothing.json'), evaluator='fats')
 
 
 @pytest.mark.skipif(not REAL_COCO.is_dir(), reason='no real images of COCO')

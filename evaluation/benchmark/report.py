@@ -1,0 +1,227 @@
+"""A benchmark as Markdown tables, and as plain data with every raw time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from math import floor, log10
+
+import torch
+
+from evaluation.benchmark.device import describe_device
+from evaluation.benchmark.memory import MEMORY_NOTE
+from evaluation.benchmark.passes import Mode
+from evaluation.benchmark.rounds import Measurement, Measurements
+from evaluation.benchmark.run import Plan
+from evaluation.benchmark.statistics import (
+    peak_fraction,
+    peak_rates,
+    rates,
+    relative_speed,
+    spread_of,
+)
+from evaluation.provenance import git_state, now, versions
+from evaluation.tables.formats import DASH, SECTION, Cell, Column, Table, to_markdown
+
+OUT_OF_MEMORY = 'out of memory'
+FLOPS_NOTE = (
+    'FLOPs: multiply-adds of the forward pass over one image, as tools/complexity.py counts them; rates '
+    'and the fraction of the peak count two operations for each'
+)
+
+_Build = Callable[[Measurement], Cell]
+
+
+def render(plan: Plan, scope: str, results: Sequence[Measurements]) -> str:
+    """Write what was measured how, a table for each size, and where there are several, one of growth.
+
+    Args:
+        plan: what was measured.
+        scope: which part of the networks, in words.
+        results: one for each size, in the order of the plan's.
+    """
+    facts = '\n'.join(f'- {fact}' for fact in header(plan, scope))
+    tables = [table_of_size(plan, found) for found in results]
+    if len(results) > 1:
+        tables.append(table_of_growth(results))
+    return '\n'.join([f'{facts}\n', *map(to_markdown, tables)])
+
+
+def as_json(plan: Plan, scope: str, results: Sequence[Measurements]) -> dict:
+    """All raw figures, and what they depend on."""
+    mode = plan.mode
+    return {
+        'machine': describe_device(mode.device),
+        'dtype': mode.dtype,
+        'backward': mode.backward,
+        'compiled': mode.compiled,
+        'scope': scope,
+        'rounds': plan.rounds,
+        'seed': plan.seed,
+        'notes': {subject.name: subject.note for subject in plan.subjects if subject.note},
+        'versions': versions(),
+        'git': git_state(),
+        'time': now(),
+        'results': [asdict(found) for found in results],
+    }
+
+
+def header(plan: Plan, scope: str) -> list[str]:
+    """What every figure depends on, a line each."""
+    return [
+        machine_line(plan.mode),
+        f'Timed: {scope}; random weights, random images',
+        pass_line(plan.mode),
+        f'{plan.rounds} rounds; in each, every row and the matrix product run once, in an order drawn '
+        'anew. Figures are medians over rounds; quartiles are those of the rounds',
+        FLOPS_NOTE,
+        MEMORY_NOTE,
+    ]
+
+
+def machine_line(mode: Mode) -> str:
+    """Processor, PyTorch, and the precision of products."""
+    facts = describe_device(mode.device)
+    where = f'{facts["name"]} ({facts["device"]})'
+    if 'threads' in facts:
+        where += f', {facts["threads"]} thread{"s" * (facts["threads"] > 1)}'
+    else:
+        where += f', CUDA {facts["cuda"]}'
+    return f'{where}; PyTorch {torch.__version__}; {precision(mode, facts.get("tf32"))}'
+
+
+def precision(mode: Mode, tf32: dict[str, bool] | None) -> str:
+    """The dtype, and where TF32 stands in for it."""
+    if mode.dtype != 'fp32':
+        return f'{mode.dtype} by autocast, weights fp32'
+    if tf32 is None:
+        return 'fp32'
+    on = [name.replace('_', ' ') for name, allowed in tf32.items() if allowed]
+    return f'fp32, with TF32 for {" and ".join(on)}' if on else 'fp32, without TF32'
+
+
+def pass_line(mode: Mode) -> str:
+    """What one pass is."""
+    compiled = '; backbones compiled by torch.compile' if mode.compiled else ''
+    if not mode.backward:
+        return f'A pass: forward in eval mode, without gradients{compiled}'
+    return (
+        'A pass: forward and backward in train mode, of the sum of the means of all outputs; rates '
+        f'count the backward as twice the forward{compiled}'
+    )
+
+
+def what_runs(mode: Mode) -> str:
+    """One pass, as the heading of a table or picture."""
+    return 'Forward and backward' if mode.backward else 'Forward'
+
+
+def table_of_size(plan: Plan, found: Measurements) -> Table:
+    """All figures at one size."""
+    columns = _columns(plan, found)
+    rows = tuple(tuple(build(row) for _, build in columns) for row in found.rows)
+    title = f'{what_runs(plan.mode)} on {found.size}, {plan.mode.dtype}'
+    return Table(title, tuple(column for column, _ in columns), (rows,), tuple(_notes(plan, found)))
+
+
+def picture_title(plan: Plan, scope: str) -> str:
+    """What a picture of growth shows, in two lines."""
+    what = f'{what_runs(plan.mode)}, {scope.partition(":")[0]}'
+    return f'{what}{", compiled" * plan.mode.compiled}\n{machine_line(plan.mode)}'
+
+
+def table_of_growth(results: Sequence[Measurements]) -> Table:
+    """Median times, a row for each subject and a column for each size."""
+    of_batch = len({found.size.batch for found in results}) > 1
+    names = [
+        str(found.size.batch) if of_batch else f'{found.size.height}x{found.size.width}'
+        for found in results
+    ]
+    columns = (_text_column('Subject'), *(Column(name, name) for name in names))
+    rows = tuple(
+        (Cell(figures[0].name), *(_milliseconds(row) for row in figures))
+        for figures in zip(*(found.rows for found in results), strict=True)
+    )
+    return Table(f'Time (ms) by {"batch" if of_batch else "size"}', columns, (rows,), notes=())
+
+
+def _columns(plan: Plan, found: Measurements) -> list[tuple[Column, _Build]]:
+    mode, reference = plan.mode, found.rows[0]
+    unit, scale = rate_unit(found)
+
+    def figure(value: Callable[[Measurement], str]) -> _Build:
+        return lambda row: Cell(DASH if row.ran_out_of_memory else value(row))
+
+    def speed(row: Measurement) -> str:
+        return DASH if reference.ran_out_of_memory else f'{relative_speed(row, reference):.2f}'
+
+    columns = [
+        ('Params (M)', lambda row: Cell(f'{row.cost.parameters / 1e6:.2f}')),
+        ('FLOPs (G)', _flops_cell),
+        ('Time (ms)', _milliseconds),
+        ('Quartiles (ms)', figure(lambda row: quartiles(row.seconds, 1e3))),
+        (
+            'Images/s',
+            figure(lambda row: significant(found.size.batch / spread_of(row.seconds).median)),
+        ),
+        (unit, figure(lambda row: significant(spread_of(rates(row, found, mode)).median / scale))),
+        ('Of peak', figure(lambda row: f'{100 * peak_fraction(row, found, mode):.1f}%')),
+        ('Memory (MB)', figure(lambda row: significant(row.memory_bytes / 1e6))),
+        ('Speed', figure(speed)),
+    ]
+    if mode.compiled:
+        columns.append(('First pass (s)', figure(lambda row: significant(row.first_pass_seconds))))
+    return [
+        (_text_column('Subject'), lambda row: Cell(row.name)),
+        *((Column(heading, heading), build) for heading, build in columns),
+    ]
+
+
+def _notes(plan: Plan, found: Measurements) -> list[str]:
+    notes = []
+    if found.matrix_seconds:
+        unit, scale = rate_unit(found)
+        peak = peak_rates(found)
+        notes.append(
+            f'Peak: the product of two {found.matrix_side}x{found.matrix_side} matrices in '
+            f'{plan.mode.dtype}, {significant(spread_of(peak).median / scale)} {unit} (quartiles '
+            f'{quartiles(peak, 1 / scale)}). Speed: relative to {found.rows[0].name}.'
+        )
+    for subject, row in zip(plan.subjects, found.rows, strict=True):
+        if row.cost.uncounted_operators:
+            missing = ', '.join(row.cost.uncounted_operators)
+            notes.append(f'{SECTION} {row.name}: without {missing}, which have no formula.')
+        if subject.note:
+            notes.append(f'{row.name}: {subject.note}.')
+    return list(dict.fromkeys(notes))
+
+
+def rate_unit(found: Measurements) -> tuple[str, float]:
+    """Unit of rates, and how many operations a second it is: tera where the peak has any."""
+    peak = peak_rates(found)
+    return ('TFLOP/s', 1e12) if peak and spread_of(peak).median >= 1e12 else ('GFLOP/s', 1e9)
+
+
+def quartiles(values: Sequence[float], factor: float) -> str:
+    """Lower and upper quartile, times a factor."""
+    spread = spread_of(values)
+    return f'{significant(spread.lower * factor)}{DASH}{significant(spread.upper * factor)}'
+
+
+def significant(value: float) -> str:
+    """Three significant digits, and all those before the point."""
+    if value <= 0:
+        return '0'
+    return f'{value:.{max(0, 2 - floor(log10(value)))}f}'
+
+
+def _milliseconds(row: Measurement) -> Cell:
+    if row.ran_out_of_memory:
+        return Cell(OUT_OF_MEMORY)
+    return Cell(significant(spread_of(row.seconds).median * 1e3))
+
+
+def _flops_cell(row: Measurement) -> Cell:
+    return Cell(f'{row.cost.flops / 1e9:.2f}', mark=SECTION if row.cost.uncounted_operators else '')
+
+
+def _text_column(heading: str) -> Column:
+    return Column(heading, heading, numeric=False)

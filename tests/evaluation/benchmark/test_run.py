@@ -1,0 +1,108 @@
+import re
+
+import pytest
+import torch
+
+from evaluation.benchmark import memory
+from evaluation.benchmark.passes import Mode
+from evaluation.benchmark.run import Plan, run
+from evaluation.benchmark.sizes import Size
+from evaluation.errors import UserError
+from tests.evaluation.benchmark.toys import CPU, Toy, refuse_above
+
+SIZES = [Size(1, side, side) for side in (32, 64, 128)]
+
+
+def plan(*subjects, sizes=SIZES, mode=CPU, seed=0):
+    return Plan(subjects, sizes, mode, rounds=2, matrix_side=16, seed=seed)
+
+
+class TestGrowth:
+    def test_a_row_whose_memory_runs_out_does_not_stop_the_others(self):
+        found = run(plan(Toy('small', refuse_above(64 * 64)), Toy('large')))
+        assert [each.size for each in found] == SIZES
+        failures = [[row.ran_out_of_memory for row in each.rows] for each in found]
+        assert failures == [[False, False], [False, False], [True, False]]
+        for each in found:
+            assert [row.name for row in each.rows] == ['small', 'large']
+            assert [len(row.seconds) for row in each.rows if not row.ran_out_of_memory].count(2) >= 1
+            assert len(each.matrix_seconds) == 2
+
+    def test_a_size_at_which_all_run_out(self):
+        found = run(plan(Toy('small', refuse_above(64 * 64))))
+        assert found[-1].rows[0].ran_out_of_memory
+        assert found[-1].matrix_seconds == []
+
+    def test_images_that_do_not_fit(self):
+        found = run(plan(Toy('toy'), sizes=[SIZES[0], Size(1, 1_000_000, 1_000_000)]))
+        assert [each.rows[0].ran_out_of_memory for each in found] == [False, True]
+
+    def test_no_row_at_any_size(self):
+        message = 'every row at every size, the smallest of which is 1 image of 32x32 '
+        with pytest.raises(UserError, match=message):
+            run(plan(Toy('small', refuse_above(1)), Toy('other', refuse_above(10))))
+
+
+class TestSingleSize:
+    def test_memory_that_runs_out_is_an_error_that_says_what_fits(self):
+        passes = []
+        toys = [Toy('large'), Toy('small', refuse_above(64 * 96)), Toy('last', passes.append)]
+        message = re.escape(
+            'small runs out of memory on 2 images of 128x192 (height x width) on cpu; '
+            '1 image of 64x96 (height x width) fits'
+        )
+        with pytest.raises(UserError, match=f'^{message}$'):
+            run(plan(*toys, sizes=[Size(2, 128, 192)]))
+        assert not passes
+
+    def test_nothing_smaller(self):
+        with pytest.raises(UserError, match='nothing smaller was found to fit'):
+            run(plan(Toy('toy', refuse_above(1)), sizes=[SIZES[1]]))
+
+    @pytest.mark.skipif(memory.free_memory() is None, reason='what is free is not known here')
+    def test_for_real(self, monkeypatch):
+        """A network that takes ten times the images' memory, where 400 MB are free."""
+        monkeypatch.setattr(memory, 'free_memory', lambda: 400 * 10**6)
+
+        def before(images):
+            return [images + 1 for _ in range(10)]
+
+        sides = [2**power for power in range(6, 12)]
+        bytes_at = {side: 11 * 12 * side**2 for side in sides}
+        assert bytes_at[1024] < 300e6 < 500e6 < bytes_at[2048]
+        with pytest.raises(UserError, match=r'on 1 image of 2048x2048 .*; 1 image of 1024x1024 .* fits'):
+            run(plan(Toy('toy', before), sizes=[Size(1, 2048, 2048)]))
+        assert torch.ones(10**8).sum() == 10**8
+
+
+def test_a_size_that_a_subject_does_not_take_is_found_before_anything_runs():
+    class Choosy(Toy):
+        def cost(self, size):
+            if size.height > 64:
+                raise UserError('too large')
+            return super().cost(size)
+
+    passes = []
+    with pytest.raises(UserError, match='too large'):
+        run(plan(Toy('first', passes.append), Choosy('choosy')))
+    assert not passes
+
+
+def test_images_are_the_same_for_all_rows_and_for_every_run_of_a_seed():
+    def means(seed):
+        seen = []
+        toys = [Toy(name, before=lambda images: seen.append(images.sum().item())) for name in 'ab']
+        run(plan(*toys, sizes=SIZES[:1], seed=seed))
+        return set(seen)
+
+    assert means(0) == means(0)
+    assert len(means(0)) == 1
+    assert means(0) != means(1)
+
+
+def test_progress_is_on_stderr_and_reaches_its_end(capfd):
+    run(plan(Toy('toy'), sizes=SIZES[:1], mode=Mode(CPU.device, backward=True)))
+    out, err = capfd.readouterr()
+    assert out == ''
+    assert '1 image of 32x32' in err
+    assert '/8 [' in err

@@ -1,0 +1,119 @@
+import pytest
+import torch
+from torch import nn
+
+from evaluation.benchmark.passes import random_images, tensors_of
+from evaluation.benchmark.sizes import Size
+from evaluation.benchmark.subjects import ConfigSubject, WholeModel, common_shape, row_names
+from evaluation.complexity import build_without_values, complexity_of_config, run_parts
+from evaluation.errors import UserError
+from evaluation.experiment import read_config
+from evaluation.operator_flops import count_flops
+from tests.variants import ROOT
+
+SIZE = Size(batch=1, height=64, width=96)
+LEAVES = ('configs/demo/mask_rcnn_convnext_micro.py', 'configs/demo/upernet_convnext_micro.py')
+
+
+def subject(leaf, backbone_alone):
+    cfg = read_config(str(ROOT / leaf))
+    return ConfigSubject('toy', cfg.model, cfg.default_scope, backbone_alone)
+
+
+@pytest.fixture(params=LEAVES)
+def leaf(request):
+    return request.param
+
+
+class TestCost:
+    def test_of_a_whole_model(self, leaf):
+        cfg = read_config(str(ROOT / leaf))
+        expected = complexity_of_config(cfg.model, cfg.default_scope, (64, 96))
+        cost = subject(leaf, backbone_alone=False).cost(SIZE)
+        assert (cost.parameters, cost.flops) == (expected.parameters, expected.flops)
+        assert cost.uncounted_operators == ()
+
+    def test_of_a_backbone_are_those_of_its_parts(self, leaf):
+        cfg = read_config(str(ROOT / leaf))
+        parts = complexity_of_config(cfg.model, cfg.default_scope, (64, 96)).parts
+        parts = [part for part in parts if part.name.startswith(('stem', 'stage', 'backbone'))]
+        cost = subject(leaf, backbone_alone=True).cost(SIZE)
+        assert cost.parameters == sum(part.parameters for part in parts)
+        assert cost.flops == sum(part.flops for part in parts)
+
+    @pytest.mark.parametrize('backbone_alone', [False, True])
+    def test_of_an_image_that_is_too_small(self, leaf, backbone_alone):
+        with pytest.raises(UserError, match=r'^toy does not run on 1 image of 31x64 .* at least 32$'):
+            subject(leaf, backbone_alone).cost(Size(1, 31, 64))
+
+
+class TestWholeModel:
+    def test_every_image_costs_the_same(self, leaf):
+        """The heads of a detector get as many regions for each image of a batch as for one."""
+        cfg = read_config(str(ROOT / leaf))
+        model = build_without_values(cfg.model, cfg.default_scope).eval()
+        totals = []
+        for images in (1, 3):
+            with torch.no_grad(), count_flops(model) as counter:
+                WholeModel(model)(torch.empty(images, 3, 64, 96, device='meta'))
+            totals.append(counter.total)
+        assert totals[1] == 3 * totals[0]
+
+    def test_gradients_reach_the_backbone_through_every_head(self, leaf):
+        module = subject(leaf, backbone_alone=False).build(SIZE)
+        parameter = next(module.model.backbone.parameters())
+        with torch.enable_grad():
+            outputs = run_parts(module.eval().model, random_images(SIZE, torch.device('cpu'), 0))
+            assert len(outputs) == (1 if 'upernet' in leaf else 3)
+            for output in outputs:
+                loss = sum(tensor.mean() for tensor in tensors_of(output))
+                (gradient,) = torch.autograd.grad(loss, parameter, retain_graph=True)
+                assert gradient.abs().sum() > 0
+
+
+class TestBuild:
+    def test_a_backbone(self, leaf):
+        module = subject(leaf, backbone_alone=True).build(SIZE)
+        maps = module(random_images(SIZE, torch.device('cpu'), 0))
+        assert [tuple(each.shape[2:]) for each in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+    def test_weights_are_the_same_every_time_and_no_generator_moves(self):
+        backbone = subject(LEAVES[1], backbone_alone=True)
+        state = torch.get_rng_state()
+        one, other = (backbone.build(SIZE).state_dict() for _ in range(2))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_the_backbone_is_what_is_compiled(self, leaf):
+        for backbone_alone in (False, True):
+            built = subject(leaf, backbone_alone)
+            module = built.build(SIZE)
+            part = built.part_to_compile(module)
+            assert type(part).__name__ == 'UnifiedBackbone'
+            assert any(each is part for each in module.modules())
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        ('backbone_alone', 'message'), [(True, 'has no backbone'), (False, 'cannot be counted')]
+    )
+    def test_neither_a_detector_nor_a_segmentor(self, backbone_alone, message):
+        with pytest.raises(UserError, match=message):
+            ConfigSubject('toy', {'type': 'ResNet', 'depth': 50}, 'mmdet', backbone_alone)
+
+    def test_standard_sizes_that_differ(self):
+        detector, segmentor = (subject(leaf, backbone_alone=True) for leaf in LEAVES)
+        assert common_shape([detector, detector]) == (800, 1280)
+        assert common_shape([segmentor]) == (512, 2048)
+        with pytest.raises(UserError, match=r'800x1280 for toy, 512x2048 for toy.*--shape HEIGHT WIDTH'):
+            common_shape([detector, segmentor])
+
+
+def test_rows_are_named_by_their_files():
+    assert row_names(['a/one.py', 'a/two.py', 'a/one.py']) == ['one', 'two', 'one']
+    assert row_names(['a/one.py', 'b/one.py', 'a/two.py']) == ['a/one.py', 'b/one.py', 'two']
+
+
+def test_a_whole_model_is_a_module_of_its_parts():
+    model = nn.Linear(1, 1)
+    assert [name for name, _ in WholeModel(model).named_parameters()] == ['model.weight', 'model.bias']

@@ -1,0 +1,48 @@
+"""`tools/benchmark_evaluator.py`: its table, and what it says to bad input."""
+
+import re
+
+import pytest
+
+KIND = 'Tables and other commands'
+
+
+@pytest.fixture
+def benchmark(commands, tmp_path):
+    """Run `tools/benchmark_evaluator.py` in an empty folder."""
+    return lambda *arguments: commands('benchmark_evaluator', *arguments, folder=tmp_path)
+
+
+def test_prints_a_table_and_writes_nothing(benchmark, tmp_path):
+    sizes = ['--images', 5, '--detections', 4, '--classes', 3, '--repeats', 1]
+    outcome = benchmark(*sizes)
+    assert outcome.status == 0, outcome.stderr[-3000:]
+    title, *lines = outcome.stdout.splitlines()
+    assert re.fullmatch(
+        r'### COCO evaluation of 20 detections on 5 images with \d+ objects of 3 classes', title
+    )
+    rows = [line.strip('| ').split('|') for line in lines if line.startswith('|')]
+    assert [row[0].strip() for row in rows[2:]] == ['pycocotools', 'fast']
+    assert all(float(row[-1]) <= 1e-9 for row in rows[2:])
+    assert 'run 1 of 1, mask AP by fast' in outcome.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('given', 'options', 'message'),
+    [
+        ('a benchmark of no images', ['--images', 0], '--images 0: give a whole number, 1 or more'),
+        (
+            'a benchmark of a word of images',
+            ['--images', 'many'],
+            "argument --images: invalid int value: 'many'",
+        ),
+        (
+            'a benchmark with a negative seed',
+            ['--seed', -1],
+            '--seed -1: give a whole number, 0 or more',
+        ),
+    ],
+)
+def test_bad_input(benchmark, refused, given, options, message):
+    refused(KIND, given, benchmark(*options), message)

@@ -1,0 +1,222 @@
+"""Time configs side by side: seconds, FLOP rate as part of the measured peak, and memory.
+
+    python tools/benchmark.py configs/mask_rcnn_*_tiny.py --backbone --dtype bf16
+    python tools/benchmark.py configs/mask_rcnn_swin_tiny.py --backbone --peer timm:convnext_tiny
+    python tools/benchmark.py configs/mask_rcnn_*_tiny.py --side 256 512 1024 --plot growth.png
+
+Every round times each row and a large matrix product once, in an order drawn anew, so that the drift of
+a shared machine hits all alike. Mask R-CNN takes images of 800x1280 (height x width), UperNet of
+512x2048, as publications do, where --shape and --side name no other.
+"""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.errors import CommandLine, UserError, command, warn
+
+if TYPE_CHECKING:
+    from evaluation.benchmark.run import Plan
+    from evaluation.benchmark.subjects import ConfigSubject, Subject
+
+DTYPES = ('fp32', 'bf16', 'fp16')
+LARGEST = 2**31 - 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UserError: options are misspelt, have wrong values, or do not go together.
+    """
+    from evaluation.config.options import add_overrides
+
+    parser = CommandLine(__doc__)
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
+    parser.add_argument('--backbone', action='store_true', help='time the backbones alone')
+    add_sizes(parser)
+    parser.add_argument(
+        '--dtype',
+        type=known_dtype,
+        default='fp32',
+        metavar='|'.join(DTYPES),
+        help='bf16 and fp16 are autocast with fp32 weights, as in mixed-precision trainings',
+    )
+    parser.add_argument('--backward', action='store_true', help='forward and backward, in train mode')
+    parser.add_argument('--compile', action='store_true', help='run the backbones by torch.compile')
+    parser.add_argument(
+        '--device', metavar='cpu|cuda|cuda:N', help='default: the first GPU, else the CPU'
+    )
+    parser.add_argument(
+        '--peer',
+        nargs='+',
+        action='extend',
+        default=[],
+        metavar='timm:NAME',
+        help='backbones of timm to time beside the others; only with --backbone',
+    )
+    parser.add_argument('--repeats', type=positive, default=10, metavar='N', help='rounds; default 10')
+    parser.add_argument(
+        '--matrix-side',
+        type=positive,
+        metavar='N',
+        help='of the matrices whose product is the peak; default 4096 on the CPU, 8192 on a GPU',
+    )
+    parser.add_argument(
+        '--seed', type=whole, default=0, metavar='N', help='of images and order; default 0'
+    )
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write every raw time here')
+    parser.add_argument('--plot', type=Path, metavar='FILE.png', help='also draw growth by size here')
+    add_overrides(parser)
+    arguments = parser.parse_args()
+    check_combinations(arguments)
+    return arguments
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Options that say what images are given to the networks."""
+    shapes = parser.add_mutually_exclusive_group()
+    shapes.add_argument(
+        '--shape',
+        nargs=2,
+        type=positive,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images in pixels; default: 800 1280 for Mask R-CNN, 512 2048 for UperNet',
+    )
+    shapes.add_argument(
+        '--side',
+        nargs='+',
+        type=positive,
+        metavar='N',
+        help='square images of this side in place of --shape; several give a table each, and growth',
+    )
+    parser.add_argument(
+        '--batch',
+        nargs='+',
+        type=positive,
+        default=[1],
+        metavar='N',
+        help='images in a batch, default 1; several give a table each, and growth',
+    )
+
+
+def known_dtype(text: str) -> str:
+    """One of `DTYPES`."""
+    if text not in DTYPES:
+        raise argparse.ArgumentTypeError(f'unknown dtype {text!r}; choose from {", ".join(DTYPES)}')
+    return text
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    return whole(text, least=1)
+
+
+def whole(text: str, least: int = 0) -> int:
+    """A whole number from `least` on that fits into 32 bits."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST))
+    if not is_number or not least <= int(text) <= LARGEST:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least} to {LARGEST}')
+    return int(text)
+
+
+def check_combinations(arguments: argparse.Namespace) -> None:
+    """Look at what options say together, before time is spent.
+
+    Raises:
+        UserError: options do not go together, or a file cannot be written.
+    """
+    if arguments.peer and not arguments.backbone:
+        raise UserError('--peer needs --backbone: peers have no detection or segmentation heads')
+    if arguments.plot and arguments.plot.suffix != '.png':
+        raise UserError(f'--plot {arguments.plot}: give a name that ends in .png')
+    grows = len({*(arguments.side or [])}) > 1 or len({*arguments.batch}) > 1
+    if arguments.plot and not grows:
+        raise UserError('--plot draws growth: give several sizes with --side or --batch')
+    for file in (arguments.json, arguments.plot):
+        if file and (file.is_dir() or not file.resolve().parent.is_dir()):
+            raise UserError(f'{file}: cannot be written; give a file in an existing folder')
+
+
+@command
+def main() -> None:
+    """Measure, then write."""
+    arguments = parse_arguments()
+    # Some libraries print when they are imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        from evaluation.benchmark.report import as_json, picture_title, render
+        from evaluation.benchmark.run import run
+        from evaluation.benchmark.subjects import BACKBONES, WHOLE_MODELS
+        from evaluation.files import json_text, write_output
+
+        scope = BACKBONES if arguments.backbone else WHOLE_MODELS
+        plan = make_plan(arguments)
+        results = run(plan)
+    if arguments.json:
+        write_output(arguments.json, json_text(as_json(plan, scope, results)).encode())
+    if arguments.plot:
+        from evaluation.benchmark.plot import draw_growth
+
+        write_output(arguments.plot, draw_growth(results, picture_title(plan, scope)))
+    sys.stdout.write(render(plan, scope, results))
+
+
+def make_plan(arguments: argparse.Namespace) -> 'Plan':
+    """What the command line asks for.
+
+    Raises:
+        UserError: a config, peer or device is wrong, or the sizes of the rows differ.
+    """
+    from evaluation.benchmark.device import find_device
+    from evaluation.benchmark.passes import Mode
+    from evaluation.benchmark.peers import PeerSubject
+    from evaluation.benchmark.run import Plan
+    from evaluation.benchmark.sizes import growing_sizes
+    from evaluation.benchmark.subjects import common_shape
+
+    device = find_device(arguments.device)
+    peers = [PeerSubject(name) for name in arguments.peer]
+    configs = read_configs(arguments)
+    if arguments.side:
+        shapes = [(side, side) for side in arguments.side]
+    else:
+        shapes = [tuple(arguments.shape or common_shape(configs))]
+    subjects: list[Subject] = [*configs, *peers]
+    return Plan(
+        subjects=subjects,
+        sizes=growing_sizes(shapes, arguments.batch),
+        mode=Mode(device, arguments.dtype, arguments.backward, arguments.compile),
+        rounds=arguments.repeats,
+        matrix_side=arguments.matrix_side,
+        seed=arguments.seed,
+    )
+
+
+def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
+    """A row for each config file; what is wrong with one is said with its name.
+
+    Raises:
+        UserError: one cannot be read, or has no model that can be timed.
+    """
+    from evaluation.benchmark.subjects import ConfigSubject, row_names
+    from evaluation.config.file import read_config
+    from evaluation.config.options import merge_options
+
+    found = []
+    for config, name in zip(arguments.configs, row_names(arguments.configs), strict=True):
+        cfg = read_config(config)
+        for warning in merge_options(cfg, arguments.cfg_options):
+            warn(warning)
+        if 'model' not in cfg:
+            raise UserError(f'config {config} has no model; give one that can be trained')
+        try:
+            found.append(ConfigSubject(name, cfg.model, cfg.get('default_scope'), arguments.backbone))
+        except UserError as error:
+            raise UserError(f'config {config}: {error}') from error
+    return found
+
+
+if __name__ == '__main__':
+    main()
