@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
+import backbones  # noqa: F401  Its operators bring formulas of their own into torch's registry.
+
 # From the arguments of a call, all of them by their names in the operator's schema, and its result.
 Formula = Callable[[Mapping[str, Any], Any], int]
 

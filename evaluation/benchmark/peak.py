@@ -8,7 +8,7 @@ from evaluation.errors import UserError
 SIDES = {'cpu': 4096, 'cuda': 8192}
 # Processors without instructions for a dtype take minutes for a product of the usual side.
 LONGEST_SECONDS = 20.0
-_TRIAL_SIDE = 256
+_TRIAL_SIDE = 512
 
 
 class MatrixProduct:

@@ -151,7 +151,7 @@ def timed_rounds(
     seconds = []
     order = random.Random(seed)
     for _ in range(rounds):
-        for runner in [product, *rows]:
+        for runner in order.sample([product, *rows], len(rows) + 1):
             if runner is product:
                 seconds.append(product.time())
                 progress(product.name)

@@ -92,6 +92,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ('options', 'given', 'message'),
         [
+            (['--dtype', 'fp16'], '`--dtype fp16` on the CPU', '--dtype fp16 is for GPUs'),
             (
                 ['--dtype', 'fp8'],
                 'an unknown `--dtype`',

@@ -337,9 +337,7 @@ def test_deterministic_gradients(run, dtype, scale):
     for one, other, tensor in zip(actual, expected, inputs, strict=True):
         assert one.dtype == tensor.dtype
         tolerance = torch.finfo(dtype).eps if dtype in HALF else 1e-5
-        # float16 has steps of 2 ** -24 near zero.
-        nearest = 1e-5 * scale if dtype != torch.float16 else 1e-5 * scale + 2**-24
-        torch.testing.assert_close(one.double(), other, rtol=tolerance, atol=nearest)
+        torch.testing.assert_close(one.double(), other, rtol=tolerance, atol=1e-5 * scale)
 
 
 def test_deterministic_gradient_of_zero(run):

@@ -26,8 +26,8 @@ def test_multiply_adds():
 
 @pytest.mark.parametrize(
     ('seconds', 'side'),
-    # Of 256x256 matrices; those of 4096x4096 take 16^3 times as long.
-    [(1e-3, 4096), (19 / 16**3, 4096), (21 / 16**3, 2048), (21 / 8**3, 1024), (1e3, 256)],
+    # Of 512x512 matrices; those of 4096x4096 take 8^3 times as long.
+    [(1e-3, 4096), (19 / 8**3, 4096), (21 / 8**3, 2048), (21 / 4**3, 1024), (1e3, 512)],
 )
 def test_side_is_halved_where_a_product_would_take_too_long(monkeypatch, seconds, side):
     monkeypatch.setattr(peak.MatrixProduct, 'time', lambda self: seconds)
