@@ -68,8 +68,9 @@ def window_attention(
     batch, height, width, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype)
     rows, columns = height // window_size, width // window_size
-    bias_array = bias.detach().float().contiguous().numpy()
-    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), bias_array)
+    # Whole vectors of keys.
+    padded = torch.nn.functional.pad(bias.detach().float(), (0, -bias.shape[-1] % KEYS))
+    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), padded.contiguous().numpy())
     sizes = (height, width, heads, window_size, shift, (0,) * dim, LANES)
     for_ranges(lambda begin, end: _shifted_windows(*arrays, *sizes, begin, end), batch * rows * columns)
     return out
@@ -186,7 +187,7 @@ def _shifted_windows(
         _square(tokens, image, top, left, window_size, height, width, height, width)
         for head in range(heads):
             _load_queries(q, q_place, tokens, head, queries, row)
-            scores[:count, :count] = bias[head]
+            _copy(bias[head], scores, lanes)
             if shift:
                 _mask_wrapped(
                     scores,
@@ -199,6 +200,14 @@ def _shifted_windows(
             _load_values(v, v_place, tokens, head, values, row)
             _attend(queries, keys, values, scores, result, count, row, lanes)
             _store(result, out, out_place, tokens, head, row)
+
+
+@compiled
+def _copy(source, target, lanes):
+    """Copy the rows of (rows, whole vectors)."""
+    source, target = source.reshape(-1), target.reshape(-1)
+    for start in range(0, source.size, KEYS):
+        store_row(target, start, load_row(source, start, lanes))
 
 
 @compiled

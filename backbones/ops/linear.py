@@ -12,14 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+# Not in every build of PyTorch.
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 NO_ACTIVATION, GELU = ('none', [], ''), ('gelu', [], 'none')
 
 
 def mkl_is_held_back() -> bool:
     """Whether PyTorch's products in float32 come from MKL on a processor with AVX-512 not by Intel."""
     return (
-        torch.backends.mkl.is_available()
-        and torch.backends.mkldnn.is_available()
+        HAS_ONEDNN
+        and torch.backends.mkl.is_available()
         and torch.backends.cpu.get_cpu_capability() == 'AVX512'
         and 'GenuineIntel' not in _processor()
     )
@@ -94,7 +96,8 @@ def by_onednn(x: Tensor, weight: Tensor) -> bool:
 def in_bfloat16_on_cpu(x: Tensor) -> bool:
     """Whether autocast has products on the CPU made in bfloat16, for which oneDNN has code here."""
     return (
-        x.device.type == 'cpu'
+        HAS_ONEDNN
+        and x.device.type == 'cpu'
         and x.numel() > 0
         and torch.is_autocast_enabled('cpu')
         and torch.get_autocast_dtype('cpu') == torch.bfloat16
@@ -141,7 +144,10 @@ def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     return _product(grad.t(), x.t())
 
 
-@register_flop_formula(torch.ops.mkldnn._linear_pointwise)
 def _linear_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
     """Two operations a multiply-add, as torch's counter counts."""
     return 2 * x_shape.numel() * weight_shape[0]
+
+
+if HAS_ONEDNN:
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_linear_flops)
