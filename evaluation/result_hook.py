@@ -15,6 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from evaluation.compile_hook import CompileHook
 from evaluation.complexity import complexity_of_config
 from evaluation.data.skipping import images_skipped
 from evaluation.files import write_json
@@ -145,6 +146,7 @@ class ResultHook(Hook):
                 'training_images_skipped': training.get('images_skipped', 0),
                 'seed': training.get('seed'),
                 'test_time_augmentation': augmented,
+                'compiled': any(isinstance(hook, CompileHook) for hook in runner.hooks),
                 'parameters': {
                     'total': count_parameters(model),
                     'backbone': count_parameters(model.backbone),
