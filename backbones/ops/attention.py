@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from backbones.errors import BackboneError
 from backbones.ops import attention_reference
 
 
@@ -39,7 +40,14 @@ def halo_attention(
 
     Returns:
         (B, H, W, heads, D).
+
+    Raises:
+        BackboneError: shapes do not fit each other.
     """
+    table = (2 * (block_size + 2 * halo_size) - 1, q.shape[-1])
+    fits = q.dim() == 5 and q.shape == k.shape == v.shape
+    if not (fits and height_rel.shape == width_rel.shape == table):
+        raise _mismatch('halo_attention', q, k, v, height_rel, width_rel)
     if _compiled_serves(q, k, v):
         return _halo(q, k, v, height_rel, width_rel, block_size, halo_size)
     return attention_reference.halo_attention(q, k, v, height_rel, width_rel, block_size, halo_size)
@@ -60,7 +68,17 @@ def window_attention(
 
     Returns:
         (B, H, W, heads, D).
+
+    Raises:
+        BackboneError: shapes do not fit each other, or `shift` is not less than `window_size`.
     """
+    fits = q.dim() == 5 and q.shape == k.shape == v.shape and 0 <= shift < window_size
+    if not (
+        fits
+        and q.shape[1] % window_size == q.shape[2] % window_size == 0
+        and bias.shape == (q.shape[3], window_size**2, window_size**2)
+    ):
+        raise _mismatch(f'window_attention, window_size={window_size}, shift={shift}', q, k, v, bias)
     if _compiled_serves(q, k, v):
         return _windows(q, k, v, bias, window_size, shift)
     return attention_reference.window_attention(q, k, v, bias, window_size, shift)
@@ -75,11 +93,21 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Returns:
         (B, N, heads, D).
+
+    Raises:
+        BackboneError: shapes do not fit each other.
     """
+    if not (q.dim() == k.dim() == 4 and k.shape == v.shape and k[:, :0].shape == q[:, :0].shape):
+        raise _mismatch('global_attention', q, k, v)
     # PyTorch's own is as fast in float32.
     if q.dtype == torch.bfloat16 and _compiled_serves(q, k, v):
         return _global(q, k, v)
     return attention_reference.global_attention(q, k, v)
+
+
+def _mismatch(name: str, *tensors: Tensor) -> BackboneError:
+    shapes = ', '.join(str(tuple(tensor.shape)) for tensor in tensors)
+    return BackboneError(f'{name}: shapes {shapes} do not fit each other')
 
 
 @torch.library.custom_op('dense_mixers::halo_attention', mutates_args=())
@@ -103,6 +131,10 @@ def _windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, sh
 @torch.library.custom_op('dense_mixers::global_attention', mutates_args=())
 def _global(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return compiled_module().global_attention(q, k, v)
+
+
+for operator in (_halo, _windows, _global):
+    operator.register_fake(lambda q, *_: q.new_empty(q.shape))
 
 
 @register_flop_formula(torch.ops.dense_mixers.halo_attention)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from backbones.ops import attention_reference
+from backbones.ops.compiled import compiled
 from backbones.ops.threads import for_ranges
 from backbones.ops.vector_rows import (
     add_scaled,
-    compiled,
     dot,
     exponentials,
     filled_row,

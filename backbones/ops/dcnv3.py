@@ -26,7 +26,8 @@ CHOICES = ('auto', 'reference', *COMPILED)
 def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
     """Weighted sum of bilinear samples around every token, each head with weights that sum to one.
 
-    Samples outside the map are zero. Differentiable; seen through by `torch.compile` and `torch.export`.
+    Samples outside the map are zero, and so are those at positions that are not finite. Differentiable
+    once; seen through by `torch.compile` and `torch.export`.
     Half precision is sampled and summed in float32. `DCNV3_IMPLEMENTATION` in the environment chooses
     among `auto`, `reference`, `numba` and `triton`; `auto` is the fastest that the device has, and the
     reference in float64.

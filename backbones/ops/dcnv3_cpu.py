@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from backbones.ops.compiled import compiled
 from backbones.ops.threads import for_ranges
 from backbones.ops.vector_rows import (
     add_scaled,
-    compiled,
     dot,
     exponentials,
     load_number,

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 # Not in every build of PyTorch.
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+# Newer than the oldest PyTorch that the suite takes.
+is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 NO_ACTIVATION, GELU = ('none', [], ''), ('gelu', [], 'none')
 
 
@@ -44,6 +46,14 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
+class LinearGelu(Linear):
+    """A linear layer and GELU, (..., C) -> (..., C')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply, (..., C) -> (..., C')."""
+        return linear_gelu(x, self.weight, self.bias)
+
+
 class Mlp(nn.Module):
     """Two linear layers with a GELU between, (..., C) -> (..., C).
 
@@ -54,12 +64,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = Linear(dim, hidden_dim)
+        self.fc1 = LinearGelu(dim, hidden_dim)
         self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply, (..., C) -> (..., C)."""
-        return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
+        return self.fc2(self.fc1(x))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -84,12 +94,21 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def by_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether this product is faster by oneDNN than the way that PyTorch chooses."""
     return (
-        x.device.type == 'cpu'
+        MKL_IS_HELD_BACK
+        and x.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
         and not torch.is_autocast_enabled('cpu')
-        and not torch.compiler.is_exporting()
-        and MKL_IS_HELD_BACK
+        and not in_a_graph_for_others()
+    )
+
+
+def in_a_graph_for_others() -> bool:
+    """Whether the graph that is traced now may run elsewhere, or on other terms than autograd's own."""
+    return (
+        is_exporting()
+        or torch.jit.is_tracing()
+        or torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 
@@ -98,10 +117,12 @@ def in_bfloat16_on_cpu(x: Tensor) -> bool:
     return (
         HAS_ONEDNN
         and x.device.type == 'cpu'
+        and x.dtype != torch.float64
         and x.numel() > 0
         and torch.is_autocast_enabled('cpu')
         and torch.get_autocast_dtype('cpu') == torch.bfloat16
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     )
 
@@ -109,7 +130,7 @@ def in_bfloat16_on_cpu(x: Tensor) -> bool:
 def cast_once(x: Tensor) -> Tensor:
     """What autocast would cast `x` to anew for every product that takes it."""
     device = x.device.type
-    if device != 'meta' and torch.is_autocast_enabled(device):
+    if device != 'meta' and x.dtype != torch.float64 and torch.is_autocast_enabled(device):
         return x.to(torch.get_autocast_dtype(device))
     return x
 
@@ -119,29 +140,25 @@ class _OneDnnLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        needs_x, needs_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(x if needs_weight else None, weight if needs_x else None)
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *NO_ACTIVATION)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        grad_x = _product(grad, weight.t()) if needs_x else None
-        rows, columns = grad.flatten(0, -2), x.flatten(0, -2)
-        grad_weight = _weight_gradient(rows, columns) if needs_weight else None
+        grad_x = linear(grad, weight.t(), None) if needs_x else None
+        rows = grad.reshape(-1, grad.shape[-1])
+        grad_weight = _weight_gradient(rows, x.reshape(-1, x.shape[-1])) if needs_weight else None
         return grad_x, grad_weight, rows.sum(0) if needs_bias else None
-
-
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, *NO_ACTIVATION)
 
 
 def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """(N, C') and (N, C) -> (C', C), the longer side of the result along its rows in memory."""
     if grad.shape[1] > x.shape[1]:
-        return _product(x.t(), grad.t()).t()
-    return _product(grad.t(), x.t())
+        return linear(x.t(), grad.t(), None).t()
+    return linear(grad.t(), x.t(), None)
 
 
 def _linear_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:

@@ -27,7 +27,7 @@ def for_ranges(function: Callable[[int, int], None], count: int) -> None:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix='dcnv3')
+    return ThreadPoolExecutor(threads, thread_name_prefix='mixers')
 
 
 # A forked process has the pool's queue but not its threads.

@@ -8,7 +8,7 @@ The width of a row comes as a tuple of that length, whose type tells it when a f
 """
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
@@ -32,9 +32,6 @@ class _RowModel(models.PrimitiveModel):
     def __init__(self, manager, row: Row) -> None:
         super().__init__(manager, row, ir.VectorType(_FLOAT, row.width))
 
-
-# NaN and infinity must stay what they are.
-compiled = njit(nogil=True, cache=True, fastmath={'contract', 'reassoc', 'nsz'})
 
 _LOG2_E, _LN_2, _SMALLEST_EXPONENT = 1.4426950408889634, 0.6931471805599453, -126.0
 # Taylor coefficients of exp from the highest, which reach single precision within half a binade.

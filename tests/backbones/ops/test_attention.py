@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from backbones import BackboneError
 from backbones.ops import attention, attention_cpu, attention_reference
 from evaluation.operator_flops import count_flops
 
@@ -223,3 +224,19 @@ def test_operators_count_as_many_flops_as_pytorchs_attention():
     by_operators = flops(attention)
     assert by_operators == flops(attention_reference)
     assert all(by_operators)
+
+
+@pytest.mark.parametrize(
+    'call',
+    [
+        lambda q: attention.window_attention(q, q[:, :3], q[:, :3], torch.zeros(1, 49, 49), 7, 0),
+        lambda q: attention.window_attention(q, q, q, torch.zeros(1, 49, 48), 7, 0),
+        lambda q: attention.window_attention(q, q, q, torch.zeros(1, 49, 49), 7, 7),
+        lambda q: attention.window_attention(q, q, q, torch.zeros(1, 25, 25), 5, 0),
+        lambda q: attention.halo_attention(q, q, q, torch.zeros(3, 16), torch.zeros(25, 16), 7, 3),
+        lambda q: attention.global_attention(q[0], q[0, :, :, :, :8], q[0, :, :, :, :8]),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(call):
+    with torch.no_grad(), pytest.raises(BackboneError, match='do not fit'):
+        call(random(1, 7, 7, 1, 16))

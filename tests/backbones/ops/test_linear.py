@@ -106,3 +106,36 @@ def test_autocast_is_followed_before_the_products_need_it():
     assert cast_once(x) is x
     with torch.autocast('cpu', torch.bfloat16):
         assert cast_once(x).dtype == torch.bfloat16
+
+
+def test_second_derivatives_and_function_transforms():
+    x, weight, bias = (tensor.requires_grad_() for tensor in case(4, 3))
+    (first,) = torch.autograd.grad(linear(x, weight, bias).pow(3).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), weight)
+    truth = [tensor.detach().double().requires_grad_() for tensor in (x, weight, bias)]
+    (first,) = torch.autograd.grad(exact(*truth).pow(3).sum(), truth[0], create_graph=True)
+    (expected,) = torch.autograd.grad(first.sum(), truth[1])
+    torch.testing.assert_close(second.double(), expected, rtol=1e-4, atol=1e-3)
+    gradient = torch.func.grad(lambda w: linear(x.detach(), w, bias.detach()).sum())(weight.detach())
+    torch.testing.assert_close(gradient, x.detach().sum(0).expand(7, -1))
+
+
+def test_a_layer_can_be_traced_hooked_and_exchanged():
+    x = torch.randn(2, 3)
+    mlp = Mlp(3, 7)
+    traced = torch.jit.trace(mlp, x)
+    torch.testing.assert_close(traced(x), mlp(x))
+    seen = []
+    mlp.fc1.register_forward_hook(lambda *_: seen.append('fc1'))
+    mlp(x)
+    assert seen == ['fc1']
+    mlp.fc1 = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.ReLU())
+    torch.testing.assert_close(mlp(x), mlp.fc2(mlp.fc1(x)))
+
+
+def test_nothing_is_kept_for_gradients_that_nobody_wants():
+    x, weight, bias = case(50, 16, out=32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        linear(x.requires_grad_(), weight, bias)
+    assert sum(kept) == weight.numel()
