@@ -1,7 +1,7 @@
 """Attention to a neighbourhood or to all tokens, without what need not be in memory.
 
-Training, GPUs and the compiler have PyTorch's fused attention; inference on the CPU has operators of its
-own, which read the windows where they lie in the map.
+GPUs and the compiler have PyTorch's fused attention. The CPU has operators of its own, which read the
+windows where they lie in the map: for inference, and for the forward pass of halo attention in training.
 """
 
 import functools
@@ -48,9 +48,10 @@ def halo_attention(
     fits = q.dim() == 5 and q.shape == k.shape == v.shape
     if not (fits and height_rel.shape == width_rel.shape == table):
         raise _mismatch('halo_attention', q, k, v, height_rel, width_rel)
-    if _compiled_serves(q, k, v):
-        return _halo(q, k, v, height_rel, width_rel, block_size, halo_size)
-    return attention_reference.halo_attention(q, k, v, height_rel, width_rel, block_size, halo_size)
+    arguments = (q, k, v, height_rel, width_rel, block_size, halo_size)
+    if not _compiled_serves(q, k, v):
+        return attention_reference.halo_attention(*arguments)
+    return _TrainedHalo.apply(*arguments) if torch.is_grad_enabled() else _halo(*arguments)
 
 
 def window_attention(
@@ -79,7 +80,7 @@ def window_attention(
         and bias.shape == (q.shape[3], window_size**2, window_size**2)
     ):
         raise _mismatch(f'window_attention, window_size={window_size}, shift={shift}', q, k, v, bias)
-    if _compiled_serves(q, k, v):
+    if not torch.is_grad_enabled() and _compiled_serves(q, k, v):
         return _windows(q, k, v, bias, window_size, shift)
     return attention_reference.window_attention(q, k, v, bias, window_size, shift)
 
@@ -100,7 +101,8 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     if not (q.dim() == k.dim() == 4 and k.shape == v.shape and k[:, :0].shape == q[:, :0].shape):
         raise _mismatch('global_attention', q, k, v)
     # PyTorch's own is as fast in float32.
-    if q.dtype == torch.bfloat16 and _compiled_serves(q, k, v):
+    wanted = q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
+    if wanted and _compiled_serves(q, k, v):
         return _global(q, k, v)
     return attention_reference.global_attention(q, k, v)
 
@@ -133,6 +135,30 @@ def _global(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return compiled_module().global_attention(q, k, v)
 
 
+class _TrainedHalo(torch.autograd.Function):
+    """Forward by the CPU's own operator; the backward pass cuts the windows out, one layer at a time."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type='cpu')
+    def forward(ctx, *arguments: Tensor | int) -> Tensor:
+        *tensors, ctx.block_size, ctx.halo_size = arguments
+        ctx.save_for_backward(*tensors)
+        return _halo(*arguments)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    @torch.amp.custom_bwd(device_type='cpu')
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = [
+            tensor.detach().requires_grad_(needed)
+            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        ]
+        with torch.enable_grad():
+            out = attention_reference.on_cut_windows(*tensors, ctx.block_size, ctx.halo_size)
+        found = iter(torch.autograd.grad(out, [x for x in tensors if x.requires_grad], grad))
+        return *(next(found) if x.requires_grad else None for x in tensors), None, None
+
+
 for operator in (_halo, _windows, _global):
     operator.register_fake(lambda q, *_: q.new_empty(q.shape))
 
@@ -162,8 +188,8 @@ def _compiled_serves(*tensors: Tensor) -> bool:
         all(x.device.type == 'cpu' and x.numel() for x in tensors)
         and all(x.dtype in (torch.float32, torch.bfloat16) and x.stride(-1) == 1 for x in tensors)
         and all(_evenly_spaced(x) for x in tensors)
-        and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and compiled_module() is not None
     )
 

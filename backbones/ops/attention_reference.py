@@ -27,13 +27,13 @@ def halo_attention(
     """
     arguments = (q, k, v, height_rel, width_rel, block_size, halo_size)
     if not torch.is_grad_enabled():
-        return _halo_attention(*arguments)
+        return on_cut_windows(*arguments)
     return recompute_in_backward(
-        _halo_attention, *arguments, use_reentrant=False, preserve_rng_state=False
+        on_cut_windows, *arguments, use_reentrant=False, preserve_rng_state=False
     )
 
 
-def _halo_attention(
+def on_cut_windows(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -42,6 +42,7 @@ def _halo_attention(
     block_size: int,
     halo_size: int,
 ) -> Tensor:
+    """Halo attention with all windows in memory, which autograd keeps."""
     _, height, width, heads, dim = q.shape
     blocks = partition(pad_to_multiple(q.flatten(3), block_size), block_size)
     batch, rows, columns, tokens, _ = blocks.shape

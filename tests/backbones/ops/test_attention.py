@@ -156,7 +156,7 @@ def test_not_a_number_is_passed_on():
     assert found[:, 7:].isfinite().all()
 
 
-def test_operators_are_chosen_for_inference_alone(monkeypatch):
+def test_operators_are_chosen_for_inference_and_for_halos_forward_pass(monkeypatch):
     calls = []
     for name in ('halo_attention', 'window_attention', 'global_attention'):
         monkeypatch.setattr(
@@ -171,7 +171,8 @@ def test_operators_are_chosen_for_inference_alone(monkeypatch):
         attention.global_attention(*(x.flatten(1, 2).to(torch.bfloat16) for x in tensors))
 
     all_three(q, k, v)
-    assert not calls
+    assert calls == ['halo_attention']
+    calls.clear()
     with torch.no_grad():
         all_three(q, k, v)
     assert calls == ['halo_attention', 'window_attention', 'global_attention']
@@ -240,3 +241,29 @@ def test_operators_count_as_many_flops_as_pytorchs_attention():
 def test_shapes_that_do_not_fit_are_refused(call):
     with torch.no_grad(), pytest.raises(BackboneError, match='do not fit'):
         call(random(1, 7, 7, 1, 16))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_halo_attention_trains_as_pytorchs(dtype):
+    """By the CPU's own forward pass, also where autocast changes what the tables meet."""
+    tables = [random(25, 16, seed=seed).requires_grad_() for seed in (1, 2)]
+    maps = [x.clone().requires_grad_() for x in qkv(2, 9, 12, 2, 16, dtype=dtype)]
+    grad = random(2, 9, 12, 2, 16, seed=3).to(dtype)
+    found = []
+    for module in (attention, attention_reference):
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype != torch.float32):
+            out = module.halo_attention(*maps, *tables, 7, 3)
+        found.append([out, *torch.autograd.grad(out, (*maps, *tables), grad)])
+    for own, theirs in zip(*found, strict=True):
+        assert own.dtype == theirs.dtype
+        largest = theirs.abs().max().item()
+        atol = (1e-5 if dtype == torch.float32 else 3e-2) * largest
+        torch.testing.assert_close(own, theirs, rtol=0, atol=atol)
+
+
+def test_only_wanted_gradients_of_halo_attention():
+    q, k, v = (x.clone() for x in qkv(1, 7, 7, 1, 16))
+    table = random(25, 16)
+    attention.halo_attention(q.requires_grad_(), k, v, table, table, 7, 3).sum().backward()
+    assert q.grad.any()
+    assert k.grad is None
