@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
 from evaluation.average_precision.option import add_evaluator_option, use_evaluator
-from evaluation.compilation.option import add_compile_option, use_compiler
+from evaluation.compile_hook import add_compile_option, use_compiler
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
@@ -90,7 +90,8 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
         leave_out_bad_images(cfg, loaders)
     if arguments.tensorboard:
         write_tensorboard(cfg)
-    use_compiler(cfg, arguments.compile)
+    if arguments.compile:
+        use_compiler(cfg, arguments.compile)
     if arguments.time_shares:
         use_time_shares(cfg)
     return cfg

@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from evaluation.compilation.hook import CompileHook
+from evaluation.compile_hook import CompileHook
 from evaluation.complexity import complexity_of_config
 from evaluation.data.skipping import images_skipped
 from evaluation.files import write_json

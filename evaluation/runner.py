@@ -11,7 +11,6 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.compilation.hook import CompileHook
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.model_loading import check_whole, fit_model, unwrapped
 from evaluation.random_state import RandomState, random_state
@@ -125,14 +124,9 @@ class BenchmarkRunner(Runner):
         default_hooks: dict[str, Hook | dict] | None = None,
         custom_hooks: list[Hook | dict] | None = None,
     ) -> None:
-        """Register the config's hooks and those for random numbers and for the compiler."""
+        """Register the config's hooks and the one that goes on with random numbers."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(RandomStateHook())
-        if self.cfg.get('compile'):
-            self.register_hook(CompileHook(**self.cfg.compile))
-
-    def _maybe_compile(self, target: str) -> None:
-        """Leave it to the hook: mmengine would compile whole training steps, data handling included."""
 
     @staticmethod
     def build_dataloader(
