@@ -1,1 +1,0 @@
-"""`--compile`: networks by `torch.compile`, in place and for all sizes of images."""
