@@ -10,14 +10,11 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from backbones.mixers import TokenMixer
-from backbones.ops.linear import Mlp, cast_once
+from backbones.ops.convolution import Convolution
+from backbones.ops.linear import cast_once
+from backbones.ops.mlp import Mlp
 
 NORM_EPS = 1e-6
-
-
-def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Apply a convolution, (B, H, W, C) -> (B, H', W', C')."""
-    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class Stem(nn.Module):
@@ -30,15 +27,15 @@ class Stem(nn.Module):
 
     def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, dim // 2, 3, stride=2, padding=1)
+        self.conv1 = Convolution(in_channels, dim // 2, 3, stride=2, padding=1)
         self.norm1 = nn.LayerNorm(dim // 2, eps=NORM_EPS)
-        self.conv2 = nn.Conv2d(dim // 2, dim, 3, stride=2, padding=1)
+        self.conv2 = Convolution(dim // 2, dim, 3, stride=2, padding=1)
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, 3) -> (B, H / 4, W / 4, C)."""
-        x = F.gelu(self.norm1(convolve(self.conv1, x)))
-        return self.norm2(convolve(self.conv2, x))
+        x = F.gelu(self.norm1(self.conv1(x)))
+        return self.norm2(self.conv2(x))
 
 
 class Downsample(nn.Module):
@@ -51,12 +48,12 @@ class Downsample(nn.Module):
 
     def __init__(self, in_dim: int, dim: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_dim, dim, 3, stride=2, padding=1, bias=False)
+        self.conv = Convolution(in_dim, dim, 3, stride=2, padding=1, bias=False)
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H / 2, W / 2, C')."""
-        return self.norm(convolve(self.conv, x))
+        return self.norm(self.conv(x))
 
 
 class PositionEmbedding(nn.Module):

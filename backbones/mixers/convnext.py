@@ -1,8 +1,9 @@
 """Depthwise convolution (Liu et al., A ConvNet for the 2020s, arXiv 2201.03545, section 2.6)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from backbones.mixers.base import TokenMixer, odd_kernel_size
+from backbones.ops.convolution import Convolution
 from backbones.ops.linear import Linear
 
 
@@ -22,10 +23,9 @@ class DepthwiseConvolution(TokenMixer):
         super().__init__()
         padding = odd_kernel_size(kernel_size) // 2
         self.input_proj = Linear(dim, dim)
-        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=padding, groups=dim)
+        self.conv = Convolution(dim, dim, kernel_size, padding=padding, groups=dim)
         self.output_proj = Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, (B, H, W, C) -> (B, H, W, C)."""
-        x = self.conv(self.input_proj(x).permute(0, 3, 1, 2))
-        return self.output_proj(x.permute(0, 2, 3, 1))
+        return self.output_proj(self.conv(self.input_proj(x)))

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.mixers.base import TokenMixer, head_dim, odd_kernel_size
+from backbones.ops.convolution import Convolution
 from backbones.ops.dcnv3 import dcnv3
 from backbones.ops.linear import Linear
 
@@ -30,7 +31,7 @@ class DeformableConvolutionV3(TokenMixer):
         self.num_heads = num_heads
         self.kernel_size = odd_kernel_size(kernel_size)
         points = num_heads * kernel_size**2
-        self.conv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.conv = Convolution(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=self.norm_eps)
         self.sampling_offsets = Linear(dim, 2 * points)
         self.attention_weights = Linear(dim, points)
@@ -45,8 +46,7 @@ class DeformableConvolutionV3(TokenMixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Sample and sum, (B, H, W, C) -> (B, H, W, C)."""
-        features = self.conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        features = F.gelu(self.norm(features))
+        features = F.gelu(self.norm(self.conv(x)))
         shape = (*x.shape[:3], self.num_heads, self.kernel_size**2)
         offsets = self.sampling_offsets(features).view(*shape, 2)
         logits = self.attention_weights(features).view(shape)

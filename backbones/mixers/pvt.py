@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from backbones.mixers.base import TokenMixer, head_dim
 from backbones.ops.attention import global_attention
+from backbones.ops.convolution import Convolution
 from backbones.ops.linear import Linear
 
 
@@ -32,7 +33,7 @@ class SpatialReductionAttention(TokenMixer):
         self.proj = Linear(dim, dim)
         self.sr_ratio = sr_ratio
         if sr_ratio > 1:
-            self.sr = nn.Conv2d(dim, dim, sr_ratio, sr_ratio)
+            self.sr = Convolution(dim, dim, sr_ratio, sr_ratio)
             self.norm = nn.LayerNorm(dim, eps=self.norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,4 +48,4 @@ class SpatialReductionAttention(TokenMixer):
         """(B, H, W, C) -> (B, H // sr_ratio, W // sr_ratio, C)."""
         if self.sr_ratio == 1:
             return x
-        return self.norm(self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        return self.norm(self.sr(x))

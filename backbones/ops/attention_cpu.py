@@ -2,15 +2,18 @@
 
 Windows are never cut out of the map in memory: one window of one head at a time, its keys are copied to
 arrays that stay in the cache, channels before keys. Four queries are worked on at once, so that a SIMD
-vector of keys, once loaded, serves four products. Sums are float32.
+vector of keys, once loaded, serves four products: their sums fill the processor's registers. Sums are
+float32.
 """
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from backbones.ops import attention_reference
-from backbones.ops.compiled import compiled
+from backbones.ops.compiled import compiled, has_wide_vectors
 from backbones.ops.threads import for_ranges
 from backbones.ops.vector_rows import (
     add_scaled,
@@ -20,13 +23,17 @@ from backbones.ops.vector_rows import (
     largest,
     load_number,
     load_row,
+    maximum,
+    multiply,
     store_row,
     zero_row,
 )
 
 # Of single precision, which the compiler must not widen.
 F = np.float32
-KEYS, QUERIES = 64, 4
+QUERIES = 4
+# Four sums of so many numbers are half of the vector registers.
+KEYS = 64 if has_wide_vectors() else 16
 LANES = (0,) * KEYS
 # As good as minus infinity, whose difference from itself is not a number.
 NEVER = F(-1e30)
@@ -55,7 +62,7 @@ def halo_attention(
         for tensor in (height_rel, width_rel)
     ]
     arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), *relatives)
-    widths = ((0,) * dim, LANES, (0,) * padded, (0,) * window)
+    widths = (*row_and_part(dim), LANES, (0,) * padded, (0,) * window)
     sizes = (height, width, heads, block_size, halo_size, *widths)
     for_ranges(lambda begin, end: _halo_blocks(*arrays, *sizes, begin, end), batch * rows * columns)
     return out
@@ -71,7 +78,7 @@ def window_attention(
     # Whole vectors of keys.
     padded = torch.nn.functional.pad(bias.detach().float(), (0, -bias.shape[-1] % KEYS))
     arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), padded.contiguous().numpy())
-    sizes = (height, width, heads, window_size, shift, (0,) * dim, LANES)
+    sizes = (height, width, heads, window_size, shift, *row_and_part(dim), LANES)
     for_ranges(lambda begin, end: _shifted_windows(*arrays, *sizes, begin, end), batch * rows * columns)
     return out
 
@@ -82,7 +89,7 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     out = torch.empty(q.shape, dtype=q.dtype)
     arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out))
     tiles = -(-tokens // QUERY_TILE)
-    sizes = (tokens, k.shape[1], heads, (0,) * dim, LANES)
+    sizes = (tokens, k.shape[1], heads, *row_and_part(dim), LANES)
     for_ranges(lambda begin, end: _query_tiles(*arrays, *sizes, begin, end), batch * heads * tiles)
     return out
 
@@ -96,6 +103,11 @@ def _memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
     elements = tensor.untyped_storage().nbytes() // tensor.element_size()
     flat = tensor.detach().as_strided((elements,), (1,), 0)
     return (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy(), place
+
+
+def row_and_part(dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Widths of a row of channels, and of the part whose sums stay in registers for four queries."""
+    return (0,) * dim, (0,) * math.gcd(dim, KEYS)
 
 
 @compiled
@@ -121,6 +133,7 @@ def _halo_blocks(
     block_size,
     halo_size,
     row,
+    part,
     lanes,
     positions,
     side,
@@ -151,7 +164,7 @@ def _halo_blocks(
             )
             _load_keys(k, k_place, neighbours, head, keys, dim)
             _load_values(v, v_place, neighbours, head, values, row)
-            _attend(queries, keys, values, scores, result, neighbours.size, row, lanes)
+            _attend(queries, keys, values, scores, result, neighbours.size, row, part, lanes)
             _store(result, out, out_place, tokens, head, row)
 
 
@@ -172,6 +185,7 @@ def _shifted_windows(
     window_size,
     shift,
     row,
+    part,
     lanes,
     begin,
     end,
@@ -198,7 +212,7 @@ def _shifted_windows(
                 )
             _load_keys(k, k_place, tokens, head, keys, dim)
             _load_values(v, v_place, tokens, head, values, row)
-            _attend(queries, keys, values, scores, result, count, row, lanes)
+            _attend(queries, keys, values, scores, result, count, row, part, lanes)
             _store(result, out, out_place, tokens, head, row)
 
 
@@ -224,7 +238,22 @@ def _mask_wrapped(scores, side, shift, wraps_down, wraps_across):
 
 @compiled
 def _query_tiles(
-    q, q_place, k, k_place, v, v_place, out, out_place, tokens, count, heads, row, lanes, begin, end
+    q,
+    q_place,
+    k,
+    k_place,
+    v,
+    v_place,
+    out,
+    out_place,
+    tokens,
+    count,
+    heads,
+    row,
+    part,
+    lanes,
+    begin,
+    end,
 ):
     """Tiles `begin` to `end` of the queries of all heads of all images."""
     dim, tiles = len(row), -(-tokens // QUERY_TILE)
@@ -242,7 +271,7 @@ def _query_tiles(
             places[i] = image * tokens + token if token < tokens else -1
         scores[:, :count] = F(0)
         _load_queries(q, q_place, places, head, queries, row)
-        _attend(queries, keys, values, scores, result, count, row, lanes)
+        _attend(queries, keys, values, scores, result, count, row, part, lanes)
         _store(result, out, out_place, places, head, row)
 
 
@@ -348,7 +377,7 @@ def _mask_outside(scores, top, left, block, window, rows, columns):
 
 
 @compiled
-def _attend(queries, keys, values, scores, result, count, row, lanes):
+def _attend(queries, keys, values, scores, result, count, row, part, lanes):
     """Softmax of scores plus scaled products of queries and keys, times values.
 
     Args:
@@ -359,71 +388,76 @@ def _attend(queries, keys, values, scores, result, count, row, lanes):
         result: becomes (queries, D).
         count: how many keys there are; those after them only fill a vector up.
     """
-    dim, tiles, groups = len(row), keys.shape[0], queries.shape[0] // QUERIES
-    length = tiles * KEYS
     scores[:, count:] = NEVER
-    queries *= F(1) / np.sqrt(F(dim))
-    keys, values, flat, result = (
-        keys.reshape(-1),
-        values.reshape(-1),
-        scores.reshape(-1),
-        result.reshape(-1),
-    )
-    for tile in range(tiles):
-        for group in range(groups):
-            first = QUERIES * group
-            start = first * length + tile * KEYS
-            s0, s1 = load_row(flat, start, lanes), load_row(flat, start + length, lanes)
-            s2 = load_row(flat, start + 2 * length, lanes)
-            s3 = load_row(flat, start + 3 * length, lanes)
-            for channel in range(dim):
-                key = load_row(keys, (tile * dim + channel) * KEYS, lanes)
-                s0 = add_scaled(s0, queries[first, channel], key)
-                s1 = add_scaled(s1, queries[first + 1, channel], key)
-                s2 = add_scaled(s2, queries[first + 2, channel], key)
-                s3 = add_scaled(s3, queries[first + 3, channel], key)
-            store_row(flat, start, s0)
-            store_row(flat, start + length, s1)
-            store_row(flat, start + 2 * length, s2)
-            store_row(flat, start + 3 * length, s3)
+    queries *= F(1) / np.sqrt(F(len(row)))
+    _add_products(queries, keys, scores, row, lanes)
     totals = np.empty(queries.shape[0], F)
+    flat, length = scores.reshape(-1), scores.shape[1]
     for i in range(queries.shape[0]):
         totals[i] = _softmax(flat, i * length, length, lanes)
-    result[:] = F(0)
+    _weigh(scores, values, totals, count, result, row, part)
+
+
+@compiled
+def _add_products(queries, keys, scores, row, lanes):
+    """Add the products of all queries and keys to their scores."""
+    dim, tiles, groups = len(row), keys.shape[0], queries.shape[0] // QUERIES
+    length = tiles * KEYS
+    keys, queries, scores = keys.reshape(-1), queries.reshape(-1), scores.reshape(-1)
     for tile in range(tiles):
         for group in range(groups):
-            first = QUERIES * group
-            start = first * dim
-            r0, r1 = load_row(result, start, row), load_row(result, start + dim, row)
-            r2, r3 = load_row(result, start + 2 * dim, row), load_row(result, start + 3 * dim, row)
-            for j in range(tile * KEYS, (tile + 1) * KEYS):
-                value = load_row(values, j * dim, row)
-                r0 = add_scaled(r0, scores[first, j], value)
-                r1 = add_scaled(r1, scores[first + 1, j], value)
-                r2 = add_scaled(r2, scores[first + 2, j], value)
-                r3 = add_scaled(r3, scores[first + 3, j], value)
-            store_row(result, start, r0)
-            store_row(result, start + dim, r1)
-            store_row(result, start + 2 * dim, r2)
-            store_row(result, start + 3 * dim, r3)
-    for i in range(queries.shape[0]):
-        for channel in range(dim):
-            result[i * dim + channel] /= totals[i]
+            start, first = QUERIES * group * length + tile * KEYS, QUERIES * group * dim
+            s0, s1 = load_row(scores, start, lanes), load_row(scores, start + length, lanes)
+            s2 = load_row(scores, start + 2 * length, lanes)
+            s3 = load_row(scores, start + 3 * length, lanes)
+            for channel in range(dim):
+                key = load_row(keys, (tile * dim + channel) * KEYS, lanes)
+                query = first + channel
+                s0 = add_scaled(s0, load_number(queries, query), key)
+                s1 = add_scaled(s1, load_number(queries, query + dim), key)
+                s2 = add_scaled(s2, load_number(queries, query + 2 * dim), key)
+                s3 = add_scaled(s3, load_number(queries, query + 3 * dim), key)
+            store_row(scores, start, s0)
+            store_row(scores, start + length, s1)
+            store_row(scores, start + 2 * length, s2)
+            store_row(scores, start + 3 * length, s3)
 
 
 @compiled
 def _softmax(scores, start, length, lanes):
     """Exp of one query's scores over that of the largest, in place; returns their sum."""
-    peak = NEVER
-    for j in range(start, start + length, KEYS):
-        peak = max(peak, largest(load_row(scores, j, lanes)))
-    minus_peak, ones = filled_row(-peak, lanes), filled_row(F(1), lanes)
-    total = F(0)
+    peaks = load_row(scores, start, lanes)
+    for j in range(start + KEYS, start + length, KEYS):
+        peaks = maximum(peaks, load_row(scores, j, lanes))
+    minus_peak, ones = filled_row(-largest(peaks), lanes), filled_row(F(1), lanes)
+    total = zero_row(lanes)
     for j in range(start, start + length, KEYS):
         row = exponentials(add_scaled(minus_peak, F(1), load_row(scores, j, lanes)))
         store_row(scores, j, row)
-        total += dot(row, ones)
-    return total
+        total = add_scaled(total, F(1), row)
+    return dot(total, ones)
+
+
+@compiled
+def _weigh(weights, values, totals, count, result, row, part):
+    """Sums of the values by their weights, over the sum of these; of `part` channels at a time."""
+    dim, length = len(row), weights.shape[1]
+    weights, values, flat = weights.reshape(-1), values.reshape(-1), result.reshape(-1)
+    for group in range(result.shape[0] // QUERIES):
+        first = QUERIES * group
+        for channel in range(0, dim, len(part)):
+            r0, r1, r2, r3 = zero_row(part), zero_row(part), zero_row(part), zero_row(part)
+            for j in range(count):
+                value, weight = load_row(values, j * dim + channel, part), first * length + j
+                r0 = add_scaled(r0, load_number(weights, weight), value)
+                r1 = add_scaled(r1, load_number(weights, weight + length), value)
+                r2 = add_scaled(r2, load_number(weights, weight + 2 * length), value)
+                r3 = add_scaled(r3, load_number(weights, weight + 3 * length), value)
+            start = first * dim + channel
+            store_row(flat, start, multiply(r0, filled_row(F(1) / totals[first], part)))
+            store_row(flat, start + dim, multiply(r1, filled_row(F(1) / totals[first + 1], part)))
+            store_row(flat, start + 2 * dim, multiply(r2, filled_row(F(1) / totals[first + 2], part)))
+            store_row(flat, start + 3 * dim, multiply(r3, filled_row(F(1) / totals[first + 3], part)))
 
 
 @compiled

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numba
+from llvmlite import binding
 
 # NaN and infinity must stay what they are.
 OPTIONS = {'nogil': True, 'fastmath': {'contract', 'reassoc', 'nsz'}}
@@ -23,6 +24,11 @@ def compiled(function: Callable) -> Callable:
             return numba.njit(cache=True, **OPTIONS)(function)
         except RuntimeError:
             return numba.njit(**OPTIONS)(function)
+
+
+def has_wide_vectors() -> bool:
+    """Whether there are the 32 vector registers of 512 bits of AVX-512, and not 16 of 256 or less."""
+    return bool(binding.get_host_cpu_features().get('avx512f'))
 
 
 @contextmanager

@@ -54,24 +54,6 @@ class LinearGelu(Linear):
         return linear_gelu(x, self.weight, self.bias)
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between, (..., C) -> (..., C).
-
-    Args:
-        dim: channels C.
-        hidden_dim: channels between the layers.
-    """
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = LinearGelu(dim, hidden_dim)
-        self.fc2 = Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply, (..., C) -> (..., C)."""
-        return self.fc2(self.fc1(x))
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`F.linear`: x (..., C), weight (C', C), bias (C',) -> (..., C')."""
     if not by_onednn(x, weight):
@@ -150,11 +132,11 @@ class _OneDnnLinear(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
         grad_x = linear(grad, weight.t(), None) if needs_x else None
         rows = grad.reshape(-1, grad.shape[-1])
-        grad_weight = _weight_gradient(rows, x.reshape(-1, x.shape[-1])) if needs_weight else None
+        grad_weight = weight_gradient(rows, x.reshape(-1, x.shape[-1])) if needs_weight else None
         return grad_x, grad_weight, rows.sum(0) if needs_bias else None
 
 
-def _weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """(N, C') and (N, C) -> (C', C), the longer side of the result along its rows in memory."""
     if grad.shape[1] > x.shape[1]:
         return linear(x.t(), grad.t(), None).t()

@@ -1,19 +1,58 @@
-"""Numba functions that leave the interpreter's lock, run on as many threads as torch uses."""
+"""Numba functions that leave the interpreter's lock, run on as many threads as torch uses.
 
+The threads are those of torch's own OpenMP, where it is GNU's: they stay awake for a while after every
+operator of torch, and would keep the cores from a second pool. numba's own threads would be such a pool,
+and end a forked process.
+"""
+
+import ctypes
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
+from pathlib import Path
 
 import torch
 
+# Begin and end of the part of a range that a thread works on.
+Work = Callable[[int, int], None]
+# A forked process has OpenMP's list of threads, but not the threads.
+PROCESS = os.getpid()
 
-def for_ranges(function: Callable[[int, int], None], count: int) -> None:
+
+def for_ranges(function: Work, count: int) -> None:
     """Call `function(begin, end)` for as many parts of `range(count)` as torch has threads.
 
-    numba's own threads would be a second pool of OpenMP beside torch's, and end a forked process.
+    Raises:
+        Exception: what a part raised, after all have ended.
     """
     parts = max(1, min(torch.get_num_threads(), count))
+    if parts == 1:
+        function(0, count)
+    elif openmp() and os.getpid() == PROCESS:
+        _by_openmp(openmp(), function, count, parts)
+    else:
+        _by_pool(function, count, parts)
+
+
+def _by_openmp(library: ctypes.CDLL, function: Work, count: int, parts: int) -> None:
+    errors = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def part(_: None) -> None:
+        # Fewer than were asked for where this is part of a parallel region already.
+        number, parts = library.omp_get_thread_num(), library.omp_get_num_threads()
+        try:
+            function(count * number // parts, count * (number + 1) // parts)
+        except BaseException as error:
+            errors.append(error)
+
+    library.GOMP_parallel(part, None, ctypes.c_uint(parts), ctypes.c_uint(0))
+    if errors:
+        raise errors[0]
+
+
+def _by_pool(function: Work, count: int, parts: int) -> None:
     cuts = [count * part // parts for part in range(parts + 1)]
     others = [_pool(parts).submit(function, cuts[i], cuts[i + 1]) for i in range(1, parts)]
     try:
@@ -26,9 +65,19 @@ def for_ranges(function: Callable[[int, int], None], count: int) -> None:
 
 
 @cache
+def openmp() -> ctypes.CDLL | None:
+    """GNU's OpenMP that came with torch; None where torch has another, or none."""
+    for file in sorted((Path(torch.__file__).parent / 'lib').glob('libgomp*.so*')):
+        library = ctypes.CDLL(str(file))
+        if hasattr(library, 'GOMP_parallel'):
+            return library
+    return None
+
+
+@cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix='mixers')
 
 
-# A forked process has the pool's queue but not its threads.
+# The same holds for the pool.
 os.register_at_fork(after_in_child=_pool.cache_clear)

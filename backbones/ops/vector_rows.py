@@ -111,6 +111,17 @@ def add_scaled(typing_context, total, factor, row):
 
 
 @intrinsic
+def add_product(typing_context, total, row, other):
+    """`total + row * other`."""
+
+    def generate(context, builder, signature, arguments):
+        total, row, other = arguments
+        return builder.fadd(total, builder.fmul(row, other, flags=_FLAGS), flags=_FLAGS)
+
+    return total(total, row, other), generate
+
+
+@intrinsic
 def multiply(typing_context, row, other):
     """`row * other`."""
 

@@ -1,0 +1,143 @@
+"""Convolutions whose weight gradients are fast on the CPU.
+
+oneDNN makes the gradients of strided weights at a tenth to a half of the rate of a matrix product, and
+those of large depthwise weights in ten times the time of the forward pass (measured with AVX2).
+"""
+
+import functools
+import importlib
+import warnings
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.ops.linear import in_a_graph_for_others, weight_gradient
+
+# Numbers of the unfolded map that are in memory at once, 4 MiB of float32.
+UNFOLDED_NUMBERS = 2**20
+
+
+class Convolution(nn.Conv2d):
+    """`nn.Conv2d` on maps with channels last, (B, H, W, C) -> (B, H', W', C')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, (B, H, W, C) -> (B, H', W', C')."""
+        x = x.permute(0, 3, 1, 2)
+        if self._has_own_gradient(x):
+            out = _Convolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+        else:
+            out = super().forward(x)
+        return out.permute(0, 2, 3, 1)
+
+    def _has_own_gradient(self, x: Tensor) -> bool:
+        strided = self.groups == 1 and max(self.stride) > 1
+        return (
+            (strided or self._is_depthwise())
+            and self.padding_mode == 'zeros'
+            and self.dilation == (1, 1)
+            and torch.is_grad_enabled()
+            and self.weight.requires_grad
+            and x.device.type == 'cpu'
+            and x.dtype == self.weight.dtype == torch.float32
+            and x.numel() > 0
+            and not torch.is_autocast_enabled('cpu')
+            and not torch.compiler.is_compiling()
+            and not in_a_graph_for_others()
+        )
+
+    def _is_depthwise(self) -> bool:
+        """Whether it is depthwise, of stride 1 and an odd square kernel, and keeps the map's size."""
+        side = self.kernel_size[0]
+        return (
+            self.groups == self.in_channels == self.out_channels
+            and self.stride == (1, 1)
+            and self.kernel_size == (side, side)
+            and self.padding == (side // 2, side // 2)
+            and side % 2 == 1
+            and compiled_module() is not None
+        )
+
+
+class _Convolution(torch.autograd.Function):
+    """Forward and the input's gradient by PyTorch, the weights' gradient by ourselves."""
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        groups: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.geometry = stride, padding, groups
+        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        stride, padding, groups = ctx.geometry
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        by_pytorch = torch.ops.aten.convolution_backward
+        sizes = None if bias is None else list(bias.shape)
+        rest = (sizes, stride, padding, (1, 1), False, (0, 0), groups)
+        if torch.is_grad_enabled():
+            # PyTorch's can be differentiated again.
+            wanted = (needs_x, needs_weight, needs_bias)
+            return *by_pytorch(grad, x, weight, *rest, wanted), None, None, None
+        grad_x = by_pytorch(grad, x, weight, *rest, (True, False, False))[0] if needs_x else None
+        grad_weight = None
+        if needs_weight:
+            maps = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
+            if groups > 1:
+                grad_weight = compiled_module().depthwise_weight_gradient(*maps, weight.shape[-1])
+            else:
+                grad_weight = by_unfolding(*maps, weight.shape[2:], stride, padding)
+        return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None, None, None, None
+
+
+def by_unfolding(
+    x: Tensor,
+    grad: Tensor,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:
+    """Gradient of a convolution's weights: the output's gradient times the windows that it came from.
+
+    Args:
+        x: (B, H, W, C), the input.
+        grad: (B, H', W', C'), of the output.
+        kernel_size, stride, padding: rows before columns.
+
+    Returns:
+        (C', C, *kernel_size).
+    """
+    (high, wide), (down, across) = kernel_size, stride
+    channels, out_channels = x.shape[3], grad.shape[3]
+    height, width = grad.shape[1:3]
+    x = F.pad(x, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    total = grad.new_zeros(out_channels, high * wide * channels)
+    rows = max(1, UNFOLDED_NUMBERS // (width * high * wide * channels))
+    for x_image, grad_image in zip(x, grad, strict=True):
+        for top in range(0, height, rows):
+            grad_rows = grad_image[top : top + rows]
+            below = (top + len(grad_rows) - 1) * down + high
+            windows = x_image[top * down : below].unfold(0, high, down).unfold(1, wide, across)
+            windows = windows[:, :width].permute(0, 1, 3, 4, 2).reshape(-1, total.shape[1])
+            total += weight_gradient(grad_rows.reshape(-1, out_channels), windows)
+    return total.view(out_channels, high, wide, channels).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def compiled_module() -> ModuleType | None:
+    """The gradients that numba compiles; None, with one warning, where it does not import."""
+    try:
+        return importlib.import_module('backbones.ops.convolution_cpu')
+    except (ImportError, RuntimeError) as error:
+        warnings.warn(f'training on the CPU is slow: numba cannot be used ({error})', stacklevel=2)
+        return None

@@ -1,0 +1,72 @@
+"""Weight gradient of depthwise convolutions on the CPU, compiled by numba.
+
+A tile of one output row and some channels is multiplied with all its neighbourhoods while both are in
+the cache.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from backbones.ops.compiled import compiled
+from backbones.ops.threads import for_ranges
+from backbones.ops.vector_rows import add_product, load_row, store_row
+
+COLUMNS, CHANNELS = 16, 32
+# Sums of their own, whatever the number of threads, so that this does not change the result.
+SUMS = 16
+
+
+def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
+    """Gradient of the weights of a depthwise convolution of stride 1 that keeps the map's size.
+
+    Args:
+        x, grad: (B, H, W, C) float32, the input, and the gradient of the output.
+        side: of the kernel; odd.
+
+    Returns:
+        (C, 1, side, side).
+    """
+    batch, height, width, channels = x.shape
+    sums = torch.zeros(SUMS, side, side, channels)
+    arrays = [tensor.detach().contiguous().view(-1).numpy() for tensor in (x, grad, sums)]
+    part = (0,) * math.gcd(channels, CHANNELS)
+    sizes = (batch, height, width, channels, side, part)
+    for_ranges(lambda begin, end: _rows(*arrays, *sizes, begin, end), SUMS)
+    return sums.sum(0).permute(2, 0, 1).unsqueeze(1)
+
+
+@compiled
+def _rows(x, grad, sums, batch, height, width, channels, side, part, begin, end):
+    """Sums `begin` to `end`, each over its share of the rows of all images."""
+    rows = batch * height
+    for number in range(begin, end):
+        first_sum = number * side * side * channels
+        for row in range(rows * number // SUMS, rows * (number + 1) // SUMS):
+            for left in range(0, width, COLUMNS):
+                for channel in range(0, channels, len(part)):
+                    _tile(
+                        x, grad, sums, first_sum, row, left, channel, height, width, channels, side, part
+                    )
+
+
+@compiled
+def _tile(x, grad, sums, first_sum, row, left, channel, height, width, channels, side, part):
+    """Add what a tile of a row gives to all places of the kernel."""
+    image, y, reach = row // height * height, row % height, side // 2
+    for down in range(side):
+        source = y + down - reach
+        if not 0 <= source < height:
+            continue
+        for across in range(side):
+            shift = across - reach
+            at = first_sum + (down * side + across) * channels + channel
+            total = load_row(sums, at, part)
+            for column in range(max(left, -shift), min(left + COLUMNS, width, width - shift)):
+                total = add_product(
+                    total,
+                    load_row(grad, (row * width + column) * channels + channel, part),
+                    load_row(x, ((image + source) * width + column + shift) * channels + channel, part),
+                )
+            store_row(sums, at, total)

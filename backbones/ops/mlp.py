@@ -1,0 +1,190 @@
+"""Two linear layers with a GELU between, whose hidden map need not be in memory at once.
+
+The hidden map is several times as large as the block's own. On the CPU it is made and used up in chunks
+of tokens that stay in the cache; a large tensor would also be new memory every time, whose pages the
+system clears first.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbones.ops.linear import (
+    Linear,
+    LinearGelu,
+    by_onednn,
+    in_a_graph_for_others,
+    linear,
+    linear_gelu,
+    weight_gradient,
+)
+
+# Numbers of the hidden map in a chunk, 4 MiB of float32; but whole vectors of tokens for the products.
+HIDDEN_NUMBERS = 2**20
+FEWEST_TOKENS = 512
+# Of a hidden map whose GELU a training keeps too, which is then faster than computing it again.
+NUMBERS_TO_KEEP = 2**22
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, (..., C) -> (..., C).
+
+    Args:
+        dim: channels C.
+        hidden_dim: channels between the layers.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = LinearGelu(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply, (..., C) -> (..., C)."""
+        if _untouched(self.fc1, LinearGelu) and _untouched(self.fc2, Linear):
+            return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+        return self.fc2(self.fc1(x))
+
+
+def _untouched(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer does what its class says: not exchanged, and no hook waits for its call."""
+    hooks = (
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+        layer._backward_hooks,
+        layer._backward_pre_hooks,
+    )
+    return (
+        type(layer) is kind
+        and 'forward' not in layer.__dict__
+        and not any(hooks)
+        and not nn.modules.module._has_any_global_hook()
+    )
+
+
+def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """`F.linear(F.gelu(F.linear(x, weight1, bias1)), weight2, bias2)`.
+
+    Differentiable any number of times. A training in float32 on the CPU keeps a large hidden map for the
+    backward pass once, before GELU, and computes the GELU again.
+
+    Args:
+        x: (..., C).
+        weight1, bias1: (hidden, C) and (hidden,).
+        weight2, bias2: (C', hidden) and (C',).
+
+    Returns:
+        (..., C').
+    """
+    tensors = (x, weight1, bias1, weight2, bias2)
+    if x.device.type != 'cpu' or x.numel() == 0 or in_a_graph_for_others():
+        return _at_once(*tensors)
+    if torch.compiler.is_compiling():
+        return _at_once(*tensors)
+    if not torch.is_grad_enabled():
+        return _in_chunks(*tensors)
+    in_float32 = all(tensor.dtype == torch.float32 for tensor in tensors)
+    is_large = x.numel() // x.shape[-1] * len(weight1) > NUMBERS_TO_KEEP
+    if is_large and in_float32 and not torch.is_autocast_enabled('cpu'):
+        return _TrainedMlp.apply(*tensors)
+    return _at_once(*tensors)
+
+
+def _at_once(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    return linear(linear_gelu(x, weight1, bias1), weight2, bias2)
+
+
+def _in_chunks(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    chunks = x.reshape(-1, x.shape[-1]).split(tokens_in_a_chunk(len(weight1)))
+    outputs = [_at_once(chunk, weight1, bias1, weight2, bias2) for chunk in chunks]
+    return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).view(*x.shape[:-1], -1)
+
+
+def tokens_in_a_chunk(hidden_dim: int) -> int:
+    """How many tokens are worked on at a time."""
+    return max(FEWEST_TOKENS, HIDDEN_NUMBERS // hidden_dim)
+
+
+class _TrainedMlp(torch.autograd.Function):
+    """The MLP in float32 on the CPU, chunk by chunk in both directions."""
+
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+    ) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        hidden = rows.new_empty(len(rows), len(weight1))
+        out = rows.new_empty(len(rows), len(weight2))
+        size = tokens_in_a_chunk(len(weight1))
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            _linear_into(hidden[part], rows[part], weight1, bias1)
+            _linear_into(out[part], F.gelu(hidden[part]), weight2, bias2)
+        ctx.save_for_backward(x, weight1, bias1, weight2, bias2, hidden)
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, hidden = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_gradients(inputs, ctx.needs_input_grad, grad)
+        x, weight1, _, weight2, _ = inputs
+        return _gradients(x, weight1, weight2, hidden, grad, ctx.needs_input_grad)
+
+
+def _linear_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    if by_onednn(x, weight):
+        out.copy_(linear(x, weight, bias))
+    else:
+        torch.addmm(bias, x, weight.t(), out=out)
+
+
+def _gradients(
+    x: Tensor, weight1: Tensor, weight2: Tensor, hidden: Tensor, grad: Tensor, needed: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, both weights and biases in the order of `mlp`; None for those not needed.
+
+    Args:
+        x: (..., C).
+        weight1, weight2: (hidden, C) and (C', hidden).
+        hidden: (N, hidden), before GELU.
+        grad: (..., C').
+        needed: which of the five.
+    """
+    needs_x, needs_weight1, needs_bias1, needs_weight2, needs_bias2 = needed
+    rows, grad = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    grad_x = torch.empty_like(rows) if needs_x else None
+    sums = [
+        tensor.new_zeros(shape) if need else None
+        for tensor, shape, need in (
+            (weight1, weight1.shape, needs_weight1),
+            (weight1, len(weight1), needs_bias1),
+            (weight2, weight2.shape, needs_weight2),
+        )
+    ]
+    grad_weight1, grad_bias1, grad_weight2 = sums
+    size = tokens_in_a_chunk(len(weight1))
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        if needs_weight2:
+            grad_weight2 += weight_gradient(grad[part], F.gelu(hidden[part]))
+        if not (needs_x or needs_weight1 or needs_bias1):
+            continue
+        grad_hidden = torch.ops.aten.gelu_backward(linear(grad[part], weight2.t(), None), hidden[part])
+        if needs_weight1:
+            grad_weight1 += weight_gradient(grad_hidden, rows[part])
+        if needs_bias1:
+            grad_bias1 += grad_hidden.sum(0)
+        if needs_x:
+            grad_x[part] = linear(grad_hidden, weight1.t(), None)
+    grad_x = grad_x.view(x.shape) if needs_x else None
+    return grad_x, grad_weight1, grad_bias1, grad_weight2, grad.sum(0) if needs_bias2 else None
+
+
+def _differentiable_gradients(
+    inputs: list[Tensor], needed: tuple[bool, ...], grad: Tensor
+) -> tuple[Tensor | None, ...]:
+    """The same as part of a graph, for second derivatives."""
+    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(_at_once(*inputs), wanted, grad, create_graph=True))
+    return tuple(next(found) if need else None for need in needed)
