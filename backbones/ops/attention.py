@@ -136,7 +136,7 @@ def _global(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class _TrainedHalo(torch.autograd.Function):
-    """Forward by the CPU's own operator; the backward pass cuts the windows out, one layer at a time."""
+    """Halo attention by the CPU's own operators, of which autograd keeps no windows."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type='cpu')
@@ -149,6 +149,12 @@ class _TrainedHalo(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type='cpu')
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if halo_gradients_module().serves(ctx.block_size, ctx.halo_size):
+            arguments = (grad, *ctx.saved_tensors, ctx.block_size, ctx.halo_size)
+            found = halo_gradients_module().halo_gradients(*arguments)
+            needed = ctx.needs_input_grad[: len(found)]
+            return *(x if need else None for x, need in zip(found, needed, strict=True)), None, None
+        # A window that reaches into the next row of blocks but one is cut out, one layer at a time.
         tensors = [
             tensor.detach().requires_grad_(needed)
             for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
@@ -202,6 +208,11 @@ def _evenly_spaced(x: Tensor) -> bool:
             return False
         distance *= x.shape[axis]
     return True
+
+
+def halo_gradients_module() -> ModuleType:
+    """The CPU's gradients, where `compiled_module` is not None."""
+    return importlib.import_module('backbones.ops.halo_gradients_cpu')
 
 
 @functools.cache

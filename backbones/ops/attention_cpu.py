@@ -55,14 +55,9 @@ def halo_attention(
     out = torch.empty(q.shape, dtype=q.dtype)
     rows, columns = -(-height // block_size), -(-width // block_size)
     window = block_size + 2 * halo_size
-    # Whole vectors of positions.
-    padded = -(-len(height_rel) // 16) * 16
-    relatives = [
-        torch.nn.functional.pad(tensor.detach().float().t(), (0, padded - len(tensor))).numpy()
-        for tensor in (height_rel, width_rel)
-    ]
-    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), *relatives)
-    widths = (*row_and_part(dim), LANES, (0,) * padded, (0,) * window)
+    relatives = padded_tables(height_rel, width_rel)
+    arrays = (*memory(q), *memory(k), *memory(v), *memory(out), *relatives)
+    widths = (*row_and_part(dim), LANES, (0,) * relatives[0].shape[1], (0,) * window)
     sizes = (height, width, heads, block_size, halo_size, *widths)
     for_ranges(lambda begin, end: _halo_blocks(*arrays, *sizes, begin, end), batch * rows * columns)
     return out
@@ -77,7 +72,7 @@ def window_attention(
     rows, columns = height // window_size, width // window_size
     # Whole vectors of keys.
     padded = torch.nn.functional.pad(bias.detach().float(), (0, -bias.shape[-1] % KEYS))
-    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out), padded.contiguous().numpy())
+    arrays = (*memory(q), *memory(k), *memory(v), *memory(out), padded.contiguous().numpy())
     sizes = (height, width, heads, window_size, shift, *row_and_part(dim), LANES)
     for_ranges(lambda begin, end: _shifted_windows(*arrays, *sizes, begin, end), batch * rows * columns)
     return out
@@ -87,14 +82,21 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """See `backbones.ops.attention.global_attention`."""
     batch, tokens, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype)
-    arrays = (*_memory(q), *_memory(k), *_memory(v), *_memory(out))
+    arrays = (*memory(q), *memory(k), *memory(v), *memory(out))
     tiles = -(-tokens // QUERY_TILE)
     sizes = (tokens, k.shape[1], heads, *row_and_part(dim), LANES)
     for_ranges(lambda begin, end: _query_tiles(*arrays, *sizes, begin, end), batch * heads * tiles)
     return out
 
 
-def _memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
+def padded_tables(*tables: Tensor) -> list[np.ndarray]:
+    """Tables of (positions, D), each as (D, positions) rounded up to whole vectors by zeros."""
+    rest = -len(tables[0]) % 16
+    turned = [torch.nn.functional.pad(table.detach().float().t(), (0, rest)) for table in tables]
+    return [table.contiguous().numpy() for table in turned]
+
+
+def memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
     """All memory of a (B, ..., heads, D) tensor, its start and the strides of tokens and heads.
 
     Tokens, of all images, must follow each other evenly; bfloat16 becomes int16, which NumPy has.
@@ -143,17 +145,17 @@ def _halo_blocks(
     """Blocks `begin` to `end` of all images, each for all heads."""
     dim, window = len(row), block_size + 2 * halo_size
     rows, columns = -(-height // block_size), -(-width // block_size)
-    queries, keys, values, scores, result = _scratch(block_size**2, window**2, dim)
+    queries, keys, values, scores, result = scratch(block_size**2, window**2, dim)
     tokens, neighbours = np.empty(block_size**2, np.int64), np.empty(window**2, np.int64)
     for block in range(begin, end):
         image, at = block // (rows * columns), block % (rows * columns)
         top, left = at // columns * block_size, at % columns * block_size
-        _square(tokens, image, top, left, block_size, 0, 0, height, width)
-        _square(neighbours, image, top - halo_size, left - halo_size, window, 0, 0, height, width)
+        square(tokens, image, top, left, block_size, 0, 0, height, width)
+        square(neighbours, image, top - halo_size, left - halo_size, window, 0, 0, height, width)
         for head in range(heads):
-            _load_queries(q, q_place, tokens, head, queries, row)
-            _relative_logits(queries, height_rel, width_rel, scores, block_size, row, positions, side)
-            _mask_outside(
+            load_queries(q, q_place, tokens, head, queries, row)
+            relative_logits(queries, height_rel, width_rel, scores, block_size, row, positions, side)
+            mask_outside(
                 scores,
                 top - halo_size,
                 left - halo_size,
@@ -162,8 +164,8 @@ def _halo_blocks(
                 rows * block_size,
                 columns * block_size,
             )
-            _load_keys(k, k_place, neighbours, head, keys, dim)
-            _load_values(v, v_place, neighbours, head, values, row)
+            load_keys(k, k_place, neighbours, head, keys, dim)
+            load_values(v, v_place, neighbours, head, values, row)
             _attend(queries, keys, values, scores, result, neighbours.size, row, part, lanes)
             _store(result, out, out_place, tokens, head, row)
 
@@ -193,14 +195,14 @@ def _shifted_windows(
     """Windows `begin` to `end` of all images, each for all heads."""
     dim, count = len(row), window_size**2
     rows, columns = height // window_size, width // window_size
-    queries, keys, values, scores, result = _scratch(count, count, dim)
+    queries, keys, values, scores, result = scratch(count, count, dim)
     tokens = np.empty(count, np.int64)
     for window in range(begin, end):
         image, at = window // (rows * columns), window % (rows * columns)
         top, left = at // columns * window_size + shift, at % columns * window_size + shift
-        _square(tokens, image, top, left, window_size, height, width, height, width)
+        square(tokens, image, top, left, window_size, height, width, height, width)
         for head in range(heads):
-            _load_queries(q, q_place, tokens, head, queries, row)
+            load_queries(q, q_place, tokens, head, queries, row)
             _copy(bias[head], scores, lanes)
             if shift:
                 _mask_wrapped(
@@ -210,8 +212,8 @@ def _shifted_windows(
                     top >= height - window_size + shift,
                     left >= width - window_size + shift,
                 )
-            _load_keys(k, k_place, tokens, head, keys, dim)
-            _load_values(v, v_place, tokens, head, values, row)
+            load_keys(k, k_place, tokens, head, keys, dim)
+            load_values(v, v_place, tokens, head, values, row)
             _attend(queries, keys, values, scores, result, count, row, part, lanes)
             _store(result, out, out_place, tokens, head, row)
 
@@ -257,26 +259,26 @@ def _query_tiles(
 ):
     """Tiles `begin` to `end` of the queries of all heads of all images."""
     dim, tiles = len(row), -(-tokens // QUERY_TILE)
-    queries, keys, values, scores, result = _scratch(QUERY_TILE, count, dim)
+    queries, keys, values, scores, result = scratch(QUERY_TILE, count, dim)
     places, others = np.empty(QUERY_TILE, np.int64), np.arange(count)
     loaded = -1
     for job in range(begin, end):
         image, head = job // tiles // heads, job // tiles % heads
         if job // tiles != loaded:
             loaded = job // tiles
-            _load_keys(k, k_place, others + image * count, head, keys, dim)
-            _load_values(v, v_place, others + image * count, head, values, row)
+            load_keys(k, k_place, others + image * count, head, keys, dim)
+            load_values(v, v_place, others + image * count, head, values, row)
         for i in range(QUERY_TILE):
             token = job % tiles * QUERY_TILE + i
             places[i] = image * tokens + token if token < tokens else -1
         scores[:, :count] = F(0)
-        _load_queries(q, q_place, places, head, queries, row)
+        load_queries(q, q_place, places, head, queries, row)
         _attend(queries, keys, values, scores, result, count, row, part, lanes)
         _store(result, out, out_place, places, head, row)
 
 
 @compiled
-def _scratch(queries, keys, dim):
+def scratch(queries, keys, dim):
     """Queries, keys, values, scores and results of one window, rounded up to whole vectors."""
     groups, tiles = (queries + QUERIES - 1) // QUERIES, (keys + KEYS - 1) // KEYS
     return (
@@ -289,7 +291,7 @@ def _scratch(queries, keys, dim):
 
 
 @compiled
-def _square(tokens, image, top, left, side, wrap_rows, wrap_columns, height, width):
+def square(tokens, image, top, left, side, wrap_rows, wrap_columns, height, width):
     """Tokens of a square of the map, counted through all images; -1 outside.
 
     Args:
@@ -304,7 +306,7 @@ def _square(tokens, image, top, left, side, wrap_rows, wrap_columns, height, wid
 
 
 @compiled
-def _load_queries(q, place, tokens, head, queries, row):
+def load_queries(q, place, tokens, head, queries, row):
     """Queries of the tokens, (queries, D), not yet scaled; zeros for -1."""
     flat = queries.reshape(-1)
     for i in range(tokens.size):
@@ -315,7 +317,7 @@ def _load_queries(q, place, tokens, head, queries, row):
 
 
 @compiled
-def _load_keys(k, place, tokens, head, keys, dim):
+def load_keys(k, place, tokens, head, keys, dim):
     """Keys of the tokens, (tiles, D, KEYS); zeros for -1."""
     for j in range(tokens.size):
         start = _place(place, tokens[j], head)
@@ -325,7 +327,7 @@ def _load_keys(k, place, tokens, head, keys, dim):
 
 
 @compiled
-def _load_values(v, place, tokens, head, values, row):
+def load_values(v, place, tokens, head, values, row):
     """Values of the tokens, (keys, D); zeros for -1."""
     flat = values.reshape(-1)
     for j in range(tokens.size):
@@ -336,7 +338,7 @@ def _load_values(v, place, tokens, head, values, row):
 
 
 @compiled
-def _relative_logits(queries, height_rel, width_rel, scores, block, row, positions, side):
+def relative_logits(queries, height_rel, width_rel, scores, block, row, positions, side):
     """Logits of relative positions, (queries, keys).
 
     Args:
@@ -367,7 +369,7 @@ def _relative_logits(queries, height_rel, width_rel, scores, block, row, positio
 
 
 @compiled
-def _mask_outside(scores, top, left, block, window, rows, columns):
+def mask_outside(scores, top, left, block, window, rows, columns):
     """Keep scores of keys within the padded map of `rows` x `columns` tokens."""
     for j in range(window * window):
         y, x = top + j // window, left + j % window
@@ -390,16 +392,16 @@ def _attend(queries, keys, values, scores, result, count, row, part, lanes):
     """
     scores[:, count:] = NEVER
     queries *= F(1) / np.sqrt(F(len(row)))
-    _add_products(queries, keys, scores, row, lanes)
+    add_products(queries, keys, scores, row, lanes)
     totals = np.empty(queries.shape[0], F)
     flat, length = scores.reshape(-1), scores.shape[1]
     for i in range(queries.shape[0]):
-        totals[i] = _softmax(flat, i * length, length, lanes)
-    _weigh(scores, values, totals, count, result, row, part)
+        totals[i] = softmax(flat, i * length, length, lanes)
+    weigh(scores, values, totals, count, result, row, part)
 
 
 @compiled
-def _add_products(queries, keys, scores, row, lanes):
+def add_products(queries, keys, scores, row, lanes):
     """Add the products of all queries and keys to their scores."""
     dim, tiles, groups = len(row), keys.shape[0], queries.shape[0] // QUERIES
     length = tiles * KEYS
@@ -424,7 +426,7 @@ def _add_products(queries, keys, scores, row, lanes):
 
 
 @compiled
-def _softmax(scores, start, length, lanes):
+def softmax(scores, start, length, lanes):
     """Exp of one query's scores over that of the largest, in place; returns their sum."""
     peaks = load_row(scores, start, lanes)
     for j in range(start + KEYS, start + length, KEYS):
@@ -439,7 +441,7 @@ def _softmax(scores, start, length, lanes):
 
 
 @compiled
-def _weigh(weights, values, totals, count, result, row, part):
+def weigh(weights, values, totals, count, result, row, part):
     """Sums of the values by their weights, over the sum of these; of `part` channels at a time."""
     dim, length = len(row), weights.shape[1]
     weights, values, flat = weights.reshape(-1), values.reshape(-1), result.reshape(-1)

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.ops import linear as module
-from backbones.ops.linear import Linear, Mlp, cast_once, linear, linear_gelu
+from backbones.ops.linear import Linear, cast_once, linear, linear_gelu
+from backbones.ops.mlp import Mlp
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
 

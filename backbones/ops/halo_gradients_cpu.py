@@ -1,0 +1,267 @@
+"""Gradients of halo attention on the CPU, compiled by numba.
+
+As in the forward pass one window of one head at a time is worked on in the cache, and its weights are
+computed again. Windows overlap those of the next row of blocks alone, so every other row is worked on at
+once, without two threads that add to the same token.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.ops.attention_cpu import (
+    KEYS,
+    LANES,
+    NEVER,
+    QUERIES,
+    F,
+    add_products,
+    load_keys,
+    load_queries,
+    load_values,
+    mask_outside,
+    memory,
+    padded_tables,
+    relative_logits,
+    row_and_part,
+    scratch,
+    softmax,
+    square,
+    weigh,
+)
+from backbones.ops.compiled import compiled
+from backbones.ops.threads import for_ranges
+from backbones.ops.vector_rows import (
+    add_product,
+    add_scaled,
+    dot,
+    filled_row,
+    load_number,
+    load_row,
+    multiply,
+    store_row,
+    zero_row,
+)
+
+
+def serves(block_size: int, halo_size: int) -> bool:
+    """Whether windows leave the next row of blocks but one alone."""
+    return 2 * halo_size <= block_size
+
+
+def halo_gradients(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    height_rel: Tensor,
+    width_rel: Tensor,
+    block_size: int,
+    halo_size: int,
+) -> tuple[Tensor, ...]:
+    """Gradients of the five tensors of `backbones.ops.attention.halo_attention`, each in its dtype.
+
+    The same at every call, whatever the number of threads.
+
+    Args:
+        grad: (B, H, W, heads, D), of the output.
+        q, k, v, height_rel, width_rel, block_size, halo_size: as given to the forward pass.
+    """
+    batch, height, width, heads, dim = q.shape
+    grad = grad.to(q.dtype).contiguous()
+    rows, window = -(-height // block_size), block_size + 2 * halo_size
+    gradients = [torch.zeros(q.shape) for _ in range(3)]
+    positions = 2 * window - 1
+    table_sums = torch.zeros(batch * rows * heads, 2, positions, dim)
+    transposed = padded_tables(height_rel, width_rel)
+    tables = torch.stack((height_rel, width_rel)).detach().float().contiguous()
+    maps = [item for tensor in (grad, q, k, v) for item in memory(tensor)]
+    flat = [tensor.view(-1).numpy() for tensor in (*gradients, tables, table_sums)]
+    widths = (*row_and_part(dim), LANES, (0,) * transposed[0].shape[1], (0,) * window)
+    sizes = (height, width, heads, block_size, halo_size, *widths)
+    for parity in range(2):
+        jobs = batch * len(range(parity, rows, 2)) * heads
+        for_ranges(
+            lambda begin, end, parity=parity: _block_rows(
+                *maps, *flat, *transposed, *sizes, parity, begin, end
+            ),
+            jobs,
+        )
+    grad_height, grad_width = table_sums.sum(0)
+    found = (*gradients, grad_height, grad_width)
+    inputs = (q, k, v, height_rel, width_rel)
+    return tuple(x.to(tensor.dtype) for x, tensor in zip(found, inputs, strict=True))
+
+
+@compiled
+def _block_rows(
+    grad,
+    grad_place,
+    q,
+    q_place,
+    k,
+    k_place,
+    v,
+    v_place,
+    grad_q,
+    grad_k,
+    grad_v,
+    tables,
+    table_sums,
+    height_rel,
+    width_rel,
+    height,
+    width,
+    heads,
+    block_size,
+    halo_size,
+    row,
+    part,
+    lanes,
+    positions,
+    side,
+    parity,
+    begin,
+    end,
+):
+    """Jobs `begin` to `end`, each every block of a row for one head; rows of one parity."""
+    dim, window = len(row), block_size + 2 * halo_size
+    rows, columns = -(-height // block_size), -(-width // block_size)
+    rows_of_parity = (rows - parity + 1) // 2
+    length, scale = 2 * window - 1, F(1) / np.sqrt(F(dim))
+    queries, keys, key_rows, scores, result = scratch(block_size**2, window**2, dim)
+    grads, values, local, slopes, _ = scratch(block_size**2, window**2, dim)
+    by_place = np.empty((2, window), F)
+    roots = np.full(queries.shape[0], np.sqrt(F(dim)), F)
+    tokens, neighbours = np.empty(block_size**2, np.int64), np.empty(window**2, np.int64)
+    for job in range(begin, end):
+        head, image = job % heads, job // heads // rows_of_parity
+        block_row = job // heads % rows_of_parity * 2 + parity
+        top = block_row * block_size
+        sums = ((image * rows + block_row) * heads + head) * 2 * length * dim
+        for left in range(0, columns * block_size, block_size):
+            square(tokens, image, top, left, block_size, 0, 0, height, width)
+            square(neighbours, image, top - halo_size, left - halo_size, window, 0, 0, height, width)
+            load_queries(q, q_place, tokens, head, queries, row)
+            load_queries(grad, grad_place, tokens, head, grads, row)
+            load_keys(k, k_place, neighbours, head, keys, dim)
+            load_keys(v, v_place, neighbours, head, values, dim)
+            load_values(k, k_place, neighbours, head, key_rows, row)
+            relative_logits(queries, height_rel, width_rel, scores, block_size, row, positions, side)
+            mask_outside(
+                scores,
+                top - halo_size,
+                left - halo_size,
+                block_size,
+                window,
+                rows * block_size,
+                columns * block_size,
+            )
+            queries *= scale
+            _weights(queries, keys, scores, neighbours.size, row, lanes)
+            slopes[:] = F(0)
+            add_products(grads, values, slopes, row, lanes)
+            _weigh_transposed(scores, grads, local, row, part)
+            _add_to(grad_v, local, neighbours, heads, head, row)
+            _slopes_of_scores(scores, slopes, lanes)
+            _weigh_transposed(slopes, queries, local, row, part)
+            _add_to(grad_k, local, neighbours, heads, head, row)
+            weigh(slopes, key_rows, roots, neighbours.size, result, row, part)
+            queries *= F(1) / scale
+            _relative_gradients(
+                slopes, queries, result, tables, table_sums, sums, by_place, block_size, row, side
+            )
+            _add_to(grad_q, result, tokens, heads, head, row)
+
+
+@compiled
+def _weights(queries, keys, scores, count, row, lanes):
+    """From logits of positions to attention weights, in place, (queries, tiles * KEYS)."""
+    scores[:, count:] = NEVER
+    add_products(queries, keys, scores, row, lanes)
+    flat, length = scores.reshape(-1), scores.shape[1]
+    for i in range(scores.shape[0]):
+        share = filled_row(F(1) / softmax(flat, i * length, length, lanes), lanes)
+        for start in range(i * length, (i + 1) * length, KEYS):
+            store_row(flat, start, multiply(load_row(flat, start, lanes), share))
+
+
+@compiled
+def _slopes_of_scores(weights, slopes, lanes):
+    """From gradients of the weights to those of the scores, in place, (queries, tiles * KEYS)."""
+    length = weights.shape[1]
+    weights, slopes = weights.reshape(-1), slopes.reshape(-1)
+    ones = filled_row(F(1), lanes)
+    for first in range(0, weights.size, length):
+        total = zero_row(lanes)
+        for start in range(first, first + length, KEYS):
+            total = add_product(total, load_row(weights, start, lanes), load_row(slopes, start, lanes))
+        minus_mean = filled_row(-dot(total, ones), lanes)
+        for start in range(first, first + length, KEYS):
+            rest = add_scaled(minus_mean, F(1), load_row(slopes, start, lanes))
+            store_row(slopes, start, multiply(load_row(weights, start, lanes), rest))
+
+
+@compiled
+def _weigh_transposed(weights, rows, result, row, part):
+    """For every key the sum of the queries' rows by their weights, (tiles * KEYS, D)."""
+    dim, length, count = len(row), weights.shape[1], weights.shape[0]
+    weights, rows, flat = weights.reshape(-1), rows.reshape(-1), result.reshape(-1)
+    for first in range(0, length, QUERIES):
+        for channel in range(0, dim, len(part)):
+            r0, r1, r2, r3 = zero_row(part), zero_row(part), zero_row(part), zero_row(part)
+            for i in range(count):
+                values, weight = load_row(rows, i * dim + channel, part), i * length + first
+                r0 = add_scaled(r0, load_number(weights, weight), values)
+                r1 = add_scaled(r1, load_number(weights, weight + 1), values)
+                r2 = add_scaled(r2, load_number(weights, weight + 2), values)
+                r3 = add_scaled(r3, load_number(weights, weight + 3), values)
+            start = first * dim + channel
+            store_row(flat, start, r0)
+            store_row(flat, start + dim, r1)
+            store_row(flat, start + 2 * dim, r2)
+            store_row(flat, start + 3 * dim, r3)
+
+
+@compiled
+def _relative_gradients(slopes, queries, result, tables, table_sums, sums, by_place, block, row, side):
+    """Add what the relative positions give to the queries' gradients, and to the tables' own.
+
+    Args:
+        slopes: (queries, tiles * KEYS), gradients of the scores.
+        queries, result: (queries, D), not scaled, and their gradients.
+        tables, table_sums: (2, 2 * window - 1, D) at 0 and at `sums`: heights and widths.
+        by_place: (2, window), room for the slopes' sums over columns and over rows.
+        side: a tuple as long as the window's side.
+    """
+    dim, window, length = len(row), len(side), slopes.shape[1]
+    slopes, queries, result = slopes.reshape(-1), queries.reshape(-1), result.reshape(-1)
+    flat, ones = by_place.reshape(-1), filled_row(F(1), side)
+    for i in range(block * block):
+        y, x = i // block, i % block
+        across = zero_row(side)
+        for down in range(window):
+            here = load_row(slopes, i * length + down * window, side)
+            by_place[0, down] = dot(here, ones)
+            across = add_scaled(across, F(1), here)
+        store_row(flat, window, across)
+        query, total = load_row(queries, i * dim, row), load_row(result, i * dim, row)
+        for axis in range(2):
+            first = (axis * (2 * window - 1) + window - 1 - (x if axis else y)) * dim
+            for place in range(window):
+                slope, at = by_place[axis, place], first + place * dim
+                total = add_scaled(total, slope, load_row(tables, at, row))
+                table_sum = load_row(table_sums, sums + at, row)
+                store_row(table_sums, sums + at, add_scaled(table_sum, slope, query))
+        store_row(result, i * dim, total)
+
+
+@compiled
+def _add_to(target, rows, tokens, heads, head, row):
+    """Add rows to those of all tokens but -1 in a map of (tokens, heads, D)."""
+    flat = rows.reshape(-1)
+    for i in range(tokens.size):
+        if tokens[i] >= 0:
+            start = (tokens[i] * heads + head) * len(row)
+            added = add_scaled(load_row(target, start, row), F(1), load_row(flat, i * len(row), row))
+            store_row(target, start, added)
