@@ -170,7 +170,7 @@ def make_plan(arguments: argparse.Namespace) -> 'Plan':
         UserError: a config, peer or device is wrong, the device is none for the dtype, or the sizes of
             the rows differ.
     """
-    from evaluation.benchmark.device import find_device
+    from evaluation.benchmark.device import check_dtype, find_device
     from evaluation.benchmark.passes import Mode
     from evaluation.benchmark.peers import PeerSubject
     from evaluation.benchmark.run import Plan
@@ -178,8 +178,7 @@ def make_plan(arguments: argparse.Namespace) -> 'Plan':
     from evaluation.benchmark.subjects import common_shape
 
     device = find_device(arguments.device)
-    if arguments.dtype == 'fp16' and device.type == 'cpu':
-        raise UserError('--dtype fp16 is for GPUs: few CPUs have instructions for it; give --dtype bf16')
+    check_dtype(device, arguments.dtype)
     peers = [PeerSubject(name) for name in arguments.peer]
     configs = read_configs(arguments)
     if arguments.side:

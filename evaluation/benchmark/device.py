@@ -34,6 +34,32 @@ def find_device(name: str | None) -> torch.device:
     return torch.device('cuda', index)
 
 
+def check_dtype(device: torch.device, dtype: str) -> None:
+    """Look whether a device multiplies matrices in a dtype by instructions of its own.
+
+    Args:
+        device: a CPU or GPU.
+        dtype: `fp32`, `bf16` or `fp16`.
+
+    Raises:
+        UserError: it does not, so that a pass would take minutes and tell nothing of a mixer.
+    """
+    if device.type != 'cpu':
+        return
+    if dtype == 'fp16':
+        raise UserError('--dtype fp16 is for GPUs: few CPUs have instructions for it; give --dtype bf16')
+    if dtype == 'bf16' and not has_bfloat16_products():
+        raise UserError(
+            f'--dtype bf16: {cpu_name()} has no instructions for its products, which take hundreds of '
+            'times as long as those of fp32; give --dtype fp32, or use a GPU or a CPU with AVX-512'
+        )
+
+
+def has_bfloat16_products() -> bool:
+    """Whether oneDNN, which PyTorch makes them by, has code for bfloat16 on this CPU."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until all that was given to the device is done."""
     if device.type == 'cuda':

@@ -107,6 +107,8 @@ def refused_beyond_free_memory(device: torch.device) -> Iterator[None]:
     Linux grants them, and then kills the process that uses them. Other systems, and a pass on a GPU, are
     left as they are.
     """
+    # What is given back later would be free beside what was found free now.
+    gc.collect()
     free = free_memory()
     if device.type != 'cpu' or free is None:
         yield

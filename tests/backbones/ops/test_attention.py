@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 
 from backbones import BackboneError
-from backbones.ops import attention, attention_cpu, attention_reference
+from backbones.ops import attention, attention_cpu, attention_reference, halo_gradients_cpu
 from evaluation.operator_flops import count_flops
 
 BOTH = pytest.mark.parametrize('module', [attention_cpu, attention_reference])
@@ -244,21 +244,52 @@ def test_shapes_that_do_not_fit_are_refused(call):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_halo_attention_trains_as_pytorchs(dtype):
-    """By the CPU's own forward pass, also where autocast changes what the tables meet."""
-    tables = [random(25, 16, seed=seed).requires_grad_() for seed in (1, 2)]
-    maps = [x.clone().requires_grad_() for x in qkv(2, 9, 12, 2, 16, dtype=dtype)]
-    grad = random(2, 9, 12, 2, 16, seed=3).to(dtype)
+@pytest.mark.parametrize(
+    ('size', 'block', 'halo'),
+    [
+        ((2, 9, 12, 2, 16), 7, 3),
+        ((1, 30, 23, 1, 32), 7, 3),
+        ((2, 3, 4, 3, 8), 7, 3),
+        ((1, 13, 9, 2, 20), 4, 2),
+        ((1, 9, 11, 1, 8), 2, 0),
+        ((2, 8, 7, 2, 16), 3, 2),
+    ],
+)
+def test_halo_attention_trains_as_pytorchs(size, block, halo, dtype):
+    """By the CPU's own operators, also where autocast changes what the tables meet.
+
+    In the last case windows reach too far for the gradients' operator, and are cut out.
+    """
+    positions = 2 * (block + 2 * halo) - 1
+    tables = [random(positions, size[-1], seed=seed).requires_grad_() for seed in (1, 2)]
+    maps = [x.clone().requires_grad_() for x in qkv(*size, dtype=dtype)]
+    grad = random(*size, seed=3).to(dtype)
     found = []
     for module in (attention, attention_reference):
         with torch.autocast('cpu', torch.bfloat16, enabled=dtype != torch.float32):
-            out = module.halo_attention(*maps, *tables, 7, 3)
+            out = module.halo_attention(*maps, *tables, block, halo)
         found.append([out, *torch.autograd.grad(out, (*maps, *tables), grad)])
     for own, theirs in zip(*found, strict=True):
         assert own.dtype == theirs.dtype
         largest = theirs.abs().max().item()
         atol = (1e-5 if dtype == torch.float32 else 3e-2) * largest
         torch.testing.assert_close(own, theirs, rtol=0, atol=atol)
+
+
+def test_gradients_of_halo_attention_do_not_depend_on_the_number_of_threads():
+    q, k, v = qkv(1, 30, 16, 2, 16)
+    tables = [random(25, 16, seed=seed) for seed in (1, 2)]
+    grad = random(1, 30, 16, 2, 16, seed=3)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(halo_gradients_cpu.halo_gradients(grad, q, k, v, *tables, 7, 3))
+    finally:
+        torch.set_num_threads(threads)
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(others, found[0], strict=True))
 
 
 def test_only_wanted_gradients_of_halo_attention():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evaluation.benchmark import device
-from evaluation.benchmark.device import describe_device, find_device
+from evaluation.benchmark.device import check_dtype, describe_device, find_device
 from evaluation.errors import UserError
 
 
@@ -45,6 +45,27 @@ def test_not_there(gpus, name, number, message):
     gpus(number)
     with pytest.raises(UserError, match=message):
         find_device(name)
+
+
+@pytest.mark.parametrize(
+    ('name', 'dtype', 'has_products', 'message'),
+    [
+        ('cpu', 'fp32', False, None),
+        ('cpu', 'bf16', True, None),
+        ('cpu', 'bf16', False, '--dtype bf16: Abacus 3000 has no instructions .* give --dtype fp32'),
+        ('cpu', 'fp16', True, '--dtype fp16 is for GPUs'),
+        ('cuda', 'bf16', False, None),
+        ('cuda', 'fp16', False, None),
+    ],
+)
+def test_dtypes_without_instructions(monkeypatch, name, dtype, has_products, message):
+    monkeypatch.setattr(device, 'cpu_name', lambda: 'Abacus 3000')
+    monkeypatch.setattr(device, 'has_bfloat16_products', lambda: has_products)
+    if message is None:
+        check_dtype(torch.device(name), dtype)
+    else:
+        with pytest.raises(UserError, match=message):
+            check_dtype(torch.device(name), dtype)
 
 
 def test_the_cpu_by_the_name_that_the_system_gives(monkeypatch, tmp_path):

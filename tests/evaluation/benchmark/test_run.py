@@ -1,14 +1,31 @@
 import re
+import subprocess
+import sys
 
 import pytest
-import torch
 
 from evaluation.benchmark import memory
 from evaluation.benchmark.passes import Mode
 from evaluation.benchmark.run import Plan, run
 from evaluation.benchmark.sizes import Size
 from evaluation.errors import UserError
+from tests.commands import ROOT
 from tests.evaluation.benchmark.toys import CPU, Toy, refuse_above
+
+# A network that takes ten times the images' memory, where 400 MB are free.
+FOR_REAL = """
+import pytest
+import torch
+from evaluation.benchmark import memory
+from tests.evaluation.benchmark.test_run import Size, Toy, UserError, plan, run
+memory.free_memory = lambda: 400 * 10**6
+bytes_at = {side: 11 * 12 * side**2 for side in (1024, 2048)}
+assert bytes_at[1024] < 300e6 < 500e6 < bytes_at[2048]
+toy = Toy('toy', lambda images: [images + 1 for _ in range(10)])
+with pytest.raises(UserError, match=r'on 1 image of 2048x2048 .*; 1 image of 1024x1024 .* fits'):
+    run(plan(toy, sizes=[Size(1, 2048, 2048)]))
+assert torch.ones(10**8).sum() == 10**8
+"""
 
 SIZES = [Size(1, side, side) for side in (32, 64, 128)]
 
@@ -60,19 +77,9 @@ class TestSingleSize:
             run(plan(Toy('toy', refuse_above(1)), sizes=[SIZES[1]]))
 
     @pytest.mark.skipif(memory.free_memory() is None, reason='what is free is not known here')
-    def test_for_real(self, monkeypatch):
-        """A network that takes ten times the images' memory, where 400 MB are free."""
-        monkeypatch.setattr(memory, 'free_memory', lambda: 400 * 10**6)
-
-        def before(images):
-            return [images + 1 for _ in range(10)]
-
-        sides = [2**power for power in range(6, 12)]
-        bytes_at = {side: 11 * 12 * side**2 for side in sides}
-        assert bytes_at[1024] < 300e6 < 500e6 < bytes_at[2048]
-        with pytest.raises(UserError, match=r'on 1 image of 2048x2048 .*; 1 image of 1024x1024 .* fits'):
-            run(plan(Toy('toy', before), sizes=[Size(1, 2048, 2048)]))
-        assert torch.ones(10**8).sum() == 10**8
+    def test_for_real(self):
+        """In a process of its own, which holds no memory that others have given back."""
+        subprocess.run([sys.executable, '-c', FOR_REAL], cwd=ROOT, check=True, timeout=300)
 
 
 def test_a_size_that_a_subject_does_not_take_is_found_before_anything_runs():

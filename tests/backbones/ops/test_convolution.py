@@ -1,0 +1,128 @@
+"""Convolutions with weight gradients of their own against PyTorch's in double precision."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from torch.utils.flop_counter import FlopCounterMode
+
+from backbones.ops import convolution, convolution_cpu
+from backbones.ops.convolution import Convolution
+
+
+def check_gradients(layer, x):
+    """All gradients of a layer, in float32, against those of PyTorch in double precision."""
+    tensors = [x.requires_grad_(), *layer.parameters()]
+    out = layer(x)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    found = torch.autograd.grad(out, tensors, grad)
+    exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    weights = exact[1:] if layer.bias is not None else (exact[1], None)
+    truth = F.conv2d(
+        exact[0].permute(0, 3, 1, 2), *weights, layer.stride, layer.padding, groups=layer.groups
+    ).permute(0, 2, 3, 1)
+    torch.testing.assert_close(out.double(), truth, rtol=1e-4, atol=1e-4)
+    for gradient, expected in zip(found, torch.autograd.grad(truth, exact, grad.double()), strict=True):
+        torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-3)
+
+
+def random(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(3, 12),
+    width=st.integers(3, 12),
+    kernel_size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.sampled_from([(2, 2), (2, 1), (1, 2), (3, 2)]),
+    padding=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    numbers=st.sampled_from([1, 100, 2**20]),
+    bias=st.booleans(),
+)
+def test_strided(batch, height, width, kernel_size, stride, padding, numbers, bias):
+    """Also where few rows are unfolded at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, 'UNFOLDED_NUMBERS', numbers)
+        layer = Convolution(4, 6, kernel_size, stride, padding, bias=bias)
+        check_gradients(layer, random(batch, height, width, 4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.sampled_from([1, 6, 16, 96]),
+    side=st.sampled_from([1, 3, 7]),
+    bias=st.booleans(),
+)
+def test_depthwise(batch, height, width, channels, side, bias):
+    layer = Convolution(channels, channels, side, padding=side // 2, groups=channels, bias=bias)
+    check_gradients(layer, random(batch, height, width, channels))
+
+
+def test_the_gradient_of_a_depthwise_kernel_by_hand():
+    """Each weight's gradient is the product of the map with itself, moved."""
+    x = torch.arange(12.0).view(1, 3, 4, 1)
+    found = convolution_cpu.depthwise_weight_gradient(x, x, 3)
+    padded = F.pad(x[0, :, :, 0], (1, 1, 1, 1))
+    for down in range(3):
+        for across in range(3):
+            moved = padded[down : down + 3, across : across + 4]
+            assert found[0, 0, down, across] == (moved * x[0, :, :, 0]).sum()
+
+
+def test_the_number_of_threads_does_not_matter():
+    x, grad = random(2, 9, 40, 32), random(2, 9, 40, 32) + 1
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(convolution_cpu.depthwise_weight_gradient(x, grad, 7))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(each, found[0]) for each in found)
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        Convolution(4, 4, 3, padding=1),
+        Convolution(4, 4, 3, padding=1, stride=2, groups=2),
+        Convolution(4, 4, 3, padding=2, groups=4),
+        Convolution(4, 4, 3, padding=2, dilation=2, stride=2),
+        Convolution(4, 4, 3, padding=1, stride=2, padding_mode='reflect'),
+    ],
+    ids=['plain', 'grouped', 'growing', 'dilated', 'reflecting'],
+)
+def test_other_convolutions_are_left_to_pytorch(layer, monkeypatch):
+    monkeypatch.setattr(convolution._Convolution, 'apply', None)
+    layer(random(1, 9, 9, 4)).sum().backward()
+    assert layer.weight.grad is not None
+
+
+@pytest.mark.parametrize('depthwise', [True, False])
+def test_second_derivatives(depthwise):
+    layer = Convolution(4, 4, 3, padding=1, **({'groups': 4} if depthwise else {'stride': 2}))
+    x = random(1, 6, 5, 4).requires_grad_()
+    (first,) = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
+    (found,) = torch.autograd.grad(first.sum(), layer.weight)
+    exact = layer.weight.detach().double().requires_grad_()
+    x = x.detach().double().requires_grad_()
+    out = F.conv2d(
+        x.permute(0, 3, 1, 2), exact, layer.bias.double(), layer.stride, 1, groups=layer.groups
+    )
+    (first,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+    (expected,) = torch.autograd.grad(first.sum(), exact)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-2)
+
+
+def test_a_strided_convolution_counts_its_flops_in_all_directions():
+    layer = Convolution(4, 6, 3, stride=2, padding=1)
+    with FlopCounterMode(display=False) as counter:
+        layer(random(1, 8, 8, 4).requires_grad_()).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * 16 * 9 * 4 * 6
