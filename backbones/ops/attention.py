@@ -1,12 +1,13 @@
 """Attention to a neighbourhood or to all tokens, without what need not be in memory.
 
 GPUs and the compiler have PyTorch's fused attention. The CPU has operators of its own, which read the
-windows where they lie in the map: for inference, and for the forward pass of halo attention in training.
+windows where they lie in the map, in inference and in training.
 """
 
 import functools
 import importlib
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import torch
@@ -80,9 +81,10 @@ def window_attention(
         and bias.shape == (q.shape[3], window_size**2, window_size**2)
     ):
         raise _mismatch(f'window_attention, window_size={window_size}, shift={shift}', q, k, v, bias)
-    if not torch.is_grad_enabled() and _compiled_serves(q, k, v):
-        return _windows(q, k, v, bias, window_size, shift)
-    return attention_reference.window_attention(q, k, v, bias, window_size, shift)
+    arguments = (q, k, v, bias, window_size, shift)
+    if not _compiled_serves(q, k, v):
+        return attention_reference.window_attention(*arguments)
+    return _TrainedWindows.apply(*arguments) if torch.is_grad_enabled() else _windows(*arguments)
 
 
 def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -146,23 +148,57 @@ class _TrainedHalo(torch.autograd.Function):
         return _halo(*arguments)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     @torch.amp.custom_bwd(device_type='cpu')
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if halo_gradients_module().serves(ctx.block_size, ctx.halo_size):
-            arguments = (grad, *ctx.saved_tensors, ctx.block_size, ctx.halo_size)
-            found = halo_gradients_module().halo_gradients(*arguments)
-            needed = ctx.needs_input_grad[: len(found)]
-            return *(x if need else None for x, need in zip(found, needed, strict=True)), None, None
-        # A window that reaches into the next row of blocks but one is cut out, one layer at a time.
-        tensors = [
-            tensor.detach().requires_grad_(needed)
-            for tensor, needed in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
-        ]
-        with torch.enable_grad():
-            out = attention_reference.on_cut_windows(*tensors, ctx.block_size, ctx.halo_size)
-        found = iter(torch.autograd.grad(out, [x for x in tensors if x.requires_grad], grad))
-        return *(next(found) if x.requires_grad else None for x in tensors), None, None
+        options = ctx.block_size, ctx.halo_size
+        module = gradients_module('halo')
+        own = module.halo_gradients if module.serves(*options) else None
+        return _gradients(ctx, grad, options, own, attention_reference.on_cut_windows)
+
+
+class _TrainedWindows(torch.autograd.Function):
+    """Attention within windows by the CPU's own operators, of which autograd keeps no weights."""
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type='cpu')
+    def forward(ctx, *arguments: Tensor | int) -> Tensor:
+        *tensors, ctx.window_size, ctx.shift = arguments
+        ctx.save_for_backward(*tensors)
+        return _windows(*arguments)
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type='cpu')
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        options = ctx.window_size, ctx.shift
+        own = gradients_module('window').window_gradients
+        return _gradients(ctx, grad, options, own, attention_reference.window_attention)
+
+
+def _gradients(
+    ctx,
+    grad: Tensor,
+    options: tuple[int, int],
+    own: Callable[..., tuple[Tensor, ...]] | None,
+    reference: Callable[..., Tensor],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the saved tensors, then None for both options.
+
+    Args:
+        own: the CPU's operator; None where it does not serve.
+        reference: the same attention by PyTorch, which can be differentiated again.
+    """
+    tensors, needed = ctx.saved_tensors, ctx.needs_input_grad
+    again = torch.is_grad_enabled()
+    if own and not again:
+        found = own(grad, *tensors, *options)
+        return *(x if need else None for x, need in zip(found, needed, strict=False)), None, None
+    if not again:
+        tensors = [x.detach().requires_grad_(need) for x, need in zip(tensors, needed, strict=False)]
+    with torch.enable_grad():
+        out = reference(*tensors, *options)
+    wanted = [x for x, need in zip(tensors, needed, strict=False) if need]
+    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
+    return *(next(found) if need else None for need in needed[: len(tensors)]), None, None
 
 
 for operator in (_halo, _windows, _global):
@@ -210,9 +246,9 @@ def _evenly_spaced(x: Tensor) -> bool:
     return True
 
 
-def halo_gradients_module() -> ModuleType:
-    """The CPU's gradients, where `compiled_module` is not None."""
-    return importlib.import_module('backbones.ops.halo_gradients_cpu')
+def gradients_module(kind: str) -> ModuleType:
+    """The CPU's gradients of `halo` or `window`, where `compiled_module` is not None."""
+    return importlib.import_module(f'backbones.ops.{kind}_gradients_cpu')
 
 
 @functools.cache

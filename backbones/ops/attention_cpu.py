@@ -70,9 +70,7 @@ def window_attention(
     batch, height, width, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype)
     rows, columns = height // window_size, width // window_size
-    # Whole vectors of keys.
-    padded = torch.nn.functional.pad(bias.detach().float(), (0, -bias.shape[-1] % KEYS))
-    arrays = (*memory(q), *memory(k), *memory(v), *memory(out), padded.contiguous().numpy())
+    arrays = (*memory(q), *memory(k), *memory(v), *memory(out), padded_bias(bias))
     sizes = (height, width, heads, window_size, shift, *row_and_part(dim), LANES)
     for_ranges(lambda begin, end: _shifted_windows(*arrays, *sizes, begin, end), batch * rows * columns)
     return out
@@ -94,6 +92,12 @@ def padded_tables(*tables: Tensor) -> list[np.ndarray]:
     rest = -len(tables[0]) % 16
     turned = [torch.nn.functional.pad(table.detach().float().t(), (0, rest)) for table in tables]
     return [table.contiguous().numpy() for table in turned]
+
+
+def padded_bias(bias: Tensor) -> np.ndarray:
+    """A bias of (heads, queries, keys), the keys rounded up to whole vectors by zeros."""
+    padded = torch.nn.functional.pad(bias.detach().float(), (0, -bias.shape[-1] % KEYS))
+    return padded.contiguous().numpy()
 
 
 def memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -167,7 +171,7 @@ def _halo_blocks(
             load_keys(k, k_place, neighbours, head, keys, dim)
             load_values(v, v_place, neighbours, head, values, row)
             _attend(queries, keys, values, scores, result, neighbours.size, row, part, lanes)
-            _store(result, out, out_place, tokens, head, row)
+            store(result, out, out_place, tokens, head, row)
 
 
 @compiled
@@ -203,9 +207,9 @@ def _shifted_windows(
         square(tokens, image, top, left, window_size, height, width, height, width)
         for head in range(heads):
             load_queries(q, q_place, tokens, head, queries, row)
-            _copy(bias[head], scores, lanes)
+            copy_rows(bias[head], scores, lanes)
             if shift:
-                _mask_wrapped(
+                mask_wrapped(
                     scores,
                     window_size,
                     shift,
@@ -215,11 +219,11 @@ def _shifted_windows(
             load_keys(k, k_place, tokens, head, keys, dim)
             load_values(v, v_place, tokens, head, values, row)
             _attend(queries, keys, values, scores, result, count, row, part, lanes)
-            _store(result, out, out_place, tokens, head, row)
+            store(result, out, out_place, tokens, head, row)
 
 
 @compiled
-def _copy(source, target, lanes):
+def copy_rows(source, target, lanes):
     """Copy the rows of (rows, whole vectors)."""
     source, target = source.reshape(-1), target.reshape(-1)
     for start in range(0, source.size, KEYS):
@@ -227,7 +231,7 @@ def _copy(source, target, lanes):
 
 
 @compiled
-def _mask_wrapped(scores, side, shift, wraps_down, wraps_across):
+def mask_wrapped(scores, side, shift, wraps_down, wraps_across):
     """Lower scores between the part of a window that wraps around the map and the rest."""
     start = side - shift
     for i in range(side * side):
@@ -274,7 +278,7 @@ def _query_tiles(
         scores[:, :count] = F(0)
         load_queries(q, q_place, places, head, queries, row)
         _attend(queries, keys, values, scores, result, count, row, part, lanes)
-        _store(result, out, out_place, places, head, row)
+        store(result, out, out_place, places, head, row)
 
 
 @compiled
@@ -463,7 +467,7 @@ def weigh(weights, values, totals, count, result, row, part):
 
 
 @compiled
-def _store(result, out, place, tokens, head, row):
+def store(result, out, place, tokens, head, row):
     """Write the rows of all tokens but -1."""
     flat = result.reshape(-1)
     for i in range(tokens.size):

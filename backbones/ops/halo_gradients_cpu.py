@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from backbones.ops.attention_cpu import (
-    KEYS,
     LANES,
-    NEVER,
-    QUERIES,
     F,
     add_products,
     load_keys,
@@ -25,20 +22,17 @@ from backbones.ops.attention_cpu import (
     relative_logits,
     row_and_part,
     scratch,
-    softmax,
     square,
     weigh,
 )
+from backbones.ops.attention_gradients_cpu import slopes_of_scores, weigh_transposed, weights_of
 from backbones.ops.compiled import compiled
 from backbones.ops.threads import for_ranges
 from backbones.ops.vector_rows import (
-    add_product,
     add_scaled,
     dot,
     filled_row,
-    load_number,
     load_row,
-    multiply,
     store_row,
     zero_row,
 )
@@ -158,13 +152,13 @@ def _block_rows(
                 columns * block_size,
             )
             queries *= scale
-            _weights(queries, keys, scores, neighbours.size, row, lanes)
+            weights_of(queries, keys, scores, neighbours.size, row, lanes)
             slopes[:] = F(0)
             add_products(grads, values, slopes, row, lanes)
-            _weigh_transposed(scores, grads, local, row, part)
+            weigh_transposed(scores, grads, local, row, part)
             _add_to(grad_v, local, neighbours, heads, head, row)
-            _slopes_of_scores(scores, slopes, lanes)
-            _weigh_transposed(slopes, queries, local, row, part)
+            slopes_of_scores(scores, slopes, lanes)
+            weigh_transposed(slopes, queries, local, row, part)
             _add_to(grad_k, local, neighbours, heads, head, row)
             weigh(slopes, key_rows, roots, neighbours.size, result, row, part)
             queries *= F(1) / scale
@@ -172,55 +166,6 @@ def _block_rows(
                 slopes, queries, result, tables, table_sums, sums, by_place, block_size, row, side
             )
             _add_to(grad_q, result, tokens, heads, head, row)
-
-
-@compiled
-def _weights(queries, keys, scores, count, row, lanes):
-    """From logits of positions to attention weights, in place, (queries, tiles * KEYS)."""
-    scores[:, count:] = NEVER
-    add_products(queries, keys, scores, row, lanes)
-    flat, length = scores.reshape(-1), scores.shape[1]
-    for i in range(scores.shape[0]):
-        share = filled_row(F(1) / softmax(flat, i * length, length, lanes), lanes)
-        for start in range(i * length, (i + 1) * length, KEYS):
-            store_row(flat, start, multiply(load_row(flat, start, lanes), share))
-
-
-@compiled
-def _slopes_of_scores(weights, slopes, lanes):
-    """From gradients of the weights to those of the scores, in place, (queries, tiles * KEYS)."""
-    length = weights.shape[1]
-    weights, slopes = weights.reshape(-1), slopes.reshape(-1)
-    ones = filled_row(F(1), lanes)
-    for first in range(0, weights.size, length):
-        total = zero_row(lanes)
-        for start in range(first, first + length, KEYS):
-            total = add_product(total, load_row(weights, start, lanes), load_row(slopes, start, lanes))
-        minus_mean = filled_row(-dot(total, ones), lanes)
-        for start in range(first, first + length, KEYS):
-            rest = add_scaled(minus_mean, F(1), load_row(slopes, start, lanes))
-            store_row(slopes, start, multiply(load_row(weights, start, lanes), rest))
-
-
-@compiled
-def _weigh_transposed(weights, rows, result, row, part):
-    """For every key the sum of the queries' rows by their weights, (tiles * KEYS, D)."""
-    dim, length, count = len(row), weights.shape[1], weights.shape[0]
-    weights, rows, flat = weights.reshape(-1), rows.reshape(-1), result.reshape(-1)
-    for first in range(0, length, QUERIES):
-        for channel in range(0, dim, len(part)):
-            r0, r1, r2, r3 = zero_row(part), zero_row(part), zero_row(part), zero_row(part)
-            for i in range(count):
-                values, weight = load_row(rows, i * dim + channel, part), i * length + first
-                r0 = add_scaled(r0, load_number(weights, weight), values)
-                r1 = add_scaled(r1, load_number(weights, weight + 1), values)
-                r2 = add_scaled(r2, load_number(weights, weight + 2), values)
-                r3 = add_scaled(r3, load_number(weights, weight + 3), values)
-            start = first * dim + channel
-            store_row(flat, start, r0)
-            store_row(flat, start + dim, r1)
-            store_row(flat, start + 2 * dim, r2)
-            store_row(flat, start + 3 * dim, r3)
 
 
 @compiled

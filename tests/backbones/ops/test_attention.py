@@ -156,7 +156,7 @@ def test_not_a_number_is_passed_on():
     assert found[:, 7:].isfinite().all()
 
 
-def test_operators_are_chosen_for_inference_and_for_halos_forward_pass(monkeypatch):
+def test_operators_are_chosen(monkeypatch):
     calls = []
     for name in ('halo_attention', 'window_attention', 'global_attention'):
         monkeypatch.setattr(
@@ -171,7 +171,7 @@ def test_operators_are_chosen_for_inference_and_for_halos_forward_pass(monkeypat
         attention.global_attention(*(x.flatten(1, 2).to(torch.bfloat16) for x in tensors))
 
     all_three(q, k, v)
-    assert calls == ['halo_attention']
+    assert calls == ['halo_attention', 'window_attention']
     calls.clear()
     with torch.no_grad():
         all_three(q, k, v)
@@ -275,6 +275,54 @@ def test_halo_attention_trains_as_pytorchs_in_double_precision(size, block, halo
         assert own.dtype == like.dtype
         atol = (1e-5 if dtype == torch.float32 else 3e-2) * tensor.abs().max().item()
         torch.testing.assert_close(own.double(), tensor, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ('size', 'window', 'shift'),
+    [
+        ((2, 14, 21, 2, 32), 7, 3),
+        ((1, 14, 7, 3, 8), 7, 0),
+        ((1, 6, 9, 1, 5), 3, 1),
+        ((1, 8, 12, 2, 20), 4, 2),
+    ],
+)
+def test_window_attention_trains_as_pytorchs_in_double_precision(size, window, shift, dtype):
+    maps = [x.clone().requires_grad_() for x in qkv(*size, dtype=dtype)]
+    bias = random(size[3], window**2, window**2, seed=1).requires_grad_()
+    grad, inputs = random(*size, seed=3).to(dtype), (*maps, bias)
+    with torch.autocast('cpu', torch.bfloat16, enabled=dtype != torch.float32):
+        out = attention.window_attention(*inputs, window, shift)
+    found = out, *torch.autograd.grad(out, inputs, grad)
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    truth = attention_reference.window_attention(*exact, window, shift)
+    expected = truth, *torch.autograd.grad(truth, exact, grad.double())
+    for own, tensor, like in zip(found, expected, (grad, *inputs), strict=True):
+        assert own.dtype == like.dtype
+        atol = (1e-5 if dtype == torch.float32 else 3e-2) * tensor.abs().max().item()
+        torch.testing.assert_close(own.double(), tensor, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize('kind', ['halo', 'window'])
+def test_second_derivatives(kind):
+    maps = [x.clone().requires_grad_() for x in qkv(1, 7, 14, 2, 8)]
+    if kind == 'halo':
+        tables = [random(25, 8, seed=seed).requires_grad_() for seed in (1, 2)]
+        call, options, inputs = 'halo_attention', (7, 3), (*maps, *tables)
+    else:
+        call, options = 'window_attention', (7, 3)
+        inputs = (*maps, random(2, 49, 49, seed=1).requires_grad_())
+    found = []
+    for module, tensors in (
+        (attention, inputs),
+        (attention_reference, [x.detach().double().requires_grad_() for x in inputs]),
+    ):
+        out = getattr(module, call)(*tensors, *options)
+        (first,) = torch.autograd.grad(out.pow(2).sum(), tensors[0], create_graph=True)
+        found.append(torch.autograd.grad(first.pow(2).sum(), tensors))
+    for own, truth in zip(*found, strict=True):
+        atol = 1e-4 * truth.abs().max().item()
+        torch.testing.assert_close(own.double(), truth, rtol=0, atol=atol)
 
 
 def test_gradients_of_halo_attention_do_not_depend_on_the_number_of_threads():

@@ -1,0 +1,128 @@
+"""Gradients of attention within shifted windows on the CPU, compiled by numba.
+
+As in the forward pass one window of one head at a time is worked on in the cache, and its weights are
+computed again.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from backbones.ops.attention_cpu import (
+    LANES,
+    F,
+    add_products,
+    copy_rows,
+    load_keys,
+    load_queries,
+    load_values,
+    mask_wrapped,
+    memory,
+    padded_bias,
+    row_and_part,
+    scratch,
+    square,
+    store,
+    weigh,
+)
+from backbones.ops.attention_gradients_cpu import slopes_of_scores, weigh_transposed, weights_of
+from backbones.ops.compiled import compiled
+from backbones.ops.threads import for_ranges
+
+# Of the bias, whatever the number of threads, so that this does not change the result.
+SUMS = 16
+
+
+def window_gradients(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, shift: int
+) -> tuple[Tensor, ...]:
+    """Gradients of the four tensors of `backbones.ops.attention.window_attention`, each in its dtype.
+
+    The same at every call, whatever the number of threads.
+
+    Args:
+        grad: (B, H, W, heads, D), of the output.
+        q, k, v, bias, window_size, shift: as given to the forward pass.
+    """
+    batch, height, width, heads, dim = q.shape
+    grad = grad.to(q.dtype).contiguous()
+    gradients = [torch.empty(q.shape, dtype=q.dtype) for _ in range(3)]
+    padded = padded_bias(bias)
+    sums = torch.zeros(SUMS, *padded.shape)
+    tensors = (grad, q, k, v, *gradients)
+    arrays = [item for tensor in tensors for item in memory(tensor)]
+    sizes = (batch, height, width, heads, window_size, shift, *row_and_part(dim), LANES)
+    for_ranges(lambda begin, end: _windows(*arrays, padded, sums.numpy(), *sizes, begin, end), SUMS)
+    grad_bias = sums.sum(0)[..., : bias.shape[-1]].to(bias.dtype)
+    return *gradients, grad_bias
+
+
+@compiled
+def _windows(
+    grad,
+    grad_place,
+    q,
+    q_place,
+    k,
+    k_place,
+    v,
+    v_place,
+    grad_q,
+    grad_q_place,
+    grad_k,
+    grad_k_place,
+    grad_v,
+    grad_v_place,
+    bias,
+    bias_sums,
+    batch,
+    height,
+    width,
+    heads,
+    window_size,
+    shift,
+    row,
+    part,
+    lanes,
+    begin,
+    end,
+):
+    """Sums `begin` to `end` of the bias, each over its share of the windows of all images."""
+    dim, count = len(row), window_size**2
+    rows, columns = height // window_size, width // window_size
+    queries, keys, key_rows, scores, result = scratch(count, count, dim)
+    grads, values, local, slopes, _ = scratch(count, count, dim)
+    roots = np.full(queries.shape[0], np.sqrt(F(dim)), F)
+    tokens, total = np.empty(count, np.int64), batch * rows * columns
+    for number in range(begin, end):
+        for window in range(total * number // SUMS, total * (number + 1) // SUMS):
+            image, at = window // (rows * columns), window % (rows * columns)
+            top, left = at // columns * window_size + shift, at % columns * window_size + shift
+            square(tokens, image, top, left, window_size, height, width, height, width)
+            for head in range(heads):
+                load_queries(q, q_place, tokens, head, queries, row)
+                load_queries(grad, grad_place, tokens, head, grads, row)
+                load_keys(k, k_place, tokens, head, keys, dim)
+                load_keys(v, v_place, tokens, head, values, dim)
+                load_values(k, k_place, tokens, head, key_rows, row)
+                copy_rows(bias[head], scores, lanes)
+                if shift:
+                    mask_wrapped(
+                        scores,
+                        window_size,
+                        shift,
+                        top >= height - window_size + shift,
+                        left >= width - window_size + shift,
+                    )
+                queries *= F(1) / np.sqrt(F(dim))
+                weights_of(queries, keys, scores, count, row, lanes)
+                slopes[:] = F(0)
+                add_products(grads, values, slopes, row, lanes)
+                weigh_transposed(scores, grads, local, row, part)
+                store(local, grad_v, grad_v_place, tokens, head, row)
+                slopes_of_scores(scores, slopes, lanes)
+                bias_sums[number, head] += slopes[:count]
+                weigh_transposed(slopes, queries, local, row, part)
+                store(local, grad_k, grad_k_place, tokens, head, row)
+                weigh(slopes, key_rows, roots, count, result, row, part)
+                store(result, grad_q, grad_q_place, tokens, head, row)
