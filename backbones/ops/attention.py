@@ -16,6 +16,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from backbones.errors import BackboneError
 from backbones.ops import attention_reference
+from backbones.ops.linear import in_a_graph_for_others
 
 
 def halo_attention(
@@ -231,7 +232,7 @@ def _compiled_serves(*tensors: Tensor) -> bool:
         and all(x.dtype in (torch.float32, torch.bfloat16) and x.stride(-1) == 1 for x in tensors)
         and all(_evenly_spaced(x) for x in tensors)
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not in_a_graph_for_others()
         and compiled_module() is not None
     )
 

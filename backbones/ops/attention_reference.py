@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
+from backbones.ops.linear import in_a_graph_for_others
 from backbones.ops.windows import merge, pad_to_multiple, partition
 
 # Low enough to vanish in the softmax, and the value that released weights were trained with.
@@ -26,7 +27,7 @@ def halo_attention(
     pass cuts them out again.
     """
     arguments = (q, k, v, height_rel, width_rel, block_size, halo_size)
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or in_a_graph_for_others():
         return on_cut_windows(*arguments)
     return recompute_in_backward(
         on_cut_windows, *arguments, use_reentrant=False, preserve_rng_state=False

@@ -325,6 +325,21 @@ def test_second_derivatives(kind):
         torch.testing.assert_close(own.double(), truth, rtol=0, atol=atol)
 
 
+@pytest.mark.parametrize('kind', ['halo', 'window'])
+def test_function_transforms(kind):
+    q, k, v = qkv(1, 7, 14, 2, 8)
+    tables, bias = [random(25, 8, seed=seed) for seed in (1, 2)], random(2, 49, 49, seed=1)
+
+    def total(q):
+        if kind == 'halo':
+            return attention.halo_attention(q, k, v, *tables, 7, 3).pow(2).sum()
+        return attention.window_attention(q, k, v, bias, 7, 3).pow(2).sum()
+
+    leaf = q.clone().requires_grad_()
+    total(leaf).backward()
+    torch.testing.assert_close(torch.func.grad(total)(q), leaf.grad, rtol=1e-4, atol=1e-4)
+
+
 def test_gradients_of_halo_attention_do_not_depend_on_the_number_of_threads():
     q, k, v = qkv(1, 30, 16, 2, 16)
     tables = [random(25, 16, seed=seed) for seed in (1, 2)]
