@@ -32,6 +32,8 @@ class Convolution(nn.Conv2d):
         return out.permute(0, 2, 3, 1)
 
     def _has_own_gradient(self, x: Tensor) -> bool:
+        if torch.compiler.is_compiling() or in_a_graph_for_others():
+            return False
         strided = self.groups == 1 and max(self.stride) > 1
         return (
             (strided or self._is_depthwise())
@@ -43,8 +45,6 @@ class Convolution(nn.Conv2d):
             and x.dtype == self.weight.dtype == torch.float32
             and x.numel() > 0
             and not torch.is_autocast_enabled('cpu')
-            and not torch.compiler.is_compiling()
-            and not in_a_graph_for_others()
         )
 
     def _is_depthwise(self) -> bool:

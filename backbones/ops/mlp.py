@@ -77,9 +77,9 @@ def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tenso
         (..., C').
     """
     tensors = (x, weight1, bias1, weight2, bias2)
-    if x.device.type != 'cpu' or x.numel() == 0 or in_a_graph_for_others():
+    if torch.compiler.is_compiling() or in_a_graph_for_others():
         return _at_once(*tensors)
-    if torch.compiler.is_compiling():
+    if x.device.type != 'cpu' or x.numel() == 0:
         return _at_once(*tensors)
     if not torch.is_grad_enabled():
         return _in_chunks(*tensors)
