@@ -16,7 +16,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from backbones.errors import BackboneError
 from backbones.ops import attention_reference
-from backbones.ops.linear import in_a_graph_for_others
+from backbones.ops.gradients import gradients_by_autograd
+from backbones.ops.tracing import is_traced
 
 
 def halo_attention(
@@ -188,18 +189,13 @@ def _gradients(
         own: the CPU's operator; None where it does not serve.
         reference: the same attention by PyTorch, which can be differentiated again.
     """
-    tensors, needed = ctx.saved_tensors, ctx.needs_input_grad
-    again = torch.is_grad_enabled()
-    if own and not again:
-        found = own(grad, *tensors, *options)
-        return *(x if need else None for x, need in zip(found, needed, strict=False)), None, None
-    if not again:
-        tensors = [x.detach().requires_grad_(need) for x, need in zip(tensors, needed, strict=False)]
-    with torch.enable_grad():
-        out = reference(*tensors, *options)
-    wanted = [x for x, need in zip(tensors, needed, strict=False) if need]
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=again))
-    return *(next(found) if need else None for need in needed[: len(tensors)]), None, None
+    tensors = ctx.saved_tensors
+    needed = ctx.needs_input_grad[: len(tensors)]
+    if own is None or torch.is_grad_enabled():
+        found = gradients_by_autograd(lambda *x: reference(*x, *options), tensors, needed, grad)
+        return *found, None, None
+    found = own(grad, *tensors, *options)
+    return *(x if need else None for x, need in zip(found, needed, strict=True)), None, None
 
 
 for operator in (_halo, _windows, _global):
@@ -231,8 +227,7 @@ def _compiled_serves(*tensors: Tensor) -> bool:
         all(x.device.type == 'cpu' and x.numel() for x in tensors)
         and all(x.dtype in (torch.float32, torch.bfloat16) and x.stride(-1) == 1 for x in tensors)
         and all(_evenly_spaced(x) for x in tensors)
-        and not torch.compiler.is_compiling()
-        and not in_a_graph_for_others()
+        and not is_traced()
         and compiled_module() is not None
     )
 

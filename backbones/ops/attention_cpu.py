@@ -1,4 +1,4 @@
-"""Attention on the CPU, compiled by numba, for inference.
+"""Attention on the CPU, compiled by numba.
 
 Windows are never cut out of the map in memory: one window of one head at a time, its keys are copied to
 arrays that stay in the cache, channels before keys. Four queries are worked on at once, so that a SIMD

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
-from backbones.ops.linear import in_a_graph_for_others
+from backbones.ops.tracing import in_a_graph_for_others
 from backbones.ops.windows import merge, pad_to_multiple, partition
 
 # Low enough to vanish in the softmax, and the value that released weights were trained with.

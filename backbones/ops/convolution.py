@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.ops.linear import in_a_graph_for_others, weight_gradient
+from backbones.ops.linear import weight_gradient
+from backbones.ops.tracing import is_traced
 
 # Numbers of the unfolded map that are in memory at once, 4 MiB of float32.
 UNFOLDED_NUMBERS = 2**20
@@ -32,7 +33,7 @@ class Convolution(nn.Conv2d):
         return out.permute(0, 2, 3, 1)
 
     def _has_own_gradient(self, x: Tensor) -> bool:
-        if torch.compiler.is_compiling() or in_a_graph_for_others():
+        if is_traced():
             return False
         strided = self.groups == 1 and max(self.stride) > 1
         return (

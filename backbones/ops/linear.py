@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
+from backbones.ops.tracing import in_a_graph_for_others
+
 # Not in every build of PyTorch.
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
-# Newer than the oldest PyTorch that the suite takes.
-is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 NO_ACTIVATION, GELU = ('none', [], ''), ('gelu', [], 'none')
 
 
@@ -82,15 +82,6 @@ def by_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and not torch.is_autocast_enabled('cpu')
         and not in_a_graph_for_others()
-    )
-
-
-def in_a_graph_for_others() -> bool:
-    """Whether the graph that is traced now may run elsewhere, or on other terms than autograd's own."""
-    return (
-        is_exporting()
-        or torch.jit.is_tracing()
-        or torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 

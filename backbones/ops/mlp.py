@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.ops.gradients import gradients_by_autograd
 from backbones.ops.linear import (
     Linear,
     LinearGelu,
     by_onednn,
-    in_a_graph_for_others,
     linear,
     linear_gelu,
     weight_gradient,
 )
+from backbones.ops.tracing import is_traced
 
 # Numbers of the hidden map in a chunk, 4 MiB of float32; but whole vectors of tokens for the products.
 HIDDEN_NUMBERS = 2**20
@@ -77,9 +78,7 @@ def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tenso
         (..., C').
     """
     tensors = (x, weight1, bias1, weight2, bias2)
-    if torch.compiler.is_compiling() or in_a_graph_for_others():
-        return _at_once(*tensors)
-    if x.device.type != 'cpu' or x.numel() == 0:
+    if is_traced() or x.device.type != 'cpu' or x.numel() == 0:
         return _at_once(*tensors)
     if not torch.is_grad_enabled():
         return _in_chunks(*tensors)
@@ -127,7 +126,7 @@ class _TrainedMlp(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, hidden = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _differentiable_gradients(inputs, ctx.needs_input_grad, grad)
+            return gradients_by_autograd(_at_once, inputs, ctx.needs_input_grad, grad)
         x, weight1, _, weight2, _ = inputs
         return _gradients(x, weight1, weight2, hidden, grad, ctx.needs_input_grad)
 
@@ -179,12 +178,3 @@ def _gradients(
             grad_x[part] = linear(grad_hidden, weight1.t(), None)
     grad_x = grad_x.view(x.shape) if needs_x else None
     return grad_x, grad_weight1, grad_bias1, grad_weight2, grad.sum(0) if needs_bias2 else None
-
-
-def _differentiable_gradients(
-    inputs: list[Tensor], needed: tuple[bool, ...], grad: Tensor
-) -> tuple[Tensor | None, ...]:
-    """The same as part of a graph, for second derivatives."""
-    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(_at_once(*inputs), wanted, grad, create_graph=True))
-    return tuple(next(found) if need else None for need in needed)

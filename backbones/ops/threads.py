@@ -41,9 +41,9 @@ def _by_openmp(library: ctypes.CDLL, function: Work, count: int, parts: int) -> 
     @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     def part(_: None) -> None:
         # Fewer than were asked for where this is part of a parallel region already.
-        number, parts = library.omp_get_thread_num(), library.omp_get_num_threads()
+        number, threads = library.omp_get_thread_num(), library.omp_get_num_threads()
         try:
-            function(count * number // parts, count * (number + 1) // parts)
+            function(count * number // threads, count * (number + 1) // threads)
         except BaseException as error:
             errors.append(error)
 
@@ -79,5 +79,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix='mixers')
 
 
-# The same holds for the pool.
+# A forked process has the queue of the pool, but not its threads either.
 os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -47,7 +47,7 @@ def check_dtype(device: torch.device, dtype: str) -> None:
     if device.type != 'cpu':
         return
     if dtype == 'fp16':
-        raise UserError('--dtype fp16 is for GPUs: few CPUs have instructions for it; give --dtype bf16')
+        raise UserError('--dtype fp16 is for GPUs: few CPUs have instructions for it; give --dtype fp32')
     if dtype == 'bf16' and not has_bfloat16_products():
         raise UserError(
             f'--dtype bf16: {cpu_name()} has no instructions for its products, which take hundreds of '
