@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
+from evaluation.group_exit import exit_without_finalization
 from evaluation.interruption import Interrupted, stopping_signals
 from evaluation.processes import process_count, process_rank, speaks_first
 
@@ -43,6 +44,7 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     """
 
     @functools.wraps(main)
+    @exit_without_finalization()
     def run() -> None:
         with stopping_signals() as received:
             try:

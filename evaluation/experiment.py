@@ -1,7 +1,6 @@
 """From a config and the command line's wishes to mmengine's runner, for both tasks alike."""
 
 import argparse
-import atexit
 import contextlib
 import importlib.util
 import os
@@ -185,7 +184,5 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
-        # Its threads end before the interpreter does.
-        atexit.register(torch.distributed.destroy_process_group)
     with backbone_errors_reported():
         return BenchmarkRunner.from_cfg(cfg)
