@@ -22,6 +22,7 @@ from evaluation.config.options import add_overrides, merge_options
 from evaluation.data.checks import check_data
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
+from evaluation.freed_memory import keep_freed_memory
 from evaluation.processes import process_count
 from evaluation.runner import BenchmarkRunner
 from evaluation.time_shares_hook import use_time_shares
@@ -182,6 +183,8 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
         torch.distributed.init_process_group('gloo')
     with backbone_errors_reported():

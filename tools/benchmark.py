@@ -150,9 +150,12 @@ def main() -> None:
         from evaluation.benchmark.run import run
         from evaluation.benchmark.subjects import BACKBONES, WHOLE_MODELS
         from evaluation.files import json_text, write_output
+        from evaluation.freed_memory import keep_freed_memory
 
         scope = BACKBONES if arguments.backbone else WHOLE_MODELS
         plan = make_plan(arguments)
+        if plan.mode.device.type == 'cpu':
+            keep_freed_memory()
         results = run(plan)
     if arguments.json:
         write_output(arguments.json, json_text(as_json(plan, scope, results)).encode())

@@ -27,6 +27,7 @@ from backbones.ops.attention_cpu import (
 )
 from backbones.ops.attention_gradients_cpu import slopes_of_scores, weigh_transposed, weights_of
 from backbones.ops.compiled import compiled
+from backbones.ops.packing import empty_parts
 from backbones.ops.threads import for_ranges
 
 # Of the bias, whatever the number of threads, so that this does not change the result.
@@ -46,7 +47,7 @@ def window_gradients(
     """
     batch, height, width, heads, dim = q.shape
     grad = grad.to(q.dtype).contiguous()
-    gradients = [torch.empty(q.shape, dtype=q.dtype) for _ in range(3)]
+    gradients = empty_parts(q, 3)
     padded = padded_bias(bias)
     sums = torch.zeros(SUMS, *padded.shape)
     tensors = (grad, q, k, v, *gradients)

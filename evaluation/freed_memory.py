@@ -1,0 +1,29 @@
+"""What the C library does with memory that was freed: keep it for the next pass.
+
+glibc gives large blocks back to the system at once, which then has to clear their pages for the next
+pass over again: 60,000 of them in a training step of a tiny backbone, 5 % of its time.
+"""
+
+import ctypes
+import os
+
+# Numbers of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+MOST = 2**31 - 1
+# Where the user has settled it already.
+SETTINGS = ('GLIBC_TUNABLES', 'MALLOC_MMAP_MAX_', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_')
+
+
+def keep_freed_memory() -> bool:
+    """Have this process, and those that it forks, keep freed memory up to 2 GiB at the heap's end.
+
+    For work on the CPU. The most memory that the process has at a time stays the same.
+
+    Returns:
+        Whether the C library does so; not where it is another than glibc, or where the environment says
+        how it is to use memory.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is None or any(name in os.environ for name in SETTINGS):
+        return False
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, MOST))
