@@ -3,16 +3,14 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.ops import linear as module
 from backbones.ops.linear import Linear, cast_once, linear, linear_gelu
 from backbones.ops.mlp import Mlp
+from tests.backbones.ops.libraries import LIBRARIES, use_library
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason='needs oneDNN')
 
-
-@pytest.fixture(params=[True, False], ids=['onednn', 'mkl'], autouse=True)
+@pytest.fixture(params=LIBRARIES, ids=str, autouse=True)
 def library(request, monkeypatch):
-    monkeypatch.setattr(module, 'MKL_IS_HELD_BACK', request.param)
+    use_library(monkeypatch, request.param)
 
 
 def case(*shape, out=7, bias=True):

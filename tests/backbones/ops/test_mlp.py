@@ -4,16 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from backbones.ops import linear as linear_module
 from backbones.ops import mlp as module
 from backbones.ops.mlp import Mlp, mlp
+from tests.backbones.ops.libraries import LIBRARIES, use_library
 
 
-@pytest.fixture(params=[True, False], ids=['onednn', 'mkl'], autouse=True)
+@pytest.fixture(params=LIBRARIES, ids=str, autouse=True)
 def library(request, monkeypatch):
-    if request.param and not linear_module.HAS_ONEDNN:
-        pytest.skip('needs oneDNN')
-    monkeypatch.setattr(linear_module, 'MKL_IS_HELD_BACK', request.param)
+    use_library(monkeypatch, request.param)
 
 
 @pytest.fixture(autouse=True)
