@@ -185,7 +185,7 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
     if not torch.cuda.is_available():
         keep_freed_memory()
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')
+        if cfg.launcher == 'pytorch':
+            torch.distributed.init_process_group('gloo')
     with backbone_errors_reported():
         return BenchmarkRunner.from_cfg(cfg)

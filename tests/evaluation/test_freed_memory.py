@@ -9,10 +9,12 @@ from evaluation.freed_memory import SETTINGS
 from tests.commands import ROOT
 
 SCRIPT = """
-import resource, sys
+import ctypes, resource, sys
 import numpy as np
 from evaluation.freed_memory import keep_freed_memory
 
+PR_SET_THP_DISABLE = 41
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 kept = sys.argv[1] == 'keep' and keep_freed_memory()
 
 def new_pages():
@@ -29,8 +31,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='glibc
 
 def kept_and_new_pages(*arguments, **settings):
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    # numpy asks the system for large pages.
-    environment |= {'NUMPY_MADVISE_HUGEPAGE': '0', **settings}
+    environment |= settings
     done = subprocess.run(
         [sys.executable, '-c', SCRIPT, *arguments],
         capture_output=True,

@@ -7,7 +7,7 @@ from backbones.ops.packing import empty_parts, unpack
 
 
 class Written(torch.autograd.Function):
-    """A sum of products whose gradients an operator writes into parts of one tensor."""
+    """The product of its parts, whose gradients it writes into parts of one tensor."""
 
     @staticmethod
     def forward(ctx, *parts):
@@ -48,10 +48,10 @@ def test_gradient_lies_where_the_operator_wrote_it(places, count, heads, dim):
 
 USES = {
     'in any order': lambda q, k, v: Written.apply(v, q, k),
-    'two of one': lambda q, k, v: Written.apply(q, k),
+    'two': lambda q, k, v: Written.apply(q, k),
     'one': lambda q, k, v: q * 2,
-    'none twice': lambda q, k, v: q * k + v,
-    'again': lambda q, k, v: Written.apply(q, k, v) * q,
+    'each once': lambda q, k, v: q * k + v,
+    'one again': lambda q, k, v: Written.apply(q, k, v) * q,
     'cut': lambda q, k, v: Written.apply(q, k, v)[:, 1:],
 }
 
