@@ -4,9 +4,7 @@ GPUs and the compiler have PyTorch's fused attention. The CPU has operators of i
 windows where they lie in the map, in inference and in training.
 """
 
-import functools
 import importlib
-import warnings
 from collections.abc import Callable
 from types import ModuleType
 
@@ -17,6 +15,7 @@ from torch.utils.flop_counter import register_flop_formula
 from backbones.errors import BackboneError
 from backbones.ops import attention_reference
 from backbones.ops.gradients import gradients_by_autograd
+from backbones.ops.numba_modules import numba_module
 from backbones.ops.tracing import is_traced
 
 
@@ -247,11 +246,6 @@ def gradients_module(kind: str) -> ModuleType:
     return importlib.import_module(f'backbones.ops.{kind}_gradients_cpu')
 
 
-@functools.cache
 def compiled_module() -> ModuleType | None:
-    """The CPU's operators; None, with one warning, where they do not import."""
-    try:
-        return importlib.import_module('backbones.ops.attention_cpu')
-    except (ImportError, RuntimeError) as error:
-        warnings.warn(f'attention on the CPU is slow: numba cannot be used ({error})', stacklevel=2)
-        return None
+    """The CPU's operators; None where numba cannot be used."""
+    return numba_module('attention_cpu', 'attention')

@@ -4,20 +4,21 @@ oneDNN makes the gradients of strided weights at a tenth to a half of the rate o
 those of large depthwise weights in ten times the time of the forward pass (measured with AVX2).
 """
 
-import functools
-import importlib
-import warnings
+import math
 from types import ModuleType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.ops.linear import weight_gradient
+from backbones.ops.linear import add_weight_gradient
+from backbones.ops.numba_modules import numba_module
 from backbones.ops.tracing import is_traced
 
-# Numbers of the unfolded map that are in memory at once, 4 MiB of float32.
+# Most numbers of the unfolded map that are in memory at once, 4 MiB of float32, which stay in the cache.
+# But adding the gradient of wide weights to their sum is worth it only for many places.
 UNFOLDED_NUMBERS = 2**20
+FEWEST_PLACES = 512
 
 
 class Convolution(nn.Conv2d):
@@ -25,7 +26,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, (B, H, W, C) -> (B, H', W', C')."""
-        x = x.permute(0, 3, 1, 2)
+        # An image has its channels first; the output would have them so, too, and norms would copy it.
+        x = x.contiguous().permute(0, 3, 1, 2)
         if self._has_own_gradient(x):
             out = _Convolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups)
         else:
@@ -123,22 +125,18 @@ def by_unfolding(
     height, width = grad.shape[1:3]
     x = F.pad(x, (0, 0, padding[1], padding[1], padding[0], padding[0]))
     total = grad.new_zeros(out_channels, high * wide * channels)
-    rows = max(1, UNFOLDED_NUMBERS // (width * high * wide * channels))
+    places = max(FEWEST_PLACES, UNFOLDED_NUMBERS // total.shape[1])
+    rows = math.ceil(height / math.ceil(height * width / places))
     for x_image, grad_image in zip(x, grad, strict=True):
         for top in range(0, height, rows):
             grad_rows = grad_image[top : top + rows]
             below = (top + len(grad_rows) - 1) * down + high
             windows = x_image[top * down : below].unfold(0, high, down).unfold(1, wide, across)
             windows = windows[:, :width].permute(0, 1, 3, 4, 2).reshape(-1, total.shape[1])
-            total += weight_gradient(grad_rows.reshape(-1, out_channels), windows)
+            add_weight_gradient(total, grad_rows.reshape(-1, out_channels), windows)
     return total.view(out_channels, high, wide, channels).permute(0, 3, 1, 2)
 
 
-@functools.cache
 def compiled_module() -> ModuleType | None:
-    """The gradients that numba compiles; None, with one warning, where it does not import."""
-    try:
-        return importlib.import_module('backbones.ops.convolution_cpu')
-    except (ImportError, RuntimeError) as error:
-        warnings.warn(f'training on the CPU is slow: numba cannot be used ({error})', stacklevel=2)
-        return None
+    """The gradients that numba compiles; None where it cannot be used."""
+    return numba_module('convolution_cpu', 'training')

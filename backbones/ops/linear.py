@@ -135,14 +135,21 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """(N, C') and (N, C) -> (C', C).
+    """(N, C') and (N, C) -> (C', C)."""
+    if not MKL_IS_HELD_BACK:
+        return torch.mm(grad.t(), x)
+    # oneDNN is faster with the longer side of the result along its rows in memory.
+    if grad.shape[1] > x.shape[1]:
+        return linear(x.t(), grad.t(), None).t()
+    return linear(grad.t(), x.t(), None)
 
-    oneDNN is faster with the longer side of the result along its rows in memory, MKL with the shorter.
-    """
-    wide = grad.shape[1] <= x.shape[1]
+
+def add_weight_gradient(total: Tensor, grad: Tensor, x: Tensor) -> None:
+    """Add to `total` (C', C) the gradient from some more tokens, (N, C') and (N, C)."""
     if MKL_IS_HELD_BACK:
-        return linear(grad.t(), x.t(), None) if wide else linear(x.t(), grad.t(), None).t()
-    return torch.mm(x.t(), grad).t() if wide else torch.mm(grad.t(), x)
+        total += weight_gradient(grad, x)
+    else:
+        torch.addmm(total, grad.t(), x, out=total)
 
 
 def _linear_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:

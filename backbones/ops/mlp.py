@@ -5,26 +5,30 @@ of tokens that stay in the cache; a large tensor would also be new memory every 
 system clears first.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.ops.gelu import gelu_and_gradient
 from backbones.ops.gradients import gradients_by_autograd
 from backbones.ops.linear import (
     Linear,
     LinearGelu,
+    add_weight_gradient,
     by_onednn,
     linear,
     linear_gelu,
-    weight_gradient,
 )
 from backbones.ops.tracing import is_traced
 
-# Numbers of the hidden map in a chunk, 4 MiB of float32; but whole vectors of tokens for the products.
-HIDDEN_NUMBERS = 2**20
-FEWEST_TOKENS = 512
+# Most numbers of the hidden map in a chunk, 2 MiB of float32. But every product reorders its weights
+# first, which is worth it only for many tokens where weights are wide.
+HIDDEN_NUMBERS = 2**19
+FEWEST_TOKENS = 2048
 # Of a hidden map whose GELU a training keeps too, which is then faster than computing it again.
-NUMBERS_TO_KEEP = 2**22
+NUMBERS_TO_KEEP = 2**21
 
 
 class Mlp(nn.Module):
@@ -94,14 +98,16 @@ def _at_once(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: 
 
 
 def _in_chunks(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
-    chunks = x.reshape(-1, x.shape[-1]).split(tokens_in_a_chunk(len(weight1)))
+    rows = x.reshape(-1, x.shape[-1])
+    chunks = rows.split(tokens_in_a_chunk(len(rows), len(weight1)))
     outputs = [_at_once(chunk, weight1, bias1, weight2, bias2) for chunk in chunks]
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).view(*x.shape[:-1], -1)
 
 
-def tokens_in_a_chunk(hidden_dim: int) -> int:
-    """How many tokens are worked on at a time."""
-    return max(FEWEST_TOKENS, HIDDEN_NUMBERS // hidden_dim)
+def tokens_in_a_chunk(tokens: int, hidden_dim: int) -> int:
+    """How many tokens are worked on at a time, so that all chunks are about as large as each other."""
+    most = max(FEWEST_TOKENS, HIDDEN_NUMBERS // hidden_dim)
+    return math.ceil(tokens / math.ceil(tokens / most))
 
 
 class _TrainedMlp(torch.autograd.Function):
@@ -114,7 +120,7 @@ class _TrainedMlp(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         hidden = rows.new_empty(len(rows), len(weight1))
         out = rows.new_empty(len(rows), len(weight2))
-        size = tokens_in_a_chunk(len(weight1))
+        size = tokens_in_a_chunk(len(rows), len(weight1))
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             _linear_into(hidden[part], rows[part], weight1, bias1)
@@ -162,16 +168,14 @@ def _gradients(
         )
     ]
     grad_weight1, grad_bias1, grad_weight2 = sums
-    size = tokens_in_a_chunk(len(weight1))
+    size = tokens_in_a_chunk(len(rows), len(weight1))
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
+        activated, grad_hidden = gelu_and_gradient(hidden[part], linear(grad[part], weight2.t(), None))
         if needs_weight2:
-            grad_weight2 += weight_gradient(grad[part], F.gelu(hidden[part]))
-        if not (needs_x or needs_weight1 or needs_bias1):
-            continue
-        grad_hidden = torch.ops.aten.gelu_backward(linear(grad[part], weight2.t(), None), hidden[part])
+            add_weight_gradient(grad_weight2, grad[part], activated)
         if needs_weight1:
-            grad_weight1 += weight_gradient(grad_hidden, rows[part])
+            add_weight_gradient(grad_weight1, grad_hidden, rows[part])
         if needs_bias1:
             grad_bias1 += grad_hidden.sum(0)
         if needs_x:

@@ -46,6 +46,7 @@ def test_strided(batch, height, width, kernel_size, stride, padding, numbers, bi
     """Also where few rows are unfolded at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, 'UNFOLDED_NUMBERS', numbers)
+        patch.setattr(convolution, 'FEWEST_PLACES', 1)
         layer = Convolution(4, 6, kernel_size, stride, padding, bias=bias)
         check_gradients(layer, random(batch, height, width, 4))
 
