@@ -10,9 +10,17 @@ mmcv_ops.install()
 
 from backbones.checkpoint import install_safe_loading  # noqa: E402
 from backbones.errors import BackboneError  # noqa: E402
+from backbones.layer_decay import LayerDecayConstructor  # noqa: E402
 from backbones.mixers import MIXERS, TokenMixer  # noqa: E402
 from backbones.unified import UnifiedBackbone, UnifiedClassifier  # noqa: E402
 
 install_safe_loading()
 
-__all__ = ['MIXERS', 'BackboneError', 'TokenMixer', 'UnifiedBackbone', 'UnifiedClassifier']
+__all__ = [
+    'MIXERS',
+    'BackboneError',
+    'LayerDecayConstructor',
+    'TokenMixer',
+    'UnifiedBackbone',
+    'UnifiedClassifier',
+]

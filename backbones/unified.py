@@ -150,6 +150,31 @@ class UnifiedBackbone(BaseModule):
                 maps.append(out.permute(0, 3, 1, 2))
         return tuple(maps)
 
+    @property
+    def num_layers(self) -> int:
+        """Number of the layer after the last block, that of output norms and heads; see `layer_of`."""
+        return sum(map(len, self.stages)) + 1
+
+    def layer_of(self, name: str) -> int:
+        """How deep a parameter lies: 0 in the stem, then the number of its block over all stages.
+
+        A downsampling is of the layer of the block after it, a norm of the trunk of the block before it.
+
+        Args:
+            name: of a parameter, as `named_parameters` gives it.
+        """
+        part, index, *rest = name.split('.')
+        if part == 'stem':
+            return 0
+        before = [sum(map(len, self.stages[:stage])) for stage in range(len(self.stages) + 1)]
+        if part == 'stages':
+            return before[int(index)] + int(rest[0]) + 1
+        if part == 'downsamples':
+            return before[int(index) + 1] + 1
+        if part == 'stage_norms':
+            return before[int(index) + 1]
+        return self.num_layers
+
     def _run(self, block: Block, x: Tensor) -> Tensor:
         if self.with_cp and torch.is_grad_enabled():
             return recompute_in_backward(block, x, use_reentrant=False)
@@ -232,6 +257,7 @@ class UnifiedClassifier(UnifiedBackbone):
             with_cp=with_cp,
             init_cfg=init_cfg,
         )
+        self.num_classes = num_classes
         features = int(dims[-1] * 1.5)
         self.conv_head = nn.Sequential(
             nn.Conv2d(dims[-1], features, 1, bias=False), nn.BatchNorm2d(features), nn.GELU()

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a detector or segmentor by its parts, without data or weights.
+"""Parameters and FLOPs of a detector, segmentor or classifier by its parts, without data or weights.
 
 The model is built on the `meta` device, whose tensors have shapes and no values. Backbone, neck and
 heads run one after another, the heads of a detector on as many regions as the field counts, so that
@@ -27,8 +27,9 @@ from evaluation.random_state import seeded
 BOX_REGIONS = 1000
 MASK_REGIONS = 100
 
-# Height and width of the input that published FLOPs are stated for, by the head that a model has.
-STANDARD_SIZES = {'roi_head': (800, 1280), 'decode_head': (512, 2048)}
+# Height and width of the input that published FLOPs are stated for, by the head that a model has:
+# a detector, a segmentor, a classifier.
+STANDARD_SIZES = {'roi_head': (800, 1280), 'decode_head': (512, 2048), 'backbone.head': (224, 224)}
 
 CONVENTION = (
     'FLOPs of one image: a multiply-add counts once, and only products that are summed count '
@@ -46,6 +47,7 @@ _PARTS = (
     (r'backbone\.downsamples\.(\d+)', 'stage', 2),
     (r'backbone\.norm(\d+)', 'stage', 1),
     (r'backbone\.layer(\d+)', 'stage', 0),
+    (r'backbone\.(?:conv_head|head)\b', 'classification head', None),
     (r'backbone\b', 'backbone (other)', None),
     (r'neck\b', 'neck', None),
     (r'rpn_head\b', 'RPN head', None),
@@ -115,8 +117,8 @@ def complexity_of_config(
         size: height and width of the image; None for the one that publications use.
 
     Raises:
-        UserError: the model cannot be built, is neither a two-stage detector nor an encoder-decoder,
-            or does not run on this size.
+        UserError: the model cannot be built, is none of a two-stage detector, an encoder-decoder and a
+            classifier, or does not run on this size.
     """
     with seeded(0):
         return complexity(build_without_values(model, scope), size)
@@ -126,7 +128,7 @@ def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complex
     """Parameters and FLOPs of a model, which is set to eval mode.
 
     Args:
-        model: a two-stage detector or an encoder-decoder, on the `meta` device or any other.
+        model: a two-stage detector, an encoder-decoder or a classifier, on any device.
         size: height and width of the image; None for the one that publications use.
 
     Raises:
@@ -155,13 +157,15 @@ def run_parts(model: nn.Module, images: Tensor) -> list:
     """Run all that a test of images runs, with a fixed number of regions an image in a detector.
 
     Args:
-        model: a two-stage detector or an encoder-decoder.
+        model: a two-stage detector, an encoder-decoder or a classifier.
         images: (B, 3, H, W).
 
     Returns:
         What each head returns, in the order of the network.
     """
     features = model.backbone(images)
+    if _head_name(model) == 'backbone.head':
+        return [features]
     if model.with_neck:
         features = model.neck(features)
     if _head_name(model) == 'decode_head':
@@ -178,7 +182,7 @@ def standard_size(model: nn.Module) -> tuple[int, int]:
     """Height and width of the input that publications state FLOPs for.
 
     Raises:
-        UserError: the model is neither a two-stage detector nor an encoder-decoder.
+        UserError: the model is none of a two-stage detector, an encoder-decoder and a classifier.
     """
     return STANDARD_SIZES[_head_name(model)]
 
@@ -246,12 +250,13 @@ def _place(part: str) -> tuple[int, str]:
 
 
 def _head_name(model: nn.Module) -> str:
+    modules = dict(model.named_modules())
     for name in STANDARD_SIZES:
-        if isinstance(getattr(model, name, None), nn.Module):
+        if name in modules:
             return name
     raise UserError(
         f'FLOPs of {type(model).__name__} cannot be counted: only of two-stage detectors, such as '
-        'MaskRCNN, and of EncoderDecoder'
+        'MaskRCNN, of EncoderDecoder and of ImageClassifier'
     )
 
 

@@ -1,4 +1,4 @@
-"""Weights into a whole detector or segmentor, with a report by part."""
+"""Weights into a whole detector, segmentor or classifier, with a report by part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

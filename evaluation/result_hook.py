@@ -34,7 +34,7 @@ class ResultHook(Hook):
     `<work_dir>/<time>/`. What only the training knows travels in the checkpoint's `meta`.
 
     Args:
-        task: `mask_rcnn` or `upernet`.
+        task: `mask_rcnn`, `upernet` or `imagenet`.
         dataset: name of the evaluated data, as tables print it.
     """
 
@@ -47,6 +47,7 @@ class ResultHook(Hook):
         self.training: dict = {}
         self.complexity: dict | None = None
         self.checkpoint: Path | None = None
+        self.weights_sha256: str | None = None
         self.started = self.evaluation_started = time.monotonic()
 
     @master_only
@@ -76,8 +77,9 @@ class ResultHook(Hook):
         self.training = {**meta.get('training', {}), **progress}
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Start the clock."""
+        """Start the clock, and note the weights: where these are averaged, others follow."""
         self.evaluation_started = time.monotonic()
+        self.weights_sha256 = weights_sha256(unwrapped(runner.model))
 
     before_test_epoch = before_val_epoch
 
@@ -136,7 +138,7 @@ class ResultHook(Hook):
                 'metrics': reports[0].metrics,
                 'per_class': reports[0].per_class,
                 'config': {'name': config_name(runner.cfg.filename), 'text': runner.cfg.pretty_text},
-                'checkpoint': describe_checkpoint(checkpoint, model),
+                'checkpoint': describe_checkpoint(checkpoint, self.weights_sha256),
                 'epoch': training.get('epoch'),
                 'iteration': training.get('iteration'),
                 'max_epochs': training.get('max_epochs'),
@@ -211,12 +213,12 @@ def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:
     return {'backbone': name, 'mixer': mixer, 'scale': scale}
 
 
-def describe_checkpoint(file: Path | None, model: nn.Module) -> dict:
+def describe_checkpoint(file: Path | None, weights_digest: str | None) -> dict:
     """Digests of the evaluated weights, and of their file where there is one."""
     return {
         'file': file.name if file else None,
         'sha256': file_sha256(file) if file else None,
-        'weights_sha256': weights_sha256(model),
+        'weights_sha256': weights_digest,
     }
 
 

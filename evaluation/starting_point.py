@@ -3,6 +3,8 @@
 Everything is read and compared here before time is spent on data and model, on a model without values.
 """
 
+import re
+
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
@@ -19,9 +21,10 @@ from evaluation.model_loading import check_whole, fit_model
 from evaluation.result_hook import config_name
 from evaluation.runner import TRAINING_STATE
 from evaluation.tables.published import load_published
+from evaluation.tables.results import TASKS
 
 # Types of `init_cfg` that load a checkpoint or raise; others are left to mmengine.
-REPORTING_INITIALIZERS = {'UnifiedBackbone': 'Pretrained'}
+REPORTING_INITIALIZERS = {'UnifiedBackbone': 'Pretrained', 'UnifiedClassifier': 'Pretrained'}
 OTHER_INITIALIZER = 'ReportedPretrained'
 
 
@@ -67,7 +70,7 @@ def find_pretrained(wish: str, cfg: Config) -> str:
         return wish
     if cfg.model.backbone.type == 'ResNet':
         return ResNet50_Weights.IMAGENET1K_V1.url
-    backbone = config_name(cfg.filename).removeprefix('mask_rcnn_').removeprefix('upernet_')
+    backbone = re.sub(f'^({"|".join(TASKS)})_', '', config_name(cfg.filename))
     for entry in load_published():
         if entry.model == backbone and entry.task == 'imagenet' and entry.checkpoint:
             return entry.checkpoint

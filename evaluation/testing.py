@@ -20,6 +20,7 @@ def test(arguments: argparse.Namespace) -> None:
         UserError: something in the arguments, the config, the data or the checkpoint is wrong.
     """
     cfg = load_config(arguments, ('test_dataloader',))
+    check_wishes(cfg, arguments)
     if arguments.show_dir:
         draw_predictions(cfg, arguments.show_dir)
     if arguments.out:
@@ -35,6 +36,20 @@ def test(arguments: argparse.Namespace) -> None:
             if isinstance(hook, ResultHook):
                 hook.checkpoint = local_copy(arguments.checkpoint)
         runner.test()
+
+
+def check_wishes(cfg: Config, arguments: argparse.Namespace) -> None:
+    """Check that the config has what an option needs.
+
+    Raises:
+        UserError: it has no views of an image to merge, or nothing that draws.
+    """
+    if arguments.tta and not ('tta_pipeline' in cfg and 'tta_model' in cfg):
+        raise UserError(f'--tta: {cfg.filename} has no tta_pipeline and tta_model; leave --tta out')
+    if arguments.show_dir and 'visualization' not in cfg.default_hooks:
+        raise UserError(
+            f'--show-dir: {cfg.filename} has no default_hooks.visualization; leave --show-dir out'
+        )
 
 
 def use_test_time_augmentation(cfg: Config) -> None:

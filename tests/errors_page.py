@@ -6,7 +6,14 @@ from pathlib import Path
 from tests.commands import ROOT
 
 PAGE = ROOT / 'docs/errors.md'
-KINDS = ('Data', 'Checkpoints', 'Configs and options', 'Launching', 'Tables and other commands')
+KINDS = (
+    'Data',
+    'Classification',
+    'Checkpoints',
+    'Configs and options',
+    'Launching',
+    'Tables and other commands',
+)
 OPENING = """# Errors
 
 What the commands say to bad input: one line on stderr that says what is wrong and what to do, no

@@ -48,11 +48,12 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     for loader in loaders:
         if cfg.get(loader) is not None:
             check_workers(cfg, loader)
-    if cfg.model.backbone.type == 'UnifiedBackbone':
+    if cfg.model.backbone.type in ('UnifiedBackbone', 'UnifiedClassifier'):
         check_backbone(cfg.model)
         check_image_sizes(cfg)
     if 'train_dataloader' in loaders:
         check_batch_norm(cfg, processes)
+        check_mixing(cfg)
         check_precision(cfg)
 
 
@@ -148,8 +149,8 @@ def check_image_sizes(cfg: Config) -> None:
     sizes = {
         f'{settings.place}.{name}': settings.content.get(name)
         for settings in built_settings(cfg)
-        for name in ('size', 'crop_size')
-        if settings.place == 'model.data_preprocessor' or name == 'crop_size'
+        for name in ('size', 'crop_size', 'input_size')
+        if settings.place == 'model.data_preprocessor' or name != 'size'
     }
     for place, size in sizes.items():
         sides = [size] if isinstance(size, int) else size or ()
@@ -177,6 +178,20 @@ def check_batch_norm(cfg: Config, processes: int) -> None:
                 f'train_dataloader.batch_size=1 is too small: {settings.place} pools each image to one '
                 'pixel, which batch norm cannot train on; give train_dataloader.batch_size=2 or more'
             )
+
+
+def check_mixing(cfg: Config) -> None:
+    """Check that images that are mixed in pairs come in an even number.
+
+    Raises:
+        UserError: they do not.
+    """
+    batch = cfg.train_dataloader.batch_size
+    if batch % 2 and (cfg.model.get('mixup') or cfg.model.get('cutmix')):
+        raise UserError(
+            f'train_dataloader.batch_size={batch}: images are mixed in pairs; give an even number, or '
+            'model.mixup=0 model.cutmix=0'
+        )
 
 
 def check_precision(cfg: Config) -> None:

@@ -15,7 +15,7 @@ from evaluation.config.imports import check_imports
 from evaluation.errors import UserError, did_you_mean
 
 # `<task>_<mixer>_<scale>.py`.
-LEAF = re.compile(r'(?P<task>mask_rcnn|upernet)_(?P<mixer>[a-z0-9]+)_(?P<scale>[a-z0-9]+)\.py')
+LEAF = re.compile(r'(?P<task>mask_rcnn|upernet|imagenet)_(?P<mixer>[a-z0-9]+)_(?P<scale>[a-z0-9]+)\.py')
 SCALES = ('micro', 'tiny', 'small', 'base')
 
 

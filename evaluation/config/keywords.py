@@ -94,7 +94,7 @@ READ_BY_NAME = {
 }
 # Keys of settings without a `type` that no signature shows, by the last part of their place.
 WELL_KNOWN = {
-    # DefaultOptimWrapperConstructor
+    # DefaultOptimWrapperConstructor, and the last one LayerDecayConstructor
     'paramwise_cfg': frozenset(
         {
             'custom_keys',
@@ -105,6 +105,7 @@ WELL_KNOWN = {
             'flat_decay_mult',
             'dcn_offset_lr_mult',
             'bypass_duplicate',
+            'layer_decay_rate',
         }
     ),
     # torch.nn.utils.clip_grad_norm_ and clip_grad_value_

@@ -11,11 +11,15 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
+from evaluation.classification.layout import class_folders, labelled_images
+from evaluation.config.types import setting
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import check_coco
 from evaluation.data.image_files import ADVICE
 from evaluation.errors import UserError
 from evaluation.processes import process_rank
+
+IMAGENET_CLASSES = 1000
 
 
 def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False) -> None:
@@ -34,10 +38,11 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
     for _, dataset in datasets:
         check_layout(dataset)
     for loader, dataset in datasets:
-        check_class_counts(cfg, loader, class_names(dataset, scope))
+        if not is_of_labelled_images(dataset, scope):
+            check_class_counts(cfg, loader, class_names(dataset, scope))
     for loader in loaders:
         check_evaluators(cfg, loader)
-    for _, dataset in datasets:
+    for loader, dataset in datasets:
         may_lack_images = skip_bad_images or 'left_out' in dataset
         # By the class that lists the images: one derived from it may read files of another kind.
         lister = dataset_class(dataset, scope).load_data_list.__qualname__
@@ -45,6 +50,8 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
             check_instances(dataset, scope, may_lack_images)
         elif lister == 'BaseSegDataset.load_data_list':
             check_pairs(dataset, scope, may_lack_images)
+        elif is_of_labelled_images(dataset, scope):
+            check_labelled_images(cfg, loader, dataset, may_lack_images)
 
 
 def note(message: str) -> None:
@@ -161,6 +168,46 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
         raise UserError(
             f'{len(unpictured)} of the images whose segmentation maps are in {folders["seg_map_path"]} '
             f'are missing, such as {unpictured[0]}; {ADVICE}'
+        )
+
+
+def is_of_labelled_images(dataset: ConfigDict, scope: str) -> bool:
+    """Whether a data set is one for classification, whose classes its files tell."""
+    lister = dataset_class(dataset, scope).load_data_list.__qualname__
+    return lister == 'ImageNetDataset.load_data_list'
+
+
+def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:
+    """Read the labels, compare them with the network's, and look for the images.
+
+    Raises:
+        UserError: the layout is none that is known, there are more or fewer classes than the network
+            has, or an image is missing.
+    """
+    root, split = path_of(dataset, ''), dataset.split
+    images = labelled_images(root, split)
+    check_classifier(cfg, loader, max(label for _, label in images) + 1, class_folders(root / split))
+    there = files_below(root / split)
+    missing = [name for name, _ in images if os.path.normpath(name) not in there]
+    if missing and not may_lack_images:
+        raise UserError(
+            f'{len(missing)} of the {len(images)} images of {root} in {split}/ are missing, such as '
+            f'{root / split / missing[0]}; {ADVICE}'
+        )
+
+
+def check_classifier(cfg: Config, loader: str, labels: int, folders: Sequence[str]) -> None:
+    """Compare the length of the logits with labels and folders of classes.
+
+    Raises:
+        UserError: there are more of them than logits, or fewer folders than logits in the training.
+    """
+    known = setting(cfg, 'model.backbone.num_classes', default=IMAGENET_CLASSES)
+    found = max(labels, len(folders))
+    if found > known or (loader == 'train_dataloader' and found < known):
+        raise UserError(
+            f'model.backbone.num_classes is {known}, but the data set of {loader} has {found} classes; '
+            f'give --cfg-options model.backbone.num_classes={found}'
         )
 
 

@@ -21,7 +21,10 @@ ARCHITECTURES = ('unified', 'original')
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a published task was trained for and tested on, and the figures it must state."""
+    """What a published task was trained for and tested on, and the figures it must state.
+
+    With `any_length`, results of trainings of unknown length are compared, too.
+    """
 
     task: str
     dataset: str
@@ -30,6 +33,7 @@ class Recipe:
     images: int
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    any_length: bool = False
 
 
 RECIPES = {
@@ -45,6 +49,9 @@ RECIPES = {
         required=('miou',),
         optional=('miou_multi_scale',),
     ),
+    'imagenet': Recipe(
+        'imagenet', 'ImageNet-1k val', 'epochs', 300, 50_000, required=('top1',), any_length=True
+    ),
 }
 
 # Metric of a result, and whether it was measured with test-time augmentation: the published figure.
@@ -54,9 +61,10 @@ _FIGURES = {
     ('mask_AP', False): 'mask_ap',
     ('mIoU', False): 'miou',
     ('mIoU', True): 'miou_multi_scale',
+    ('top1', False): 'top1',
 }
 
-COMPARED_METRICS = {'mask_rcnn': ('box_AP', 'mask_AP'), 'upernet': ('mIoU',)}
+COMPARED_METRICS = {'mask_rcnn': ('box_AP', 'mask_AP'), 'upernet': ('mIoU',), 'imagenet': ('top1',)}
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,8 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
     """
     recipe = RECIPES[result.task]
     planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
-    if not is_whole_data_set(result) or planned != recipe.length:
+    is_unknown = planned is None and recipe.any_length
+    if not is_whole_data_set(result) or not (is_unknown or planned == recipe.length):
         return None
     key = _FIGURES.get((metric, result.test_time_augmentation))
     candidates = [

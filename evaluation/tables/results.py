@@ -14,6 +14,7 @@ SCHEMA_VERSION = 1
 HEADLINE_METRICS = {
     'mask_rcnn': ('box_AP', 'box_AP50', 'box_AP75', 'mask_AP', 'mask_AP50', 'mask_AP75'),
     'upernet': ('mIoU', 'mAcc', 'aAcc'),
+    'imagenet': ('top1', 'top5'),
 }
 TASKS = tuple(HEADLINE_METRICS)
 

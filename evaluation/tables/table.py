@@ -40,10 +40,10 @@ __all__ = ['FORMATS', 'build_tables', 'load_results', 'render', 'select']
 
 FORMATS = ('markdown', 'latex', 'csv')
 
-_TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet'}
+_TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
 
 # Digits after the point, as the field prints them.
-_DIGITS = {'mask_rcnn': 1, 'upernet': 2}
+_DIGITS = {'mask_rcnn': 1, 'upernet': 2, 'imagenet': 1}
 
 # Metric: its heading in Markdown and in LaTeX.
 _HEADINGS = {
@@ -56,6 +56,8 @@ _HEADINGS = {
     'mIoU': ('mIoU', 'mIoU'),
     'mAcc': ('mAcc', 'mAcc'),
     'aAcc': ('aAcc', 'aAcc'),
+    'top1': ('top-1', 'top-1'),
+    'top5': ('top-5', 'top-5'),
 }
 
 _Builder = tuple[Column, Callable[[Result], Cell]]

@@ -21,7 +21,7 @@ from evaluation.experiment import read_config
 from tests.variants import ROOT, SCALES
 
 TASKS = {'mask_rcnn': 'MaskRCNN', 'upernet': 'EncoderDecoder'}
-LEAVES = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+LEAVES = sorted(path.stem for task in TASKS for path in (ROOT / 'configs').glob(f'{task}_*.py'))
 DEMO = sorted(f'demo/{path.stem}' for path in (ROOT / 'configs/demo').glob('*.py'))
 every_task = pytest.mark.parametrize('task', TASKS)
 

@@ -235,6 +235,7 @@ class TestLeaves:
         heads = {
             'mmdet': ['neck', 'RPN head', 'box head', 'mask head'],
             'mmseg': ['decode head', 'auxiliary head'],
+            'mmengine': ['classification head'],
         }[scope]
         stages = [f'stage {number}' for number in (1, 2, 3, 4)]
         assert [part.name for part in found.parts] == ['stem', *stages, *heads]

@@ -16,6 +16,7 @@ from mmengine.optim import AmpOptimWrapper, DefaultOptimWrapperConstructor
 from torch import nn
 from torch.utils.data import DataLoader
 
+from backbones import LayerDecayConstructor
 from evaluation import experiment
 from evaluation.config.checks import check_batch_norm, check_config, check_image_sizes
 from evaluation.config.file import read_config
@@ -125,7 +126,8 @@ class TestNoFalseAlarm:
         assert upernet.model.test_cfg == window
 
     def test_all_that_the_constructor_of_optimizers_reads(self, mask_rcnn):
-        source = inspect.getsource(DefaultOptimWrapperConstructor)
+        constructors = DefaultOptimWrapperConstructor, LayerDecayConstructor
+        source = ''.join(map(inspect.getsource, constructors))
         read = set(re.findall(r"paramwise_cfg\.get\(\s*'(\w+)'", source))
         assert read == WELL_KNOWN['paramwise_cfg']
         options = {f'optim_wrapper.paramwise_cfg.{name}': 2 for name in read - {'custom_keys'}}

@@ -1,0 +1,15 @@
+"""`imagenet_1k_300e.py` with 4096 images a step, as ConvNeXt and InternImage were trained.
+
+512 on each of 8 GPUs; `--auto-scale-lr` adapts the learning rate to another number. The learning rate
+falls to 1e-6.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .imagenet_1k_300e import *
+
+train_dataloader.update(batch_size=512)
+optim_wrapper.optimizer.update(lr=4e-3)
+param_scheduler[1].update(eta_min=1e-6)
+auto_scale_lr.update(base_batch_size=4096)

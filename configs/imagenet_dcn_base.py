@@ -1,0 +1,11 @@
+"""Classification with deformable convolution v3, base, on ImageNet-1k, 300 epochs."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.dcn import dcn_base as backbone
+    from ._base_.imagenet_1k_300e_batch4096 import *
+
+backbone.update(type='UnifiedClassifier', drop_path_rate=0.5)
+model.update(backbone=backbone)
+del backbone

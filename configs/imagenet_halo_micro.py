@@ -1,0 +1,11 @@
+"""Classification with halo attention, micro, on ImageNet-1k, 300 epochs."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.halo import halo_micro as backbone
+    from ._base_.imagenet_1k_300e import *
+
+backbone.update(type='UnifiedClassifier', drop_path_rate=0.0)
+model.update(backbone=backbone)
+del backbone

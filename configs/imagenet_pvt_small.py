@@ -1,0 +1,11 @@
+"""Classification with spatial-reduction attention, small, on ImageNet-1k, 300 epochs."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.pvt import pvt_small as backbone
+    from ._base_.imagenet_1k_300e import *
+
+backbone.update(type='UnifiedClassifier', drop_path_rate=0.3)
+model.update(backbone=backbone)
+del backbone

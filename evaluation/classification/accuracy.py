@@ -1,0 +1,61 @@
+"""Top-1 and top-5 accuracy, unrounded and per class."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from mmengine.registry import METRICS
+
+from evaluation.report import MetricReport
+
+GUESSES = 5
+
+
+@METRICS.register_module()
+class AccuracyMetric(BaseMetric):
+    """Share of images whose label is the highest score, `top1`, or one of the five highest, `top5`.
+
+    In percent; `report` has them and `top1` of every class, None for one without images.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.report: MetricReport | None = None
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Note the label and the place of its score.
+
+        Args:
+            data_batch: not used.
+            data_samples: of each image `gt_label` () and `pred_scores` (classes,).
+        """
+        for sample in data_samples:
+            label, scores = int(sample['gt_label']), sample['pred_scores']
+            guesses = scores.topk(min(GUESSES, len(scores))).indices.tolist()
+            self.results.append((label, guesses.index(label) if label in guesses else GUESSES))
+
+    def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
+        """Evaluate label and place, from 0, of every image."""
+        labels, places = torch.tensor(results).unbind(1)
+        first = places == 0
+        metrics = {
+            'top1': 100 * first.double().mean().item(),
+            'top5': 100 * (places < GUESSES).double().mean().item(),
+        }
+        classes = self.dataset_meta['classes']
+        count = torch.bincount(labels, minlength=len(classes))
+        right = torch.bincount(labels[first], minlength=len(classes))
+        self.report = MetricReport(
+            images=len(results),
+            metrics=dict(metrics),
+            per_class={
+                'top1': {
+                    name: 100 * r / n if n else None
+                    for name, r, n in zip(classes, right.tolist(), count.tolist(), strict=True)
+                }
+            },
+        )
+        line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+        MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
+        return metrics
