@@ -934,3 +934,53 @@ def test_skipped_images_make_a_part_of_any_data_set(tmp_path):
     assert table_columns(part)['Images'] == ['9']
     with pytest.raises(UserError, match=r"'images_skipped\.count' is not a whole number"):
         results_of(tmp_path / 'wrong', document() | {'images_skipped': {'count': 'one'}})
+
+
+# Classification
+
+
+def classification(backbone, **changes):
+    return document(
+        backbone,
+        'imagenet',
+        dataset='ImageNet-1k val',
+        metrics={'top1': 83.14, 'top5': 96.4},
+        per_class={'top1': {'n01440764': 90.0}},
+        images=50_000,
+        complexity=flops(5.26, 224, 224),
+        **changes,
+    )
+
+
+def markdown_of(tmp_path, *documents):
+    for number, content in enumerate(documents):
+        file = tmp_path / str(number) / 'result.json'
+        file.parent.mkdir()
+        file.write_text(json.dumps(content))
+    return render(load_results([tmp_path]), load_published(), 'markdown')
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_imagenet_beside_the_published_accuracy(tmp_path, known):
+    """Also where the checkpoint is a released one, of which the training is not known."""
+    length = {'epoch': 300, 'max_epochs': 300} if known else {'epoch': None, 'max_epochs': None}
+    text = markdown_of(
+        tmp_path, classification('halo_tiny', iteration=None, max_iterations=None, **length)
+    )
+    assert '### Classification on ImageNet-1k val' in text
+    header, _, row = (
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in text.splitlines()
+        if line.startswith('|')
+    )
+    cells = dict(zip(header, row, strict=True))
+    assert (cells['top-1'], cells['top-5']) == ('83.1', '96.4')
+    assert (cells['published top-1'], cells['Δ top-1']) == ('83.0', '+0.1')
+
+
+@pytest.mark.parametrize('change', [{'max_epochs': 100}, {'images': 49_999}])
+def test_imagenet_beside_nothing_published(tmp_path, change):
+    wanted = {'epoch': 100, 'max_epochs': 300, **change}
+    images = wanted.pop('images', 50_000)
+    content = classification('halo_tiny', iteration=None, max_iterations=None, **wanted)
+    assert 'published' not in markdown_of(tmp_path, content | {'images': images})
