@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbones.ops.linear import add_weight_gradient
+from backbones.ops.linear import with_weight_gradient
 from backbones.ops.numba_modules import numba_module
 from backbones.ops.tracing import is_traced
 
@@ -124,16 +124,16 @@ def by_unfolding(
     channels, out_channels = x.shape[3], grad.shape[3]
     height, width = grad.shape[1:3]
     x = F.pad(x, (0, 0, padding[1], padding[1], padding[0], padding[0]))
-    total = grad.new_zeros(out_channels, high * wide * channels)
-    places = max(FEWEST_PLACES, UNFOLDED_NUMBERS // total.shape[1])
+    window, total = high * wide * channels, None
+    places = max(FEWEST_PLACES, UNFOLDED_NUMBERS // window)
     rows = math.ceil(height / math.ceil(height * width / places))
     for x_image, grad_image in zip(x, grad, strict=True):
         for top in range(0, height, rows):
             grad_rows = grad_image[top : top + rows]
             below = (top + len(grad_rows) - 1) * down + high
             windows = x_image[top * down : below].unfold(0, high, down).unfold(1, wide, across)
-            windows = windows[:, :width].permute(0, 1, 3, 4, 2).reshape(-1, total.shape[1])
-            add_weight_gradient(total, grad_rows.reshape(-1, out_channels), windows)
+            windows = windows[:, :width].permute(0, 1, 3, 4, 2).reshape(-1, window)
+            total = with_weight_gradient(total, grad_rows.reshape(-1, out_channels), windows)
     return total.view(out_channels, high, wide, channels).permute(0, 3, 1, 2)
 
 

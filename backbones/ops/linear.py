@@ -144,12 +144,19 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     return linear(grad.t(), x.t(), None)
 
 
-def add_weight_gradient(total: Tensor, grad: Tensor, x: Tensor) -> None:
-    """Add to `total` (C', C) the gradient from some more tokens, (N, C') and (N, C)."""
+def with_weight_gradient(total: Tensor | None, grad: Tensor, x: Tensor) -> Tensor:
+    """Sum of `total` (C', C), changed in place, and of the gradient from some more tokens.
+
+    Args:
+        total: None where there is none yet, which saves a pass over the weights.
+        grad: (N, C').
+        x: (N, C).
+    """
+    if total is None:
+        return weight_gradient(grad, x)
     if MKL_IS_HELD_BACK:
-        total += weight_gradient(grad, x)
-    else:
-        torch.addmm(total, grad.t(), x, out=total)
+        return total.add_(weight_gradient(grad, x))
+    return torch.addmm(total, grad.t(), x, out=total)
 
 
 def _linear_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:

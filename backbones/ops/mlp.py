@@ -16,10 +16,10 @@ from backbones.ops.gradients import gradients_by_autograd
 from backbones.ops.linear import (
     Linear,
     LinearGelu,
-    add_weight_gradient,
     by_onednn,
     linear,
     linear_gelu,
+    with_weight_gradient,
 )
 from backbones.ops.tracing import is_traced
 
@@ -159,23 +159,16 @@ def _gradients(
     needs_x, needs_weight1, needs_bias1, needs_weight2, needs_bias2 = needed
     rows, grad = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     grad_x = torch.empty_like(rows) if needs_x else None
-    sums = [
-        tensor.new_zeros(shape) if need else None
-        for tensor, shape, need in (
-            (weight1, weight1.shape, needs_weight1),
-            (weight1, len(weight1), needs_bias1),
-            (weight2, weight2.shape, needs_weight2),
-        )
-    ]
-    grad_weight1, grad_bias1, grad_weight2 = sums
+    grad_weight1, grad_weight2 = None, None
+    grad_bias1 = weight1.new_zeros(len(weight1)) if needs_bias1 else None
     size = tokens_in_a_chunk(len(rows), len(weight1))
     for start in range(0, len(rows), size):
         part = slice(start, start + size)
         activated, grad_hidden = gelu_and_gradient(hidden[part], linear(grad[part], weight2.t(), None))
         if needs_weight2:
-            add_weight_gradient(grad_weight2, grad[part], activated)
+            grad_weight2 = with_weight_gradient(grad_weight2, grad[part], activated)
         if needs_weight1:
-            add_weight_gradient(grad_weight1, grad_hidden, rows[part])
+            grad_weight1 = with_weight_gradient(grad_weight1, grad_hidden, rows[part])
         if needs_bias1:
             grad_bias1 += grad_hidden.sum(0)
         if needs_x:
