@@ -1,4 +1,4 @@
-"""The demonstration: generated scenes, all mixers, both tasks, from scratch to tables and pictures."""
+"""The demonstration: generated scenes, all mixers, from pretraining over both dense tasks to tables."""
 
 import contextlib
 import hashlib
@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from backbones import MIXERS
 from evaluation.demo.pictures import predictions_sheet, write_picture
-from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
 from evaluation.files import write_text
@@ -26,6 +26,20 @@ TASKS = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')
 FOLDER = Path('work_dirs/demo')
 SPLITS = {'train': 240, 'val': 60}
+PRETRAINING_TASK = 'imagenet'
+PRETRAINING_SPLITS = {'train': 960, 'val': 240}
+PRETRAINING_STYLE = SceneStyle(
+    height=64,
+    width=64,
+    objects_min=1,
+    objects_max=1,
+    size_min=0.4,
+    size_max=0.9,
+    empty_probability=0.0,
+    crowd_probability=0.0,
+)
+# Of names of trainings that begin with the weights of another.
+PRETRAINED = '_pretrained'
 SEED = 0
 
 
@@ -41,28 +55,46 @@ def run_demo(parallel: int | None) -> None:
     if not CONFIGS.is_dir():
         raise UserError(f'{CONFIGS} is not here; start this command in the folder of the project')
     started = time.monotonic()
-    print(f'1. Scenes, in the layouts of COCO and ADE20K: {FOLDER}/data', flush=True)
+    print(f'1. Scenes, in the layouts of COCO, ADE20K and ImageNet: {FOLDER}/data', flush=True)
     write_datasets(FOLDER / 'data', SceneStyle(), SPLITS, SEED)
+    write_imagenet(FOLDER / 'data/imagenet', PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED)
     with quiet():
         jobs = {name: make_job(name) for name in demo_names()}
+    first = [name for name in jobs if name.startswith(PRETRAINING_TASK)]
+    print('2. Classification, for weights to begin with', flush=True)
+    train({name: jobs[name] for name in first}, parallel)
+    print('3. Detection and segmentation, from scratch and from these weights', flush=True)
+    train({name: job for name, job in jobs.items() if name not in first}, parallel)
+    print('4. Tables', flush=True)
+    write_tables([job.folder for job in jobs.values()])
+    print('5. Pictures', flush=True)
+    write_pictures(jobs)
+    print(f'Done in {clock(time.monotonic() - started)}. Everything is in {FOLDER}.')
+
+
+def train(jobs: dict[str, Job], parallel: int | None) -> None:
+    """Do those of some trainings that are not finished.
+
+    Args:
+        jobs: by name.
+        parallel: how many at a time; None for one a core.
+
+    Raises:
+        UserError: one failed.
+    """
     todo = [job for name, job in jobs.items() if not is_finished(name, job)]
     cores = os.cpu_count() or 1
     parallel = parallel or (1 if torch.cuda.is_available() else min(cores, len(jobs)))
     threads = max(1, cores // parallel)
     print(
-        f'2. Training: {len(todo)} to do, {len(jobs) - len(todo)} finished before; '
-        f'{parallel} at a time, {threads} threads each',
+        f'  {len(todo)} to do, {len(jobs) - len(todo)} finished before; {parallel} at a time, '
+        f'{threads} threads each',
         flush=True,
     )
     for job in todo:
         # What an earlier, other training left would be taken for this one's.
         shutil.rmtree(job.folder, ignore_errors=True)
     run_jobs(todo, parallel, threads, on_done=mark_finished)
-    print('3. Tables', flush=True)
-    write_tables([job.folder for job in jobs.values()])
-    print('4. Pictures', flush=True)
-    write_pictures(jobs)
-    print(f'Done in {clock(time.monotonic() - started)}. Everything is in {FOLDER}.')
 
 
 @contextlib.contextmanager
@@ -74,28 +106,60 @@ def quiet() -> Iterator[None]:
 
 
 def demo_names() -> list[str]:
-    """Configs of the demonstration: each mixer that has both, in the order of `MIXERS`."""
-    names = [f'{task}_{mixer}_micro' for mixer in MIXERS for task in TASKS]
-    return [name for name in names if (CONFIGS / f'{name}.py').is_file()]
+    """Trainings of the demonstration, by the mixers that have configs, in the order of `MIXERS`."""
+    names = []
+    for mixer in MIXERS:
+        pretraining = pretraining_of(mixer)
+        dense = [f'{task}_{mixer}_micro' for task in TASKS]
+        dense = [name for name in dense if config_of(name).is_file()]
+        if config_of(pretraining).is_file():
+            names += [pretraining, *dense, *(name + PRETRAINED for name in dense)]
+        else:
+            names += dense
+    return names
+
+
+def config_of(name: str) -> Path:
+    """The config of a training."""
+    return CONFIGS / f'{name.removesuffix(PRETRAINED)}.py'
+
+
+def pretraining_of(mixer: str) -> str:
+    """The training whose weights others of the same mixer begin with."""
+    return f'{PRETRAINING_TASK}_{mixer}_micro'
 
 
 def make_job(name: str) -> Job:
-    """The training of one config."""
-    cfg = read_config(str(CONFIGS / f'{name}.py'))
-    return Job(name, [str(CONFIGS / f'{name}.py')], FOLDER / name, training_steps(cfg))
+    """A training."""
+    arguments = [str(config_of(name))]
+    if name.endswith(PRETRAINED):
+        arguments += ['--pretrained', str(pretrained_weights(name))]
+    return Job(name, arguments, FOLDER / name, training_steps(read_config(str(config_of(name)))))
+
+
+def pretrained_weights(name: str) -> Path:
+    """The checkpoint that a training begins with, there or not yet."""
+    pretraining = pretraining_of(name.removesuffix(f'_micro{PRETRAINED}').rpartition('_')[2])
+    epochs = read_config(str(config_of(pretraining))).train_cfg.max_epochs
+    return FOLDER / pretraining / f'epoch_{epochs}.pth'
 
 
 def training_steps(cfg: Config) -> int:
     """Iterations that a demonstration config trains for; exact enough to estimate the end."""
     if 'max_iters' in cfg.train_cfg:
         return cfg.train_cfg.max_iters
-    return cfg.train_cfg.max_epochs * SPLITS['train'] // cfg.train_dataloader.batch_size
+    is_first = cfg.default_hooks.result.task == PRETRAINING_TASK
+    images = (PRETRAINING_SPLITS if is_first else SPLITS)['train']
+    return cfg.train_cfg.max_epochs * images // cfg.train_dataloader.batch_size
 
 
 def digest(name: str) -> str:
-    """What a finished training depended on: its config and the data."""
-    text = read_config(str(CONFIGS / f'{name}.py')).pretty_text
-    return hashlib.sha256(f'{text}{SceneStyle()}{SPLITS}{SEED}'.encode()).hexdigest()
+    """What a finished training depended on: its config and the data, and those of its weights."""
+    text = read_config(str(config_of(name))).pretty_text
+    facts = [text, SceneStyle(), SPLITS, PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED]
+    if name.endswith(PRETRAINED):
+        facts.append(digest(pretrained_weights(name).parent.name))
+    return hashlib.sha256(''.join(map(str, facts)).encode()).hexdigest()
 
 
 def mark_finished(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""A generated data set of scenes for the demonstration, in the layouts of COCO and ADE20K.
+"""A generated data set of scenes for the demonstration, in the layouts of COCO, ADE20K and ImageNet.
 
 Discs, squares, triangles, stars, rings and crosses lie on a textured ground under a sky, partly in
 front of each other, among clutter that belongs to no class. Each class has a hue of its own, but
@@ -7,6 +7,8 @@ mmseg's `BaseSegDataset` read the files as they read COCO and ADE20K; only the c
 
     CocoDataset:    metainfo=dict(classes=OBJECT_CLASSES, palette=PALETTE[2:])
     BaseSegDataset: metainfo=dict(classes=SEGMENT_CLASSES, palette=PALETTE), reduce_zero_label=True
+
+For classification each scene has a single object, whose class is the picture's.
 
 A scene depends on nothing but the style and its own seed, and that seed on nothing but the seed of
 the data set, the split and the scene's number: splits share no scene, and a longer split begins
@@ -139,6 +141,12 @@ class SceneStyle:
         for holds, message in rules:
             if not holds:
                 raise UserError(f'scene style: {message}')
+
+    @property
+    def has_single_objects(self) -> bool:
+        """Whether every scene has exactly one object."""
+        numbers = (self.objects_min, self.objects_max, self.empty_probability, self.crowd_probability)
+        return numbers == (1, 1, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -437,6 +445,28 @@ class _Ade20kWriter:
         """Do nothing: a split has no file beyond its scenes'."""
 
 
+class _ImageNetWriter:
+    """`train/<class>/00000001.jpg`, of scenes with a single object."""
+
+    layout = 'imagenet'
+
+    def __init__(self, root: Path, style: SceneStyle, split: str) -> None:
+        self.style = style
+        self.folder = root / split
+        self.written = 0
+
+    def add(self, scene: Scene) -> None:
+        """Write the picture to the folder of its object's class."""
+        (thing,) = scene.instances
+        self.written += 1
+        folder = self.folder / self.style.classes[thing.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_jpeg(folder / f'{self.written:08d}.jpg', scene.image)
+
+    def finish(self) -> None:
+        """Do nothing: a split has no file beyond its scenes'."""
+
+
 def _check_request(splits: dict[str, int], seed: int) -> None:
     if not splits or not set(splits) <= set(SPLITS):
         raise UserError(f'scenes: splits must be some of {", ".join(SPLITS)}, got {list(splits)}')
@@ -549,6 +579,22 @@ def write_ade20k(
     Arguments and errors are those of `write_coco`.
     """
     _write_dataset(_Ade20kWriter, Path(root), style, splits, seed, progress)
+
+
+def write_imagenet(
+    root: str | Path,
+    style: SceneStyle,
+    splits: dict[str, int],
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """Write scenes of one object each in the layout of ImageNet, a folder a class.
+
+    Arguments and errors are those of `write_coco`; the style must be one of single objects.
+    """
+    if not style.has_single_objects:
+        raise UserError('scenes: to be of one class each, they must have exactly one object')
+    _write_dataset(_ImageNetWriter, Path(root), style, splits, seed, progress)
 
 
 def write_datasets(

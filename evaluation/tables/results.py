@@ -109,6 +109,13 @@ class Result:
     path: Path
 
     @property
+    def start(self) -> str | None:
+        """Whether the backbone started from `scratch` or from other weights, `pretrained`."""
+        if self.initialization is None:
+            return None
+        return 'scratch' if self.initialization == 'scratch' else 'pretrained'
+
+    @property
     def training(self) -> Training:
         """State of training, in epochs where their number was planned, else in iterations."""
         states = (
@@ -170,14 +177,16 @@ def read_result(file: Path) -> Result:
 def select(results: Sequence[Result], every: bool) -> list[Result]:
     """Choose what a table shows, in the order of its rows.
 
-    Unless `every` is true, one result is kept of each task, backbone, data set, config and use of
-    test-time augmentation: the one furthest in training, and the newest of those.
+    Unless `every` is true, one result is kept of each task, backbone, data set, config, kind of start
+    and use of test-time augmentation: the one furthest in training, and the newest of those.
     """
     ordered = sorted(results, key=row_order)
     if every:
         return ordered
     # The row order ends with progress, so that the last of a kind is the furthest.
-    furthest = {(r.task, r.backbone, r.dataset, r.config, r.test_time_augmentation): r for r in ordered}
+    furthest = {
+        (r.task, r.backbone, r.dataset, r.config, r.start, r.test_time_augmentation): r for r in ordered
+    }
     return sorted(furthest.values(), key=row_order)
 
 
@@ -192,6 +201,7 @@ def row_order(result: Result) -> tuple:
         _rank(MIXER_ORDER, result.mixer),
         result.backbone,
         result.config,
+        result.start == 'pretrained',
         result.test_time_augmentation,
         -1 if result.iteration is None else result.iteration,
         result.created,

@@ -124,7 +124,7 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
             (Column('Seed', 'Seed'), lambda row: Cell(DASH if row.seed is None else str(row.seed)))
         )
     if any(row.initialization for row in rows):
-        columns.append((Column('Start', 'Start', numeric=False), lambda row: Cell(_start(row))))
+        columns.append((Column('Start', 'Start', numeric=False), lambda row: Cell(row.start or DASH)))
     if any(row.test_time_augmentation for row in rows):
         columns.append(
             (
@@ -146,13 +146,6 @@ def _is_part(row: Result) -> bool:
     return row.images_skipped > 0 or (is_known and not is_whole_data_set(row))
 
 
-def _start(row: Result) -> str:
-    """Return whether the backbone started from scratch or from other weights."""
-    if row.initialization is None:
-        return DASH
-    return 'scratch' if row.initialization == 'scratch' else 'pretrained'
-
-
 def _flops_cell(row: Result) -> Cell:
     if row.flops is None:
         return Cell(DASH)
@@ -161,7 +154,7 @@ def _flops_cell(row: Result) -> Cell:
 
 def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
     """Return whether rows that look alike without it have different values."""
-    alike = [(row.backbone, row.training, row.test_time_augmentation) for row in rows]
+    alike = [(row.backbone, row.training, row.start, row.test_time_augmentation) for row in rows]
     return len(set(zip(alike, map(value, rows), strict=True))) > len(set(alike))
 
 
@@ -193,7 +186,7 @@ def _contest(row: Result) -> tuple | None:
     training = row.training
     if row.scale is None or not training.finished:
         return None
-    return row.scale, training.unit, training.total, _start(row), row.images, row.test_time_augmentation
+    return row.scale, training.unit, training.total, row.start, row.images, row.test_time_augmentation
 
 
 def _printed(value: float | None, task: str) -> Decimal | None:

@@ -10,11 +10,14 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 
 from backbones import MIXERS
+from backbones.checkpoint import fit_weights
+from evaluation.demo.scenes import OBJECT_CLASSES
 from evaluation.experiment import read_config
 from tests.configs.test_leaves import POSITIONS, learning_rates
 from tests.variants import ROOT, SCALES, VARIANTS
 
 LEAVES = sorted(path.stem for path in (ROOT / 'configs').glob('imagenet_*.py'))
+DEMO = sorted(f'demo/{path.stem}' for path in (ROOT / 'configs/demo').glob('imagenet_*.py'))
 LARGE_BATCH = ('convnext', 'dcn')
 # Of halo and swin, convnext, dcn, pvt, by scale.
 DROP_PATH = {
@@ -36,6 +39,7 @@ def split(leaf):
 
 def test_every_mixer_and_scale_has_a_leaf():
     assert set(LEAVES) == {f'imagenet_{mixer}_{scale}' for mixer in MIXERS for scale in SCALES}
+    assert set(DEMO) == {f'demo/imagenet_{mixer}_micro' for mixer in MIXERS}
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
@@ -73,6 +77,32 @@ def test_all_but_backbone_and_batch_is_identical(leaf):
     ):
         del place[key]
     assert found == reference
+
+
+def test_demo_leaves_differ_in_the_backbone_alone():
+    found = {leaf: read(leaf).to_dict() for leaf in DEMO}
+    for leaf, cfg in found.items():
+        mixer, scale = split(leaf.removeprefix('demo/'))
+        assert cfg['model'].pop('backbone') == {
+            **VARIANTS[f'{mixer}_{scale}'],
+            'type': 'UnifiedClassifier',
+            'drop_path_rate': 0.0,
+            'num_classes': len(OBJECT_CLASSES),
+            'layer_scale_init_value': 1.0,
+        }
+    reference = found['demo/imagenet_swin_micro']
+    assert all(cfg == reference for cfg in found.values())
+
+
+@pytest.mark.parametrize('mixer', MIXERS)
+def test_weights_of_the_demo_fit_its_dense_trainings(mixer):
+    """All but norms and head, which a dense model does not have."""
+    classifier = MODELS.build(read(f'demo/imagenet_{mixer}_micro').model)
+    for task in ('mask_rcnn', 'upernet'):
+        cfg = read(f'demo/{task}_{mixer}_micro')
+        backbone = MODELS.build(cfg.model.backbone)
+        _, report = fit_weights(backbone, classifier.backbone.state_dict(), 'demo')
+        assert report.share == 1
 
 
 def test_recipe():

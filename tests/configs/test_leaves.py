@@ -22,7 +22,9 @@ from tests.variants import ROOT, SCALES
 
 TASKS = {'mask_rcnn': 'MaskRCNN', 'upernet': 'EncoderDecoder'}
 LEAVES = sorted(path.stem for task in TASKS for path in (ROOT / 'configs').glob(f'{task}_*.py'))
-DEMO = sorted(f'demo/{path.stem}' for path in (ROOT / 'configs/demo').glob('*.py'))
+DEMO = sorted(
+    f'demo/{path.stem}' for task in TASKS for path in (ROOT / 'configs/demo').glob(f'{task}_*.py')
+)
 every_task = pytest.mark.parametrize('task', TASKS)
 
 # dims[0], depths, heads[0]; dims and heads double from stage to stage.

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -149,8 +150,40 @@ def finish(job, stamp):
 class TestDemo:
     def test_trains_every_mixer_on_both_tasks(self, work):
         files = {file.stem for file in (ROOT / 'configs/demo').glob('*.py')}
-        assert set(demo.demo_names()) == files
-        assert len(files) == 10
+        names = demo.demo_names()
+        dense = {name for name in files if not name.startswith('imagenet')}
+        assert len(names) == len(set(names)) == 25
+        assert set(names) == files | {f'{name}_pretrained' for name in dense}
+
+    def test_a_mixer_without_pretraining_starts_from_scratch(self, work, tmp_path, monkeypatch):
+        shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
+        monkeypatch.setattr(demo, 'CONFIGS', tmp_path / 'configs/demo')
+        (tmp_path / 'configs/demo/imagenet_dcn_micro.py').unlink()
+        of_dcn = [name for name in demo.demo_names() if '_dcn_' in name]
+        assert of_dcn == ['mask_rcnn_dcn_micro', 'upernet_dcn_micro']
+
+    def test_a_pretrained_training_begins_with_its_mixers_weights(self, work):
+        job = demo.make_job(f'{NAME}_pretrained')
+        weights = work / 'imagenet_swin_micro' / 'epoch_4.pth'
+        assert job.arguments == [*demo.make_job(NAME).arguments, '--pretrained', str(weights)]
+        assert job.folder == work / f'{NAME}_pretrained'
+
+    def test_weights_of_another_pretraining_are_done_again(self, work, monkeypatch):
+        name = f'{NAME}_pretrained'
+        job = demo.make_job(name)
+        finish(job, demo.digest(name))
+        assert demo.is_finished(name, job)
+        read = demo.read_config
+
+        def changed(file):
+            cfg = read(file)
+            if 'imagenet' in file:
+                cfg.optim_wrapper.optimizer.lr = 0.1
+            return cfg
+
+        monkeypatch.setattr(demo, 'read_config', changed)
+        assert not demo.is_finished(name, job)
+        assert demo.digest(NAME) != demo.digest(name)
 
     def test_training_without_a_stamp_is_not_finished(self, work):
         job = demo.make_job(NAME)
@@ -193,10 +226,13 @@ class TestDemo:
         assert demo.make_job(NAME).steps == 120
         # 240 scenes in batches of 4, twice.
         assert demo.make_job('mask_rcnn_swin_micro').steps == 120
+        # 960 shapes in batches of 16, four times.
+        assert demo.make_job('imagenet_swin_micro').steps == 240
 
     def test_only_what_is_not_finished_is_trained(self, work, monkeypatch, capsys):
         trained = []
         monkeypatch.setattr(demo, 'write_datasets', lambda *_: None)
+        monkeypatch.setattr(demo, 'write_imagenet', lambda *_: None)
         monkeypatch.setattr(demo, 'write_tables', lambda folders: None)
         monkeypatch.setattr(demo, 'write_pictures', lambda all_jobs: None)
 
@@ -212,8 +248,9 @@ class TestDemo:
         finish(demo.make_job(names[3]), demo.digest(names[3]))
         demo.run_demo(parallel=2)
         demo.run_demo(parallel=2)
-        assert trained == [names[:3], []]
-        assert '3 to do, 1 finished before; 2 at a time' in capsys.readouterr().out
+        # First what others begin with.
+        assert trained == [names[:1], names[1:3], [], []]
+        assert '2 to do, 1 finished before; 2 at a time' in capsys.readouterr().out
 
     def test_elsewhere_it_says_where_to_start(self, monkeypatch, tmp_path):
         monkeypatch.setattr(demo, 'CONFIGS', tmp_path / 'configs/demo')

@@ -3,6 +3,7 @@
 import colorsys
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -32,10 +33,12 @@ from evaluation.demo.scenes import (
     write_ade20k,
     write_coco,
     write_datasets,
+    write_imagenet,
 )
 from evaluation.errors import UserError
 
 STYLE = SceneStyle(height=96, width=112, empty_probability=0.2, crowd_probability=0.3)
+SINGLE = SceneStyle(objects_min=1, objects_max=1, empty_probability=0.0, crowd_probability=0.0)
 SPLITS = {'train': 16, 'val': 6}
 SEED = 5
 
@@ -375,7 +378,7 @@ def test_layouts_and_pictures(root, scenes):
     assert len(pictures) == sum(SPLITS.values())
 
 
-def test_same_badgive_the_same_bytes(root, tmp_path):
+def test_same_settings_give_the_same_bytes(root, tmp_path):
     write_datasets(tmp_path / 'again', STYLE, SPLITS, SEED)
     assert files_under(tmp_path / 'again') == files_under(root)
     write_ade20k(tmp_path / 'other', STYLE, SPLITS, SEED + 1)
@@ -457,9 +460,10 @@ def test_replacing_leaves_no_file_of_the_old_data(tmp_path):
     }
 
 
-@pytest.mark.parametrize('write', [write_coco, write_ade20k])
+@pytest.mark.parametrize('write', [write_coco, write_ade20k, write_imagenet])
 def test_broken_off_writing_leaves_the_old_data(tmp_path, write):
-    write(tmp_path / 'data', STYLE, {'train': 1}, 0)
+    style = SINGLE if write is write_imagenet else STYLE
+    write(tmp_path / 'data', style, {'train': 1}, 0)
     before = files_under(tmp_path)
 
     def break_off(done: int, total: int) -> None:
@@ -467,7 +471,7 @@ def test_broken_off_writing_leaves_the_old_data(tmp_path, write):
 
     for folder in ('data', 'new'):
         with pytest.raises(KeyboardInterrupt):
-            write(tmp_path / folder, STYLE, {'train': 2}, 0, break_off)
+            write(tmp_path / folder, style, {'train': 2}, 0, break_off)
     assert files_under(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ['data']
 
@@ -492,6 +496,24 @@ def test_an_empty_folder_is_taken(tmp_path):
 def test_bad_requests_are_refused(tmp_path, splits, seed):
     with pytest.raises(UserError, match='scenes'):
         write_coco(tmp_path / 'coco', STYLE, splits, seed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_imagenet_lie_with_their_class(tmp_path):
+    write_imagenet(tmp_path / 'data', SINGLE, {'train': 30, 'val': 5}, SEED)
+    for split, count in (('train', 30), ('val', 5)):
+        scenes = [render_scene(SINGLE, scene_seed(SEED, split, n)) for n in range(count)]
+        expected = {
+            f'{OBJECT_CLASSES[scene.instances[0].label]}/{number:08d}.jpg'
+            for number, scene in enumerate(scenes, 1)
+        }
+        assert set(files_under(tmp_path / 'data' / split)) == expected
+
+
+@pytest.mark.parametrize('change', [{'objects_max': 2}, {'empty_probability': 0.1}])
+def test_scenes_without_one_class_are_refused(tmp_path, change):
+    with pytest.raises(UserError, match='exactly one object'):
+        write_imagenet(tmp_path / 'data', replace(SINGLE, **change), {'train': 1}, 0)
     assert list(tmp_path.iterdir()) == []
 
 

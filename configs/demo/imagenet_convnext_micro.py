@@ -1,0 +1,11 @@
+"""Classification with depthwise convolution, micro, on the generated shapes."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.backbones.convnext import convnext_micro as backbone
+    from .._base_.demo_imagenet import *
+
+backbone.update(type='UnifiedClassifier', drop_path_rate=0.0, num_classes=6)
+model.update(backbone=backbone)
+del backbone
