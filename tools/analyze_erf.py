@@ -11,6 +11,7 @@ models side by side and prints their area ratios as a table.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from evaluation.errors import CommandLine, UserError, command, warn
 
 if TYPE_CHECKING:
     import torch
+    from matplotlib.figure import Figure
 
 LARGEST = 2**31 - 1
 # What OpenCV resizes and a machine has memory for.
@@ -132,14 +134,17 @@ def check_combinations(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Look at one model, or compare several."""
     arguments = parse_arguments()
-    if arguments.compare:
-        compare(arguments.compare, arguments.output)
-    else:
-        analyse_model(arguments)
+    # Some libraries print when they are imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        if arguments.compare:
+            table = compare(arguments.compare, arguments.output)
+        else:
+            table = analyse_model(arguments)
+    sys.stdout.write(table)
 
 
-def analyse_model(arguments: argparse.Namespace) -> None:
-    """Look at all images, then write.
+def analyse_model(arguments: argparse.Namespace) -> str:
+    """Look at all images, write, and return the table; nothing where another process does this.
 
     Raises:
         UserError: something in the arguments is wrong.
@@ -173,13 +178,14 @@ def analyse_model(arguments: argparse.Namespace) -> None:
     )
     join_processes(arguments.launcher)
     result = analyse(plan, output)
-    if result is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_result(result, output)
-        maps = maps_of(result)
-        write_figure(draw_maps([maps]), output)
-        sys.stdout.write(to_markdown(area_table([maps])))
-        print(f'result written to {output}')
+    if result is None:
+        return ''
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_result(result, output)
+    maps = maps_of(result)
+    write_figure(draw_maps([maps]), output)
+    print(f'result written to {output}')
+    return to_markdown(area_table([maps]))
 
 
 def own_device(name: str | None) -> 'torch.device':
@@ -198,8 +204,8 @@ def own_device(name: str | None) -> 'torch.device':
     return find_device(name)
 
 
-def compare(files: list[Path], output: Path) -> None:
-    """Draw results side by side and print their table.
+def compare(files: list[Path], output: Path) -> str:
+    """Draw results side by side, and return their table.
 
     Raises:
         UserError: a file is none of a result, or the sizes differ.
@@ -219,10 +225,10 @@ def compare(files: list[Path], output: Path) -> None:
     if len({model.images for model in models}) > 1:
         warn('the results are of different images')
     write_figure(draw_maps(models), output)
-    sys.stdout.write(to_markdown(area_table(models)))
+    return to_markdown(area_table(models))
 
 
-def write_figure(figure, output: Path) -> None:
+def write_figure(figure: 'Figure', output: Path) -> None:
     """Write a PNG and a PDF with the name of `output`.
 
     Raises:

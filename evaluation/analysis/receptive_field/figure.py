@@ -50,7 +50,7 @@ def draw_maps(models: Sequence[Maps]) -> Figure:
             if name in targets:
                 picture = _draw(axes, targets[name], colors)
             else:
-                axes.axis('off')
+                axes.patch.set_visible(False)
         panels[0, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=_INK)
     for row, name in enumerate(rows):
         panels[row, 0].set_ylabel(name, fontsize=10, color=_INK)
@@ -58,6 +58,9 @@ def draw_maps(models: Sequence[Maps]) -> Figure:
     bar.set_label('contribution / largest', color=_INK, fontsize=9)
     bar.ax.tick_params(colors=_INK, labelsize=8)
     figure.supxlabel(_caption(len(models)), fontsize=7.5, color=_INK)
+    # Once, and not anew for each file.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine('none')
     return figure
 
 

@@ -15,7 +15,6 @@ from evaluation.analysis.receptive_field.statistics import (
     centred_area_ratios,
     gaussian_fits,
 )
-from evaluation.analysis.receptive_field.targets import Grid
 from evaluation.errors import UserError
 from evaluation.files import json_text, write_output
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions
@@ -37,7 +36,7 @@ class TargetResult:
     """
 
     name: str
-    grid: Grid | None
+    grid: tuple[int, int] | None
     images: int
     mean: np.ndarray
 

@@ -10,11 +10,13 @@ from mmengine.registry import DefaultScope
 
 from backbones import MIXERS
 from backbones.ops import mlp
+from evaluation.analysis.images import find_images
 from evaluation.analysis.model import build_model, read_analysed_config
+from evaluation.analysis.parts import key_of
 from evaluation.analysis.receptive_field import run
 from evaluation.analysis.receptive_field.contribution import centre_value
 from evaluation.analysis.receptive_field.detection import top_detections
-from evaluation.analysis.receptive_field.run import Plan, analyse, batch_contributions
+from evaluation.analysis.receptive_field.run import Plan, analyse, batch_contributions, facts_of
 from evaluation.analysis.receptive_field.targets import feature_maps, grids_of_targets
 from evaluation.complexity import build_without_values
 from evaluation.errors import UserError
@@ -61,11 +63,12 @@ class TestEveryMixer:
         grids = grids_of_targets(build_without_values(cfg.model, cfg.default_scope).eval(), SIZE)
         assert grids == GRIDS[task]
         found = batch_contributions(model, images, [*grids])
+        maps = feature_maps(model, images, [*grids])
+        assert {name: tuple(feature_map.shape[2:]) for name, feature_map in maps.items()} == grids
         model.requires_grad_()
-        for name in grids:
+        for name in ('stage1', 'stage4', [*grids][-1]):
             alone = images.clone().requires_grad_()
             feature_map = feature_maps(model, alone, [name])[name]
-            assert tuple(feature_map.shape[2:]) == grids[name]
             (gradient,) = torch.autograd.grad(centre_value(feature_map).sum(), alone)
             expected = gradient.abs().sum(1).double()
             assert expected.max() > 0
@@ -156,21 +159,22 @@ class TestAnalysis:
         assert all(np.array_equal(maps(whole)[name], mean) for name, mean in maps(result).items())
         assert not (tmp_path / 'erf.partial').exists()
 
-    def test_parts_of_another_model_are_not_taken(self, plan, tmp_path, monkeypatch):
-        def interrupted(parts, *_):
-            raise Interrupted(str(parts.folder))
-
-        monkeypatch.setattr(run, 'complete', interrupted)
-        changes = [
-            {}, {'seed': 1}, {'batch': 1}, {'size': 96}, {'limit': 10}, {'targets': ['stage1']},
-            {'cfg': config('mask_rcnn', 'swin')},
-        ]  # fmt: skip
-        folders = set()
-        for change in changes:
-            with pytest.raises(Interrupted) as raised:
-                analyse(dataclasses.replace(plan, **change), tmp_path / 'erf.json')
-            folders.add(str(raised.value))
-        assert len(folders) == len(changes)
+    def test_parts_of_another_run_are_not_taken(self, plan):
+        files = find_images(plan.folder)
+        weights = {'weights_sha256': 'a'}
+        run_of = (plan, files, ['stage1'], weights)
+        swin = config('mask_rcnn', 'swin')
+        others = [
+            (dataclasses.replace(plan, batch=1), *run_of[1:]),
+            (dataclasses.replace(plan, size=96), *run_of[1:]),
+            (dataclasses.replace(plan, cfg=swin), *run_of[1:]),
+            (plan, files[1:], *run_of[2:]),
+            (plan, files, ['stage1', 'stage2'], weights),
+            (plan, files, ['stage1'], {'weights_sha256': 'b'}),
+        ]
+        keys = {key_of(facts_of(*run)) for run in (run_of, *others)}
+        assert len(keys) == 1 + len(others)
+        assert key_of(facts_of(dataclasses.replace(plan, limit=99), *run_of[1:])) in keys
 
     def test_memory_that_does_not_suffice(self, plan, tmp_path, monkeypatch):
         def refuses(*_):
