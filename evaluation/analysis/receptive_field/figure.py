@@ -16,6 +16,7 @@ from evaluation.analysis.receptive_field.table import percent
 
 # Of the largest contribution; what is fainter has the colour of 0.
 FAINTEST = 1e-4
+_TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PANEL_INCHES = 2.1
 _INK = '#333333'
 _COLORS = 'magma'
@@ -54,7 +55,9 @@ def draw_maps(models: Sequence[Maps]) -> Figure:
         panels[0, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=_INK)
     for row, name in enumerate(rows):
         panels[row, 0].set_ylabel(name, fontsize=10, color=_INK)
-    bar = figure.colorbar(picture, ax=panels, shrink=min(1.0, 2 / len(rows)), aspect=25, pad=0.02)
+    bar = figure.colorbar(
+        picture, ax=panels, shrink=min(1.0, 2 / len(rows)), aspect=25, pad=0.02, ticks=_TICKS
+    )
     bar.set_label('contribution / largest', color=_INK, fontsize=9)
     bar.ax.tick_params(colors=_INK, labelsize=8)
     figure.supxlabel(_caption(len(models)), fontsize=7.5, color=_INK)
