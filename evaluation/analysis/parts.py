@@ -144,8 +144,10 @@ class Progress:
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS:
             return
-        self._reported = now
         missing = len(self._parts.missing())
+        if not missing:
+            return
+        self._reported = now
         left = (now - self._started) * missing / (self._wanted - missing)
         done = (len(self._parts) - missing) * ITEMS_IN_A_PART
         note(f'  {min(done, self._parts.items)} of {self._parts.items} images, about {clock(left)} left')
