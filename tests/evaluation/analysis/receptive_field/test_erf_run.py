@@ -52,12 +52,13 @@ def images():
 
 
 class TestEveryMixer:
-    @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
-    @pytest.mark.parametrize('mixer', MIXERS)
+    @pytest.mark.parametrize(
+        ('task', 'mixer'), [*(('mask_rcnn', mixer) for mixer in MIXERS), ('upernet', 'dcn')]
+    )
     def test_every_target_has_the_gradient_of_a_pass_of_its_own(self, task, mixer, images, monkeypatch):
         """One forward pass serves all targets, and parameters need no gradients: no matter."""
-        # Every other task by what large maps take.
-        monkeypatch.setattr(mlp, 'NUMBERS_TO_KEEP', 0 if task == 'mask_rcnn' else mlp.NUMBERS_TO_KEEP)
+        # By what large maps take.
+        monkeypatch.setattr(mlp, 'NUMBERS_TO_KEEP', 0)
         cfg = config(task, mixer)
         model = model_of(cfg)
         grids = grids_of_targets(build_without_values(cfg.model, cfg.default_scope).eval(), SIZE)
