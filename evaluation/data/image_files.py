@@ -29,8 +29,13 @@ class BadFileError(UserError):
         super().__init__(message.rpartition(f'{BadFileError.__name__}: ')[2].strip())
 
 
-def read_whole(path: str, backend_args: dict | None) -> bytes:
+def read_whole(path: str, backend_args: dict | None, advice: str = ADVICE) -> bytes:
     """Read an image file.
+
+    Args:
+        path: of the file.
+        backend_args: of mmengine's file client.
+        advice: what to do about a file that cannot be used, for the message.
 
     Raises:
         BadFileError: it is missing, cannot be read, is empty, or ends early.
@@ -38,13 +43,13 @@ def read_whole(path: str, backend_args: dict | None) -> bytes:
     try:
         content = fileio.get(path, backend_args=backend_args)
     except FileNotFoundError:
-        raise BadFileError(f'{path} is missing; {ADVICE}') from None
+        raise BadFileError(f'{path} is missing; {advice}') from None
     except OSError as error:
-        raise BadFileError(f'{path} cannot be read ({error.strerror}); {ADVICE}') from error
+        raise BadFileError(f'{path} cannot be read ({error.strerror}); {advice}') from error
     if not content:
-        raise BadFileError(f'{path} is empty; {ADVICE}')
+        raise BadFileError(f'{path} is empty; {advice}')
     if is_truncated(content):
-        raise BadFileError(f'{path} ends early, as an interrupted copy does; {ADVICE}')
+        raise BadFileError(f'{path} ends early, as an interrupted copy does; {advice}')
     return content
 
 

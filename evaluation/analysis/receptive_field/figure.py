@@ -1,0 +1,109 @@
+"""Contribution maps as pictures: models side by side, targets below each other, one colour scale."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from evaluation.analysis.receptive_field.result import Maps, TargetResult
+from evaluation.analysis.receptive_field.table import percent
+
+# Of the largest contribution; what is fainter has the colour of 0.
+FAINTEST = 1e-4
+_TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PANEL_INCHES = 2.1
+_INK = '#333333'
+_COLORS = 'magma'
+# Shares whose squares are drawn, and how.
+_SQUARES = {0.5: '-', 0.99: ':'}
+_CAPTION = (
+    'Centred squares hold 50 % (line) and 99 % (dots) of the contribution. Under each map: area of the '
+    'smallest one that holds a share, in percent of the image.'
+)
+
+
+def draw_maps(models: Sequence[Maps]) -> Figure:
+    """A column for each model, a row for each target that any of them has.
+
+    Args:
+        models: with maps of one size.
+    """
+    rows = list(dict.fromkeys(target.name for model in models for target in model.targets))
+    figure = Figure(
+        figsize=(PANEL_INCHES * len(models) + 1.6, (PANEL_INCHES + 0.45) * len(rows) + 1.0),
+        dpi=200,
+        layout='constrained',
+    )
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(rows), len(models), squeeze=False)
+    colors = LogNorm(FAINTEST, 1.0, clip=True)
+    for column, model in enumerate(models):
+        targets = {target.name: target for target in model.targets}
+        for row, name in enumerate(rows):
+            axes = panels[row, column]
+            _prepare(axes)
+            if name in targets:
+                picture = _draw(axes, targets[name], colors)
+            else:
+                axes.patch.set_visible(False)
+        panels[0, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=_INK)
+    for row, name in enumerate(rows):
+        panels[row, 0].set_ylabel(name, fontsize=10, color=_INK)
+    bar = figure.colorbar(
+        picture, ax=panels, shrink=min(1.0, 2 / len(rows)), aspect=25, pad=0.02, ticks=_TICKS
+    )
+    bar.set_label('contribution / largest', color=_INK, fontsize=9)
+    bar.ax.tick_params(colors=_INK, labelsize=8)
+    figure.supxlabel(_caption(len(models)), fontsize=7.5, color=_INK)
+    # Once, and not anew for each file.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine('none')
+    return figure
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Content of a file, the same for the same maps.
+
+    Args:
+        figure: to be written.
+        kind: `png` or `pdf`.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, metadata={'CreationDate': None} if kind == 'pdf' else None)
+    return content.getvalue()
+
+
+def _caption(models: int) -> str:
+    """The caption in lines as long as the figure is wide."""
+    return textwrap.fill(_CAPTION, 30 * models + 22)
+
+
+def _prepare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _draw(axes: Axes, target: TargetResult, colors: LogNorm):
+    """Draw a map, its squares and its figures; returns the picture, which a colour bar can explain."""
+    shares = np.maximum(target.mean / target.mean.max(), FAINTEST)
+    picture = axes.imshow(shares, norm=colors, cmap=_COLORS, interpolation='nearest')
+    height, width = target.mean.shape
+    for share, dash in _SQUARES.items():
+        side = np.sqrt(target.area_ratios[share] * height * width)
+        corner = width // 2 - side / 2, height // 2 - side / 2
+        square = Rectangle(corner, side, side, fill=False, color='white', linewidth=0.9, linestyle=dash)
+        square.set_clip_on(True)
+        axes.add_patch(square)
+    figures = [f'{100 * share:g} %: {percent(ratio)}' for share, ratio in target.area_ratios.items()]
+    half = (len(figures) + 1) // 2
+    lines = '\n'.join('   '.join(part) for part in (figures[:half], figures[half:]))
+    axes.set_xlabel(lines, fontsize=7.5, color=_INK)
+    return picture

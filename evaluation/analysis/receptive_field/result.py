@@ -1,0 +1,203 @@
+"""The files that an analysis of receptive fields leaves, and how they are read again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.analysis.parts import npz_bytes
+from evaluation.analysis.receptive_field.statistics import (
+    THRESHOLDS,
+    centred_area_ratios,
+    gaussian_fits,
+)
+from evaluation.errors import UserError
+from evaluation.files import json_text, write_output
+from evaluation.provenance import file_sha256, git_state, hardware, now, versions
+
+ANALYSIS = 'effective receptive field'
+SCHEMA_VERSION = 1
+ADVICE = 'give JSON files that tools/analyze_erf.py wrote'
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """Contributions to one target.
+
+    Attributes:
+        name: of the target.
+        grid: height and width of its map; None for a detection's score.
+        images: how many have it.
+        mean: (H, W), mean contribution over these images.
+    """
+
+    name: str
+    grid: tuple[int, int] | None
+    images: int
+    mean: np.ndarray
+
+    @cached_property
+    def area_ratios(self) -> dict[float, float]:
+        """Area of the smallest centred square that holds a share of the contribution, by that share."""
+        return centred_area_ratios(self.mean)
+
+    def as_json(self) -> dict:
+        """Its figures."""
+        down, across = gaussian_fits(self.mean)
+        return {
+            'grid': self.grid and list(self.grid),
+            'images': self.images,
+            'total_contribution': float(self.mean.sum()),
+            'area_ratios': {f'{share:g}': ratio for share, ratio in self.area_ratios.items()},
+            'gaussian_fit': {
+                'sigma_y': down.sigma,
+                'sigma_x': across.sigma,
+                'r2_y': down.r2,
+                'r2_x': across.r2,
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Result:
+    """An analysis of one model.
+
+    Attributes:
+        config: name of the config.
+        model_config: the config of the model alone.
+        checkpoint: digests of the weights and of their file.
+        images: folder, number and digest of the images.
+        size: side that they were cut to, in pixels.
+        batch: images in a pass.
+        seed: of what no checkpoint set; None where it set all.
+        device: `cpu` or `cuda`.
+        targets: in the order of the network.
+    """
+
+    config: str
+    model_config: dict
+    checkpoint: dict
+    images: dict
+    size: int
+    batch: int
+    seed: int | None
+    device: str
+    targets: list[TargetResult]
+
+    def as_json(self, maps: dict) -> dict:
+        """Everything but the maps.
+
+        Args:
+            maps: name and digest of the file that has them.
+        """
+        return {
+            'schema_version': SCHEMA_VERSION,
+            'analysis': ANALYSIS,
+            'config': {
+                'name': self.config,
+                'model': json.loads(json.dumps(self.model_config, default=str)),
+            },
+            'checkpoint': self.checkpoint,
+            'images': self.images,
+            'size': self.size,
+            'batch': self.batch,
+            'seed': self.seed,
+            'targets': {target.name: target.as_json() for target in self.targets},
+            'maps': maps,
+            'versions': versions(),
+            'git': git_state(),
+            'hardware': {'device': self.device, **hardware()},
+            'created': now(),
+        }
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a figure or a table shows of one model.
+
+    Attributes:
+        name: of the model.
+        size: side of the maps, in pixels.
+        images: SHA-256 of the images that they are of.
+        targets: in the order of the network.
+    """
+
+    name: str
+    size: int
+    images: str
+    targets: list[TargetResult]
+
+
+def maps_of(result: Result) -> Maps:
+    """What a figure shows of a result."""
+    return Maps(
+        _model_name(result.config, result.checkpoint),
+        result.size,
+        result.images['sha256'],
+        result.targets,
+    )
+
+
+def write_result(result: Result, file: Path) -> None:
+    """Write the maps beside `file`, then the JSON, which names them.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    path = file.with_suffix('.npz')
+    content = npz_bytes({target.name: target.mean for target in result.targets})
+    write_output(path, content)
+    maps = {'file': path.name, 'sha256': hashlib.sha256(content).hexdigest()}
+    write_output(file, json_text(result.as_json(maps)).encode())
+
+
+def read_maps(file: Path) -> Maps:
+    """Read a JSON file and the maps that it names.
+
+    Raises:
+        UserError: a file is missing, or is not what `write_result` writes.
+    """
+    content = _read_json(file)
+    path = file.with_name(content['maps']['file'])
+    if not path.is_file():
+        raise UserError(f'{path}, the maps of {file}, is missing; keep both files together')
+    if file_sha256(path) != content['maps']['sha256']:
+        raise UserError(f'{path} is damaged, or not the maps of {file}; repeat the analysis')
+    with np.load(path, allow_pickle=False) as arrays:
+        maps = {name: arrays[name] for name in arrays.files}
+    targets = [
+        TargetResult(name, facts['grid'] and tuple(facts['grid']), facts['images'], maps[name])
+        for name, facts in content['targets'].items()
+    ]
+    name = _model_name(content['config']['name'], content['checkpoint'])
+    return Maps(name, content['size'], content['images']['sha256'], targets)
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise UserError(f'{file} is not there; {ADVICE}') from None
+    except (OSError, ValueError) as error:
+        raise UserError(f'{file} is not JSON, or not whole; {ADVICE}') from error
+    if not isinstance(content, Mapping) or content.get('analysis') != ANALYSIS:
+        raise UserError(f'{file} is no analysis of receptive fields; {ADVICE}')
+    if content.get('schema_version') != SCHEMA_VERSION:
+        raise UserError(
+            f'{file} was written by another version of the suite; repeat the analysis with this one'
+        )
+    return content
+
+
+def _model_name(config: str, checkpoint: Mapping) -> str:
+    """Name of a config and of its checkpoint: `upernet_swin_tiny (iter_160000)`."""
+    return f'{config} ({Path(checkpoint["file"]).stem if checkpoint["file"] else "before training"})'
+
+
+def shares() -> list[str]:
+    """The shares of the contribution that areas are stated for, in percent."""
+    return [f'{100 * share:g} %' for share in THRESHOLDS]

@@ -1,0 +1,237 @@
+"""What `tools/analyze_erf.py` does with a config: contributions of many images, and what they say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from evaluation.analysis.images import (
+    STRIDE,
+    ImageFile,
+    digest_of_images,
+    find_images,
+    load_image,
+    model_input,
+)
+from evaluation.analysis.model import (
+    Checkpoint,
+    build_model,
+    describe_weights,
+    model_without_values,
+    read_weights,
+)
+from evaluation.analysis.parts import Parts, complete, is_main, key_of
+from evaluation.analysis.receptive_field.contribution import centre_value, contributions, moved
+from evaluation.analysis.receptive_field.detection import top_detections
+from evaluation.analysis.receptive_field.result import Result, TargetResult
+from evaluation.analysis.receptive_field.targets import (
+    NECK,
+    SCORE,
+    Grid,
+    choose_targets,
+    feature_maps,
+    grids_of_targets,
+    has_scores,
+)
+from evaluation.benchmark.memory import (
+    OutOfMemoryError,
+    out_of_memory_raised,
+    refused_beyond_free_memory,
+)
+from evaluation.errors import UserError, warn
+from evaluation.provenance import versions
+from evaluation.result_hook import config_name
+
+IMAGES = '.images'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for.
+
+    Attributes:
+        cfg: config of the model.
+        checkpoint: path or URL of its weights; None for a model before training.
+        folder: of the images.
+        limit: take so many of them, the first; None takes all.
+        size: side that they are cut to, in pixels.
+        batch: images in a pass.
+        targets: names; None for all but `score`.
+        seed: of a model before training.
+        device: where it runs.
+    """
+
+    cfg: Config
+    checkpoint: str | None
+    folder: Path
+    limit: int | None
+    size: int
+    batch: int
+    targets: Sequence[str] | None
+    seed: int
+    device: torch.device
+
+
+def analyse(plan: Plan, output: Path) -> Result | None:
+    """Look at all images; this process takes its share where there are several.
+
+    Args:
+        plan: what to do.
+        output: name of the result; unfinished work is kept beside it, and removed at the end.
+
+    Returns:
+        The result on the main process, None on others.
+
+    Raises:
+        UserError: something in the plan is wrong, or memory does not suffice.
+        Interrupted: it was interrupted; the command can be repeated to go on.
+    """
+    if plan.size % STRIDE:
+        raise UserError(f'--size {plan.size}: give a multiple of {STRIDE}')
+    files = find_images(plan.folder, plan.limit)
+    checkpoint = (
+        read_weights(plan.checkpoint, plan.cfg.get('checkpoint_key')) if plan.checkpoint else None
+    )
+    grids, targets = find_targets(plan, checkpoint)
+    warn_of_middles(plan.size, {name: grids[name] for name in targets if name in grids})
+    model = build_model(plan.cfg, checkpoint, plan.seed, plan.device)
+    described = describe_weights(model, checkpoint)
+    parts = Parts(
+        output.with_suffix('.partial') / key_of(facts_of(plan, files, targets, described)), len(files)
+    )
+    try:
+        with out_of_memory_raised(plan.device), refused_beyond_free_memory(plan.device):
+            complete(parts, files, lambda share: part_of_images(model, share, plan, targets))
+    except OutOfMemoryError:
+        raise UserError(
+            f'memory does not suffice for a batch of {plan.batch} images of {plan.size}x{plan.size}; '
+            'give a smaller --batch or --size'
+        ) from None
+    if not is_main():
+        return None
+    sums = parts.sum()
+    result = Result(
+        config=config_name(plan.cfg.filename),
+        model_config=plan.cfg.model.to_dict(),
+        checkpoint=described,
+        images={'folder': str(plan.folder), 'count': len(files), 'sha256': digest_of_images(files)},
+        size=plan.size,
+        batch=plan.batch,
+        seed=None if checkpoint and not checkpoint.is_backbone_alone else plan.seed,
+        device=plan.device.type,
+        targets=[target_result(name, grids.get(name), sums) for name in targets],
+    )
+    parts.remove()
+    return result
+
+
+def find_targets(plan: Plan, checkpoint: Checkpoint | None) -> tuple[dict[str, Grid], list[str]]:
+    """Sizes of all maps, and the targets to look at.
+
+    Raises:
+        UserError: model, weights, size and targets do not go together.
+    """
+    model = model_without_values(plan.cfg, checkpoint)
+    grids = grids_of_targets(model, plan.size)
+    alone = checkpoint is not None and checkpoint.is_backbone_alone
+    return grids, choose_targets(grids, plan.targets, has_scores(model), alone)
+
+
+def warn_of_middles(size: int, grids: dict[str, Grid]) -> None:
+    """Warn where the middle of a map is not over that of the image, around which areas are counted."""
+    for name, (rows, _) in grids.items():
+        stride = round(size / rows)
+        off = size // 2 - rows // 2 * stride
+        if off:
+            warn(
+                f'the middle of the map of {name} ({rows}x{rows}) is {off} pixels off that of the '
+                f'image; give a --size that is a multiple of {2 * stride}'
+            )
+
+
+def facts_of(plan: Plan, files: Sequence[ImageFile], targets: Sequence[str], weights: dict) -> dict:
+    """All that the contributions depend on, so that unfinished work of anything else is not taken."""
+    return {
+        'analysis': 'effective receptive field',
+        'model': repr(plan.cfg.model.to_dict()),
+        'weights': weights['weights_sha256'],
+        'images': digest_of_images(files),
+        'size': plan.size,
+        'batch': plan.batch,
+        'targets': list(targets),
+        'device': plan.device.type,
+        'versions': versions(),
+    }
+
+
+def part_of_images(
+    model: nn.Module, files: Sequence[ImageFile], plan: Plan, targets: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Contributions to each target, (H, W), summed over some images, and the number of these."""
+    sums: dict[str, np.ndarray] = {}
+    for begin in range(0, len(files), plan.batch):
+        batch = files[begin : begin + plan.batch]
+        images = model_input(model, [load_image(file.path, plan.size) for file in batch])
+        for name, maps in batch_contributions(model, images, targets).items():
+            for contribution in maps:
+                sums[name] = sums.get(name, 0.0) + contribution.numpy()
+            sums[name + IMAGES] = sums.get(name + IMAGES, 0) + np.asarray(len(maps))
+    # Halves the file, and rounds once what was summed in float64.
+    return {name: x if name.endswith(IMAGES) else x.astype(np.float32) for name, x in sums.items()}
+
+
+def batch_contributions(model: nn.Module, images: Tensor, targets: Sequence[str]) -> dict[str, Tensor]:
+    """Contributions to each target, for every image that has it.
+
+    Args:
+        model: in eval mode.
+        images: (B, 3, H, W), normalised.
+        targets: names.
+
+    Returns:
+        By target, (B or fewer, H, W), float64, on the CPU.
+    """
+    images = images.detach().requires_grad_()
+    with torch.enable_grad():
+        maps = feature_maps(model, images, targets)
+        features = [x for name, x in maps.items() if name.startswith(NECK)]
+        top = top_detections(model, features, images.shape[-1]) if SCORE in targets else None
+        values = {name: centre_value(maps[name]) for name in targets if name != SCORE}
+        if top:
+            values[SCORE] = top.scores
+    found = {}
+    for name, value in values.items():
+        found[name] = contributions(value, images, name, keep_graph=name != [*values][-1])
+    if top:
+        middle = images.shape[-1] // 2
+        found[SCORE] = torch.stack(
+            [
+                moved(found[SCORE][index], middle - row, middle - column)
+                for index, (row, column) in zip(top.images, top.middles, strict=True)
+            ]
+        )
+    return found
+
+
+def target_result(name: str, grid: Grid | None, sums: dict[str, np.ndarray]) -> TargetResult:
+    """Mean over images, and its figures.
+
+    Raises:
+        UserError: no image has such a target, or nothing contributes to it.
+    """
+    if name not in sums:
+        raise UserError(
+            f'target {name}: no image has a detection; give a trained checkpoint, or other --targets'
+        )
+    images = int(sums[name + IMAGES])
+    mean = sums[name] / images
+    if not mean.any():
+        raise UserError(
+            f'target {name}: no pixel contributes, since no channel is positive in the middle of its '
+            'map; give more images, or other --targets'
+        )
+    return TargetResult(name, grid, images, mean)

@@ -1,0 +1,43 @@
+"""Area ratios of several models as a table."""
+
+from collections.abc import Sequence
+
+from evaluation.analysis.receptive_field.result import Maps, TargetResult, shares
+from evaluation.analysis.receptive_field.statistics import gaussian_fits
+from evaluation.tables.formats import Cell, Column, Table
+
+NOTE = (
+    'Area of the smallest centred square that holds this share of the contribution, in percent of the '
+    'image. Sigma: standard deviation of a Gaussian fitted to the sums over columns and over rows, in '
+    'pixels; r2 says how much of them it explains, the less of the two.'
+)
+
+
+def area_table(models: Sequence[Maps]) -> Table:
+    """A group of rows for each model, a row for each target."""
+    headings = ['Model', 'Target', 'Images', *shares(), 'Sigma y', 'Sigma x', 'r2']
+    return Table(
+        title=f'Effective receptive field at {models[0].size}x{models[0].size}',
+        columns=tuple(
+            Column(heading, heading.replace('%', r'\%'), numeric=heading not in ('Model', 'Target'))
+            for heading in headings
+        ),
+        groups=tuple(tuple(_row(model.name, target) for target in model.targets) for model in models),
+        notes=(NOTE,),
+    )
+
+
+def _row(model: str, target: TargetResult) -> tuple[Cell, ...]:
+    down, across = gaussian_fits(target.mean)
+    texts = [model, target.name, str(target.images)]
+    texts += [percent(ratio) for ratio in target.area_ratios.values()]
+    texts += [f'{down.sigma:.1f}', f'{across.sigma:.1f}', f'{min(down.r2, across.r2):.3f}']
+    return tuple(map(Cell, texts))
+
+
+def percent(ratio: float) -> str:
+    """A ratio in percent, with two digits that count at least: `0.014`, `2.4`, `63`, `100`."""
+    value = 100 * ratio
+    if value >= 10:
+        return f'{value:.0f}'
+    return f'{value:.2g}' if value >= 0.001 else '<0.001'
