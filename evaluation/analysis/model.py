@@ -23,6 +23,7 @@ from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
 from evaluation.model_loading import BACKBONE, check_whole, fit_model
 from evaluation.processes import process_count
+from evaluation.provenance import weights_sha256
 from evaluation.random_state import seeded
 from evaluation.result_hook import describe_checkpoint
 
@@ -147,7 +148,8 @@ def fitting_weights(model: nn.Module, checkpoint: Checkpoint) -> Mapping[str, Te
 
 def describe_weights(model: nn.Module, checkpoint: Checkpoint | None) -> dict:
     """Digests of the weights, and of their file where there is one."""
-    return describe_checkpoint(local_copy(checkpoint.source) if checkpoint else None, model)
+    file = local_copy(checkpoint.source) if checkpoint else None
+    return describe_checkpoint(file, weights_sha256(model))
 
 
 @contextmanager
