@@ -132,6 +132,18 @@ class UnifiedBackbone(BaseModule):
         Raises:
             BackboneError: the input is smaller than 32 pixels.
         """
+        return self.stage_maps(x, self.out_indices)
+
+    def stage_maps(self, x: Tensor, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        """Maps of any stages, as `forward` returns those of `out_indices`.
+
+        Args:
+            x: (B, 3, H, W), both sides at least 32 pixels.
+            indices: of stages, in order; those that have an output norm where there are such norms.
+
+        Raises:
+            BackboneError: the input is smaller than 32 pixels.
+        """
         if min(x.shape[-2:]) < SMALLEST_SIDE:
             raise BackboneError(
                 f'input of {x.shape[-2]}x{x.shape[-1]} pixels (height x width): '
@@ -145,7 +157,7 @@ class UnifiedBackbone(BaseModule):
                 x = self._run(block, x)
             if self.stage_norms:
                 x = self.stage_norms[str(i)](x)
-            if i in self.out_indices:
+            if i in indices:
                 out = self.out_norms[str(i)](x) if self.out_norms else x
                 maps.append(out.permute(0, 3, 1, 2))
         return tuple(maps)
@@ -268,7 +280,7 @@ class UnifiedClassifier(UnifiedBackbone):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (B, 3, H, W) -> (B, num_classes)."""
-        (x,) = super().forward(x)
+        (x,) = self.stage_maps(x, self.out_indices)
         return self.head(self.conv_head(x).mean((2, 3)))
 
 

@@ -35,6 +35,7 @@ model = dict(
         type='ClassificationPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
         random_erasing=0.25,
     ),
     mixup=0.8,

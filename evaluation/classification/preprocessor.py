@@ -14,21 +14,29 @@ class ClassificationPreprocessor(BaseDataPreprocessor):
     """Batches, normalises, and in training erases rectangles (Zhong et al., arXiv 1708.04896).
 
     Args:
-        mean, std: of each channel in RGB order, on the scale of 0 to 255.
+        mean, std: of each channel, on the scale of 0 to 255, in the order that the network takes.
+        bgr_to_rgb: whether images come in BGR order and the network takes RGB.
         random_erasing: probability that noise takes the place of a rectangle of an image.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], random_erasing: float = 0.0) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        bgr_to_rgb: bool = False,
+        random_erasing: float = 0.0,
+    ) -> None:
         super().__init__()
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.bgr_to_rgb = bgr_to_rgb
         self.random_erasing = random_erasing
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Make one tensor of the images.
 
         Args:
-            data: `inputs`, a list of (3, H, W) or a tensor (B, 3, H, W), RGB, 0 to 255, and maybe
+            data: `inputs`, a list of (3, H, W) or a tensor (B, 3, H, W), 0 to 255, and maybe
                 `data_samples`.
             training: whether to erase.
 
@@ -44,5 +52,6 @@ class ClassificationPreprocessor(BaseDataPreprocessor):
         return {'inputs': images, 'data_samples': data.get('data_samples')}
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) of 0 to 255 -> normalised; differentiable."""
+        """(B, 3, H, W) of 0 to 255 -> normalised, in the network's order; differentiable."""
+        images = images.flip(1) if self.bgr_to_rgb else images
         return (images.float() - self.mean) / self.std

@@ -48,9 +48,9 @@ class TimmTransforms(BaseTransform):
         )
 
     def transform(self, results: dict) -> dict:
-        """Replace `img`, (H, W, 3) in BGR, by (3, input_size, input_size) in RGB, both of uint8."""
+        """Replace `img`, (H, W, 3), by (3, input_size, input_size), both of uint8 in BGR order."""
         image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
-        results['img'] = torch.as_tensor(np.asarray(self.transforms(image)))
+        results['img'] = torch.as_tensor(np.asarray(self.transforms(image))).flip(0)
         results['img_shape'] = tuple(results['img'].shape[1:])
         return results
 

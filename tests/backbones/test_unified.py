@@ -590,3 +590,26 @@ def test_compiled_once_for_other_sizes(mixer):
             x = image(*size, batch=1)
             assert_same_outputs(compiled(x), model(x))
     assert len(graphs) == 1
+
+
+class TestStageMaps:
+    @pytest.mark.parametrize('variant', MICRO)
+    def test_maps_of_a_classifier_are_those_of_its_trunk(self, variant):
+        """A dense backbone with the same weights and the norms on its trunk returns them."""
+        classifier = MODELS.build(classifier_config(MICRO[variant])).eval()
+        dense = {
+            **MICRO[variant],
+            'drop_path_rate': 0.0,
+            'norm_placement': 'trunk',
+            'pos_embed_on_shortcut': True,
+        }
+        backbone = MODELS.build(dense).eval()
+        weights = classifier.state_dict()
+        backbone.load_state_dict({name: weights[name] for name in backbone.state_dict()})
+        x = torch.randn(1, 3, 64, 96)
+        with torch.no_grad():
+            expected, found = backbone(x), classifier.stage_maps(x, range(4))
+        assert len(found) == 4
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        features = classifier.conv_head(found[3]).mean((2, 3))
+        assert torch.equal(classifier.head(features), classifier(x))

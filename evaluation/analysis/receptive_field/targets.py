@@ -6,7 +6,7 @@ import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from torch import Tensor, nn
 
-from backbones import BackboneError
+from backbones import BackboneError, UnifiedClassifier
 from evaluation.errors import UserError, did_you_mean
 
 STAGE, NECK, LOGITS, SCORE = 'stage', 'neck', 'logits', 'score'
@@ -19,13 +19,13 @@ def grids_of_targets(model: nn.Module, size: int) -> dict[str, Grid]:
     """Height and width of the map of every target that a model has, but `score`.
 
     Args:
-        model: a detector or segmentor on the `meta` device, in eval mode.
+        model: a detector, segmentor or classifier on the `meta` device, in eval mode.
         size: side of the image.
 
     Raises:
         UserError: the model does not take images of this size.
     """
-    names = [STAGE, *([NECK] if model.with_neck else []), *([LOGITS] if _has_logits(model) else [])]
+    names = [STAGE, *([NECK] if _has_neck(model) else []), *([LOGITS] if _has_logits(model) else [])]
     try:
         with torch.no_grad():
             maps = feature_maps(model, torch.empty(1, 3, size, size, device='meta'), names)
@@ -44,7 +44,7 @@ def feature_maps(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict
     """Maps of the parts that targets are of; later parts are not run.
 
     Args:
-        model: a detector or segmentor.
+        model: a detector, segmentor or classifier.
         images: (B, 3, H, W), normalised.
         names: targets, or the words that their names start with.
 
@@ -52,11 +52,10 @@ def feature_maps(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict
         By target, in the order of the network, (B, C, h, w): all stages, and all levels of the neck and
         the logits where one of `names` needs them.
     """
-    features = model.backbone(images)
-    indices = getattr(model.backbone, 'out_indices', range(len(features)))
+    indices, features = _stages(model.backbone, images)
     maps = {f'{STAGE}{i + 1}': x for i, x in zip(indices, features, strict=True)}
     later = [name for name in names if not name.startswith(STAGE)]
-    if later and model.with_neck:
+    if later and _has_neck(model):
         features = model.neck(features)
         maps |= {f'{NECK}{i}': x for i, x in enumerate(features, 1)}
     if LOGITS in later:
@@ -93,6 +92,19 @@ def choose_targets(
     if wanted:
         return [name for name in known if name in wanted]
     return stages if backbone_alone else list(grids)
+
+
+def _stages(backbone: nn.Module, images: Tensor) -> tuple[Sequence[int], tuple[Tensor, ...]]:
+    """Indices from 0 and maps of the stages; all of them where the network returns logits."""
+    if isinstance(backbone, UnifiedClassifier):
+        indices = range(len(backbone.stages))
+        return indices, backbone.stage_maps(images, indices)
+    features = backbone(images)
+    return getattr(backbone, 'out_indices', range(len(features))), features
+
+
+def _has_neck(model: nn.Module) -> bool:
+    return getattr(model, 'with_neck', False)
 
 
 def _has_logits(model: nn.Module) -> bool:

@@ -88,7 +88,8 @@ def test_evaluation_crops_as_timm_does_on_the_opened_file(tmp_path, size):
     )
     preprocessor = cfg.model.data_preprocessor
     mean, std = (torch.tensor(preprocessor[key]).view(3, 1, 1) for key in ('mean', 'std'))
-    torch.testing.assert_close((dataset[0]['inputs'] - mean) / std, expected, rtol=0, atol=1e-5)
+    # OpenMMLab's order of channels is BGR.
+    torch.testing.assert_close((dataset[0]['inputs'].flip(0) - mean) / std, expected, rtol=0, atol=1e-5)
 
 
 def test_training_images_are_drawn_by_seed(tmp_path):

@@ -42,12 +42,15 @@ def samples(labels):
     return [BaseDataElement(gt_label=torch.tensor(label)) for label in labels]
 
 
-def test_normalisation():
+@pytest.mark.parametrize('bgr_to_rgb', [True, False])
+def test_normalisation(bgr_to_rgb):
     images = [torch.randint(0, 256, (3, 8, 9), dtype=torch.uint8) for _ in range(2)]
-    found = ClassificationPreprocessor(MEAN, STD)({'inputs': images})['inputs']
+    preprocessor = ClassificationPreprocessor(MEAN, STD, bgr_to_rgb=bgr_to_rgb)
+    found = preprocessor({'inputs': images})['inputs']
     for picture, normalised in zip(images, found, strict=True):
         for channel in range(3):
-            expected = (picture[channel].double() - MEAN[channel]) / STD[channel]
+            given = picture[2 - channel if bgr_to_rgb else channel]
+            expected = (given.double() - MEAN[channel]) / STD[channel]
             torch.testing.assert_close(normalised[channel].double(), expected, rtol=1e-5, atol=1e-5)
 
 

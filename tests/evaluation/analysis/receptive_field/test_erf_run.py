@@ -29,6 +29,7 @@ STAGES = {f'stage{i}': (SIZE // 2**i // 2,) * 2 for i in (1, 2, 3, 4)}
 GRIDS = {
     'mask_rcnn': STAGES | {f'neck{i}': (SIZE // 2**i // 2,) * 2 for i in (1, 2, 3, 4, 5)},
     'upernet': STAGES | {'logits': (16, 16)},
+    'imagenet': STAGES,
 }
 
 
@@ -53,7 +54,12 @@ def images():
 
 class TestEveryMixer:
     @pytest.mark.parametrize(
-        ('task', 'mixer'), [*(('mask_rcnn', mixer) for mixer in MIXERS), ('upernet', 'dcn')]
+        ('task', 'mixer'),
+        [
+            *(('mask_rcnn', mixer) for mixer in MIXERS),
+            ('upernet', 'dcn'),
+            ('imagenet', 'swin'),
+        ],
     )
     def test_every_target_has_the_gradient_of_a_pass_of_its_own(self, task, mixer, images, monkeypatch):
         """One forward pass serves all targets, and parameters need no gradients: no matter."""
