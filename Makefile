@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: help demo test errors lint format install clean
 
 help:
-	@echo 'make demo     train, evaluate and tabulate all five mixers on generated scenes'
+	@echo 'make demo     pretrain, train, evaluate and tabulate all five mixers on generated scenes'
 	@echo 'make test     run the tests and the linter'
 	@echo 'make errors   write docs/errors.md anew, by trying every bad input'
 	@echo 'make lint     run the linter alone'

@@ -1,8 +1,9 @@
-"""The whole suite in minutes: generate scenes, train and evaluate every mixer on both tasks, tabulate.
+"""The whole suite in minutes: generate scenes, pretrain, train and evaluate every mixer, tabulate.
 
     python tools/demo.py        # or: make demo
 
-Each training is `tools/train.py configs/demo/<task>_<mixer>_micro.py`. All that is written lies in
+Each training is `tools/train.py configs/demo/<task>_<mixer>_micro.py`, the dense ones once from scratch
+and once with `--pretrained` and the weights of the classifier. All that is written lies in
 `work_dirs/demo`; what is finished there is not done again.
 """
 
