@@ -50,6 +50,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='measure which share of the time is data, each part of the model, the metric; a bit slower',
     )
     add_overrides(parser)
+    add_key_and_launcher(parser)
+
+
+def add_key_and_launcher(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that takes a checkpoint and runs on several processes."""
     parser.add_argument(
         '--checkpoint-key',
         choices=WEIGHT_KEYS,

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.errors import CommandLine, UserError, command, warn
+from evaluation.numbers import positive, whole
 
 if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-LARGEST = 2**31 - 1
 # What OpenCV resizes and a machine has memory for.
 LARGEST_SIDE = 2**14
 OF_A_MODEL = ('config', 'images', 'limit', 'targets', 'work_dir', 'checkpoint_key')
@@ -35,8 +35,8 @@ def parse_arguments() -> argparse.Namespace:
     Raises:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
-    from backbones.checkpoint import WEIGHT_KEYS
     from evaluation.config.options import add_overrides
+    from evaluation.experiment import add_key_and_launcher
 
     parser = CommandLine(__doc__)
     parser.add_argument('config', nargs='?', metavar='CONFIG', help='config file')
@@ -72,35 +72,15 @@ def parse_arguments() -> argparse.Namespace:
         help='name of the result, FILE.json, or of the picture of --compare, FILE.png',
     )
     add_overrides(parser)
-    parser.add_argument(
-        '--checkpoint-key',
-        choices=WEIGHT_KEYS,
-        help='which weights to take of a checkpoint that has several; default: the first of these',
-    )
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
-    )
+    add_key_and_launcher(parser)
     arguments = parser.parse_args()
     check_combinations(arguments)
     return arguments
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    return whole(text, least=1)
-
-
 def side(text: str) -> int:
     """A whole number of pixels."""
     return whole(text, least=1, most=LARGEST_SIDE)
-
-
-def whole(text: str, least: int = 0, most: int = LARGEST) -> int:
-    """A whole number from `least` to `most`."""
-    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
-    if not is_number or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least} to {most}')
-    return int(text)
 
 
 def check_combinations(arguments: argparse.Namespace) -> None:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.errors import CommandLine, UserError, command, warn
+from evaluation.numbers import positive, whole
 
 if TYPE_CHECKING:
     from evaluation.benchmark.run import Plan
     from evaluation.benchmark.subjects import ConfigSubject, Subject
 
 DTYPES = ('fp32', 'bf16', 'fp16')
-LARGEST = 2**31 - 1
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -107,19 +107,6 @@ def known_dtype(text: str) -> str:
     if text not in DTYPES:
         raise argparse.ArgumentTypeError(f'unknown dtype {text!r}; choose from {", ".join(DTYPES)}')
     return text
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    return whole(text, least=1)
-
-
-def whole(text: str, least: int = 0) -> int:
-    """A whole number from `least` on that fits into 32 bits."""
-    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST))
-    if not is_number or not least <= int(text) <= LARGEST:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least} to {LARGEST}')
-    return int(text)
 
 
 def check_combinations(arguments: argparse.Namespace) -> None:

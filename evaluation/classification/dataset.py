@@ -22,8 +22,6 @@ class ImageNetDataset(BaseDataset):
         serialize_data: whether processes that load data share one copy of the list of images.
     """
 
-    METAINFO = {'classes': None}  # noqa: RUF012  mmengine reads a dict
-
     def __init__(
         self,
         data_root: str,

@@ -20,6 +20,7 @@ from evaluation.errors import UserError
 from evaluation.processes import process_rank
 
 IMAGENET_CLASSES = 1000
+LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
 
 
 def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False) -> None:
@@ -38,20 +39,28 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
     for _, dataset in datasets:
         check_layout(dataset)
     for loader, dataset in datasets:
-        if not is_of_labelled_images(dataset, scope):
+        # The classes of images with labels are in their files.
+        if lister_of(dataset, scope) != LABELLED_IMAGES:
             check_class_counts(cfg, loader, class_names(dataset, scope))
     for loader in loaders:
         check_evaluators(cfg, loader)
     for loader, dataset in datasets:
         may_lack_images = skip_bad_images or 'left_out' in dataset
-        # By the class that lists the images: one derived from it may read files of another kind.
-        lister = dataset_class(dataset, scope).load_data_list.__qualname__
+        lister = lister_of(dataset, scope)
         if lister == 'CocoDataset.load_data_list':
             check_instances(dataset, scope, may_lack_images)
         elif lister == 'BaseSegDataset.load_data_list':
             check_pairs(dataset, scope, may_lack_images)
-        elif is_of_labelled_images(dataset, scope):
+        elif lister == LABELLED_IMAGES:
             check_labelled_images(cfg, loader, dataset, may_lack_images)
+
+
+def lister_of(dataset: ConfigDict, scope: str) -> str:
+    """Name of the function that lists a data set's images, which tells what files it reads.
+
+    Not the data set's class: one derived from another may read files of another kind.
+    """
+    return dataset_class(dataset, scope).load_data_list.__qualname__
 
 
 def note(message: str) -> None:
@@ -169,12 +178,6 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
             f'{len(unpictured)} of the images whose segmentation maps are in {folders["seg_map_path"]} '
             f'are missing, such as {unpictured[0]}; {ADVICE}'
         )
-
-
-def is_of_labelled_images(dataset: ConfigDict, scope: str) -> bool:
-    """Whether a data set is one for classification, whose classes its files tell."""
-    lister = dataset_class(dataset, scope).load_data_list.__qualname__
-    return lister == 'ImageNetDataset.load_data_list'
 
 
 def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:
