@@ -24,6 +24,12 @@ FEWEST_PLACES = 512
 class Convolution(nn.Conv2d):
     """`nn.Conv2d` on maps with channels last, (B, H, W, C) -> (B, H', W', C')."""
 
+    def reset_parameters(self) -> None:
+        """Draw new weights, laid out as the products take them, which else copy them at every pass."""
+        super().reset_parameters()
+        if self.groups == 1:
+            self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
+
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, (B, H, W, C) -> (B, H', W', C')."""
         # An image has its channels first; the output would have them so, too, and norms would copy it.

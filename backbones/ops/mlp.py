@@ -6,6 +6,7 @@ system clears first.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -118,19 +119,18 @@ class _TrainedMlp(torch.autograd.Function):
         ctx, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
     ) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        hidden = rows.new_empty(len(rows), len(weight1))
         out = rows.new_empty(len(rows), len(weight2))
-        size = tokens_in_a_chunk(len(rows), len(weight1))
-        for start in range(0, len(rows), size):
-            part = slice(start, start + size)
-            _linear_into(hidden[part], rows[part], weight1, bias1)
-            _linear_into(out[part], F.gelu(hidden[part]), weight2, bias2)
-        ctx.save_for_backward(x, weight1, bias1, weight2, bias2, hidden)
+        size, hidden = tokens_in_a_chunk(len(rows), len(weight1)), []
+        for x_chunk, out_chunk in zip(rows.split(size), out.split(size), strict=True):
+            hidden.append(linear(x_chunk, weight1, bias1))
+            _linear_into(out_chunk, F.gelu(hidden[-1]), weight2, bias2)
+        ctx.save_for_backward(x, weight1, bias1, weight2, bias2, *hidden)
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, hidden = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        inputs, hidden = saved[:5], saved[5:]
         if torch.is_grad_enabled():
             return gradients_by_autograd(_at_once, inputs, ctx.needs_input_grad, grad)
         x, weight1, _, weight2, _ = inputs
@@ -145,14 +145,19 @@ def _linear_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:
 
 
 def _gradients(
-    x: Tensor, weight1: Tensor, weight2: Tensor, hidden: Tensor, grad: Tensor, needed: tuple[bool, ...]
+    x: Tensor,
+    weight1: Tensor,
+    weight2: Tensor,
+    hidden: Sequence[Tensor],
+    grad: Tensor,
+    needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, both weights and biases in the order of `mlp`; None for those not needed.
 
     Args:
         x: (..., C).
         weight1, weight2: (hidden, C) and (C', hidden).
-        hidden: (N, hidden), before GELU.
+        hidden: chunks of (N, hidden), before GELU.
         grad: (..., C').
         needed: which of the five.
     """
@@ -161,10 +166,11 @@ def _gradients(
     grad_x = torch.empty_like(rows) if needs_x else None
     grad_weight1, grad_weight2 = None, None
     grad_bias1 = weight1.new_zeros(len(weight1)) if needs_bias1 else None
-    size = tokens_in_a_chunk(len(rows), len(weight1))
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
-        activated, grad_hidden = gelu_and_gradient(hidden[part], linear(grad[part], weight2.t(), None))
+    start = 0
+    for chunk in hidden:
+        part = slice(start, start + len(chunk))
+        start = part.stop
+        activated, grad_hidden = gelu_and_gradient(chunk, linear(grad[part], weight2.t(), None))
         if needs_weight2:
             grad_weight2 = with_weight_gradient(grad_weight2, grad[part], activated)
         if needs_weight1:

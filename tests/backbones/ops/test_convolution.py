@@ -127,3 +127,13 @@ def test_a_strided_convolution_counts_its_flops_in_all_directions():
     with FlopCounterMode(display=False) as counter:
         layer(random(1, 8, 8, 4).requires_grad_()).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 16 * 9 * 4 * 6
+
+
+def test_weights_lie_as_the_products_take_them():
+    """Also when loaded, and so do their gradients, which else are copied."""
+    layer, other = Convolution(4, 6, 3, stride=2), torch.nn.Conv2d(4, 6, 3)
+    layer.load_state_dict(other.state_dict())
+    layer(random(1, 9, 9, 4)).sum().backward()
+    for tensor in (layer.weight, layer.weight.grad):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(layer.weight, other.weight)

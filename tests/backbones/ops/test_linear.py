@@ -3,7 +3,14 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.ops.linear import Linear, cast_once, linear, linear_gelu
+from backbones.ops.linear import (
+    Linear,
+    cast_once,
+    has_wide_units,
+    linear,
+    linear_gelu,
+    narrowest_by_onednn,
+)
 from backbones.ops.mlp import Mlp
 from tests.backbones.ops.libraries import LIBRARIES, use_library
 
@@ -138,3 +145,20 @@ def test_nothing_is_kept_for_gradients_that_nobody_wants():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         linear(x.requires_grad_(), weight, bias)
     assert sum(kept) == weight.numel()
+
+
+@pytest.mark.parametrize(
+    ('maker', 'family', 'capability', 'narrowest', 'wide'),
+    [
+        ('AuthenticAMD', 25, 'AVX2', 256, False),
+        ('AuthenticAMD', 25, 'AVX512', 1, False),
+        ('AuthenticAMD', 26, 'AVX512', 1, True),
+        ('AuthenticAMD', 26, 'AVX2', 256, False),
+        ('GenuineIntel', 6, 'AVX512', None, False),
+        ('AuthenticAMD', 25, 'DEFAULT', None, False),
+    ],
+)
+def test_library_by_processor(maker, family, capability, narrowest, wide):
+    facts = f'processor\t: 0\nvendor_id\t: {maker}\ncpu family\t: {family}\nmodel\t\t: 17\n'
+    assert narrowest_by_onednn(facts, capability) == narrowest
+    assert has_wide_units(facts, capability) == wide
