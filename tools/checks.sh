@@ -12,3 +12,7 @@ positive_number() {  # positive_number NAME MEANING
 python_is_here() {
   command -v "$PYTHON" >/dev/null || fail "PYTHON is '$PYTHON', which is not here; name one with PYTHON=..."
 }
+
+analysis() {  # analysis NAME
+  [[ $1 =~ ^(erf|invariance|robustness)$ ]] || fail "analysis is '$1'; give erf, invariance or robustness"
+}

@@ -1,4 +1,4 @@
-# Sourced by dist_train.sh and dist_test.sh: checks the settings and starts one process a GPU.
+# Sourced by dist_*.sh: checks the settings and starts one process a GPU.
 
 PYTHON=${PYTHON:-python}
 NNODES=${NNODES:-1}

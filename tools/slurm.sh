@@ -1,4 +1,4 @@
-# Sourced by slurm_train.sh and slurm_test.sh: one srun task a GPU.
+# Sourced by slurm_*.sh: one srun task a GPU.
 
 PYTHON=${PYTHON:-python}
 FOLDER=$(dirname "${BASH_SOURCE[0]}")

@@ -16,8 +16,10 @@ CONFIG = ROOT / 'configs/upernet_swin_tiny.py'
 USAGES = {
     'dist_train': 'CONFIG GPUS [options of tools/train.py]',
     'dist_test': 'CONFIG CHECKPOINT GPUS [options of tools/test.py]',
+    'dist_analyze': 'ANALYSIS CONFIG CHECKPOINT GPUS [options]',
     'slurm_train': 'PARTITION JOB_NAME CONFIG WORK_DIR [options]',
     'slurm_test': 'PARTITION JOB_NAME CONFIG CHECKPOINT [options]',
+    'slurm_analyze': 'PARTITION JOB_NAME ANALYSIS CONFIG CHECKPOINT [options]',
 }
 
 
@@ -91,6 +93,13 @@ class TestSettings:
         outcome = shell(f'{script}.sh', 'config.py', folder=tmp_path)
         usage = f'usage: bash tools/{script}.sh {USAGES[script]}'
         refused(KIND, f'too few arguments for {script}.sh', outcome, usage)
+        only_line(outcome)
+
+    @pytest.mark.parametrize('script', ['dist_analyze.sh', 'slurm_analyze.sh'])
+    def test_unknown_analysis(self, script, tmp_path, refused):
+        before = ['p', 'j'] if script == 'slurm_analyze.sh' else []
+        outcome = shell(script, *before, 'fer', CONFIG, 'weights.pth', 2, folder=tmp_path)
+        refused(KIND, 'an unknown analysis', outcome, "analysis is 'fer'")
         only_line(outcome)
 
     def test_machine_without_slurm(self, tmp_path, refused):

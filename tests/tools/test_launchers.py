@@ -105,6 +105,14 @@ class TestSlurm:
             sys.executable, '-u', f'{TOOLS}/test.py', 'c.py', 'w.pth', '--tta', '--launcher', 'slurm',
         ]  # fmt: skip
 
+    def test_analyze(self, srun):
+        done = shell('slurm_analyze.sh', 'gpu', 'j', 'erf', 'c.py', 'w.pth', '--limit', '8', **srun)
+        assert done.status == 0, done.stderr
+        words = done.stdout.splitlines()[-8:-1]
+        assert words == [
+            f'{TOOLS}/analyze_erf.py', 'c.py', 'w.pth', '--limit', '8', '--launcher', 'slurm',
+        ]  # fmt: skip
+
     def test_exit_status_is_that_of_the_job(self, srun, tmp_path):
         (tmp_path / 'bin' / 'srun').write_text('#!/bin/sh\nexit 3\n')
         assert shell('slurm_test.sh', 'gpu', 'j', 'c.py', 'w.pth', **srun).status == 3
