@@ -3,6 +3,7 @@
     python tools/table.py
     python tools/table.py work_dirs/mask_rcnn_dcn_tiny work_dirs/mask_rcnn_swin_tiny --format latex
     python tools/table.py --task upernet --format csv --output ade20k.csv
+    python tools/table.py --analyses
 
 Of several evaluations of one config, the one furthest in training is shown; --all shows every one.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from evaluation.errors import CommandLine, UserError, command
 from evaluation.files import write_output
+from evaluation.tables.analyses import figures_of, load_analyses
 from evaluation.tables.published import PACKAGED, load_published
 from evaluation.tables.results import TASKS
 from evaluation.tables.table import FORMATS, load_results, render, select
@@ -36,6 +38,11 @@ def parse_arguments() -> argparse.Namespace:
         metavar='FILE',
         help="published figures to compare with, 'none' to omit them (default: those of the suite)",
     )
+    parser.add_argument(
+        '--analyses',
+        action='store_true',
+        help='also show what tools/analyze_*.py found of the same weights, below the same folders',
+    )
     parser.add_argument('--all', action='store_true', help='show every evaluation')
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
     return parser.parse_args()
@@ -52,7 +59,10 @@ def main() -> None:
         tasks = ', '.join(sorted({result.task for result in found}))
         raise UserError(f'no result of {arguments.task}; found only {tasks}')
     shown = select(results, every=arguments.all)
-    text = render(shown, published, arguments.format)
+    analyses = load_analyses(arguments.work_dirs) if arguments.analyses else []
+    if analyses and not any(figures_of(analyses, result.weights_sha256) for result in shown):
+        raise UserError('the analyses are of none of these weights; analyze the checkpoints evaluated')
+    text = render(shown, published, arguments.format, analyses)
     if arguments.output is None:
         sys.stdout.write(text)
     else:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from evaluation.errors import UserError
+from evaluation.tables.analyses import Analysis, figures_of
 from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure
 from evaluation.tables.results import HEADLINE_METRICS, Flops, Result
 
 
-def to_csv(results: Sequence[Result], published: Sequence[Entry]) -> str:
+def to_csv(
+    results: Sequence[Result], published: Sequence[Entry], analyses: Sequence[Analysis] = ()
+) -> str:
     """Write `results` in the order given, after a row of headings; what is undefined stays empty.
 
     Raises:
@@ -22,7 +25,12 @@ def to_csv(results: Sequence[Result], published: Sequence[Entry]) -> str:
     others = {metric for result in results for metric in result.metrics}
     others -= set(HEADLINE_METRICS[tasks[0]])
     metrics = (*HEADLINE_METRICS[tasks[0]], *sorted(others))
-    records = [_record(result, metrics, published) for result in results]
+    analysed = [figures_of(analyses, result.weights_sha256) for result in results]
+    headings = dict.fromkeys(heading for figures in analysed for heading in figures)
+    records = [
+        _record(result, metrics, published) | {heading: figures.get(heading) for heading in headings}
+        for result, figures in zip(results, analysed, strict=True)
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, records[0], lineterminator='\n')
     writer.writeheader()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import groupby
 
+from evaluation.tables.analyses import Analysis, figures_of
 from evaluation.tables.csv_table import to_csv
 from evaluation.tables.formats import (
     DAGGER,
@@ -15,6 +16,7 @@ from evaluation.tables.formats import (
     Cell,
     Column,
     Table,
+    escape_latex,
     to_latex,
     to_markdown,
 )
@@ -63,7 +65,12 @@ _HEADINGS = {
 _Builder = tuple[Column, Callable[[Result], Cell]]
 
 
-def render(results: Sequence[Result], published: Sequence[Entry], format: str) -> str:
+def render(
+    results: Sequence[Result],
+    published: Sequence[Entry],
+    format: str,
+    analyses: Sequence[Analysis] = (),
+) -> str:
     """Write `results` as tables, in an order that does not depend on theirs.
 
     Args:
@@ -71,6 +78,7 @@ def render(results: Sequence[Result], published: Sequence[Entry], format: str) -
         published: figures to compare with, empty for none.
         format: one of `FORMATS`. Markdown and LaTeX round and hold one table for each task and data
             set; CSV holds every number unrounded, and one task.
+        analyses: of the same weights, for columns of their own.
 
     Raises:
         UserError: CSV is asked for several tasks.
@@ -78,12 +86,14 @@ def render(results: Sequence[Result], published: Sequence[Entry], format: str) -
     if not results:
         raise ValueError('no results')
     if format == 'csv':
-        return to_csv(sorted(results, key=row_order), published)
+        return to_csv(sorted(results, key=row_order), published, analyses)
     write = {'markdown': to_markdown, 'latex': to_latex}[format]
-    return '\n'.join(write(table) for table in build_tables(results, published))
+    return '\n'.join(write(table) for table in build_tables(results, published, analyses))
 
 
-def build_tables(results: Sequence[Result], published: Sequence[Entry]) -> list[Table]:
+def build_tables(
+    results: Sequence[Result], published: Sequence[Entry], analyses: Sequence[Analysis] = ()
+) -> list[Table]:
     """Return one table for each task and data set, that with published figures first."""
 
     def place(result: Result) -> tuple:
@@ -91,15 +101,16 @@ def build_tables(results: Sequence[Result], published: Sequence[Entry]) -> list[
         return TASKS.index(result.task), not is_published, result.dataset
 
     ordered = sorted(results, key=lambda result: (*place(result), row_order(result)))
-    return [_build_table(list(rows), published) for _, rows in groupby(ordered, key=place)]
+    return [_build_table(list(rows), published, analyses) for _, rows in groupby(ordered, key=place)]
 
 
-def _build_table(rows: list[Result], published: Sequence[Entry]) -> Table:
+def _build_table(rows: list[Result], published: Sequence[Entry], analyses: Sequence[Analysis]) -> Table:
     task = rows[0].task
     builders = [
         *_identity_columns(rows),
         *(_metric_column(metric, rows) for metric in HEADLINE_METRICS[task]),
         *_published_columns(rows, published),
+        *_analysis_columns(rows, analyses),
         (Column('Training', 'Training', numeric=False), _training_cell),
     ]
     groups = tuple(
@@ -110,7 +121,7 @@ def _build_table(rows: list[Result], published: Sequence[Entry]) -> Table:
         title=f'{_TITLES[task]} on {rows[0].dataset}',
         columns=tuple(column for column, _ in builders),
         groups=groups,
-        notes=tuple(_notes(rows, published, groups)),
+        notes=tuple([*_notes(rows, published, groups), *_analysis_notes(rows, analyses)]),
     )
 
 
@@ -227,6 +238,26 @@ def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[_Builde
         (Column(f'published {heading}', f'published {latex}'), build_figure),
         (Column(f'{DELTA} {heading}', rf'$\Delta$ {latex}'), build_difference),
     ]
+
+
+def _analysis_columns(rows: list[Result], analyses: Sequence[Analysis]) -> list[_Builder]:
+    """Return a column for each figure that there is of the weights of a row."""
+    found = [figures_of(analyses, row.weights_sha256) for row in rows]
+    headings = dict.fromkeys(heading for figures in found for heading in figures)
+    return [_analysis_column(heading, analyses) for heading in headings]
+
+
+def _analysis_column(heading: str, analyses: Sequence[Analysis]) -> _Builder:
+    def build(row: Result) -> Cell:
+        value = figures_of(analyses, row.weights_sha256).get(heading)
+        return Cell(DASH if value is None else f'{value:.1f}')
+
+    return Column(heading, escape_latex(heading)), build
+
+
+def _analysis_notes(rows: list[Result], analyses: Sequence[Analysis]) -> list[str]:
+    shown = {row.weights_sha256 for row in rows}
+    return [*dict.fromkeys(each.note for each in analyses if each.weights_sha256 in shown)]
 
 
 def _training_cell(row: Result) -> Cell:

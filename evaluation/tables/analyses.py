@@ -1,0 +1,94 @@
+"""Figures of analyses, for columns beside the accuracy of the very weights that were analysed."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.errors import UserError
+
+FOLDER = 'analysis'
+SUMMARY = 'summary'
+ADVICE = 'tools/analyze_erf.py, analyze_invariance.py and analyze_robustness.py write them'
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an analysis says of a model in a few figures.
+
+    Attributes:
+        kind: which analysis it is.
+        weights_sha256: digest of the weights, as in `result.json`.
+        figures: by heading, in percent; None where nothing can be said.
+        note: what the figures mean.
+        created: ISO 8601 time.
+    """
+
+    kind: str
+    weights_sha256: str
+    figures: Mapping[str, float | None]
+    note: str
+    created: str
+
+
+def summary(figures: Mapping[str, float | None], note: str) -> dict:
+    """The entry of an analysis' JSON file that a table shows.
+
+    Args:
+        figures: by heading, in percent; None where nothing can be said.
+        note: what they mean, and of how many images they are.
+    """
+    return {SUMMARY: {'figures': dict(figures), 'note': note}}
+
+
+def load_analyses(folders: Iterable[Path | str]) -> list[Analysis]:
+    """Read every result of an analysis at any depth below `folders`, the oldest first.
+
+    Raises:
+        UserError: there is none, or one is damaged.
+    """
+    folders = [Path(folder) for folder in folders]
+    files = {file.resolve(): file for folder in folders for file in folder.rglob(f'{FOLDER}/*.json')}
+    found = [_read(file) for _, file in sorted(files.items())]
+    if not found:
+        raise UserError(f'no analysis under {", ".join(map(str, folders))}; {ADVICE}')
+    return sorted(found, key=lambda analysis: analysis.created)
+
+
+def figures_of(analyses: Sequence[Analysis], weights_sha256: str | None) -> dict[str, float | None]:
+    """Figures of all analyses of some weights; of equal headings, those of the newest analysis.
+
+    Args:
+        analyses: the oldest first.
+        weights_sha256: digest of the weights; None where it is not known.
+    """
+    return {
+        heading: value
+        for analysis in analyses
+        if analysis.weights_sha256 == weights_sha256
+        for heading, value in analysis.figures.items()
+    }
+
+
+def _read(file: Path) -> Analysis:
+    try:
+        content = json.loads(file.read_text(encoding='utf-8'))
+        return Analysis(
+            kind=content['analysis'],
+            weights_sha256=content['checkpoint']['weights_sha256'],
+            figures={name: _number(value) for name, value in content[SUMMARY]['figures'].items()},
+            note=str(content[SUMMARY]['note']),
+            created=content['created'],
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'{file} is no whole result of an analysis; repeat the analysis, or take the file away'
+        ) from error
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f'{value!r} is no number')
+    return float(value)

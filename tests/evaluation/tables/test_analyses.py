@@ -1,0 +1,98 @@
+"""Columns of analyses beside the accuracy of the same weights."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from evaluation.errors import UserError
+from evaluation.tables.analyses import load_analyses, summary
+from evaluation.tables.results import load_results
+from evaluation.tables.table import render
+from tests.evaluation.tables.test_table import document
+
+NOTE = 'Consistency: of ten images.'
+
+
+def result(folder, backbone, weights):
+    file = folder / backbone / 'result.json'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = {'file': 'last.pth', 'sha256': 'a1', 'weights_sha256': weights}
+    file.write_text(json.dumps(document(backbone, checkpoint=checkpoint)))
+
+
+def analysis(folder, name, weights, created='2026-01-01T00:00:00+00:00', note=NOTE, **figures):
+    file = folder / 'analysis' / f'{name}.json'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        'analysis': name,
+        'checkpoint': {'weights_sha256': weights},
+        'created': created,
+        **summary({heading.replace('_', ' '): value for heading, value in figures.items()}, note),
+    }
+    file.write_text(json.dumps(content))
+
+
+def shown(folder):
+    """Cells by backbone and heading, and the text."""
+    text = render(load_results([folder]), [], 'markdown', load_analyses([folder]))
+    header, _, *rows = (
+        [cell.strip() for cell in line.split('|')[1:-1]]
+        for line in text.splitlines()
+        if line.startswith('|')
+    )
+    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}, text
+
+
+def test_figures_stand_beside_those_of_the_same_weights(tmp_path):
+    result(tmp_path, 'dcn_tiny', 'one')
+    result(tmp_path, 'swin_tiny', 'two')
+    analysis(tmp_path / 'dcn_tiny', 'invariance', 'one', consistency=81.26)
+    analysis(tmp_path / 'dcn_tiny', 'robustness', 'one', mPC=None)
+    analysis(tmp_path / 'swin_tiny', 'robustness', 'two', note='mPC: of two.', mPC=12)
+    analysis(tmp_path / 'swin_tiny', 'invariance', 'another', note='Of others.', consistency=99)
+    rows, text = shown(tmp_path)
+    assert (rows['dcn_tiny']['consistency'], rows['dcn_tiny']['mPC']) == ('81.3', '–')
+    assert (rows['swin_tiny']['consistency'], rows['swin_tiny']['mPC']) == ('–', '12.0')
+    assert text.count(NOTE) == text.count('mPC: of two.') == 1
+    assert 'Of others.' not in text
+
+
+def test_the_newest_analysis_counts(tmp_path):
+    result(tmp_path, 'dcn_tiny', 'one')
+    analysis(tmp_path / 'b', 'invariance', 'one', '2026-01-02T00:00:00+00:00', consistency=70)
+    analysis(tmp_path / 'a', 'invariance', 'one', '2026-01-03T00:00:00+00:00', consistency=60)
+    analysis(tmp_path / 'c', 'invariance', 'one', '2026-01-01T00:00:00+00:00', consistency=50)
+    assert shown(tmp_path)[0]['dcn_tiny']['consistency'] == '60.0'
+
+
+def test_every_digit_in_csv(tmp_path):
+    result(tmp_path, 'dcn_tiny', 'one')
+    analysis(tmp_path, 'invariance', 'one', consistency=81.26, other=None)
+    text = render(load_results([tmp_path]), [], 'csv', load_analyses([tmp_path]))
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row['consistency'], row['other']) == ('81.26', '')
+
+
+def test_headings_are_escaped_in_latex(tmp_path):
+    result(tmp_path, 'dcn_tiny', 'one')
+    analysis(tmp_path, 'erf', 'one', **{'area_50%': 3})
+    text = render(load_results([tmp_path]), [], 'latex', load_analyses([tmp_path]))
+    assert r'area 50\%' in text
+
+
+@pytest.mark.parametrize(
+    'content', ['', '{}', '[]', '{"analysis": "erf", "checkpoint": {"weights_sha256": "a"}}']
+)
+def test_what_is_no_analysis_is_named(tmp_path, content):
+    file = tmp_path / 'analysis' / 'erf.json'
+    file.parent.mkdir()
+    file.write_text(content)
+    with pytest.raises(UserError, match=r'erf\.json is no whole result of an analysis'):
+        load_analyses([tmp_path])
+
+
+def test_none(tmp_path):
+    with pytest.raises(UserError, match=r'no analysis under .*analyze_erf\.py'):
+        load_analyses([tmp_path])
