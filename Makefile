@@ -4,10 +4,11 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo test errors lint format install clean
+.PHONY: help demo analyze test errors lint format install clean
 
 help:
 	@echo 'make demo     pretrain, train, evaluate and tabulate all five mixers on generated scenes'
+	@echo 'make analyze  the same, then what the detectors see and withstand'
 	@echo 'make test     run the tests and the linter'
 	@echo 'make errors   write docs/errors.md anew, by trying every bad input'
 	@echo 'make lint     run the linter alone'
@@ -17,6 +18,9 @@ help:
 
 demo: $(READY)
 	$(RUN) tools/demo.py
+
+analyze: $(READY)
+	$(RUN) tools/demo.py --analyze
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal

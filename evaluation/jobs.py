@@ -1,4 +1,4 @@
-"""Trainings as processes of their own, several at a time, with progress and an estimate of the end."""
+"""Commands as processes of their own, several at a time, with progress and an estimate of the end."""
 
 import json
 import os
@@ -17,35 +17,39 @@ REPORT_SECONDS = 15.0
 
 @dataclass
 class Job:
-    """One run of `tools/train.py`.
+    """One run of a command.
 
     Attributes:
         name: what progress calls it.
-        arguments: of `tools/train.py`.
-        folder: its work dir, which also gets the output as `output.log`.
-        steps: iterations that it will train for.
+        arguments: of the command.
+        folder: its work dir, which also gets the output.
+        steps: iterations that it will train for, or how long it takes beside others.
+        script: the command.
+        log: name of the file with the output.
     """
 
     name: str
     arguments: list[str]
     folder: Path
     steps: int
+    script: str = 'tools/train.py'
+    log: str = 'output.log'
     process: subprocess.Popen | None = field(default=None, repr=False)
     started: float = 0.0
 
     def start(self, threads: int) -> None:
         """Start the process with so many threads."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, 'tools/train.py', *self.arguments, '--work-dir', str(self.folder)]
+        command = [sys.executable, self.script, *self.arguments, '--work-dir', str(self.folder)]
         environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
         self.started = time.monotonic()
-        with open(self.folder / 'output.log', 'w', encoding='utf-8') as log:
+        with open(self.folder / self.log, 'w', encoding='utf-8') as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
             )
 
     def steps_done(self) -> int:
-        """Iterations so far, from the scalars that the run writes."""
+        """Iterations so far, from the scalars that a training writes."""
         files = sorted(self.folder.glob('*/vis_data/scalars.json'))
         lines = files[-1].read_text().splitlines() if files else []
         steps = [json.loads(line).get('step', 0) for line in lines if line.endswith('}')]
@@ -58,9 +62,9 @@ class Job:
             UserError: it did; the message has the last lines of its output.
         """
         if self.process.returncode:
-            tail = (self.folder / 'output.log').read_text().splitlines()[-15:]
+            tail = (self.folder / self.log).read_text().splitlines()[-15:]
             print('\n'.join(tail), file=sys.stderr)
-            raise UserError(f'{self.name} failed; its whole output is in {self.folder / "output.log"}')
+            raise UserError(f'{self.name} failed; its whole output is in {self.folder / self.log}')
 
 
 def run_jobs(jobs: Sequence[Job], parallel: int, threads: int, on_done: Callable[[Job], None]) -> None:
@@ -94,10 +98,10 @@ def run_jobs(jobs: Sequence[Job], parallel: int, threads: int, on_done: Callable
 
 
 def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: float) -> None:
-    trained = sum(job.steps for job in done) + sum(job.steps_done() for job in running)
-    share = trained / sum(job.steps for job in jobs)
+    steps = sum(job.steps for job in done) + sum(job.steps_done() for job in running)
+    share = steps / sum(job.steps for job in jobs)
     left = f'about {clock(elapsed * (1 / share - 1))} left' if share > 0.02 else 'starting'
-    print(f'  {len(done)} of {len(jobs)} trainings done, {share:.0%} of all steps, {left}', flush=True)
+    print(f'  {len(done)} of {len(jobs)} done, {share:.0%} of all steps, {left}', flush=True)
 
 
 def clock(seconds: float) -> str:

@@ -83,9 +83,7 @@ def train(jobs: dict[str, Job], parallel: int | None) -> None:
         UserError: one failed.
     """
     todo = [job for name, job in jobs.items() if not is_finished(name, job)]
-    cores = os.cpu_count() or 1
-    parallel = parallel or (1 if torch.cuda.is_available() else min(cores, len(jobs)))
-    threads = max(1, cores // parallel)
+    parallel, threads = places(parallel, len(jobs))
     print(
         f'  {len(todo)} to do, {len(jobs) - len(todo)} finished before; {parallel} at a time, '
         f'{threads} threads each',
@@ -95,6 +93,18 @@ def train(jobs: dict[str, Job], parallel: int | None) -> None:
         # What an earlier, other training left would be taken for this one's.
         shutil.rmtree(job.folder, ignore_errors=True)
     run_jobs(todo, parallel, threads, on_done=mark_finished)
+
+
+def places(parallel: int | None, jobs: int) -> tuple[int, int]:
+    """How many jobs run at a time, and with how many threads each.
+
+    Args:
+        parallel: how many are asked for; None for one a core.
+        jobs: how many there are.
+    """
+    cores = os.cpu_count() or 1
+    parallel = parallel or (1 if torch.cuda.is_available() else min(cores, jobs))
+    return parallel, max(1, cores // parallel)
 
 
 @contextlib.contextmanager

@@ -107,8 +107,8 @@ class TestRunJobs:
         log.parent.mkdir(parents=True)
         log.write_text('{"step": 2, "lr": 0.1}\n{"step": 5, "lr": 0.1}\n{"step": 6, "l')
         run_jobs(todo, parallel=1, threads=1, on_done=ignore)
-        lines = [line for line in capsys.readouterr().out.splitlines() if 'trainings done' in line]
-        pattern = r'  0 of 1 trainings done, 50% of all steps, about \d:\d\d left'
+        lines = [line for line in capsys.readouterr().out.splitlines() if ' done, ' in line]
+        pattern = r'  0 of 1 done, 50% of all steps, about \d:\d\d left'
         assert re.fullmatch(pattern, lines[0])
 
 

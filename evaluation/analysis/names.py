@@ -1,0 +1,3 @@
+"""The analyses that there are, by the names of their commands."""
+
+ANALYSES = ('erf', 'invariance', 'robustness')
