@@ -78,7 +78,7 @@ class TestConditions:
             ((None, None, None, ['nort']), "--directions: unknown 'nort'"),
             ((None, [4.0], None, None), 'several --transforms do not go together'),
             ((['scale'], [1.0], 2, None), '--strengths and --steps do not go together'),
-            ((['scale'], [0.0], None, None), 'give crop ratio from 0.05 to 20 for scale'),
+            ((['scale'], [0.0], None, None), 'give crop ratios from 0.05 to 20 for scale'),
             ((['translation'], [1.5], None, None), 'give whole pixels'),
         ],
     )
