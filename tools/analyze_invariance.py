@@ -22,7 +22,7 @@ from evaluation.numbers import positive
 
 OF_A_MODEL = (
     'config', 'checkpoint', 'data_root', 'limit', 'transforms', 'strengths', 'steps', 'directions',
-    'fill', 'work_dir', 'checkpoint_key',
+    'fill', 'rotate', 'reference_score', 'work_dir', 'checkpoint_key',
 )  # fmt: skip
 
 
@@ -68,13 +68,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--rotate',
         choices=['before', 'after'],
-        default='after',
         help="whether to turn images before or after a classifier's crop of the middle; default after",
     )
     parser.add_argument(
         '--reference-score',
         type=number,
-        default=0.3,
         metavar='X',
         help='least score of the detections that consistency is measured with; default 0.3',
     )
@@ -110,7 +108,7 @@ def check_combinations(arguments: argparse.Namespace) -> None:
         check_comparison(arguments, OF_A_MODEL)
     elif arguments.config is None or arguments.checkpoint is None:
         raise UserError('give CONFIG and CHECKPOINT, or --compare FILE.json ...')
-    if not 0 <= arguments.reference_score <= 1:
+    if arguments.reference_score is not None and not 0 <= arguments.reference_score <= 1:
         raise UserError(f'--reference-score {arguments.reference_score:g}: give a number from 0 to 1')
     check_output(arguments.output, '.png' if arguments.compare else '.json')
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from evaluation.errors import UserError
 
 FOLDER = 'analysis'
-SUMMARY = 'summary'
+COLUMNS = 'columns'
 ADVICE = 'tools/analyze_erf.py, analyze_invariance.py and analyze_robustness.py write them'
 
 
@@ -31,14 +31,14 @@ class Analysis:
     created: str
 
 
-def summary(figures: Mapping[str, float | None], note: str) -> dict:
+def columns(figures: Mapping[str, float | None], note: str) -> dict:
     """The entry of an analysis' JSON file that a table shows.
 
     Args:
         figures: by heading, in percent; None where nothing can be said.
         note: what they mean, and of how many images they are.
     """
-    return {SUMMARY: {'figures': dict(figures), 'note': note}}
+    return {COLUMNS: {'figures': dict(figures), 'note': note}}
 
 
 def load_analyses(folders: Iterable[Path | str]) -> list[Analysis]:
@@ -76,8 +76,8 @@ def _read(file: Path) -> Analysis:
         return Analysis(
             kind=content['analysis'],
             weights_sha256=content['checkpoint']['weights_sha256'],
-            figures={name: _number(value) for name, value in content[SUMMARY]['figures'].items()},
-            note=str(content[SUMMARY]['note']),
+            figures={name: _number(value) for name, value in content[COLUMNS]['figures'].items()},
+            note=str(content[COLUMNS]['note']),
             created=content['created'],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -248,6 +248,12 @@ class TestBadOptions:
             ('a strength that is no number', ['--strengths', 'nan'], "'nan' is not a number"),
             ('`--steps` of 0', ['--steps', 0], "'0' is not a whole number from 1"),
             ('`--reference-score` of 30', ['--reference-score', 30], 'give a number from 0 to 1'),
+            ('`--rotate` of a segmentor', ['--rotate', 'before'], '--rotate is of classifiers'),
+            (
+                '`--reference-score` of a segmentor',
+                ['--reference-score', 0.5],
+                '--reference-score is of detectors',
+            ),
             ('`--output` that is no JSON file', ['--output', 'all.csv'], 'a name that ends in .json'),
         ],
     )

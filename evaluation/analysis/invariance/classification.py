@@ -8,7 +8,7 @@ from PIL import Image
 from timm.data.transforms import str_to_interp_mode
 from torchvision.transforms import functional as transforms
 
-from evaluation.analysis.invariance.conditions import ROTATION, SCALE, Condition
+from evaluation.analysis.invariance.conditions import CONSISTENCY, ROTATION, SCALE, Condition
 from evaluation.analysis.invariance.warping import Color, warp_image
 from evaluation.analysis.subject import Subject
 from evaluation.analysis.tasks.classification import (
@@ -18,8 +18,6 @@ from evaluation.analysis.tasks.classification import (
     split_pipeline,
 )
 from evaluation.analysis.tasks.samples import Sample
-
-CONSISTENCY = 'consistency'
 
 
 class ClassificationComparison:

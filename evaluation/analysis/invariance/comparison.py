@@ -12,8 +12,10 @@ from evaluation.analysis.invariance.dense import DetectionComparison, Segmentati
 from evaluation.analysis.subject import Subject
 from evaluation.analysis.tasks.inputs import mean_color
 from evaluation.analysis.tasks.samples import Sample
+from evaluation.errors import UserError
 
 BLACK = (0, 0, 0)
+REFERENCE_SCORE = 0.3
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,15 @@ class Settings:
     Attributes:
         conditions: changes of the images.
         fill: `mean` or `black`, what fills places that nothing comes to; None for the task's own.
-        rotate: `before` or `after` a classifier's crop of the middle.
-        reference_score: least score of the detections that others are compared with.
+        rotate: `before` or `after` a classifier's crop of the middle; None for after it, and for others.
+        reference_score: least score of the detections that others are compared with; None for
+            `REFERENCE_SCORE`, and for other tasks.
     """
 
     conditions: Sequence[Condition]
     fill: str | None
-    rotate: str
-    reference_score: float
+    rotate: str | None
+    reference_score: float | None
 
 
 class Comparison(Protocol):
@@ -64,12 +67,26 @@ class Comparison(Protocol):
 
 
 def comparison_of(subject: Subject, settings: Settings) -> Comparison:
-    """The comparison of a subject's task."""
+    """The comparison of a subject's task.
+
+    Raises:
+        UserError: a setting is of another task.
+    """
     is_classifier = subject.task.name == 'classification'
+    is_detector = subject.task.name == 'detection'
+    if settings.rotate and not is_classifier:
+        raise UserError(
+            f'--rotate is of classifiers, and the model is of {subject.task.name}; leave it out'
+        )
+    if settings.reference_score is not None and not is_detector:
+        raise UserError(
+            f'--reference-score is of detectors, and the model is of {subject.task.name}; leave it out'
+        )
     fill = settings.fill or ('black' if is_classifier else 'mean')
     color = BLACK if fill == 'black' else mean_color(subject.cfg)
     if is_classifier:
         return ClassificationComparison(subject, color, rotate_first=settings.rotate == 'before')
-    if subject.task.name == 'detection':
-        return DetectionComparison(subject.task, color, settings.reference_score)
+    if is_detector:
+        score = REFERENCE_SCORE if settings.reference_score is None else settings.reference_score
+        return DetectionComparison(subject.task, color, score)
     return SegmentationComparison(subject.task, color)

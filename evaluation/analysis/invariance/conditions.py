@@ -15,6 +15,8 @@ STRENGTHS = {
 }
 BOUNDS = {TRANSLATION: (0, 4096), ROTATION: (0, 360), SCALE: (0.05, 20)}
 UNITS = {TRANSLATION: 'pixels', ROTATION: 'degrees', SCALE: 'crop ratios'}
+# How often, or how well, predictions agree with those for the unchanged images.
+CONSISTENCY = 'consistency'
 # Right and down, in steps of the strength.
 DIRECTIONS = {
     'right': (1, 0),

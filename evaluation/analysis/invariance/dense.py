@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from evaluation.analysis.invariance.conditions import Condition
+from evaluation.analysis.invariance.conditions import CONSISTENCY, Condition
 from evaluation.analysis.invariance.warping import Color, warp_image, warp_labels, warp_objects
 from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.objects import Detections, Objects, rectangle
@@ -14,7 +14,6 @@ from evaluation.analysis.tasks.segmentation import Segmentation
 from evaluation.average_precision.detections import KINDS
 from evaluation.segmentation_metric import IGNORED
 
-CONSISTENCY = 'consistency'
 AGREEING, SHARED = 'agreeing pixels', 'shared pixels'
 BEFORE = 'before: '
 

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.analysis.invariance.conditions import CONSISTENCY, UNITS
 from evaluation.analysis.json_results import model_name, read_result
 from evaluation.errors import UserError
 from evaluation.files import json_text, write_output
 from evaluation.provenance import git_state, hardware, now, versions
+from evaluation.tables.analyses import columns
 
 ANALYSIS = 'invariance'
 SCHEMA_VERSION = 1
@@ -87,6 +89,7 @@ def write_result(result: Result, file: Path) -> None:
             }
             for transform, curve in result.curves.items()
         },
+        **_columns(result),
         'versions': versions(),
         'git': git_state(),
         'hardware': {'device': result.device, **hardware()},
@@ -122,6 +125,27 @@ def read_results(files: Sequence[Path]) -> list[Result]:
         if tasks[0] != tasks[1]:
             raise UserError(f'{file} is of {tasks[1]}, {files[0]} of {tasks[0]}; compare one task')
     return results
+
+
+def _columns(result: Result) -> dict:
+    """What a table of accuracies shows: the first consistency, its mean over strengths."""
+    consistency = next(name for name in result.shown if name.endswith(CONSISTENCY))
+    figures, ranges = {}, []
+    for transform, curve in result.curves.items():
+        figures[f'{transform} {consistency}'] = mean_of_numbers(curve.metrics[consistency])
+        least, most = curve.strengths[0], curve.strengths[-1]
+        ranges.append(f'{transform} {least:g} to {most:g} {UNITS[transform]}')
+    note = (
+        f'{consistency.capitalize()}: with the predictions for the unchanged images, mean over '
+        f'{", ".join(ranges)}; {result.subject["images"]["count"]} images.'
+    )
+    return columns({name: _numbers([value])[0] for name, value in figures.items()}, note)
+
+
+def mean_of_numbers(values: Sequence[float]) -> float:
+    """Mean of the numbers among some values; NaN without any."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
 def _read(file: Path) -> Result:

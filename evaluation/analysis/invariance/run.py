@@ -1,6 +1,5 @@
 """What `tools/analyze_invariance.py` does with a subject: curves of its metrics over the strengths."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from evaluation.analysis.invariance.comparison import Comparison, Settings, comparison_of
 from evaluation.analysis.invariance.conditions import TRANSFORMS, Condition
-from evaluation.analysis.invariance.result import ANALYSIS, Curve, Result
+from evaluation.analysis.invariance.result import ANALYSIS, Curve, Result, mean_of_numbers
 from evaluation.analysis.parts import Parts
 from evaluation.analysis.subject import Subject, measure_all
 from evaluation.analysis.tasks.samples import Sample
@@ -104,13 +103,10 @@ def curves(
         own = {strength: each for (name, strength), each in by_strength.items() if name == transform}
         if own:
             names = next(iter(own.values()))[0]
-            values = {name: [_mean([m[name] for m in each]) for each in own.values()] for name in names}
+            values = {
+                name: [mean_of_numbers([m[name] for m in each]) for each in own.values()]
+                for name in names
+            }
             directions = [c.direction for c in conditions if c.transform == transform and c.direction]
             found[transform] = Curve([*own], values, list(dict.fromkeys(directions)))
     return found
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Mean of the numbers among some values; NaN without any."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return math.fsum(numbers) / len(numbers) if numbers else math.nan

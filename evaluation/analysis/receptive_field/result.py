@@ -15,13 +15,16 @@ from evaluation.analysis.receptive_field.statistics import (
     centred_area_ratios,
     gaussian_fits,
 )
+from evaluation.analysis.receptive_field.targets import STAGE
 from evaluation.errors import UserError
 from evaluation.files import json_text, write_output
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions
+from evaluation.tables.analyses import columns
 
 ANALYSIS = 'effective receptive field'
 SCHEMA_VERSION = 1
 TOOL = 'tools/analyze_erf.py'
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,25 @@ class Result:
             'seed': self.seed,
             'targets': {target.name: target.as_json() for target in self.targets},
             'maps': maps,
+            **self._columns(),
             'versions': versions(),
             'git': git_state(),
             'hardware': {'device': self.device, **hardware()},
             'created': now(),
         }
+
+    def _columns(self) -> dict:
+        """What a table of accuracies shows: how far the last of the stages sees."""
+        stages = [target for target in self.targets if target.name.startswith(STAGE)]
+        if not stages:
+            return columns({}, '')
+        last = stages[-1]
+        note = (
+            f'ERF: area of the smallest centred square that holds half of what the middle of '
+            f'{last.name} depends on, in percent of the image; {last.images} images of '
+            f'{self.size}x{self.size}.'
+        )
+        return columns({f'ERF {last.name}': 100 * last.area_ratios[HALF]}, note)
 
 
 @dataclass(frozen=True)

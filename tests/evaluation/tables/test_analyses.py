@@ -7,7 +7,7 @@ import json
 import pytest
 
 from evaluation.errors import UserError
-from evaluation.tables.analyses import load_analyses, summary
+from evaluation.tables.analyses import columns, load_analyses
 from evaluation.tables.results import load_results
 from evaluation.tables.table import render
 from tests.evaluation.tables.test_table import document
@@ -29,7 +29,7 @@ def analysis(folder, name, weights, created='2026-01-01T00:00:00+00:00', note=NO
         'analysis': name,
         'checkpoint': {'weights_sha256': weights},
         'created': created,
-        **summary({heading.replace('_', ' '): value for heading, value in figures.items()}, note),
+        **columns({heading.replace('_', ' '): value for heading, value in figures.items()}, note),
     }
     file.write_text(json.dumps(content))
 

@@ -187,7 +187,7 @@ def classifier(tmp_path_factory):
 class TestClassifierViews:
     def test_unchanged_are_those_of_the_pipeline(self, classifier):
         assert isinstance(classifier.task, Classification)
-        comparison = comparison_of(classifier, Settings([], None, 'after', 0.3))
+        comparison = comparison_of(classifier, Settings([], None, 'after', None))
         for sample in classifier.samples:
             for condition in (
                 Condition(TRANSLATION, 0),
@@ -199,7 +199,7 @@ class TestClassifierViews:
 
     def test_window_moves_over_what_is_around_it(self, classifier):
         """The image is 54 pixels wide, so that three come into view before black does."""
-        comparison = comparison_of(classifier, Settings([], None, 'after', 0.3))
+        comparison = comparison_of(classifier, Settings([], None, 'after', None))
         sample = classifier.samples[0]
         moved = comparison.image(sample, Condition(TRANSLATION, 8, 'right'))
         np.testing.assert_array_equal(moved[:, 8:], sample.image[:, :-8])
@@ -209,7 +209,7 @@ class TestClassifierViews:
     def test_rotation_before_the_crop_has_fewer_black_corners(self, classifier):
         black = {
             when: (
-                comparison_of(classifier, Settings([], None, when, 0.3)).image(
+                comparison_of(classifier, Settings([], None, when, None)).image(
                     classifier.samples[0], Condition(ROTATION, 30)
                 )
                 == 0
@@ -222,7 +222,7 @@ class TestClassifierViews:
 
     def test_identity_is_consistent(self, classifier):
         conditions = [Condition(ROTATION, 0), Condition(SCALE, 0.875), Condition(SCALE, 2.0)]
-        comparison = comparison_of(classifier, Settings(conditions, 'mean', 'after', 0.3))
+        comparison = comparison_of(classifier, Settings(conditions, 'mean', 'after', None))
         assert comparison.facts['fill'] == [104, 116, 124]
         found = measured(classifier, comparison, conditions, classifier.samples[0])
         assert found[ROTATION].metrics['consistency'] == [100.0]

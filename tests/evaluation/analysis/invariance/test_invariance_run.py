@@ -58,7 +58,7 @@ def subject(folder):
 
 @pytest.fixture
 def settings():
-    return Settings(choose_conditions(['rotation', 'scale'], None, 2, None), None, 'after', 0.3)
+    return Settings(choose_conditions(['rotation', 'scale'], None, 2, None), None, None, None)
 
 
 def test_goes_on_to_the_same_bits(subject, settings, tmp_path, monkeypatch):
