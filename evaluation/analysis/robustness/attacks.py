@@ -59,20 +59,20 @@ def slope(loss: Loss, images: Tensor) -> Slope:
     return Slope(values.detach(), gradient)
 
 
-def fgsm(images: Tensor, gradient: Tensor, radius: float, norm: str) -> Tensor:
+def fgsm(images: Tensor, gradient: Tensor, radius: Tensor, norm: str) -> Tensor:
     """One step up the gradient, as long as the budget: its sign in `linf`, its direction in `l2`.
 
     Args:
         images: (B, 3, H, W), 0 to 255.
         gradient: of the loss, of the same shape.
-        radius: largest norm of the change of an image.
+        radius: (B,), float64, largest norm of the change of each image.
         norm: `linf` or `l2`.
     """
-    return added(images, radius * steepest(gradient, norm))
+    return added(images, per_image(radius) * steepest(gradient, norm))
 
 
 def pgd(
-    loss: Loss, images: Tensor, clean: Slope, radius: float, norm: str, steps: int, start: Tensor
+    loss: Loss, images: Tensor, clean: Slope, radius: Tensor, norm: str, steps: int, start: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Steps up the gradient, after each of which the change is put back within the budget.
 
@@ -83,10 +83,10 @@ def pgd(
         loss: to be raised.
         images: (B, 3, H, W), 0 to 255.
         clean: loss and gradient at the images.
-        radius: largest norm of the change of an image.
+        radius: (B,), float64, largest norm of the change of each image.
         norm: `linf` or `l2`.
         steps: how many, each of `REACH * radius / steps`.
-        start: (B, 3, H, W), where in the ball of radius 1 to begin; see `random_start`.
+        start: (B, 3, H, W), float64, where in the ball of radius 1 to begin; see `random_start`.
 
     Returns:
         Images, (B, 3, H, W), and their losses, (B,).
@@ -95,13 +95,13 @@ def pgd(
 
     def keep_better(candidates: Tensor, values: Tensor) -> None:
         nonlocal found, best
-        found = torch.where((values > best)[:, None, None, None], candidates, found)
+        found = torch.where(per_image(values > best), candidates, found)
         best = torch.where(values > best, values, best)
 
     single = fgsm(images, clean.gradient, radius, norm)
     keep_better(single, losses(loss, single))
-    here = added(images, radius * start.double())
-    step = REACH * radius / steps
+    here = added(images, per_image(radius) * start)
+    step = per_image(REACH * radius / steps)
     for _ in range(steps):
         there = slope(loss, here)
         keep_better(here, there.values)
@@ -125,15 +125,14 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     gradient = gradient.double()
     if norm == 'linf':
         return gradient.sign()
-    return gradient / _lengths(gradient.square().sum((1, 2, 3)).sqrt())
+    return gradient / _lengths(gradient)
 
 
-def within(change: Tensor, radius: float, norm: str) -> Tensor:
+def within(change: Tensor, radius: Tensor, norm: str) -> Tensor:
     """The nearest change whose norm is at most `radius`, (B, 3, H, W)."""
     if norm == 'linf':
-        return change.clamp(-radius, radius)
-    length = change.square().sum((1, 2, 3)).sqrt()
-    return change * (radius / _lengths(length)).clamp(max=1.0)
+        return change.clamp(-per_image(radius), per_image(radius))
+    return change * (per_image(radius) / _lengths(change)).clamp(max=1.0)
 
 
 def added(images: Tensor, change: Tensor) -> Tensor:
@@ -171,6 +170,12 @@ def _place(seed: Sequence[int], shape: Sequence[int], norm: str) -> np.ndarray:
     return distance * direction / np.linalg.norm(direction)
 
 
-def _lengths(lengths: Tensor) -> Tensor:
-    """Lengths to divide images by, (B,) -> (B, 1, 1, 1); 1 in place of 0."""
-    return torch.where(lengths > 0, lengths, 1.0)[:, None, None, None]
+def per_image(values: Tensor) -> Tensor:
+    """A number for each image, (B,), to be combined with images, (B, 1, 1, 1)."""
+    return values[:, None, None, None]
+
+
+def _lengths(change: Tensor) -> Tensor:
+    """Euclidean lengths to divide by, (B, 1, 1, 1); 1 in place of 0."""
+    lengths = change.square().sum((1, 2, 3), keepdim=True).sqrt()
+    return torch.where(lengths > 0, lengths, 1.0)

@@ -38,7 +38,8 @@ def corrupted(image: np.ndarray, name: str, severity: int, seed: int, index: int
     if min(height, width) < SMALLEST_SIDE:
         raise UserError(
             f'corruptions need images of {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels at least, and image '
-            f'{index} of the data set has {width}x{height}; give a larger scale in the test pipeline'
+            f'{index} of the data set, counted from 0, has {width}x{height}; take it out, or give '
+            '--corruptions none'
         )
     number = CORRUPTIONS.index(name)
     # These take their own generator, all others the global one.

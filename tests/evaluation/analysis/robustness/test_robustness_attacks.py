@@ -46,12 +46,17 @@ def sizes(images, changed, norm):
     return change.abs().amax(1) if norm == 'linf' else change.square().sum(1).sqrt()
 
 
+def radii(radius, images):
+    return torch.full((len(images),), radius, dtype=torch.float64)
+
+
 def start_of(batch, norm):
     return random_start([(0, index) for index in range(batch)], SHAPE, norm)
 
 
 def attacked(loss, images, radius, norm, steps=5):
     clean = slope(loss, images)
+    radius = radii(radius, images)
     start = start_of(len(images), norm)
     found, _ = pgd(loss, images, clean, radius, norm, steps, start)
     return fgsm(images, clean.gradient, radius, norm), found
@@ -96,6 +101,16 @@ class TestBudget:
         for changed in (single, several):
             assert sizes(images, changed, norm) == pytest.approx(6.0, rel=1e-4)
 
+    @pytest.mark.parametrize('norm', NORMS)
+    def test_is_each_image_s_own(self, norm):
+        images, radius = picture(4, batch=3, low=50, high=200), torch.tensor([0.0, 1.0, 9.0]).double()
+        loss = linear(picture(5, batch=1) - 127.3)
+        clean = slope(loss, images)
+        single = fgsm(images, clean.gradient, radius, norm)
+        several, _ = pgd(loss, images, clean, radius, norm, 4, start_of(3, norm))
+        for changed in (single, several):
+            assert sizes(images, changed, norm).tolist() == pytest.approx(radius.tolist(), rel=1e-4)
+
     def test_of_l2_is_the_root_mean_square(self):
         images = picture(6, low=100, high=150)
         radius = radius_of(2.0, 'l2', SHAPE)
@@ -109,10 +124,10 @@ class TestBudget:
     def test_within_is_a_projection(self, seed, radius, norm):
         change = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(seed)).double() * 9
         zero = torch.zeros_like(change)
-        once = within(change, radius, norm)
+        once = within(change, radii(radius, change), norm)
         assert (sizes(zero, once, norm) <= radius * (1 + ROUNDING)).all()
-        torch.testing.assert_close(within(once, radius, norm), once)
-        torch.testing.assert_close(within(change, 1e6, norm), change)
+        torch.testing.assert_close(within(once, radii(radius, change), norm), once)
+        torch.testing.assert_close(within(change, radii(1e6, change), norm), change)
 
 
 class TestLinearModel:
@@ -145,8 +160,9 @@ class TestLinearModel:
 
 def attacked_without_start(loss, images):
     clean = slope(loss, images)
-    found, _ = pgd(loss, images, clean, 8.0, 'linf', 3, torch.zeros_like(images).double())
-    return fgsm(images, clean.gradient, 8.0, 'linf'), found
+    radius = radii(8.0, images)
+    found, _ = pgd(loss, images, clean, radius, 'linf', 3, torch.zeros_like(images).double())
+    return fgsm(images, clean.gradient, radius, 'linf'), found
 
 
 class TestStrength:
@@ -160,6 +176,7 @@ class TestStrength:
     def test_pgd_is_at_least_fgsm_and_clean(self, seed, radius, norm, steps):
         images, loss = picture(seed, batch=3), curved(seed)
         clean = slope(loss, images)
+        radius = radii(radius, images)
         found, values = pgd(loss, images, clean, radius, norm, steps, start_of(3, norm))
         single = losses(loss, fgsm(images, clean.gradient, radius, norm))
         assert (values >= single).all()
@@ -182,7 +199,7 @@ class TestStrength:
         for index in range(3):
             image = images[index : index + 1]
             clean = slope(loss, image)
-            alone, _ = pgd(loss, image, clean, 5.0, norm, 5, start[index : index + 1])
+            alone, _ = pgd(loss, image, clean, radii(5.0, image), norm, 5, start[index : index + 1])
             torch.testing.assert_close(alone[0], together[1][index])
 
 

@@ -124,7 +124,7 @@ class TestAny:
     def test_attacks_raise_it(self, model_of, name, norm):
         loss, images = prepared(name, model_of(name))
         clean = slope(loss, images)
-        radius = 4.0 if norm == 'linf' else 200.0
+        radius = torch.full((2,), 4.0 if norm == 'linf' else 200.0, dtype=torch.float64)
         single = losses(loss, fgsm(images, clean.gradient, radius, norm))
         start = random_start([(0, 0), (0, 1)], images.shape[1:], norm)
         changed, values = pgd(loss, images, clean, radius, norm, 4, start)
