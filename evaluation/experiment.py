@@ -35,12 +35,7 @@ TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that training and testing share."""
     parser.add_argument('--work-dir', help='where to write; default work_dirs/<config name>')
-    parser.add_argument('--data-root', help='root of the data set; default: the one in the config')
-    parser.add_argument(
-        '--skip-bad-images',
-        action='store_true',
-        help='load every image before the start and go on without those that are missing or damaged',
-    )
+    add_data_arguments(parser)
     parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
     add_compile_option(parser)
     add_evaluator_option(parser)
@@ -51,6 +46,16 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_overrides(parser)
     add_key_and_launcher(parser)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that takes the config's data sets."""
+    parser.add_argument('--data-root', help='root of the data set; default: the one in the config')
+    parser.add_argument(
+        '--skip-bad-images',
+        action='store_true',
+        help='load every image before the start and go on without those that are missing or damaged',
+    )
 
 
 def add_key_and_launcher(parser: argparse.ArgumentParser) -> None:
@@ -87,12 +92,7 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
         warn(warning)
     cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'
     check_work_dir(Path(cfg.work_dir))
-    if arguments.data_root:
-        set_data_root(cfg, arguments.data_root)
-    loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
-    check_data(cfg, loaders, arguments.skip_bad_images)
-    if arguments.skip_bad_images:
-        leave_out_bad_images(cfg, loaders)
+    use_data(cfg, loaders, arguments)
     if arguments.tensorboard:
         write_tensorboard(cfg)
     if arguments.compile:
@@ -100,6 +100,25 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     if arguments.time_shares:
         use_time_shares(cfg)
     return cfg
+
+
+def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace) -> None:
+    """Look for the data of some loaders.
+
+    Args:
+        cfg: the config.
+        loaders: names of its data loaders that will be used, where it has them.
+        arguments: with what `add_data_arguments` adds.
+
+    Raises:
+        UserError: something is missing or wrong.
+    """
+    if arguments.data_root:
+        set_data_root(cfg, arguments.data_root)
+    loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
+    check_data(cfg, loaders, arguments.skip_bad_images)
+    if arguments.skip_bad_images:
+        leave_out_bad_images(cfg, loaders)
 
 
 def write_tensorboard(cfg: Config) -> None:

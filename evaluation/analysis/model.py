@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,15 +46,20 @@ class Checkpoint:
         return not any(name.startswith(BACKBONE) for name in self.weights)
 
 
-def read_analysed_config(file: str, options: dict) -> Config:
+def read_analysed_config(file: str, options: dict, loaders: Sequence[str] = ()) -> Config:
     """Read a config whose model is looked at, and override settings; its data are not looked for.
+
+    Args:
+        file: path of the config.
+        options: overrides.
+        loaders: names of its data loaders that will be used.
 
     Raises:
         UserError: it cannot be read, or something in it is wrong.
     """
     cfg = read_config(file)
     warnings = merge_options(cfg, options)
-    check_config(cfg, (), process_count())
+    check_config(cfg, loaders, process_count())
     for warning in warnings:
         warn(warning)
     return cfg
@@ -89,6 +94,18 @@ def model_without_values(cfg: Config, checkpoint: Checkpoint | None) -> nn.Modul
         if checkpoint:
             fitting_weights(model, checkpoint)
     return model
+
+
+def check_trained(cfg: Config, checkpoint: Checkpoint) -> None:
+    """See that a checkpoint has every weight of the model.
+
+    Raises:
+        UserError: the model cannot be built, or the checkpoint is of another, or of its backbone alone.
+    """
+    model = model_without_values(cfg, None)
+    with backbone_errors_reported():
+        fitted, report = fit_model(model, checkpoint.weights, checkpoint.source)
+        check_whole(model, fitted, report, checkpoint.source)
 
 
 def build_model(

@@ -1,7 +1,8 @@
 """Work on many images in parts that outlive an interruption, shared among processes.
 
-A part is a fixed number of images, however many processes there are, and parts are added up in their
-order. So the sum has the same bits for any number of processes, and after any number of interruptions.
+A part is a fixed number of images, however many processes there are, and parts are added up, or put one
+after another, in their order. So the result has the same bits for any number of processes, and after any
+number of interruptions.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,7 @@ REPORT_SECONDS = 5.0
 PATIENCE = timedelta(days=1)
 
 Item = TypeVar('Item')
+Combine = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -61,20 +63,49 @@ class Parts:
         """Write a part whole."""
         write_bytes(self.file(index), npz_bytes(arrays))
 
+    def arrays(self) -> Iterator[dict[str, np.ndarray]]:
+        """Arrays of one part after another, in their order."""
+        for index in range(len(self)):
+            with np.load(self.file(index), allow_pickle=False) as arrays:
+                yield {name: arrays[name] for name in arrays.files}
+
     def sum(self) -> dict[str, np.ndarray]:
         """Sum of each array over all parts, in their order and in float64."""
         total: dict[str, np.ndarray] = {}
-        for index in range(len(self)):
-            with np.load(self.file(index), allow_pickle=False) as arrays:
-                for name in arrays.files:
-                    total[name] = total.get(name, 0.0) + arrays[name].astype(np.float64)
+        for arrays in self.arrays():
+            for name, array in arrays.items():
+                total[name] = total.get(name, 0.0) + array.astype(np.float64)
         return total
+
+    def combined(self, combine: Combine) -> dict[str, np.ndarray]:
+        """Each array of all parts, put together in their order.
+
+        Args:
+            combine: makes one array of several.
+        """
+        return combined(self.arrays(), combine)
 
     def remove(self) -> None:
         """Remove the files, and the folder above if it holds no others."""
         shutil.rmtree(self.folder)
         if not any(self.folder.parent.iterdir()):
             self.folder.parent.rmdir()
+
+
+def combined(
+    dictionaries: Iterable[Mapping[str, np.ndarray]], combine: Combine
+) -> dict[str, np.ndarray]:
+    """The arrays of each name in several dictionaries as one.
+
+    Args:
+        dictionaries: of arrays; not all need to have every name.
+        combine: makes one array of several, which are in the order of the dictionaries.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for arrays in dictionaries:
+        for name, array in arrays.items():
+            found.setdefault(name, []).append(array)
+    return {name: combine(arrays) for name, arrays in found.items()}
 
 
 def key_of(facts: Mapping) -> str:

@@ -1,6 +1,5 @@
 """Contribution maps as pictures: models side by side, targets below each other, one colour scale."""
 
-import io
 import textwrap
 from collections.abc import Sequence
 
@@ -65,18 +64,6 @@ def draw_maps(models: Sequence[Maps]) -> Figure:
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine('none')
     return figure
-
-
-def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """Content of a file, the same for the same maps.
-
-    Args:
-        figure: to be written.
-        kind: `png` or `pdf`.
-    """
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, metadata={'CreationDate': None} if kind == 'pdf' else None)
-    return content.getvalue()
 
 
 def _caption(models: int) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from evaluation.analysis.receptive_field.figure import draw_maps, figure_bytes
+from evaluation.analysis.figures import figure_bytes
+from evaluation.analysis.receptive_field.figure import draw_maps
 from evaluation.analysis.receptive_field.result import Maps, TargetResult
 from evaluation.analysis.receptive_field.table import area_table, percent
 from evaluation.tables.formats import to_markdown

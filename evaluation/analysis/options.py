@@ -1,0 +1,105 @@
+"""Options that the commands of all analyses share."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from evaluation.benchmark.device import find_device
+from evaluation.config.options import add_overrides
+from evaluation.errors import UserError
+from evaluation.experiment import add_key_and_launcher, check_work_dir
+from evaluation.numbers import positive
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help: str) -> None:
+    """The model, how it runs, and where the result goes.
+
+    Args:
+        parser: to add to.
+        batch: how many images there are in a pass by default.
+        batch_help: what else to say of `--batch`.
+    """
+    parser.add_argument('config', nargs='?', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT', help='path or URL of its weights')
+    parser.add_argument('--limit', type=positive, metavar='N', help='take the first N images alone')
+    parser.add_argument(
+        '--batch', type=positive, default=batch, metavar='N', help=f'{batch_help}; default {batch}'
+    )
+    parser.add_argument(
+        '--device', metavar='cpu|cuda|cuda:N', help='default: the first GPU, else the CPU'
+    )
+    parser.add_argument('--work-dir', type=Path, help='where to write; default work_dirs/<config name>')
+    parser.add_argument(
+        '--compare', nargs='+', type=Path, metavar='FILE.json', help='draw these results side by side'
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        metavar='FILE',
+        help='name of the result, FILE.json, or of the picture of --compare, FILE.png',
+    )
+    add_overrides(parser)
+    add_key_and_launcher(parser)
+
+
+def check_comparison(arguments: argparse.Namespace, of_a_model: Sequence[str]) -> None:
+    """See that `--compare` has `--output`, and nothing that is of the analysis of a model.
+
+    Args:
+        arguments: with `compare`.
+        of_a_model: names of arguments that are None where they are not given.
+
+    Raises:
+        UserError: it lacks the one or has some of the others.
+    """
+    given = [name for name in of_a_model if getattr(arguments, name) is not None]
+    if given:
+        word = given[0].upper() if given[0] in ('config', 'checkpoint') else option_name(given[0])
+        raise UserError(f'--compare draws results that are there; leave out {word}')
+    if arguments.output is None:
+        raise UserError('--compare needs --output FILE.png')
+
+
+def option_name(name: str) -> str:
+    """What is typed for an argument."""
+    return '--' + name.replace('_', '-')
+
+
+def check_output(output: Path | None, suffix: str) -> None:
+    """See that a file that was asked for can be written.
+
+    Raises:
+        UserError: it ends in something else than `suffix`, or is in no folder.
+    """
+    if output and output.suffix != suffix:
+        raise UserError(f'--output {output}: give a name that ends in {suffix}')
+    if output and (output.is_dir() or not output.resolve().parent.is_dir()):
+        raise UserError(f'{output}: cannot be written; give a file in an existing folder')
+
+
+def result_file(arguments: argparse.Namespace, name: str) -> Path:
+    """Where the result goes: what `--output` says, or a file of this name in the work dir.
+
+    Raises:
+        UserError: the work dir cannot be written.
+    """
+    if arguments.output is not None:
+        return arguments.output
+    work_dir = arguments.work_dir or Path('work_dirs', Path(arguments.config).stem)
+    check_work_dir(work_dir)
+    return work_dir / 'analysis' / name
+
+
+def own_device(name: str | None) -> torch.device:
+    """The device of a name; where several processes share a machine's GPUs, None is one for each.
+
+    Raises:
+        UserError: it is not there, or of another kind.
+    """
+    local_rank = int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0)))
+    if name is None and torch.cuda.is_available():
+        name = f'cuda:{local_rank % torch.cuda.device_count()}'
+    return find_device(name)
