@@ -43,7 +43,6 @@ def parse_arguments() -> argparse.Namespace:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
     from evaluation.analysis.options import add_model_arguments
-
     from evaluation.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
@@ -150,13 +149,12 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     """
     from evaluation.analysis.figures import write_figure
     from evaluation.analysis.options import result_file
-    from evaluation.analysis.subject import open_subject
-
     from evaluation.analysis.parts import join_processes
     from evaluation.analysis.robustness.figure import draw_robustness
     from evaluation.analysis.robustness.profile import write_profile
     from evaluation.analysis.robustness.run import analyse
     from evaluation.analysis.robustness.table import robustness_table
+    from evaluation.analysis.subject import open_subject
     from evaluation.tables.formats import to_markdown
 
     plan = plan_of(arguments)
@@ -213,7 +211,6 @@ def compare(files: list[Path], output: Path) -> str:
         UserError: a file is none of a result, or they are not comparable.
     """
     from evaluation.analysis.figures import write_figure
-
     from evaluation.analysis.robustness.figure import draw_robustness
     from evaluation.analysis.robustness.profile import read_profile
     from evaluation.analysis.robustness.table import robustness_table

@@ -1,6 +1,6 @@
 """The images of a data set under corruptions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,14 +14,14 @@ from evaluation.analysis.tasks.samples import Sample
 
 def corrupted_trials(
     subject: Subject, plan: Plan, conditions: Sequence[Condition], indices: Sequence[int]
-) -> Iterator[list[Trial]]:
-    """Some images under the severities of one corruption, an image at a time."""
+) -> list[Trial]:
+    """Some images under the severities of one corruption."""
+    trials = []
     for index in indices:
-        samples = [corrupted_sample(subject, index, condition, plan.seed) for condition in conditions]
-        yield [
-            Trial(condition, sample.image, index, sample.truth)
-            for condition, sample in zip(conditions, samples, strict=True)
-        ]
+        for condition in conditions:
+            sample = corrupted_sample(subject, index, condition, plan.seed)
+            trials.append(Trial(condition, sample.image, index, sample.truth))
+    return trials
 
 
 def corrupted_sample(subject: Subject, index: int, condition: Condition, seed: int) -> Sample:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.analysis.parts import Parts, combined, complete, is_main, key_of
+from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, combined, complete, is_main, key_of
 from evaluation.analysis.robustness.attacked import attacked_trials
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
 from evaluation.analysis.robustness.corrupted import corrupted_trials
@@ -40,7 +40,7 @@ def analyse(subject: Subject, plan: Plan, output: Path) -> Profile | None:
     if plan.attacks:
         check_attackable(subject.model, subject.task.name)
     count, passes = len(subject.samples), plan.passes
-    items = [(number, index) for number in range(len(passes)) for index in range(count)]
+    items = schedule(count, len(passes))
     facts = {**facts_of(subject), 'analysis': 'robustness', 'plan': repr(plan)}
     parts = Parts(output.with_suffix('.partial') / key_of(facts), len(items))
     note(f'{count} images under {sum(map(len, passes))} conditions, made in {len(passes)} passes')
@@ -51,6 +51,22 @@ def analyse(subject: Subject, plan: Plan, output: Path) -> Profile | None:
     profile = profile_of(subject, plan, parts.combined(subject.task.combined))
     parts.remove()
     return profile
+
+
+def schedule(images: int, passes: int) -> list[tuple[int, int]]:
+    """Number of the pass and of the image, of all, in the order of the work.
+
+    The images of a part have all passes one after another, and those of the next part begin with
+    another pass: so the time that is left can be foretold, and the passes that cost most do not all
+    fall to the same one of several processes.
+    """
+    begins = range(0, images, ITEMS_IN_A_PART)
+    return [
+        ((turn + number) % passes, index)
+        for turn, begin in enumerate(begins)
+        for number in range(passes)
+        for index in range(begin, min(begin + ITEMS_IN_A_PART, images))
+    ]
 
 
 def measured(subject: Subject, plan: Plan, share: Sequence[tuple[int, int]]) -> Mapping[str, np.ndarray]:
@@ -65,10 +81,10 @@ def measured(subject: Subject, plan: Plan, share: Sequence[tuple[int, int]]) -> 
     for number, items in groupby(share, key=itemgetter(0)):
         indices, conditions = [index for _, index in items], plan.passes[number]
         if conditions[0].name == CLEAN:
-            trials = attacked_trials(subject, plan, indices)
+            runs = attacked_trials(subject, plan, indices)
         else:
-            trials = corrupted_trials(subject, plan, conditions, indices)
-        found += [array for run in trials for array in _arrays(subject, run)]
+            runs = [corrupted_trials(subject, plan, conditions, indices)]
+        found += [arrays for trials in runs for arrays in _arrays(subject, trials)]
     return combined(found, subject.task.combined)
 
 
