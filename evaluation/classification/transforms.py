@@ -36,6 +36,9 @@ class TimmTransforms(BaseTransform):
         color_jitter: float = 0.0,
         scale: tuple[float, float] = (0.08, 1.0),
     ) -> None:
+        self.input_size = input_size
+        self.interpolation = interpolation
+        self.crop_pct = crop_pct
         self.transforms = create_transform(
             input_size,
             is_training=is_training,

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from evaluation.analysis.json_results import model_name, read_result
 from evaluation.analysis.parts import npz_bytes
 from evaluation.analysis.receptive_field.statistics import (
     THRESHOLDS,
@@ -21,7 +21,7 @@ from evaluation.provenance import file_sha256, git_state, hardware, now, version
 
 ANALYSIS = 'effective receptive field'
 SCHEMA_VERSION = 1
-ADVICE = 'give JSON files that tools/analyze_erf.py wrote'
+TOOL = 'tools/analyze_erf.py'
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Maps:
 def maps_of(result: Result) -> Maps:
     """What a figure shows of a result."""
     return Maps(
-        _model_name(result.config, result.checkpoint),
+        model_name({'config': {'name': result.config}, 'checkpoint': result.checkpoint}),
         result.size,
         result.images['sha256'],
         result.targets,
@@ -161,7 +161,7 @@ def read_maps(file: Path) -> Maps:
     Raises:
         UserError: a file is missing, or is not what `write_result` writes.
     """
-    content = _read_json(file)
+    content = read_result(file, ANALYSIS, 'receptive fields', SCHEMA_VERSION, TOOL)
     path = file.with_name(content['maps']['file'])
     if not path.is_file():
         raise UserError(f'{path}, the maps of {file}, is missing; keep both files together')
@@ -173,29 +173,7 @@ def read_maps(file: Path) -> Maps:
         TargetResult(name, facts['grid'] and tuple(facts['grid']), facts['images'], maps[name])
         for name, facts in content['targets'].items()
     ]
-    name = _model_name(content['config']['name'], content['checkpoint'])
-    return Maps(name, content['size'], content['images']['sha256'], targets)
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise UserError(f'{file} is not there; {ADVICE}') from None
-    except (OSError, ValueError) as error:
-        raise UserError(f'{file} is not JSON, or not whole; {ADVICE}') from error
-    if not isinstance(content, Mapping) or content.get('analysis') != ANALYSIS:
-        raise UserError(f'{file} is no analysis of receptive fields; {ADVICE}')
-    if content.get('schema_version') != SCHEMA_VERSION:
-        raise UserError(
-            f'{file} was written by another version of the suite; repeat the analysis with this one'
-        )
-    return content
-
-
-def _model_name(config: str, checkpoint: Mapping) -> str:
-    """Name of a config and of its checkpoint: `upernet_swin_tiny (iter_160000)`."""
-    return f'{config} ({Path(checkpoint["file"]).stem if checkpoint["file"] else "before training"})'
+    return Maps(model_name(content), content['size'], content['images']['sha256'], targets)
 
 
 def shares() -> list[str]:

@@ -44,7 +44,7 @@ def images_of(problem):
 
 @pytest.mark.parametrize('seed', [0, 1])
 def test_equals_pycocotools(seed):
-    problem = generate_problem(25, CLASSES, np.random.default_rng(seed))
+    problem = generate_problem(25, 12, CLASSES, seed)
     task = Detection()
     measured = [task.measure(found, objects) for objects, found in images_of(problem)]
     metrics = task.metrics(combined(measured, task.combined))

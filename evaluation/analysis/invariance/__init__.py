@@ -1,0 +1,1 @@
+"""Invariance: how a model's predictions change when the image is moved, turned or scaled."""

@@ -1,0 +1,77 @@
+"""Curves as a picture: a column for each transform, a row for each metric, a line for each model."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from evaluation.analysis.invariance.conditions import TRANSFORMS, UNITS
+from evaluation.analysis.invariance.result import Result
+from evaluation.benchmark.plot import COLORS, DASHES, MARKERS
+
+PANEL_INCHES = 2.9, 2.1
+# Legend and titles.
+_MORE_INCHES = 0.9, 0.7
+_INK = '#333333'
+_GRID = '#dddddd'
+
+
+def draw_curves(results: Sequence[Result]) -> Figure:
+    """All metrics that are shown over the strengths of all transforms.
+
+    Args:
+        results: of one task.
+    """
+    shown = list(dict.fromkeys(name for result in results for name in result.shown))
+    transforms = [name for name in TRANSFORMS if any(name in result.curves for result in results)]
+    width = PANEL_INCHES[0] * len(transforms) + _MORE_INCHES[0]
+    height = PANEL_INCHES[1] * len(shown) + _MORE_INCHES[1] + 0.2 * len(results)
+    figure = Figure(figsize=(max(width, 4.5), height), dpi=200, layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(shown), len(transforms), squeeze=False, sharex='col', sharey='row')
+    for row, name in enumerate(shown):
+        for column, transform in enumerate(transforms):
+            lines = _draw(panels[row, column], results, name, transform)
+        panels[row, 0].set_ylabel(f'{name} (%)', fontsize=9, color=_INK)
+    for column, transform in enumerate(transforms):
+        panels[0, column].set_title(transform, fontsize=10, color=_INK)
+        panels[-1, column].set_xlabel(UNITS[transform], fontsize=9, color=_INK)
+    figure.legend(
+        lines,
+        [result.name for result in results],
+        loc='outside lower center',
+        ncols=1 if max(len(result.name) for result in results) > 30 else 2,
+        fontsize=8,
+        frameon=False,
+        labelcolor=_INK,
+    )
+    # Once, and not anew for each file.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine('none')
+    return figure
+
+
+def _draw(axes: Axes, results: Sequence[Result], name: str, transform: str) -> list:
+    """Draw a panel; returns a line for each model, which a legend can explain."""
+    lines = []
+    for index, result in enumerate(results):
+        style = index % len(COLORS)
+        curve = result.curves.get(transform)
+        values = curve.metrics.get(name, []) if curve else []
+        lines += axes.plot(
+            curve.strengths if values else [],
+            values,
+            DASHES[index // len(COLORS) % len(DASHES)],
+            color=COLORS[style],
+            marker=MARKERS[style],
+            markersize=3.5,
+            linewidth=1.4,
+        )
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, labelsize=8)
+    axes.set_ylim(bottom=0)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
+    return lines

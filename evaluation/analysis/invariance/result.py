@@ -1,0 +1,157 @@
+"""The files that an analysis of invariance leaves, and how they are read again."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.analysis.json_results import model_name, read_result
+from evaluation.errors import UserError
+from evaluation.files import json_text, write_output
+from evaluation.provenance import git_state, hardware, now, versions
+
+ANALYSIS = 'invariance'
+SCHEMA_VERSION = 1
+TOOL = 'tools/analyze_invariance.py'
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Metrics over the strengths of one transform.
+
+    Attributes:
+        strengths: rising.
+        metrics: by name, a value for each strength; NaN where nothing can be said.
+        directions: that the values are the means of; empty where there are none.
+    """
+
+    strengths: Sequence[float]
+    metrics: Mapping[str, Sequence[float]]
+    directions: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """An analysis of one model.
+
+    Attributes:
+        subject: model, checkpoint, task and images, as `Subject.as_json` states them.
+        settings: of the comparison.
+        shown: names of the metrics for figures and tables.
+        unchanged: metrics of the images as they are.
+        curves: by transform.
+        device: `cpu` or `cuda`.
+    """
+
+    subject: dict
+    settings: dict
+    shown: Sequence[str]
+    unchanged: Mapping[str, float]
+    curves: Mapping[str, Curve]
+    device: str
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return model_name(self.subject)
+
+    @property
+    def compared(self) -> tuple:
+        """What must be equal in results to be compared: images, settings and strengths."""
+        steps = {name: list(curve.strengths) for name, curve in self.curves.items()}
+        return self.subject['images']['sha256'], self.settings, steps
+
+
+def write_result(result: Result, file: Path) -> None:
+    """Write the CSV beside `file`, then the JSON.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    write_output(file.with_suffix('.csv'), csv_text(result).encode())
+    content = {
+        'schema_version': SCHEMA_VERSION,
+        'analysis': ANALYSIS,
+        **json.loads(json.dumps(result.subject, default=str)),
+        'settings': result.settings,
+        'shown': list(result.shown),
+        'unchanged': _without_nan(result.unchanged),
+        'curves': {
+            transform: {
+                'strengths': list(curve.strengths),
+                'directions': list(curve.directions),
+                'metrics': {name: _numbers(values) for name, values in curve.metrics.items()},
+            }
+            for transform, curve in result.curves.items()
+        },
+        'versions': versions(),
+        'git': git_state(),
+        'hardware': {'device': result.device, **hardware()},
+        'created': now(),
+    }
+    write_output(file, json_text(content).encode())
+
+
+def csv_text(result: Result) -> str:
+    """A line for each transform and strength, every digit; nothing where nothing can be said."""
+    names = [*next(iter(result.curves.values())).metrics]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['transform', 'strength', *names])
+    for transform, curve in result.curves.items():
+        for index, strength in enumerate(curve.strengths):
+            values = (curve.metrics[name][index] for name in names)
+            writer.writerow(
+                [transform, f'{strength:g}', *('' if math.isnan(v) else repr(v) for v in values)]
+            )
+    return text.getvalue()
+
+
+def read_results(files: Sequence[Path]) -> list[Result]:
+    """Read JSON files that `write_result` wrote, of models of one task.
+
+    Raises:
+        UserError: a file is missing or is something else, or the tasks differ.
+    """
+    results = [_read(file) for file in files]
+    for file, result in zip(files, results, strict=True):
+        tasks = [each.subject['task'] for each in (results[0], result)]
+        if tasks[0] != tasks[1]:
+            raise UserError(f'{file} is of {tasks[1]}, {files[0]} of {tasks[0]}; compare one task')
+    return results
+
+
+def _read(file: Path) -> Result:
+    content = read_result(file, ANALYSIS, ANALYSIS, SCHEMA_VERSION, TOOL)
+    curves = {
+        transform: Curve(
+            curve['strengths'],
+            {name: _with_nan(values) for name, values in curve['metrics'].items()},
+            curve['directions'],
+        )
+        for transform, curve in content['curves'].items()
+    }
+    unchanged = dict(zip(content['unchanged'], _with_nan(content['unchanged'].values()), strict=True))
+    return Result(
+        subject={key: content[key] for key in ('config', 'checkpoint', 'task', 'images', 'batch')},
+        settings=content['settings'],
+        shown=content['shown'],
+        unchanged=unchanged,
+        curves=curves,
+        device=content['hardware']['device'],
+    )
+
+
+def _numbers(values: Sequence[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]
+
+
+def _with_nan(values) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return dict(zip(metrics, _numbers([*metrics.values()]), strict=True))

@@ -1,0 +1,116 @@
+"""What `tools/analyze_invariance.py` does with a subject: curves of its metrics over the strengths."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.analysis.invariance.comparison import Comparison, Settings, comparison_of
+from evaluation.analysis.invariance.conditions import TRANSFORMS, Condition
+from evaluation.analysis.invariance.result import ANALYSIS, Curve, Result
+from evaluation.analysis.parts import Parts
+from evaluation.analysis.subject import Subject, measure_all
+from evaluation.analysis.tasks.samples import Sample
+
+UNCHANGED = 'unchanged'
+_MARK = '/'
+
+
+def analyse(subject: Subject, settings: Settings, output: Path) -> Parts:
+    """Measure all images under all conditions; this process takes its share where there are several.
+
+    Args:
+        subject: a trained model and its test images.
+        settings: what is done to the images.
+        output: name of the result; unfinished work is kept beside it.
+
+    Raises:
+        UserError: memory does not suffice, or an image cannot be read.
+        Interrupted: it was interrupted; the command can be repeated to go on.
+    """
+    comparison = comparison_of(subject, settings)
+    conditions = settings.conditions
+    facts = {
+        'analysis': ANALYSIS,
+        'conditions': [str(condition) for condition in conditions],
+        'comparison': comparison.facts,
+    }
+    return measure_all(
+        subject, output, facts, lambda sample: measure(subject, comparison, conditions, sample)
+    )
+
+
+def summarise(subject: Subject, settings: Settings, parts: Parts) -> Result:
+    """What the finished parts say."""
+    comparison = comparison_of(subject, settings)
+    arrays = split(parts.combined(subject.task.combined))
+    found = curves(comparison, arrays, settings.conditions)
+    present = {name for curve in found.values() for name in curve.metrics}
+    return Result(
+        subject=subject.as_json(),
+        settings=dict(comparison.facts),
+        shown=[name for name in comparison.shown if name in present],
+        unchanged=subject.task.metrics(arrays[UNCHANGED]),
+        curves=found,
+        device=subject.device.type,
+    )
+
+
+def measure(
+    subject: Subject, comparison: Comparison, conditions: Sequence[Condition], sample: Sample
+) -> dict[str, np.ndarray]:
+    """Arrays of one image under all conditions, named by condition and measure."""
+    (before,) = subject.predict([sample.image])
+    found = {UNCHANGED: subject.task.measure(before, sample.truth)}
+    # Few images at a time, so that memory holds them however many conditions there are.
+    for start in range(0, len(conditions), subject.batch):
+        some = conditions[start : start + subject.batch]
+        images = [comparison.image(sample, condition) for condition in some]
+        changed = [image for image in images if not np.array_equal(image, sample.image)]
+        predictions = iter(subject.predict(changed))
+        for condition, image in zip(some, images, strict=True):
+            is_changed = not np.array_equal(image, sample.image)
+            prediction = next(predictions) if is_changed else before
+            found[str(condition)] = comparison.measure(sample, before, condition, prediction)
+    return {
+        f'{place}{_MARK}{name}': array
+        for place, arrays in found.items()
+        for name, array in arrays.items()
+    }
+
+
+def split(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays by condition and measure."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        place, _, measure_name = name.partition(_MARK)
+        found.setdefault(place, {})[measure_name] = array
+    return found
+
+
+def curves(
+    comparison: Comparison,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+    conditions: Sequence[Condition],
+) -> dict[str, Curve]:
+    """Metrics by transform and strength, the mean over directions."""
+    by_strength: dict[tuple[str, float], list[dict[str, float]]] = {}
+    for condition in conditions:
+        metrics = comparison.metrics(arrays[str(condition)])
+        by_strength.setdefault((condition.transform, condition.strength), []).append(metrics)
+    found = {}
+    for transform in TRANSFORMS:
+        own = {strength: each for (name, strength), each in by_strength.items() if name == transform}
+        if own:
+            names = next(iter(own.values()))[0]
+            values = {name: [_mean([m[name] for m in each]) for each in own.values()] for name in names}
+            directions = [c.direction for c in conditions if c.transform == transform and c.direction]
+            found[transform] = Curve([*own], values, list(dict.fromkeys(directions)))
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the numbers among some values; NaN without any."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return math.fsum(numbers) / len(numbers) if numbers else math.nan

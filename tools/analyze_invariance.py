@@ -1,0 +1,188 @@
+"""Invariance: how a model's predictions change when its images are moved, turned or scaled.
+
+    python tools/analyze_invariance.py configs/imagenet_swin_tiny.py epoch_300.pth
+    python tools/analyze_invariance.py configs/mask_rcnn_swin_tiny.py epoch_12.pth --limit 500 --steps 5
+    python tools/analyze_invariance.py --compare work_dirs/*/analysis/invariance.json --output all.png
+
+Of the config's test images, or the first of them. Classifiers by the protocol of arXiv 2211.05781;
+detectors and segmentors with the truth, and what was found before, changed as the image is. Writes
+figures (invariance.json, .csv) and curves (.png, .pdf) to `work_dirs/<config name>/analysis`. An
+interrupted run is gone on with by repeating the command; several processes started by
+`tools/launch.py` share the images. --compare draws models of one task side by side.
+"""
+
+import argparse
+import contextlib
+import math
+import sys
+from pathlib import Path
+
+from evaluation.errors import CommandLine, UserError, command, warn
+from evaluation.numbers import positive
+
+OF_A_MODEL = (
+    'config', 'checkpoint', 'data_root', 'limit', 'transforms', 'strengths', 'steps', 'directions',
+    'fill', 'work_dir', 'checkpoint_key',
+)  # fmt: skip
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        UserError: options are misspelt, have wrong values, or do not go together.
+    """
+    from evaluation.analysis.options import add_model_arguments
+    from evaluation.experiment import add_data_arguments
+
+    parser = CommandLine(__doc__)
+    add_model_arguments(parser, batch=8, batch_help='images in a pass')
+    add_data_arguments(parser)
+    parser.add_argument(
+        '--transforms', nargs='+', metavar='NAME', help='of translation, rotation, scale; default: all'
+    )
+    parser.add_argument(
+        '--strengths',
+        nargs='+',
+        type=number,
+        metavar='X',
+        help="of the one transform: pixels, degrees or crop ratios; default: the paper's",
+    )
+    parser.add_argument(
+        '--steps',
+        type=positive,
+        metavar='N',
+        help="take N of the paper's strengths, evenly; default: all",
+    )
+    parser.add_argument(
+        '--directions',
+        nargs='+',
+        metavar='NAME',
+        help='of translations: right, down-right, down ...; default: all eight',
+    )
+    parser.add_argument(
+        '--fill',
+        choices=['mean', 'black'],
+        help="what comes into view: the preprocessor's mean, or black; default: black for classifiers",
+    )
+    parser.add_argument(
+        '--rotate',
+        choices=['before', 'after'],
+        default='after',
+        help="whether to turn images before or after a classifier's crop of the middle; default after",
+    )
+    parser.add_argument(
+        '--reference-score',
+        type=number,
+        default=0.3,
+        metavar='X',
+        help='least score of the detections that consistency is measured with; default 0.3',
+    )
+    arguments = parser.parse_args()
+    check_combinations(arguments)
+    return arguments
+
+
+def number(text: str) -> float:
+    """A finite number.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number')
+    return value
+
+
+def check_combinations(arguments: argparse.Namespace) -> None:
+    """Look at what options say together, before time is spent.
+
+    Raises:
+        UserError: options do not go together, or a file cannot be written.
+    """
+    from evaluation.analysis.options import check_comparison, check_output
+
+    if arguments.compare:
+        check_comparison(arguments, OF_A_MODEL)
+    elif arguments.config is None or arguments.checkpoint is None:
+        raise UserError('give CONFIG and CHECKPOINT, or --compare FILE.json ...')
+    if not 0 <= arguments.reference_score <= 1:
+        raise UserError(f'--reference-score {arguments.reference_score:g}: give a number from 0 to 1')
+    check_output(arguments.output, '.png' if arguments.compare else '.json')
+
+
+@command
+def main() -> None:
+    """Look at one model, or compare several."""
+    arguments = parse_arguments()
+    # Some libraries print when they are imported.
+    with contextlib.redirect_stdout(sys.stderr):
+        if arguments.compare:
+            table = compare(arguments.compare, arguments.output)
+        else:
+            table = analyse_model(arguments)
+    sys.stdout.write(table)
+
+
+def analyse_model(arguments: argparse.Namespace) -> str:
+    """Look at all images, write, and return the table; nothing where another process does this.
+
+    Raises:
+        UserError: something in the arguments is wrong.
+    """
+    from evaluation.analysis.figures import write_figure
+    from evaluation.analysis.invariance.comparison import Settings
+    from evaluation.analysis.invariance.conditions import choose_conditions
+    from evaluation.analysis.invariance.figure import draw_curves
+    from evaluation.analysis.invariance.result import write_result
+    from evaluation.analysis.invariance.run import analyse, summarise
+    from evaluation.analysis.invariance.table import curve_table
+    from evaluation.analysis.options import result_file
+    from evaluation.analysis.parts import is_main, join_processes
+    from evaluation.analysis.subject import open_subject
+    from evaluation.tables.formats import to_markdown
+
+    conditions = choose_conditions(
+        arguments.transforms, arguments.strengths, arguments.steps, arguments.directions
+    )
+    settings = Settings(conditions, arguments.fill, arguments.rotate, arguments.reference_score)
+    output = result_file(arguments, 'invariance.json')
+    subject = open_subject(arguments)
+    join_processes(arguments.launcher)
+    parts = analyse(subject, settings, output)
+    if not is_main():
+        return ''
+    result = summarise(subject, settings, parts)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_result(result, output)
+    write_figure(draw_curves([result]), output)
+    parts.remove()
+    print(f'result written to {output}')
+    return to_markdown(curve_table([result]))
+
+
+def compare(files: list[Path], output: Path) -> str:
+    """Draw results side by side, and return their table.
+
+    Raises:
+        UserError: a file is none of a result, or the tasks differ.
+    """
+    from evaluation.analysis.figures import write_figure
+    from evaluation.analysis.invariance.figure import draw_curves
+    from evaluation.analysis.invariance.result import read_results
+    from evaluation.analysis.invariance.table import curve_table
+    from evaluation.tables.formats import to_markdown
+
+    results = read_results(files)
+    if any(result.compared != results[0].compared for result in results):
+        warn('the results are of different images, strengths or settings')
+    write_figure(draw_curves(results), output)
+    return to_markdown(curve_table(results))
+
+
+if __name__ == '__main__':
+    main()
