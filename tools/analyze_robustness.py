@@ -149,10 +149,10 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     """
     from evaluation.analysis.figures import write_figure
     from evaluation.analysis.options import result_file
-    from evaluation.analysis.parts import join_processes
+    from evaluation.analysis.parts import is_main, join_processes
     from evaluation.analysis.robustness.figure import draw_robustness
     from evaluation.analysis.robustness.profile import write_profile
-    from evaluation.analysis.robustness.run import analyse
+    from evaluation.analysis.robustness.run import analyse, summarise
     from evaluation.analysis.robustness.table import robustness_table
     from evaluation.analysis.subject import open_subject
     from evaluation.tables.formats import to_markdown
@@ -161,12 +161,14 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     output = result_file(arguments, 'robustness.json')
     subject = open_subject(arguments)
     join_processes(arguments.launcher)
-    profile = analyse(subject, plan, output)
-    if profile is None:
+    parts = analyse(subject, plan, output)
+    if not is_main():
         return ''
+    profile = summarise(subject, plan, parts)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_profile(profile, output)
     write_figure(draw_robustness([profile]), output)
+    parts.remove()
     print(f'result written to {output}')
     return to_markdown(robustness_table([profile]))
 

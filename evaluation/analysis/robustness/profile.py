@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evaluation.analysis.json_results import model_name, read_result
 from evaluation.analysis.robustness.budgets import UNITS
 from evaluation.analysis.robustness.conditions import Condition, Plan
 from evaluation.analysis.robustness.summary import Summary, summarize
-from evaluation.errors import UserError
 from evaluation.files import json_text, write_output
 from evaluation.provenance import git_state, hardware, now, versions
 
 ANALYSIS = 'robustness'
 SCHEMA_VERSION = 1
-ADVICE = 'give JSON files that tools/analyze_robustness.py wrote'
 # What tables and figures show, the first of them in pictures.
 HEADLINES = ('top-1', 'box AP', 'mask AP', 'mIoU')
 
@@ -56,7 +55,7 @@ class Profile:
     @property
     def name(self) -> str:
         """Name of a config and of its checkpoint: `upernet_swin_tiny (iter_160000)`."""
-        return f'{self.facts["config"]["name"]} ({Path(self.facts["checkpoint"]["file"]).stem})'
+        return model_name(self.facts)
 
     @property
     def clean(self) -> Mapping[str, float]:
@@ -148,7 +147,7 @@ def read_profile(file: Path) -> Profile:
     Raises:
         UserError: it is missing, or is not what `write_profile` writes.
     """
-    content = _read_json(file)
+    content = read_result(file, ANALYSIS, ANALYSIS, SCHEMA_VERSION, 'tools/analyze_robustness.py')
     plan = {name: value for name, value in content['plan'].items() if name != 'unit_of_budgets'}
     results = [_result(Condition('clean'), content['clean'])]
     results += [_result(Condition(each['attack'], each['budget']), each) for each in content['attacks']]
@@ -157,22 +156,6 @@ def read_profile(file: Path) -> Profile:
     ]
     facts = {name: content[name] for name in ('config', 'checkpoint', 'task', 'images', 'batch')}
     return Profile(facts, Plan(**plan), content['hardware']['device'], results)
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise UserError(f'{file} is not there; {ADVICE}') from None
-    except (OSError, ValueError) as error:
-        raise UserError(f'{file} is not JSON, or not whole; {ADVICE}') from error
-    if not isinstance(content, Mapping) or content.get('analysis') != ANALYSIS:
-        raise UserError(f'{file} is no analysis of robustness; {ADVICE}')
-    if content.get('schema_version') != SCHEMA_VERSION:
-        raise UserError(
-            f'{file} was written by another version of the suite; repeat the analysis with this one'
-        )
-    return content
 
 
 def _figures(result: ConditionResult) -> dict:

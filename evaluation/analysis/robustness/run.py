@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, combined, complete, is_main, key_of
+from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, combined, complete, key_of
 from evaluation.analysis.robustness.attacked import attacked_trials
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
 from evaluation.analysis.robustness.corrupted import corrupted_trials
@@ -22,16 +22,16 @@ LOSS = 'loss'
 SEPARATOR = '/'
 
 
-def analyse(subject: Subject, plan: Plan, output: Path) -> Profile | None:
+def analyse(subject: Subject, plan: Plan, output: Path) -> Parts:
     """Look at all images under all conditions; this process takes its share where there are several.
 
     Args:
         subject: the model and its test images.
         plan: what to do.
-        output: name of the result; unfinished work is kept beside it, and removed at the end.
+        output: name of the result; unfinished work is kept beside it until `Parts.remove`.
 
     Returns:
-        The result on the main process, None on others.
+        The finished parts.
 
     Raises:
         UserError: something in the plan does not go with the model, or memory does not suffice.
@@ -43,14 +43,11 @@ def analyse(subject: Subject, plan: Plan, output: Path) -> Profile | None:
     items = schedule(count, len(passes))
     facts = {**facts_of(subject), 'analysis': 'robustness', 'plan': repr(plan)}
     parts = Parts(output.with_suffix('.partial') / key_of(facts), len(items))
-    note(f'{count} images under {sum(map(len, passes))} conditions, made in {len(passes)} passes')
+    conditions = sum(map(len, passes))
+    note(f'{count} images under {conditions} conditions, in {len(passes)} passes over them')
     with memory_explained(subject):
         complete(parts, items, lambda share: measured(subject, plan, share))
-    if not is_main():
-        return None
-    profile = profile_of(subject, plan, parts.combined(subject.task.combined))
-    parts.remove()
-    return profile
+    return parts
 
 
 def schedule(images: int, passes: int) -> list[tuple[int, int]]:
@@ -115,8 +112,9 @@ def _predictions(subject: Subject, trials: Sequence[Trial]) -> list:
     return [found[id(source)] for source in sources]
 
 
-def profile_of(subject: Subject, plan: Plan, arrays: Mapping[str, np.ndarray]) -> Profile:
+def summarise(subject: Subject, plan: Plan, parts: Parts) -> Profile:
     """Figures of each condition."""
+    arrays = parts.combined(subject.task.combined)
 
     def result(condition: Condition) -> ConditionResult:
         prefix = condition.key + SEPARATOR

@@ -14,7 +14,7 @@ from evaluation.analysis.robustness.attacked import attacked_trials
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
 from evaluation.analysis.robustness.corrupted import corrupted_sample
 from evaluation.analysis.robustness.corruptions import corrupted
-from evaluation.analysis.robustness.run import analyse, measured, schedule
+from evaluation.analysis.robustness.run import analyse, measured, schedule, summarise
 from evaluation.analysis.robustness.targets import check_attackable, instances
 from evaluation.analysis.subject import open_subject
 from evaluation.analysis.tasks.objects import Objects
@@ -88,6 +88,13 @@ def subject_of(data, tmp_path_factory):
     return build
 
 
+def profile_of(subject, plan, output):
+    parts = analyse(subject, plan, output)
+    profile = summarise(subject, plan, parts)
+    parts.remove()
+    return profile
+
+
 def result_of(profile, name, level=0):
     return next(each for each in profile.results if each.condition == Condition(name, level))
 
@@ -95,7 +102,7 @@ def result_of(profile, name, level=0):
 @pytest.mark.parametrize('task', CONFIGS)
 class TestEveryTask:
     def test_zero_budget_is_clean_to_the_last_digit(self, subject_of, task, tmp_path):
-        profile = analyse(subject_of(task), PLAN, tmp_path / 'robustness.json')
+        profile = profile_of(subject_of(task), PLAN, tmp_path / 'robustness.json')
         clean = profile.results[0]
         assert clean.condition.name == CLEAN
         for name in PLAN.attacks:
@@ -107,7 +114,7 @@ class TestEveryTask:
     @pytest.mark.parametrize('norm', ['linf', 'l2'])
     def test_pgd_is_stronger_than_fgsm_and_clean(self, subject_of, task, norm, tmp_path):
         plan = replace(PLAN, norm=norm, corruptions=[], budgets=[4.0])
-        profile = analyse(subject_of(task), plan, tmp_path / 'robustness.json')
+        profile = profile_of(subject_of(task), plan, tmp_path / 'robustness.json')
         losses = [result_of(profile, *each).loss for each in (('fgsm', 4.0), ('pgd', 4.0))]
         assert losses[1] >= losses[0] > profile.results[0].loss
 
@@ -133,7 +140,7 @@ class TestEveryTask:
     def test_goes_on_after_an_interruption(self, subject_of, task, tmp_path, monkeypatch):
         subject = subject_of(task, limit=COUNT)
         plan = replace(PLAN, attacks=['fgsm'])
-        whole = analyse(subject, plan, tmp_path / 'whole.json')
+        whole = profile_of(subject, plan, tmp_path / 'whole.json')
         seen = []
 
         def interrupted(subject, plan, share):
@@ -146,7 +153,7 @@ class TestEveryTask:
         with pytest.raises(Interrupted):
             analyse(subject, plan, tmp_path / 'other.json')
         monkeypatch.setattr(run, 'measured', measured)
-        np.testing.assert_equal(analyse(subject, plan, tmp_path / 'other.json'), whole)
+        np.testing.assert_equal(profile_of(subject, plan, tmp_path / 'other.json'), whole)
 
 
 class TestCorruptedImages:
