@@ -14,10 +14,16 @@ prints a table. An interrupted run is gone on with by repeating the command; sev
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evaluation.errors import CommandLine, UserError, command, did_you_mean, warn
 from evaluation.numbers import whole
+
+if TYPE_CHECKING:
+    from evaluation.analysis.robustness.conditions import Plan
+    from evaluation.analysis.robustness.profile import Profile
 
 NONE = 'none'
 MOST_STEPS = 1000
@@ -58,7 +64,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def add_attack_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the attacks; None where they are not given."""
-    parser.add_argument('--attacks', nargs='+', choices=['fgsm', 'pgd', NONE], help='default: fgsm pgd')
+    parser.add_argument(
+        '--attacks', nargs='+', metavar='NAME', help=f'of fgsm and pgd, or {NONE}; default: both'
+    )
     parser.add_argument('--norm', choices=['linf', 'l2'], help='of the budgets; default linf')
     parser.add_argument(
         '--budgets',
@@ -173,37 +181,44 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     return to_markdown(robustness_table([profile]))
 
 
-def plan_of(arguments: argparse.Namespace):
+def plan_of(arguments: argparse.Namespace) -> 'Plan':
     """What is asked for, with defaults; each thing once.
 
     Raises:
-        UserError: there is no such corruption.
+        UserError: there is no such attack or corruption.
     """
     from evaluation.analysis.robustness.attacks import ATTACKS
     from evaluation.analysis.robustness.budgets import DEFAULT_BUDGETS
     from evaluation.analysis.robustness.conditions import Plan
     from evaluation.analysis.robustness.corruptions import CORRUPTIONS, SEVERITIES
 
-    attacks, corruptions = (
-        [] if wanted == [NONE] else wanted or known
-        for wanted, known in ((arguments.attacks, ATTACKS), (arguments.corruptions, CORRUPTIONS))
-    )
-    for name in corruptions:
-        if name not in CORRUPTIONS:
-            raise UserError(
-                f'unknown corruption {name!r}{did_you_mean(name, CORRUPTIONS)}; '
-                f'known are {", ".join(CORRUPTIONS)}'
-            )
+    attacks = chosen('attack', arguments.attacks, ATTACKS)
+    corruptions = chosen('corruption', arguments.corruptions, CORRUPTIONS)
     norm = arguments.norm or 'linf'
     return Plan(
-        attacks=[name for name in ATTACKS if name in attacks],
+        attacks=attacks,
         norm=norm,
         budgets=sorted({*(arguments.budgets or DEFAULT_BUDGETS[norm])}),
         steps=arguments.steps or DEFAULT_STEPS,
-        corruptions=[name for name in CORRUPTIONS if name in corruptions],
+        corruptions=corruptions,
         severities=sorted({*(arguments.severities or SEVERITIES)}),
         seed=arguments.seed,
     )
+
+
+def chosen(kind: str, names: list[str] | None, known: Sequence[str]) -> list[str]:
+    """Those of the known that were named, in their own order; all where none was.
+
+    Raises:
+        UserError: one is unknown.
+    """
+    if names is None:
+        return list(known)
+    for name in names:
+        if name not in (*known, NONE):
+            advice = did_you_mean(name, known)
+            raise UserError(f'unknown {kind} {name!r}{advice}; known are {", ".join(known)}')
+    return [name for name in known if name in names]
 
 
 def compare(files: list[Path], output: Path) -> str:
@@ -227,7 +242,7 @@ def compare(files: list[Path], output: Path) -> str:
     return to_markdown(robustness_table(profiles))
 
 
-def check_alike(first_file: Path, first, file: Path, profile) -> None:
+def check_alike(first_file: Path, first: 'Profile', file: Path, profile: 'Profile') -> None:
     """See that two results can stand beside each other.
 
     Raises:

@@ -183,7 +183,7 @@ class TestBadOptions:
         ('given', 'more', 'message'),
         [
             ('an unknown corruption', ['--corruptions', 'fogg'], "unknown corruption 'fogg'; did you"),
-            ('an unknown attack', ['--attacks', 'cw'], "argument --attacks: invalid choice: 'cw'"),
+            ('an unknown attack', ['--attacks', 'cw'], "unknown attack 'cw'; known are fgsm"),
             ('a severity of 6', ['--severities', 6], "'6' is not a whole number from 1 to 5"),
             ('a budget of 300', ['--budgets', 300], "'300' is not a number from 0 to 255"),
             ('a budget that is no number', ['--budgets', 'nan'], "'nan' is not a number from 0"),

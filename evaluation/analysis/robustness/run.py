@@ -44,7 +44,7 @@ def analyse(subject: Subject, plan: Plan, output: Path) -> Parts:
     facts = {**facts_of(subject), 'analysis': 'robustness', 'plan': repr(plan)}
     parts = Parts(output.with_suffix('.partial') / key_of(facts), len(items))
     conditions = sum(map(len, passes))
-    note(f'{count} images under {conditions} conditions, in {len(passes)} passes over them')
+    note(f'{count} images under {conditions} conditions, passes over them: {len(passes)}')
     with memory_explained(subject):
         complete(parts, items, lambda share: measured(subject, plan, share))
     return parts
