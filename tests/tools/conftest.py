@@ -5,7 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor
 
+from evaluation.config.file import read_config
+from evaluation.config.options import merge_options
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from tests.commands import ROOT, Commands, Outcome, option_list
 from tests.errors_page import ErrorsPage
@@ -128,6 +133,25 @@ def work_dir_of(
         return finished[task]
 
     return train
+
+
+@pytest.fixture(scope='session')
+def weights(trials: dict[str, Trial]) -> Callable[[str], dict[str, Tensor]]:
+    """State dict of a task's model before training, as of a checkpoint."""
+
+    def build(task: str) -> dict[str, Tensor]:
+        trial = trials[task]
+        cfg = read_config(str(trial.config))
+        merge_options(cfg, {name: _plain(value) for name, value in trial.options.items()})
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            torch.manual_seed(7)
+            return MODELS.build(cfg.model).state_dict()
+
+    return build
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @pytest.fixture

@@ -10,11 +10,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
 from tests.launching import TOOLS, environment_of_tests, free_port, places
 
 KIND = 'Tables and other commands'
@@ -45,25 +42,6 @@ def images(folder, tmp_path):
 def analyze(commands, tmp_path):
     """Run `tools/analyze_erf.py` in an empty folder."""
     return lambda *arguments: commands('analyze_erf', *arguments, folder=tmp_path)
-
-
-@pytest.fixture(scope='session')
-def weights(trials):
-    """State dict of a task's model, as of a checkpoint."""
-
-    def build(task):
-        trial = trials[task]
-        cfg = read_config(str(trial.config))
-        merge_options(cfg, {name: _plain(value) for name, value in trial.options.items()})
-        with DefaultScope.overwrite_default_scope(cfg.default_scope):
-            torch.manual_seed(7)
-            return MODELS.build(cfg.model).state_dict()
-
-    return build
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
 
 
 def options(trial):

@@ -14,7 +14,7 @@ STRENGTHS = {
     SCALE: tuple(thousandths / 1000 for thousandths in range(200, 2001, 125)),
 }
 BOUNDS = {TRANSLATION: (0, 4096), ROTATION: (0, 360), SCALE: (0.05, 20)}
-UNITS = {TRANSLATION: 'pixels', ROTATION: 'degrees', SCALE: 'crop ratio'}
+UNITS = {TRANSLATION: 'pixels', ROTATION: 'degrees', SCALE: 'crop ratios'}
 # Right and down, in steps of the strength.
 DIRECTIONS = {
     'right': (1, 0),

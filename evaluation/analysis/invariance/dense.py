@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from evaluation.analysis.invariance.conditions import Condition
 from evaluation.analysis.invariance.warping import Color, warp_image, warp_labels, warp_objects
@@ -102,13 +103,16 @@ class SegmentationComparison:
 
 
 def as_objects(found: Detections, least_score: float) -> Objects:
-    """Detections of a score as if they were what is there."""
+    """Detections of a score as if they were what is there; one without a mask has its box."""
     sure = np.flatnonzero(found.scores >= least_score)
-    outlines = found.masks or [[rectangle(box)] for box in found.boxes]
+    outlines = [
+        found.masks[index] if found.masks and coco_mask.area(found.masks[index]) else [rectangle(box)]
+        for index, box in zip(sure, found.boxes[sure], strict=True)
+    ]
     return Objects(
         size=found.size,
         labels=found.labels[sure],
         boxes=found.boxes[sure],
         crowd=np.zeros(len(sure), bool),
-        outlines=[outlines[index] for index in sure],
+        outlines=outlines,
     )

@@ -1,18 +1,21 @@
 """Curves as a picture: a column for each transform, a row for each metric, a line for each model."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
-from evaluation.analysis.invariance.conditions import TRANSFORMS, UNITS
+from evaluation.analysis.invariance.conditions import ROTATION, SCALE, TRANSFORMS, TRANSLATION, UNITS
 from evaluation.analysis.invariance.result import Result
 from evaluation.benchmark.plot import COLORS, DASHES, MARKERS
 
 PANEL_INCHES = 2.9, 2.1
 # Legend and titles.
 _MORE_INCHES = 0.9, 0.7
+_TICKS = {TRANSLATION: 16, ROTATION: 15, SCALE: 0.5}
 _INK = '#333333'
 _GRID = '#dddddd'
 
@@ -34,7 +37,10 @@ def draw_curves(results: Sequence[Result]) -> Figure:
         for column, transform in enumerate(transforms):
             lines = _draw(panels[row, column], results, name, transform)
         panels[row, 0].set_ylabel(f'{name} (%)', fontsize=9, color=_INK)
+        # All panels of a row share it.
+        panels[row, 0].set_ylim(0, _ceiling(results, name))
     for column, transform in enumerate(transforms):
+        panels[0, column].xaxis.set_major_locator(MultipleLocator(_TICKS[transform]))
         panels[0, column].set_title(transform, fontsize=10, color=_INK)
         panels[-1, column].set_xlabel(UNITS[transform], fontsize=9, color=_INK)
     figure.legend(
@@ -50,6 +56,18 @@ def draw_curves(results: Sequence[Result]) -> Figure:
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine('none')
     return figure
+
+
+def _ceiling(results: Sequence[Result], name: str) -> float:
+    """A bit above all values of a metric."""
+    values = [
+        value
+        for result in results
+        for curve in result.curves.values()
+        for value in curve.metrics.get(name, ())
+        if not math.isnan(value)
+    ]
+    return 1.05 * max(values, default=0.0) or 1.0
 
 
 def _draw(axes: Axes, results: Sequence[Result], name: str, transform: str) -> list:
@@ -71,7 +89,6 @@ def _draw(axes: Axes, results: Sequence[Result], name: str, transform: str) -> l
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_INK, labelsize=8)
-    axes.set_ylim(bottom=0)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
     return lines

@@ -1,0 +1,137 @@
+"""The whole analysis of a small classifier, in this process."""
+
+import argparse
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from evaluation.analysis.invariance.comparison import Settings
+from evaluation.analysis.invariance.conditions import choose_conditions
+from evaluation.analysis.invariance.result import read_results, write_result
+from evaluation.analysis.invariance.run import analyse, summarise
+from evaluation.analysis.model import build_model, read_analysed_config
+from evaluation.analysis.parts import key_of
+from evaluation.analysis.subject import facts_of, open_subject
+from evaluation.analysis.tasks.samples import Samples
+from evaluation.analysis.tasks.task import task_of
+from evaluation.demo.demo import PRETRAINING_STYLE
+from evaluation.demo.scenes import write_imagenet
+from evaluation.errors import UserError
+from evaluation.interruption import Interrupted
+from tests.commands import ROOT
+
+CONFIG = str(ROOT / 'configs/demo/imagenet_dcn_micro.py')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Eleven images, in two parts, and a checkpoint."""
+    folder = tmp_path_factory.mktemp('invariance')
+    write_imagenet(folder / 'data', PRETRAINING_STYLE, {'train': 24, 'val': 11}, seed=0)
+    model = build_model(read_analysed_config(CONFIG, {}), None, 0, torch.device('cpu'))
+    torch.save({'state_dict': model.state_dict()}, folder / 'model.pth')
+    return folder
+
+
+def opened(folder, **more):
+    arguments = {
+        'config': CONFIG,
+        'checkpoint': str(folder / 'model.pth'),
+        'cfg_options': {},
+        'checkpoint_key': None,
+        'device': 'cpu',
+        'data_root': str(folder / 'data'),
+        'skip_bad_images': False,
+        'limit': None,
+        'batch': 4,
+    }
+    return open_subject(argparse.Namespace(**{**arguments, **more}))
+
+
+@pytest.fixture(scope='module')
+def subject(folder):
+    return opened(folder)
+
+
+@pytest.fixture
+def settings():
+    return Settings(choose_conditions(['rotation', 'scale'], None, 2, None), None, 'after', 0.3)
+
+
+def test_goes_on_to_the_same_bits(subject, settings, tmp_path, monkeypatch):
+    whole = summarise(subject, settings, analyse(subject, settings, tmp_path / 'whole.json'))
+    seen, load = [], Samples.__getitem__
+
+    def interrupted(samples, index):
+        if index == 9 and not (tmp_path / 'again').exists():
+            raise KeyboardInterrupt
+        seen.append(index)
+        return load(samples, index)
+
+    monkeypatch.setattr(Samples, '__getitem__', interrupted)
+    with pytest.raises(Interrupted, match='1 of 2 parts are kept'):
+        analyse(subject, settings, tmp_path / 'here.json')
+    (tmp_path / 'again').touch()
+    seen.clear()
+    parts = analyse(subject, settings, tmp_path / 'here.json')
+    assert seen == [8, 9, 10]
+    result = summarise(subject, settings, parts)
+    assert result == whole
+    parts.remove()
+    assert not (tmp_path / 'here.partial').exists()
+
+
+def test_is_read_as_it_was_written(subject, settings, tmp_path):
+    result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
+    result.curves['scale'].metrics['top-1'][0] = float('nan')
+    write_result(result, tmp_path / 'here.json')
+    assert (
+        json.loads((tmp_path / 'here.json').read_text())['curves']['scale']['metrics']['top-1'][0]
+        is None
+    )
+    (read,) = read_results([tmp_path / 'here.json'])
+    assert str(read.curves) == str(result.curves)
+    assert read.unchanged == result.unchanged
+    assert read.name == 'imagenet_dcn_micro (model)'
+    assert ',,' in (tmp_path / 'here.csv').read_text()
+
+
+def test_unchanged_are_the_figures_of_the_test(subject, settings, tmp_path):
+    """Top-1 by hand, from the data set's own pipeline."""
+    result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
+    right = [
+        subject.predict([sample.image])[0].argmax() == sample.truth
+        for sample in map(subject.samples.__getitem__, range(11))
+    ]
+    assert result.unchanged['top-1'] == pytest.approx(100 * sum(right) / 11)
+    assert result.curves['rotation'].metrics['top-1'][0] == result.unchanged['top-1']
+
+
+def test_parts_of_another_run_are_not_taken(subject, folder):
+    others = [
+        dataclasses.replace(subject, batch=1),
+        opened(folder, limit=10),
+        opened(folder, cfg_options={'test_dataloader.dataset.pipeline.1.crop_pct': 0.9}),
+    ]
+    keys = {key_of(facts_of(each)) for each in (subject, *others)}
+    assert len(keys) == 1 + len(others)
+    assert key_of(facts_of(opened(folder, limit=99))) in keys
+
+
+def test_memory_that_does_not_suffice(subject, settings, tmp_path, monkeypatch):
+    def refuses(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(type(subject.task), 'predict', refuses)
+    with pytest.raises(UserError, match='batch of 4 images; give a smaller --batch'):
+        analyse(subject, settings, tmp_path / 'here.json')
+
+
+def test_models_of_no_known_task():
+    with pytest.raises(
+        UserError, match='Identity is no ImageClassifier, detector of mmdet or segmentor'
+    ):
+        task_of(nn.Identity())
