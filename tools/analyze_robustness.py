@@ -216,8 +216,8 @@ def chosen(kind: str, names: list[str] | None, known: Sequence[str]) -> list[str
         return list(known)
     for name in names:
         if name not in (*known, NONE):
-            advice = did_you_mean(name, known)
-            raise UserError(f'unknown {kind} {name!r}{advice}; known are {", ".join(known)}')
+            listed = ', '.join(known)
+            raise UserError(f'unknown {kind} {name!r}; known are {listed}{did_you_mean(name, known)}')
     return [name for name in known if name in names]
 
 

@@ -11,11 +11,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
 from tests.launching import TOOLS, environment_of_tests, free_port, places, start
 
 KIND = 'Tables and other commands'
@@ -30,17 +27,12 @@ def analyze(commands, tmp_path):
 
 
 @pytest.fixture(scope='session')
-def checkpoints(trials, tmp_path_factory):
+def checkpoints(trials, weights, tmp_path_factory):
     """Files of random weights, by task."""
-    folder = tmp_path_factory.mktemp('checkpoints')
-    for task, trial in trials.items():
-        cfg = read_config(str(trial.config))
-        options = {n: list(v) if isinstance(v, tuple) else v for n, v in trial.options.items()}
-        merge_options(cfg, options)
-        with DefaultScope.overwrite_default_scope(cfg.default_scope):
-            torch.manual_seed(7)
-            torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, folder / f'{task}.pth')
-    return {task: folder / f'{task}.pth' for task in trials}
+    files = {task: tmp_path_factory.mktemp('checkpoints') / f'{task}.pth' for task in trials}
+    for task, file in files.items():
+        torch.save({'state_dict': weights(task)}, file)
+    return files
 
 
 @pytest.fixture
@@ -182,7 +174,7 @@ class TestBadOptions:
     @pytest.mark.parametrize(
         ('given', 'more', 'message'),
         [
-            ('an unknown corruption', ['--corruptions', 'fogg'], "unknown corruption 'fogg'; did you"),
+            ('an unknown corruption', ['--corruptions', 'fogg'], 'jpeg_compression; did you mean fog?'),
             ('an unknown attack', ['--attacks', 'cw'], "unknown attack 'cw'; known are fgsm"),
             ('a severity of 6', ['--severities', 6], "'6' is not a whole number from 1 to 5"),
             ('a budget of 300', ['--budgets', 300], "'300' is not a number from 0 to 255"),
