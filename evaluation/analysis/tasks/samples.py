@@ -55,6 +55,20 @@ class Samples(Sequence[Sample]):
             raise IndexError(index)
         return self._make(self._dataset.prepare_data(index))
 
+    def changed(self, index: int, change: Callable[[np.ndarray], np.ndarray]) -> Sample:
+        """A sample whose image is changed as soon as it is loaded, before it is resized.
+
+        Args:
+            index: of the image.
+            change: makes of an image (H, W, 3), uint8, BGR, another of its size.
+        """
+        results, is_loaded = self._dataset.get_data_info(index), False
+        for step in self._dataset.pipeline.transforms:
+            results = step(results)
+            if not is_loaded and 'img' in results:
+                results['img'], is_loaded = change(results['img']), True
+        return self._make(results)
+
     def digest(self) -> str:
         """SHA-256 of the names, lengths and annotations of the files, in their order.
 

@@ -1,0 +1,1 @@
+"""How accurate a model stays on images that an attack or a bad camera changed."""

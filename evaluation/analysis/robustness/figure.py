@@ -1,0 +1,123 @@
+"""Accuracy against budget, a line a model; and a grid of corruptions by severities for each model."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
+
+from evaluation.analysis.robustness.budgets import UNITS
+from evaluation.analysis.robustness.conditions import Condition
+from evaluation.analysis.robustness.corruptions import CORRUPTIONS
+from evaluation.analysis.robustness.profile import Profile
+from evaluation.analysis.robustness.table import attacks_of, percent
+
+CURVE_INCHES = 3.2
+CELL_INCHES = 0.48, 0.24
+_INK = '#333333'
+_COLORS = 'viridis'
+_MARKERS = 'osD^vP*X'
+# Above this share of the colours they are so light that figures on them must be dark.
+_LIGHT = 0.6
+
+
+def draw_robustness(profiles: Sequence[Profile]) -> Figure:
+    """Attacks above, corruptions below; what no model was tried with is left out.
+
+    Args:
+        profiles: of one task and one plan, but for the budgets.
+    """
+    attacks = list(dict.fromkeys(condition.name for condition in attacks_of(profiles)))
+    corruptions = [name for name in CORRUPTIONS if name in profiles[0].plan.corruptions]
+    severities = len(profiles[0].plan.severities)
+    grid = max(severities * CELL_INCHES[0], 1.3) + 0.4
+    heights = [CURVE_INCHES] if attacks else []
+    heights += [len(corruptions) * CELL_INCHES[1] + 1.5] if corruptions else []
+    width = max(
+        (CURVE_INCHES + 0.6) * len(attacks), grid * len(profiles) + 2.6 if corruptions else 0, 4.5
+    )
+    figure = Figure(figsize=(width, sum(heights)), dpi=200, layout='constrained')
+    FigureCanvasAgg(figure)
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    if attacks:
+        _draw_attacks(parts[0], profiles, attacks)
+    if corruptions:
+        _draw_corruptions(parts[-1], profiles, corruptions)
+    # Once, and not anew for each file.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine('none')
+    return figure
+
+
+def _draw_attacks(part: SubFigure, profiles: Sequence[Profile], attacks: Sequence[str]) -> None:
+    """A panel for each attack; budget 0 is the clean image."""
+    metric, plan = profiles[0].headlines[0], profiles[0].plan
+    panels = part.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
+    colors = matplotlib.colormaps['tab10'].colors
+    for axes, attack in zip(panels, attacks, strict=True):
+        for number, profile in enumerate(profiles):
+            budgets = sorted({0.0, *profile.plan.budgets})
+            values = [_under_attack(profile, attack, budget, metric) for budget in budgets]
+            style = {'color': colors[number % len(colors)], 'marker': _MARKERS[number % len(_MARKERS)]}
+            axes.plot(budgets, values, label=profile.name, markersize=4, linewidth=1.4, **style)
+        title = f'PGD, {plan.steps} steps' if attack == 'pgd' else attack.upper()
+        axes.set_title(f'{title}, {plan.norm}', fontsize=9, color=_INK)
+        axes.set_xlabel(f'budget: {UNITS[plan.norm]}', fontsize=7.5, color=_INK)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.tick_params(colors=_INK, labelsize=8)
+        axes.spines[['top', 'right']].set_visible(False)
+    panels[0].set_ylabel(f'{metric}, %', fontsize=9, color=_INK)
+    panels[-1].legend(fontsize=7, frameon=False, labelcolor=_INK)
+
+
+def _under_attack(profile: Profile, attack: str, budget: float, metric: str) -> float:
+    return profile.value(Condition(attack, budget), metric) if budget else profile.clean[metric]
+
+
+def _draw_corruptions(part: SubFigure, profiles: Sequence[Profile], corruptions: Sequence[str]) -> None:
+    """A grid for each model: figures in percent, colours relative to the clean figure."""
+    panels = part.subplots(1, len(profiles), squeeze=False, sharey=True)[0]
+    for axes, profile in zip(panels, profiles, strict=True):
+        picture = _draw_grid(axes, profile, corruptions)
+    panels[0].set_yticks(
+        range(len(corruptions)), [name.replace('_', ' ') for name in corruptions], fontsize=8, color=_INK
+    )
+    bar = part.colorbar(picture, ax=list(panels), aspect=30, pad=0.02)
+    bar.set_label(f'{profiles[0].headlines[0]} in percent of the clean one', color=_INK, fontsize=8)
+    bar.ax.tick_params(colors=_INK, labelsize=7)
+
+
+def _draw_grid(axes: Axes, profile: Profile, corruptions: Sequence[str]) -> AxesImage:
+    metric, severities = profile.headlines[0], profile.plan.severities
+    values = np.array(
+        [[profile.value(Condition(name, s), metric) for s in severities] for name in corruptions]
+    )
+    clean = profile.clean[metric]
+    shares = 100 * values / clean if clean else np.full_like(values, math.nan)
+    picture = axes.imshow(shares, norm=Normalize(0, 100), cmap=_COLORS, aspect='auto')
+    for (row, column), value in np.ndenumerate(values):
+        dark = shares[row, column] > 100 * _LIGHT or not math.isfinite(shares[row, column])
+        color = _INK if dark else 'white'
+        axes.text(column, row, percent(value), ha='center', va='center', fontsize=7, color=color)
+    axes.set_xticks(range(len(severities)), severities, fontsize=8, color=_INK)
+    axes.set_xlabel('severity', fontsize=8, color=_INK)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(_heading(profile, metric), fontsize=7.5, color=_INK)
+    return picture
+
+
+def _heading(profile: Profile, metric: str) -> str:
+    summary = profile.summary(metric)
+    name = profile.name.replace(' (', '\n(')
+    if summary is None:
+        return name
+    relative = '' if summary.rpc is None else f', rPC {percent(summary.rpc)}'
+    return f'{name}\nclean {percent(summary.clean)}, mPC {percent(summary.mpc)}{relative}'

@@ -1,0 +1,99 @@
+"""What an attack raises: the loss of each image, as a function of its pixels.
+
+The model stays in eval mode, so that batch norms keep their statistics and no path is dropped. Pixels
+are those before the model's preprocessor, 0 to 255, which normalises them inside the graph.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import BaseDataElement, InstanceData
+from torch import Tensor, nn
+
+from evaluation.analysis.robustness.attacks import Loss
+from evaluation.random_state import seeded
+from evaluation.segmentation_metric import IGNORED
+
+
+def classification_loss(model: nn.Module, labels: Tensor) -> Loss:
+    """Cross-entropy.
+
+    Args:
+        model: an `ImageClassifier`.
+        labels: (B,), of the images that the loss will be asked for.
+    """
+
+    def loss(images: Tensor) -> Tensor:
+        logits = model(model.data_preprocessor({'inputs': list(images)})['inputs'])
+        return F.cross_entropy(logits.float(), labels.to(logits.device), reduction='none')
+
+    return loss
+
+
+def segmentation_loss(model: nn.Module, maps: Tensor) -> Loss:
+    """Cross-entropy of the decode head's logits at the size of the image, mean over labelled pixels.
+
+    Args:
+        model: a segmentor of mmseg whose classes exclude each other.
+        maps: (B, H, W), labels of the images that the loss will be asked for; `IGNORED` for none.
+    """
+
+    def loss(images: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        facts = {'img_shape': (height, width), 'ori_shape': (height, width)}
+        samples = [BaseDataElement(metainfo=facts) for _ in images]
+        inputs = model.data_preprocessor({'inputs': list(images), 'data_samples': samples})['inputs']
+        metas = [{**sample.metainfo, 'pad_shape': tuple(inputs.shape[2:])} for sample in samples]
+        logits = model.encode_decode(inputs, metas)[:, :, :height, :width]
+        labels = maps.to(logits.device, torch.int64)
+        losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction='none')
+        return losses.sum((1, 2)) / (labels != IGNORED).sum((1, 2)).clamp(min=1)
+
+    return loss
+
+
+def instance_loss(
+    model: nn.Module, truths: Sequence[InstanceData], seeds: Sequence[Sequence[int]]
+) -> Loss:
+    """The training loss: all that the detector adds up, from proposals to masks.
+
+    It samples anchors and proposals at random; each image has a seed of its own, so that its loss
+    depends on its pixels alone. One image at a time: in a batch they would share what they are
+    divided by.
+
+    Args:
+        model: a two-stage detector of mmdet with masks.
+        truths: of each image that the loss will be asked for `bboxes` (N, 4) as corners in pixels,
+            `labels` (N,), and `masks` (N, H, W) of uint8.
+        seeds: of each image, whole numbers.
+    """
+
+    def loss(images: Tensor) -> Tensor:
+        each = zip(images, truths, seeds, strict=True)
+        return torch.stack([_loss_of_image(model, image, truth, seed) for image, truth, seed in each])
+
+    return loss
+
+
+def _loss_of_image(model: nn.Module, image: Tensor, truth: InstanceData, seed: Sequence[int]) -> Tensor:
+    height, width = image.shape[1:]
+    facts = {
+        'img_shape': (height, width),
+        'ori_shape': (height, width),
+        'scale_factor': (1.0, 1.0),
+    }
+    masks = np.asarray(truth.masks, np.uint8).reshape(-1, height, width)
+    sample = DetDataSample(metainfo=facts)
+    sample.gt_instances = InstanceData(
+        bboxes=torch.as_tensor(truth.bboxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.as_tensor(truth.labels, dtype=torch.int64),
+        masks=BitmapMasks(masks, height, width),
+    )
+    data = model.data_preprocessor({'inputs': [image], 'data_samples': [sample]})
+    with seeded(*seed):
+        losses = model.loss(data['inputs'], data['data_samples'])
+    return model.parse_losses(losses)[0]

@@ -1,0 +1,179 @@
+"""The result of an analysis of robustness: figures of every condition, as a file, and read again."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from evaluation.analysis.json_results import model_name, read_result
+from evaluation.analysis.robustness.budgets import UNITS
+from evaluation.analysis.robustness.conditions import Condition, Plan
+from evaluation.analysis.robustness.summary import Summary, summarize
+from evaluation.files import json_text, write_output
+from evaluation.provenance import git_state, hardware, now, versions
+
+ANALYSIS = 'robustness'
+SCHEMA_VERSION = 1
+# What tables and figures show, the first of them in pictures.
+HEADLINES = ('top-1', 'box AP', 'mask AP', 'mIoU')
+
+
+@dataclass(frozen=True)
+class ConditionResult:
+    """What a model reaches under a condition.
+
+    Attributes:
+        condition: what was done to the images.
+        metrics: figures of the task, in percent where they are shares; NaN where undefined.
+        loss: mean of what attacks raise; None where there was no attack.
+    """
+
+    condition: Condition
+    metrics: Mapping[str, float]
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An analysis of one model.
+
+    Attributes:
+        facts: of the model and its test images: `config`, `checkpoint`, `task`, `images`, `batch`.
+        plan: what was asked for.
+        device: `cpu` or `cuda`.
+        results: of all conditions, the clean one first.
+    """
+
+    facts: dict
+    plan: Plan
+    device: str
+    results: Sequence[ConditionResult]
+
+    @property
+    def name(self) -> str:
+        """Name of a config and of its checkpoint: `upernet_swin_tiny (iter_160000)`."""
+        return model_name(self.facts)
+
+    @property
+    def clean(self) -> Mapping[str, float]:
+        """Metrics of clean images."""
+        return self.results[0].metrics
+
+    @property
+    def headlines(self) -> list[str]:
+        """The metrics that tables show."""
+        return [name for name in HEADLINES if name in self.clean]
+
+    def value(self, condition: Condition, metric: str) -> float:
+        """A metric under a condition; NaN where it is undefined or the condition was not tried."""
+        found = [each.metrics[metric] for each in self.results if each.condition == condition]
+        return found[0] if found else math.nan
+
+    def summary(self, metric: str, corruptions: Sequence[str] | None = None) -> Summary | None:
+        """A metric under all corruptions together, or some; None where it is undefined."""
+        names = [name for name in self.plan.corruptions if corruptions is None or name in corruptions]
+        levels = self.plan.severities
+        values = [[self.value(Condition(name, level), metric) for level in levels] for name in names]
+        return summarize(self.clean[metric], values)
+
+    def as_json(self) -> dict:
+        """All of it."""
+        attacked, corrupted = (
+            [each for each in self.results[1:] if each.condition.is_attack is wanted]
+            for wanted in (True, False)
+        )
+        summaries = {name: self.summary(name) for name in self.headlines}
+        return {
+            'schema_version': SCHEMA_VERSION,
+            'analysis': ANALYSIS,
+            **json.loads(json.dumps(self.facts, default=str)),
+            'plan': {**asdict(self.plan), 'unit_of_budgets': UNITS[self.plan.norm]},
+            'clean': _figures(self.results[0]),
+            'attacks': [
+                {'attack': each.condition.name, 'budget': each.condition.level, **_figures(each)}
+                for each in attacked
+            ],
+            'corruptions': [
+                {'corruption': each.condition.name, 'severity': each.condition.level, **_figures(each)}
+                for each in corrupted
+            ],
+            'summary': {
+                name: {'clean': each.clean, 'mPC': each.mpc, 'rPC': each.rpc}
+                for name, each in summaries.items()
+                if each
+            },
+            'versions': versions(),
+            'git': git_state(),
+            'hardware': {'device': self.device, **hardware()},
+            'created': now(),
+        }
+
+
+def to_csv(profile: Profile) -> str:
+    """A row for each condition: every figure unrounded, and the headlines relative to the clean ones."""
+    text = io.StringIO()
+    metrics = [*profile.clean]
+    relative = [f'relative {name}' for name in profile.headlines]
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['kind', 'condition', 'level', *metrics, *relative, 'loss'])
+    for each in profile.results:
+        condition = each.condition
+        kind = 'attack' if condition.is_attack else 'corruption'
+        place = (
+            ['clean', '', ''] if each is profile.results[0] else [kind, condition.name, condition.level]
+        )
+        values = [_defined(each.metrics[name]) for name in metrics]
+        shares = [_share(each.metrics[name], profile.clean[name]) for name in profile.headlines]
+        writer.writerow([*place, *values, *shares, each.loss])
+    return text.getvalue()
+
+
+def write_profile(profile: Profile, file: Path) -> None:
+    """Write the JSON file, and a CSV file beside it.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    write_output(file.with_suffix('.csv'), to_csv(profile).encode())
+    write_output(file, json_text(profile.as_json()).encode())
+
+
+def read_profile(file: Path) -> Profile:
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is missing, or is not what `write_profile` writes.
+    """
+    content = read_result(file, ANALYSIS, ANALYSIS, SCHEMA_VERSION, 'tools/analyze_robustness.py')
+    plan = {name: value for name, value in content['plan'].items() if name != 'unit_of_budgets'}
+    results = [_result(Condition('clean'), content['clean'])]
+    results += [_result(Condition(each['attack'], each['budget']), each) for each in content['attacks']]
+    results += [
+        _result(Condition(each['corruption'], each['severity']), each) for each in content['corruptions']
+    ]
+    facts = {name: content[name] for name in ('config', 'checkpoint', 'task', 'images', 'batch')}
+    return Profile(facts, Plan(**plan), content['hardware']['device'], results)
+
+
+def _figures(result: ConditionResult) -> dict:
+    return {
+        'metrics': {name: _defined(value) for name, value in result.metrics.items()},
+        'loss': result.loss,
+    }
+
+
+def _result(condition: Condition, figures: Mapping) -> ConditionResult:
+    metrics = {n: math.nan if value is None else value for n, value in figures['metrics'].items()}
+    return ConditionResult(condition, metrics, figures['loss'])
+
+
+def _defined(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _share(value: float, clean: float) -> float | None:
+    """A figure in percent of the clean one."""
+    return _defined(100 * value / clean) if clean else None
