@@ -12,6 +12,7 @@ KINDS = (
     'Checkpoints',
     'Configs and options',
     'Launching',
+    'Analyses',
     'Tables and other commands',
 )
 OPENING = """# Errors

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.launching import TOOLS, environment_of_tests, free_port, places
 
-KIND = 'Tables and other commands'
+KIND = 'Analyses'
 TARGETS = {
     'mask_rcnn': [*(f'stage{i}' for i in (1, 2, 3, 4)), *(f'neck{i}' for i in (1, 2, 3, 4, 5))],
     'upernet': [*(f'stage{i}' for i in (1, 2, 3, 4)), 'logits'],

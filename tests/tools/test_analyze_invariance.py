@@ -15,7 +15,7 @@ from PIL import Image
 from tests.commands import read_results
 from tests.launching import TOOLS, environment_of_tests, free_port, places
 
-KIND = 'Tables and other commands'
+KIND = 'Analyses'
 METRICS = {
     'mask_rcnn': ['box AP', 'mask AP', 'box consistency', 'mask consistency'],
     'upernet': ['mIoU', 'consistency'],

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.launching import TOOLS, environment_of_tests, free_port, places, start
 
-KIND = 'Tables and other commands'
+KIND = 'Analyses'
 METRICS = {'mask_rcnn': ['box AP', 'mask AP'], 'upernet': ['mIoU']}
 SHORT = ['--steps', 2, '--budgets', 0, 4, '--corruptions', 'fog', 'pixelate', '--severities', 1, 3]
 

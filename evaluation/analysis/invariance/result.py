@@ -137,7 +137,7 @@ def _columns(result: Result) -> dict:
         ranges.append(f'{transform} {least:g} to {most:g} {UNITS[transform]}')
     note = (
         f'{consistency.capitalize()}: with the predictions for the unchanged images, mean over '
-        f'{", ".join(ranges)}; {result.subject["images"]["count"]} images.'
+        f'{", ".join(ranges)}; images: {result.subject["images"]["count"]}.'
     )
     return columns({name: _numbers([value])[0] for name, value in figures.items()}, note)
 

@@ -126,7 +126,7 @@ class Result:
         last = stages[-1]
         note = (
             f'ERF: area of the smallest centred square that holds half of what the middle of '
-            f'{last.name} depends on, in percent of the image; {last.images} images of '
+            f'{last.name} depends on, in percent of the image; images: {last.images} of '
             f'{self.size}x{self.size}.'
         )
         return columns({f'ERF {last.name}': 100 * last.area_ratios[HALF]}, note)

@@ -14,6 +14,7 @@ from evaluation.analysis.robustness.conditions import Condition, Plan
 from evaluation.analysis.robustness.summary import Summary, summarize
 from evaluation.files import json_text, write_output
 from evaluation.provenance import git_state, hardware, now, versions
+from evaluation.tables.analyses import columns
 
 ANALYSIS = 'robustness'
 SCHEMA_VERSION = 1
@@ -105,11 +106,30 @@ class Profile:
                 for name, each in summaries.items()
                 if each
             },
+            **self._columns(),
             'versions': versions(),
             'git': git_state(),
             'hardware': {'device': self.device, **hardware()},
             'created': now(),
         }
+
+    def _columns(self) -> dict:
+        """What a table of accuracies shows: the first metric under the least attacks, mPC and rPC."""
+        metric, plan, figures, notes = self.headlines[0], self.plan, {}, []
+        budget = min(filter(None, plan.budgets), default=None)
+        for name in plan.attacks if budget else ():
+            heading = f'{name.upper()} {budget:g}'
+            figures[heading] = _defined(self.value(Condition(name, budget), metric))
+            notes.append(f'{heading}: {metric} under attack; {plan.norm}, {UNITS[plan.norm]}')
+        whole = self.summary(metric)
+        if whole:
+            figures |= {'mPC': whole.mpc, 'rPC': whole.rpc}
+            levels = ', '.join(map(str, plan.severities))
+            notes.append(
+                f'mPC: mean {metric} under {len(plan.corruptions)} corruptions, severities {levels}, '
+                'and rPC in percent of the clean one'
+            )
+        return columns(figures, f'{"; ".join(notes)}; images: {self.facts["images"]["count"]}.')
 
 
 def to_csv(profile: Profile) -> str:

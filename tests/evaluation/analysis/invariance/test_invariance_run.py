@@ -135,3 +135,16 @@ def test_models_of_no_known_task():
         UserError, match='Identity is no ImageClassifier, detector of mmdet or segmentor'
     ):
         task_of(nn.Identity())
+
+
+def test_columns_beside_accuracy(subject, settings, tmp_path):
+    """The mean consistency of every transform, by its name."""
+    result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
+    write_result(result, tmp_path / 'here.json')
+    columns = json.loads((tmp_path / 'here.json').read_text())['columns']
+    assert columns['figures'] == {
+        f'{name} consistency': pytest.approx(sum(curve.metrics['consistency']) / 2)
+        for name, curve in result.curves.items()
+    }
+    assert 'rotation 0 to 90 degrees' in columns['note']
+    assert columns['note'].endswith('images: 11.')
