@@ -13,6 +13,7 @@ from evaluation.errors import UserError
 
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 15.0
+TRAINING = 'tools/train.py'
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Job:
     arguments: list[str]
     folder: Path
     steps: int
-    script: str = 'tools/train.py'
+    script: str = TRAINING
     log: str = 'output.log'
     process: subprocess.Popen | None = field(default=None, repr=False)
     started: float = 0.0
@@ -49,7 +50,9 @@ class Job:
             )
 
     def steps_done(self) -> int:
-        """Iterations so far, from the scalars that a training writes."""
+        """Iterations so far, from the scalars that a training writes; other commands write none."""
+        if self.script != TRAINING:
+            return 0
         files = sorted(self.folder.glob('*/vis_data/scalars.json'))
         lines = files[-1].read_text().splitlines() if files else []
         steps = [json.loads(line).get('step', 0) for line in lines if line.endswith('}')]

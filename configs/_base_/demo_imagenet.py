@@ -26,7 +26,7 @@ data_root = 'work_dirs/demo/data/imagenet'
 train_pipeline[1].update(input_size=64, auto_augment=None, scale=(0.5, 1.0))
 test_pipeline[1].update(input_size=64, crop_pct=1.0)
 train_dataloader.update(
-    batch_size=16,
+    batch_size=8,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(data_root=data_root, pipeline=train_pipeline),
@@ -44,7 +44,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=20),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=4, convert_to_iter_based=True),
 ]
-auto_scale_lr.update(base_batch_size=16)
+auto_scale_lr.update(base_batch_size=8)
 custom_hooks = []
 default_hooks.update(
     logger=dict(interval=10),

@@ -50,7 +50,7 @@ tta_pipeline[1].update(
     ]
 )
 train_dataloader.update(
-    batch_size=4,
+    batch_size=2,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
@@ -65,12 +65,12 @@ val_evaluator.update(ann_file=f'{data_root}/annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
 train_cfg.update(max_epochs=2, val_interval=2)
-optim_wrapper.update(optimizer=dict(lr=1e-3))
+optim_wrapper.update(optimizer=dict(lr=7e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=20),
     dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=2, convert_to_iter_based=True),
 ]
-auto_scale_lr.update(base_batch_size=4)
+auto_scale_lr.update(base_batch_size=2)
 default_hooks.update(
     logger=dict(interval=10),
     checkpoint=dict(interval=2),

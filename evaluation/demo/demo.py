@@ -25,9 +25,9 @@ from evaluation.tables.table import load_results, render, select
 TASKS = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')
 FOLDER = Path('work_dirs/demo')
-SPLITS = {'train': 240, 'val': 60}
+SPLITS = {'train': 160, 'val': 48}
 PRETRAINING_TASK = 'imagenet'
-PRETRAINING_SPLITS = {'train': 960, 'val': 240}
+PRETRAINING_SPLITS = {'train': 480, 'val': 120}
 PRETRAINING_STYLE = SceneStyle(
     height=64,
     width=64,
@@ -202,12 +202,13 @@ def write_tables(folders: list[Path]) -> None:
 
 
 def write_pictures(jobs: dict[str, Job]) -> None:
-    """Draw predictions beside the truth, one picture a mixer."""
+    """Draw predictions beside the truth, a picture a mixer: of pretrained models if there are any."""
     for mixer in MIXERS:
         names = [f'{task}_{mixer}_micro' for task in TASKS]
         if not all(name in jobs for name in names):
             continue
-        runs = [(CONFIGS / f'{name}.py', last_checkpoint(jobs[name])) for name in names]
+        names = [name + PRETRAINED if name + PRETRAINED in jobs else name for name in names]
+        runs = [(config_of(name), last_checkpoint(jobs[name])) for name in names]
         file = FOLDER / f'{mixer}.png'
         with quiet():
             write_picture(file, predictions_sheet(*runs))

@@ -123,6 +123,12 @@ class TestStepsDone:
             file.write_text(f'{json.dumps({"step": step})}\n{json.dumps({"mIoU": 1.0})}\n')
         assert Job('a', [], tmp_path, 10).steps_done() == 4
 
+    def test_of_another_command_in_the_folder_of_a_training(self, tmp_path):
+        file = tmp_path / 'run/vis_data/scalars.json'
+        file.parent.mkdir(parents=True)
+        file.write_text('{"step": 9}\n')
+        assert Job('a', [], tmp_path, 10, script='tools/analyze_erf.py').steps_done() == 0
+
 
 def test_clock():
     assert [clock(s) for s in (0, 59, 61, 187, 3600)] == ['0:00', '0:59', '1:01', '3:07', '60:00']
@@ -223,10 +229,10 @@ class TestDemo:
         assert demo.is_finished(NAME, job)
 
     def test_steps_are_those_of_the_config(self, work):
-        assert demo.make_job(NAME).steps == 120
-        # 240 scenes in batches of 4, twice.
-        assert demo.make_job('mask_rcnn_swin_micro').steps == 120
-        # 960 shapes in batches of 16, four times.
+        assert demo.make_job(NAME).steps == 160
+        # 160 scenes in batches of 2, twice.
+        assert demo.make_job('mask_rcnn_swin_micro').steps == 160
+        # 480 shapes in batches of 8, four times.
         assert demo.make_job('imagenet_swin_micro').steps == 240
 
     def test_only_what_is_not_finished_is_trained(self, work, monkeypatch, capsys):

@@ -27,6 +27,7 @@ _BACKBONE = {
     'model.backbone.mixer.num_heads': [1, 2, 4, 8],
     'val_dataloader.dataset.pipeline.1.scale': SIZE,
     'test_dataloader.dataset.pipeline.1.scale': SIZE,
+    'train_dataloader.batch_size': 4,
     'default_hooks.logger.interval': 1,
 }
 # No threshold on scores: after four steps hardly any would pass it, and all figures would be 0.
