@@ -59,7 +59,7 @@ val_dataloader.update(
 test_dataloader = val_dataloader
 
 train_cfg.update(max_iters=160, val_interval=160)
-optim_wrapper.update(optimizer=dict(lr=2e-3))
+optim_wrapper.update(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=10),
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=10, end=160, by_epoch=False),
