@@ -322,12 +322,11 @@ class TestOptionsOfTraining:
         assert dumped.randomness == {'seed': 0, 'deterministic': True}
 
     def test_learning_rate_scales_with_the_batch(self, commands, trials, work_dir_of, tmp_path):
-        batch_of_2 = {'train_dataloader.batch_size': 2}
+        batch_of_2 = {'train_dataloader.batch_size': 2, 'auto_scale_lr.base_batch_size': 4}
         trial = trials['upernet']
         result = train_halfway(commands, trial, tmp_path, '--auto-scale-lr', **batch_of_2)
         assert result['batch_size'] == 2
         usual, scaled = scalars(work_dir_of('upernet')), scalars(tmp_path)
-        # The demonstration's learning rate is for batches of 4.
         for step in (1, 2):
             assert scaled[step]['lr'] == pytest.approx(usual[step]['lr'] * 2 / 4, rel=1e-12)
 
