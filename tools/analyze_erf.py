@@ -11,10 +11,10 @@ models side by side and prints their area ratios as a table.
 """
 
 import argparse
-import contextlib
-import sys
+from functools import partial
 from pathlib import Path
 
+from evaluation.analysis.command import leave_result, print_table
 from evaluation.errors import CommandLine, UserError, command, warn
 from evaluation.numbers import whole
 
@@ -62,29 +62,19 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options do not go together, or a file cannot be written.
     """
-    from evaluation.analysis.options import check_comparison, check_output
+    from evaluation.analysis.options import check_model_or_comparison
     from evaluation.analysis.parts import ITEMS_IN_A_PART
 
-    if arguments.compare:
-        check_comparison(arguments, OF_A_MODEL)
-    elif arguments.config is None or arguments.images is None:
-        raise UserError('give CONFIG and --images FOLDER, or --compare FILE.json ...')
-    elif arguments.batch > ITEMS_IN_A_PART:
+    needed = {'config': 'CONFIG', 'images': '--images FOLDER'}
+    check_model_or_comparison(arguments, needed, OF_A_MODEL)
+    if arguments.batch > ITEMS_IN_A_PART:
         raise UserError(f'--batch {arguments.batch}: give at most {ITEMS_IN_A_PART}, the size of a part')
-    check_output(arguments.output, '.png' if arguments.compare else '.json')
 
 
 @command
 def main() -> None:
     """Look at one model, or compare several."""
-    arguments = parse_arguments()
-    # Some libraries print when they are imported.
-    with contextlib.redirect_stdout(sys.stderr):
-        if arguments.compare:
-            table = compare(arguments.compare, arguments.output)
-        else:
-            table = analyse_model(arguments)
-    sys.stdout.write(table)
+    print_table(parse_arguments(), analyse_model, compare)
 
 
 def analyse_model(arguments: argparse.Namespace) -> str:
@@ -93,7 +83,6 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: something in the arguments is wrong.
     """
-    from evaluation.analysis.figures import write_figure
     from evaluation.analysis.model import read_analysed_config
     from evaluation.analysis.options import own_device, result_file
     from evaluation.analysis.parts import join_processes
@@ -101,7 +90,6 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.receptive_field.result import maps_of, write_result
     from evaluation.analysis.receptive_field.run import Plan, analyse
     from evaluation.analysis.receptive_field.table import area_table
-    from evaluation.tables.formats import to_markdown
 
     cfg = read_analysed_config(arguments.config, arguments.cfg_options)
     cfg.checkpoint_key = arguments.checkpoint_key
@@ -121,12 +109,8 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     result = analyse(plan, output)
     if result is None:
         return ''
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_result(result, output)
     maps = maps_of(result)
-    write_figure(draw_maps([maps]), output)
-    print(f'result written to {output}')
-    return to_markdown(area_table([maps]))
+    return leave_result(output, partial(write_result, result), draw_maps([maps]), area_table([maps]))
 
 
 def compare(files: list[Path], output: Path) -> str:

@@ -12,11 +12,11 @@ interrupted run is gone on with by repeating the command; several processes star
 """
 
 import argparse
-import contextlib
 import math
-import sys
+from functools import partial
 from pathlib import Path
 
+from evaluation.analysis.command import leave_result, print_table
 from evaluation.errors import CommandLine, UserError, command, warn
 from evaluation.numbers import positive
 
@@ -102,28 +102,17 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options do not go together, or a file cannot be written.
     """
-    from evaluation.analysis.options import check_comparison, check_output
+    from evaluation.analysis.options import MODEL, check_model_or_comparison
 
-    if arguments.compare:
-        check_comparison(arguments, OF_A_MODEL)
-    elif arguments.config is None or arguments.checkpoint is None:
-        raise UserError('give CONFIG and CHECKPOINT, or --compare FILE.json ...')
+    check_model_or_comparison(arguments, MODEL, OF_A_MODEL)
     if arguments.reference_score is not None and not 0 <= arguments.reference_score <= 1:
         raise UserError(f'--reference-score {arguments.reference_score:g}: give a number from 0 to 1')
-    check_output(arguments.output, '.png' if arguments.compare else '.json')
 
 
 @command
 def main() -> None:
     """Look at one model, or compare several."""
-    arguments = parse_arguments()
-    # Some libraries print when they are imported.
-    with contextlib.redirect_stdout(sys.stderr):
-        if arguments.compare:
-            table = compare(arguments.compare, arguments.output)
-        else:
-            table = analyse_model(arguments)
-    sys.stdout.write(table)
+    print_table(parse_arguments(), analyse_model, compare)
 
 
 def analyse_model(arguments: argparse.Namespace) -> str:
@@ -132,7 +121,6 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: something in the arguments is wrong.
     """
-    from evaluation.analysis.figures import write_figure
     from evaluation.analysis.invariance.comparison import Settings
     from evaluation.analysis.invariance.conditions import choose_conditions
     from evaluation.analysis.invariance.figure import draw_curves
@@ -142,7 +130,6 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.options import result_file
     from evaluation.analysis.parts import is_main, join_processes
     from evaluation.analysis.subject import open_subject
-    from evaluation.tables.formats import to_markdown
 
     conditions = choose_conditions(
         arguments.transforms, arguments.strengths, arguments.steps, arguments.directions
@@ -155,12 +142,11 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     if not is_main():
         return ''
     result = summarise(subject, settings, parts)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_result(result, output)
-    write_figure(draw_curves([result]), output)
+    table = leave_result(
+        output, partial(write_result, result), draw_curves([result]), curve_table([result])
+    )
     parts.remove()
-    print(f'result written to {output}')
-    return to_markdown(curve_table([result]))
+    return table
 
 
 def compare(files: list[Path], output: Path) -> str:

@@ -12,12 +12,12 @@ prints a table. An interrupted run is gone on with by repeating the command; sev
 """
 
 import argparse
-import contextlib
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.analysis.command import leave_result, print_table
 from evaluation.errors import CommandLine, UserError, command, did_you_mean, warn
 from evaluation.numbers import whole
 
@@ -116,13 +116,9 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options do not go together, or a file cannot be written.
     """
-    from evaluation.analysis.options import check_comparison, check_output
+    from evaluation.analysis.options import MODEL, check_model_or_comparison
 
-    if arguments.compare:
-        check_comparison(arguments, OF_A_MODEL)
-    elif arguments.config is None or arguments.checkpoint is None:
-        raise UserError('give CONFIG and CHECKPOINT, or --compare FILE.json ...')
-    check_output(arguments.output, '.png' if arguments.compare else '.json')
+    check_model_or_comparison(arguments, MODEL, OF_A_MODEL)
     for option in ('attacks', 'corruptions'):
         values = getattr(arguments, option) or []
         if NONE in values and len(values) > 1:
@@ -139,14 +135,7 @@ def check_combinations(arguments: argparse.Namespace) -> None:
 @command
 def main() -> None:
     """Look at one model, or compare several."""
-    arguments = parse_arguments()
-    # Some libraries print when they are imported.
-    with contextlib.redirect_stdout(sys.stderr):
-        if arguments.compare:
-            table = compare(arguments.compare, arguments.output)
-        else:
-            table = analyse_model(arguments)
-    sys.stdout.write(table)
+    print_table(parse_arguments(), analyse_model, compare)
 
 
 def analyse_model(arguments: argparse.Namespace) -> str:
@@ -155,7 +144,6 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: something in the arguments is wrong.
     """
-    from evaluation.analysis.figures import write_figure
     from evaluation.analysis.options import result_file
     from evaluation.analysis.parts import is_main, join_processes
     from evaluation.analysis.robustness.figure import draw_robustness
@@ -163,7 +151,6 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.robustness.run import analyse, summarise
     from evaluation.analysis.robustness.table import robustness_table
     from evaluation.analysis.subject import open_subject
-    from evaluation.tables.formats import to_markdown
 
     plan = plan_of(arguments)
     output = result_file(arguments, 'robustness.json')
@@ -173,12 +160,11 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     if not is_main():
         return ''
     profile = summarise(subject, plan, parts)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_profile(profile, output)
-    write_figure(draw_robustness([profile]), output)
+    table = leave_result(
+        output, partial(write_profile, profile), draw_robustness([profile]), robustness_table([profile])
+    )
     parts.remove()
-    print(f'result written to {output}')
-    return to_markdown(robustness_table([profile]))
+    return table
 
 
 def plan_of(arguments: argparse.Namespace) -> 'Plan':

@@ -57,8 +57,8 @@ def _processor() -> str:
 _CHOICE = _processor(), torch.backends.cpu.get_cpu_capability()
 _HAS_BOTH = HAS_ONEDNN and torch.backends.mkl.is_available()
 # For products with a weight; None where MKL, or what PyTorch has in its place, always takes them.
-NARROWEST = narrowest_by_onednn(*_CHOICE) if _HAS_BOTH else None
-GRADIENTS_OF_WEIGHTS = _HAS_BOTH and has_wide_units(*_CHOICE)
+NARROWEST_BY_ONEDNN = narrowest_by_onednn(*_CHOICE) if _HAS_BOTH else None
+WEIGHT_GRADIENTS_BY_ONEDNN = _HAS_BOTH and has_wide_units(*_CHOICE)
 
 
 class Linear(nn.Linear):
@@ -99,8 +99,8 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def by_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether this product is faster by oneDNN than the way that PyTorch chooses."""
     return (
-        NARROWEST is not None
-        and min(weight.shape) >= NARROWEST
+        NARROWEST_BY_ONEDNN is not None
+        and min(weight.shape) >= NARROWEST_BY_ONEDNN
         and x.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
@@ -153,7 +153,7 @@ class _OneDnnLinear(torch.autograd.Function):
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """(N, C') and (N, C) -> (C', C)."""
-    if not GRADIENTS_OF_WEIGHTS:
+    if not WEIGHT_GRADIENTS_BY_ONEDNN:
         return torch.mm(grad.t(), x)
     # oneDNN is faster with the longer side of the result along its rows in memory.
     if grad.shape[1] > x.shape[1]:
@@ -171,7 +171,7 @@ def with_weight_gradient(total: Tensor | None, grad: Tensor, x: Tensor) -> Tenso
     """
     if total is None:
         return weight_gradient(grad, x)
-    if GRADIENTS_OF_WEIGHTS:
+    if WEIGHT_GRADIENTS_BY_ONEDNN:
         return total.add_(weight_gradient(grad, x))
     return torch.addmm(total, grad.t(), x, out=total)
 

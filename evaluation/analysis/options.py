@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,9 @@ from evaluation.config.options import add_overrides
 from evaluation.errors import UserError
 from evaluation.experiment import add_key_and_launcher, check_work_dir
 from evaluation.numbers import positive
+
+# What is typed for a trained model.
+MODEL = {'config': 'CONFIG', 'checkpoint': 'CHECKPOINT'}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help: str) -> None:
@@ -45,19 +48,30 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
     add_key_and_launcher(parser)
 
 
-def check_comparison(arguments: argparse.Namespace, of_a_model: Sequence[str]) -> None:
-    """See that `--compare` has `--output`, and nothing that is of the analysis of a model.
+def check_model_or_comparison(
+    arguments: argparse.Namespace, needed: Mapping[str, str], of_a_model: Sequence[str]
+) -> None:
+    """See that the options name a model, or with `--compare` results, and a file that can be written.
 
     Args:
-        arguments: with `compare`.
-        of_a_model: names of arguments that are None where they are not given.
+        arguments: with what `add_model_arguments` adds.
+        needed: what an analysis of a model needs: names of arguments, and what is typed for them.
+        of_a_model: names of arguments of such an analysis that are None where they are not given.
 
     Raises:
-        UserError: it lacks the one or has some of the others.
+        UserError: something is missing, or does not go together.
     """
+    if arguments.compare:
+        _check_comparison(arguments, of_a_model)
+    elif any(getattr(arguments, name) is None for name in needed):
+        raise UserError(f'give {" and ".join(needed.values())}, or --compare FILE.json ...')
+    _check_output(arguments.output, '.png' if arguments.compare else '.json')
+
+
+def _check_comparison(arguments: argparse.Namespace, of_a_model: Sequence[str]) -> None:
     given = [name for name in of_a_model if getattr(arguments, name) is not None]
     if given:
-        word = given[0].upper() if given[0] in ('config', 'checkpoint') else option_name(given[0])
+        word = MODEL.get(given[0]) or option_name(given[0])
         raise UserError(f'--compare draws results that are there; leave out {word}')
     if arguments.output is None:
         raise UserError('--compare needs --output FILE.png')
@@ -68,7 +82,7 @@ def option_name(name: str) -> str:
     return '--' + name.replace('_', '-')
 
 
-def check_output(output: Path | None, suffix: str) -> None:
+def _check_output(output: Path | None, suffix: str) -> None:
     """See that a file that was asked for can be written.
 
     Raises:

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.analysis.names import ANALYSES
@@ -22,6 +23,19 @@ OPTIONS = {
     'robustness': ('--limit', '16', '--budgets', '1', '4', '--severities', '1', '3', '5'),
 }
 COSTS = {'erf': 1, 'invariance': 2, 'robustness': 5}
+
+
+@dataclass
+class AnalysisJob(Job):
+    """An analysis of the model that a training left.
+
+    Attributes:
+        kind: which analysis.
+        training: name of the training.
+    """
+
+    kind: str = ''
+    training: str = ''
 
 
 def run_analyses(parallel: int | None) -> None:
@@ -45,7 +59,7 @@ def run_analyses(parallel: int | None) -> None:
     run_jobs(todo, parallel, threads, on_done=mark_finished)
     print('7. Mixers side by side', flush=True)
     for kind in ANALYSES:
-        compare(kind, [result_file(job) for job in jobs if job.name.startswith(kind)])
+        compare(kind, [result_file(job) for job in jobs if job.kind == kind])
     write_table([demo.FOLDER / name for name in detectors])
     print(f'Analyzed in {clock(time.monotonic() - started)}. Everything is in {demo.FOLDER}.')
 
@@ -55,39 +69,41 @@ def is_detector(name: str) -> bool:
     return name.startswith(TASK) and name.endswith(demo.PRETRAINED)
 
 
-def make_job(kind: str, name: str) -> Job:
-    """The analysis of the model that a training left."""
+def make_job(kind: str, name: str) -> AnalysisJob:
+    """The analysis of the model that a training of this name left."""
     training = demo.make_job(name)
     arguments = [str(demo.config_of(name)), str(demo.last_checkpoint(training)), *OPTIONS[kind]]
     if kind == 'erf':
         arguments += ['--images', str(demo.FOLDER / 'data/coco/val2017')]
-    return Job(
+    return AnalysisJob(
         name=f'{kind} {name}',
         arguments=arguments,
         folder=training.folder,
         steps=COSTS[kind],
         script=f'tools/analyze_{kind}.py',
         log=f'{kind}.log',
+        kind=kind,
+        training=name,
     )
 
 
-def result_file(job: Job) -> Path:
+def result_file(job: AnalysisJob) -> Path:
     """The JSON file that an analysis writes."""
-    return job.folder / 'analysis' / f'{job.name.split()[0]}.json'
+    return job.folder / 'analysis' / f'{job.kind}.json'
 
 
-def digest(job: Job) -> str:
+def digest(job: AnalysisJob) -> str:
     """What an analysis depended on: the training, and the options."""
-    facts = [demo.digest(job.name.split()[1]), *job.arguments]
+    facts = [demo.digest(job.training), *job.arguments]
     return hashlib.sha256(' '.join(facts).encode()).hexdigest()
 
 
-def mark_finished(job: Job) -> None:
+def mark_finished(job: AnalysisJob) -> None:
     """Leave the stamp that `is_finished` looks for."""
     write_text(result_file(job).with_suffix('.finished'), digest(job) + '\n')
 
 
-def is_finished(job: Job) -> bool:
+def is_finished(job: AnalysisJob) -> bool:
     """Whether this very analysis ended before."""
     file = result_file(job)
     stamp = file.with_suffix('.finished')

@@ -55,17 +55,22 @@ def load_analyses(folders: Iterable[Path | str]) -> list[Analysis]:
     return sorted(found, key=lambda analysis: analysis.created)
 
 
-def figures_of(analyses: Sequence[Analysis], weights_sha256: str | None) -> dict[str, float | None]:
-    """Figures of all analyses of some weights; of equal headings, those of the newest analysis.
+def newest_of(analyses: Sequence[Analysis], weights_sha256: str | None) -> list[Analysis]:
+    """The newest analysis of each kind, of some weights.
 
     Args:
         analyses: the oldest first.
         weights_sha256: digest of the weights; None where it is not known.
     """
+    own = [analysis for analysis in analyses if analysis.weights_sha256 == weights_sha256]
+    return [*{analysis.kind: analysis for analysis in own}.values()]
+
+
+def figures_of(analyses: Sequence[Analysis], weights_sha256: str | None) -> dict[str, float | None]:
+    """Figures of the newest analysis of each kind, of some weights; arguments as of `newest_of`."""
     return {
         heading: value
-        for analysis in analyses
-        if analysis.weights_sha256 == weights_sha256
+        for analysis in newest_of(analyses, weights_sha256)
         for heading, value in analysis.figures.items()
     }
 

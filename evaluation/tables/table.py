@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import groupby
 
-from evaluation.tables.analyses import Analysis, figures_of
+from evaluation.tables.analyses import Analysis, figures_of, newest_of
 from evaluation.tables.csv_table import to_csv
 from evaluation.tables.formats import (
     DAGGER,
@@ -256,8 +256,8 @@ def _analysis_column(heading: str, analyses: Sequence[Analysis]) -> _Builder:
 
 
 def _analysis_notes(rows: list[Result], analyses: Sequence[Analysis]) -> list[str]:
-    shown = {row.weights_sha256 for row in rows}
-    return [*dict.fromkeys(each.note for each in analyses if each.weights_sha256 in shown)]
+    shown = [each for row in rows for each in newest_of(analyses, row.weights_sha256)]
+    return [*dict.fromkeys(analysis.note for analysis in shown)]
 
 
 def _training_cell(row: Result) -> Cell:

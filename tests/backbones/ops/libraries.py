@@ -6,9 +6,12 @@ from backbones.ops import linear
 
 # As by processors: AMD's of Zen 5; others not by Intel; Intel's.
 LIBRARIES = {
-    'onednn': {'NARROWEST': 1, 'GRADIENTS_OF_WEIGHTS': True},
-    'onednn but for gradients of weights': {'NARROWEST': 1, 'GRADIENTS_OF_WEIGHTS': False},
-    'mkl': {'NARROWEST': None, 'GRADIENTS_OF_WEIGHTS': False},
+    'onednn': {'NARROWEST_BY_ONEDNN': 1, 'WEIGHT_GRADIENTS_BY_ONEDNN': True},
+    'onednn but for gradients of weights': {
+        'NARROWEST_BY_ONEDNN': 1,
+        'WEIGHT_GRADIENTS_BY_ONEDNN': False,
+    },
+    'mkl': {'NARROWEST_BY_ONEDNN': None, 'WEIGHT_GRADIENTS_BY_ONEDNN': False},
 }
 
 

@@ -63,8 +63,12 @@ def test_the_newest_analysis_counts(tmp_path):
     result(tmp_path, 'dcn_tiny', 'one')
     analysis(tmp_path / 'b', 'invariance', 'one', '2026-01-02T00:00:00+00:00', consistency=70)
     analysis(tmp_path / 'a', 'invariance', 'one', '2026-01-03T00:00:00+00:00', consistency=60)
-    analysis(tmp_path / 'c', 'invariance', 'one', '2026-01-01T00:00:00+00:00', consistency=50)
-    assert shown(tmp_path)[0]['dcn_tiny']['consistency'] == '60.0'
+    old = '2026-01-01T00:00:00+00:00'
+    analysis(tmp_path / 'c', 'invariance', 'one', old, 'Of old.', consistency=50, more=1)
+    rows, text = shown(tmp_path)
+    assert rows['dcn_tiny']['consistency'] == '60.0'
+    assert 'more' not in rows['dcn_tiny']
+    assert 'Of old.' not in text
 
 
 def test_every_digit_in_csv(tmp_path):
