@@ -95,18 +95,25 @@ def _warp_box(
     """A box (4,) after the change."""
     if affine.keeps_boxes:
         mapped = _bounds(affine.points(box.reshape(2, 2)))
-        height, width = size
-        if (mapped[:2] >= 0).all() and mapped[2] <= width and mapped[3] <= height:
+        if _in_view(mapped, size):
             return mapped
     left, top, across, down = coco_mask.toBbox(code)
     of_mask = np.array([left, top, left + across, top + down])
     if isinstance(outline, dict):
         return of_mask
+    whole = _bounds(np.concatenate(outline))
+    if _in_view(whole, size):
+        return whole
     corners = np.concatenate([cut_off(polygon, size) for polygon in outline])
     if not len(corners):
         return of_mask
     # A polygon that bends around a corner of the image leaves that corner when it is cut off.
     return np.clip(_bounds(corners), of_mask - 1, of_mask + 1)
+
+
+def _in_view(box: np.ndarray, size: tuple[int, int]) -> bool:
+    height, width = size
+    return (box[:2] >= 0).all() and box[2] <= width and box[3] <= height
 
 
 def _bounds(points: np.ndarray) -> np.ndarray:
