@@ -109,4 +109,5 @@ def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: f
 
 def clock(seconds: float) -> str:
     """Minutes and seconds, `3:07`."""
-    return f'{seconds // 60:.0f}:{seconds % 60:02.0f}'
+    minutes, rest = divmod(round(seconds), 60)
+    return f'{minutes}:{rest:02}'
