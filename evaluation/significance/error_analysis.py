@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evaluation.average_precision.matching import AREAS, RECALLS
-from evaluation.average_precision.resampled import precision_sums
+from evaluation.average_precision.resampled import precision_sums, ranked
 from evaluation.evidence.detection_errors import ERRORS
 from evaluation.evidence.instances import InstanceEvidence
 from evaluation.significance.metrics import Metric
@@ -145,8 +145,7 @@ def _chosen(present: _Detections, kept: np.ndarray) -> _Detections:
 def _ap50(evidence: InstanceEvidence, present: _Detections) -> Callable[[np.ndarray], float]:
     """AP at an overlap of 0.5 in percent, as a function of how often each image counts."""
     classes = len(evidence.classes)
-    order = np.lexsort((-present.score, present.label))
-    starts = np.searchsorted(present.label[order], np.arange(classes + 1))
+    order, starts, tied = ranked(present.label, present.score, present.image, classes)
     images, hits = present.image[order], present.right[order].astype(np.uint16)
     ignored = np.zeros(len(order), np.uint16)
     objects = evidence.object_class[present.counted], evidence.object_image[present.counted]
@@ -154,7 +153,7 @@ def _ap50(evidence: InstanceEvidence, present: _Detections) -> Callable[[np.ndar
     def evaluate(weights: np.ndarray) -> float:
         counts = np.bincount(objects[0], weights=weights[objects[1]], minlength=classes)
         precisions = precision_sums(
-            images, starts, hits, ignored, counts.astype(np.int64), weights, RECALLS, 1
+            images, starts, tied, hits, ignored, counts.astype(np.int64), weights, RECALLS, 1
         )[:, 0]
         there = ~np.isnan(precisions)
         return 100 * float(precisions[there].mean()) if there.any() else np.nan

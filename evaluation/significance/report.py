@@ -49,8 +49,8 @@ def notes(comparison: Comparison) -> list[str]:
     """How the intervals came about, and what they do not say."""
     how = (
         f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by bias-corrected percentiles of '
-        f'{comparison.resamples:,} resamples of {comparison.images:,} images (seed {comparison.seed}), the '
-        'same for both models.'
+        f'{comparison.resamples:,} resamples of {comparison.images:,} images (seed {comparison.seed}), '
+        'the same for both models.'
     )
     runs = [model.spread.runs for model in (comparison.a, comparison.b) if model.spread]
     if max(runs, default=1) > 1:

@@ -41,7 +41,7 @@ class TestKnownProportions:
         assert found.value - found.low == pytest.approx(1.96 * error, rel=0.15)
 
     def test_interval_of_a_paired_difference(self):
-        """Of n images b are right by one alone and c by the other: variance (b + c - (b - c)^2 / n) / n^2."""
+        """Right by one alone b, by the other c of n images: variance (b + c - (b - c)^2 / n) / n^2."""
         images, only_a, only_b = 3000, 180, 120
         a = np.arange(images) < 2000 + only_a
         b = (np.arange(images) < 2000) | (np.arange(images) >= images - only_b)
@@ -66,7 +66,7 @@ class TestKnownProportions:
 
 
 def test_bias_is_corrected():
-    """Of a known shift between resamples and value the percentiles follow from the normal distribution."""
+    """Of a known shift between resamples and value the ends follow from the normal distribution."""
     samples = stats.norm.ppf((np.arange(20000) + 0.5) / 20000)
     found = interval(-0.3, samples)
     assert found.low == pytest.approx(2 * -0.3 - 1.96, abs=0.01)
