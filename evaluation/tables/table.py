@@ -42,13 +42,13 @@ __all__ = ['FORMATS', 'build_tables', 'load_results', 'render', 'select']
 
 FORMATS = ('markdown', 'latex', 'csv')
 
-_TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
+TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
 
 # Digits after the point, as the field prints them.
-_DIGITS = {'mask_rcnn': 1, 'upernet': 2, 'imagenet': 1}
+DIGITS = {'mask_rcnn': 1, 'upernet': 2, 'imagenet': 1}
 
 # Metric: its heading in Markdown and in LaTeX.
-_HEADINGS = {
+HEADINGS = {
     'box_AP': ('box AP', r'AP$^{\mathrm{box}}$'),
     'box_AP50': ('box AP50', r'AP$^{\mathrm{box}}_{50}$'),
     'box_AP75': ('box AP75', r'AP$^{\mathrm{box}}_{75}$'),
@@ -118,7 +118,7 @@ def _build_table(rows: list[Result], published: Sequence[Entry], analyses: Seque
         for _, group in groupby(rows, key=lambda row: row.scale)
     )
     return Table(
-        title=f'{_TITLES[task]} on {rows[0].dataset}',
+        title=f'{TITLES[task]} on {rows[0].dataset}',
         columns=tuple(column for column, _ in builders),
         groups=groups,
         notes=tuple([*_notes(rows, published, groups), *_analysis_notes(rows, analyses)]),
@@ -143,7 +143,7 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
                 lambda row: Cell('yes' if row.test_time_augmentation else 'no'),
             )
         )
-    if any(map(_is_part, rows)):
+    if any(map(is_part, rows)):
         columns.append((Column('Images', 'Images'), lambda row: Cell(str(row.images))))
     parameters = Column('Params (M)', 'Params (M)')
     columns.append((parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')))
@@ -151,7 +151,7 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
     return columns
 
 
-def _is_part(row: Result) -> bool:
+def is_part(row: Result) -> bool:
     """Return whether a result is of a part of its data set, which must not pass for the whole."""
     is_known = row.dataset == RECIPES[row.task].dataset
     return row.images_skipped > 0 or (is_known and not is_whole_data_set(row))
@@ -173,20 +173,20 @@ def _metric_column(metric: str, rows: list[Result]) -> _Builder:
     best = _best(metric, rows)
 
     def build(row: Result) -> Cell:
-        printed = _printed(row.metrics[metric], row.task)
+        printed = rounded(row.metrics[metric], row.task)
         if printed is None:
             return Cell(DASH)
         contest = _contest(row)
         return Cell(str(printed), bold=contest is not None and best.get(contest) == printed)
 
-    return Column(*_HEADINGS[metric]), build
+    return Column(*HEADINGS[metric]), build
 
 
 def _best(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
     """Return the highest printed value of each contest that has at least two entrants."""
     entrants: dict[tuple, list[Decimal]] = {}
     for row in rows:
-        contest, printed = _contest(row), _printed(row.metrics[metric], row.task)
+        contest, printed = _contest(row), rounded(row.metrics[metric], row.task)
         if contest is not None and printed is not None:
             entrants.setdefault(contest, []).append(printed)
     return {contest: max(values) for contest, values in entrants.items() if len(values) > 1}
@@ -200,9 +200,9 @@ def _contest(row: Result) -> tuple | None:
     return row.scale, training.unit, training.total, row.start, row.images, row.test_time_augmentation
 
 
-def _printed(value: float | None, task: str) -> Decimal | None:
+def rounded(value: float | None, task: str) -> Decimal | None:
     """Round to what the table prints, so that ties and differences are those that a reader sees."""
-    return None if value is None else Decimal(f'{value:.{_DIGITS[task]}f}')
+    return None if value is None else Decimal(f'{value:.{DIGITS[task]}f}')
 
 
 def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[_Builder]:
@@ -217,21 +217,21 @@ def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[_
 
 
 def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[_Builder]:
-    heading, latex = _HEADINGS[metric]
+    heading, latex = HEADINGS[metric]
 
     def build_figure(row: Result) -> Cell:
         figure = find_figure(published, row, metric)
         if figure is None:
             return Cell(DASH)
         mark = DAGGER if figure.architecture == 'original' else ''
-        return Cell(str(_printed(figure.value, row.task)), mark=mark)
+        return Cell(str(rounded(figure.value, row.task)), mark=mark)
 
     def build_difference(row: Result) -> Cell:
         figure = find_figure(published, row, metric)
-        ours = _printed(row.metrics[metric], row.task)
+        ours = rounded(row.metrics[metric], row.task)
         if figure is None or ours is None:
             return Cell(DASH)
-        difference = ours - _printed(figure.value, row.task)
+        difference = ours - rounded(figure.value, row.task)
         return Cell(f'{difference:+}'.replace('-', MINUS) if difference else str(abs(difference)))
 
     return [
