@@ -170,29 +170,29 @@ def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
 
 
 def _metric_column(metric: str, rows: list[Result]) -> _Builder:
-    best = _best(metric, rows)
+    best = best_of(metric, rows)
 
     def build(row: Result) -> Cell:
         printed = rounded(row.metrics[metric], row.task)
         if printed is None:
             return Cell(DASH)
-        contest = _contest(row)
+        contest = contest_of(row)
         return Cell(str(printed), bold=contest is not None and best.get(contest) == printed)
 
     return Column(*HEADINGS[metric]), build
 
 
-def _best(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
+def best_of(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
     """Return the highest printed value of each contest that has at least two entrants."""
     entrants: dict[tuple, list[Decimal]] = {}
     for row in rows:
-        contest, printed = _contest(row), rounded(row.metrics[metric], row.task)
+        contest, printed = contest_of(row), rounded(row.metrics[metric], row.task)
         if contest is not None and printed is not None:
             entrants.setdefault(contest, []).append(printed)
     return {contest: max(values) for contest, values in entrants.items() if len(values) > 1}
 
 
-def _contest(row: Result) -> tuple | None:
+def contest_of(row: Result) -> tuple | None:
     """Return what rows must share to be compared; None for a baseline or an unfinished run."""
     training = row.training
     if row.scale is None or not training.finished:

@@ -1,0 +1,2 @@
+def gather_pictures(runs, images):
+    return None
