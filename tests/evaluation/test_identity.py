@@ -1,0 +1,45 @@
+import pytest
+from mmengine.config import Config
+
+from evaluation.config.options import merge_options
+from evaluation.experiment import read_config, set_data_root
+from evaluation.identity import config_sha256
+from tests.variants import ROOT
+
+LEAVES = sorted((ROOT / 'configs').rglob('*_micro.py'))
+
+
+def digest(leaf, root=None, **overrides):
+    cfg = read_config(str(leaf))
+    merge_options(cfg, {name.replace('__', '.'): value for name, value in overrides.items()})
+    if root:
+        set_data_root(cfg, root)
+    return config_sha256(cfg)
+
+
+def test_every_leaf_has_a_digest_of_its_own():
+    assert len({digest(leaf) for leaf in LEAVES}) == len(LEAVES) > 20
+
+
+@pytest.mark.parametrize('leaf', LEAVES[:1] + LEAVES[-1:], ids=lambda leaf: leaf.stem)
+def test_places_do_not_matter(leaf):
+    assert digest(leaf, root='/some/where', train_dataloader__num_workers=7) == digest(leaf)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'optim_wrapper__optimizer__lr': 0.5},
+        {'train_dataloader__batch_size': 3},
+        {'model__backbone__drop_path_rate': 0.3},
+    ],
+    ids=str,
+)
+def test_settings_do(change):
+    assert digest(LEAVES[0], **change) != digest(LEAVES[0])
+
+
+def test_the_order_of_settings_does_not_matter():
+    cfg = read_config(str(LEAVES[0]))
+    backwards = Config(dict(reversed(cfg.to_dict().items())))
+    assert config_sha256(backwards) == config_sha256(cfg)
