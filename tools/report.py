@@ -6,7 +6,7 @@
 
 The page is one file and needs no server and no network. It shows all evaluations, at first those that
 tools/table.py shows; what tools/benchmark.py --json and tools/analyze_*.py left below the same folders;
-and, with --images, what each model predicts of the same images, drawn once and then kept in its work dir.
+and, with --images, what each model predicts of the same images, drawn once and kept in its work dir.
 """
 
 import argparse
@@ -57,9 +57,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Read, draw, write."""
     arguments = parse_arguments()
-    from evaluation.files import check_output
+    from evaluation.files import check_output, write_output
     from evaluation.page.build import TITLE, build_page
-    from evaluation.files import write_output
     from evaluation.tables.published import load_published
 
     check_output(arguments.output)

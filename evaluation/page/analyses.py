@@ -48,7 +48,9 @@ def load_analyses(folders: Iterable[Path], problems: Problems) -> list[Found]:
 
     Files that are malformed are left out and named; those of other kinds are no problem.
     """
-    files = {file.resolve(): file for folder in folders for file in Path(folder).rglob(f'{FOLDER}/*.json')}
+    files = {
+        file.resolve(): file for folder in folders for file in Path(folder).rglob(f'{FOLDER}/*.json')
+    }
     found = []
     for _, file in sorted(files.items()):
         with problems.leaving_out(file):

@@ -10,8 +10,8 @@ from evaluation.page.pictures import gather_pictures
 from evaluation.page.problems import Problems
 from evaluation.page.runs import gather_runs
 from evaluation.page.speeds import load_speeds
+from evaluation.results.reading import load_results
 from evaluation.tables.published import Entry
-from evaluation.tables.results import load_results
 
 TITLE = 'Dense Mixer Bench'
 
@@ -36,7 +36,7 @@ def build_page(folders: Sequence[Path], published: Sequence[Entry], title: str, 
         published=published,
         speeds=load_speeds(folders, problems),
         analyses=load_analyses(folders, problems),
-        pictures=gather_pictures(runs, images) if images else None,
+        pictures=gather_pictures(runs, images, problems) if images else None,
         problems=problems,
     )
     return render_page(page_data(sources, title))

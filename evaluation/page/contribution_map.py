@@ -44,7 +44,5 @@ def _averaged(mean: np.ndarray) -> np.ndarray:
         return mean
     starts = [np.arange(0, length, block) for length in mean.shape]
     sums = np.add.reduceat(np.add.reduceat(mean, starts[0], axis=0), starts[1], axis=1)
-    sizes = [
-        np.diff([*at, length]) for at, length in zip(starts, mean.shape, strict=True)
-    ]
+    sizes = [np.diff([*at, length]) for at, length in zip(starts, mean.shape, strict=True)]
     return sums / np.outer(*sizes)

@@ -18,8 +18,8 @@ from evaluation.page.runs import Run
 from evaluation.page.speeds import Speed
 from evaluation.page.training_curves import read_curves
 from evaluation.palette import COLORS, mixer_colors
+from evaluation.results.selection import MIXER_ORDER, SCALE_ORDER
 from evaluation.tables.published import Entry
-from evaluation.tables.results import MIXER_ORDER, SCALE_ORDER
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Sources:
         published: figures to compare with.
         speeds: measured times.
         analyses: the oldest first.
-        pictures: predictions by group, as `pictures.as_json` gives them; None where none were asked for.
-        differences: comparisons of runs, as `differences.as_json` gives them; empty where there are none.
+        pictures: predictions by group, see `gather_pictures`; None where none were asked for.
+        differences: comparisons of runs; empty where there are none.
         problems: what was left out.
     """
 
@@ -51,9 +51,7 @@ def page_data(sources: Sources, title: str) -> dict:
     for run in sources.runs:
         groups.setdefault(run.group, []).append(run)
     best = {key: names for members in groups.values() for key, names in best_metrics(members).items()}
-    runs = [
-        describe_run(run, sources.published, sources.speeds, best[run.key]) for run in sources.runs
-    ]
+    runs = [describe_run(run, sources.published, sources.speeds, best[run.key]) for run in sources.runs]
     details, configs = _details(sources.runs)
     curves, curves_of = _curves(sources.runs, sources.problems)
     analyses, analyses_of = _analyses(sources)

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from evaluation.page.runs import Run, training_text
 from evaluation.page.speeds import Speed
+from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.tables.published import COMPARED_METRICS, RECIPES, Entry, find_figure
-from evaluation.tables.results import HEADLINE_METRICS, Result
 from evaluation.tables.table import DIGITS, HEADINGS, best_of, contest_of, is_part, rounded
 
 # Metric of a result: key of a published figure, without test-time augmentation.
@@ -29,9 +29,7 @@ def describe_group(title: str, members: Sequence[Run]) -> dict:
     return {
         'title': title,
         'task': task,
-        'metrics': [
-            {'key': metric, 'label': metric_label(metric)} for metric in HEADLINE_METRICS[task]
-        ],
+        'metrics': [{'key': metric, 'label': metric_label(metric)} for metric in HEADLINE_METRICS[task]],
         'compared': list(COMPARED_METRICS[task]),
         'digits': DIGITS[task],
         'flopsSizes': [f'{height}x{width}' for height, width in sorted(sizes)],
@@ -82,7 +80,7 @@ def describe_run(
             for name in (_row_of(result.config, speed.milliseconds),)
             if name is not None
         },
-        'perClass': _per_class(run.document.get('per_class')),
+        'perClass': _per_class(result.per_class),
     }
 
 
@@ -104,7 +102,7 @@ def best_metrics(members: Sequence[Run]) -> dict[str, set[str]]:
 
 
 def _row_of(config: str, rows: Mapping[str, float]) -> str | None:
-    """The row of a benchmark that is of a config; rows are called by their paths where stems are alike."""
+    """The row of a benchmark that is of a config; where stems are alike, rows are called by paths."""
     return config if config in rows else None
 
 

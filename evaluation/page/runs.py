@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from evaluation.results.result import TASKS, Result
+from evaluation.results.selection import row_order, select
 from evaluation.tables.formats import DASH
 from evaluation.tables.published import RECIPES
-from evaluation.tables.results import TASKS, Result, row_order, select
 from evaluation.tables.table import TITLES
 
 # Folders that mmengine names after the start of a run, and those of evaluations while training.

@@ -157,10 +157,12 @@ def thinned(count: int, most: int) -> list[int]:
 
     Args:
         count: how many there are.
-        most: 2 or more.
+        most: 1 or more; the first alone if 1.
     """
     if count <= most:
         return list(range(count))
+    if most == 1:
+        return [0]
     return [round(index * (count - 1) / (most - 1)) for index in range(most)]
 
 

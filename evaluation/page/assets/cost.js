@@ -81,6 +81,7 @@ function costFigure(group, metric, axisLabel, of, points, front) {
       mode: 'markers',
       type: 'scatter',
       name: label(mixer ?? 'baseline'),
+      showlegend: false,
       x: own.map((point) => point.cost),
       y: own.map((point) => point.value),
       customdata: own.map((point) => point.run.key),
@@ -145,9 +146,11 @@ function keyTraces(points) {
   const key = (name, marker) => ({
     mode: 'markers', x: [null], y: [null], name, marker: { size: 11, line: { color: grey, width: 2 }, ...marker },
   });
+  const mixers = [...new Set(points.map((point) => point.run.mixer))];
   const scales = [...new Set(points.map((point) => point.run.scale))].filter(Boolean);
   const starts = [...new Set(points.map((point) => point.run.start))].filter(Boolean);
   return [
+    ...mixers.map((mixer) => key(label(mixer ?? 'baseline'), { color: mixerColor(mixer), symbol: 'circle', line: { width: 0 } })),
     ...(scales.length > 1 ? scales.map((scale) => key(label(scale), { color: grey, symbol: shapeOf(scale) })) : []),
     ...(starts.length > 1
       ? starts.map((start) =>

@@ -42,7 +42,7 @@ function robustnessPanel(group) {
 }
 
 function attackTitle(attack, { norm, steps }) {
-  return `${attack.toUpperCase()}${attack === 'pgd' ? `, ${steps} steps` : ''}, ${norm}`;
+  return `${attack.toUpperCase()}${attack === 'pgd' ? `, ${steps} steps` : ''}, ${{ linf: 'L∞', l2: 'L2' }[norm] ?? norm}`;
 }
 
 function attackFigure(runs, attack) {

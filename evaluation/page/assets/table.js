@@ -62,6 +62,10 @@ function drawTable() {
     row.cells[0].firstElementChild.checked = state.chosen.has(row.dataset.key);
     row.classList.toggle('chosen', state.chosen.has(row.dataset.key));
   }
+  const groups = visibleGroups();
+  for (const note of document.querySelectorAll('.notes [data-group]')) {
+    note.hidden = !groups.includes(note.dataset.group);
+  }
   hideEmptyColumns();
   const compared = comparedRuns().length;
   byId('shown').textContent = shown.size
