@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from backbones import MIXERS
 from evaluation.analysis.receptive_field import result as receptive_field
 from evaluation.analysis.robustness.profile import write_profile
 from tests.evaluation.analysis.robustness.profiles import profile
 
-MIXERS = ('halo', 'pvt', 'swin', 'convnext', 'dcn')
 SCALES = ('micro', 'tiny', 'small', 'base')
 START = '20260101_120000'
 HEADLINES = {
@@ -56,7 +56,7 @@ def document(task='mask_rcnn', mixer='swin', scale='tiny', value=40.0, classes=3
         'max_iterations': None if by_epoch else 160_000,
         'parameters': {'total': 48_123_456, 'backbone': 30_000_000},
         'complexity': {
-            'flops': round((150 + 50 * SCALES.index(scale) + 10 * MIXERS.index(mixer)) * 1e9)
+            'flops': round((150 + 50 * SCALES.index(scale) + 10 * [*MIXERS].index(mixer)) * 1e9)
             if scale in SCALES and mixer in MIXERS
             else 200_000_000_000,
             'parameters': 48_123_456,

@@ -1,5 +1,7 @@
 """Curves of trainings that were resumed, killed, or damaged."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,5 +97,5 @@ def test_thinned_are_evenly_apart_from_first_to_last(count, most):
     assert kept == sorted(kept)
     if count and most > 1:
         assert (kept[0], kept[-1]) == (0, count - 1)
-        gaps = [b - a for a, b in zip(kept, kept[1:], strict=False)]
+        gaps = [b - a for a, b in pairwise(kept)]
         assert not gaps or max(gaps) - min(gaps) <= 1
