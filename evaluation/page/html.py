@@ -82,7 +82,15 @@ def _columns(data: Mapping) -> dict:
     metrics = list(dict.fromkeys(each['key'] for group in groups for each in group['metrics']))
     published = list(dict.fromkeys(metric for run in runs for metric in run['published']))
     figures = dict.fromkeys(name for each in data['analyses'] for name in each['figures'])
-    return {'metrics': metrics, 'published': published, 'figures': list(figures)}
+    of_others = any(
+        figure['architecture'] != 'unified' for run in runs for figure in run['published'].values()
+    )
+    return {
+        'metrics': metrics,
+        'published': published,
+        'figures': list(figures),
+        'of_others': of_others,
+    }
 
 
 def _policy(*scripts: str) -> str:

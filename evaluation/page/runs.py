@@ -29,7 +29,7 @@ class Run:
         group: task and data set; only within one are figures compared.
         result: what was read.
         document: the whole file.
-        is_selected: whether it is the furthest and newest evaluation of its kind.
+        is_selected: whether it is the furthest and newest evaluation of its kind and seed.
         folder: of the run.
         started: name of the folder that mmengine made for this start of the run; None elsewhere.
     """
@@ -50,7 +50,9 @@ def gather_runs(results: Sequence[Result]) -> list[Run]:
     Args:
         results: all that were found.
     """
-    selected = {id(result) for result in select(results, every=False)}
+    # Runs of several seeds are several runs, of which each has its furthest evaluation.
+    of_seeds = [[r for r in results if r.seed == seed] for seed in {r.seed for r in results}]
+    selected = {id(result) for alike in of_seeds for result in select(alike, every=False)}
     ordered = sorted(results, key=lambda result: (*_place(result), row_order(result)))
     runs: list[Run] = []
     for _, members in groupby(ordered, key=_place):

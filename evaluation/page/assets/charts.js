@@ -10,6 +10,7 @@ async function loadPlotly() {
   const source = await new Response(stream).text();
   document.head.append(element('script', { text: source }));
   plotly = globalThis.Plotly;
+  document.documentElement.dataset.plots = 'ready';
   drawVisible();
 }
 

@@ -39,6 +39,20 @@ function analysed(runs, kind) {
   });
 }
 
+// What stands in place of an analysis where no run that is compared has one.
+function notAnalysed(group, kind) {
+  const others = analysed(runsOf(group, visibleRuns()), kind);
+  const text = others.length
+    ? 'None of the ticked runs was analysed. '
+    : `No run shown of ${group} was analysed; tools/analyze_${kind}.py does it.`;
+  const tickThem = element('button', {
+    type: 'button',
+    text: others.length === 1 ? 'Compare the one that was' : `Compare the ${others.length} that were`,
+    onclick: () => choose([...comparedRuns().filter((run) => run.group !== group), ...others]),
+  });
+  return element('div', {}, groupTitle(group), element('p', {}, text, others.length ? tickThem : null));
+}
+
 // Says so where analyses that stand side by side are of other images or settings.
 function basisNote(runs, kind) {
   const bases = new Set(runs.map((run) => analysisOf(run, kind).basis));

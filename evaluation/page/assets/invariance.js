@@ -12,10 +12,8 @@ function drawInvariance() {
 }
 
 function invariancePanel(group) {
-  const runs = analysed(runsOf(group, visibleRuns()), 'invariance');
-  if (!runs.length) {
-    return element('p', { text: `No run shown of ${group} was analysed; tools/analyze_invariance.py does it.` });
-  }
+  const runs = analysed(runsOf(group, comparedRuns()), 'invariance');
+  if (!runs.length) return notAnalysed(group, 'invariance');
   const found = runs.map((run) => analysisOf(run, 'invariance'));
   const metrics = [...new Set(found.flatMap((each) => each.shown))];
   const transforms = [...new Set(found.flatMap((each) => Object.keys(each.curves)))];

@@ -11,10 +11,8 @@ function drawReceptiveField() {
 }
 
 function receptiveFieldPanel(group) {
-  const runs = analysed(runsOf(group, visibleRuns()), 'erf');
-  if (!runs.length) {
-    return element('p', { text: `No run shown of ${group} was analysed; tools/analyze_erf.py does it.` });
-  }
+  const runs = analysed(runsOf(group, comparedRuns()), 'erf');
+  if (!runs.length) return notAnalysed(group, 'erf');
   const found = runs.map((run) => analysisOf(run, 'erf'));
   const names = [...new Set(found.flatMap((each) => each.targets.map((target) => target.name)))];
   const head = runs.map((run) => element('th', { scope: 'col' }, markOf(run), run.label));

@@ -10,10 +10,8 @@ function drawRobustness() {
 }
 
 function robustnessPanel(group) {
-  const runs = analysed(runsOf(group, visibleRuns()), 'robustness');
-  if (!runs.length) {
-    return element('p', { text: `No run shown of ${group} was analysed; tools/analyze_robustness.py does it.` });
-  }
+  const runs = analysed(runsOf(group, comparedRuns()), 'robustness');
+  if (!runs.length) return notAnalysed(group, 'robustness');
   const found = runs.map((run) => analysisOf(run, 'robustness'));
   const attacks = [...new Set(found.flatMap((each) => Object.keys(each.attacks)))];
   return element(
