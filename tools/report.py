@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from evaluation.errors import CommandLine, command
-from evaluation.numbers import positive
+from evaluation.numbers import positive, whole
 from evaluation.tables.published import PACKAGED
 
 
@@ -50,6 +50,13 @@ def parse_arguments() -> argparse.Namespace:
         metavar='N',
         help='run each model on N images of its test set and show its predictions; slow the first time',
     )
+    parser.add_argument(
+        '--resamples',
+        type=whole,
+        default=1000,
+        metavar='N',
+        help='of the images, for intervals of figures and differences; 0 for none (default: 1000)',
+    )
     return parser.parse_args()
 
 
@@ -63,7 +70,13 @@ def main() -> None:
 
     check_output(arguments.output)
     published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
-    page = build_page(arguments.work_dirs, published, arguments.title or TITLE, arguments.images)
+    page = build_page(
+        arguments.work_dirs,
+        published,
+        arguments.title or TITLE,
+        arguments.images,
+        arguments.resamples,
+    )
     write_output(arguments.output, page)
     print(f'{arguments.output}: {len(page) / 1e6:.1f} MB')
 

@@ -5,18 +5,26 @@ from pathlib import Path
 
 from evaluation.page.analyses import load_analyses
 from evaluation.page.data import Sources, page_data
+from evaluation.page.evidence import weigh
 from evaluation.page.html import render_page
 from evaluation.page.pictures import gather_pictures
 from evaluation.page.problems import Problems
 from evaluation.page.runs import gather_runs
 from evaluation.page.speeds import load_speeds
 from evaluation.results.reading import load_results
+from evaluation.significance.bootstrap import RESAMPLES
 from evaluation.tables.published import Entry
 
 TITLE = 'Dense Mixer Bench'
 
 
-def build_page(folders: Sequence[Path], published: Sequence[Entry], title: str, images: int) -> bytes:
+def build_page(
+    folders: Sequence[Path],
+    published: Sequence[Entry],
+    title: str = TITLE,
+    images: int = 0,
+    resamples: int = RESAMPLES,
+) -> bytes:
     """A report of all that is found at any depth below some folders.
 
     Args:
@@ -24,6 +32,7 @@ def build_page(folders: Sequence[Path], published: Sequence[Entry], title: str, 
         published: figures to compare with.
         title: of the page.
         images: how many images each model is run on to show its predictions; 0 for none.
+        resamples: of the images of evaluations that have evidence, for intervals; 0 for none.
 
     Raises:
         UserError: a folder is missing, none holds a result, or a result is malformed. What else is
@@ -37,6 +46,7 @@ def build_page(folders: Sequence[Path], published: Sequence[Entry], title: str, 
         speeds=load_speeds(folders, problems),
         analyses=load_analyses(folders, problems),
         pictures=gather_pictures(runs, images, problems) if images else None,
+        evidence=weigh(runs, resamples, problems),
         problems=problems,
     )
     return render_page(page_data(sources, title))

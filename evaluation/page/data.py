@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.page.analyses import Found, newest
+from evaluation.page.evidence import Findings
 from evaluation.page.figures_of_runs import (
     best_metrics,
     describe_group,
@@ -32,7 +33,7 @@ class Sources:
         speeds: measured times.
         analyses: the oldest first.
         pictures: predictions by group, see `gather_pictures`; None where none were asked for.
-        differences: comparisons of runs; empty where there are none.
+        evidence: what the images of evaluations tell beside their figures.
         problems: what was left out.
     """
 
@@ -41,7 +42,7 @@ class Sources:
     speeds: Sequence[Speed] = ()
     analyses: Sequence[Found] = ()
     pictures: dict | None = None
-    differences: Sequence[dict] = ()
+    evidence: Findings = field(default_factory=Findings)
     problems: Problems = field(default_factory=Problems)
 
 
@@ -58,6 +59,8 @@ def page_data(sources: Sources, title: str) -> dict:
     for run in runs:
         run['curves'] = curves_of[run['key']]
         run['analyses'] = analyses_of[run['key']]
+        run['intervals'] = sources.evidence.intervals.get(run['key'], {})
+        run['errors'] = sources.evidence.errors.get(run['key'], {})
         run['figures'] = {
             name: value
             for index in run['analyses'].values()
@@ -77,7 +80,7 @@ def page_data(sources: Sources, title: str) -> dict:
         'curves': curves,
         'analyses': analyses,
         'pictures': sources.pictures,
-        'differences': list(sources.differences),
+        'differences': sources.evidence.differences,
         'colors': {
             'mixers': mixer_colors(MIXER_ORDER, {run['mixer'] for run in runs if run['mixer']}),
             'others': list(COLORS),

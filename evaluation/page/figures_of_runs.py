@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from evaluation.page.runs import Run, training_text
 from evaluation.page.speeds import Speed
 from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.tables.headings import DIGITS, HEADINGS, printed
 from evaluation.tables.published import COMPARED_METRICS, RECIPES, Entry, find_figure
-from evaluation.tables.table import DIGITS, HEADINGS, best_of, contest_of, is_part, rounded
+from evaluation.tables.table import best_of, contest_of, is_part
 
 # Metric of a result: key of a published figure, without test-time augmentation.
 _PUBLISHED_KEYS = {'box_AP': 'box_ap', 'mask_AP': 'mask_ap', 'mIoU': 'miou', 'top1': 'top1'}
@@ -96,7 +97,7 @@ def best_metrics(members: Sequence[Run]) -> dict[str, set[str]]:
         best = best_of(metric, [run.result for run in selected])
         for run in selected:
             value, contest = run.result.metrics[metric], contest_of(run.result)
-            if value is not None and best.get(contest) == rounded(value, run.result.task):
+            if value is not None and best.get(contest) == printed(value, run.result.task):
                 found[run.key].add(metric)
     return found
 
@@ -118,7 +119,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
         if figure is None:
             continue
         # Of the figures as they are printed, as in the tables.
-        ours, theirs = rounded(result.metrics[metric], result.task), rounded(figure.value, result.task)
+        ours, theirs = printed(result.metrics[metric], result.task), printed(figure.value, result.task)
         found[metric] = {
             'value': figure.value,
             'architecture': figure.architecture,

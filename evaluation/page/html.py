@@ -29,6 +29,7 @@ SCRIPTS = (
     'cost.js',
     'differences.js',
     'classes.js',
+    'errors.js',
     'training.js',
     'receptive_field.js',
     'invariance.js',

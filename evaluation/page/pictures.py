@@ -101,7 +101,9 @@ def _drawn_anew(run: Run, count: int, problems: Problems) -> list[dict]:
         for index in thinned(len(trained.dataset), count):
             path = trained.dataset.get_data_info(index)['img_path']
             sources.append([path, _state(path)])
-            images.append({'name': f'{Path(path).name}, image {index + 1}', **draw_sample(trained, index)})
+            images.append(
+                {'name': f'{Path(path).name}, image {index + 1}', **draw_sample(trained, index)}
+            )
     file = _kept_in(run, count)
     try:
         write_json(file, {'sources': sources, 'images': images})

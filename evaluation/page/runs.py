@@ -11,8 +11,8 @@ from pathlib import Path
 from evaluation.results.result import TASKS, Result
 from evaluation.results.selection import row_order, select
 from evaluation.tables.formats import DASH
+from evaluation.tables.headings import TITLES
 from evaluation.tables.published import RECIPES
-from evaluation.tables.table import TITLES
 
 # Folders that mmengine names after the start of a run, and those of evaluations while training.
 _TIME = re.compile(r'\d{8}_\d{6}')
@@ -50,9 +50,7 @@ def gather_runs(results: Sequence[Result]) -> list[Run]:
     Args:
         results: all that were found.
     """
-    # Runs of several seeds are several runs, of which each has its furthest evaluation.
-    of_seeds = [[r for r in results if r.seed == seed] for seed in {r.seed for r in results}]
-    selected = {id(result) for alike in of_seeds for result in select(alike, every=False)}
+    selected = {id(result) for result in select(results, every=False)}
     ordered = sorted(results, key=lambda result: (*_place(result), row_order(result)))
     runs: list[Run] = []
     for _, members in groupby(ordered, key=_place):

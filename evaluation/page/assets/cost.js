@@ -87,6 +87,7 @@ function costFigure(group, metric, axisLabel, of, points, front) {
       customdata: own.map((point) => point.run.key),
       hovertext: own.map((p) => `${label(p.run.label)}<br>${fixed(p.value, digits)} at ${significant(p.cost)}`),
       hoverinfo: 'text',
+      error_y: errorBars(own.map((point) => point.run), metric, mixer),
       marker: {
         size: 12,
         color: markers.map((marker) => marker.color),
@@ -109,6 +110,24 @@ function costFigure(group, metric, axisLabel, of, points, front) {
       const run = RUNS.get(point.customdata);
       if (run) showDetails(run);
     },
+  };
+}
+
+// Intervals over images, where results have evidence.
+function errorBars(runs, metric, mixer) {
+  const ends = (run, index) => {
+    const interval = run.intervals[metric];
+    return interval ? Math.abs(interval[index] - run.metrics[metric]) : 0;
+  };
+  return {
+    type: 'data',
+    visible: runs.some((run) => metric in run.intervals),
+    symmetric: false,
+    arrayminus: runs.map((run) => ends(run, 0)),
+    array: runs.map((run) => ends(run, 1)),
+    color: mixerColor(mixer),
+    thickness: 1,
+    width: 3,
   };
 }
 

@@ -26,10 +26,11 @@ function section({ title, rows }) {
 }
 
 function metricsList(run) {
-  const rows = Object.entries(run.metrics).map(([metric, value]) => [
-    metricLabel(metric),
-    value === null ? 'undefined: no such ground truth' : String(value),
-  ]);
+  const rows = Object.entries(run.metrics).map(([metric, value]) => {
+    const interval = run.intervals[metric];
+    const range = interval ? `; 95 % interval over images ${interval.join(' to ')}` : '';
+    return [metricLabel(metric), value === null ? 'undefined: no such ground truth' : `${value}${range}`];
+  });
   for (const [metric, figure] of Object.entries(run.published)) {
     rows.push([
       `published ${metricLabel(metric)}`,

@@ -1,5 +1,7 @@
 // Pairs of runs: how much one is better than the other, with an interval.
 
+const differences = { metric: new Map() };
+
 function buildDifferences() {
   if (!DATA.differences.length) return;
   watch(drawDifferences);
@@ -11,20 +13,27 @@ function drawDifferences() {
 }
 
 function differencesPanel(group) {
-  const shown = new Set(visibleRuns().map((run) => run.key));
-  const pairs = DATA.differences.filter(
-    (each) => each.group === group && shown.has(each.a) && shown.has(each.b),
-  );
+  const { compared } = GROUPS.get(group);
+  const metric = differences.metric.get(group) ?? compared[0];
+  const ticked = new Set(comparedRuns().map((run) => run.key));
+  const pairs = DATA.differences
+    .filter((each) => each.group === group && each.metric === metric && ticked.has(each.a) && ticked.has(each.b))
+    .sort((one, other) => other.difference.value - one.difference.value);
   if (!pairs.length) {
-    return element('div', {}, groupTitle(group), element('p', { text: 'No two of the runs shown can be compared.' }));
+    const text = 'No two of the ticked runs were tested on the same images with evidence of each.';
+    return element('div', {}, groupTitle(group), element('p', { text }));
   }
+  const options = compared.map((value) => ({ value, label: metricLabel(value) }));
+  const select = choice('Figure', options, metric, (value) => {
+    differences.metric.set(group, value);
+    drawDifferences();
+  });
   const digits = GROUPS.get(group).digits;
   const rows = pairs.map((each) =>
     element(
       'tr',
       {},
       element('th', { scope: 'row', text: `${RUNS.get(each.a).label} − ${RUNS.get(each.b).label}` }),
-      element('td', { text: metricLabel(each.metric) }),
       element('td', { class: 'number', text: signed(each.difference.value, digits) }),
       element('td', {
         class: 'number',
@@ -33,14 +42,15 @@ function differencesPanel(group) {
       element('td', { text: each.sentence }),
     ),
   );
-  const head = ['Pair', 'Figure', 'Difference', '95 % interval', 'In words'].map((text) =>
+  const head = ['Pair', 'Difference', '95 % interval', 'In words'].map((text) =>
     element('th', { scope: 'col', text }),
   );
   return element(
     'div',
     {},
     groupTitle(group),
-    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals; the table below has them.`, 120 + 30 * pairs.length),
+    select,
+    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals; the table below has them.`, 80 + 26 * pairs.length),
     element(
       'div',
       { class: 'scrolling', role: 'region', 'aria-label': 'Table of differences', tabindex: '0' },
@@ -73,7 +83,11 @@ function differencesFigure(pairs) {
           color: themeColor('--ink'),
           thickness: 1.6,
         },
-        marker: { size: 10, color: ordered.map((each) => mixerColor(RUNS.get(each.a).mixer)) },
+        marker: {
+          size: 10,
+          color: ordered.map((each) => (each.toldApart ? themeColor('--accent') : themeColor('--paper'))),
+          line: { color: themeColor('--accent'), width: 2 },
+        },
       },
     ],
     layout: {

@@ -16,6 +16,7 @@ buildDetails();
 buildCost();
 buildDifferences();
 buildClasses();
+buildErrors();
 buildTraining();
 buildReceptiveField();
 buildInvariance();

@@ -36,9 +36,7 @@ OBJECTS = st.lists(
     st.tuples(st.sampled_from(IMAGES), st.integers(0, 2), BOXES, st.sampled_from([0, 0, 0, 1])),
     max_size=10,
 )
-DETECTIONS = st.lists(
-    st.tuples(st.sampled_from(IMAGES), st.integers(0, 2), BOXES, SCORES), max_size=20
-)
+DETECTIONS = st.lists(st.tuples(st.sampled_from(IMAGES), st.integers(0, 2), BOXES, SCORES), max_size=20)
 
 
 def code_of(box):
@@ -98,7 +96,9 @@ def by_pycocotools(truth, predictions, categories, kind):
     truth = indexed(truth)
     with contextlib.redirect_stdout(io.StringIO()):
         detections = to_coco(predictions, categories, kind)
-        found = truth.loadRes(detections) if detections else indexed({**truth.dataset, 'annotations': []})
+        found = (
+            truth.loadRes(detections) if detections else indexed({**truth.dataset, 'annotations': []})
+        )
         evaluation = COCOeval(truth, found, kind)
         evaluation.evaluate()
         evaluation.accumulate()
