@@ -41,9 +41,8 @@ class TestTrained:
             assert image['truth'].startswith('data:image/jpeg;base64,')
             assert image['predictions'][run['key']]['image'].startswith('data:image/jpeg;base64,')
         assert data['curves'][run['curves']]['training']['loss']['x'] == [1, 2, 3, 4]
-        for metric, (low, high) in run['intervals'].items():
-            assert low <= run['metrics'][metric] + 1e-3 or low <= high
-        assert {*run['intervals']} <= {*run['metrics']}
+        assert run['intervals']
+        assert all(0 <= low <= high <= 100 for low, high in run['intervals'].values())
         assert bool(run['errors']) == (trial.task == 'mask_rcnn')
         (kept,) = runs.glob('report/pictures-*.json')
         written = kept.stat().st_mtime_ns
@@ -51,6 +50,28 @@ class TestTrained:
         assert report(*arguments).status == 0
         assert kept.stat().st_mtime_ns == written
         assert (tmp_path / 'report.html').read_bytes() == before
+
+    def test_a_model_cannot_be_told_from_itself(self, report, runs, tmp_path):
+        other = shutil.copytree(runs, runs.with_name('other'))
+        for file in other.rglob('result.json'):
+            file.write_text(json.dumps(json.loads(file.read_text()) | {'seed': 12345}))
+        outcome = report('--resamples', 20)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        data = data_of(tmp_path / 'report.html')
+        assert data['differences']
+        for each in data['differences']:
+            assert each['difference'] == {'value': 0, 'low': 0, 'high': 0}
+            assert not each['toldApart']
+            assert {each['a'], each['b']} == {run['key'] for run in data['runs'] if run['selected']}
+
+    def test_evidence_of_other_figures_is_left_out(self, report, runs, tmp_path):
+        for file in runs.rglob('evidence.npz'):
+            file.write_bytes(b'none')
+        outcome = report('--resamples', 20)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        data = data_of(tmp_path / 'report.html')
+        assert not any(run['intervals'] or run['errors'] for run in data['runs'])
+        assert any('evidence.npz' in problem for problem in data['problems'])
 
     def test_says_why_there_are_no_pictures(self, report, trial, runs, tmp_path):
         for checkpoint in runs.glob('*.pth'):

@@ -93,7 +93,7 @@ function differencesFigure(pairs) {
     layout: {
       showlegend: false,
       xaxis: { title: titled('difference (percentage points)'), zeroline: true, zerolinewidth: 2 },
-      yaxis: { tickvals: names.map((_, index) => index), ticktext: names, showgrid: false },
+      yaxis: { tickvals: names.map((_, index) => index), ticktext: names, showgrid: false, zeroline: false },
     },
   };
 }
