@@ -128,6 +128,23 @@ def names(page):
     return page.locator('#table tbody tr:visible button.name').all_inner_texts()
 
 
+def until(page, condition):
+    """Wait for what comes a moment later, on a busy machine in a few seconds."""
+    for _ in range(200):
+        if condition():
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
+def all_drawn(page):
+    return page.locator('.js-plotly-plot').count() == page.locator('.chart').count()
+
+
+def width_of(page):
+    return page.evaluate('document.documentElement.scrollWidth')
+
+
 def scroll_through(page):
     """So that all that is drawn when it comes into view is drawn."""
     for y in range(0, page.evaluate('document.documentElement.scrollHeight'), 600):
@@ -138,8 +155,8 @@ def scroll_through(page):
 def test_works_from_a_file_without_complaint_or_network(visit, file):
     page = visit(file)
     scroll_through(page)
-    page.wait_for_timeout(300)
-    assert page.locator('.js-plotly-plot').count() == page.locator('.chart').count() > 5
+    assert until(page, lambda: all_drawn(page))
+    assert page.locator('.chart').count() > 5
     assert page.complaints == []
     outside = [url for url in page.requests if not url.startswith(('data:', 'blob:'))]
     assert outside == [file.as_uri()]
@@ -211,7 +228,7 @@ def test_what_is_ticked_is_compared(visit, file):
     page.get_by_label('compare dcn_small').check()
     assert page.locator('#classes .key li').all_inner_texts() == ['dcn_small']
     scroll_through(page)
-    assert page.locator('#classes .trace.bars').count() == 2
+    assert until(page, lambda: page.locator('#classes .trace.bars').count() == 2)
     assert page.locator('#erf figure').count() == 4
     page.get_by_role('button', name='all shown').click()
     assert page.locator('#erf figure').count() == 4 * len(DETECTORS)
@@ -251,8 +268,8 @@ def test_names_are_text_everywhere(visit, hostile_file):
     scroll_through(page)
     page.get_by_role('button', name='all shown').click()
     scroll_through(page)
+    assert until(page, lambda: all_drawn(page))
     page.locator('#table button.name').nth(1).click()
-    page.wait_for_timeout(200)
     assert page.complaints == []
     assert page.locator('img[src=x], [onerror]').count() == 0
     assert page.locator('h1').inner_text() == HOSTILE
@@ -270,8 +287,7 @@ def test_nothing_is_wider_than_the_screen(visit, file, scheme):
     scroll_through(page)
     for width in (1366, 768, 360):
         page.set_viewport_size({'width': width, 'height': 800})
-        page.wait_for_timeout(300)
-        assert page.evaluate('document.documentElement.scrollWidth') <= width
+        assert until(page, lambda most=width: width_of(page) <= most)
     paper = rgb(page.evaluate('getComputedStyle(document.body).backgroundColor'))
     assert (paper[0] < 60) == (scheme == 'dark')
     ink = rgb(page.locator('#cost .xtick text').first.evaluate('e => getComputedStyle(e).fill'))
@@ -285,12 +301,11 @@ def rgb(text):
 def test_prints_on_white_without_controls(visit, file):
     page = visit(file, color_scheme='dark')
     page.emulate_media(media='print', color_scheme='dark')
-    page.wait_for_timeout(500)
+    assert until(page, lambda: all_drawn(page))
     assert rgb(page.evaluate('getComputedStyle(document.body).backgroundColor'))[0] > 240
     assert page.locator('#filters').is_hidden()
     assert page.locator('#table').is_visible()
-    # All plots, though none was scrolled to, in dark ink.
-    assert page.locator('.js-plotly-plot').count() == page.locator('.chart').count()
+    # All plots were drawn, though none was scrolled to, in dark ink.
     inks = page.locator('.xtick text').evaluate_all('all => all.map(e => getComputedStyle(e).fill)')
     assert inks
     assert all(rgb(ink)[0] < 80 for ink in inks)
