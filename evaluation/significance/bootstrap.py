@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from evaluation.significance.metrics import Metric
 RESAMPLES = 1000
 MOST_RESAMPLES = 1_000_000
 CONFIDENCE = 0.95
-NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,12 @@ def resample(
 
 
 def interval(value: float, samples: np.ndarray) -> Interval:
-    """The bias-corrected percentile interval (Efron and Tibshirani, eq. 14.9, without acceleration).
+    """Percentiles of the resamples, moved by their bias (Efron and Tibshirani, chapters 10 and 13).
 
-    A resample has fewer distinct images, among which AP is higher on average; the percentiles are taken
-    where this bias would be gone.
+    A resample has fewer distinct images. AP takes at each recall the best precision at this or a higher
+    one, and so is the higher the fewer there are: the mean of resamples lies above the figure itself,
+    with as many as in COCO val2017 by about half of an interval. The interval says where the figure
+    would lie on other images, as many as these, and so is put around it.
 
     Args:
         value: of the images as they are.
@@ -97,9 +97,6 @@ def interval(value: float, samples: np.ndarray) -> Interval:
     known = samples[~np.isnan(samples)]
     if not len(known) or np.isnan(value):
         return Interval(value, np.nan, np.nan)
-    below = ((known < value).sum() + 0.5 * (known == value).sum()) / len(known)
-    # The normal distribution has no place for a share of nothing or of all.
-    bias = NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(known), 1 - 0.5 / len(known))))
-    tail = NORMAL.inv_cdf((1 + CONFIDENCE) / 2)
-    low, high = (100 * NORMAL.cdf(2 * bias + end) for end in (-tail, tail))
-    return Interval(value, *(float(end) for end in np.percentile(known, [low, high])))
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(known, [tail, 100 - tail]) - (known.mean() - value)
+    return Interval(value, float(low), float(high))

@@ -48,7 +48,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 def notes(comparison: Comparison) -> list[str]:
     """How the intervals came about, and what they do not say."""
     how = (
-        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by bias-corrected percentiles of '
+        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by percentiles, without their bias, of '
         f'{comparison.resamples:,} resamples of {comparison.images:,} images (seed {comparison.seed}), '
         'the same for both models.'
     )

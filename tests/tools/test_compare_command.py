@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
+from evaluation.results.reading import read_result
+from evaluation.significance.loading import headline_metrics, load_evidence
 from tests.evaluation.evidence.problems import guesses, instance_evidence, write_result
 
 KIND = 'Tables and other commands'
@@ -51,6 +53,26 @@ class TestCompare:
         assert done.status == 0, done.stderr
         assert '65.0 ± 5.0 (' in done.stdout
         assert 'means over seeds' in done.stdout
+
+
+class TestOfATraining:
+    def test_evidence_gives_the_figures_of_every_result(self, trained):
+        files = [*trained.rglob('result.json')]
+        assert len(files) == 2
+        for file in files:
+            result = read_result(file)
+            evidence = load_evidence(result)
+            figures = headline_metrics(result, evidence)(np.ones(result.images, np.int64))
+            for name, value in figures.items():
+                told = result.metrics[name]
+                assert value == pytest.approx(np.nan if told is None else told, nan_ok=True)
+            assert result.config_sha256
+            assert result.data_sha256 != result.training_data_sha256
+
+    def test_halfway_and_end(self, commands, trial, trained):
+        first, last = (next(trained.rglob(f'{n}/result.json')) for n in (trial.halfway, trial.end))
+        done = commands.succeed('compare', last, first, '--resamples', '20')
+        assert 'paired bootstrap' in done.stdout or 'is undefined on these images' in done.stdout
 
 
 class TestTable:
