@@ -22,6 +22,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def check_output(path: Path) -> None:
+    """Look whether a file that the user named can be written, before work is done for it.
+
+    Raises:
+        UserError: it is a folder, or its folder is missing or not writable.
+    """
+    folder = path.resolve().parent
+    if path.is_dir() or not folder.is_dir():
+        raise UserError(f'{path}: cannot be written; give a file in an existing folder')
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f'{path}: cannot be written; give a file in a folder of yours')
+
+
 def write_output(path: Path, content: bytes) -> None:
     """Write a file that the user named.
 
