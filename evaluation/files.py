@@ -22,14 +22,23 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def check_output(path: Path) -> None:
+    """Look whether a file that the user named has a folder to be written in.
+
+    Raises:
+        UserError: it has none, or is one.
+    """
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise UserError(f'{path}: cannot be written; give a file in an existing folder')
+
+
 def write_output(path: Path, content: bytes) -> None:
     """Write a file that the user named.
 
     Raises:
         UserError: it cannot be written.
     """
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise UserError(f'{path}: cannot be written; give a file in an existing folder')
+    check_output(path)
     try:
         write_bytes(path, content)
     except OSError as error:
