@@ -57,8 +57,8 @@ def check_members(content: BinaryIO, size: int) -> None:
     packed = next((each for each in members if each.compress_type != zipfile.ZIP_STORED), None)
     if packed:
         raise BombError(
-            f'compressed members such as {packed.filename}, which torch.save never writes; '
-            'if you trust it, unpack it and pack it again with zip -0'
+            f'compressed members such as {packed.filename}, which torch.save never writes '
+            '(if you trust it, unpack it and pack it again with zip -0)'
         )
     claimed = sum(member.file_size for member in members)
     if claimed > size:

@@ -2,12 +2,14 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.files import read_text
 
 SCHEMA_VERSION = 1
 
@@ -22,6 +24,10 @@ SCALE_ORDER = ('micro', 'tiny', 'small', 'base')
 MIXER_ORDER = ('halo', 'pvt', 'swin', 'convnext', 'dcn')
 
 _NULL = type(None)
+# Of any count; counts are whole numbers of 64 bits.
+LARGEST_NUMBER = 2**63 - 1
+# Control characters, which a terminal would obey, and halves of characters.
+_UNPRINTABLE = ('Cc', 'Cs')
 
 # Field of `Result`, its place in the file, the JSON types it may have.
 _FIELDS = (
@@ -155,7 +161,7 @@ def read_result(file: Path) -> Result:
     """
     try:
         data = json.loads(
-            file.read_text(encoding='utf-8'),
+            read_text(file),
             parse_float=_finite_or_none,
             parse_constant=lambda constant: None,
         )
@@ -253,6 +259,10 @@ def _checked(value: object, key: str, types: tuple[type, ...]) -> object:
         names = {str: 'text', int: 'a whole number', float: 'a number', bool: 'true or false'}
         names |= {dict: 'an object', list: 'a list', _NULL: 'null'}
         raise ValueError(f'{key!r} is not {" or ".join(names[kind] for kind in types)}')
+    if type(value) is int and abs(value) > LARGEST_NUMBER:
+        raise ValueError(f'{key!r} is a number of {len(str(abs(value)))} digits')
+    if type(value) is str and any(unicodedata.category(letter) in _UNPRINTABLE for letter in value):
+        raise ValueError(f'{key!r} has characters that cannot be printed')
     return value
 
 
