@@ -161,7 +161,7 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
         UserError: there is one, or no image at all.
     """
     # Also of a part of the images: maps of the others belong to nothing there.
-    built = build_dataset({**dataset, 'indices': None}, scope)
+    built = build_listed({**dataset, 'indices': None}, scope)
     folders = built.data_prefix
     if not len(built):
         raise UserError(
@@ -185,6 +185,20 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
             f'{len(unpictured)} of the images whose segmentation maps are in {folders["seg_map_path"]} '
             f'are missing, such as {unpictured[0]}; {ADVICE}'
         )
+
+
+def build_listed(dataset: ConfigDict, scope: str) -> BaseDataset:
+    """Build a data set that lists what lies in its folders.
+
+    Raises:
+        UserError: something there cannot be looked at, such as a link to itself.
+    """
+    try:
+        return build_dataset(dataset, scope)
+    except OSError as error:
+        raise UserError(
+            f'{error.filename} cannot be read ({error.strerror}); restore or remove it'
+        ) from error
 
 
 def names_listed(dataset: BaseDataset) -> list[str]:
