@@ -85,7 +85,7 @@ def _other_mode(file: Path, random: Random) -> str:
     with Image.open(file) as image:
         grey = image.convert('L')
         changed = Image.fromarray(np.asarray(grey, np.uint16)) if mode == 'I;16' else grey.convert(mode)
-    kind = 'jpeg' if mode in ('CMYK', 'YCbCr') else 'tiff' if mode == 'F' else 'png'
+    kind = 'jpeg' if mode in ('CMYK', 'YCbCr') else 'tiff' if mode in ('F', 'I') else 'png'
     file.write_bytes(_saved(changed, kind))
     return f'of mode {mode}'
 

@@ -102,12 +102,8 @@ class TestProbe:
         assert found == {'imports': {'a': {'version': 1}}, 'errors': {'b': 'ImportError: no'}}
 
     def test_a_crash_is_of_the_step_that_had_begun(self):
-        program = """if True:
-            import os
-            print('{"step": "torch"}\\\\n{"step": "torch", "facts": {}}\\\\n{"step": "mmdet"}', flush=True)
-            os.abort()
-        """.replace('\\\\n', '\\n')
-        found = self.run(program)
+        lines = ['{"step": "torch"}', '{"step": "torch", "facts": {}}', '{"step": "mmdet"}']
+        found = self.run(f'import os\nprint(*{lines}, sep=chr(10), flush=True)\nos.abort()')
         assert found == {
             'imports': {'torch': {}},
             'errors': {'mmdet': 'ended the process with status -6'},
