@@ -12,7 +12,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope='session')
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether to do every trial, or the few that the test-suite has time for."""
-    return request.config.getoption('--full')
+    # Unknown where pytest was not started on this folder.
+    return request.config.getoption('--full', default=False)
 
 
 @pytest.fixture(scope='session')

@@ -37,6 +37,9 @@ VALUES: tuple[Any, ...] = (
         {'size': [64, 64], 'counts': '0' * 9},
     ),
 )
+# Where the structure is damaged; the empty name is the whole file.
+SECTIONS = ('', 'images', 'images', 'categories', 'categories', *['annotations'] * 4)
+ATTEMPTS = 10
 Place = tuple[Any, Any]
 
 
@@ -44,13 +47,12 @@ def mutate_json(file: Path, random: Random) -> str:
     """Damage a JSON file once to three times; return in words what was done."""
     structural = random.random() < 0.75
     changes = STRUCTURE if structural else BYTES
-    done = []
-    for _ in range(random.choice((1, 1, 1, 2, 3))):
-        change = random.choice(changes)
+    wanted, done = random.choice((1, 1, 1, 2, 3)), []
+    for _ in range(ATTEMPTS):
         try:
-            done.append(change(file, random))
-        # Damage that left no JSON can only be followed by more of its kind.
-        except (ValueError, RecursionError, IndexError, TypeError):
+            done += [random.choice(changes)(file, random)] * (len(done) < wanted)
+        # Where a part was damaged before, not everything can follow.
+        except (ValueError, RecursionError, IndexError, TypeError, AttributeError, KeyError):
             continue
     return ', '.join(done)
 
@@ -71,8 +73,9 @@ def places(value: Any) -> list[Place]:
 def _on_structure(change: Callable[[Any, list[Place], Random], str]) -> Callable[[Path, Random], str]:
     def apply(file: Path, random: Random) -> str:
         content = json.loads(file.read_text())
-        # As often an entry of images or categories as one of the many coordinates.
-        section = random.choice([content, *content.values()])
+        # Not as often as there are values, most of which are coordinates and notes.
+        name = random.choice(SECTIONS)
+        section = content[name] if name else content
         what = change(content, places(section) or places(content), random)
         file.write_text(json.dumps(content))
         return what
