@@ -357,6 +357,16 @@ class TestImages:
         outcome = train(trial.config, *on(data, trial))
         refused('Data', 'a pipe in place of an image', outcome, f'error: {image} is not a file')
 
+    def test_a_link_to_itself(self, train, trials, copy_of, refused):
+        trial = trials['upernet']
+        data = copy_of(trial)
+        image = data / IMAGES['upernet', 'train']
+        image.unlink()
+        image.symlink_to(image.name)
+        given = 'a link to itself in place of an image'
+        message = f'error: {image} cannot be read (Too many levels of symbolic links)'
+        refused('Data', given, train(trial.config, *on(data, trial)), message)
+
     def test_that_claims_to_be_huge(self, train, trials, copy_of, refused):
         trial = trials['mask_rcnn']
         data = copy_of(trial)
