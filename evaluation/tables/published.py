@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.files import read_text
 from evaluation.results.result import Result
 
 PACKAGED = Path(__file__).with_name('published.json')
@@ -101,7 +102,7 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
         UserError: the file is missing or malformed.
     """
     try:
-        data = json.loads(Path(file).read_text(encoding='utf-8'))
+        data = json.loads(read_text(Path(file)))
     except OSError as error:
         raise UserError(
             f"{file}: published results cannot be read ({error.strerror}); give another file, or 'none'"
