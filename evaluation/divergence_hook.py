@@ -48,13 +48,13 @@ class DivergenceHook(Hook):
         data_batch: Mapping | None = None,
         outputs: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Look at the loss.
+        """Look at the loss, the sum of all `outputs` that are losses.
 
         Raises:
             UserError: it is NaN, or infinite and not to be tolerated.
         """
-        self.images = image_names((data_batch or {}).get('data_samples') or ())
-        loss = float((outputs or {}).get('loss', 0.0))
+        self.images = image_names(data_batch['data_samples'])
+        loss = outputs['loss'].item()
         if math.isfinite(loss):
             self.infinite_in_a_row = 0
             return
@@ -72,10 +72,13 @@ class DivergenceHook(Hook):
         Raises:
             UserError: some are no finite numbers.
         """
-        bad = [name for name, value in checkpoint['state_dict'].items() if not _is_finite(value)]
+        weights = checkpoint['state_dict']
+        bad = [name for name, value in weights.items() if not _is_finite(value)]
         if bad:
-            what = f'{len(bad)} weights, such as {bad[0]}, are no finite numbers, and are not saved,'
-            raise UserError(f'{what} {self._where(runner)}; {REMEDY}')
+            raise UserError(
+                f'weights, such as {bad[0]}, are no finite numbers in {len(bad)} of {len(weights)} tensors '
+                f'{self._where(runner)}, and are not saved; {REMEDY}'
+            )
 
     def _where(self, runner: Runner) -> str:
         rate = runner.message_hub.get_scalar('train/lr').current()

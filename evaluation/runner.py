@@ -15,6 +15,7 @@ from evaluation.checkpoint_hook import UNFINISHED
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.divergence_hook import DivergenceHook
 from evaluation.files import rename_whole
+from evaluation.missed_evaluation_hook import MissedEvaluationHook
 from evaluation.model_loading import check_whole, fit_model, unwrapped
 from evaluation.random_state import RandomState, random_state
 from evaluation.random_state_hook import RandomStateHook
@@ -138,10 +139,10 @@ class BenchmarkRunner(Runner):
         default_hooks: dict[str, Hook | dict] | None = None,
         custom_hooks: list[Hook | dict] | None = None,
     ) -> None:
-        """Register the config's hooks, and those that go on with random numbers and stop at NaN."""
+        """Register the config's hooks, and those by which a training can be trusted and gone on with."""
         super().register_hooks(default_hooks, custom_hooks)
-        self.register_hook(DivergenceHook())
-        self.register_hook(RandomStateHook())
+        for hook in (DivergenceHook(), RandomStateHook(), MissedEvaluationHook()):
+            self.register_hook(hook)
 
     @staticmethod
     def build_dataloader(

@@ -14,12 +14,14 @@ DISK_FAULTS = {
     errno.ENOSPC: 'make room there',
     errno.EDQUOT: 'make room there',
     errno.EFBIG: 'raise the limit on the size of files (ulimit -f)',
-    errno.EROFS: 'make it writable, or choose another with --work-dir',
+    errno.EROFS: 'make it writable',
+    errno.EACCES: 'make it writable',
+    errno.EPERM: 'make it writable',
     errno.EIO: 'see to the disk',
     errno.ESTALE: 'mount it again',
 }
 # What torch says of a process that loads data.
-WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\) (?P<fate>[^.]*)')
+WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\)')
 
 
 @contextlib.contextmanager
@@ -77,9 +79,12 @@ def machine_fault(error: BaseException | None, work_dir: str) -> str | None:
             where = error.filename or f'a file in {work_dir}'
             return f'{where}: {os.strerror(error.errno)}; {DISK_FAULTS[error.errno]}'
         if isinstance(error, RuntimeError) and (match := WORKER.search(str(error))):
+            memory = (
+                '/dev/shm is full: enlarge it, or' if 'Bus error' in str(error) else 'memory is short:'
+            )
             return (
-                f'a process that loads data ({match["pids"]}) {match["fate"].strip()}; '
-                'if memory is short, lower num_workers of train_dataloader and val_dataloader'
+                f'a process that loads data ({match["pids"]}) was ended, as where {memory} '
+                'lower num_workers of train_dataloader and val_dataloader'
             )
         error = error.__cause__ or error.__context__
     return None

@@ -1,4 +1,4 @@
-"""Counts what the faults did: `tally` in a test, a table at the end; `--full` for the full number of trials."""
+"""Counts what the faults did, in a table at the end; `--full` tries them as often as the page says."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture
 def progress(request: pytest.FixtureRequest) -> Callable[[str, int], Progress]:
-    """Make something whose `advance` says how far a test of several trials is, in the full form alone."""
+    """Make something whose `advance` says how far a test of many trials is, in the full form alone."""
     terminal = request.config.pluginmanager.getplugin('terminalreporter')
 
     def make(name: str, total: int) -> Progress:
@@ -63,9 +63,9 @@ def progress(request: pytest.FixtureRequest) -> Callable[[str, int], Progress]:
 
 
 @pytest.fixture(scope='session')
-def trainings(trials: dict, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:  # noqa: F811
+def trainings(trials: dict, full: bool) -> dict[str, Training]:  # noqa: F811
     """Both tasks, with more steps and checkpoints than the tests of the commands have."""
-    return trainings_of(trials)
+    return trainings_of(trials, full)
 
 
 @pytest.fixture(scope='session')

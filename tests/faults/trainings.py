@@ -10,24 +10,16 @@ import psutil
 import torch
 
 from evaluation.latest_checkpoint import read_whole_checkpoint
-from tests.commands import Running
+from tests.commands import Outcome, Running
 from tests.tools.conftest import Trial
 
 SECONDS = 120
 WORKERS = {'train_dataloader__num_workers': 2, 'train_dataloader__persistent_workers': True}
-# Twelve checkpoints, three evaluations.
-_LENGTHS = {
-    'mask_rcnn': {
-        'train_cfg__max_epochs': 12,
-        'train_cfg__val_interval': 4,
-        'default_hooks__checkpoint__interval': 1,
-    },
-    'upernet': {
-        'train_cfg__max_iters': 36,
-        'train_cfg__val_interval': 12,
-        'default_hooks__checkpoint__interval': 3,
-    },
-}
+# Checkpoints that a training writes, and how many lie between two evaluations.
+CHECKPOINTS = {False: 4, True: 12}
+EVALUATED = {False: 2, True: 4}
+# UperNet's iterations from one to the next; Mask R-CNN writes one an epoch of two.
+ITERATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -36,24 +28,47 @@ class Training:
 
     Attributes:
         trial: config, data and options of a shorter one.
-        end: stem of its last checkpoint.
+        checkpoints: stems of its checkpoints, the last of its last step.
+        length: overrides that make it as long.
     """
 
     trial: Trial
-    end: str
+    checkpoints: tuple[str, ...]
+    length: dict[str, int]
+
+    @property
+    def end(self) -> str:
+        """Stem of the last checkpoint."""
+        return self.checkpoints[-1]
 
     def command(self, work_dir: Path, *wishes: object, **options: object) -> list[object]:
         """Arguments of `tools/train.py`; `options` are overrides, with `__` for a dot."""
-        length = _LENGTHS[self.trial.task]
-        arguments = self.trial.arguments(**{**length, **options})
+        arguments = self.trial.arguments(**{**self.length, **options})
         return [self.trial.config, '--deterministic', '--work-dir', work_dir, *wishes, *arguments]
 
 
-def trainings_of(trials: dict[str, Trial]) -> dict[str, Training]:
+def trainings_of(trials: dict[str, Trial], full: bool) -> dict[str, Training]:
     """The trainings by task."""
+    numbers, evaluated = range(1, CHECKPOINTS[full] + 1), EVALUATED[full]
     return {
-        'mask_rcnn': Training(trials['mask_rcnn'], 'epoch_12'),
-        'upernet': Training(trials['upernet'], 'iter_36'),
+        'mask_rcnn': Training(
+            trials['mask_rcnn'],
+            tuple(f'epoch_{number}' for number in numbers),
+            {
+                'train_cfg__max_epochs': numbers[-1],
+                'train_cfg__val_interval': evaluated,
+                'default_hooks__checkpoint__interval': 1,
+            },
+        ),
+        'upernet': Training(
+            trials['upernet'],
+            tuple(f'iter_{number * ITERATIONS}' for number in numbers),
+            {
+                'train_cfg__max_iters': numbers[-1] * ITERATIONS,
+                'train_cfg__val_interval': evaluated * ITERATIONS,
+                'default_hooks__checkpoint__interval': ITERATIONS,
+            },
+        ),
     }
 
 
@@ -123,9 +138,25 @@ def assert_equal(one: object, other: object, place: str) -> None:
         assert one == other, place
 
 
+def only_error(outcome: Outcome) -> str:
+    """The one line that says why a command ended with status 2."""
+    assert outcome.status == 2, outcome.stderr[-3000:]
+    assert 'Traceback' not in outcome.stdout + outcome.stderr
+    (line,) = (line for line in outcome.stderr.splitlines() if line.startswith('error:'))
+    assert outcome.stderr.splitlines()[-1] == line
+    return line
+
+
 def data_workers(running: Running) -> list[psutil.Process]:
     """Processes that load data for a training."""
     return psutil.Process(running.process).children()
+
+
+def scalars(work_dir: Path) -> dict[int, dict]:
+    """The lines of a run's scalars that have a learning rate, by iteration."""
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return {line['step']: line for line in lines if 'lr' in line}
 
 
 def steps_logged(work_dir: Path) -> int:
