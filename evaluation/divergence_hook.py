@@ -76,8 +76,8 @@ class DivergenceHook(Hook):
         bad = [name for name, value in weights.items() if not _is_finite(value)]
         if bad:
             raise UserError(
-                f'weights, such as {bad[0]}, are no finite numbers in {len(bad)} of {len(weights)} tensors '
-                f'{self._where(runner)}, and are not saved; {REMEDY}'
+                f'weights, such as {bad[0]}, are no finite numbers, in {len(bad)} of {len(weights)} '
+                f'tensors, and are not saved, {self._where(runner)}; {REMEDY}'
             )
 
     def _where(self, runner: Runner) -> str:

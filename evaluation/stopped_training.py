@@ -5,6 +5,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from evaluation.errors import UserError
 from evaluation.interruption import advice, last_checkpoint
@@ -78,13 +79,19 @@ def machine_fault(error: BaseException | None, work_dir: str) -> str | None:
         if isinstance(error, OSError) and error.errno in DISK_FAULTS:
             where = error.filename or f'a file in {work_dir}'
             return f'{where}: {os.strerror(error.errno)}; {DISK_FAULTS[error.errno]}'
+        if isinstance(error, FileNotFoundError) and _is_below(error.filename, work_dir):
+            return f'{error.filename}: its folder has gone; mount or restore {work_dir}'
         if isinstance(error, RuntimeError) and (match := WORKER.search(str(error))):
-            memory = (
+            short = (
                 '/dev/shm is full: enlarge it, or' if 'Bus error' in str(error) else 'memory is short:'
             )
             return (
-                f'a process that loads data ({match["pids"]}) was ended, as where {memory} '
+                f'a process that loads data ({match["pids"]}) was ended, as where {short} '
                 'lower num_workers of train_dataloader and val_dataloader'
             )
         error = error.__cause__ or error.__context__
     return None
+
+
+def _is_below(file: object, folder: str) -> bool:
+    return isinstance(file, str) and Path(folder).absolute() in Path(file).absolute().parents

@@ -38,6 +38,17 @@ needs_mounts = pytest.mark.skipif(
 
 
 @contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The same folder without the right to write, but for files that are open already."""
+    assert mount('--bind', folder, folder)
+    try:
+        assert mount('-o', 'remount,bind,ro', folder)
+        yield
+    finally:
+        unmount(folder)
+
+
+@contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
     """A file system in memory at a folder, over what lies there."""
     folder.mkdir(exist_ok=True)

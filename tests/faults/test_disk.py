@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from tests.commands import Outcome
-from tests.faults.mounts import mount, mounted, needs_mounts
+from tests.faults.mounts import mount, mounted, needs_mounts, read_only
 from tests.faults.trainings import (
     ITERATIONS,
     WORKERS,
@@ -79,22 +79,33 @@ def test_full_disk(commands, trainings, reference_of, tmp_path, full, tally, pro
     tally('full disk', number, number, 'nothing', resumed=number)
 
 
+HIDDEN = {
+    'becomes read-only': (read_only, 'Read-only file system; make it writable'),
+    # An empty one in its place, as a mount point is without its mount.
+    'goes away': (lambda folder: mounted(folder, 'size=64k'), 'its folder has gone; mount or restore '),
+}
+
+
 @needs_mounts
-def test_read_only_disk(commands, trainings, reference_of, tmp_path, full, tally, refused):
-    """It becomes so while a training runs, whose log is still open."""
-    task = 'upernet'
-    training, work_dir = trainings[task], tmp_path / 'run'
-    running = commands.start('train', *training.command(work_dir))
-    wait_until(lambda: checkpoints(work_dir), running)
-    with mounted(work_dir, 'ro'):
-        outcome = running.wait()
-    line = only_error(outcome)
-    assert f'{work_dir}/' in line
-    assert 'Read-only file system; make it writable' in line
-    assert_whole(work_dir)
-    commands.succeed('train', *training.command(work_dir, '--resume'))
-    assert_same_end(work_dir, reference_of(task), training.end)
-    tally('work dir that becomes read-only', 1, 1, 'nothing', resumed=1)
+@pytest.mark.parametrize('fault', HIDDEN)
+def test_work_dir_while_training(commands, trainings, reference_of, tmp_path, full, tally, fault):
+    """Its log, which is open, can still be written."""
+    hide, message = HIDDEN[fault]
+    for task in TASKS if full else ('upernet',):
+        training, work_dir = trainings[task], tmp_path / task
+        running = commands.start('train', *training.command(work_dir))
+        wait_until(lambda work_dir=work_dir: checkpoints(work_dir), running)
+        with hide(work_dir):
+            outcome = running.wait()
+        line = only_error(outcome)
+        assert f'error: {work_dir}/' in line
+        assert message in line
+        assert_whole(work_dir)
+        is_resumed = full or fault != 'goes away'
+        if is_resumed:
+            commands.succeed('train', *training.command(work_dir, '--resume'))
+            assert_same_end(work_dir, reference_of(task), training.end)
+        tally(f'work dir that {fault}', 1, 1, 'nothing', resumed=int(is_resumed))
 
 
 @needs_mounts
