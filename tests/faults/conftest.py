@@ -54,10 +54,15 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 def progress(request: pytest.FixtureRequest) -> Callable[[str, int], Progress]:
     """Make something whose `advance` says how far a test of many trials is, in the full form alone."""
     terminal = request.config.pluginmanager.getplugin('terminalreporter')
+    capture = request.config.pluginmanager.getplugin('capturemanager')
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            terminal.write_line(line)
 
     def make(name: str, total: int) -> Progress:
-        say = terminal.write_line if request.config.getoption('--full') else lambda _: None
-        return Progress(f'  {name}', total, say)
+        is_said = request.config.getoption('--full') and terminal
+        return Progress(f'  {name}', total, say if is_said else lambda _: None)
 
     return make
 

@@ -19,7 +19,8 @@ def mount(*arguments: object) -> bool:
 
 
 def unmount(folder: Path) -> None:
-    subprocess.run(['umount', str(folder)], check=True, capture_output=True)
+    """Take a file system away, even if a process that is about to end has a file open there."""
+    subprocess.run(['umount', '--lazy', str(folder)], check=True, capture_output=True)
 
 
 @functools.cache

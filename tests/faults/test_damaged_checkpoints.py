@@ -2,6 +2,8 @@
 
 import random
 import shutil
+import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,13 @@ def zero(file, rng):
 
 
 def flip(file, rng):
-    """As a bit that turned on the disk, in the values of a tensor."""
+    """As a bit that turned on the disk, in the values of a tensor; what lies between them is padding."""
+    with zipfile.ZipFile(file) as members:
+        member = rng.choice([info for info in members.infolist() if '/data/' in info.filename])
     content = bytearray(file.read_bytes())
-    content[rng.randrange(len(content) // 4, len(content) // 2)] ^= 1 << rng.randrange(8)
+    name, extra = struct.unpack_from('<HH', content, member.header_offset + 26)
+    start = member.header_offset + 30 + name + extra
+    content[start + rng.randrange(member.file_size)] ^= 1 << rng.randrange(8)
     file.write_bytes(content)
 
 

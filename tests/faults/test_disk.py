@@ -62,7 +62,8 @@ def test_full_disk(commands, trainings, reference_of, tmp_path, full, tally, pro
         training, rng = trainings[task], random.Random(task)
         for trial in range(FULL_DISKS):
             work_dir = tmp_path / f'{task}_{trial}'
-            with mounted(work_dir, f'size={rng.randrange(64 * 1024, 60 * MIB)}'):
+            size = rng.randrange(8 * 1024, 96 * 1024) if trial % 2 else rng.randrange(5 * MIB, 60 * MIB)
+            with mounted(work_dir, f'size={size}'):
                 stopped = commands('train', *training.command(work_dir, **WORKERS))
                 line = only_error(stopped)
                 assert str(work_dir) in line
