@@ -3,6 +3,7 @@
 Everything is read and compared here before time is spent on data and model, on a model without values.
 """
 
+import copy
 import re
 
 import torch
@@ -194,6 +195,9 @@ def without_values(cfg: Config, model: dict) -> nn.Module:
     Raises:
         BackboneError: the backbone's settings are wrong.
     """
-    config = {**model, 'init_cfg': None} if 'init_cfg' in model else model
+    # Detectors write into their configs, and this one is compared, dumped and stored in checkpoints.
+    config = copy.deepcopy(model)
+    if 'init_cfg' in config:
+        config['init_cfg'] = None
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         return MODELS.build(config)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 from evaluation.jobs import clock
 
+REPORT_SECONDS = 10.0
+
 
 class Progress:
-    """Says after each part of a work how many are done and how long the rest will take.
+    """Says now and then how many parts of a work are done and how long the rest will take.
 
     Args:
         name: what the lines begin with.
@@ -18,11 +20,14 @@ class Progress:
     def __init__(self, name: str, total: int, say: Callable[[str], None]) -> None:
         self.name, self.total, self.say = name, total, say
         self.done = 0
-        self.started = time.monotonic()
+        self.started = self.reported = time.monotonic()
 
     def advance(self) -> None:
         """One part more is done."""
         self.done += 1
-        elapsed = time.monotonic() - self.started
-        left = clock(elapsed / self.done * (self.total - self.done))
+        now = time.monotonic()
+        if now - self.reported < REPORT_SECONDS and self.done < self.total:
+            return
+        self.reported = now
+        left = clock((now - self.started) / self.done * (self.total - self.done))
         self.say(f'{self.name}: {self.done} of {self.total}, about {left} left')
