@@ -4,12 +4,13 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo analyze test errors lint format install clean
+.PHONY: help demo analyze test faults errors lint format install clean
 
 help:
 	@echo 'make demo     pretrain, train, evaluate and tabulate all five mixers on generated scenes'
 	@echo 'make analyze  the same, then what the detectors see and withstand'
 	@echo 'make test     run the tests and the linter'
+	@echo 'make faults   kill, starve and damage trainings, and count what was lost (docs/reliability.md)'
 	@echo 'make errors   write docs/errors.md anew, by trying every bad input'
 	@echo 'make lint     run the linter alone'
 	@echo 'make format   format the code'
@@ -25,8 +26,11 @@ analyze: $(READY)
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
 
+faults: $(READY)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -v tests/faults --full
+
 errors: $(READY)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/tools --write-errors docs/errors.md
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q tests/tools tests/faults --write-errors docs/errors.md
 
 lint: $(READY)
 	$(RUN) -m ruff check .

@@ -9,7 +9,7 @@ import backbones.mmcv_ops as mmcv_ops
 mmcv_ops.install()
 
 from backbones.checkpoint import install_safe_loading  # noqa: E402
-from backbones.errors import BackboneError  # noqa: E402
+from backbones.errors import BackboneError, DamagedFileError  # noqa: E402
 from backbones.layer_decay import LayerDecayConstructor  # noqa: E402
 from backbones.mixers import MIXERS, TokenMixer  # noqa: E402
 from backbones.unified import UnifiedBackbone, UnifiedClassifier  # noqa: E402
@@ -19,6 +19,7 @@ install_safe_loading()
 __all__ = [
     'MIXERS',
     'BackboneError',
+    'DamagedFileError',
     'LayerDecayConstructor',
     'TokenMixer',
     'UnifiedBackbone',

@@ -3,3 +3,7 @@
 
 class BackboneError(ValueError):
     """A backbone or checkpoint that cannot be what was asked for; one line that says why."""
+
+
+class DamagedFileError(BackboneError):
+    """A checkpoint file that is not what was once written: empty, truncated, or otherwise changed."""

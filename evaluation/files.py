@@ -11,17 +11,42 @@ from evaluation.errors import UserError
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, then rename it there; missing folders are made."""
+    """Write `content` beside `path`, then rename it there; missing folders are made.
+
+    After a power failure `path` holds either what it held before or all of `content`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
         with open(handle, 'wb') as file:
             file.write(content)
         Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
+        rename_whole(Path(name), path)
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = str(path)
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def rename_whole(unfinished: Path, path: Path) -> None:
+    """Give a file that is written its name, once its content and then its name are on the disk."""
+    _to_disk(unfinished)
+    os.replace(unfinished, path)
+    _to_disk(path.parent)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a power failure."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems have no such call for folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def check_output(path: Path) -> None:

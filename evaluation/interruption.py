@@ -64,17 +64,23 @@ def interruption_named(work_dir: str, resumed_from: str | None = None) -> Iterat
     Raises:
         Interrupted: the training was interrupted.
     """
-    before = _last_checkpoint(work_dir)
+    before = last_checkpoint(work_dir)
     try:
         yield
     except BaseException as error:
         if not _is_interruption(error):
             raise
-        last = _last_checkpoint(work_dir)
-        raise Interrupted(_advice(last if last != before else None, resumed_from)) from None
+        last = last_checkpoint(work_dir)
+        raise Interrupted(advice(last if last != before else None, resumed_from)) from None
 
 
-def _advice(written: tuple[str, int] | None, resumed_from: str | None) -> str:
+def advice(written: tuple[str, int] | None, resumed_from: str | None) -> str:
+    """How to go on with a training that was stopped.
+
+    Args:
+        written: its last checkpoint, as `last_checkpoint` returns it; None if it wrote none.
+        resumed_from: checkpoint that it went on from.
+    """
     if written:
         return f'the last checkpoint is {written[0]}; to go on, repeat the command with --resume'
     if resumed_from:
@@ -82,12 +88,12 @@ def _advice(written: tuple[str, int] | None, resumed_from: str | None) -> str:
     return 'no checkpoint was written yet; repeat the command to start anew'
 
 
-def _last_checkpoint(work_dir: str) -> tuple[str, int] | None:
-    """The checkpoint that mmengine's `last_checkpoint` file names, and when it was written (ns)."""
+def last_checkpoint(work_dir: str) -> tuple[str, int] | None:
+    """The checkpoint that the file `last_checkpoint` names, and when it was written (ns)."""
     try:
         file = Path(work_dir, 'last_checkpoint').read_text().strip()
         return file, Path(file).stat().st_mtime_ns
-    except OSError:
+    except (OSError, ValueError):
         return None
 
 

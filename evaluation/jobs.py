@@ -54,9 +54,8 @@ class Job:
         if self.script != TRAINING:
             return 0
         files = sorted(self.folder.glob('*/vis_data/scalars.json'))
-        lines = files[-1].read_text().splitlines() if files else []
-        steps = [json.loads(line).get('step', 0) for line in lines if line.endswith('}')]
-        return max(steps, default=0)
+        lines = files[-1].read_bytes().splitlines() if files else []
+        return max(map(_step, lines), default=0)
 
     def check(self) -> None:
         """Raise if the process has failed.
@@ -98,6 +97,15 @@ def run_jobs(jobs: Sequence[Job], parallel: int, threads: int, on_done: Callable
     finally:
         for job in running:
             job.process.kill()
+
+
+def _step(line: bytes) -> int:
+    """Iteration of a line of scalars; 0 of one that is written just now, or was cut off."""
+    try:
+        step = json.loads(line)['step']
+    except (ValueError, TypeError, KeyError):
+        return 0
+    return step if isinstance(step, int) else 0
 
 
 def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: float) -> None:

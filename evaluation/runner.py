@@ -1,6 +1,6 @@
 """mmengine's runner, with checkpoints that are read safely, checked, and written whole."""
 
-import os
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +11,11 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.checkpoint_hook import UNFINISHED
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
+from evaluation.divergence_hook import DivergenceHook
+from evaluation.files import rename_whole
+from evaluation.missed_evaluation_hook import MissedEvaluationHook
 from evaluation.model_loading import check_whole, fit_model, unwrapped
 from evaluation.random_state import RandomState, random_state
 from evaluation.random_state_hook import RandomStateHook
@@ -99,34 +103,46 @@ class BenchmarkRunner(Runner):
     ) -> None:
         """Save a checkpoint, with the random state of every process; the arguments are mmengine's.
 
-        A file of the same name stays as it is until the new one is whole.
+        A file of the same name stays as it is until the new one is whole and on the disk.
+
+        Raises:
+            UserError: the weights are no finite numbers.
         """
         states = all_gather_object(random_state())
         if not is_main_process():
             return
         is_local = file_client_args is None and backend_args is None and '://' not in str(out_dir)
-        unfinished = f'{filename}.tmp' if is_local else filename
-        super().save_checkpoint(
-            out_dir,
-            unfinished,
-            file_client_args=file_client_args,
-            save_optimizer=save_optimizer,
-            save_param_scheduler=save_param_scheduler,
-            meta={**(meta or {}), 'random_states': states},
-            by_epoch=by_epoch,
-            backend_args=backend_args,
-        )
-        if is_local:
-            os.replace(Path(out_dir, unfinished), Path(out_dir, filename))
+        unfinished = f'{filename}{UNFINISHED}' if is_local else filename
+        try:
+            super().save_checkpoint(
+                out_dir,
+                unfinished,
+                file_client_args=file_client_args,
+                save_optimizer=save_optimizer,
+                save_param_scheduler=save_param_scheduler,
+                meta={**(meta or {}), 'random_states': states},
+                by_epoch=by_epoch,
+                backend_args=backend_args,
+            )
+            if is_local:
+                rename_whole(Path(out_dir, unfinished), Path(out_dir, filename))
+        except BaseException as error:
+            if isinstance(error, OSError):
+                error.filename = str(Path(out_dir, filename))
+            if is_local:
+                with contextlib.suppress(OSError):
+                    Path(out_dir, unfinished).unlink(missing_ok=True)
+            raise
 
     def register_hooks(
         self,
         default_hooks: dict[str, Hook | dict] | None = None,
         custom_hooks: list[Hook | dict] | None = None,
     ) -> None:
-        """Register the config's hooks and the one that goes on with random numbers."""
+        """Register the config's hooks, and those by which a training can be trusted and gone on with."""
         super().register_hooks(default_hooks, custom_hooks)
-        self.register_hook(RandomStateHook())
+        for hook in (DivergenceHook(), RandomStateHook(), MissedEvaluationHook()):
+            self.register_hook(hook)
 
     @staticmethod
     def build_dataloader(

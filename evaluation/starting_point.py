@@ -3,13 +3,13 @@
 Everything is read and compared here before time is spent on data and model, on a model without values.
 """
 
+import copy
 import re
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
-from mmengine.runner import find_latest_checkpoint
 from torch import nn
 from torchvision.models import ResNet50_Weights
 
@@ -17,6 +17,7 @@ from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, we
 from evaluation.config.resume_checks import check_same_experiment
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
+from evaluation.latest_checkpoint import latest_checkpoint, read_whole_checkpoint
 from evaluation.model_loading import check_whole, fit_model
 from evaluation.result_hook import config_name
 from evaluation.results.result import TASKS
@@ -39,16 +40,17 @@ def set_starting_point(cfg: Config, pretrained: str | None, resume: str | None) 
     Raises:
         UserError: a checkpoint does not exist, is damaged, needs code to be run, or does not fit.
     """
-    source = find_latest_checkpoint(cfg.work_dir) if resume == 'latest' else resume
     backbone = cfg.model.backbone
     with backbone_errors_reported():
-        if source or cfg.load_from:
-            set_whole_model(cfg, source or cfg.load_from, is_resumed=bool(source))
+        if found := checkpoint_to_resume(cfg.work_dir, resume):
+            set_whole_model(cfg, *found, is_resumed=True)
+        elif cfg.load_from:
+            set_whole_model(cfg, cfg.load_from, read_checkpoint(cfg.load_from), is_resumed=False)
         if cfg.resume:
             # What the training began with is in the checkpoint, and its file may be gone.
             backbone.init_cfg = None
             if pretrained:
-                warn(f'going on from {source}: --pretrained {pretrained} is not needed and not read')
+                warn(f'going on from {found[0]}: --pretrained {pretrained} is not needed and not read')
             return
         if pretrained:
             backbone.init_cfg = dict(
@@ -58,6 +60,22 @@ def set_starting_point(cfg: Config, pretrained: str | None, resume: str | None) 
             )
         report_loading(cfg, backbone)
         check_backbone(cfg)
+
+
+def checkpoint_to_resume(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
+    """Where a checkpoint to go on from lies, and its content; None to start anew.
+
+    Args:
+        work_dir: of the training.
+        wish: path or URL, or `latest`; None for none.
+
+    Raises:
+        BackboneError: it cannot be read.
+        UserError: there were checkpoints in the work dir, and none is left that is whole.
+    """
+    if wish == 'latest':
+        return latest_checkpoint(work_dir)
+    return (wish, read_whole_checkpoint(wish)) if wish else None
 
 
 def find_pretrained(wish: str, cfg: Config) -> str:
@@ -113,17 +131,16 @@ def check_backbone(cfg: Config) -> None:
     )
 
 
-def set_whole_model(cfg: Config, source: str, is_resumed: bool) -> None:
+def set_whole_model(cfg: Config, source: str, content: dict, is_resumed: bool) -> None:
     """Start from a whole model, and from where its training stopped if `is_resumed`.
 
     A file of weights alone, such as a released one, cannot be gone on from: a new training starts with
     it, and a warning says so.
 
     Raises:
-        BackboneError: the file cannot be read or does not fit.
+        BackboneError: the weights do not fit.
         UserError: its training was another experiment.
     """
-    content = read_checkpoint(source)
     lacking = [part for part in TRAINING_STATE if part not in content]
     cfg.load_from = source
     cfg.resume = is_resumed and not lacking
@@ -178,6 +195,9 @@ def without_values(cfg: Config, model: dict) -> nn.Module:
     Raises:
         BackboneError: the backbone's settings are wrong.
     """
-    config = {**model, 'init_cfg': None} if 'init_cfg' in model else model
+    # Detectors write into their configs, and this one is compared, dumped and stored in checkpoints.
+    config = copy.deepcopy(model)
+    if 'init_cfg' in config:
+        config['init_cfg'] = None
     with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
         return MODELS.build(config)

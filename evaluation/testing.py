@@ -11,6 +11,7 @@ from evaluation.experiment import backbone_errors_reported, load_config, make_ru
 from evaluation.prediction_dump import DumpPredictions
 from evaluation.result_hook import ResultHook
 from evaluation.starting_point import check_fits
+from evaluation.stopped_training import machine_faults_reported
 
 
 def test(arguments: argparse.Namespace) -> None:
@@ -25,7 +26,7 @@ def test(arguments: argparse.Namespace) -> None:
         draw_predictions(cfg, arguments.show_dir)
     if arguments.out:
         dump_predictions(cfg, arguments.out)
-    with backbone_errors_reported():
+    with machine_faults_reported(cfg.work_dir), backbone_errors_reported():
         content = read_checkpoint(arguments.checkpoint)
         check_fits(cfg, content, arguments.checkpoint, strict=True)
         if arguments.tta:

@@ -9,8 +9,10 @@ from mmengine.logging import print_log
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, load_config, make_runner
 from evaluation.interruption import interruption_named
+from evaluation.restarts import resumed_by_restart
 from evaluation.result_hook import starting_weights
 from evaluation.starting_point import set_starting_point
+from evaluation.stopped_training import machine_faults_reported, stop_explained
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -27,11 +29,16 @@ def train(arguments: argparse.Namespace) -> None:
         if 'auto_scale_lr' not in cfg:
             raise UserError(f'{arguments.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
-    set_starting_point(cfg, arguments.pretrained, arguments.resume)
-    runner = make_runner(cfg)
-    print_log(f'training starts from {starting_weights(cfg)}', logger='current')
+    set_starting_point(cfg, arguments.pretrained, resumed_by_restart(cfg.work_dir) or arguments.resume)
+    with machine_faults_reported(cfg.work_dir):
+        runner = make_runner(cfg)
+        print_log(f'training starts from {starting_weights(cfg)}', logger='current')
     resumed_from = cfg.load_from if cfg.resume else None
-    with backbone_errors_reported(), interruption_named(cfg.work_dir, resumed_from):
+    with (
+        stop_explained(cfg.work_dir, resumed_from),
+        backbone_errors_reported(),
+        interruption_named(cfg.work_dir, resumed_from),
+    ):
         runner.train()
 
 

@@ -1,8 +1,12 @@
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.commands import Outcome
+from tests.errors_page import ErrorsPage
 
 # Several test processes share the cores; more threads each only make them wait for one another.
 torch.set_num_threads(int(os.environ.get('TEST_THREADS', '1')))
@@ -21,6 +25,12 @@ def pytest_addoption(parser):
         help='write to FILE what docs/errors.md should say; run without -n',
     )
 
+    parser.addoption(
+        '--full',
+        action='store_true',
+        help='try the faults of tests/faults as often as docs/reliability.md says',
+    )
+
 
 def pytest_collection_modifyitems(config, items):
     """To write the page it takes the tests that enter something there, and no others."""
@@ -28,3 +38,31 @@ def pytest_collection_modifyitems(config, items):
         kept = [item for item in items if 'errors_page' in item.fixturenames]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+@pytest.fixture(scope='session')
+def errors_page(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ErrorsPage]:
+    new_page = request.config.getoption('--write-errors')
+    page = ErrorsPage(new_page, scratch=tmp_path_factory.getbasetemp())
+    yield page
+    page.write()
+
+
+@pytest.fixture
+def refused(errors_page: ErrorsPage) -> Callable[..., None]:
+    """Check that a command refused its input, and that `docs/errors.md` says so."""
+
+    def check(kind: str, given: str, outcome: Outcome, *messages: str) -> None:
+        """Status 2 and one `error:` line, the last of stderr, which has all of `messages`."""
+        assert outcome.status == 2, outcome.stderr[-3000:]
+        assert 'Traceback' not in outcome.stdout + outcome.stderr
+        lines = [line for line in outcome.stderr.splitlines() if line.startswith('error:')]
+        assert len(lines) == 1
+        assert outcome.stderr.splitlines()[-1] == lines[0]
+        for message in messages:
+            assert message in lines[0]
+        errors_page.enter(kind, given, lines[0], outcome.status)
+
+    return check

@@ -12,6 +12,7 @@ KINDS = (
     'Checkpoints',
     'Configs and options',
     'Launching',
+    'Faults of the machine and of numbers',
     'Analyses',
     'Tables and other commands',
 )

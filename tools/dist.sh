@@ -5,6 +5,7 @@ NNODES=${NNODES:-1}
 NODE_RANK=${NODE_RANK:-0}
 MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 PORT=${PORT:-29500}
+MAX_RESTARTS=${MAX_RESTARTS:-0}
 FOLDER=$(dirname "${BASH_SOURCE[0]}")
 source "$FOLDER/checks.sh"
 
@@ -15,6 +16,8 @@ launch() {  # launch SCRIPT ARGUMENTS...
     fail "NODE_RANK is '$NODE_RANK'; give the number of this machine, from 0 to $((NNODES - 1))"
   [[ $PORT =~ ^[0-9]{1,5}$ && 10#$PORT -ge 1 && 10#$PORT -le 65535 ]] || \
     fail "PORT is '$PORT'; give a number from 1 to 65535"
+  [[ $MAX_RESTARTS =~ ^[0-9]{1,4}$ ]] || \
+    fail "MAX_RESTARTS is '$MAX_RESTARTS'; give how often to start anew after a failure"
   [ -f "$CONFIG" ] || fail "config $CONFIG is not a file"
   python_is_here
   # Two runs on one machine need ports of their own; say so before torchrun waits for its partner.
@@ -26,5 +29,5 @@ launch() {  # launch SCRIPT ARGUMENTS...
   export PYTHONPATH="$FOLDER/..:${PYTHONPATH:-}"
   exec "$PYTHON" "$FOLDER/launch.py" \
     --nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$PORT" \
-    --nproc_per_node="$GPUS" "$FOLDER/$1" "${@:2}" --launcher pytorch
+    --nproc_per_node="$GPUS" --max_restarts="$MAX_RESTARTS" "$FOLDER/$1" "${@:2}" --launcher pytorch
 }

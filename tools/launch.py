@@ -3,15 +3,19 @@
     python tools/launch.py --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 
 Takes torchrun's options. What a process says about bad input or an interruption is all that is said, and
-its exit status is this one's; on any other failure torchrun's report follows.
+its exit status is this one's; on any other failure torchrun's report follows. With `--max_restarts N`
+all are started again after such a failure, at most N times; a training then goes on from its last
+checkpoint.
 """
 
 import logging
 import os
 import signal
 import sys
+import time
 
 from evaluation.errors import BAD_INPUT, UserError, command
+from evaluation.restarts import LAUNCHED
 
 # The process has said why.
 SELF_EXPLAINED = (BAD_INPUT, 128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -28,6 +32,8 @@ def main() -> None:
     arguments = parse_args(sys.argv[1:])
     if arguments.nproc_per_node.isdigit():
         check_places(int(arguments.nproc_per_node))
+    os.environ[LAUNCHED] = str(time.time_ns())
+    leave_bad_input_alone()
     logging.disable()  # torchrun's own account of what the processes say themselves
     try:
         run(arguments)
@@ -36,9 +42,41 @@ def main() -> None:
         status = first_cause(statuses)
         if status not in SELF_EXPLAINED:
             print(error, file=sys.stderr)
+        if status < 0:
+            print(f'error: {end_by_signal(error.failures, status)}', file=sys.stderr)
         sys.exit(status if status > 0 else 128 - status)
     except SignalException as error:
         sys.exit(128 + error.sigval)
+
+
+def leave_bad_input_alone() -> None:
+    """Let torchrun start nothing again after bad input, which would be as bad the next time."""
+    from torch.distributed.elastic.agent.server import local_elastic_agent
+    from torch.distributed.launcher import api
+
+    class Agent(local_elastic_agent.LocalElasticAgent):
+        def _monitor_workers(self, worker_group: object) -> object:
+            result = super()._monitor_workers(worker_group)
+            if any(failure.exitcode == BAD_INPUT for failure in result.failures.values()):
+                self._remaining_restarts = 0
+            return result
+
+    api.LocalElasticAgent = Agent
+
+
+def end_by_signal(failures: dict, status: int) -> str:
+    """What to say where a signal ended one of the processes, and torchrun the others therefore.
+
+    Args:
+        failures: torchrun's, by rank on this machine.
+        status: the exit status of that process, the negative number of the signal.
+    """
+    rank = next(rank for rank, failure in failures.items() if failure.exitcode == status)
+    name = signal.Signals(-status).name
+    return (
+        f'process {rank} of this machine was ended by {name}, as where memory is short, and the others '
+        'therefore; to go on with a training, repeat the command with --resume, or set MAX_RESTARTS'
+    )
 
 
 def check_places(processes: int) -> None:

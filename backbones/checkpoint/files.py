@@ -20,7 +20,7 @@ from backbones.checkpoint.bombs import BombError, check_bounded
 from backbones.checkpoint.inert_arrays import UnsafeArrayError
 from backbones.checkpoint.model_zoos import address_of
 from backbones.checkpoint.unpickling import CodeInCheckpointError, load_inert
-from backbones.errors import BackboneError
+from backbones.errors import BackboneError, DamagedFileError
 
 URL_SCHEMES = ('http://', 'https://', 'file://')
 
@@ -35,11 +35,12 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
         map_location: as for `torch.load`.
 
     Raises:
-        BackboneError: the file is missing, is not a checkpoint, or needs code to be run.
+        DamagedFileError: the file is empty, truncated, or not a checkpoint.
+        BackboneError: the file is missing, holds no weights, or needs code to be run.
     """
     path = local_copy(source)
     if path.stat().st_size == 0:
-        raise BackboneError(f'checkpoint {source} is empty; get it again')
+        raise DamagedFileError(f'checkpoint {source} is empty; get it again')
     try:
         if _is_safetensors(path):
             content = load_file(path)
@@ -65,7 +66,9 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
     except Exception as error:
         is_download = _is_address(address_of(source))
         remedy = f'delete {path} to download it again' if is_download else 'get it again'
-        raise BackboneError(f'checkpoint {source} is truncated or not a checkpoint; {remedy}') from error
+        raise DamagedFileError(
+            f'checkpoint {source} is truncated or not a checkpoint; {remedy}'
+        ) from error
     if not isinstance(content, Mapping):
         kind = type(content).__name__
         raise BackboneError(f'checkpoint {source} holds no weights but an object of {kind}')

@@ -21,6 +21,7 @@ with read_base():
 custom_imports = dict(
     imports=[
         'backbones',
+        'evaluation.checkpoint_hook',
         'evaluation.classification',
         'evaluation.data.loading',
         'evaluation.data.reproducible_loading',
@@ -130,7 +131,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=10),
+    checkpoint=dict(type='SafeCheckpointHook', interval=10),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     result=dict(type='ResultHook', task='imagenet', dataset='ImageNet-1k val'),
 )

@@ -18,6 +18,7 @@ with read_base():
 custom_imports = dict(
     imports=[
         'backbones',
+        'evaluation.checkpoint_hook',
         'evaluation.instance_metric',
         'evaluation.instance_tta',
         'evaluation.data.loading',
@@ -251,7 +252,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1),
+    checkpoint=dict(type='SafeCheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
     result=dict(type='ResultHook', task='mask_rcnn', dataset='COCO val2017'),

@@ -18,6 +18,7 @@ with read_base():
 custom_imports = dict(
     imports=[
         'backbones',
+        'evaluation.checkpoint_hook',
         'evaluation.data.loading',
         'evaluation.data.reproducible_loading',
         'evaluation.result_hook',
@@ -158,7 +159,7 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000),
+    checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=16000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     result=dict(type='ResultHook', task='upernet', dataset='ADE20K val'),

@@ -30,7 +30,7 @@ READ_BESIDE_SIGNATURE = {
     'weight initializer': {'override', 'name'},
     'model': {'requires_grad'},  # of norm layers
 }
-# What takes the keywords that a class hands on to it.
+# What takes the keywords that a class, or one derived from it, hands on to it.
 HANDED_ON = {
     CheckpointHook: (Runner.save_checkpoint,),
     EMAHook: (ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage),
@@ -184,7 +184,8 @@ def _keywords_of_type(wanted: str | Callable, scope: str) -> Keywords | None:
 
 def _handed_on(built: Callable) -> Set[str]:
     """Keywords that what a class hands them on to takes."""
-    takers = HANDED_ON.get(built, ())
+    bases = inspect.getmro(built) if inspect.isclass(built) else ()
+    takers = next((HANDED_ON[base] for base in bases if base in HANDED_ON), ())
     return {name for taker in takers for name in signature_keywords(taker).names} - {'model'}
 
 

@@ -25,7 +25,8 @@ SHOWN = 2
 # Parts of an experiment that do not change what it computes: memory, precision, weights at the start,
 # speed, and where files lie.
 FREE = re.compile(
-    r'.*init_cfg(\..*)?|.*\.with_cp|model\.test_cfg(\..*)?'
+    r'model\.roi_head\.(train|test)_cfg(\..*)?'  # copies that mmdet makes of what is compared itself
+    r'|.*init_cfg(\..*)?|.*\.with_cp|model\.test_cfg(\..*)?'
     r'|optim_wrapper\.(type|loss_scale|dtype)|train_cfg\.(val_interval|val_begin|dynamic_intervals.*)'
     r'|train_dataloader\.(num_workers|persistent_workers|prefetch_factor|pin_memory)'
     r'|train_dataloader\.dataset\.(.*\.)?(data_root|data_prefix(\..*)?|ann_file)'

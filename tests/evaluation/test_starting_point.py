@@ -9,7 +9,7 @@ from torchvision.models import ResNet50_Weights
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
 from evaluation.result_hook import starting_weights
-from evaluation.starting_point import find_pretrained, set_starting_point
+from evaluation.starting_point import find_pretrained, set_starting_point, without_values
 from tests.released import classifier_shapes, filled
 from tests.variants import ROOT
 
@@ -83,6 +83,16 @@ class TestBaseline:
         assert find_pretrained('released', cfg('mask_rcnn_r50')).startswith(
             'https://download.pytorch.org/'
         )
+
+
+@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+def test_looking_at_a_model_leaves_its_config_alone(cfg, task):
+    """It is stored in checkpoints, and compared where a training goes on from them, again and again."""
+    config = cfg(f'{task}_swin_micro')
+    before = config.pretty_text
+    without_values(config, config.model)
+    without_values(config, config.model.backbone)
+    assert config.pretty_text == before
 
 
 class TestInitCfg:

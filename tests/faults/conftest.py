@@ -1,26 +1,126 @@
-"""What fault tests share: how many trials they do, and where they report how many were survived."""
+"""Counts what the faults did, in a table at the end; `--full` tries them as often as the page says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from tests.faults.progress import Progress
+from tests.faults.trainings import Training, trainings_of
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption('--full', action='store_true', help='do every trial of the fault tests')
+# One server, one set of scenes and one small training a task, as for the tests of the commands.
+from tests.tools.conftest import commands, scenes, train, trials  # noqa: F401
+
+COLUMNS = ('fault', 'tried', 'survived', 'lost')
+
+
+@dataclass
+class Row:
+    """What became of the trials of one fault."""
+
+    tried: int = 0
+    survived: int = 0
+    lost: str = ''
 
 
 @pytest.fixture(scope='session')
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether to do every trial, or the few that the test-suite has time for."""
-    # Unknown where pytest was not started on this folder.
-    return request.config.getoption('--full', default=False)
+    """Whether to try as often as `docs/reliability.md` says, and not just once or twice."""
+    return request.config.getoption('--full')
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Enter trials of a fault in the table at the end of the tests."""
+
+    def enter(name: str, tried: int, survived: int, lost: str, resumed: int = 0) -> None:
+        """Enter them.
+
+        Args:
+            name: the fault, in words; trials of one name are added up.
+            tried: how often it was tried.
+            survived: how often all was as promised afterwards.
+            lost: what was lost, `nothing` if nothing was.
+            resumed: how often a training went on after it.
+        """
+        of_files = 'fuzz' in Path(request.node.path).stem
+        request.node.user_properties.append(('tally', (name, tried, survived, lost, resumed, of_files)))
+
+    return enter
+
+
+@pytest.fixture
+def progress(request: pytest.FixtureRequest) -> Callable[[str, int], Progress]:
+    """Make something whose `advance` says how far a test of many trials is, in the full form alone."""
+    terminal = request.config.pluginmanager.getplugin('terminalreporter')
+    capture = request.config.pluginmanager.getplugin('capturemanager')
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            terminal.write_line(line)
+
+    def make(name: str, total: int) -> Progress:
+        is_said = request.config.getoption('--full') and terminal
+        return Progress(f'  {name}', total, say if is_said else lambda _: None)
+
+    return make
 
 
 @pytest.fixture(scope='session')
-def tally() -> Callable[[str, int, int, str], None]:
-    """Report of a fault how many trials there were, how many were survived, and what was lost."""
+def trainings(trials: dict, full: bool) -> dict[str, Training]:  # noqa: F811
+    """Both tasks, with more steps and checkpoints than the tests of the commands have."""
+    return trainings_of(trials, full)
 
-    def report(name: str, tried: int, survived: int, lost: str) -> None:
-        print(f'{name}: {survived} of {tried} survived; lost: {lost}')
 
-    return report
+@pytest.fixture(scope='session')
+def reference_of(
+    commands: object,  # noqa: F811
+    trainings: dict[str, Training],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], Path]:
+    """The work dir of a task's training that nothing befell, run once, when first asked for."""
+    finished: dict[str, Path] = {}
+
+    def run(task: str) -> Path:
+        if task not in finished:
+            folder = tmp_path_factory.mktemp(f'{task}_reference')
+            training = trainings[task]
+            commands.succeed('train', *training.command(folder))
+            finished[task] = folder
+        return finished[task]
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table."""
+    rows: dict[str, Row] = {}
+    faults = mutations = resumptions = 0
+    for name, tried, survived, lost, resumed, of_files in _entries(terminalreporter):
+        row = rows.setdefault(name, Row())
+        row.tried += tried
+        row.survived += survived
+        row.lost = lost if row.lost in ('', 'nothing') else row.lost
+        resumptions += resumed
+        if of_files:
+            mutations += tried
+        else:
+            faults += tried
+    if not rows:
+        return
+    lines = [COLUMNS, *((name, row.tried, row.survived, row.lost) for name, row in rows.items())]
+    width = max(len(line[0]) for line in lines)
+    terminalreporter.section('faults')
+    for name, tried, survived, lost in lines:
+        terminalreporter.write_line(f'{name:{width}} | {tried:>6} | {survived:>8} | {lost}')
+    terminalreporter.write_line(
+        f'{faults} faults, {mutations} mutations of files, {resumptions} resumptions'
+    )
+
+
+def _entries(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple]:
+    for outcome in ('passed', 'failed'):
+        for report in terminalreporter.stats.get(outcome, []):
+            if getattr(report, 'when', None) == 'call':
+                yield from (value for name, value in report.user_properties if name == 'tally')

@@ -13,7 +13,6 @@ from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from tests.commands import ROOT, Commands, Outcome, option_list
-from tests.errors_page import ErrorsPage
 
 TASKS = ('mask_rcnn', 'upernet')
 # An odd number of images to evaluate: two processes do not get equal shares.
@@ -162,34 +161,6 @@ def trained(trial: Trial, work_dir_of: Callable[[str], Path]) -> Path:
 
 
 HALF_WRITTEN = ('.pth', '.pkl', '.json', '.jpg', '.png', '.safetensors', '.tmp')
-
-
-@pytest.fixture(scope='session')
-def errors_page(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ErrorsPage]:
-    new_page = request.config.getoption('--write-errors')
-    page = ErrorsPage(new_page, scratch=tmp_path_factory.getbasetemp())
-    yield page
-    page.write()
-
-
-@pytest.fixture
-def refused(errors_page: ErrorsPage) -> Callable[..., None]:
-    """Check that a command refused its input, and that `docs/errors.md` says so."""
-
-    def check(kind: str, given: str, outcome: Outcome, *messages: str) -> None:
-        """Status 2 and one `error:` line, the last of stderr, which has all of `messages`."""
-        assert outcome.status == 2, outcome.stderr[-3000:]
-        assert 'Traceback' not in outcome.stdout + outcome.stderr
-        lines = [line for line in outcome.stderr.splitlines() if line.startswith('error:')]
-        assert len(lines) == 1
-        assert outcome.stderr.splitlines()[-1] == lines[0]
-        for message in messages:
-            assert message in lines[0]
-        errors_page.enter(kind, given, lines[0], outcome.status)
-
-    return check
 
 
 @pytest.fixture

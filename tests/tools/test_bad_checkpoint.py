@@ -257,4 +257,4 @@ def test_latest_to_resume_from_is_gone(train, trials, tmp_path, refused):
     trial = trials['upernet']
     outcome = train(trial.config, '--resume', '--work-dir', '.', *trial.arguments())
     given = '--resume, and the last checkpoint of the work dir is gone'
-    refused(KIND, given, outcome, 'elsewhere/iter_2.pth is not a file')
+    refused(KIND, given, outcome, 'names elsewhere/iter_2.pth, which is not there')

@@ -1,0 +1,50 @@
+"""Logs and scalars that were cut off in the middle of a line, as by SIGKILL or a full disk."""
+
+import json
+
+import pytest
+from evaluation.tables.results import load_results
+
+from evaluation.jobs import Job
+
+LINES = [{'loss': 1.5 + step, 'data': {'time': 0.25}, 'step': step} for step in range(1, 4)]
+TEXT = ''.join(json.dumps(line) + '\n' for line in LINES).encode()
+
+
+@pytest.fixture
+def job(tmp_path):
+    job = Job('training', [], tmp_path / 'run', steps=10)
+    (job.folder / '20260101_000000/vis_data').mkdir(parents=True)
+    return job
+
+
+def test_progress_counts_whole_lines(job):
+    """However much of the file is there."""
+    file = job.folder / '20260101_000000/vis_data/scalars.json'
+    for length in range(len(TEXT) + 1):
+        file.write_bytes(TEXT[:length])
+        # A last line may be whole but for its end.
+        whole = {TEXT[:length].count(b'\n'), (TEXT[:length] + b'\n').count(b'}\n')}
+        assert job.steps_done() in whole
+
+
+@pytest.mark.parametrize('garbage', [b'\xe2\x80', b'\0' * 100, b'{"step": "x"}', b'[1]', b'{}}'])
+def test_progress_passes_over_garbage(job, garbage):
+    file = job.folder / '20260101_000000/vis_data/scalars.json'
+    file.write_bytes(TEXT + garbage + b'\n' + b'{"step": 7}\n')
+    assert job.steps_done() == 7
+
+
+def test_tables_read_no_logs_and_no_unfinished_results(reference_of, tmp_path):
+    """Only `result.json`, which has its name when it is whole."""
+    reference = reference_of('upernet')
+    results = load_results([reference])
+    for result in results:
+        (target := tmp_path / result.path.parent.name).mkdir()
+        content = result.path.read_bytes()
+        (target / 'result.json').write_bytes(content)
+        (target / '.result.json.x7k').write_bytes(content[: len(content) // 2])
+        (target / 'scalars.json').write_bytes(TEXT[:40])
+    assert [r.metrics for r in load_results([tmp_path])] == [
+        r.metrics for r in sorted(results, key=lambda r: r.path.parent.name)
+    ]

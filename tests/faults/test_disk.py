@@ -1,0 +1,158 @@
+"""A disk that is full or read-only, and data that vanish: one clear error, and all of before is kept.
+
+Those with file systems of their own need root and are skipped elsewhere.
+"""
+
+import random
+import shutil
+
+import pytest
+
+from tests.commands import Outcome
+from tests.faults.mounts import mount, mounted, needs_mounts, read_only
+from tests.faults.trainings import (
+    ITERATIONS,
+    WORKERS,
+    Training,
+    assert_same_end,
+    assert_whole,
+    checkpoints,
+    only_error,
+    steps_logged,
+    wait_until,
+)
+
+KIND = 'Faults of the machine and of numbers'
+TASKS = ('mask_rcnn', 'upernet')
+FULL_DISKS = 5
+MIB = 2**20
+
+
+def test_a_checkpoint_larger_than_files_may_be(
+    commands, trainings, reference_of, tmp_path, tally, refused
+):
+    """As on a full disk, where one cannot be mounted: the limit on the size of files."""
+    training, work_dir = trainings['upernet'], tmp_path / 'run'
+    shutil.copytree(reference_of('upernet'), work_dir)
+    first, *later = checkpoints(work_dir)
+    for file in later:
+        file.unlink()
+    for file in work_dir.glob('*/iter_*'):
+        shutil.rmtree(file)
+    (work_dir / 'last_checkpoint').write_text(str(first))
+    before = first.read_bytes()
+    command = training.command(work_dir, '--resume')
+    outcome = commands.start('train', *command, file_size=5 * MIB).wait()
+    refused(KIND, 'a checkpoint larger than files may be', outcome, 'iter_6.pth: File too large')
+    assert checkpoints(work_dir) == [first]
+    assert first.read_bytes() == before
+    assert not list(work_dir.glob('*.tmp'))
+    commands.succeed('train', *command)
+    assert_same_end(work_dir, reference_of('upernet'), training.end)
+    tally('checkpoint larger than files may be', 1, 1, 'nothing', resumed=1)
+
+
+@needs_mounts
+def test_full_disk(commands, trainings, reference_of, tmp_path, full, tally, progress):
+    """It fills up at any point: in a log, the scalars, a checkpoint, or a result."""
+    if not full:
+        pytest.skip('done with --full; the limit on the size of files stands in for it')
+    said = progress('full disk', FULL_DISKS * len(TASKS))
+    for task in TASKS:
+        training, rng = trainings[task], random.Random(task)
+        for trial in range(FULL_DISKS):
+            work_dir = tmp_path / f'{task}_{trial}'
+            size = rng.randrange(8 * 1024, 96 * 1024) if trial % 2 else rng.randrange(5 * MIB, 60 * MIB)
+            with mounted(work_dir, f'size={size}'):
+                stopped = commands('train', *training.command(work_dir, **WORKERS))
+                line = only_error(stopped)
+                assert str(work_dir) in line
+                assert 'No space left on device; make room there' in line
+                assert_whole(work_dir)
+                assert not list(work_dir.glob('*.tmp'))
+                kept = {file: file.read_bytes() for file in checkpoints(work_dir)}
+                assert mount('-o', f'remount,size={500 * MIB}', work_dir)
+                commands.succeed('train', *training.command(work_dir, '--resume', **WORKERS))
+                assert all(file.read_bytes() == content for file, content in kept.items())
+                assert_same_end(work_dir, reference_of(task), training.end)
+            said.advance()
+    number = FULL_DISKS * len(TASKS)
+    tally('full disk', number, number, 'nothing', resumed=number)
+
+
+HIDDEN = {
+    'becomes read-only': (read_only, 'Read-only file system; make it writable'),
+    # An empty one in its place, as a mount point is without its mount.
+    'goes away': (lambda folder: mounted(folder, 'size=64k'), 'its folder has gone; mount or restore '),
+}
+
+
+@needs_mounts
+@pytest.mark.parametrize('fault', HIDDEN)
+def test_work_dir_while_training(commands, trainings, reference_of, tmp_path, full, tally, fault):
+    """Its log, which is open, can still be written."""
+    hide, message = HIDDEN[fault]
+    for task in TASKS if full else ('upernet',):
+        training, work_dir = trainings[task], tmp_path / task
+        running = commands.start('train', *training.command(work_dir))
+        wait_until(lambda work_dir=work_dir: checkpoints(work_dir), running)
+        with hide(work_dir):
+            outcome = running.wait()
+        line = only_error(outcome)
+        assert f'error: {work_dir}/' in line
+        assert message in line
+        assert_whole(work_dir)
+        is_resumed = full or fault != 'goes away'
+        if is_resumed:
+            commands.succeed('train', *training.command(work_dir, '--resume'))
+            assert_same_end(work_dir, reference_of(task), training.end)
+        tally(f'work dir that {fault}', 1, 1, 'nothing', resumed=int(is_resumed))
+
+
+@needs_mounts
+def test_read_only_from_the_start(commands, trainings, tmp_path, tally, refused):
+    work_dir = tmp_path / 'run'
+    with mounted(work_dir, 'ro'):
+        outcome = commands('train', *trainings['upernet'].command(work_dir))
+        refused(KIND, 'a work dir on a read-only disk', outcome, 'is not writable')
+    tally('work dir that is read-only', 1, 1, 'nothing')
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('workers', [{}, WORKERS], ids=['alone', 'workers'])
+def test_data_that_vanish(
+    commands, trainings, reference_of, tmp_path, full, tally, refused, task, workers
+):
+    """As when the mount of a file server goes away in mid-epoch."""
+    if not full and (task, workers) != ('upernet', WORKERS):
+        pytest.skip('one case is enough in the short form')
+    training, work_dir = trainings[task], tmp_path / 'run'
+    data = tmp_path / 'data'
+    shutil.copytree(training.trial.data_root, data)
+    moved = Training(on_other_data(training.trial, data), training.checkpoints, training.length)
+    running = commands.start('train', *moved.command(work_dir, **workers))
+    wait_until(lambda: steps_logged(work_dir) > ITERATIONS, running)
+    folder = data / {'mask_rcnn': 'train2017', 'upernet': 'images/training'}[task]
+    folder.rename(tmp_path / 'away')
+    outcome = running.wait()
+    line = only_error(outcome)
+    assert f'error: {folder}/' in line
+    assert ' is missing; restore it' in line
+    assert_whole(work_dir)
+    last = checkpoints(work_dir)[-1]
+    assert line.endswith(f'; the last checkpoint is {last}; to go on, repeat the command with --resume')
+    if task == 'upernet':
+        row = line.replace(last.name, 'iter_3.pth').partition('ADE_train_')
+        refused(
+            KIND, 'images that vanish while training',
+            Outcome(2, '', f'{row[0]}ADE_train_00000004{row[2][8:]}'),
+        )  # fmt: skip
+    (tmp_path / 'away').rename(folder)
+    commands.succeed('train', *moved.command(work_dir, '--resume', **workers))
+    assert_same_end(work_dir, reference_of(task), training.end)
+    tally('images that vanish in mid-epoch', 1, 1, 'nothing', resumed=1)
+
+
+def on_other_data(trial, data_root):
+    """The same trial with its data in another place."""
+    return type(trial)(trial.task, trial.config, data_root, trial.options, trial.halfway, trial.end)

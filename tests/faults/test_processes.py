@@ -1,0 +1,146 @@
+"""One of two processes is killed or diverges: the other ends too, the cause is named, all goes on."""
+
+import random
+import re
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+from tests.commands import Outcome
+from tests.faults.test_divergence import poisoned
+from tests.faults.trainings import assert_same_end, assert_whole, checkpoints, only_error
+from tests.launching import TOOLS, free_port, places, processes_with, start
+
+# Until the other process has noticed, and until a training on a busy machine has ended.
+SECONDS = 180
+RESTARTS = {False: 2, True: 6}
+
+pytestmark = pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """Start a training in two processes; what is left of it at the end of the test is ended."""
+    started = []
+
+    def launch(name, training, work_dir, *wishes, restarts=0, **options):
+        config, *arguments = training.command(work_dir, *wishes, **options)
+        process = start(
+            ['bash', TOOLS / 'dist_train.sh', config, 2, *arguments],
+            tmp_path / name,
+            PORT=free_port(),
+            MAX_RESTARTS=str(restarts),
+        )
+        started.append(process)
+        return process, tmp_path / name
+
+    yield launch
+    for process in started:
+        if process.poll() is None:
+            for each in psutil.Process(process.pid).children(recursive=True):
+                each.kill()
+            process.kill()
+
+
+def process_of(launcher, rank):
+    """The process of a rank; None before it is there."""
+    try:
+        for each in psutil.Process(launcher.pid).children(recursive=True):
+            if each.environ().get('RANK') == str(rank) and any('train.py' in w for w in each.cmdline()):
+                return each
+    except psutil.Error:  # one that has just begun or ended
+        pass
+    return None
+
+
+def wait_for(condition, process):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert process.poll() is None, 'it ended before'
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def outcome_of(process, output):
+    """Wait for the end, within bounds, of all processes."""
+    status = process.wait(SECONDS)
+    return Outcome(status, (output / 'stdout').read_text(), (output / 'stderr').read_text())
+
+
+def test_a_killed_one_ends_the_other(trainings, launched, tmp_path, full, tally):
+    training, work_dir = trainings['upernet'], tmp_path / 'run'
+    for rank in (1, 0) if full else (1,):
+        process, output = launched(f'output{rank}', training, work_dir / str(rank))
+        wait_for(lambda rank=rank: checkpoints(work_dir / str(rank)), process)
+        process_of(process, rank).kill()
+        outcome = outcome_of(process, output)
+        assert outcome.status == 128 + signal.SIGKILL, outcome.stderr[-3000:]
+        last = outcome.stderr.splitlines()[-1]
+        assert last.startswith(f'error: process {rank} of this machine was ended by SIGKILL')
+        assert not processes_with(work_dir / str(rank))
+        assert_whole(work_dir / str(rank))
+        tally('SIGKILL of one of two processes', 1, 1, 'nothing')
+
+
+def test_restarts_go_on_from_the_last_checkpoint(trainings, launched, tmp_path, full, tally, progress):
+    """`MAX_RESTARTS`; a checkpoint that lay in the work dir before is left alone."""
+    training, work_dir, rng = trainings['upernet'], tmp_path / 'run', random.Random(0)
+    kills = RESTARTS[full]
+    said = progress('SIGKILL of one of two processes, restarted', kills)
+    work_dir.mkdir()
+    (work_dir / 'last_checkpoint').write_text('of another training')
+    process, output = launched('output', training, work_dir, restarts=kills)
+    for number in range(kills):
+        # The first comes before there is a checkpoint.
+        wait_for(lambda number=number: len(checkpoints(work_dir)) >= 2 * number, process)
+        wait_for(lambda: process_of(process, 0) and process_of(process, 1), process)
+        victim = process_of(process, rng.randrange(2))
+        if number:
+            time.sleep(rng.uniform(0, 0.2))
+        victim.kill()
+        victim.wait(SECONDS)
+        said.advance()
+    outcome = outcome_of(process, output)
+    assert outcome.status == 0, outcome.stderr[-3000:]
+    resumed = re.findall(r'resumed epoch: 0, iter: (\d+)', outcome.stdout)
+    assert len(resumed) == kills - 1
+    assert 'of another training' not in outcome.stderr
+    weights = torch.load(work_dir / f'{training.end}.pth', weights_only=False)['state_dict']
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    if full:
+        process, output = launched('reference', training, tmp_path / 'reference')
+        assert outcome_of(process, output).status == 0
+        assert_same_end(work_dir, tmp_path / 'reference', training.end)
+    tally('SIGKILL of one of two processes, restarted', kills, kills, 'nothing', resumed=kills)
+
+
+@pytest.mark.parametrize(('status', 'starts'), [(2, 1), (3, 4)])
+def test_bad_input_is_not_tried_again(tmp_path, status, starts):
+    """Other failures are, as often as is wanted."""
+    script = tmp_path / 'script.py'
+    record = f'open({str(tmp_path / "starts")!r}, "a").write("x")'
+    script.write_text(f'import sys\n{record}\nsys.exit({status})\n')
+    launcher = [sys.executable, TOOLS / 'launch.py', '--nproc_per_node', 1, '--max_restarts', 3]
+    process = start([*launcher, '--master_port', free_port(), script], tmp_path / 'output')
+    assert outcome_of(process, tmp_path / 'output').status == status
+    assert (tmp_path / 'starts').read_text() == 'x' * starts
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_loss_that_is_nan_in_one(trainings, launched, tmp_path, full, tally, rank):
+    """The gradients of one spoil the weights of both; the one that saw it first says so."""
+    if not full:
+        pytest.skip('done with --full')
+    training, work_dir = trainings['upernet'], tmp_path / 'run'
+    options = poisoned(5, False, tmp_path / 'witness', rank)
+    process, output = launched('output', training, work_dir, **options)
+    line = only_error(outcome_of(process, output))
+    assert 'is nan at iteration 5, ' in line
+    assert ('process 1 of 2: ' in line) == (rank == 1)
+    assert [file.name for file in checkpoints(work_dir)] == ['iter_3.pth']
+    assert not processes_with(work_dir)
+    tally('NaN in one of two processes', 1, 1, 'nothing')
