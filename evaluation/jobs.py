@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.times import clock
 
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 15.0
@@ -105,9 +106,3 @@ def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: f
     share = steps / sum(job.steps for job in jobs)
     left = f'about {clock(elapsed * (1 / share - 1))} left' if share > 0.02 else 'starting'
     print(f'  {len(done)} of {len(jobs)} done, {share:.0%} of all steps, {left}', flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, `3:07`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f'{minutes}:{rest:02}'

@@ -1,13 +1,9 @@
 """The demonstration: generated scenes, all mixers, from pretraining over both dense tasks to tables."""
 
-import contextlib
 import hashlib
-import io
 import os
 import shutil
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,6 +16,7 @@ from evaluation.errors import UserError
 from evaluation.experiment import read_config
 from evaluation.files import write_text
 from evaluation.jobs import Job, clock, run_jobs
+from evaluation.quiet import quiet
 from evaluation.tables.table import load_results, render, select
 
 TASKS = ('mask_rcnn', 'upernet')
@@ -105,14 +102,6 @@ def places(parallel: int | None, jobs: int) -> tuple[int, int]:
     cores = os.cpu_count() or 1
     parallel = parallel or (1 if torch.cuda.is_available() else min(cores, jobs))
     return parallel, max(1, cores // parallel)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out what pycocotools and the OpenMMLab libraries say while they load."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield
 
 
 def demo_names() -> list[str]:
