@@ -23,6 +23,7 @@ from evaluation.data.checks import check_data
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
+from evaluation.identity import config_sha256
 from evaluation.processes import process_count
 from evaluation.runner import BenchmarkRunner
 from evaluation.time_shares_hook import use_time_shares
@@ -87,6 +88,7 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     cfg.checkpoint_key = arguments.checkpoint_key
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
+    cfg.config_sha256 = config_sha256(cfg)
     use_evaluator(cfg, arguments.evaluator)
     for warning in warnings:
         warn(warning)

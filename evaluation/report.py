@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from evaluation.evidence.files import Evidence
+
 
 @dataclass
 class MetricReport:
@@ -12,9 +14,11 @@ class MetricReport:
         metrics: by the names that papers use, in percent; None where undefined.
         per_class: the same by class, in percent; None where a class does not occur.
         evaluator: distribution that computed them; None where the suite did.
+        evidence: what each image contributed; None where it could not be told.
     """
 
     images: int
     metrics: dict[str, float | None] = field(default_factory=dict)
     per_class: dict[str, dict[str, float | None]] = field(default_factory=dict)
     evaluator: str | None = None
+    evidence: Evidence | None = None

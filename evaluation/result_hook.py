@@ -17,13 +17,16 @@ from torch import nn
 
 from evaluation.compile_hook import CompileHook
 from evaluation.complexity import complexity_of_config
+from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
+from evaluation.evidence.files import FILE as EVIDENCE_FILE
+from evaluation.evidence.files import Evidence, write_evidence
 from evaluation.files import write_json
 from evaluation.model_loading import unwrapped
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
 from evaluation.time_shares_hook import time_shares
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @HOOKS.register_module()
@@ -48,6 +51,7 @@ class ResultHook(Hook):
         self.complexity: dict | None = None
         self.checkpoint: Path | None = None
         self.weights_sha256: str | None = None
+        self.data_sha256: str | None = None
         self.started = self.evaluation_started = time.monotonic()
 
     @master_only
@@ -78,10 +82,19 @@ class ResultHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Start the clock, and note the weights: where these are averaged, others follow."""
+        self._before_evaluation(runner, runner.cfg.val_dataloader)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Likewise."""
+        self._before_evaluation(runner, runner.cfg.test_dataloader)
+
+    @master_only
+    def _before_evaluation(self, runner: Runner, loader: ConfigDict) -> None:
         self.evaluation_started = time.monotonic()
         self.weights_sha256 = weights_sha256(unwrapped(runner.model))
-
-    before_test_epoch = before_val_epoch
+        # Once: the file may be long.
+        if self.data_sha256 is None:
+            self.data_sha256 = data_sha256(loader.dataset)
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -124,6 +137,7 @@ class ResultHook(Hook):
         if not reports:
             print_log('no metric of the suite was evaluated: no result.json', logger='current')
             return
+        evidence = leave_evidence(folder, reports[0].evidence)
         model = unwrapped(runner.model)
         augmented = any(isinstance(part, BaseTTAModel) for part in runner.model.modules())
         write_json(
@@ -137,7 +151,13 @@ class ResultHook(Hook):
                 'images_skipped': images_skipped(loader.dataset),
                 'metrics': reports[0].metrics,
                 'per_class': reports[0].per_class,
-                'config': {'name': config_name(runner.cfg.filename), 'text': runner.cfg.pretty_text},
+                'evidence': evidence,
+                'config': {
+                    'name': config_name(runner.cfg.filename),
+                    'sha256': runner.cfg.get('config_sha256'),
+                    'text': runner.cfg.pretty_text,
+                },
+                'data': {'sha256': self.data_sha256},
                 'checkpoint': describe_checkpoint(checkpoint, self.weights_sha256),
                 'epoch': training.get('epoch'),
                 'iteration': training.get('iteration'),
@@ -145,6 +165,7 @@ class ResultHook(Hook):
                 'max_iterations': training.get('max_iterations'),
                 'initialization': training.get('initialization'),
                 'batch_size': training.get('batch_size'),
+                'training_data': {'sha256': training.get('data_sha256')},
                 'training_images_skipped': training.get('images_skipped', 0),
                 'seed': training.get('seed'),
                 'test_time_augmentation': augmented,
@@ -164,6 +185,14 @@ class ResultHook(Hook):
             },
         )
         print_log(f'result written to {folder / "result.json"}', logger='current')
+
+
+def leave_evidence(folder: Path, evidence: Evidence | None) -> dict | None:
+    """Write evidence beside a result, and describe it; None where there is none."""
+    if evidence is None:
+        return None
+    write_evidence(folder / EVIDENCE_FILE, evidence)
+    return {'file': EVIDENCE_FILE, 'sha256': file_sha256(folder / EVIDENCE_FILE)}
 
 
 def describe_complexity(model: Mapping, scope: str | None) -> dict | None:
@@ -191,6 +220,7 @@ def describe_training(runner: Runner) -> dict:
         'initialization': starting_weights(runner.cfg),
         'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
         'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],
+        'data_sha256': data_sha256(runner.cfg.train_dataloader.dataset),
     }
 
 

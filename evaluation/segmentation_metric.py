@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from torch import Tensor
 
+from evaluation.evidence.names import image_names
+from evaluation.evidence.segmentation import collect_confusion
 from evaluation.report import MetricReport
 
 IGNORED = 255
@@ -26,23 +29,24 @@ class SegmentationMetric(BaseMetric):
         self.report: MetricReport | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count the areas of each image.
+        """Count the pixels of each image.
 
         Args:
             data_batch: not used.
             data_samples: of each image the predicted classes `pred_sem_seg.data` and the labels
-                `gt_sem_seg.data`, both (1, H, W).
+                `gt_sem_seg.data`, both (1, H, W), and `img_path`.
         """
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             predicted, label = (sample[name]['data'] for name in ('pred_sem_seg', 'gt_sem_seg'))
-            self.results.append(count_areas(predicted, label.to(predicted.device), classes))
+            pairs = count_pairs(predicted, label.to(predicted.device), classes)
+            self.results.append((sample.get('img_path'), pairs))
 
-    def compute_metrics(self, results: list[tuple[Tensor, ...]]) -> dict[str, float]:
-        """Evaluate areas (intersection, union, prediction, label), each (classes,), an image."""
-        # Single precision counts exactly only up to 2 ** 24 pixels.
-        areas = (torch.stack(column).double().sum(0) for column in zip(*results, strict=True))
-        intersection, union, _, label = areas
+    def compute_metrics(self, results: list[tuple[str | None, np.ndarray]]) -> dict[str, float]:
+        """Evaluate the path of each image and its pixels (N, 3) by true and predicted class."""
+        classes = self.dataset_meta['classes']
+        paths, pairs = zip(*results, strict=True)
+        intersection, union, _, label = areas_of(np.concatenate(pairs), len(classes)).double()
         iou = 100 * intersection / union
         accuracy = 100 * intersection / label
         metrics = {
@@ -50,19 +54,20 @@ class SegmentationMetric(BaseMetric):
             'mAcc': accuracy.nanmean().item(),
             'aAcc': (100 * intersection.sum() / label.sum()).item(),
         }
-        classes = self.dataset_meta['classes']
+        names = image_names(paths)
         self.report = MetricReport(
             images=len(results),
             metrics={name: None if value != value else value for name, value in metrics.items()},
             per_class={'IoU': _by_class(classes, iou), 'Acc': _by_class(classes, accuracy)},
+            evidence=None if names is None else collect_confusion(names, pairs, classes),
         )
         line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
         return metrics
 
 
-def count_areas(predicted: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pixels of each class, those with label 255 left out.
+def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
+    """Pixels of each pair of true and predicted class, those with label 255 left out.
 
     One histogram of pairs counts all: its bins are many, so that pixels that lie side by side and are
     alike do not wait for one another as they would at the bin of their class.
@@ -70,20 +75,42 @@ def count_areas(predicted: Tensor, label: Tensor, classes: int) -> tuple[Tensor,
     Args:
         predicted: class of each pixel, from 0; any shape.
         label: true class of each pixel, 0 to 255; the same shape.
-        classes: how many there are. Others, of labels or predictions, agree with nothing.
+        classes: how many there are, C. Others, of labels or predictions, count as class C.
 
     Returns:
-        Intersection, union, prediction and label, each (classes,), int64, on the CPU.
+        (N, 3), int64: true class, predicted class and how many pixels, where there are any.
     """
     columns = classes + 1
     pairs = label.int() * columns
     pairs += predicted.clamp(max=classes)
     counts = torch.bincount(pairs.flatten(), minlength=(IGNORED + 1) * columns)
     confusion = counts.view(IGNORED + 1, columns)[:IGNORED]
+    others = confusion[classes:].sum(0, keepdim=True)
+    confusion = torch.cat([confusion[:classes], others])
+    places = confusion.nonzero()
+    return torch.cat([places, confusion[places[:, 0], places[:, 1], None]], dim=1).cpu().numpy()
+
+
+def areas_of(pairs: np.ndarray, classes: int) -> Tensor:
+    """Intersection, union, prediction and label of each class, (4, classes), int64.
+
+    Args:
+        pairs: (N, 3), as `count_pairs` counts them, of one image or of several.
+        classes: how many there are, C; class C agrees with nothing.
+    """
+    # Double precision counts exactly up to 2 ** 53 pixels.
+    confusion = np.bincount(
+        pairs[:, 0] * (classes + 1) + pairs[:, 1], weights=pairs[:, 2], minlength=(classes + 1) ** 2
+    ).reshape(classes + 1, classes + 1)
     intersection = confusion[:classes, :classes].diagonal()
     labelled, found = confusion.sum(1)[:classes], confusion.sum(0)[:classes]
-    areas = torch.stack([intersection, labelled + found - intersection, found, labelled])
-    return tuple(areas.cpu().unbind())
+    areas = np.stack([intersection, labelled + found - intersection, found, labelled])
+    return torch.from_numpy(areas.astype(np.int64))
+
+
+def count_areas(predicted: Tensor, label: Tensor, classes: int) -> Tensor:
+    """Areas of each class in an image, (4, classes), as `areas_of` says; arguments of `count_pairs`."""
+    return areas_of(count_pairs(predicted, label, classes), classes)
 
 
 def _by_class(classes: list[str], values: Tensor) -> dict[str, float | None]:

@@ -19,9 +19,9 @@ from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
 from evaluation.model_loading import check_whole, fit_model
 from evaluation.result_hook import config_name
+from evaluation.results.result import TASKS
 from evaluation.runner import TRAINING_STATE
 from evaluation.tables.published import load_published
-from evaluation.tables.results import TASKS
 
 # Types of `init_cfg` that load a checkpoint or raise; others are left to mmengine.
 REPORTING_INITIALIZERS = {'UnifiedBackbone': 'Pretrained', 'UnifiedClassifier': 'Pretrained'}

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from evaluation.errors import CommandLine, UserError, command
 from evaluation.files import write_output
+from evaluation.results.reading import load_results
+from evaluation.results.result import TASKS
+from evaluation.results.selection import select
 from evaluation.tables.analyses import figures_of, load_analyses
 from evaluation.tables.published import PACKAGED, load_published
-from evaluation.tables.results import TASKS
-from evaluation.tables.table import FORMATS, load_results, render, select
+from evaluation.tables.table import FORMATS, render
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -7,6 +7,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
+from evaluation.evidence.classification import collect_guesses
+from evaluation.evidence.names import image_names
 from evaluation.report import MetricReport
 
 GUESSES = 5
@@ -28,16 +30,19 @@ class AccuracyMetric(BaseMetric):
 
         Args:
             data_batch: not used.
-            data_samples: of each image `gt_label` () and `pred_scores` (classes,).
+            data_samples: of each image `gt_label` (), `pred_scores` (classes,) and `img_path`.
         """
         for sample in data_samples:
             label, scores = int(sample['gt_label']), sample['pred_scores']
             guesses = scores.topk(min(GUESSES, len(scores))).indices.tolist()
-            self.results.append((label, guesses.index(label) if label in guesses else GUESSES))
+            place = guesses.index(label) if label in guesses else GUESSES
+            self.results.append((sample.get('img_path'), (label, guesses[0], place)))
 
-    def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
-        """Evaluate label and place, from 0, of every image."""
-        labels, places = torch.tensor(results).unbind(1)
+    def compute_metrics(self, results: list[tuple[str | None, tuple[int, ...]]]) -> dict[str, float]:
+        """Evaluate of every image path, label, guess, and place of the label from 0."""
+        paths, guesses = zip(*results, strict=True)
+        labels, _, places = torch.tensor(guesses).unbind(1)
+        names = image_names(paths)
         first = places == 0
         metrics = {
             'top1': 100 * first.double().mean().item(),
@@ -55,6 +60,7 @@ class AccuracyMetric(BaseMetric):
                     for name, r, n in zip(classes, right.tolist(), count.tolist(), strict=True)
                 }
             },
+            evidence=None if names is None else collect_guesses(names, guesses, classes),
         )
         line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')

@@ -13,21 +13,26 @@ from evaluation.data.checks import files_below, path_of, plain_datasets
 from evaluation.provenance import file_sha256
 
 
-def data_sha256(dataset: ConfigDict) -> str:
+def data_sha256(dataset: ConfigDict) -> str | None:
     """SHA-256 of what a data set's config names, without reading a pixel.
 
-    Of annotations in a file it is their bytes; of images with segmentation maps, names and sizes in bytes
-    of all files; of images in folders of classes, names and labels; of each, what `--skip-bad-images`
-    left out. Which part of it a config takes is in the config's digest.
+    Of annotations in a file it is their bytes; of images with segmentation maps, names and sizes in
+    bytes of all files; of images in folders of classes, names and labels; of each, what
+    `--skip-bad-images` left out. Which part of it a config takes is in the config's digest.
 
     Args:
         dataset: config of a data set, or of one that repeats or joins others.
+
+    Returns:
+        None where a data set is of a kind whose files are not known.
 
     Raises:
         OSError: a file cannot be read.
         UserError: images with labels are in no layout that is known.
     """
-    facts = [fact for part in plain_datasets(dataset) for fact in _facts(part)]
+    facts = [list(_facts(part)) for part in plain_datasets(dataset)]
+    if not all(facts):
+        return None
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -40,7 +45,8 @@ def _facts(dataset: ConfigDict) -> Iterator[list]:
     if 'seg_map_path' in prefixes:
         for name, folder in sorted(prefixes.items()):
             yield [name, *_names_and_sizes(path_of(dataset, folder))]
-    yield ['left out', *sorted(dataset.get('left_out', []))]
+    if dataset.get('left_out'):
+        yield ['left out', *sorted(dataset.left_out)]
 
 
 def _names_and_sizes(folder: Path) -> list[tuple[str, int]]:

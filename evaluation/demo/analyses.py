@@ -12,8 +12,10 @@ from evaluation.demo import demo
 from evaluation.errors import UserError
 from evaluation.files import write_text
 from evaluation.jobs import Job, clock, run_jobs
+from evaluation.results.reading import load_results
+from evaluation.results.selection import select
 from evaluation.tables.analyses import load_analyses
-from evaluation.tables.table import load_results, render, select
+from evaluation.tables.table import render
 
 TASK = 'mask_rcnn'
 # Of each analysis: options, and how long it takes beside the others.

@@ -17,7 +17,9 @@ from evaluation.experiment import read_config
 from evaluation.files import write_text
 from evaluation.jobs import Job, clock, run_jobs
 from evaluation.quiet import quiet
-from evaluation.tables.table import load_results, render, select
+from evaluation.results.reading import load_results
+from evaluation.results.selection import select
+from evaluation.tables.table import render
 
 TASKS = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.errors import UserError
-from evaluation.sweep.evidence import last_checkpoint
+from evaluation.sweep.findings import last_checkpoint
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def tests(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) ->
         name, more = lacking[0], f' (and of {len(lacking) - 1} more configs)' if lacking[1:] else ''
         wanted = '' if seeds is None else f' of the seeds {" ".join(map(str, seeds))}'
         raise UserError(
-            f'--test-only {folder} holds no checkpoint of {name}{wanted}{more}; put it there as {name}.pth, '
-            f'or the work dir of its training as {name}/ or {name}/seed_<n>/'
+            f'--test-only {folder} holds no checkpoint of {name}{wanted}{more}; put it there as '
+            f'{name}.pth, or the work dir of its training as {name}/ or {name}/seed_<n>/'
         )
     return [Wanted(config, place, checkpoint=str(file)) for config, place, file in found]
 

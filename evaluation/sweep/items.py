@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 
 from evaluation.errors import UserError
 from evaluation.sweep import record as records
-from evaluation.sweep.evidence import look
+from evaluation.sweep.findings import look
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.planning import ATTEMPTS, FINISHED, REFUSED, RUNS, Decision, decide
 from evaluation.sweep.record import Record, change_record, read_record

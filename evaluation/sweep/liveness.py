@@ -1,4 +1,4 @@
-"""Whether a run is being worked at: by its lock, by the process that was started for it, by Slurm's queue."""
+"""Whether a run is being worked at: by its lock, its process, Slurm's queue."""
 
 import shutil
 import subprocess

@@ -80,6 +80,6 @@ def _try(descriptor: int, path: Path) -> bool:
         if error.errno not in NO_LOCKS:
             raise
         raise UserError(
-            f'{path.parent}: this file system has no locks (flock), without which a run could be started '
-            'twice; give --work-dir on another'
+            f'{path.parent}: this file system has no locks (flock), without which a run could be '
+            'started twice; give --work-dir on another'
         ) from error

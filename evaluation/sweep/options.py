@@ -51,8 +51,8 @@ def add_arguments(parser: CommandLine) -> None:
     parser.add_argument(
         '--pretrained',
         metavar='CHECKPOINT',
-        help='what to start from: `released`, or a path or URL, in which {mixer}, {scale} and {seed} are '
-        'those of the run; default: from scratch',
+        help='what to start from: `released`, or a path or URL, in which {mixer}, {scale} and {seed} '
+        'are those of the run; default: from scratch',
     )
     for name, text in FLAGS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', action='store_true', help=text)
@@ -73,7 +73,7 @@ def add_slurm_arguments(parser: CommandLine) -> None:
         '--requeue',
         type=int,
         metavar='N',
-        help='queue a job again, at most so often, when its time ends, and go on from its last checkpoint',
+        help='queue a job again, at most so often, when its time ends',
     )
     slurm.add_argument('--cpus-per-gpu', type=int, metavar='N', help='cores; default 5')
     slurm.add_argument(

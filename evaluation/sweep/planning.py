@@ -1,9 +1,9 @@
-"""What is to be done about a run, from what its folder says: no files are read here, and none written."""
+"""What is to be done about a run, from what its folder says."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.sweep.evidence import Evidence
+from evaluation.sweep.findings import Findings
 from evaluation.sweep.identity import Identity, differences
 from evaluation.sweep.record import DONE, FAILED, Record
 
@@ -26,7 +26,7 @@ class Decision:
 
 
 def decide(
-    folder: Path, identity: Identity, record: Record | None, evidence: Evidence, is_alive: bool
+    folder: Path, identity: Identity, record: Record | None, findings: Findings, is_alive: bool
 ) -> Decision:
     """Decide about one run.
 
@@ -34,35 +34,35 @@ def decide(
         folder: of the run.
         identity: what is to be run.
         record: of the last attempt there.
-        evidence: what lies there.
+        findings: what lies there.
         is_alive: whether a job of that attempt is queued or running.
     """
     if record is not None and record.identity != identity:
         return Decision(
             REFUSED,
-            f'{folder} holds a run that differs in {" and ".join(differences(identity, record.identity))}; '
-            'give another --work-dir',
+            f'{folder} holds a run that differs in '
+            f'{" and ".join(differences(identity, record.identity))}; give another --work-dir',
         )
     if is_alive:
         return Decision(RUNS, f'{record.state} as job {record.job}' if record else 'runs already')
-    if evidence.result:
-        return Decision(FINISHED, f'{evidence.result}')
+    if findings.result:
+        return Decision(FINISHED, f'{findings.result}')
     if record is None:
-        return _without_record(folder, evidence)
+        return _without_record(folder, findings)
     if record.state == FAILED:
         return Decision(RETRY, f'failed before: {record.error}')
-    if evidence.is_trained:
+    if findings.is_trained:
         return Decision(RESUME, 'trained, but not evaluated')
     if record.state == DONE:
         return Decision(RESUME, 'was done, but its last checkpoint or its result is gone')
-    if evidence.checkpoint:
-        return Decision(RESUME, f'interrupted after {evidence.checkpoint.name}')
+    if findings.checkpoint:
+        return Decision(RESUME, f'interrupted after {findings.checkpoint.name}')
     return Decision(NEW, 'interrupted before its first checkpoint')
 
 
-def _without_record(folder: Path, evidence: Evidence) -> Decision:
-    if evidence.others or evidence.checkpoint:
-        file = evidence.checkpoint or evidence.others[0]
+def _without_record(folder: Path, findings: Findings) -> Decision:
+    if findings.others or findings.checkpoint:
+        file = findings.checkpoint or findings.others[0]
         return Decision(
             REFUSED,
             f'{file} is of a training that no sweep began, or of another; give another --work-dir',

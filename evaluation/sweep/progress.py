@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.results.result import HEADLINE_METRICS
 from evaluation.scalars import latest_step
-from evaluation.sweep.evidence import is_result_of, results
+from evaluation.sweep.findings import is_result_of, results
 from evaluation.sweep.log import epoch_length, tail
 from evaluation.sweep.runs import Run
 from evaluation.sweep.work import LOG
-from evaluation.tables.results import HEADLINE_METRICS
 
 
 @dataclass(frozen=True)

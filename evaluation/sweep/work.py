@@ -14,7 +14,7 @@ from types import FrameType
 import submitit
 
 from evaluation.interruption import STOPPING
-from evaluation.sweep.evidence import Evidence, look
+from evaluation.sweep.findings import Findings, look
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.launching import Node, Place, command_of, environment_of
 from evaluation.sweep.locks import Lock
@@ -132,7 +132,7 @@ class Work:
         return DONE
 
     def _requeue(self, handler: Callable) -> tuple[str, str | None]:
-        """Let submitit put the job into the queue again, which ends this process; or say why it cannot."""
+        """Let submitit queue the job again, which ends this process; or say why it cannot."""
         try:
             handler(REQUEUE, None)
         except submitit.core.utils.UncompletedJobError as error:
@@ -147,7 +147,7 @@ class Work:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, note)
 
-    def _look(self) -> Evidence:
+    def _look(self) -> Findings:
         return look(self.task.folder, self.task.identity, self.task.final)
 
     def _train_and_test(self, node: Node, lock: Lock) -> tuple[str, str | None]:

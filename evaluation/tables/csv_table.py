@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from evaluation.errors import UserError
+from evaluation.results.result import HEADLINE_METRICS, Flops, Result
 from evaluation.tables.analyses import Analysis, figures_of
 from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure
-from evaluation.tables.results import HEADLINE_METRICS, Flops, Result
 
 
 def to_csv(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.errors import UserError
-from evaluation.tables.results import Result
+from evaluation.results.result import Result
 
 PACKAGED = Path(__file__).with_name('published.json')
 

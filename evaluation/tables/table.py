@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import groupby
 
+from evaluation.results.result import HEADLINE_METRICS, TASKS, Flops, Result
+from evaluation.results.selection import row_order
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
 from evaluation.tables.csv_table import to_csv
 from evaluation.tables.formats import (
@@ -28,17 +30,6 @@ from evaluation.tables.published import (
     find_figure,
     is_whole_data_set,
 )
-from evaluation.tables.results import (
-    HEADLINE_METRICS,
-    TASKS,
-    Flops,
-    Result,
-    load_results,
-    row_order,
-    select,
-)
-
-__all__ = ['FORMATS', 'build_tables', 'load_results', 'render', 'select']
 
 FORMATS = ('markdown', 'latex', 'csv')
 

@@ -55,7 +55,7 @@ class Segmentation:
     def measure(self, prediction: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
         """Areas (intersection, union, prediction and label, classes), in pixels."""
         maps = (torch.from_numpy(np.ascontiguousarray(each)).long() for each in (prediction, truth))
-        return {AREAS: torch.stack(count_areas(*maps, self.classes)).numpy()}
+        return {AREAS: count_areas(*maps, self.classes).numpy()}
 
     def combined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Their sum, in their order."""

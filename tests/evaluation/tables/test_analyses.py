@@ -7,8 +7,8 @@ import json
 import pytest
 
 from evaluation.errors import UserError
+from evaluation.results.reading import load_results
 from evaluation.tables.analyses import columns, load_analyses
-from evaluation.tables.results import load_results
 from evaluation.tables.table import render
 from tests.evaluation.tables.test_table import document
 

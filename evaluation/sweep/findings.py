@@ -9,7 +9,7 @@ from evaluation.sweep.identity import Identity
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Findings:
     """What was found.
 
     Attributes:
@@ -25,7 +25,7 @@ class Evidence:
     others: tuple[Path, ...] = ()
 
 
-def look(folder: Path, identity: Identity, final: str | None) -> Evidence:
+def look(folder: Path, identity: Identity, final: str | None) -> Findings:
     """Look into the folder of a run.
 
     Args:
@@ -41,7 +41,7 @@ def look(folder: Path, identity: Identity, final: str | None) -> Evidence:
             others.append(file)
         elif identity.is_test or (is_trained and is_at_the_end(result)):
             finished = file
-    return Evidence(finished, folder / final if is_trained else checkpoint, is_trained, tuple(others))
+    return Findings(finished, folder / final if is_trained else checkpoint, is_trained, tuple(others))
 
 
 def results(folder: Path) -> Iterator[tuple[Path, dict]]:
@@ -67,7 +67,7 @@ def is_result_of(result: dict, identity: Identity) -> bool:
     else:
         same += [
             (result.get('seed'), identity.seed),
-            (result.get('training_data_sha256'), identity.training_data_sha256),
+            (_at(result, 'training_data', 'sha256'), identity.training_data_sha256),
             (result.get('initialization'), identity.start),
             (result.get('batch_size'), identity.batch_size),
         ]

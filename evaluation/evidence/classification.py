@@ -1,0 +1,40 @@
+"""Label and guess of each image: all that top-1 and top-5 accuracy depend on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ClassificationEvidence:
+    """What became of each image.
+
+    Attributes:
+        images: names of all images that were looked at, in ascending order.
+        classes: names of the classes.
+        label: (N,), int32, true class.
+        predicted: (N,), int32, class of the highest score.
+        place: (N,), uint8, of the true class among the scores, from 0; 5 for any later one.
+    """
+
+    images: np.ndarray
+    classes: tuple[str, ...]
+    label: np.ndarray
+    predicted: np.ndarray
+    place: np.ndarray
+
+
+def collect_guesses(
+    names: Sequence[str], guesses: Sequence[tuple[int, int, int]], classes: Sequence[str]
+) -> ClassificationEvidence:
+    """Put label, predicted class and place of all images together."""
+    order = np.argsort(names, kind='stable')
+    label, predicted, place = np.array(guesses, np.int64).reshape(-1, 3)[order].T
+    return ClassificationEvidence(
+        images=np.array(names)[order],
+        classes=tuple(classes),
+        label=label.astype(np.int32),
+        predicted=predicted.astype(np.int32),
+        place=place.astype(np.uint8),
+    )

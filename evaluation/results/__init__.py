@@ -1,0 +1,1 @@
+"""`result.json`: its schema, and reading it."""

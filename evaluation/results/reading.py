@@ -1,0 +1,142 @@
+"""Read the `result.json` that every evaluation leaves."""
+
+import json
+import math
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from evaluation.errors import UserError
+from evaluation.results.result import HEADLINE_METRICS, EvidenceFile, Flops, Result
+from evaluation.results.validation import check_schema
+
+# Field of `Result` and its place in the file, None where that is not there.
+_FIELDS = {
+    'task': 'task',
+    'mixer': 'mixer',
+    'scale': 'scale',
+    'backbone': 'backbone',
+    'dataset': 'dataset',
+    'config': 'config.name',
+    'config_sha256': 'config.sha256',
+    'data_sha256': 'data.sha256',
+    'training_data_sha256': 'training_data.sha256',
+    'checkpoint': 'checkpoint.file',
+    'checkpoint_sha256': 'checkpoint.sha256',
+    'weights_sha256': 'checkpoint.weights_sha256',
+    'epoch': 'epoch',
+    'iteration': 'iteration',
+    'max_epochs': 'max_epochs',
+    'max_iterations': 'max_iterations',
+    'total_parameters': 'parameters.total',
+    'backbone_parameters': 'parameters.backbone',
+    'seed': 'seed',
+    'images': 'images',
+    'initialization': 'initialization',
+    'test_time_augmentation': 'test_time_augmentation',
+    'wall_time_seconds': 'wall_time_seconds',
+}
+
+
+def load_results(folders: Iterable[Path | str]) -> list[Result]:
+    """Read every `result.json` at any depth below `folders`, each file once.
+
+    Raises:
+        UserError: a folder is missing, none holds a `result.json`, or one of them is malformed.
+    """
+    folders = [Path(folder) for folder in folders]
+    files: dict[Path, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f'{folder} is not a folder; give the work_dir of a training run')
+        for file in folder.rglob('result.json'):
+            files.setdefault(file.resolve(), file)
+    if not files:
+        raise UserError(
+            f'no result.json under {", ".join(map(str, folders))}; '
+            'evaluating a checkpoint with tools/test.py writes one'
+        )
+    return [read_result(file) for file in sorted(files.values())]
+
+
+def read_result(file: Path) -> Result:
+    """Read one `result.json`; numbers that are not finite count as null.
+
+    Raises:
+        UserError: the file cannot be read, is not JSON, or does not follow the schema.
+    """
+    try:
+        data = json.loads(
+            file.read_text(encoding='utf-8'),
+            parse_float=_finite_or_none,
+            parse_constant=lambda constant: None,
+        )
+    except OSError as error:
+        raise UserError(f'{file}: cannot be read ({error.strerror})') from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f'{file}: not JSON ({error}); evaluate the checkpoint again, or remove the file'
+        ) from error
+    try:
+        return _parse(data, file)
+    except ValueError as error:
+        raise UserError(
+            f'{file}: {error}; evaluate the checkpoint again with this version of the suite, '
+            'or remove the file'
+        ) from error
+
+
+def _finite_or_none(literal: str) -> float | None:
+    number = float(literal)
+    return number if math.isfinite(number) else None
+
+
+def _parse(data: object, file: Path) -> Result:
+    check_schema(data)
+    if (data['mixer'] is None) != (data['scale'] is None):
+        raise ValueError("'mixer' and 'scale' must both be given or both be null")
+    for name in HEADLINE_METRICS[data['task']]:
+        if name not in data['metrics']:
+            raise ValueError(f"'metrics.{name}' is missing")
+    return Result(
+        **{field: _value(data, key) for field, key in _FIELDS.items()},
+        metrics=data['metrics'],
+        per_class=data.get('per_class') or {},
+        evidence=_evidence(data.get('evidence'), file),
+        flops=_flops(data.get('complexity')),
+        images_skipped=(data.get('images_skipped') or {'count': 0})['count'],
+        created=_time(data['created']),
+        path=file,
+    )
+
+
+def _value(data: dict, key: str) -> object:
+    """The value at a dotted key, None where files of before it was written have none."""
+    for part in key.split('.'):
+        data = data.get(part) if isinstance(data, dict) else None
+    return data
+
+
+def _flops(complexity: dict | None) -> Flops | None:
+    if complexity is None:
+        return None
+    count, height, width = (complexity[key] for key in ('flops', 'height', 'width'))
+    return Flops(count, height, width, tuple(complexity['uncounted_operators']))
+
+
+def _evidence(entry: dict | None, file: Path) -> EvidenceFile | None:
+    if entry is None:
+        return None
+    # It lies beside the result, wherever a name may point to.
+    if Path(entry['file']).name != entry['file']:
+        raise ValueError(f"'evidence.file' is {entry['file']!r}, not the name of a file beside it")
+    return EvidenceFile(file.parent / entry['file'], entry['sha256'])
+
+
+def _time(text: str) -> datetime:
+    try:
+        # Python 3.10 does not read the suffix Z.
+        time = datetime.fromisoformat(text.replace('Z', '+00:00'))
+    except ValueError:
+        raise ValueError(f"'created' is {text!r}, not an ISO 8601 time") from None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)

@@ -1,0 +1,105 @@
+"""What is read of a `result.json`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+HEADLINE_METRICS = {
+    'mask_rcnn': ('box_AP', 'box_AP50', 'box_AP75', 'mask_AP', 'mask_AP50', 'mask_AP75'),
+    'upernet': ('mIoU', 'mAcc', 'aAcc'),
+    'imagenet': ('top1', 'top5'),
+}
+TASKS = tuple(HEADLINE_METRICS)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How far a model was trained: `done` of `total` epochs or iterations, None where unknown."""
+
+    unit: str
+    done: int | None
+    total: int | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is known to be at the end of its training."""
+        return None not in (self.done, self.total) and self.done >= self.total
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Multiply-adds on one image of `height` x `width` pixels, but for `uncounted_operators`."""
+
+    count: int
+    height: int
+    width: int
+    uncounted_operators: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EvidenceFile:
+    """Where the evidence of an evaluation is, and the digest of that file."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation of one checkpoint.
+
+    `metrics` are in percent, None where undefined (no ground truth). `mixer` and `scale` are None
+    for a baseline. `flops` are None where they could not be counted, and in files of before they were.
+    `images` are those evaluated, without the `images_skipped`. The digests of config and
+    data, and `evidence`, what each image contributed, are None in files of before there were any.
+    `created` has a time zone. `path` is the file that it was read from.
+    """
+
+    task: str
+    mixer: str | None
+    scale: str | None
+    backbone: str
+    dataset: str
+    metrics: Mapping[str, float | None]
+    per_class: Mapping[str, Mapping[str, float | None]]
+    evidence: EvidenceFile | None
+    config: str
+    config_sha256: str | None
+    data_sha256: str | None
+    checkpoint: str | None
+    checkpoint_sha256: str | None
+    weights_sha256: str | None
+    epoch: int | None
+    iteration: int | None
+    max_epochs: int | None
+    max_iterations: int | None
+    training_data_sha256: str | None
+    total_parameters: int
+    backbone_parameters: int
+    flops: Flops | None
+    seed: int | None
+    images: int
+    images_skipped: int
+    initialization: str | None
+    test_time_augmentation: bool
+    wall_time_seconds: float | None
+    created: datetime
+    path: Path
+
+    @property
+    def start(self) -> str | None:
+        """Whether the backbone started from `scratch` or from other weights, `pretrained`."""
+        if self.initialization is None:
+            return None
+        return 'scratch' if self.initialization == 'scratch' else 'pretrained'
+
+    @property
+    def training(self) -> Training:
+        """State of training, in epochs where their number was planned, else in iterations."""
+        states = (
+            Training('epoch', self.epoch, self.max_epochs),
+            Training('iter', self.iteration, self.max_iterations),
+        )
+        # Of equally known states `max` returns the first.
+        return max(states, key=lambda state: (state.total is not None, state.done is not None))

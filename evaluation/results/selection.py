@@ -1,0 +1,47 @@
+"""Which results a table shows, and in what order."""
+
+from collections.abc import Sequence
+
+from evaluation.results.result import Result
+
+SCALE_ORDER = ('micro', 'tiny', 'small', 'base')
+MIXER_ORDER = ('halo', 'pvt', 'swin', 'convnext', 'dcn')
+
+
+def select(results: Sequence[Result], every: bool) -> list[Result]:
+    """Choose what a table shows, in the order of its rows.
+
+    Unless `every` is true, one result is kept of each task, backbone, data set, config, kind of start
+    and use of test-time augmentation: the one furthest in training, and the newest of those.
+    """
+    ordered = sorted(results, key=row_order)
+    if every:
+        return ordered
+    # The row order ends with progress, so that the last of a kind is the furthest.
+    furthest = {
+        (r.task, r.backbone, r.dataset, r.config, r.start, r.test_time_augmentation): r for r in ordered
+    }
+    return sorted(furthest.values(), key=row_order)
+
+
+def row_order(result: Result) -> tuple:
+    """Return the sort key of a row: baselines first, then scale, mixer, config and progress.
+
+    Mixers and scales that the suite does not know come last, alphabetically.
+    """
+    return (
+        result.mixer is not None,
+        _rank(SCALE_ORDER, result.scale),
+        _rank(MIXER_ORDER, result.mixer),
+        result.backbone,
+        result.config,
+        result.start == 'pretrained',
+        result.test_time_augmentation,
+        -1 if result.iteration is None else result.iteration,
+        result.created,
+        str(result.path),
+    )
+
+
+def _rank(order: Sequence[str], name: str | None) -> tuple[int, str]:
+    return (order.index(name) if name in order else len(order), name or '')

@@ -1,0 +1,70 @@
+"""Whether a `result.json` follows its schema, and in one line where it does not."""
+
+import functools
+import json
+from pathlib import Path
+
+from jsonschema import Draft202012Validator, ValidationError
+
+VERSIONS = (1, 2)
+TYPES = {
+    'string': 'text',
+    'integer': 'a whole number',
+    'number': 'a number',
+    'boolean': 'true or false',
+    'object': 'an object',
+    'array': 'a list',
+    'null': 'null',
+}
+
+
+@functools.cache
+def schema(version: int) -> dict:
+    """The JSON schema of a version, one of `VERSIONS`."""
+    file = Path(__file__).with_name(f'schema_v{version}.json')
+    return json.loads(file.read_text(encoding='utf-8'))
+
+
+def check_schema(data: object) -> None:
+    """Compare a file's content with the schema of the version that it names.
+
+    Raises:
+        ValueError: it does not follow it; the message names the first key.
+    """
+    version = data.get('schema_version') if isinstance(data, dict) else None
+    if version is None:
+        raise ValueError("'schema_version' is missing")
+    # To Python, true is 1.
+    if type(version) is not int:
+        raise ValueError("'schema_version' is not a whole number")
+    if version not in VERSIONS:
+        known = ' and '.join(map(str, VERSIONS))
+        raise ValueError(f'schema version {version}, where {known} are read')
+    errors = sorted(_validator(version).iter_errors(data), key=lambda error: list(map(str, error.path)))
+    if errors:
+        raise ValueError(_sentence(errors[0]))
+
+
+@functools.cache
+def _validator(version: int) -> Draft202012Validator:
+    return Draft202012Validator(schema(version))
+
+
+def _sentence(error: ValidationError) -> str:
+    path = [str(part) for part in error.absolute_path]
+    if error.validator == 'required':
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f'{_key([*path, missing])} is missing'
+    if error.validator == 'type':
+        wanted = error.validator_value
+        names = [TYPES[name] for name in ([wanted] if isinstance(wanted, str) else wanted)]
+        return f'{_key(path)} is not {" or ".join(names)}'
+    if error.validator == 'enum':
+        return f'{path[-1]} {error.instance!r} is none of {", ".join(error.validator_value)}'
+    if path[0] in ('metrics', 'per_class'):
+        return f'{_key(path)} is {error.instance}, not a percentage'
+    return f'{_key(path)}: {error.message}'
+
+
+def _key(path: list[str]) -> str:
+    return repr('.'.join(path))

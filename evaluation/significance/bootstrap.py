@@ -1,0 +1,80 @@
+"""The bootstrap over images (Efron, Tibshirani: An Introduction to the Bootstrap, chapters 6, 13)."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.significance.metrics import Metric
+
+RESAMPLES = 1000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and where it would lie with other images of the same kind.
+
+    Attributes:
+        value: of the images as they are; NaN where undefined.
+        low: lower end of the interval of 95 % by percentiles.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def draw(images: int, seed: int, number: int) -> np.ndarray:
+    """How often each image is in a resample, (images,), int64; it depends on seed and number alone."""
+    random = np.random.default_rng([seed, number])
+    return np.bincount(random.integers(images, size=images), minlength=images)
+
+
+def resample(
+    metrics: Sequence[Metric],
+    images: int,
+    resamples: int,
+    seed: int,
+    on_progress: Callable[[], None] = lambda: None,
+) -> tuple[list[dict[str, float]], list[dict[str, np.ndarray]]]:
+    """Evaluate several models on the same resamples of the images that all were tested on.
+
+    Args:
+        metrics: of the models.
+        images: how many there are.
+        resamples: how many are drawn, each as large as the whole, with replacement.
+        seed: of the draws.
+        on_progress: called after each resample.
+
+    Returns:
+        Of each model its figures on the images as they are, and on the resamples, (resamples,).
+    """
+    whole = [metric(np.ones(images, np.int64)) for metric in metrics]
+
+    def evaluate(number: int) -> list[dict[str, float]]:
+        weights = draw(images, seed, number)
+        figures = [metric(weights) for metric in metrics]
+        on_progress()
+        return figures
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        drawn = list(threads.map(evaluate, range(resamples)))
+    samples = [
+        {name: np.array([figures[model][name] for figures in drawn]) for name in whole[model]}
+        for model in range(len(metrics))
+    ]
+    return whole, samples
+
+
+def interval(value: float, samples: np.ndarray) -> Interval:
+    """The percentile interval of a figure; resamples where it is undefined are left out."""
+    known = samples[~np.isnan(samples)]
+    if not len(known) or np.isnan(value):
+        return Interval(value, np.nan, np.nan)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(known, [tail, 100 - tail])
+    return Interval(value, float(low), float(high))

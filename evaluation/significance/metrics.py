@@ -1,0 +1,144 @@
+"""Metrics of an evaluation as functions of how often each image counts."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from evaluation.average_precision.matching import AREAS, OVERLAPS, RECALLS
+from evaluation.average_precision.resampled import precision_sums
+from evaluation.evidence.classification import ClassificationEvidence
+from evaluation.evidence.files import Evidence
+from evaluation.evidence.instances import InstanceEvidence
+from evaluation.evidence.segmentation import SegmentationEvidence
+
+# From how often each image counts, (images,), int64, to figures in percent, NaN where undefined.
+Metric = Callable[[np.ndarray], dict[str, float]]
+GUESSES = 5
+
+
+def metrics_of(evidence: Evidence, wanted: str) -> Metric:
+    """The function that computes what the named metric belongs to, and what comes along with it.
+
+    Args:
+        evidence: of an evaluation.
+        wanted: name of a metric, such as `box_AP50`, `mIoU` or `top1`.
+
+    Raises:
+        KeyError: the evidence does not determine such a metric.
+    """
+    if isinstance(evidence, InstanceEvidence):
+        kind, _, statistic = wanted.partition('_')
+        area = {'APs': 'small', 'APm': 'medium', 'APl': 'large'}.get(statistic, 'all')
+        if kind not in evidence.matches or statistic not in STATISTICS[area]:
+            raise KeyError(wanted)
+        return average_precision(evidence, kind, area)
+    metric, names = {
+        SegmentationEvidence: (intersection_over_union, ('mIoU', 'mAcc', 'aAcc')),
+        ClassificationEvidence: (accuracy, ('top1', 'top5')),
+    }[type(evidence)]
+    if wanted not in names:
+        raise KeyError(wanted)
+    return metric(evidence)
+
+
+# Which thresholds of overlap the statistics of a range of areas are means over.
+STATISTICS: Mapping[str, Mapping[str, slice]] = {
+    'all': {'AP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)},
+    'small': {'APs': slice(None)},
+    'medium': {'APm': slice(None)},
+    'large': {'APl': slice(None)},
+}
+
+
+def average_precision(evidence: InstanceEvidence, kind: str, area: str = 'all') -> Metric:
+    """AP over classes and overlaps, and for all areas AP50 and AP75 too.
+
+    Args:
+        evidence: of an evaluation.
+        kind: `box` or `mask`.
+        area: a range of areas, of `AREAS`.
+    """
+    by_class = class_precisions(evidence, kind, area)
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        precisions = by_class(weights)
+        present = precisions[~np.isnan(precisions[:, 0])]
+        return {
+            f'{kind}_{name}': 100 * float(present[:, overlaps].mean()) if len(present) else np.nan
+            for name, overlaps in STATISTICS[area].items()
+        }
+
+    return evaluate
+
+
+def class_precisions(
+    evidence: InstanceEvidence, kind: str, area: str = 'all'
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Precision of each class at each overlap, (classes, overlaps), fractions, NaN where undefined."""
+    matches, column = evidence.matches[kind], AREAS.index(area)
+    classes = len(evidence.classes)
+    order = np.lexsort((-evidence.detection_score, evidence.detection_class))
+    starts = np.searchsorted(evidence.detection_class[order], np.arange(classes + 1))
+    images = evidence.detection_image[order]
+    hits, ignored = (np.ascontiguousarray(m[order, column]) for m in (matches.hits, matches.ignored))
+    counted = evidence.object_counts[:, column]
+    object_image, object_class = evidence.object_image[counted], evidence.object_class[counted]
+
+    def evaluate(weights: np.ndarray) -> np.ndarray:
+        objects = np.bincount(object_class, weights=weights[object_image], minlength=classes)
+        return precision_sums(
+            images, starts, hits, ignored, objects.astype(np.int64), weights, RECALLS, len(OVERLAPS)
+        )
+
+    return evaluate
+
+
+def intersection_over_union(evidence: SegmentationEvidence) -> Metric:
+    """mIoU, mean accuracy of classes and accuracy of pixels."""
+    classes, images = len(evidence.classes), len(evidence.images)
+    labelled, found = evidence.label < classes, evidence.predicted < classes
+    tables = [
+        _by_image(evidence, evidence.label, labelled & (evidence.label == evidence.predicted)),
+        _by_image(evidence, evidence.label, labelled),
+        _by_image(evidence, evidence.predicted, found),
+    ]
+    # (images, 3 x classes), so that one product counts all.
+    areas = np.concatenate(tables, axis=1) if images else np.zeros((0, 3 * classes))
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        intersection, label, predicted = (weights @ areas).reshape(3, classes)
+        with np.errstate(invalid='ignore', divide='ignore'):
+            iou = intersection / (label + predicted - intersection)
+            return {
+                'mIoU': 100 * _mean(iou),
+                'mAcc': 100 * _mean(intersection / label),
+                'aAcc': 100 * float(intersection.sum() / label.sum()),
+            }
+
+    return evaluate
+
+
+def _by_image(evidence: SegmentationEvidence, column: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Pixels by image and class, (images, classes), exact in double precision."""
+    table = np.zeros((len(evidence.images), len(evidence.classes)))
+    np.add.at(table, (evidence.image[chosen], column[chosen]), evidence.pixels[chosen])
+    return table
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def accuracy(evidence: ClassificationEvidence) -> Metric:
+    """Top-1 and top-5 accuracy."""
+    first, among = evidence.place == 0, evidence.place < GUESSES
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        total = weights.sum()
+        return {
+            'top1': 100 * float(weights[first].sum() / total),
+            'top5': 100 * float(weights[among].sum() / total),
+        }
+
+    return evaluate
