@@ -84,11 +84,12 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     """
     cfg = read_config(arguments.config)
     warnings = merge_options(cfg, arguments.cfg_options)
+    # Before anything is set that depends on the number of processes.
+    cfg.config_sha256 = config_sha256(cfg)
     cfg.launcher = arguments.launcher
     cfg.checkpoint_key = arguments.checkpoint_key
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
-    cfg.config_sha256 = config_sha256(cfg)
     use_evaluator(cfg, arguments.evaluator)
     for warning in warnings:
         warn(warning)

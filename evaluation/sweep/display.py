@@ -83,7 +83,7 @@ def shown(items: Sequence[Item], rows: int) -> list[Item]:
 def cells(item: Item) -> tuple[str, str, str, str, str, str, str]:
     """A run's name, state, step, time left, metric, time taken, and what there is to say."""
     progress = progress_of(item.run) if item.run and item.state in (ACTIVE, DONE) else Progress()
-    step = f'{progress.done}/{progress.total}' if progress.total else str(progress.done or '')
+    step = f'{progress.done}/{progress.total or "?"}' if progress.done else ''
     left = clock(progress.seconds_left) if item.state == ACTIVE and progress.seconds_left else ''
     seconds = item.seconds()
     taken = '' if seconds is None else clock(seconds)

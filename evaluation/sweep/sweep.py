@@ -175,11 +175,11 @@ def start(items: Sequence[Item], executor: Executor) -> None:
     claims = executor.start([item.start() for item in waiting], active)
     started = {claim.run.name for claim in claims}
     for item in waiting:
-        if item.name in started:
-            item.state = ACTIVE
-            item.attempts_left -= 1
-            continue
         record = read_record(item.run.task.folder)
-        if record and record != item.record:
-            # Another command was faster.
-            item.state, item.record, item.is_adopted = ACTIVE, record, True
+        if item.name in started:
+            item.attempts_left -= 1
+        elif record == item.record:
+            continue
+        # If it is neither, another command was faster.
+        item.state, item.is_adopted = ACTIVE, item.name not in started
+        item.record, item.attempt = record, record.attempt
