@@ -25,6 +25,7 @@ from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
 from evaluation.identity import config_sha256
 from evaluation.processes import process_count
+from evaluation.slurm_tasks import meeting_of_slurm_tasks
 from evaluation.runner import BenchmarkRunner
 from evaluation.time_shares_hook import use_time_shares
 
@@ -210,9 +211,12 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
+    if cfg.launcher == 'slurm':
+        os.environ.update(meeting_of_slurm_tasks(os.environ))
     if not torch.cuda.is_available():
         keep_freed_memory()
-        if cfg.launcher == 'pytorch':
+        # mmengine would ask for a GPU.
+        if cfg.launcher in ('pytorch', 'slurm'):
             torch.distributed.init_process_group('gloo')
     with backbone_errors_reported():
         return BenchmarkRunner.from_cfg(cfg)

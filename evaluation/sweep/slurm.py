@@ -2,15 +2,15 @@
 
 import contextlib
 import io
+import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
-from submitit.helpers import clean_env
 
 from evaluation.errors import UserError
 from evaluation.sweep.launching import Place
@@ -96,7 +96,7 @@ class SlurmExecutor:
             return []
         try:
             # submitit prints what sbatch says to bad options, which is said below.
-            with clean_env(), contextlib.redirect_stderr(io.StringIO()):
+            with outside_of_a_job(), contextlib.redirect_stderr(io.StringIO()):
                 jobs = self._executor.submit_array([self._work(ours) for ours in claims])
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             line = [*str(error).strip().splitlines(), 'no reason given'][0]
@@ -124,19 +124,35 @@ class SlurmExecutor:
         )
 
 
+@contextlib.contextmanager
+def outside_of_a_job() -> Iterator[None]:
+    """Submit from inside a job as from outside: what that job was given is not for others."""
+    of_the_job = [name for name in os.environ if name.startswith(('SLURM_', 'SRUN_'))]
+    if 'SLURM_JOB_ID' not in os.environ:
+        of_the_job = []
+    # This one says where the cluster is.
+    hidden = {name: os.environ.pop(name) for name in of_the_job if name != 'SLURM_CONF'}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def parameters_of(wishes: SlurmWishes) -> dict[str, object]:
     """What submitit calls these wishes: one task a machine, which starts the processes there itself."""
+    cores = wishes.cpus * max(1, wishes.gpus)
     parameters: dict[str, object] = {
         'job_name': 'sweep',
         'time': wishes.minutes,
         'nodes': wishes.nodes,
         'ntasks_per_node': 1,
-        'cpus_per_task': wishes.cpus * max(1, wishes.gpus),
+        'cpus_per_task': cores,
         'signal_delay_s': min(SECONDS_BEFORE_THE_END, 15 * wishes.minutes),
         'stderr_to_stdout': True,
         'additional_parameters': {**({'requeue': True} if wishes.requeue else {}), **wishes.others},
-        # A job whose machines do not all succeed has failed; one that is done waits for no others.
-        'srun_args': ['--kill-on-bad-exit=1', '--wait=0'],
+        # A job whose machines do not all succeed has failed; one that is done waits for no others. Of
+        # the cores srun would give a task one, whatever the job has.
+        'srun_args': ['--kill-on-bad-exit=1', '--wait=0', f'--cpus-per-task={cores}'],
     }
     optional = {
         'gpus_per_node': wishes.gpus or None,

@@ -242,4 +242,5 @@ def this_node() -> Node:
     environment = submitit.JobEnvironment()
     if environment.num_nodes == 1:
         return Node()
-    return Node(environment.node, environment.num_nodes, environment.hostnames[0])
+    first = os.environ.get('MASTER_ADDR') or environment.hostnames[0]
+    return Node(environment.node, environment.num_nodes, first)
