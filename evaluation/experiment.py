@@ -25,8 +25,8 @@ from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
 from evaluation.identity import config_sha256
 from evaluation.processes import process_count
-from evaluation.slurm_tasks import meeting_of_slurm_tasks
 from evaluation.runner import BenchmarkRunner
+from evaluation.slurm_tasks import meeting_of_slurm_tasks
 from evaluation.time_shares_hook import use_time_shares
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')

@@ -1,4 +1,4 @@
-"""A Slurm cluster on this machine, for as long as a test: its daemons as processes in a temporary folder.
+"""A Slurm cluster on this machine, for as long as a test: daemons that keep to a temporary folder.
 
 It needs root, and Debian's packages `slurm-wlm` and `munge`; elsewhere there is a reason to skip.
 """
@@ -108,7 +108,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         )
     )
     # Devices that are there everywhere stand for GPUs.
-    (folder / 'gres.conf').write_text('NodeName=one Name=gpu File=/dev/null\nNodeName=one Name=gpu File=/dev/zero\n')
+    devices = ('/dev/null', '/dev/zero')
+    lines = [f'NodeName=one Name=gpu File={device}\n' for device in devices]
+    (folder / 'gres.conf').write_text(''.join(lines))
     started = Cluster(folder, {'SLURM_CONF': str(configuration), 'PATH': PATH})
     try:
         start(started, 'munged', '--foreground', '--force', *munge_files(folder))
@@ -133,8 +135,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
 def munge_files(folder: Path) -> list[str]:
     """Options that keep all files of munge in the folder."""
-    places = {'socket': 'socket', 'key-file': 'key', 'pid-file': 'pid', 'log-file': 'log', 'seed-file': 'seed'}
-    return [f'--{option}={folder / "munge" / name}' for option, name in places.items()]
+    kinds = ('key', 'pid', 'log', 'seed')
+    files = [f'--{kind}-file={folder / "munge" / kind}' for kind in kinds]
+    return [*files, f'--socket={folder / "munge/socket"}']
 
 
 def start(to: Cluster, *command: str) -> None:
@@ -154,12 +157,10 @@ def start(to: Cluster, *command: str) -> None:
 def are_idle(of: Cluster) -> bool:
     """Whether both machines wait for work."""
     try:
-        return of.run('sinfo', '--noheader', '--Node', '--format=%N %T', '--partition=cpu').split('\n')[:2] == [
-            'one idle',
-            'two idle',
-        ]
+        said = of.run('sinfo', '--noheader', '--Node', '--format=%N %T', '--partition=cpu')
     except AssertionError:
         return False
+    return said == 'one idle\ntwo idle\n'
 
 
 def wait_until(condition, otherwise: str) -> None:

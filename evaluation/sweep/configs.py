@@ -69,7 +69,7 @@ def trainings(configs: Sequence[Path], seeds: Sequence[int]) -> list[Wanted]:
     return [Wanted(config, f'seed_{seed}', seed) for config in configs for seed in seeds]
 
 
-def tests(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
+def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
     """Every config with its checkpoints in a folder.
 
     These are, of the config `name`: `name.pth`, else the last one that a training left in `name`, else

@@ -68,10 +68,16 @@ def is_result_of(result: dict, identity: Identity) -> bool:
         same += [
             (result.get('seed'), identity.seed),
             (_at(result, 'training_data', 'sha256'), identity.training_data_sha256),
-            (result.get('initialization'), identity.start),
+            (start_name(result.get('initialization')), identity.start),
             (result.get('batch_size'), identity.batch_size),
         ]
     return all(found == wanted for found, wanted in same)
+
+
+def start_name(source: object) -> object:
+    """What a start is called: a URL as it is, a file by its name, since it may be moved."""
+    is_file = isinstance(source, str) and '://' not in source
+    return Path(source).name if is_file else source
 
 
 def is_at_the_end(result: dict) -> bool:

@@ -18,6 +18,7 @@ from evaluation.provenance import file_sha256
 from evaluation.result_hook import starting_weights
 from evaluation.starting_point import find_pretrained
 from evaluation.sweep.configs import Wanted
+from evaluation.sweep.findings import start_name
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.work import Task
 
@@ -192,4 +193,4 @@ def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str
         source = starting_weights(cfg)
     if source == 'scratch' or '://' in source:
         return source, None
-    return Path(source).name, digests.of_file(source)
+    return start_name(source), digests.of_file(source)

@@ -14,7 +14,7 @@ from evaluation.errors import UserError
 from evaluation.experiment import check_work_dir
 from evaluation.interruption import Interrupted
 from evaluation.quiet import quiet
-from evaluation.sweep.configs import Wanted, find_configs, tests, trainings
+from evaluation.sweep.configs import Wanted, evaluations, find_configs, trainings
 from evaluation.sweep.display import Lines, LiveTable, report
 from evaluation.sweep.items import (
     ACTIVE,
@@ -74,7 +74,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.test_only is None:
         every = trainings(configs, arguments.seeds or DEFAULT_SEEDS)
     else:
-        every = tests(configs, Path(arguments.test_only), arguments.seeds)
+        every = evaluations(configs, Path(arguments.test_only), arguments.seeds)
     places = [] if slurm else local_places(arguments.gpus, arguments.parallel, len(every))
     check_work_dir(wishes.root)
     liveness = Liveness()
