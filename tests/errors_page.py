@@ -12,6 +12,7 @@ KINDS = (
     'Checkpoints',
     'Configs and options',
     'Launching',
+    'Sweeps',
     'Analyses',
     'Tables and other commands',
 )

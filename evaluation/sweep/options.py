@@ -6,7 +6,7 @@ from pathlib import Path
 from evaluation.config.options import add_overrides
 from evaluation.errors import CommandLine, UserError
 from evaluation.sweep.runs import Wishes
-from evaluation.sweep.slurm import SlurmWishes, minutes_of
+from evaluation.sweep.slurm import SlurmWishes, check_slurm, minutes_of
 
 ROOT = 'work_dirs/sweep'
 EXECUTORS = ('local', 'slurm')
@@ -111,7 +111,7 @@ def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
     """What to ask Slurm for; None without it.
 
     Raises:
-        UserError: an option is missing, wrong, or of no use without Slurm.
+        UserError: an option is missing, wrong, or of no use without Slurm, or Slurm is not here.
     """
     given = [name for name in SLURM_ONLY if getattr(arguments, name) is not None]
     if arguments.executor != 'slurm':
@@ -129,6 +129,7 @@ def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
         ) from None
     _check_number('requeue', arguments.requeue, least=0)
     _check_number('cpus-per-gpu', arguments.cpus_per_gpu, least=1)
+    check_slurm()
     others = dict(_name_and_value(text) for text in arguments.slurm_options or [])
     return SlurmWishes(
         minutes=minutes,

@@ -59,9 +59,6 @@ class SlurmExecutor:
         root: folder of all work dirs, which all machines of the cluster see.
         wishes: what to ask for.
         liveness: to be told of every job.
-
-    Raises:
-        UserError: there is no Slurm here.
     """
 
     name = 'slurm'
@@ -70,12 +67,6 @@ class SlurmExecutor:
     goes_on_with_interrupted = False
 
     def __init__(self, root: Path, wishes: SlurmWishes, liveness: Liveness) -> None:
-        missing = [name for name in ('sbatch', 'srun', 'squeue') if shutil.which(name) is None]
-        if missing:
-            raise UserError(
-                f'--executor slurm: {missing[0]} is not here; run this on a machine of the cluster, or '
-                'leave the option out'
-            )
         self._wishes = wishes
         self._liveness = liveness
         self._executor = submitit.SlurmExecutor(root / SUBMITIT, max_num_timeout=wishes.requeue)
@@ -121,6 +112,20 @@ class SlurmExecutor:
             f'{len(active)} jobs stay with Slurm and go on; `scancel {" ".join(jobs)}` ends them'
             if jobs
             else 'no job is left'
+        )
+
+
+def check_slurm() -> None:
+    """Look for Slurm's commands.
+
+    Raises:
+        UserError: they are not here.
+    """
+    missing = [name for name in ('sbatch', 'srun', 'squeue') if shutil.which(name) is None]
+    if missing:
+        raise UserError(
+            f'--executor slurm: {missing[0]} is not here; run this on a machine of the cluster, or '
+            'leave the option out'
         )
 
 
