@@ -57,7 +57,9 @@ def add_arguments(parser: CommandLine) -> None:
     for name, text in FLAGS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', action='store_true', help=text)
     add_overrides(parser)
-    parser.add_argument('--executor', choices=EXECUTORS, default='local', help='default: local')
+    parser.add_argument(
+        '--executor', type=_executor, default='local', metavar='{local,slurm}', help='default: local'
+    )
     add_slurm_arguments(parser)
 
 
@@ -141,6 +143,13 @@ def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
         parallel=arguments.parallel,
         others=others,
     )
+
+
+def _executor(name: str) -> str:
+    # Not `choices`, whose complaint differs between versions of Python.
+    if name not in EXECUTORS:
+        raise argparse.ArgumentTypeError(f'{name!r} is unknown; give {" or ".join(EXECUTORS)}')
+    return name
 
 
 def _name_and_value(text: str) -> tuple[str, str]:
