@@ -1,6 +1,5 @@
 """Commands as processes of their own, several at a time, with progress and an estimate of the end."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.scalars import latest_step
 from evaluation.times import clock
 
 POLL_SECONDS = 0.5
@@ -54,10 +54,7 @@ class Job:
         """Iterations so far, from the scalars that a training writes; other commands write none."""
         if self.script != TRAINING:
             return 0
-        files = sorted(self.folder.glob('*/vis_data/scalars.json'))
-        lines = files[-1].read_text().splitlines() if files else []
-        steps = [json.loads(line).get('step', 0) for line in lines if line.endswith('}')]
-        return max(steps, default=0)
+        return latest_step(self.folder).done
 
     def check(self) -> None:
         """Raise if the process has failed.

@@ -19,9 +19,15 @@ class Step:
     seconds: float | None = None
 
 
-def latest_step(folder: Path) -> Step:
-    """The furthest step that the latest training in a work dir has logged."""
+def latest_step(folder: Path, since: float = 0.0) -> Step:
+    """The furthest step that the latest training in a work dir has logged.
+
+    Args:
+        folder: the work dir.
+        since: when that training started, in seconds since 1970; what was written before is of others.
+    """
     files = sorted(folder.glob('*/vis_data/scalars.json'))
+    files = [file for file in files if file.stat().st_mtime >= since]
     step = Step()
     for entry in _entries(files[-1]) if files else []:
         # An evaluation counts epochs in the same field, and times images; a training has a loss.

@@ -82,7 +82,9 @@ def shown(items: Sequence[Item], rows: int) -> list[Item]:
 
 def cells(item: Item) -> tuple[str, str, str, str, str, str, str]:
     """A run's name, state, step, time left, metric, time taken, and what there is to say."""
-    progress = progress_of(item.run) if item.run and item.state in (ACTIVE, DONE) else Progress()
+    progress = Progress()
+    if item.run and item.state in (ACTIVE, DONE):
+        progress = progress_of(item.run, item.started() if item.state == ACTIVE else 0.0)
     step = f'{progress.done}/{progress.total or "?"}' if progress.done else ''
     left = clock(progress.seconds_left) if item.state == ACTIVE and progress.seconds_left else ''
     seconds = item.seconds()

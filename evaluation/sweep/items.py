@@ -1,5 +1,6 @@
 """Where the runs of a sweep are, and what comes next for each."""
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -58,6 +59,12 @@ class Item:
             return None
         end = self.record.ended or now()
         return (_time(end) - _time(self.record.started)).total_seconds()
+
+    def started(self) -> float:
+        """When the job of the last attempt started, in seconds since 1970; infinite before it did."""
+        if self.record is None or self.record.state == records.QUEUED or self.record.started is None:
+            return math.inf
+        return _time(self.record.started).timestamp()
 
     def start(self) -> Start:
         """The next attempt."""

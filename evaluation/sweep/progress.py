@@ -28,12 +28,17 @@ class Progress:
     metric: str | None = None
 
 
-def progress_of(run: Run) -> Progress:
-    """Read how far a run is."""
+def progress_of(run: Run, since: float = 0.0) -> Progress:
+    """Read how far a run is.
+
+    Args:
+        run: which.
+        since: when its job started, in seconds since 1970.
+    """
     folder = run.task.folder
     if run.task.train is None:
         return Progress(metric=latest_metric(run))
-    step = latest_step(folder)
+    step = latest_step(folder, since)
     total = run.iterations or _iterations(folder, run.epochs)
     left = None
     if total is not None and step.seconds is not None:

@@ -152,11 +152,16 @@ def common_arguments(folder: Path, data_root: str | None, options: dict[str, obj
 
 
 def data_root_of(cfg: Config, wish: str | None) -> str | None:
-    """The data root of a config: `wish`, or the folder in it that is called as the config's own."""
+    """The data root of a config: `wish`, or the folder in it that is called as the config's own.
+
+    In `/datasets`, of `data/ade/ADEChallengeData2016`, that is `ade/ADEChallengeData2016` or
+    `ADEChallengeData2016`.
+    """
     if wish is None:
         return None
-    inside = Path(wish, Path(cfg.data_root).name)
-    return str(inside) if inside.is_dir() else wish
+    parts = Path(cfg.data_root).parts
+    inside = [Path(wish, *parts[start:]) for start in range(1, len(parts))]
+    return str(next((folder for folder in inside if folder.is_dir()), wish))
 
 
 def pretrained_of(wish: str | None, wanted: Wanted) -> str | None:

@@ -4,18 +4,21 @@ import itertools
 import json
 import socket
 import sys
+import time
 import types
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 from evaluation.errors import UserError
 from evaluation.scalars import Step, latest_step
 from evaluation.sweep import places
-from evaluation.sweep.configs import evaluations, find_configs, trainings
+from evaluation.sweep.configs import Wanted, evaluations, find_configs, trainings
 from evaluation.sweep.launching import TOOLS, Node, Place, command_of, environment_of, free_port
 from evaluation.sweep.log import epoch_length, reason, tail
 from evaluation.sweep.places import local_places
+from evaluation.sweep.runs import data_root_of, pretrained_of
 from evaluation.sweep.slurm import SlurmWishes, minutes_of, outside_of_a_job, parameters_of
 
 
@@ -195,6 +198,8 @@ class TestScalars:
             text = [json.dumps(each) for each in (*lines, {'step': 200, 'mIoU': 3, 'time': 9})]
             file.write_text('\n'.join([*text, '{"step": 11, "lo']))
         assert latest_step(tmp_path) == Step(10, 0.2)
+        assert latest_step(tmp_path, since=time.time() - 60) == Step(10, 0.2)
+        assert latest_step(tmp_path, since=time.time() + 60) == Step(0, None)
 
     def test_before_the_first(self, tmp_path):
         assert latest_step(tmp_path) == Step(0, None)
@@ -232,3 +237,33 @@ class TestSlurm:
         with outside_of_a_job():
             assert environment == {'SLURM_CONF': 'c', 'SBATCH_ACCOUNT': 'a'}
         assert environment['SLURM_JOB_ID'] == '7'
+
+
+class TestDataRoot:
+    @pytest.mark.parametrize(
+        ('own', 'there', 'expected'),
+        [
+            ('data/coco', 'coco', 'coco'),
+            ('data/ade/ADEChallengeData2016', 'ade/ADEChallengeData2016', 'ade/ADEChallengeData2016'),
+            ('data/ade/ADEChallengeData2016', 'ADEChallengeData2016', 'ADEChallengeData2016'),
+            ('data/coco', 'train2017', ''),
+            ('/big/coco', 'coco', 'coco'),
+        ],
+    )
+    def test_folder_of_several_tasks(self, tmp_path, own, there, expected):
+        (tmp_path / there).mkdir(parents=True)
+        found = data_root_of(Config({'data_root': own}), str(tmp_path))
+        assert Path(found) == tmp_path / expected
+
+    def test_none(self):
+        assert data_root_of(Config({'data_root': 'data/coco'}), None) is None
+
+
+class TestPretrained:
+    @pytest.mark.parametrize(
+        ('wish', 'found'),
+        [('w/{mixer}_{scale}/{seed}.pth', 'w/dcn_tiny/3.pth'), ('released', 'released'), (None, None)],
+    )
+    def test_names_of_the_run(self, wish, found):
+        wanted = Wanted(Path('configs/upernet_dcn_tiny.py'), 'seed_3', 3)
+        assert pretrained_of(wish, wanted) == found
