@@ -106,7 +106,8 @@ def summary(items: Sequence[Item]) -> str:
     words = {WAITING: 'waiting', ACTIVE: 'in work', DONE: 'done', INTERRUPTED: 'interrupted'}
     words |= {FAILED: 'failed', REFUSED: 'refused'}
     parts = [f'{count[state]} {word}' for state, word in words.items() if count[state]]
-    return f'{len(items)} runs: {", ".join(parts)}'
+    runs = '1 run' if len(items) == 1 else f'{len(items)} runs'
+    return f'{runs}: {", ".join(parts)}'
 
 
 def report(items: Sequence[Item]) -> list[str]:

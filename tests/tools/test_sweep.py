@@ -131,3 +131,19 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
     assert all(len(project.starts(name, seed)) == 2 for seed in seeds)
     table = commands.succeed('table', project.root, '--format', 'csv').stdout
     assert len(table.splitlines()) >= 2
+
+
+def test_checkpoints_of_a_folder_are_tested_once(project, tmp_path, work_dir_of):
+    trained = work_dir_of('upernet')
+    config = project.folder / f'configs/demo/{NAME}.py'
+    arguments = project.arguments(config, more=('--test-only', trained.parent))
+    status, said, _ = run(project, tmp_path / 'first', *arguments)
+    assert status == 0, said
+    (tested,) = read_results(project.root / NAME / 'test')
+    last = read_results(trained)[-1]
+    assert tested['checkpoint']['weights_sha256'] == last['checkpoint']['weights_sha256']
+    assert tested['metrics'] == pytest.approx(last['metrics'])
+    status, said, _ = run(project, tmp_path / 'second', *arguments)
+    assert status == 0
+    assert said.startswith(f'finished  {NAME}/test: ')
+    assert len(read_results(project.root / NAME / 'test')) == 1
