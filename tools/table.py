@@ -3,6 +3,7 @@
     python tools/table.py
     python tools/table.py work_dirs/mask_rcnn_dcn_tiny work_dirs/mask_rcnn_swin_tiny --format latex
     python tools/table.py --task upernet --format csv --output ade20k.csv
+    python tools/table.py --ci
     python tools/table.py --analyses
 
 Of several evaluations of one config, the one furthest in training is shown; --all shows every one.
@@ -12,11 +13,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from evaluation.errors import CommandLine, UserError, command
 from evaluation.files import write_output
 from evaluation.results.reading import load_results
-from evaluation.results.result import TASKS
+from evaluation.results.result import TASKS, Result
 from evaluation.results.selection import select
+from evaluation.significance.bootstrap import RESAMPLES, check_resamples
+from evaluation.significance.uncertainty import Uncertainty, uncertainties
 from evaluation.tables.analyses import figures_of, load_analyses
 from evaluation.tables.published import PACKAGED, load_published
 from evaluation.tables.table import FORMATS, render
@@ -45,9 +50,26 @@ def parse_arguments() -> argparse.Namespace:
         action='store_true',
         help='also show what tools/analyze_*.py found of the same weights, below the same folders',
     )
+    parser.add_argument(
+        '--ci',
+        action='store_true',
+        help='also show the interval of every figure, by resampling the images',
+    )
+    parser.add_argument('--resamples', type=int, default=RESAMPLES, help=f'of --ci; default {RESAMPLES}')
     parser.add_argument('--all', action='store_true', help='show every evaluation')
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
     return parser.parse_args()
+
+
+def intervals_of(results: list[Result], resamples: int) -> dict[Path, Uncertainty]:
+    """Resample the images of all results, with progress.
+
+    Raises:
+        UserError: a result has no evidence, or the number is none that can be drawn.
+    """
+    check_resamples(resamples)
+    with tqdm(total=len(results) * resamples, desc='resamples', leave=False, disable=None) as bar:
+        return uncertainties(results, resamples, on_progress=bar.update)
 
 
 @command
@@ -64,7 +86,8 @@ def main() -> None:
     analyses = load_analyses(arguments.work_dirs) if arguments.analyses else []
     if analyses and not any(figures_of(analyses, result.weights_sha256) for result in shown):
         raise UserError('the analyses are of none of these weights; analyze the checkpoints evaluated')
-    text = render(shown, published, arguments.format, analyses)
+    uncertainty = intervals_of(shown, arguments.resamples) if arguments.ci else None
+    text = render(shown, published, arguments.format, analyses, uncertainty)
     if arguments.output is None:
         sys.stdout.write(text)
     else:

@@ -5,16 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from faster_coco_eval import COCO as FastCOCO  # noqa: N811 (an acronym, no constant)
 from faster_coco_eval import COCOeval_faster
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from evaluation.average_precision.detections import SHAPES
 from evaluation.average_precision.evaluation import InstanceEvaluation, summary_lines
+from evaluation.average_precision.matching import mask_areas
 
 # As many as pycocotools has; the library adds recalls at single thresholds of overlap.
 STATISTICS = 12
-# pycocotools counts the masks of a call in 8 bits.
-MASKS_AT_ONCE = 255
 
 Numbers = Mapping[int | str, int]
 
@@ -87,7 +85,11 @@ def _found_objects(
     """The detections of some images and categories, with all that the evaluation reads of one."""
     kept = [d for d in detections if d['image_id'] in images and d['category_id'] in categories]
     shapes = [detection[SHAPES[kind]] for detection in kept]
-    areas = mask_areas(shapes) if kind == 'segm' else [width * height for *_, width, height in shapes]
+    areas = (
+        mask_areas(shapes).tolist()
+        if kind == 'segm'
+        else [width * height for *_, width, height in shapes]
+    )
     return [
         {
             'id': number,
@@ -98,14 +100,4 @@ def _found_objects(
             SHAPES[kind]: shape,
         }
         for number, (detection, shape, area) in enumerate(zip(kept, shapes, areas, strict=True), start=1)
-    ]
-
-
-def mask_areas(codes: list[dict]) -> list[int]:
-    """Pixels of each run-length encoded mask."""
-    starts = range(0, len(codes), MASKS_AT_ONCE)
-    return [
-        area
-        for start in starts
-        for area in coco_mask.area(codes[start : start + MASKS_AT_ONCE]).tolist()
     ]

@@ -4,7 +4,10 @@ pycocotools' own does this too, but keeps its matches as Python lists for each i
 areas, which take gigabytes for a data set; the fast evaluator does not give them out.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from evaluation.compiled import compiled
 
@@ -12,6 +15,8 @@ from evaluation.compiled import compiled
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST_DETECTIONS = 100
+# pycocotools counts the masks of a call in 8 bits.
+MASKS_AT_ONCE = 255
 AREAS = ('all', 'small', 'medium', 'large')
 # In square pixels, both ends included.
 AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
@@ -20,6 +25,43 @@ AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 def outside_ranges(areas: np.ndarray) -> np.ndarray:
     """Whether each of (N,) areas lies outside of each range, (ranges, N), bool."""
     return (areas < AREA_RANGES[:, :1]) | (areas > AREA_RANGES[:, 1:])
+
+
+def best_of_each_class(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Places of the detections of an image that count, by class and then by falling score.
+
+    Args:
+        labels: (N,), classes.
+        scores: (N,).
+    """
+    order = np.argsort(-scores, kind='stable')
+    order = order[np.argsort(labels[order], kind='stable')]
+    ordered = labels[order]
+    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return order[rank < MOST_DETECTIONS]
+
+
+def overlaps_of(detected: Sequence, present: Sequence, crowd: np.ndarray) -> np.ndarray:
+    """Intersection over union (D, G); with a crowd, over the detection's own area.
+
+    Args:
+        detected: D boxes as left, top, width, height, or D run-length codes.
+        present: G of the same kind.
+        crowd: (G,), bool, objects that stand for many.
+    """
+    if not len(detected) or not len(present):
+        return np.zeros((len(detected), len(present)))
+    flags = crowd.astype(np.uint8).tolist()
+    starts = range(0, len(detected), MASKS_AT_ONCE)
+    parts = [coco_mask.iou(detected[s : s + MASKS_AT_ONCE], present, flags) for s in starts]
+    return np.concatenate(parts)
+
+
+def mask_areas(codes: Sequence[dict]) -> np.ndarray:
+    """Pixels of each of N run-length codes, (N,)."""
+    starts = range(0, len(codes), MASKS_AT_ONCE)
+    parts = [coco_mask.area(codes[start : start + MASKS_AT_ONCE]) for start in starts]
+    return np.concatenate([np.zeros(0), *parts])
 
 
 @compiled

@@ -7,8 +7,9 @@ from evaluation.compiled import compiled
 
 @compiled
 def precision_sums(
-    order_image: np.ndarray,
+    images: np.ndarray,
     starts: np.ndarray,
+    tied: np.ndarray,
     hits: np.ndarray,
     ignored: np.ndarray,
     objects: np.ndarray,
@@ -18,13 +19,14 @@ def precision_sums(
 ) -> np.ndarray:
     """Mean precision over recalls of each class and threshold (pycocotools' `accumulate`).
 
-    An image that counts twice is one whose detections are there twice, one after another: true
-    positives are passed in one step, since precision only rises on the way, and false ones are not
-    where a recall is reached first.
+    An image that counts twice is one that is there twice, one copy after the other. A detection without
+    ties is passed in one step: precision only rises over the copies of a true positive, and no recall is
+    first reached at a false one. Tied ones of an image are passed as often as it is there.
 
     Args:
-        order_image: (D,), image of each detection; by class, within it by falling score.
+        images: (D,), image of each detection; by class, within it by falling score.
         starts: (classes + 1,), where the detections of each class begin.
+        tied: (D,), bool, whether a detection has image, class and score of the one before it.
         hits: (D,), uint16, bits of the thresholds at which a detection is a true positive.
         ignored: (D,), uint16, bits of those at which it does not count.
         objects: (classes,), how many objects count, images as often as they do.
@@ -37,34 +39,74 @@ def precision_sums(
     """
     classes = len(starts) - 1
     result = np.full((classes, thresholds), np.nan)
-    longest = 0
+    most = 0
     for c in range(classes):
-        longest = max(longest, starts[c + 1] - starts[c])
-    recall = np.empty(longest)
-    precision = np.empty(longest)
+        most = max(most, objects[c])
+    # There are not more true positives than objects.
+    recall = np.empty((thresholds, most))
+    precision = np.empty((thresholds, most))
     for c in range(classes):
         if objects[c] == 0:
             continue
+        right = np.zeros(thresholds, np.int64)
+        # Most detections are false at every threshold; what differs from that is counted apart.
+        wrong, less = 0, np.zeros(thresholds, np.int64)
+        count = np.zeros(thresholds, np.int64)
+        first = starts[c]
+        while first < starts[c + 1]:
+            end = first + 1
+            while end < starts[c + 1] and tied[end]:
+                end += 1
+            copies = weights[images[first]]
+            step = copies if end == first + 1 else 1
+            while copies > 0:
+                for d in range(first, end):
+                    wrong += step
+                    special = hits[d] | ignored[d]
+                    if special == 0:
+                        continue
+                    for t in range(thresholds):
+                        bit = 1 << t
+                        if not special & bit:
+                            continue
+                        less[t] += step
+                        if ignored[d] & bit:
+                            continue
+                        right[t] += step
+                        recall[t, count[t]] = right[t] / objects[c]
+                        precision[t, count[t]] = right[t] / (right[t] + wrong - less[t])
+                        count[t] += 1
+                copies -= step
+            first = end
         for t in range(thresholds):
-            bit = 1 << t
-            right, wrong, count = 0, 0, 0
-            for d in range(starts[c], starts[c + 1]):
-                weight = weights[order_image[d]]
-                if weight == 0 or ignored[d] & bit:
-                    continue
-                if hits[d] & bit:
-                    right += weight
-                    recall[count] = right / objects[c]
-                    precision[count] = right / (right + wrong)
-                    count += 1
-                else:
-                    wrong += weight
-            total, best, place = 0.0, 0.0, count - 1
+            total, best, place = 0.0, 0.0, count[t] - 1
             for r in range(len(recalls) - 1, -1, -1):
                 # From the right, so that the best precision at this recall or a higher one is known.
-                while place >= 0 and recall[place] >= recalls[r]:
-                    best = max(best, precision[place])
+                while place >= 0 and recall[t, place] >= recalls[r]:
+                    best = max(best, precision[t, place])
                     place -= 1
                 total += best
             result[c, t] = total / len(recalls)
     return result
+
+
+def ranked(
+    label: np.ndarray, score: np.ndarray, image: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Order detections as `precision_sums` takes them.
+
+    Args:
+        label: (D,), classes.
+        score: (D,).
+        image: (D,), ascending within a class.
+        classes: how many there are.
+
+    Returns:
+        the order (D,), `starts` (classes + 1,) and `tied` (D,).
+    """
+    order = np.lexsort((-score, label))
+    starts = np.searchsorted(label[order], np.arange(classes + 1))
+    tied = np.zeros(len(order), np.bool_)
+    columns = [column[order] for column in (label, score, image)]
+    tied[1:] = np.all([column[1:] == column[:-1] for column in columns], axis=0)
+    return order, starts, tied

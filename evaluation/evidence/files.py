@@ -1,6 +1,7 @@
 """Evidence as a file beside its `result.json`: arrays of numbers, in NumPy's compressed format."""
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
@@ -85,11 +86,28 @@ def _arrays(evidence: Evidence) -> dict[str, np.ndarray]:
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    if size > MOST_BYTES:
-        raise ValueError(f'{size} bytes when unpacked, where {MOST_BYTES} are the most')
+        if size > MOST_BYTES:
+            raise ValueError(f'{size} bytes when unpacked, where {MOST_BYTES} are the most')
+        for member in archive.infolist():
+            _check_size(archive, member)
     # Without pickles, arrays are numbers and text.
     with np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """See that an array is not larger than what is there of it, before memory is taken for it.
+
+    Raises:
+        ValueError: it is.
+    """
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f'{member.filename} is of version {version} of the format')
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f'{member.filename} is cut short')
 
 
 def _evidence(arrays: Mapping[str, np.ndarray], kind: type[Evidence]) -> Evidence:

@@ -4,21 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from evaluation.average_precision.detections import KINDS, sides_of
 from evaluation.average_precision.matching import (
     AREAS,
-    MOST_DETECTIONS,
     OVERLAPS,
+    best_of_each_class,
+    mask_areas,
     match_image,
     outside_ranges,
+    overlaps_of,
 )
 from evaluation.evidence.detection_errors import classify_errors
-
-# pycocotools counts the masks of a call in 8 bits.
-MASKS_AT_ONCE = 255
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def _read(truth: COCO, prediction: dict, number: int, categories: Sequence[int |
         for annotation in truth.imgToAnns.get(prediction['img_id'], ())
         if annotation['category_id'] in labels
     ]
-    kept = _best_of_each_class(prediction['labels'], prediction['scores'])
+    kept = best_of_each_class(prediction['labels'], prediction['scores'])
     boxes = np.array(sides_of(prediction['bboxes'][kept])).reshape(-1, 4)
     masks = [prediction['masks'][index] for index in kept]
     return _Image(
@@ -118,7 +116,7 @@ def _read(truth: COCO, prediction: dict, number: int, categories: Sequence[int |
         detected=prediction['labels'][kept],
         scores=prediction['scores'][kept],
         found={'bbox': boxes, 'segm': masks},
-        found_areas={'bbox': boxes[:, 2] * boxes[:, 3], 'segm': _mask_areas(masks)},
+        found_areas={'bbox': boxes[:, 2] * boxes[:, 3], 'segm': mask_areas(masks)},
         present=np.array([labels[a['category_id']] for a in annotations], np.int64),
         crowd=np.array([bool(a['iscrowd']) for a in annotations], np.bool_),
         there={
@@ -127,15 +125,6 @@ def _read(truth: COCO, prediction: dict, number: int, categories: Sequence[int |
         },
         areas=np.array([a['area'] for a in annotations], np.float64),
     )
-
-
-def _best_of_each_class(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Places of the detections that count, by class and then by falling score."""
-    order = np.argsort(-scores, kind='stable')
-    order = order[np.argsort(labels[order], kind='stable')]
-    ordered = labels[order]
-    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    return order[rank < MOST_DETECTIONS]
 
 
 def _match(image: _Image) -> dict[str, np.ndarray]:
@@ -150,7 +139,7 @@ def _match(image: _Image) -> dict[str, np.ndarray]:
         'object_counts': ~(outside | image.crowd).T,
     }
     for kind, name in KINDS.items():
-        overlaps = _overlaps(image.found[kind], image.there[kind], image.crowd)
+        overlaps = overlaps_of(image.found[kind], image.there[kind], image.crowd)
         hits, ignored, matched = match_image(
             overlaps,
             image.detected.astype(np.int64),
@@ -174,25 +163,6 @@ def _match(image: _Image) -> dict[str, np.ndarray]:
         columns[f'{name}_errors'] = errors
         columns[f'{name}_targets'] = np.where(matched >= 0, matched, places[targets])
     return columns
-
-
-def _overlaps(found: Sequence, there: Sequence, crowd: np.ndarray) -> np.ndarray:
-    """Intersection over union (D, G); with a crowd, over the detection's own area."""
-    if not len(found) or not len(there):
-        return np.zeros((len(found), len(there)))
-    parts = [
-        coco_mask.iou(found[start : start + MASKS_AT_ONCE], there, crowd.astype(np.uint8).tolist())
-        for start in range(0, len(found), MASKS_AT_ONCE)
-    ]
-    return np.concatenate(parts)
-
-
-def _mask_areas(masks: Sequence[dict]) -> np.ndarray:
-    parts = [
-        coco_mask.area(masks[start : start + MASKS_AT_ONCE])
-        for start in range(0, len(masks), MASKS_AT_ONCE)
-    ]
-    return np.concatenate([np.zeros(0), *parts])
 
 
 def _joined(

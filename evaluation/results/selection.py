@@ -11,15 +11,16 @@ MIXER_ORDER = ('halo', 'pvt', 'swin', 'convnext', 'dcn')
 def select(results: Sequence[Result], every: bool) -> list[Result]:
     """Choose what a table shows, in the order of its rows.
 
-    Unless `every` is true, one result is kept of each task, backbone, data set, config, kind of start
-    and use of test-time augmentation: the one furthest in training, and the newest of those.
+    Unless `every` is true, one result is kept of each task, backbone, data set, config, kind of start,
+    seed and use of test-time augmentation: the one furthest in training, and the newest of those.
     """
     ordered = sorted(results, key=row_order)
     if every:
         return ordered
     # The row order ends with progress, so that the last of a kind is the furthest.
     furthest = {
-        (r.task, r.backbone, r.dataset, r.config, r.start, r.test_time_augmentation): r for r in ordered
+        (r.task, r.backbone, r.dataset, r.config, r.start, r.seed, r.test_time_augmentation): r
+        for r in ordered
     }
     return sorted(furthest.values(), key=row_order)
 

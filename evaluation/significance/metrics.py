@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from evaluation.average_precision.matching import AREAS, OVERLAPS, RECALLS
-from evaluation.average_precision.resampled import precision_sums
+from evaluation.average_precision.resampled import precision_sums, ranked
 from evaluation.evidence.classification import ClassificationEvidence
 from evaluation.evidence.files import Evidence
 from evaluation.evidence.instances import InstanceEvidence
@@ -77,8 +77,9 @@ def class_precisions(
     """Precision of each class at each overlap, (classes, overlaps), fractions, NaN where undefined."""
     matches, column = evidence.matches[kind], AREAS.index(area)
     classes = len(evidence.classes)
-    order = np.lexsort((-evidence.detection_score, evidence.detection_class))
-    starts = np.searchsorted(evidence.detection_class[order], np.arange(classes + 1))
+    order, starts, tied = ranked(
+        evidence.detection_class, evidence.detection_score, evidence.detection_image, classes
+    )
     images = evidence.detection_image[order]
     hits, ignored = (np.ascontiguousarray(m[order, column]) for m in (matches.hits, matches.ignored))
     counted = evidence.object_counts[:, column]
@@ -87,7 +88,15 @@ def class_precisions(
     def evaluate(weights: np.ndarray) -> np.ndarray:
         objects = np.bincount(object_class, weights=weights[object_image], minlength=classes)
         return precision_sums(
-            images, starts, hits, ignored, objects.astype(np.int64), weights, RECALLS, len(OVERLAPS)
+            images,
+            starts,
+            tied,
+            hits,
+            ignored,
+            objects.astype(np.int64),
+            weights,
+            RECALLS,
+            len(OVERLAPS),
         )
 
     return evaluate

@@ -2,17 +2,24 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
 
 from evaluation.errors import UserError
 from evaluation.results.result import HEADLINE_METRICS, Flops, Result
+from evaluation.significance.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of
 from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure
 
 
 def to_csv(
-    results: Sequence[Result], published: Sequence[Entry], analyses: Sequence[Analysis] = ()
+    results: Sequence[Result],
+    published: Sequence[Entry],
+    analyses: Sequence[Analysis] = (),
+    uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
 ) -> str:
     """Write `results` in the order given, after a row of headings; what is undefined stays empty.
 
@@ -28,7 +35,9 @@ def to_csv(
     analysed = [figures_of(analyses, result.weights_sha256) for result in results]
     headings = dict.fromkeys(heading for figures in analysed for heading in figures)
     records = [
-        _record(result, metrics, published) | {heading: figures.get(heading) for heading in headings}
+        _record(result, metrics, published)
+        | _intervals(uncertainty.get(result.path))
+        | {heading: figures.get(heading) for heading in headings}
         for result, figures in zip(results, analysed, strict=True)
     ]
     text = io.StringIO()
@@ -70,6 +79,15 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         'created': result.created.isoformat(),
         'result': result.path.as_posix(),
     }
+
+
+def _intervals(uncertainty: Uncertainty | None) -> dict:
+    """Ends of the interval of each metric, empty where it is undefined."""
+    found = {}
+    for metric, interval in (uncertainty.intervals if uncertainty else {}).items():
+        for name, value in (('low', interval.low), ('high', interval.high)):
+            found[f'{metric}_{name}'] = None if math.isnan(value) else value
+    return found
 
 
 def _flops(flops: Flops | None) -> dict:

@@ -9,6 +9,8 @@ DAGGER = '†'
 DOUBLE_DAGGER = '‡'
 SECTION = '§'
 DELTA = 'Δ'
+ALMOST = '≈'
+PLUS_MINUS = '±'
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ _LATEX = {character: '\\' + character for character in '{}$&#%_'} | {
     DOUBLE_DAGGER: r'$^\ddagger$',
     SECTION: r'$^\S$',
     DELTA: r'$\Delta$',
+    ALMOST: r'$^\approx$',
+    PLUS_MINUS: r'$\pm$',
 }
 
 

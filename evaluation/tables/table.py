@@ -1,14 +1,19 @@
 """Tables of results: one for each task and data set, with the published figures beside ours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
+from pathlib import Path
+from types import MappingProxyType
 
 from evaluation.results.result import HEADLINE_METRICS, TASKS, Flops, Result
 from evaluation.results.selection import row_order
+from evaluation.significance.bootstrap import CONFIDENCE, Interval
+from evaluation.significance.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
 from evaluation.tables.csv_table import to_csv
 from evaluation.tables.formats import (
+    ALMOST,
     DAGGER,
     DASH,
     DELTA,
@@ -22,6 +27,7 @@ from evaluation.tables.formats import (
     to_latex,
     to_markdown,
 )
+from evaluation.tables.headings import HEADINGS, TITLES, printed
 from evaluation.tables.published import (
     COMPARED_METRICS,
     RECIPES,
@@ -30,28 +36,9 @@ from evaluation.tables.published import (
     find_figure,
     is_whole_data_set,
 )
+from evaluation.tables.seeds import seeds_tables
 
 FORMATS = ('markdown', 'latex', 'csv')
-
-_TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
-
-# Digits after the point, as the field prints them.
-_DIGITS = {'mask_rcnn': 1, 'upernet': 2, 'imagenet': 1}
-
-# Metric: its heading in Markdown and in LaTeX.
-_HEADINGS = {
-    'box_AP': ('box AP', r'AP$^{\mathrm{box}}$'),
-    'box_AP50': ('box AP50', r'AP$^{\mathrm{box}}_{50}$'),
-    'box_AP75': ('box AP75', r'AP$^{\mathrm{box}}_{75}$'),
-    'mask_AP': ('mask AP', r'AP$^{\mathrm{mask}}$'),
-    'mask_AP50': ('mask AP50', r'AP$^{\mathrm{mask}}_{50}$'),
-    'mask_AP75': ('mask AP75', r'AP$^{\mathrm{mask}}_{75}$'),
-    'mIoU': ('mIoU', 'mIoU'),
-    'mAcc': ('mAcc', 'mAcc'),
-    'aAcc': ('aAcc', 'aAcc'),
-    'top1': ('top-1', 'top-1'),
-    'top5': ('top-5', 'top-5'),
-}
 
 _Builder = tuple[Column, Callable[[Result], Cell]]
 
@@ -61,6 +48,7 @@ def render(
     published: Sequence[Entry],
     format: str,
     analyses: Sequence[Analysis] = (),
+    uncertainty: Mapping[Path, Uncertainty] | None = None,
 ) -> str:
     """Write `results` as tables, in an order that does not depend on theirs.
 
@@ -70,6 +58,7 @@ def render(
         format: one of `FORMATS`. Markdown and LaTeX round and hold one table for each task and data
             set; CSV holds every number unrounded, and one task.
         analyses: of the same weights, for columns of their own.
+        uncertainty: of each result, by its path, for intervals behind the figures.
 
     Raises:
         UserError: CSV is asked for several tasks.
@@ -77,29 +66,45 @@ def render(
     if not results:
         raise ValueError('no results')
     if format == 'csv':
-        return to_csv(sorted(results, key=row_order), published, analyses)
+        return to_csv(sorted(results, key=row_order), published, analyses, uncertainty or {})
     write = {'markdown': to_markdown, 'latex': to_latex}[format]
-    return '\n'.join(write(table) for table in build_tables(results, published, analyses))
+    tables = build_tables(results, published, analyses, uncertainty or {})
+    return '\n'.join(write(table) for table in [*tables, *seeds_tables(_ordered(results))])
 
 
 def build_tables(
-    results: Sequence[Result], published: Sequence[Entry], analyses: Sequence[Analysis] = ()
+    results: Sequence[Result],
+    published: Sequence[Entry],
+    analyses: Sequence[Analysis] = (),
+    uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
 ) -> list[Table]:
     """Return one table for each task and data set, that with published figures first."""
-
-    def place(result: Result) -> tuple:
-        is_published = result.dataset == RECIPES[result.task].dataset
-        return TASKS.index(result.task), not is_published, result.dataset
-
-    ordered = sorted(results, key=lambda result: (*place(result), row_order(result)))
-    return [_build_table(list(rows), published, analyses) for _, rows in groupby(ordered, key=place)]
+    return [
+        _build_table(list(rows), published, analyses, uncertainty)
+        for _, rows in groupby(_ordered(results), key=_place)
+    ]
 
 
-def _build_table(rows: list[Result], published: Sequence[Entry], analyses: Sequence[Analysis]) -> Table:
+def _place(result: Result) -> tuple:
+    """Which table a result belongs to."""
+    is_published = result.dataset == RECIPES[result.task].dataset
+    return TASKS.index(result.task), not is_published, result.dataset
+
+
+def _ordered(results: Sequence[Result]) -> list[Result]:
+    return sorted(results, key=lambda result: (*_place(result), row_order(result)))
+
+
+def _build_table(
+    rows: list[Result],
+    published: Sequence[Entry],
+    analyses: Sequence[Analysis],
+    uncertainty: Mapping[Path, Uncertainty],
+) -> Table:
     task = rows[0].task
     builders = [
         *_identity_columns(rows),
-        *(_metric_column(metric, rows) for metric in HEADLINE_METRICS[task]),
+        *(_metric_column(metric, rows, uncertainty) for metric in HEADLINE_METRICS[task]),
         *_published_columns(rows, published),
         *_analysis_columns(rows, analyses),
         (Column('Training', 'Training', numeric=False), _training_cell),
@@ -109,10 +114,14 @@ def _build_table(rows: list[Result], published: Sequence[Entry], analyses: Seque
         for _, group in groupby(rows, key=lambda row: row.scale)
     )
     return Table(
-        title=f'{_TITLES[task]} on {rows[0].dataset}',
+        title=f'{TITLES[task]} on {rows[0].dataset}',
         columns=tuple(column for column, _ in builders),
         groups=groups,
-        notes=tuple([*_notes(rows, published, groups), *_analysis_notes(rows, analyses)]),
+        notes=(
+            *_notes(rows, published, groups),
+            *_uncertainty_notes(rows, uncertainty),
+            *_analysis_notes(rows, analyses),
+        ),
     )
 
 
@@ -160,26 +169,56 @@ def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
     return len(set(zip(alike, map(value, rows), strict=True))) > len(set(alike))
 
 
-def _metric_column(metric: str, rows: list[Result]) -> _Builder:
+def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> _Builder:
     best = _best(metric, rows)
 
     def build(row: Result) -> Cell:
-        printed = _printed(row.metrics[metric], row.task)
-        if printed is None:
+        value = printed(row.metrics[metric], row.task)
+        if value is None:
             return Cell(DASH)
         contest = _contest(row)
-        return Cell(str(printed), bold=contest is not None and best.get(contest) == printed)
+        is_best = contest is not None and best.get(contest) == value
+        text, mark = str(value), ''
+        if uncertainty:
+            text = f'{value} {_interval_text(uncertainty[row.path].intervals[metric], row.task)}'
+            is_tied = not is_best and _is_tied(row, metric, rows, best, uncertainty)
+            mark = ALMOST if is_tied else ''
+        return Cell(text, bold=is_best, mark=mark)
 
-    return Column(*_HEADINGS[metric]), build
+    return Column(*HEADINGS[metric]), build
+
+
+def _interval_text(found: Interval, task: str) -> str:
+    return f'({printed(found.low, task)} to {printed(found.high, task)})'
+
+
+def _is_tied(
+    row: Result,
+    metric: str,
+    rows: list[Result],
+    best: Mapping[tuple, Decimal],
+    uncertainty: Mapping[Path, Uncertainty],
+) -> bool:
+    """Return whether a row's figure cannot be told from the best of its contest."""
+    contest = _contest(row)
+    winners = [
+        other
+        for other in rows
+        if contest is not None
+        and _contest(other) == contest
+        and printed(other.metrics[metric], other.task) == best.get(contest)
+    ]
+    told = [uncertainty[row.path].is_told_from(uncertainty[each.path], metric) for each in winners]
+    return False in told
 
 
 def _best(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
     """Return the highest printed value of each contest that has at least two entrants."""
     entrants: dict[tuple, list[Decimal]] = {}
     for row in rows:
-        contest, printed = _contest(row), _printed(row.metrics[metric], row.task)
-        if contest is not None and printed is not None:
-            entrants.setdefault(contest, []).append(printed)
+        contest, value = _contest(row), printed(row.metrics[metric], row.task)
+        if contest is not None and value is not None:
+            entrants.setdefault(contest, []).append(value)
     return {contest: max(values) for contest, values in entrants.items() if len(values) > 1}
 
 
@@ -189,11 +228,6 @@ def _contest(row: Result) -> tuple | None:
     if row.scale is None or not training.finished:
         return None
     return row.scale, training.unit, training.total, row.start, row.images, row.test_time_augmentation
-
-
-def _printed(value: float | None, task: str) -> Decimal | None:
-    """Round to what the table prints, so that ties and differences are those that a reader sees."""
-    return None if value is None else Decimal(f'{value:.{_DIGITS[task]}f}')
 
 
 def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[_Builder]:
@@ -208,21 +242,21 @@ def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[_
 
 
 def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[_Builder]:
-    heading, latex = _HEADINGS[metric]
+    heading, latex = HEADINGS[metric]
 
     def build_figure(row: Result) -> Cell:
         figure = find_figure(published, row, metric)
         if figure is None:
             return Cell(DASH)
         mark = DAGGER if figure.architecture == 'original' else ''
-        return Cell(str(_printed(figure.value, row.task)), mark=mark)
+        return Cell(str(printed(figure.value, row.task)), mark=mark)
 
     def build_difference(row: Result) -> Cell:
         figure = find_figure(published, row, metric)
-        ours = _printed(row.metrics[metric], row.task)
+        ours = printed(row.metrics[metric], row.task)
         if figure is None or ours is None:
             return Cell(DASH)
-        difference = ours - _printed(figure.value, row.task)
+        difference = ours - printed(figure.value, row.task)
         return Cell(f'{difference:+}'.replace('-', MINUS) if difference else str(abs(difference)))
 
     return [
@@ -244,6 +278,18 @@ def _analysis_column(heading: str, analyses: Sequence[Analysis]) -> _Builder:
         return Cell(DASH if value is None else f'{value:.1f}')
 
     return Column(heading, escape_latex(heading)), build
+
+
+def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> list[str]:
+    if not uncertainty:
+        return []
+    images = sorted({row.images for row in rows})
+    resamples = len(next(iter(uncertainty[rows[0].path].samples.values())))
+    return [
+        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by {resamples:,} resamples of the '
+        f'{" or ".join(f"{count:,}" for count in images)} images; {ALMOST} cannot be told from the '
+        'best, by the interval of the paired difference. Other seeds are not in them.'
+    ]
 
 
 def _analysis_notes(rows: list[Result], analyses: Sequence[Analysis]) -> list[str]:

@@ -1,27 +1,23 @@
 """COCO's average precision from matches, which are found image by image and take little space.
 
-pycocotools matches the detections of an image with its objects; which of them hit at which overlap is
-all that the precision over many images depends on.
+Which detections of an image hit which of its objects, and at which overlap, is all that the precision
+over many images depends on.
 """
 
-import contextlib
-import io
 from collections.abc import Mapping
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from evaluation.analysis.tasks.objects import Detections, Objects
-from evaluation.average_precision.detections import SHAPES, sides_of
-
-# COCO's: thresholds of overlap, recalls, detections of a class in an image, any area.
-OVERLAPS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0.0, 1.0, 101)
-MOST_DETECTIONS = 100
-AREAS = [0, 1e10]
-_IMAGE = 1
-_BITS = 1 << np.arange(len(OVERLAPS), dtype=np.uint16)
+from evaluation.average_precision.detections import sides_of
+from evaluation.average_precision.matching import (
+    OVERLAPS,
+    RECALLS,
+    best_of_each_class,
+    match_image,
+    overlaps_of,
+)
+from evaluation.average_precision.resampled import precision_sums, ranked
 
 
 def match(truth: Objects, found: Detections, kind: str) -> dict[str, np.ndarray]:
@@ -37,30 +33,29 @@ def match(truth: Objects, found: Detections, kind: str) -> dict[str, np.ndarray]
         (D,) and `ignored` (D,), a bit for each overlap, and `truths`, the labels of the objects that
         count, no crowds.
     """
-    codes = truth.codes()
-    shapes = {'bbox': sides_of(truth.boxes), 'segm': codes}[kind]
-    objects = [
-        {'category_id': int(label), 'iscrowd': int(crowd), SHAPES[kind]: shape}
-        for label, crowd, shape in zip(truth.labels, truth.crowd, shapes, strict=True)
-    ]
-    shapes = {'bbox': sides_of(found.boxes), 'segm': found.masks}[kind]
-    detections = [
-        {'category_id': int(label), 'score': float(score), SHAPES[kind]: shape}
-        for label, score, shape in zip(found.labels, found.scores, shapes, strict=True)
-    ]
-    labels, scores, hits, ignored = [], [], [], []
-    for each in _evaluated(objects, detections, truth.size, kind):
-        count = len(each['dtScores'])
-        labels.append(np.full(count, each['category_id'], np.int16))
-        scores.append(np.asarray(each['dtScores'], np.float32))
-        hits.append(_packed(each['dtMatches']))
-        ignored.append(_packed(each['dtIgnore']))
+    kept = best_of_each_class(found.labels, found.scores)
+    if kind == 'bbox':
+        detected = np.array(sides_of(found.boxes)).reshape(-1, 4)[kept]
+        present = np.array(sides_of(truth.boxes)).reshape(-1, 4)
+    else:
+        detected, present = [found.masks[index] for index in kept], truth.codes()
+    crowd = np.asarray(truth.crowd, np.bool_)
+    labels = found.labels[kept]
+    hits, ignored, _ = match_image(
+        overlaps_of(detected, present, crowd),
+        labels.astype(np.int64),
+        truth.labels.astype(np.int64),
+        crowd,
+        np.zeros((1, len(kept)), np.bool_),
+        np.zeros((1, len(crowd)), np.bool_),
+        OVERLAPS,
+    )
     return {
-        'labels': np.concatenate([np.zeros(0, np.int16), *labels]),
-        'scores': np.concatenate([np.zeros(0, np.float32), *scores]),
-        'hits': np.concatenate([np.zeros(0, np.uint16), *hits]),
-        'ignored': np.concatenate([np.zeros(0, np.uint16), *ignored]),
-        'truths': truth.labels[~truth.crowd].astype(np.int16),
+        'labels': labels.astype(np.int16),
+        'scores': found.scores[kept].astype(np.float32),
+        'hits': hits[:, 0],
+        'ignored': ignored[:, 0],
+        'truths': truth.labels[~crowd].astype(np.int16),
     }
 
 
@@ -73,65 +68,20 @@ def average_precision(matches: Mapping[str, np.ndarray]) -> np.ndarray:
     Returns:
         NaN where no object counts.
     """
-    classes = np.unique(matches['truths'])
-    if not len(classes):
-        return np.full(len(OVERLAPS), np.nan)
-    return np.mean([_of_class(matches, label) for label in classes], axis=0)
-
-
-def _of_class(matches: Mapping[str, np.ndarray], label: int) -> np.ndarray:
-    """Mean precision over recalls at each overlap, (overlaps,), of one class."""
-    objects = int((matches['truths'] == label).sum())
-    own = np.flatnonzero(matches['labels'] == label)
-    own = own[np.argsort(-matches['scores'][own], kind='stable')]
-    hits, ignored = (_unpacked(matches[name][own]) for name in ('hits', 'ignored'))
-    precisions = np.zeros(len(OVERLAPS))
-    for index in range(len(OVERLAPS)):
-        right = np.cumsum(hits[:, index] & ~ignored[:, index])
-        wrong = np.cumsum(~hits[:, index] & ~ignored[:, index])
-        precision = right / np.maximum(right + wrong, 1)
-        # The best that is reached at this recall or a higher one.
-        best = np.maximum.accumulate(precision[::-1])[::-1]
-        places = np.searchsorted(right / objects, RECALLS, side='left')
-        precisions[index] = np.append(best, 0.0)[np.minimum(places, len(best))].mean()
-    return precisions
-
-
-def _evaluated(objects: list[dict], detections: list[dict], size: tuple[int, int], kind: str):
-    """What pycocotools says of each class that is there or is found."""
-    present = sorted({entry['category_id'] for entry in (*objects, *detections)})
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_dataset(objects, size), _dataset(detections, size), kind)
-        evaluation.params.imgIds = [_IMAGE]
-        evaluation.params.catIds = present
-        evaluation.params.maxDets = [MOST_DETECTIONS]
-        evaluation.params.areaRng = [AREAS]
-        evaluation.params.areaRngLbl = ['all']
-        evaluation.evaluate()
-    return [each for each in evaluation.evalImgs if each is not None]
-
-
-def _dataset(entries: list[dict], size: tuple[int, int]) -> COCO:
-    """Annotations of one image. Their areas are not looked at; a match with id 0 would be none."""
-    height, width = size
-    dataset = COCO()
-    dataset.dataset = {
-        'images': [{'id': _IMAGE, 'height': height, 'width': width}],
-        'annotations': [
-            {'iscrowd': 0, **entry, 'id': number, 'image_id': _IMAGE, 'area': 1.0}
-            for number, entry in enumerate(entries, start=1)
-        ],
-        'categories': [{'id': label} for label in sorted({entry['category_id'] for entry in entries})],
-    }
-    dataset.createIndex()
-    return dataset
-
-
-def _packed(flags: np.ndarray) -> np.ndarray:
-    """Flags (overlaps, D) as bits, (D,)."""
-    return ((np.asarray(flags) != 0) * _BITS[:, None]).sum(0, dtype=np.uint16)
-
-
-def _unpacked(bits: np.ndarray) -> np.ndarray:
-    """The reverse, as (D, overlaps)."""
-    return (bits[:, None] & _BITS) != 0
+    labels, truths = (matches[name].astype(np.int64) for name in ('labels', 'truths'))
+    classes = 1 + max(labels.max(initial=-1), truths.max(initial=-1))
+    whole = np.zeros(len(labels), np.int64)
+    order, starts, tied = ranked(labels, matches['scores'], whole, classes)
+    precisions = precision_sums(
+        whole,
+        starts,
+        tied,
+        matches['hits'][order],
+        matches['ignored'][order],
+        np.bincount(truths, minlength=classes),
+        np.ones(1, np.int64),
+        RECALLS,
+        len(OVERLAPS),
+    )
+    present = precisions[~np.isnan(precisions[:, 0])]
+    return present.mean(0) if len(present) else np.full(len(OVERLAPS), np.nan)

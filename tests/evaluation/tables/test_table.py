@@ -436,14 +436,14 @@ def test_the_furthest_in_training_is_kept_and_the_newest_of_those(tmp_path):
     abroad = '2026-01-01T14:00:00+02:00'
     results = results_of(
         tmp_path,
-        document(iteration=100, created=later, seed=1),
-        document(iteration=200, created=noon, seed=2),
-        document(iteration=200, created=later, seed=3),
-        document(iteration=200, created=abroad, seed=4),
-        document(iteration=None, created=later, seed=5),
+        document(iteration=100, created=later, images=1),
+        document(iteration=200, created=noon, images=2),
+        document(iteration=200, created=later, images=3),
+        document(iteration=200, created=abroad, images=4),
+        document(iteration=None, created=later, images=5),
     )
-    assert [result.seed for result in select(results, every=False)] == [3]
-    assert [result.seed for result in select(results, every=True)] == [5, 1, 2, 4, 3]
+    assert [result.images for result in select(results, every=False)] == [3]
+    assert [result.images for result in select(results, every=True)] == [5, 1, 2, 4, 3]
 
 
 def test_what_differs_in_kind_is_kept_apart(tmp_path):
@@ -453,10 +453,11 @@ def test_what_differs_in_kind_is_kept_apart(tmp_path):
         document(test_time_augmentation=True),
         document(dataset='data/a'),
         document(config={'name': 'another', 'text': ''}),
+        document(seed=1),
         document('dcn_small'),
         document(task='upernet'),
     )
-    assert len(select(results, every=False)) == 6
+    assert len(select(results, every=False)) == 7
 
 
 def test_a_file_below_two_given_folders_counts_once(tmp_path):

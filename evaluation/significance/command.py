@@ -1,0 +1,72 @@
+"""What `tools/compare.py` does."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from evaluation.errors import UserError
+from evaluation.results.reading import load_results, read_result
+from evaluation.results.result import Result
+from evaluation.results.selection import select
+from evaluation.significance.bootstrap import check_resamples
+from evaluation.significance.comparison import Comparison, compare
+from evaluation.significance.report import comparison_text, errors_text
+from evaluation.significance.seeds import by_experiment
+
+
+def compare_places(arguments: argparse.Namespace) -> str:
+    """Compare as the command line of `tools/compare.py` asks, and return what to write.
+
+    Raises:
+        UserError: a place holds no or several experiments, or the two cannot be compared.
+    """
+    check_resamples(arguments.resamples)
+    if arguments.seed < 0:
+        raise UserError(f'--seed is {arguments.seed}; give 0 or more')
+    sides = [runs_at(Path(place), arguments.task) for place in (arguments.a, arguments.b)]
+    with tqdm(total=arguments.resamples, desc='resamples', leave=False, disable=None) as bar:
+        comparisons = compare(*sides, arguments.resamples, arguments.seed, bar.update)
+    if arguments.format == 'json':
+        return json.dumps([as_json(each) for each in comparisons], indent=1) + '\n'
+    parts = [comparison_text(comparisons)]
+    if sides[0][0].task == 'mask_rcnn':
+        names = [comparisons[0].a.name, comparisons[0].b.name]
+        parts.append(errors_text(names, [runs[0] for runs in sides]))
+    return '\n'.join(parts)
+
+
+def runs_at(place: Path, task: str | None = None) -> list[Result]:
+    """The results of one experiment, a seed each, furthest in training, in a file or below a folder.
+
+    Raises:
+        UserError: there are none, or those of several experiments.
+    """
+    if place.is_file():
+        return [read_result(place)]
+    found = [result for result in load_results([place]) if task in (None, result.task)]
+    if not found:
+        raise UserError(f'{place} has no result of {task}; leave --task out, or name another folder')
+    groups = by_experiment(select(found, every=False))
+    if len(groups) > 1:
+        names = ', '.join(dict.fromkeys(str(group[0].path.parent) for group in groups))
+        raise UserError(f'{place} holds several experiments ({names}); name the folder of one')
+    return groups[0]
+
+
+def as_json(comparison: Comparison) -> dict:
+    """A comparison as JSON, null for what is undefined."""
+    return {
+        **_without_nan(asdict(comparison)),
+        'told_apart': comparison.is_told_apart,
+        'sentence': comparison.sentence,
+    }
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value

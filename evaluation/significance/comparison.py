@@ -1,0 +1,195 @@
+"""Whether one model is better than another, as far as the images that both were tested on tell."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.errors import UserError
+from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.significance.bootstrap import CONFIDENCE, RESAMPLES, Interval, interval, resample
+from evaluation.significance.loading import check_same_images, headline_metrics, load_evidence
+from evaluation.significance.metrics import Metric
+from evaluation.significance.seeds import Spread, spread
+
+# As papers write them.
+WORDS = {
+    'box_AP': 'box AP',
+    'box_AP50': 'box AP50',
+    'box_AP75': 'box AP75',
+    'mask_AP': 'mask AP',
+    'mask_AP50': 'mask AP50',
+    'mask_AP75': 'mask AP75',
+    'mIoU': 'mIoU',
+    'mAcc': 'mAcc',
+    'aAcc': 'aAcc',
+    'top1': 'top-1 accuracy',
+    'top5': 'top-5 accuracy',
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One side of a comparison.
+
+    Attributes:
+        name: for people.
+        spread: over seeds.
+        interval: of the mean over seeds, with other images of the same kind.
+    """
+
+    name: str
+    spread: Spread | None
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models by one metric.
+
+    Attributes:
+        metric: name in `result.json`.
+        a: the first model.
+        b: the second.
+        difference: of the first from the second, in points.
+        images: how many both were tested on.
+        resamples: how many were drawn.
+        seed: of the draws.
+    """
+
+    metric: str
+    a: Model
+    b: Model
+    difference: Interval
+    images: int
+    resamples: int
+    seed: int
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the interval of the difference leaves zero out."""
+        return self.difference.low > 0 or self.difference.high < 0
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words that can be quoted."""
+        word, how = WORDS[self.metric], f'paired bootstrap of {self.images:,} images'
+        if np.isnan(self.difference.value):
+            return f'{word} is undefined on these images.'
+        low, high = (signed(end) for end in (self.difference.low, self.difference.high))
+        where = f'{100 * CONFIDENCE:.0f} % interval of the difference {low} to {high}, {how}'
+        better, worse = (self.a, self.b) if self.difference.value > 0 else (self.b, self.a)
+        figures = f'{better.interval.value:.1f} and {worse.interval.value:.1f}'
+        if self.is_told_apart:
+            by = f'{abs(self.difference.value):.1f} points'
+            return f'{better.name} has {by} more {word} than {worse.name} ({figures}; {where}).'
+        return f'{better.name} and {worse.name} cannot be told apart by {word} ({figures}; {where}).'
+
+
+def compare(
+    a: Sequence[Result],
+    b: Sequence[Result],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    on_progress: Callable[[], None] = lambda: None,
+) -> list[Comparison]:
+    """Compare two models by all metrics that tables show of their task.
+
+    Both are evaluated on the same resamples of the images, so that what makes an image hard for both
+    does not blur the difference. Of a model with several seeds the mean over them is compared.
+
+    Args:
+        a: results of the first model, of one experiment, a seed each.
+        b: results of the second.
+        resamples: how many to draw.
+        seed: of the draws.
+        on_progress: called after each resample.
+
+    Raises:
+        UserError: they are of other tasks or images, or have no evidence.
+    """
+    results = [*a, *b]
+    if len({result.task for result in results}) > 1:
+        raise UserError(f'{a[0].path} is of {a[0].task} and {b[0].path} of {b[0].task}; compare like')
+    evidence = [load_evidence(result) for result in results]
+    check_same_images(results, evidence)
+    metrics = [headline_metrics(*pair) for pair in zip(results, evidence, strict=True)]
+    sides = [_mean(metrics[: len(a)]), _mean(metrics[len(a) :])]
+    images = len(evidence[0].images)
+    whole, samples = resample(sides, images, resamples, seed, on_progress)
+    names = distinct_names(a[0], b[0])
+    return [
+        _comparison(metric, (a, b), names, whole, samples, seed)
+        for metric in HEADLINE_METRICS[a[0].task]
+    ]
+
+
+def compare_results(
+    a: Result, b: Result, metric: str, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """Compare two runs by one metric; see `compare`."""
+    return next(each for each in compare([a], [b], resamples, seed) if each.metric == metric)
+
+
+def _mean(metrics: Sequence[Metric]) -> Metric:
+    """The mean over several runs, each on the same images."""
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        figures = [metric(weights) for metric in metrics]
+        return {name: float(np.mean([each[name] for each in figures])) for name in figures[0]}
+
+    return evaluate
+
+
+def _comparison(
+    metric: str,
+    results: tuple[Sequence[Result], Sequence[Result]],
+    names: tuple[str, str],
+    whole: list[dict[str, float]],
+    samples: list[dict[str, np.ndarray]],
+    seed: int,
+) -> Comparison:
+    values = [figures[metric] for figures in whole]
+    drawn = [figures[metric] for figures in samples]
+    models = [
+        Model(name, spread(runs, metric), interval(value, sample))
+        for name, runs, value, sample in zip(names, results, values, drawn, strict=True)
+    ]
+    return Comparison(
+        metric=metric,
+        a=models[0],
+        b=models[1],
+        difference=interval(values[0] - values[1], drawn[0] - drawn[1]),
+        images=results[0][0].images,
+        resamples=len(drawn[0]),
+        seed=seed,
+    )
+
+
+def distinct_names(a: Result, b: Result) -> tuple[str, str]:
+    """Names of two models for people, with as much of start, seed and place as tells them apart."""
+    names = [
+        (model_name(result), str(result.start), f'seed {result.seed}', str(result.path.parent))
+        for result in (a, b)
+    ]
+    # All parts that differ; the place only where nothing else does.
+    differing = [index for index in range(1, 4) if names[0][index] != names[1][index]]
+    if names[0][0] != names[1][0] or differing != [3]:
+        differing = [index for index in differing if index != 3]
+    one, other = (_with_details(name[0], [name[index] for index in differing]) for name in names)
+    return one, other
+
+
+def model_name(result: Result) -> str:
+    """The backbone, or the config's name where that says more."""
+    plain = result.config.removeprefix(f'{result.task}_') == result.backbone
+    return result.backbone if plain else result.config
+
+
+def _with_details(name: str, details: Sequence[str]) -> str:
+    return f'{name} ({", ".join(details)})' if details else name
+
+
+def signed(value: float) -> str:
+    """A difference with its sign."""
+    return f'{value:+.1f}'.replace('-', '\N{MINUS SIGN}')

@@ -1,0 +1,86 @@
+"""From a result to its metrics as functions of the images, and whether both are of one evaluation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluation.errors import UserError
+from evaluation.evidence.files import Evidence, read_evidence
+from evaluation.provenance import file_sha256
+from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.significance.metrics import Metric, metrics_of
+
+# In percent; the evidence determines the figures to the last digits.
+TOLERANCE = 1e-6
+
+
+def load_evidence(result: Result) -> Evidence:
+    """Read the evidence of a result, and see that it is what the result's figures came from.
+
+    Raises:
+        UserError: there is none, or it is not of this result.
+    """
+    if result.evidence is None:
+        raise UserError(
+            f'{result.path} has no evidence of its images, as those of earlier versions of the suite; '
+            'evaluate the checkpoint again'
+        )
+    file = result.evidence.path
+    if not file.is_file():
+        raise UserError(f'{file} is missing; keep it beside result.json, or evaluate again')
+    if file_sha256(file) != result.evidence.sha256:
+        raise UserError(f'{file} is not the one that {result.path} names; evaluate again')
+    evidence = read_evidence(file, result.task)
+    if len(evidence.images) != result.images:
+        raise UserError(f'{file} is of another number of images than {result.path}; evaluate again')
+    return evidence
+
+
+def headline_metrics(result: Result, evidence: Evidence) -> Metric:
+    """The function that computes all metrics that tables show of a result.
+
+    Raises:
+        UserError: the evidence gives other figures than the result has.
+    """
+    parts: list[Metric] = []
+    known: set[str] = set()
+    for name in HEADLINE_METRICS[result.task]:
+        if name not in known:
+            parts.append(metrics_of(evidence, name))
+            known |= parts[-1](np.ones(len(evidence.images), np.int64)).keys()
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        return {name: value for part in parts for name, value in part(weights).items()}
+
+    _check_figures(result, evaluate(np.ones(len(evidence.images), np.int64)))
+    return evaluate
+
+
+def _check_figures(result: Result, found: dict[str, float]) -> None:
+    for name, value in found.items():
+        told = result.metrics[name]
+        if np.isnan(value) != (told is None) or (told is not None and abs(told - value) > TOLERANCE):
+            raise UserError(
+                f'{result.path} says {name} is {told}, but its evidence says {value}; evaluate again'
+            )
+
+
+def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -> None:
+    """See that several models were tested on the same images and the same truth.
+
+    Raises:
+        UserError: they were not.
+    """
+    first, *others = zip(results, evidence, strict=True)
+    for result, found in others:
+        if not np.array_equal(found.images, first[1].images):
+            differing = len(np.setxor1d(found.images, first[1].images))
+            raise UserError(
+                f'{first[0].path} and {result.path} were tested on other images ({differing} are in one '
+                'alone); evaluate both on the same'
+            )
+        if result.data_sha256 != first[0].data_sha256:
+            raise UserError(
+                f'{first[0].path} and {result.path} were tested on other annotations (their data.sha256 '
+                'differ); evaluate both on the same'
+            )

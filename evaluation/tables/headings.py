@@ -1,0 +1,28 @@
+"""How tables write tasks, metrics and figures."""
+
+from decimal import Decimal
+
+TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
+
+# Digits after the point, as the field prints them.
+DIGITS = {'mask_rcnn': 1, 'upernet': 2, 'imagenet': 1}
+
+# Metric: its heading in Markdown and in LaTeX.
+HEADINGS = {
+    'box_AP': ('box AP', r'AP$^{\mathrm{box}}$'),
+    'box_AP50': ('box AP50', r'AP$^{\mathrm{box}}_{50}$'),
+    'box_AP75': ('box AP75', r'AP$^{\mathrm{box}}_{75}$'),
+    'mask_AP': ('mask AP', r'AP$^{\mathrm{mask}}$'),
+    'mask_AP50': ('mask AP50', r'AP$^{\mathrm{mask}}_{50}$'),
+    'mask_AP75': ('mask AP75', r'AP$^{\mathrm{mask}}_{75}$'),
+    'mIoU': ('mIoU', 'mIoU'),
+    'mAcc': ('mAcc', 'mAcc'),
+    'aAcc': ('aAcc', 'aAcc'),
+    'top1': ('top-1', 'top-1'),
+    'top5': ('top-5', 'top-5'),
+}
+
+
+def printed(value: float | None, task: str) -> Decimal | None:
+    """Round to what tables print, so that ties and differences are those that a reader sees."""
+    return None if value is None else Decimal(f'{value:.{DIGITS[task]}f}')

@@ -1,0 +1,53 @@
+"""A table of figures over seeds: mean and standard deviation."""
+
+from collections.abc import Sequence
+
+from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.significance.seeds import by_experiment, spread
+from evaluation.tables.formats import DASH, PLUS_MINUS, Cell, Column, Table
+from evaluation.tables.headings import HEADINGS, TITLES, printed
+
+NOTE = 'Mean and standard deviation of a single run (n - 1 in the denominator) over seeds.'
+
+
+def seeds_tables(results: Sequence[Result]) -> list[Table]:
+    """A table for each task and data set that has experiments with several seeds.
+
+    Args:
+        results: in the order of the rows, one task and data set after the other.
+    """
+    groups: dict[tuple[str, str], list[list[Result]]] = {}
+    for runs in by_experiment(results):
+        if len(runs) > 1:
+            groups.setdefault((runs[0].task, runs[0].dataset), []).append(runs)
+    return [_table(task, dataset, experiments) for (task, dataset), experiments in groups.items()]
+
+
+def _table(task: str, dataset: str, experiments: list[list[Result]]) -> Table:
+    metrics = HEADLINE_METRICS[task]
+    columns = [
+        Column('Backbone', 'Backbone', numeric=False),
+        Column('Config', 'Config', numeric=False),
+        Column('Start', 'Start', numeric=False),
+        Column('Seeds', 'Seeds', numeric=False),
+        *(Column(*HEADINGS[metric]) for metric in metrics),
+    ]
+    rows = [
+        (
+            Cell(runs[0].backbone),
+            Cell(runs[0].config),
+            Cell(runs[0].start or DASH),
+            Cell(', '.join(sorted((str(run.seed) for run in runs), key=lambda seed: (len(seed), seed)))),
+            *(_cell(runs, metric) for metric in metrics),
+        )
+        for runs in experiments
+    ]
+    return Table(f'{TITLES[task]} on {dataset}, over seeds', tuple(columns), (tuple(rows),), (NOTE,))
+
+
+def _cell(runs: list[Result], metric: str) -> Cell:
+    found = spread(runs, metric)
+    if found is None:
+        return Cell(DASH)
+    task = runs[0].task
+    return Cell(f'{printed(found.mean, task)} {PLUS_MINUS} {printed(found.deviation, task)}')

@@ -1,0 +1,188 @@
+"""Error categories and their costs on predictions that are made with a known mix of errors."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from evaluation.average_precision.generated_problem import generate_problem
+from evaluation.evidence.detection_errors import ERRORS, classify_errors
+from evaluation.evidence.instances import collect_instances
+from evaluation.significance.error_analysis import CATEGORIES, error_costs, error_counts
+from evaluation.significance.metrics import average_precision
+
+SIZE = 200
+CLASSES = ('cat', 'dog')
+
+
+class TestCategories:
+    """Overlaps are given, so that every border can be tried."""
+
+    @pytest.mark.parametrize(
+        ('own', 'other', 'expected'),
+        [
+            (0.3, 0.0, 'localisation'),
+            (0.1, 0.0, 'localisation'),
+            (0.49, 0.9, 'localisation'),
+            (0.0, 0.5, 'classification'),
+            (0.05, 0.9, 'classification'),
+            (0.9, 0.9, 'classification'),
+            (0.7, 0.2, 'duplicate'),
+            (0.05, 0.1, 'background'),
+            (0.0, 0.0, 'background'),
+            (0.0, 0.3, 'both'),
+            (0.05, 0.49, 'both'),
+        ],
+    )
+    def test_of_a_wrong_detection(self, own, other, expected):
+        no = np.zeros(1, bool)
+        errors, targets = classify_errors(np.array([[own, other]]), [0], [0, 1], no, no)
+        assert ERRORS[errors[0]] == expected
+        assert targets[0] == {'localisation': 0, 'classification': 1}.get(expected, -1)
+
+    def test_right_and_ignored_detections_have_none(self):
+        yes, no = np.array([True]), np.array([False])
+        assert ERRORS[classify_errors(np.ones((1, 1)), [0], [0], yes, no)[0][0]] == 'right'
+        assert ERRORS[classify_errors(np.ones((1, 1)), [0], [0], yes, yes)[0][0]] == 'ignored'
+
+    def test_images_without_objects_or_detections(self):
+        none, one = np.zeros(0, bool), np.zeros(1, bool)
+        errors, _ = classify_errors(np.zeros((1, 0)), [0], [], one, one)
+        assert [ERRORS[error] for error in errors] == ['background']
+        assert len(classify_errors(np.zeros((0, 2)), [], [0, 1], none, none)[0]) == 0
+
+
+def box(left, width=20):
+    return (left, 10, width, 20)
+
+
+def evidence_of(images):
+    """Evidence of images, each a list of (class, box) objects and of (class, box, score) detections."""
+    annotations, predictions = [], []
+    for number, (objects, detections) in enumerate(images, start=1):
+        for label, one in objects:
+            annotations.append(
+                {
+                    'id': len(annotations) + 1,
+                    'image_id': number,
+                    'category_id': label + 1,
+                    'bbox': list(map(float, one)),
+                    'segmentation': code(one),
+                    'area': float(one[2] * one[3]),
+                    'iscrowd': 0,
+                }
+            )
+        corners = [(x, y, x + w, y + h) for _, (x, y, w, h), _ in detections]
+        predictions.append(
+            {
+                'img_id': number,
+                'bboxes': np.array(corners, np.float32).reshape(-1, 4),
+                'scores': np.array([score for *_, score in detections], np.float32),
+                'labels': np.array([label for label, *_ in detections], np.int64),
+                'masks': [code(one) for _, one, _ in detections],
+            }
+        )
+    truth = COCO()
+    truth.dataset = {
+        'images': [{'id': n, 'height': SIZE, 'width': SIZE} for n in range(1, len(images) + 1)],
+        'annotations': annotations,
+        'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)],
+    }
+    truth.createIndex()
+    return collect_instances(truth, predictions, [1, 2])
+
+
+def code(one):
+    left, top, width, height = one
+    mask = np.zeros((SIZE, SIZE), np.uint8, order='F')
+    mask[top : top + height, left : left + width] = 1
+    return coco_mask.encode(mask)
+
+
+def costs(evidence, kind='box'):
+    return error_costs(evidence, kind)(np.ones(len(evidence.images), np.int64))
+
+
+GOOD = ([(0, box(0))], [(0, box(0), 0.9)])
+# An image each: what is there, what is found, the error.
+FAULTY = {
+    'classification': ([(0, box(0))], [(1, box(0), 0.8)]),
+    'localisation': ([(0, box(0))], [(0, box(10), 0.8)]),
+    'both': ([(0, box(0))], [(1, box(10), 0.8)]),
+    'duplicate': ([(0, box(0))], [(0, box(0), 0.9), (0, box(0), 0.8)]),
+    'background': ([(0, box(0))], [(0, box(0), 0.9), (0, box(100), 0.95)]),
+    'missed': ([(0, box(0)), (0, box(100))], [(0, box(0), 0.9)]),
+}
+
+
+@pytest.mark.parametrize('kind', ['box', 'mask'])
+@given(mix=st.fixed_dictionaries({name: st.integers(0, 4) for name in FAULTY}))
+@settings(max_examples=20, deadline=None)
+def test_a_known_mix_of_errors_is_counted(kind, mix):
+    images = [GOOD] + [FAULTY[name] for name, count in mix.items() for _ in range(count)]
+    # What is found under another class and elsewhere leaves its object missed.
+    expected = {**mix, 'missed': mix['missed'] + mix['both']}
+    assert error_counts(evidence_of(images), kind) == expected
+
+
+class TestCosts:
+    """Of one class, so that the costs follow by hand: half of the objects is 51 of 101 recalls."""
+
+    def test_of_a_classification_error(self):
+        """Half of the cats are called dogs: AP 51/101 of cats, none of dogs, which are not there."""
+        found = costs(evidence_of([GOOD, FAULTY['classification']]))
+        assert found['classification'] == pytest.approx(100 * (1 - 51 / 101))
+        assert found['localisation'] == found['duplicate'] == found['missed'] == 0
+        assert found['false negatives'] == pytest.approx(100 * (1 - 51 / 101))
+        assert found['false positives'] == 0
+
+    def test_of_a_localisation_error(self):
+        found = costs(evidence_of([GOOD, FAULTY['localisation']]))
+        assert found['localisation'] == pytest.approx(100 * (1 - 51 / 101))
+        assert found['classification'] == found['both'] == found['missed'] == 0
+
+    def test_of_a_missed_object(self):
+        found = costs(evidence_of([FAULTY['missed']]))
+        assert found['missed'] == pytest.approx(100 * (1 - 51 / 101))
+        assert found['false negatives'] == pytest.approx(found['missed'])
+        assert found['false positives'] == 0
+
+    def test_of_a_false_alarm_that_comes_first(self):
+        """One right at rank two: precision one half at every recall."""
+        found = costs(evidence_of([FAULTY['background']]))
+        assert found['background'] == pytest.approx(50)
+        assert found['false positives'] == pytest.approx(50)
+
+    def test_of_a_duplicate(self):
+        """Two objects, a duplicate between them: precision 1 up to one half, then 2/3."""
+        objects = [(0, box(0)), (0, box(100))]
+        detections = [(0, box(0), 0.9), (0, box(0), 0.8), (0, box(100), 0.7)]
+        found = costs(evidence_of([(objects, detections)]))
+        assert found['duplicate'] == pytest.approx(100 * (1 - (51 + 50 * 2 / 3) / 101))
+
+    def test_an_object_that_is_found_anyway_is_not_found_twice(self):
+        """Mending the localisation of a second detection leaves it out: it cost nothing before."""
+        images = [([(0, box(0))], [(0, box(0), 0.9), (0, box(10), 0.8)])]
+        assert costs(evidence_of(images))['localisation'] == pytest.approx(0)
+
+    def test_of_two_that_meet_the_same_object_the_better_is_mended(self):
+        images = [([(0, box(0))], [(0, box(10), 0.9), (0, box(10), 0.8)])]
+        assert costs(evidence_of(images))['localisation'] == pytest.approx(100)
+
+
+def test_mending_all_leaves_a_perfect_detector():
+    """Without misses and false alarms AP is 100, whatever the problem; no mending of one kind harms."""
+    problem = generate_problem(images=30, detections=40, classes=5, seed=0)
+    truth = COCO()
+    truth.dataset = problem.truth
+    truth.createIndex()
+    evidence = collect_instances(truth, problem.predictions, list(range(1, 6)))
+    weights = np.ones(30, np.int64)
+    for kind in ('box', 'mask'):
+        whole = average_precision(evidence, kind)(weights)[f'{kind}_AP50']
+        found = error_costs(evidence, kind)(weights)
+        assert set(found) == set(CATEGORIES)
+        assert all(value > -1e-9 for value in found.values())
+        assert all(whole + value < 100 + 1e-9 for value in found.values())

@@ -1,0 +1,155 @@
+"""Intervals against closed forms, and metrics on resamples against their direct computation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import stats
+
+from evaluation.errors import UserError
+from evaluation.evidence.classification import collect_guesses
+from evaluation.evidence.segmentation import collect_confusion
+from evaluation.segmentation_metric import IGNORED, SegmentationMetric, count_pairs
+from evaluation.significance.bootstrap import check_resamples, draw, interval, resample
+from evaluation.significance.metrics import accuracy, average_precision, intersection_over_union
+from tests.evaluation.evidence.problems import instance_evidence
+
+CLASSES = ('wall', 'sky', 'tree')
+
+
+def classifier(right):
+    """Evidence of images of which some are right."""
+    names = [f'{number:05}.jpg' for number in range(len(right))]
+    return accuracy(collect_guesses(names, [(0, int(not r), 0 if r else 5) for r in right], CLASSES))
+
+
+class TestKnownProportions:
+    @pytest.mark.parametrize('share', [0.5, 0.8, 0.95])
+    def test_interval_of_an_accuracy(self, share):
+        """The standard error of a proportion is sqrt(p (1 - p) / n)."""
+        images = 4000
+        right = np.arange(images) < share * images
+        (whole,), (samples,) = resample([classifier(right)], images, 2000, seed=1)
+        found = interval(whole['top1'], samples['top1'])
+        error = 100 * math.sqrt(share * (1 - share) / images)
+        assert found.value == pytest.approx(100 * share, abs=1e-12)
+        # Ends of an interval by 2000 resamples scatter by about 5 % of its half width.
+        assert found.high - found.value == pytest.approx(1.96 * error, rel=0.15)
+        assert found.value - found.low == pytest.approx(1.96 * error, rel=0.15)
+
+    def test_interval_of_a_paired_difference(self):
+        """Right by one alone b, by the other c of n images: variance (b + c - (b - c)^2 / n) / n^2."""
+        images, only_a, only_b = 3000, 180, 120
+        a = np.arange(images) < 2000 + only_a
+        b = (np.arange(images) < 2000) | (np.arange(images) >= images - only_b)
+        whole, samples = resample([classifier(a), classifier(b)], images, 2000, seed=2)
+        found = interval(whole[0]['top1'] - whole[1]['top1'], samples[0]['top1'] - samples[1]['top1'])
+        variance = (only_a + only_b - (only_a - only_b) ** 2 / images) / images**2
+        assert found.value == pytest.approx(100 * (only_a - only_b) / images, abs=1e-9)
+        for end in (found.low, found.high):
+            assert abs(end - found.value) == pytest.approx(196 * math.sqrt(variance), rel=0.15)
+
+    def test_intervals_cover_the_truth_as_often_as_they_say(self):
+        images, share, trials = 150, 0.7, 200
+        random = np.random.default_rng(3)
+        hits = 0
+        for trial in range(trials):
+            right = random.random(images) < share
+            (whole,), (samples,) = resample([classifier(right)], images, 300, seed=trial)
+            found = interval(whole['top1'], samples['top1'])
+            hits += found.low <= 100 * share <= found.high
+        # Four standard errors of a binomial of 0.95.
+        assert abs(hits / trials - 0.95) < 4 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def test_a_bias_of_the_resamples_does_not_move_the_interval():
+    samples = 7 + stats.norm.ppf((np.arange(20000) + 0.5) / 20000)
+    found = interval(5.0, samples)
+    assert (found.low, found.high) == (pytest.approx(3.04, abs=0.01), pytest.approx(6.96, abs=0.01))
+
+
+def test_intervals_of_ap_cover_that_of_a_population_of_images():
+    """Of 600 images a detector's AP is known; samples of 60 have intervals that cover it, and its bias.
+
+    AP of 60 images is higher on average than that of 600, so the truth is the mean AP of 60 images.
+    """
+    population = instance_evidence(600, 30, 3, seed=5)
+    random = np.random.default_rng(0)
+    figures = average_precision(population, 'box')
+    chosen = [random.choice(600, 60, replace=False) for _ in range(120)]
+    values, hits = [], []
+    for number, images in enumerate(chosen):
+        metric = restricted(figures, images, 600)
+        (whole,), (samples,) = resample([metric], 60, 150, seed=number)
+        values.append(whole['box_AP'])
+        hits.append(interval(whole['box_AP'], samples['box_AP']))
+    truth = np.mean(values)
+    covered = np.mean([each.low <= truth <= each.high for each in hits])
+    # Without replacement figures vary by sqrt(0.9) of what the intervals take for granted.
+    assert 0.88 <= covered <= 1
+
+
+def restricted(metric, images, population):
+    """A metric of some images of a population."""
+
+    def evaluate(weights):
+        whole = np.zeros(population, np.int64)
+        whole[images] = weights
+        return metric(whole)
+
+    return evaluate
+
+
+def test_undefined_figures_have_no_interval():
+    assert np.isnan(interval(np.nan, np.ones(5)).low)
+    assert np.isnan(interval(3.0, np.full(5, np.nan)).high)
+    assert interval(3.0, np.array([np.nan, 3.0, 3.0])).low == 3
+
+
+def test_draws_depend_on_seed_and_number_alone():
+    assert np.array_equal(draw(50, 1, 2), draw(50, 1, 2))
+    assert not np.array_equal(draw(50, 1, 2), draw(50, 1, 3))
+    assert not np.array_equal(draw(50, 1, 2), draw(50, 2, 2))
+    assert draw(50, 0, 0).sum() == 50
+
+
+@pytest.mark.parametrize('number', [0, -1, 10**9])
+def test_numbers_that_cannot_be_drawn(number):
+    with pytest.raises(UserError, match='--resamples'):
+        check_resamples(number)
+
+
+MAPS = arrays.arrays(np.uint8, (3, 4), elements=st.sampled_from([0, 1, 2]))
+LABELS = arrays.arrays(np.uint8, (3, 4), elements=st.sampled_from([0, 1, 2, 7, IGNORED]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(MAPS, LABELS), min_size=3, max_size=3),
+    st.lists(st.integers(0, 3), min_size=3, max_size=3),
+)
+def test_mean_iou_of_a_resample_is_that_of_its_images(pairs, weights):
+    if not any(weights):
+        return
+    pixels = [
+        count_pairs(torch.from_numpy(predicted).long(), torch.from_numpy(label), len(CLASSES))
+        for predicted, label in pairs
+    ]
+    evidence = collect_confusion(['b', 'a', 'c'], pixels, CLASSES)
+    metric = SegmentationMetric()
+    metric.dataset_meta = {'classes': CLASSES}
+    # In the order of the names.
+    for place, times in zip((1, 0, 2), weights, strict=True):
+        predicted, label = pairs[place]
+        sample = {
+            'pred_sem_seg': {'data': torch.from_numpy(predicted).long()},
+            'gt_sem_seg': {'data': torch.from_numpy(label)},
+        }
+        metric.process({}, [sample] * times)
+    expected = metric.evaluate(size=sum(weights))
+    found = intersection_over_union(evidence)(np.array(weights))
+    assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)

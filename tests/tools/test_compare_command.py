@@ -1,0 +1,131 @@
+"""`tools/compare.py` and `tools/table.py --ci`, and what they say to bad input."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from evaluation.results.reading import read_result
+from evaluation.significance.loading import headline_metrics, load_evidence
+from tests.evaluation.evidence.problems import guesses, instance_evidence, write_result
+
+KIND = 'Tables and other commands'
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Two detectors, and a classifier with three seeds, a work dir each."""
+    root = tmp_path_factory.mktemp('runs')
+    for number, name in enumerate(('dcn_tiny', 'swin_tiny')):
+        write_result(root / name / 'one', instance_evidence(20, detector=number), name)
+    for seed in range(3):
+        right = np.arange(100) < 60 + 5 * seed
+        write_result(root / 'halo_tiny' / f'seed_{seed}', guesses(right), 'halo_tiny', seed=seed)
+    return root
+
+
+class TestCompare:
+    def test_two_detectors(self, commands, runs):
+        done = commands('compare', runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '50')
+        assert done.status == 0, done.stderr
+        assert '### dcn_tiny and swin_tiny' in done.stdout
+        assert re.search(r'\| box AP +\| +\d+\.\d \(\d+\.\d to \d+\.\d\) \|', done.stdout)
+        assert 'paired bootstrap of 20 images' in done.stdout
+        assert '### What errors cost' in done.stdout
+        assert 'One seed each' in done.stdout
+
+    def test_the_same_command_writes_the_same(self, commands, runs, tmp_path):
+        arguments = [runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '20', '--format', 'json']
+        for name in ('one', 'other'):
+            done = commands('compare', *arguments, '--output', tmp_path / name)
+            assert (done.status, done.stdout) == (0, '')
+        assert (tmp_path / 'one').read_text() == (tmp_path / 'other').read_text()
+        content = json.loads((tmp_path / 'one').read_text())
+        assert {each['metric'] for each in content} >= {'box_AP', 'mask_AP75'}
+        assert content[0]['resamples'] == 20
+        assert 'dcn_tiny' in content[0]['sentence']
+
+    def test_seeds_of_a_work_dir_are_one_model(self, commands, runs):
+        single = runs / 'halo_tiny/seed_0/result.json'
+        done = commands('compare', runs / 'halo_tiny', single, '--resamples', '20')
+        assert done.status == 0, done.stderr
+        assert '65.0 ± 5.0 (' in done.stdout
+        assert 'means over seeds' in done.stdout
+
+
+class TestOfATraining:
+    def test_evidence_gives_the_figures_of_every_result(self, trained):
+        files = [*trained.rglob('result.json')]
+        assert len(files) == 2
+        for file in files:
+            result = read_result(file)
+            evidence = load_evidence(result)
+            figures = headline_metrics(result, evidence)(np.ones(result.images, np.int64))
+            for name, value in figures.items():
+                told = result.metrics[name]
+                assert value == pytest.approx(np.nan if told is None else told, nan_ok=True)
+            assert result.config_sha256
+            assert result.data_sha256 != result.training_data_sha256
+
+    def test_halfway_and_end(self, commands, trial, trained):
+        first, last = (next(trained.rglob(f'{n}/result.json')) for n in (trial.halfway, trial.end))
+        done = commands.succeed('compare', last, first, '--resamples', '20')
+        assert 'paired bootstrap' in done.stdout or 'is undefined on these images' in done.stdout
+
+
+class TestTable:
+    def test_intervals_and_ties(self, commands, runs):
+        done = commands('table', runs / 'dcn_tiny', runs / 'swin_tiny', '--ci', '--resamples', '50')
+        assert done.status == 0, done.stderr
+        assert re.search(r'\| dcn_tiny .* \d+\.\d \(\d+\.\d to \d+\.\d\)', done.stdout)
+        assert '50 resamples of the 20 images' in done.stdout
+
+    def test_seeds_have_a_table_of_their_own(self, commands, runs):
+        done = commands('table', runs / 'halo_tiny')
+        assert '### Classification on' in done.stdout
+        assert 'over seeds' in done.stdout
+        assert '65.0 ± 5.0' in done.stdout
+        assert '0, 1, 2' in done.stdout
+
+    def test_csv_has_both_ends(self, commands, runs):
+        done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '20', '--format', 'csv')
+        assert done.status == 0, done.stderr
+        assert 'top1_low,top1_high' in done.stdout.splitlines()[0]
+
+
+class TestRefused:
+    def test_places(self, commands, refused, runs):
+        outcome = commands('compare', 'nowhere', runs / 'dcn_tiny')
+        refused(KIND, 'compare: a folder that is not there', outcome, 'nowhere is not a folder')
+        outcome = commands('compare', runs / 'dcn_tiny', runs / 'halo_tiny/seed_0')
+        refused(KIND, 'compare: a detector and a classifier', outcome, 'compare like')
+
+    def test_results_of_several_experiments(self, commands, refused, runs, tmp_path):
+        for name in ('dcn_tiny', 'swin_tiny'):
+            shutil.copytree(runs / name, tmp_path / 'both' / name)
+        outcome = commands('compare', tmp_path / 'both', runs / 'dcn_tiny')
+        refused(KIND, 'compare: a folder with several experiments', outcome, 'name the folder of one')
+
+    def test_no_evidence(self, commands, refused, runs, tmp_path):
+        shutil.copytree(runs / 'dcn_tiny', tmp_path / 'old')
+        file = tmp_path / 'old/one/result.json'
+        file.write_text(json.dumps(json.loads(file.read_text()) | {'evidence': None}))
+        outcome = commands('compare', tmp_path / 'old', runs / 'swin_tiny')
+        refused(KIND, 'compare: a result without evidence of its images', outcome, 'has no evidence')
+        outcome = commands('table', tmp_path / 'old', '--ci')
+        refused(KIND, 'table: `--ci` of a result without evidence', outcome, 'has no evidence')
+
+    def test_evidence_of_another_evaluation(self, commands, refused, runs, tmp_path):
+        shutil.copytree(runs / 'dcn_tiny', tmp_path / 'mixed')
+        shutil.copy(runs / 'swin_tiny/one/evidence.npz', tmp_path / 'mixed/one/evidence.npz')
+        outcome = commands('compare', tmp_path / 'mixed', runs / 'swin_tiny')
+        refused(KIND, 'compare: evidence of another evaluation', outcome, 'is not the one that')
+
+    def test_numbers(self, commands, refused, runs):
+        pair = [runs / 'dcn_tiny', runs / 'swin_tiny']
+        outcome = commands('compare', *pair, '--resamples', 0)
+        refused(KIND, 'compare: no resamples', outcome, 'give 1 to 1000000')
+        outcome = commands('compare', *pair, '--seed', -1)
+        refused(KIND, 'compare: a negative seed', outcome, 'give 0 or more')
