@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch.types import Device
 from tqdm import tqdm
 
+from backbones.checkpoint.bombs import BombError, check_bounded
 from backbones.checkpoint.inert_arrays import UnsafeArrayError
 from backbones.checkpoint.model_zoos import address_of
 from backbones.checkpoint.unpickling import CodeInCheckpointError, load_inert
@@ -40,7 +41,11 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
     if path.stat().st_size == 0:
         raise BackboneError(f'checkpoint {source} is empty; get it again')
     try:
-        content = load_file(path) if _is_safetensors(path) else load_inert(path, map_location)
+        if _is_safetensors(path):
+            content = load_file(path)
+        else:
+            check_bounded(path)
+            content = load_inert(path, map_location)
     except CodeInCheckpointError as error:
         raise BackboneError(
             f'checkpoint {source} wants to run {error}, which loading weights never needs, and is '
@@ -50,6 +55,10 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
         raise BackboneError(
             f'checkpoint {source} holds {error}, which could do harm when it is read, and is refused; '
             'get the weights from a source you trust'
+        ) from None
+    except BombError as error:
+        raise BackboneError(
+            f'checkpoint {source} holds {error}, and is refused; get the weights from a source you trust'
         ) from None
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise BackboneError(f'checkpoint {source} does not fit into memory') from error

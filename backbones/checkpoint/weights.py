@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
@@ -9,6 +10,9 @@ from backbones.errors import BackboneError
 
 # Where checkpoints keep weights; the first that is there counts, unless one is chosen.
 WEIGHT_KEYS = ('state_dict', 'model', 'model_ema', 'ema', 'state_dict_ema')
+
+# Bytes; a constant may be stored once for many entries.
+LARGEST_REPETITION = 1 << 24
 
 
 def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[str, Tensor]:
@@ -44,6 +48,10 @@ def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[st
             f'checkpoint {source} holds no weights: expected one of {", ".join(WEIGHT_KEYS)}, '
             'or a plain state dict'
         )
+    for name, value in weights.items():
+        fault = _fault_of(value)
+        if fault:
+            raise BackboneError(f'checkpoint {source}: {name} {fault}; get it from a source you trust')
     wrong = [n for n, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]
     if wrong:
         raise BackboneError(
@@ -51,6 +59,16 @@ def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[st
             f'such as {wrong[0]}: its training diverged; take an earlier one'
         )
     return weights
+
+
+def _fault_of(value: Tensor) -> str | None:
+    """Why a tensor cannot be a weight, if it cannot."""
+    if value.layout != torch.strided or value.is_quantized or value.device.type == 'meta':
+        return 'is no array of numbers'
+    size = value.numel() * value.element_size()
+    if size > max(value.untyped_storage().nbytes(), LARGEST_REPETITION):
+        return f'claims {size:,} bytes, of which the file has {value.untyped_storage().nbytes():,}'
+    return None
 
 
 def select_prefix(weights: dict[str, Tensor], prefix: str | None, source: str) -> dict[str, Tensor]:

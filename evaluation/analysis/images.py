@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from evaluation.data.image_files import DECODER_ERRORS, read_whole
+from evaluation.data.image_files import read_whole
+from evaluation.data.loading import decoded
 from evaluation.errors import UserError
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -60,13 +60,7 @@ def load_image(path: Path, size: int) -> np.ndarray:
     Raises:
         UserError: it cannot be decoded.
     """
-    content = read_whole(str(path), None, ADVICE)
-    try:
-        image = mmcv.imfrombytes(content)
-    except DECODER_ERRORS:
-        image = None
-    if image is None:
-        raise UserError(f'{path} is not an image that can be decoded; {ADVICE}')
+    image = decoded(read_whole(str(path), None, ADVICE), str(path), advice=ADVICE)
     return middle_square(image, size)
 
 

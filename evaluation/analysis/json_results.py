@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.files import read_text
 
 
 def read_result(file: Path, analysis: str, topic: str, schema_version: int, tool: str) -> dict:
@@ -22,10 +23,10 @@ def read_result(file: Path, analysis: str, topic: str, schema_version: int, tool
     """
     advice = f'give JSON files that {tool} wrote'
     try:
-        content = json.loads(file.read_text(encoding='utf-8'))
+        content = json.loads(read_text(file))
     except FileNotFoundError:
         raise UserError(f'{file} is not there; {advice}') from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f'{file} is not JSON, or not whole; {advice}') from error
     if not isinstance(content, Mapping) or content.get('analysis') != analysis:
         raise UserError(f'{file} is no analysis of {topic}; {advice}')

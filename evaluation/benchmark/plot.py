@@ -13,10 +13,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from evaluation.benchmark.report import OUT_OF_MEMORY
 from evaluation.benchmark.rounds import Measurements
 from evaluation.benchmark.statistics import Spread, spread_of
+from evaluation.palette import COLORS
 
-# Told apart with every kind of colour vision (Okabe and Ito, "Color Universal Design", 2008), without
-# the yellow, which is faint on white.
-COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 DASHES = ('-', '--', ':')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _INK = '#333333'

@@ -5,9 +5,12 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from evaluation.data.names import leads_out
 from evaluation.errors import UserError
 
 LAYOUT = 'train/ and val/ with a folder a class, or meta/train.txt and meta/val.txt'
+# Labels number classes; nobody has so many.
+MOST_CLASSES = 1_000_000
 # Where the folders of classes are looked for by a split that has none itself.
 REFERENCE_SPLIT = 'train'
 
@@ -79,10 +82,21 @@ def _listed(listing: Path) -> list[tuple[str, int]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        name, _, label = line.rpartition(' ')
-        if not name or not label.isdecimal():
+        entry = listed_image(line)
+        if entry is None:
             raise UserError(f'{listing}, line {number}: {line!r} is not a name and a label; mend it')
-        entries.append((name, int(label)))
+        if leads_out(entry[0]):
+            raise UserError(
+                f'{listing}, line {number}: {line!r} leads out of the folder of images; mend it'
+            )
+        entries.append(entry)
     if not entries:
         raise UserError(f'{listing} lists no image; a line has a name and a label')
     return entries
+
+
+def listed_image(line: str) -> tuple[str, int] | None:
+    """Name and label of a line of `meta/<split>.txt`; None where it has not both."""
+    name, _, label = line.rpartition(' ')
+    is_label = label.isascii() and label.isdecimal() and len(label) <= len(str(MOST_CLASSES))
+    return (name, int(label)) if name and '\0' not in name and is_label else None

@@ -16,6 +16,7 @@ from evaluation.config.types import setting
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import check_coco
 from evaluation.data.image_files import ADVICE
+from evaluation.data.names import leads_out
 from evaluation.errors import UserError
 from evaluation.processes import process_rank
 
@@ -160,12 +161,18 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
         UserError: there is one, or no image at all.
     """
     # Also of a part of the images: maps of the others belong to nothing there.
-    built = build_dataset({**dataset, 'indices': None}, scope)
+    built = build_listed({**dataset, 'indices': None}, scope)
     folders = built.data_prefix
     if not len(built):
         raise UserError(
             f'{folders["img_path"]} has no image whose name ends in {built.img_suffix}; '
             'convert them, or set img_suffix of the data set'
+        )
+    outside = [name for name in names_listed(built) if leads_out(name)]
+    if outside:
+        raise UserError(
+            f'{built.ann_file} lists {outside[0]!r}, which leads out of the folder of images; '
+            'correct or remove it'
         )
     unmapped, unpictured = ([], []) if may_lack_images else unpaired(built)
     if unmapped:
@@ -178,6 +185,27 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
             f'{len(unpictured)} of the images whose segmentation maps are in {folders["seg_map_path"]} '
             f'are missing, such as {unpictured[0]}; {ADVICE}'
         )
+
+
+def build_listed(dataset: ConfigDict, scope: str) -> BaseDataset:
+    """Build a data set that lists what lies in its folders.
+
+    Raises:
+        UserError: something there cannot be looked at, such as a link to itself.
+    """
+    try:
+        return build_dataset(dataset, scope)
+    except OSError as error:
+        raise UserError(
+            f'{error.filename} cannot be read ({error.strerror}); restore or remove it'
+        ) from error
+
+
+def names_listed(dataset: BaseDataset) -> list[str]:
+    """Lines of the file that lists a part of the images of a data set of mmseg, if there is one."""
+    if not dataset.ann_file:
+        return []
+    return [line.strip() for line in Path(dataset.ann_file).read_text(encoding='utf-8').splitlines()]
 
 
 def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:

@@ -4,20 +4,29 @@ mmdet and pycocotools take most of what is refused here: they leave out annotati
 do not know by name, and number the classes by their order in the file.
 """
 
-import gc
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from evaluation.data.coco_entries import (
+    Fault,
+    annotation_fault,
+    annotation_oddity,
+    category_fault,
+    image_fault,
+)
+from evaluation.data.plain_values import is_id, quoted
 from evaluation.errors import UserError, warn
+from evaluation.garbage_collection import garbage_collection_paused
 
 _LISTS = ('images', 'annotations', 'categories')
 _WANTED = f'give COCO ground truth, an object with {", ".join(_LISTS)}'
 
 
+# It would look for garbage among millions of objects: half of the time.
+@garbage_collection_paused()
 def check_coco(file: Path, classes: Sequence[str], evaluated: bool) -> list[str]:
     """Look at every entry of an annotation file.
 
@@ -37,6 +46,7 @@ def check_coco(file: Path, classes: Sequence[str], evaluated: bool) -> list[str]
     sizes = check_images(data['images'], file)
     category_names = check_categories(data['categories'], classes, file)
     check_annotations(data['annotations'], sizes, category_names, evaluated, file)
+    warn_of_oddities(data['annotations'], sizes, file)
     used = {category_names[annotation['category_id']] for annotation in data['annotations']}
     if used.isdisjoint(classes):
         raise UserError(
@@ -53,7 +63,6 @@ def read_json(file: Path) -> Any:
     """
     # mmdet parses the file once more. To hand over what was read, its data set and its metric would have
     # to be replaced, all for ten seconds of a training of many hours.
-    gc.disable()  # Else it looks for garbage among millions of new objects: 15 seconds instead of 10.
     try:
         return json.loads(file.read_text(encoding='utf-8'))
     except OSError as error:
@@ -63,10 +72,9 @@ def read_json(file: Path) -> Any:
         raise UserError(
             f'{file} is not JSON, or not whole: it breaks at {where}; copy it again, or {_WANTED}'
         ) from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    # Also of numbers with thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise UserError(f'{file} is not JSON; {_WANTED}') from error
-    finally:
-        gc.enable()
 
 
 def check_sections(data: Any, file: Path) -> None:
@@ -94,7 +102,7 @@ def check_images(images: list, file: Path) -> dict[int | str, tuple[int, int]]:
     Raises:
         UserError: an entry lacks what is needed, or an id occurs twice.
     """
-    check_entries('images', images, _image_fault, file)
+    check_entries('images', images, image_fault, file)
     return {image['id']: (image['height'], image['width']) for image in images}
 
 
@@ -110,23 +118,27 @@ def check_annotations(
     Raises:
         UserError: one lacks what is needed, refers to what is not there, or an id occurs twice.
     """
-    keys = ('id', 'image_id', 'category_id', 'bbox', 'area', 'segmentation')
-    keys += ('iscrowd',) if evaluated else ()
 
-    def fault(annotation: dict) -> str | None:
-        for key in keys:
-            if key not in annotation:
-                return f'has no {key}'
-        for key, known in (('image_id', sizes), ('category_id', categories)):
-            if not _is_id(annotation[key]) or annotation[key] not in known:
-                return f'has {key} {annotation[key]!r}, which the file does not list'
-        return _shape_fault(annotation, sizes[annotation['image_id']])
+    def fault(annotation: dict) -> Fault | None:
+        return annotation_fault(annotation, sizes, categories, evaluated)
 
     check_entries('annotations', annotations, fault, file)
 
 
+def warn_of_oddities(annotations: list, sizes: dict[int | str, tuple[int, int]], file: Path) -> None:
+    """Say how many sound annotations do not count."""
+    odd = [(entry['id'], annotation_oddity(entry, sizes[entry['image_id']])) for entry in annotations]
+    odd = [(number, oddity) for number, oddity in odd if oddity]
+    if odd:
+        number, oddity = odd[0]
+        warn(
+            f'{file}: {len(odd)} of the annotations mark nothing that could be learnt or found, such as '
+            f'the one with id {number}, which {oddity.text}; tools/check_data.py lists them'
+        )
+
+
 def check_entries(
-    section: str, entries: list, fault_of: Callable[[dict], str | None], file: Path
+    section: str, entries: list, fault_of: Callable[[dict], Fault | None], file: Path
 ) -> None:
     """Apply `fault_of` to every entry, and look for ids that occur twice.
 
@@ -138,52 +150,24 @@ def check_entries(
             raise UserError(f'{file}: entry {number} of {section} is not an object; {_WANTED}')
         fault = fault_of(entry)
         if fault:
-            name = f'the one with id {entry["id"]}' if _is_id(entry.get('id')) else f'entry {number}'
-            raise UserError(f'{file}: of the {section}, {name} {fault}; correct or remove it')
+            name = entry_name(entry, number)
+            raise UserError(f'{file}: of the {section}, {name} {fault.text}; correct or remove it')
+    kinds = {type(entry['id']) for entry in entries}
+    if len(kinds) > 1:
+        raise UserError(
+            f'{file}: of the {section}, some have numbers and some have texts as id; give all numbers'
+        )
     most = Counter(entry['id'] for entry in entries).most_common(1)[0] if entries else (None, 1)
     if most[1] > 1:
-        raise UserError(f'{file}: of the {section}, {most[1]} have the id {most[0]}; make them unique')
+        raise UserError(
+            f'{file}: of the {section}, {most[1]} have the id {quoted(most[0])}; make them unique'
+        )
 
 
-def _is_id(value: Any) -> bool:
-    return type(value) in (int, str)
-
-
-def _image_fault(image: dict) -> str | None:
-    if not _is_id(image.get('id')):
-        return 'has no id'
-    if type(image.get('file_name')) is not str:
-        return 'has no file_name'
-    for side in ('height', 'width'):
-        if type(image.get(side)) is not int or image[side] < 1:
-            return f'has no {side} in pixels'
-    return None
-
-
-def _shape_fault(annotation: dict, size: tuple[int, int]) -> str | None:
-    """What is wrong with box, area or mask, if something is."""
-    box, area, mask = annotation['bbox'], annotation['area'], annotation['segmentation']
-    if not _is_id(annotation['id']):
-        return 'has no id'
-    if type(box) is not list or len(box) != 4 or not _finite(box):
-        return f'has the bbox {box!r}, not four numbers'
-    if not _finite([area]):
-        return f'has the area {area!r}, not a number'
-    if type(mask) is dict:
-        if mask.get('size') != list(size) or type(mask.get('counts')) not in (list, str):
-            height, width = size
-            return f'has a segmentation that is no run-length code of {height} rows, {width} columns'
-    elif type(mask) is not list or not mask or not all(map(_finite, mask)):
-        return 'has a segmentation that is neither polygons nor a run-length code'
-    return None
-
-
-def _finite(numbers: Iterable[float]) -> bool:
-    """Whether all are numbers, none of them NaN or infinite."""
-    try:
-        return math.isfinite(sum(numbers))
-    except TypeError:
-        return False
+def entry_name(entry: dict, number: int) -> str:
+    """What messages call an entry: by its id, or by its place, counted from 1."""
+    named = is_id(entry.get('id'))
+    return f'the one with id {quoted(entry["id"])}' if named else f'entry {number}'
 
 
 def check_categories(categories: list, classes: Sequence[str], file: Path) -> dict[int | str, str]:
@@ -196,7 +180,7 @@ def check_categories(categories: list, classes: Sequence[str], file: Path) -> di
     Raises:
         UserError: a class has no category, or their orders differ.
     """
-    check_entries('categories', categories, _category_fault, file)
+    check_entries('categories', categories, category_fault, file)
     names = [category['name'] for category in categories]
     missing = [name for name in classes if name not in names]
     unknown = [name for name in names if name not in classes]
@@ -220,12 +204,6 @@ def check_categories(categories: list, classes: Sequence[str], file: Path) -> di
         left_out = f'annotations of {len(unknown)} categories that are no class ({listed(unknown)})'
         warn(f'{file}: {left_out} are left out')
     return {category['id']: category['name'] for category in categories}
-
-
-def _category_fault(category: dict) -> str | None:
-    if not _is_id(category.get('id')):
-        return 'has no id'
-    return None if type(category.get('name')) is str else 'has no name'
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:

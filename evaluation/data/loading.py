@@ -5,7 +5,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.registry import TRANSFORMS
 
-from evaluation.data.image_files import ADVICE, DECODER_ERRORS, BadFileError, read_whole
+from evaluation.data.image_files import ADVICE, BadFileError, read_whole
 
 
 @TRANSFORMS.register_module()
@@ -31,19 +31,37 @@ class LoadCheckedImage(LoadImageFromFile):
         height, width = image.shape[:2]
         stated = results.get('height', height), results.get('width', width)
         if stated != (height, width):
-            raise BadFileError(_size_message(path, (height, width), stated))
+            message = _size_message(path, (height, width), stated)
+            raise BadFileError(message, 'images of another size than annotated')
         results['img'] = image.astype(np.float32) if self.to_float32 else image
         results['img_shape'] = results['ori_shape'] = (height, width)
         return results
 
     def _decode(self, content: bytes, path: str) -> np.ndarray:
-        try:
-            image = mmcv.imfrombytes(content, flag=self.color_type, backend=self.imdecode_backend)
-        except DECODER_ERRORS:
-            image = None
-        if image is None:
-            raise BadFileError(f'{path} is not an image that can be decoded; {ADVICE}')
-        return image
+        return decoded(content, path, self.color_type, self.imdecode_backend)
+
+
+def decoded(
+    content: bytes,
+    path: str,
+    color_type: str = 'color',
+    imdecode_backend: str | None = None,
+    advice: str = ADVICE,
+) -> np.ndarray:
+    """Decode an image, (H, W, 3), uint8, in BGR order, or as mmcv's `imfrombytes` says.
+
+    Raises:
+        BadFileError: it cannot be decoded.
+    """
+    try:
+        image = mmcv.imfrombytes(content, flag=color_type, backend=imdecode_backend)
+    # Decoders raise whatever their arithmetic runs into, or return nothing.
+    except Exception:
+        image = None
+    if image is None:
+        message = f'{path} is not an image that can be decoded; {advice}'
+        raise BadFileError(message, 'undecodable images')
+    return image
 
 
 def _size_message(path: str, size: tuple[int, int], stated: tuple[int, int]) -> str:

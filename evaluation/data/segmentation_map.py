@@ -7,7 +7,8 @@ from mmengine.registry import TRANSFORMS
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from evaluation.data.image_files import ADVICE, DECODER_ERRORS, BadFileError, read_whole
+from evaluation.data.image_files import ADVICE, FORMATS, BadFileError, read_whole
+from evaluation.errors import UserError
 
 IGNORED = 255
 _INDEX_MODES = ('1', 'L', 'P')
@@ -46,13 +47,27 @@ class LoadCheckedSegmentationMap(LoadAnnotations):
                 image, or has indices beyond the classes.
         """
         path = results['seg_map_path']
+        self._check_settings(results['reduce_zero_label'])
         try:
-            with Image.open(io.BytesIO(read_whole(path, self.backend_args))) as header:
+            content = read_whole(path, self.backend_args)
+            check_bits(content, path)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as header:
                 check_header(header, path, results['ori_shape'])
             super()._load_seg_map(results)
-        except DECODER_ERRORS:
-            raise BadFileError(f'{path} is not an image that can be decoded; {ADVICE}') from None
+        except BadFileError:
+            raise
+        # Decoders raise whatever their arithmetic runs into.
+        except Exception:
+            message = f'{path} is not an image that can be decoded; {ADVICE}'
+            raise BadFileError(message, 'undecodable images') from None
         check_labels(results['gt_seg_map'], path, self.num_classes, self.reduce_zero_label)
+
+    def _check_settings(self, of_dataset: bool) -> None:
+        if self.reduce_zero_label not in (None, of_dataset):
+            raise UserError(
+                f'reduce_zero_label is {of_dataset} in the data set and {self.reduce_zero_label} in '
+                f'{type(self).__name__}; make them equal'
+            )
 
 
 def check_header(header: Image.Image, path: str, image_size: tuple[int, int]) -> None:
@@ -66,13 +81,28 @@ def check_header(header: Image.Image, path: str, image_size: tuple[int, int]) ->
     Raises:
         BadFileError: it holds no indices, or is of another size.
     """
-    if header.mode not in _INDEX_MODES or header.format == 'JPEG':
-        raise BadFileError(f'{path} is a {header.format} of mode {header.mode}; {_MAPS}')
+    if header.mode not in _INDEX_MODES or header.format != 'PNG':
+        message = f'{path} is a {header.format} of mode {header.mode}; {_MAPS}'
+        raise BadFileError(message, 'maps of colours or of other than 8 bits')
     height, width = image_size
     if header.size != (width, height):
         raise BadFileError(
-            f'{path} is {header.width}x{header.height} pixels, its image {width}x{height}; {ADVICE}'
+            f'{path} is {header.width}x{header.height} pixels, its image {width}x{height}; {ADVICE}',
+            'maps of another size than their image',
         )
+
+
+def check_bits(content: bytes, path: str) -> None:
+    """Look whether a PNG holds its indices as they are.
+
+    Raises:
+        BadFileError: it is grey with 2 or 4 bits a pixel, which decoders stretch to 8: 1 of 15 becomes
+            17 of 255.
+    """
+    depth, colour_type = content[24:26] if content.startswith(b'\x89PNG') else (8, 0)
+    if colour_type == 0 and depth in (2, 4):
+        message = f'{path} is a PNG of {depth} bits a pixel, grey; {_MAPS}'
+        raise BadFileError(message, 'maps of colours or of other than 8 bits')
 
 
 def check_labels(labels: np.ndarray, path: str, num_classes: int, reduce_zero_label: bool) -> None:
@@ -89,5 +119,6 @@ def check_labels(labels: np.ndarray, path: str, num_classes: int, reduce_zero_la
         ignored = '0 and 255' if reduce_zero_label else '255'
         raise BadFileError(
             f'{path} has the class index {index}; known are {known}, and {ignored} to ignore; '
-            'give maps of these classes, or change the classes of the config'
+            'give maps of these classes, or change the classes of the config',
+            'maps with labels out of range',
         )

@@ -54,15 +54,17 @@ def run_analyses(parallel: int | None) -> None:
     # The longest first, so that all cores are busy until the end.
     kinds = sorted(ANALYSES, key=COSTS.get, reverse=True)
     jobs = [make_job(kind, name) for kind in kinds for name in detectors]
-    print('6. What the detectors see, and what they withstand', flush=True)
+    print('7. What the detectors see, and what they withstand', flush=True)
     todo = [job for job in jobs if not is_finished(job)]
     parallel, threads = demo.places(parallel, len(jobs))
     print(f'  {len(todo)} to do, {len(jobs) - len(todo)} finished before', flush=True)
     run_jobs(todo, parallel, threads, on_done=mark_finished)
-    print('7. Mixers side by side', flush=True)
+    print('8. Mixers side by side', flush=True)
     for kind in ANALYSES:
         compare(kind, [result_file(job) for job in jobs if job.kind == kind])
     write_table([demo.FOLDER / name for name in detectors])
+    print('9. Report, with all of it', flush=True)
+    demo.write_report([demo.FOLDER / name for name in demo.demo_names()])
     print(f'Analyzed in {clock(time.monotonic() - started)}. Everything is in {demo.FOLDER}.')
 
 

@@ -14,8 +14,9 @@ from evaluation.demo.pictures import predictions_sheet, write_picture
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
-from evaluation.files import write_text
+from evaluation.files import write_bytes, write_text
 from evaluation.jobs import Job, clock, run_jobs
+from evaluation.page.build import build_page
 from evaluation.quiet import quiet
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
@@ -40,6 +41,8 @@ PRETRAINING_STYLE = SceneStyle(
 # Of names of trainings that begin with the weights of another.
 PRETRAINED = '_pretrained'
 SEED = 0
+# That each model predicts for the report.
+REPORT_IMAGES = 4
 
 
 def run_demo(parallel: int | None) -> None:
@@ -68,6 +71,8 @@ def run_demo(parallel: int | None) -> None:
     write_tables([job.folder for job in jobs.values()])
     print('5. Pictures', flush=True)
     write_pictures(jobs)
+    print('6. Report', flush=True)
+    write_report([job.folder for job in jobs.values()])
     print(f'Done in {clock(time.monotonic() - started)}. Everything is in {FOLDER}.')
 
 
@@ -190,6 +195,13 @@ def write_tables(folders: list[Path]) -> None:
         write_text(FOLDER / f'table.{ending}', text)
         if format == 'markdown':
             print(text, flush=True)
+
+
+def write_report(folders: list[Path]) -> None:
+    """Write the page in which all runs can be explored, with what analyses have found so far."""
+    file = FOLDER / 'report.html'
+    write_bytes(file, build_page(folders, [], 'The demonstration', REPORT_IMAGES))
+    print(f'  {file}', flush=True)
 
 
 def write_pictures(jobs: dict[str, Job]) -> None:

@@ -2,14 +2,20 @@
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.files import read_text
 from evaluation.results.result import HEADLINE_METRICS, EvidenceFile, Flops, Result
 from evaluation.results.validation import check_schema
 
+# Of any count; counts are whole numbers of 64 bits.
+LARGEST_NUMBER = 2**63 - 1
+# Control characters, which a terminal would obey, and halves of characters.
+_UNPRINTABLE = ('Cc', 'Cs')
 # Field of `Result` and its place in the file, None where that is not there.
 _FIELDS = {
     'task': 'task',
@@ -67,7 +73,7 @@ def read_result(file: Path) -> Result:
     """
     try:
         data = json.loads(
-            file.read_text(encoding='utf-8'),
+            read_text(file),
             parse_float=_finite_or_none,
             parse_constant=lambda constant: None,
         )
@@ -99,7 +105,7 @@ def _parse(data: object, file: Path) -> Result:
         if name not in data['metrics']:
             raise ValueError(f"'metrics.{name}' is missing")
     return Result(
-        **{field: _value(data, key) for field, key in _FIELDS.items()},
+        **{field: _checked(_value(data, key), key) for field, key in _FIELDS.items()},
         metrics=data['metrics'],
         per_class=data.get('per_class') or {},
         evidence=_evidence(data.get('evidence'), file),
@@ -117,11 +123,24 @@ def _value(data: dict, key: str) -> object:
     return data
 
 
+def _checked(value: object, key: str) -> object:
+    """A value that a table prints and others compute with."""
+    if type(value) is int and abs(value) > LARGEST_NUMBER:
+        raise ValueError(f'{key!r} is a number of {len(str(abs(value)))} digits')
+    if type(value) is str and any(unicodedata.category(letter) in _UNPRINTABLE for letter in value):
+        raise ValueError(f'{key!r} has characters that cannot be printed')
+    return value
+
+
 def _flops(complexity: dict | None) -> Flops | None:
     if complexity is None:
         return None
-    count, height, width = (complexity[key] for key in ('flops', 'height', 'width'))
-    return Flops(count, height, width, tuple(complexity['uncounted_operators']))
+    count, height, width = (
+        _checked(complexity[key], f'complexity.{key}') for key in ('flops', 'height', 'width')
+    )
+    operators = complexity['uncounted_operators']
+    names = tuple(_checked(name, 'complexity.uncounted_operators') for name in operators)
+    return Flops(count, height, width, names)
 
 
 def _evidence(entry: dict | None, file: Path) -> EvidenceFile | None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.files import read_text
 
 FOLDER = 'analysis'
 COLUMNS = 'columns'
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 ADVICE = 'tools/analyze_erf.py, analyze_invariance.py and analyze_robustness.py write them'
 
 
@@ -77,7 +79,7 @@ def figures_of(analyses: Sequence[Analysis], weights_sha256: str | None) -> dict
 
 def _read(file: Path) -> Analysis:
     try:
-        content = json.loads(file.read_text(encoding='utf-8'))
+        content = json.loads(read_text(file))
         return Analysis(
             kind=content['analysis'],
             weights_sha256=content['checkpoint']['weights_sha256'],
@@ -85,7 +87,7 @@ def _read(file: Path) -> Analysis:
             note=str(content[COLUMNS]['note']),
             created=content['created'],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise UserError(
             f'{file} is no whole result of an analysis; repeat the analysis, or take the file away'
         ) from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.files import read_text
 from evaluation.results.result import Result
 
 PACKAGED = Path(__file__).with_name('published.json')
@@ -71,7 +72,8 @@ COMPARED_METRICS = {'mask_rcnn': ('box_AP', 'mask_AP'), 'upernet': ('mIoU',), 'i
 class Entry:
     """The published figures, in percent, of one model on one task, from one source.
 
-    `checkpoint` is the address of its weights, where they were released.
+    `checkpoint` is the address of its weights, where they were released. `parameters` and `flops`
+    (multiply-adds) are of the whole model, where the source states them.
     """
 
     model: str
@@ -80,6 +82,8 @@ class Entry:
     source: str
     figures: Mapping[str, float]
     checkpoint: str | None = None
+    parameters: float | None = None
+    flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
         UserError: the file is missing or malformed.
     """
     try:
-        data = json.loads(Path(file).read_text(encoding='utf-8'))
+        data = json.loads(read_text(Path(file)))
     except OSError as error:
         raise UserError(
             f"{file}: published results cannot be read ({error.strerror}); give another file, or 'none'"
@@ -164,7 +168,26 @@ def _parse(item: object) -> Entry:
     checkpoint = item.get('checkpoint')
     if checkpoint is not None and type(checkpoint) is not str:
         raise ValueError("'checkpoint' is not text")
-    return Entry(item['model'], item['task'], item['architecture'], item['source'], figures, checkpoint)
+    return Entry(
+        item['model'],
+        item['task'],
+        item['architecture'],
+        item['source'],
+        figures,
+        checkpoint,
+        parameters=_scaled(item, 'params_million', 1e6),
+        flops=_scaled(item, 'gflops', 1e9),
+    )
+
+
+def _scaled(item: dict, key: str, unit: float) -> float | None:
+    value = item.get(key)
+    if value is None:
+        return None
+    # Not a number (NaN) fails the comparison.
+    if type(value) not in (int, float) or not 0 < value < 1e9:
+        raise ValueError(f'{key!r} is not a positive number')
+    return value * unit
 
 
 def _percentage(item: dict, key: str) -> float:

@@ -143,7 +143,7 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
                 lambda row: Cell('yes' if row.test_time_augmentation else 'no'),
             )
         )
-    if any(map(_is_part, rows)):
+    if any(map(is_part, rows)):
         columns.append((Column('Images', 'Images'), lambda row: Cell(str(row.images))))
     parameters = Column('Params (M)', 'Params (M)')
     columns.append((parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')))
@@ -151,7 +151,7 @@ def _identity_columns(rows: list[Result]) -> list[_Builder]:
     return columns
 
 
-def _is_part(row: Result) -> bool:
+def is_part(row: Result) -> bool:
     """Return whether a result is of a part of its data set, which must not pass for the whole."""
     is_known = row.dataset == RECIPES[row.task].dataset
     return row.images_skipped > 0 or (is_known and not is_whole_data_set(row))
@@ -170,13 +170,13 @@ def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
 
 
 def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> _Builder:
-    best = _best(metric, rows)
+    best = best_of(metric, rows)
 
     def build(row: Result) -> Cell:
         value = printed(row.metrics[metric], row.task)
         if value is None:
             return Cell(DASH)
-        contest = _contest(row)
+        contest = contest_of(row)
         is_best = contest is not None and best.get(contest) == value
         text, mark = str(value), ''
         if uncertainty:
@@ -200,29 +200,29 @@ def _is_tied(
     uncertainty: Mapping[Path, Uncertainty],
 ) -> bool:
     """Return whether a row's figure cannot be told from the best of its contest."""
-    contest = _contest(row)
+    contest = contest_of(row)
     winners = [
         other
         for other in rows
         if contest is not None
-        and _contest(other) == contest
+        and contest_of(other) == contest
         and printed(other.metrics[metric], other.task) == best.get(contest)
     ]
     told = [uncertainty[row.path].is_told_from(uncertainty[each.path], metric) for each in winners]
     return False in told
 
 
-def _best(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
+def best_of(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
     """Return the highest printed value of each contest that has at least two entrants."""
     entrants: dict[tuple, list[Decimal]] = {}
     for row in rows:
-        contest, value = _contest(row), printed(row.metrics[metric], row.task)
+        contest, value = contest_of(row), printed(row.metrics[metric], row.task)
         if contest is not None and value is not None:
             entrants.setdefault(contest, []).append(value)
     return {contest: max(values) for contest, values in entrants.items() if len(values) > 1}
 
 
-def _contest(row: Result) -> tuple | None:
+def contest_of(row: Result) -> tuple | None:
     """Return what rows must share to be compared; None for a baseline or an unfinished run."""
     training = row.training
     if row.scale is None or not training.finished:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.bombs import PICKLES, write_claim, write_compressed, write_pickle
 from tests.commands import ROOT, option_list
 from tests.data.fill import fill
 from tests.hostile import is_as_dangerous_as_meant, write_hostile
@@ -78,6 +79,40 @@ def test_never_run_code(give, way, zipped, content, tmp_path, refused, nothing_w
     assert not proof.exists()
     refused(KIND, 'a file whose pickle would run a command', outcome, 'wants to run posix.mkdir')
     assert is_as_dangerous_as_meant(file, proof)
+    file.unlink()
+    assert nothing_written()
+
+
+@pytest.mark.parametrize(
+    ('given', 'write', 'message'),
+    [
+        (
+            'a checkpoint with compressed members',
+            lambda file: write_compressed(file, 10_000_000),
+            'compressed members such as weights/data/1',
+        ),
+        (
+            'a checkpoint whose members claim more than the file has',
+            write_claim,
+            'members that claim 4,29',
+        ),
+        (
+            'a checkpoint of lists in lists, a hundred thousand deep',
+            lambda file: write_pickle(file, PICKLES['lists in lists'](), zipped=True),
+            'containers nested 100,00',
+        ),
+        (
+            'a checkpoint whose few entries repeat without end',
+            lambda file: write_pickle(file, PICKLES['lists that repeat'](), zipped=True),
+            'by repetition of the same ones',
+        ),
+    ],
+)
+def test_bombs(give, given, write, message, tmp_path, refused, nothing_written):
+    file = tmp_path / 'input/weights.pth'
+    file.parent.mkdir()
+    write(file)
+    refused(KIND, given, give('tools/test.py', file), f'checkpoint {file} holds', message)
     file.unlink()
     assert nothing_written()
 

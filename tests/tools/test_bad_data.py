@@ -1,6 +1,7 @@
 """Bad data sets: status 2, one line why, nothing written."""
 
 import json
+import os
 import shutil
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.commands import option_list, read_results
+from tests.faults.image_mutations import png
 
 LAYOUT = {'mask_rcnn': 'COCO', 'upernet': 'ADE20K'}
 IMAGES = {
@@ -130,6 +132,16 @@ def of_first_annotation(**values):
     return change
 
 
+def of_first_image(**values):
+    """A change of the first image."""
+
+    def change(content):
+        content['images'][0].update(values)
+        return content
+
+    return change
+
+
 def rename_categories(new_name):
     def change(content):
         for number, category in enumerate(content['categories']):
@@ -182,6 +194,36 @@ class TestCocoFile:
                 'an annotation of an image that the file does not list',
                 of_first_annotation(image_id=99),
                 ('the one with id 1 has image_id 99', 'does not list'),
+            ),
+            (
+                'a file name that leads out of the folder of images',
+                of_first_image(file_name='../../../etc/passwd'),
+                ("has the file_name '../../../etc/passwd', which leads out of the folder of images",),
+            ),
+            (
+                'a file name from the root of the file system',
+                of_first_image(file_name='/etc/passwd'),
+                ("has the file_name '/etc/passwd', which leads out of the folder of images",),
+            ),
+            (
+                'an image that is said to have more pixels than any',
+                of_first_image(height=60_000, width=60_000),
+                ('is of 60000x60000 pixels, more than 179 million are not read',),
+            ),
+            (
+                'ids that are numbers and texts',
+                of_first_annotation(id='first'),
+                ('some have numbers and some have texts as id',),
+            ),
+            (
+                'a run-length code that goes beyond its image',
+                of_first_annotation(segmentation={'size': [64, 64], 'counts': [0, 10**12]}),
+                ('no run-length code of 64 rows, 64 columns',),
+            ),
+            (
+                'a polygon whose outline would fill the memory',
+                of_first_annotation(segmentation=[[0, 0, 1e12, 0, 0, 1e12]]),
+                ('has a segmentation that is neither polygons nor a run-length code',),
             ),
             (
                 'an annotation without a mask',
@@ -304,6 +346,59 @@ class TestImages:
             test(trial.config, checkpoint, *on(data, trial)),
             f'error: {image} is not an image that can be decoded',
         )
+
+    def test_a_pipe(self, train, trials, copy_of, refused):
+        """Reading it would never end."""
+        trial = trials['mask_rcnn']
+        data = copy_of(trial)
+        image = data / IMAGES['mask_rcnn', 'train']
+        image.unlink()
+        os.mkfifo(image)
+        outcome = train(trial.config, *on(data, trial))
+        refused('Data', 'a pipe in place of an image', outcome, f'error: {image} is not a file')
+
+    def test_a_link_to_itself(self, train, trials, copy_of, refused):
+        trial = trials['upernet']
+        data = copy_of(trial)
+        image = data / IMAGES['upernet', 'train']
+        image.unlink()
+        image.symlink_to(image.name)
+        given = 'a link to itself in place of an image'
+        message = f'error: {image} cannot be read (Too many levels of symbolic links)'
+        refused('Data', given, train(trial.config, *on(data, trial)), message)
+
+    def test_that_claims_to_be_huge(self, train, trials, copy_of, refused):
+        trial = trials['mask_rcnn']
+        data = copy_of(trial)
+        image = data / IMAGES['mask_rcnn', 'train']
+        image.write_bytes(png([60_000, 60_000], 8, 2, bytes(100)))
+        outcome = train(trial.config, *on(data, trial))
+        given = 'an image that claims to have more pixels than any'
+        refused('Data', given, outcome, f'error: {image} claims to have more than 179 million pixels')
+
+    def test_a_bit_that_was_lost(self, train, trials, copy_of, refused):
+        trial = trials['upernet']
+        data = copy_of(trial)
+        map_file = data / MAPS['train']
+        content = bytearray(map_file.read_bytes())
+        content[-30] ^= 1
+        map_file.write_bytes(content)
+        given = 'a segmentation map with a bit that was changed'
+        refused('Data', given, train(trial.config, *on(data, trial)), f'error: {map_file} was changed')
+
+    def test_pictures_are_drawn_nowhere_else(self, test, trials, copy_of, work_dir_of, tmp_path):
+        """Of an image whose name leads out of its folder."""
+        trial = trials['mask_rcnn']
+        data = copy_of(trial)
+        shutil.copy(data / IMAGES['mask_rcnn', 'val'], tmp_path / 'outside.jpg')
+        file = data / 'annotations/instances_val2017.json'
+        edit(file, of_first_image(file_name='../../outside.jpg'))
+        before = sorted(tmp_path.rglob('*'))
+        checkpoint = work_dir_of('mask_rcnn') / 'epoch_2.pth'
+        outcome = test(trial.config, checkpoint, '--show-dir', 'pictures', *on(data, trial))
+        assert outcome.status == 2
+        assert 'leads out of the folder of images' in outcome.stderr
+        assert sorted(tmp_path.rglob('*')) == before
 
     def test_not_the_one_annotated(self, train, trials, copy_of, refused):
         trial = trials['mask_rcnn']

@@ -178,6 +178,14 @@ class TestBadInput:
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *arguments(tmp_path / 'data'))
         refused(KIND, 'a malformed line in meta/train.txt', outcome, 'train.txt, line 2: ')
 
+    def test_a_listed_name_that_leads_out(self, train, root, tmp_path, refused):
+        shutil.copytree(root, tmp_path / 'data')
+        (tmp_path / 'data/meta').mkdir()
+        (tmp_path / 'data/meta/train.txt').write_text('cat/0.jpg 0\n../../../etc/passwd 1\n')
+        outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *arguments(tmp_path / 'data'))
+        given = 'a line in meta/train.txt that leads out of the folder of images'
+        refused(KIND, given, outcome, "train.txt, line 2: '../../../etc/passwd 1' leads out")
+
     def test_a_listed_image_that_is_missing(self, train, root, tmp_path, refused):
         shutil.copytree(root, tmp_path / 'data')
         (tmp_path / 'data/meta').mkdir()

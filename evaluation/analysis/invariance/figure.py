@@ -10,7 +10,8 @@ from matplotlib.ticker import MultipleLocator
 
 from evaluation.analysis.invariance.conditions import ROTATION, SCALE, TRANSFORMS, TRANSLATION, UNITS
 from evaluation.analysis.invariance.result import Result
-from evaluation.benchmark.plot import COLORS, DASHES, MARKERS
+from evaluation.benchmark.plot import DASHES, MARKERS
+from evaluation.palette import COLORS
 
 PANEL_INCHES = 2.9, 2.1
 # Legend and titles.

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,6 +15,7 @@ from evaluation.analysis.robustness.conditions import Condition
 from evaluation.analysis.robustness.corruptions import CORRUPTIONS
 from evaluation.analysis.robustness.profile import Profile
 from evaluation.analysis.robustness.table import attacks_of, percent
+from evaluation.palette import COLORS
 
 CURVE_INCHES = 3.2
 CELL_INCHES = 0.48, 0.24
@@ -58,12 +58,11 @@ def _draw_attacks(part: SubFigure, profiles: Sequence[Profile], attacks: Sequenc
     """A panel for each attack; budget 0 is the clean image."""
     metric, plan = profiles[0].headlines[0], profiles[0].plan
     panels = part.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
-    colors = matplotlib.colormaps['tab10'].colors
     for axes, attack in zip(panels, attacks, strict=True):
         for number, profile in enumerate(profiles):
             budgets = sorted({0.0, *profile.plan.budgets})
             values = [_under_attack(profile, attack, budget, metric) for budget in budgets]
-            style = {'color': colors[number % len(colors)], 'marker': _MARKERS[number % len(_MARKERS)]}
+            style = {'color': COLORS[number % len(COLORS)], 'marker': _MARKERS[number % len(_MARKERS)]}
             axes.plot(budgets, values, label=profile.name, markersize=4, linewidth=1.4, **style)
         title = f'PGD, {plan.steps} steps' if attack == 'pgd' else attack.upper()
         axes.set_title(f'{title}, {plan.norm}', fontsize=9, color=_INK)

@@ -1,7 +1,6 @@
 """Every evaluator against pycocotools' own, on generated and on real objects."""
 
 import contextlib
-import copy
 import io
 import json
 import os
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from evaluation.average_precision import evaluators
@@ -20,6 +18,7 @@ from evaluation.average_precision.detections import KINDS, SHAPES, to_coco
 from evaluation.average_precision.evaluators import EVALUATORS, check_evaluator, load_evaluator
 from evaluation.average_precision.generated_problem import generate_problem
 from evaluation.errors import UserError
+from tests.coco_truth import indexed
 
 ROOT = Path(__file__).resolve().parents[3]
 REAL_COCO = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))
@@ -58,15 +57,6 @@ def write_truth(objects, images, categories, first_id=1):
         'categories': [{'id': category, 'name': f'{category}'} for category in categories],
         'annotations': [{**one, 'id': number} for number, one in enumerate(objects, start=first_id)],
     }
-
-
-def indexed(truth):
-    """A truth of one's own: evaluations change what they are given."""
-    found = COCO()
-    found.dataset = copy.deepcopy(truth)
-    with contextlib.redirect_stdout(io.StringIO()):
-        found.createIndex()
-    return found
 
 
 def of_kind(detections, kind):

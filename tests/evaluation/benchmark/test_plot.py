@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evaluation.benchmark.cost import Cost
-from evaluation.benchmark.plot import COLORS, MARKERS, draw_growth, growth_curves, spread_apart
+from evaluation.benchmark.plot import MARKERS, draw_growth, growth_curves, spread_apart
 from evaluation.benchmark.rounds import Measurement, Measurements
 from evaluation.benchmark.sizes import Size
+from evaluation.palette import COLORS
 
 COST = Cost(1, 1, ())
 

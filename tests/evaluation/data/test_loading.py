@@ -1,5 +1,6 @@
 """Images and segmentation maps: what is whole loads as ever, what is not is named in one line."""
 
+import contextlib
 import io
 import os
 import pickle
@@ -17,7 +18,13 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.data.image_files import BadFileError, is_truncated, read_whole
+from evaluation.data.image_files import (
+    MOST_BYTES,
+    BadFileError,
+    check_size,
+    is_truncated,
+    read_whole,
+)
 from evaluation.data.loading import LoadCheckedImage
 from evaluation.errors import UserError
 from tests.commands import ROOT
@@ -66,6 +73,23 @@ def huge():
     return WHOLE['png'][:8] + header + WHOLE['png'][33:]
 
 
+# Decoders of PostScript run it as a program.
+POSTSCRIPT = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n%%EndComments\nshowpage\n%%EOF\n'
+
+
+def grey_png(values, bits):
+    """A grey PNG of values (H, W) in so many bits a pixel, which Pillow does not write."""
+    height, width = values.shape
+    pixels = np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(height, -1)
+    rows = b''.join(b'\0' + np.packbits(row).tobytes() for row in pixels)
+    header = struct.pack('>IIBBBBB', width, height, bits, 0, 0, 0, 0)
+    chunks = [(b'IHDR', header), (b'IDAT', zlib.compress(rows)), (b'IEND', b'')]
+    return WHOLE['png'][:8] + b''.join(
+        struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
 class TestTruncation:
     @pytest.mark.parametrize('kind', WHOLE)
     def test_whole(self, kind):
@@ -106,13 +130,45 @@ class TestReading:
             read_whole(str(tmp_path / 'a.jpg'), None)
 
     def test_a_folder(self, tmp_path):
-        with pytest.raises(BadFileError, match=r'cannot be read \(Is a directory\)'):
+        with pytest.raises(BadFileError, match=r'is not a file; restore it'):
             read_whole(str(tmp_path), None)
 
     def test_empty(self, tmp_path):
         (tmp_path / 'a.jpg').touch()
         with pytest.raises(BadFileError, match=r'a\.jpg is empty'):
             read_whole(str(tmp_path / 'a.jpg'), None)
+
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / 'a.jpg')
+        with pytest.raises(BadFileError, match=r'a\.jpg is not a file; restore it'):
+            read_whole(str(tmp_path / 'a.jpg'), None)
+
+    def test_a_name_that_no_file_can_have(self):
+        with pytest.raises(BadFileError, match=r'cannot be read \(embedded null byte\)'):
+            read_whole('a\0.jpg', None)
+
+    def test_more_bytes_than_an_image_has(self, tmp_path):
+        with open(tmp_path / 'a.jpg', 'wb') as file:
+            file.truncate(MOST_BYTES + 1)
+        with pytest.raises(BadFileError, match=r'has 1,073,741,825 bytes, more than any image'):
+            read_whole(str(tmp_path / 'a.jpg'), None)
+
+    @pytest.mark.parametrize(
+        ('height', 'width', 'accepted'), [(13_000, 13_765, True), (13_000, 13_767, False)]
+    )
+    def test_most_pixels(self, height, width, accepted):
+        """179 million; the largest images of ImageNet have fewer than 100 million."""
+        content = grey_png(np.zeros((1, 1), np.uint8), 8)
+        content = content[:16] + struct.pack('>II', width, height) + content[24:]
+        with contextlib.nullcontext() if accepted else pytest.raises(BadFileError, match='claims'):
+            check_size(content[:29] + struct.pack('>I', zlib.crc32(content[12:29])) + content[33:], 'a')
+
+    def test_a_checksum_that_is_wrong(self, tmp_path):
+        content = bytearray(WHOLE['png'])
+        content[60] ^= 4
+        (tmp_path / 'a.png').write_bytes(content)
+        with pytest.raises(BadFileError, match=r'a\.png was changed on its way: a checksum'):
+            read_whole(str(tmp_path / 'a.png'), None)
 
     def test_cut_short(self, tmp_path):
         (tmp_path / 'a.jpg').write_bytes(WHOLE['jpeg'][:-1])
@@ -162,7 +218,7 @@ class TestImage:
 
     @pytest.mark.parametrize('backend', ['cv2', 'pillow'])
     @pytest.mark.parametrize(
-        'content', [b'<html>404</html>', b'\xff\xd8\xff\xda\xff\xd9', b'BM', huge()]
+        'content', [b'<html>404</html>', b'\xff\xd8\xff\xda\xff\xd9', b'BM', POSTSCRIPT]
     )
     def test_not_an_image(self, tmp_path, backend, content):
         file = tmp_path / 'a.jpg'
@@ -200,12 +256,14 @@ def save_map(file, labels, mode=None):
     image.save(file)
 
 
-def load_map(file, num_classes=5, reduce_zero_label=True, size=(24, 32), transform=None):
+def load_map(
+    file, num_classes=5, reduce_zero_label=True, size=(24, 32), transform=None, of_dataset=None
+):
     transform = transform or LoadCheckedSegmentationMap(num_classes, reduce_zero_label)
     results = {
         'seg_map_path': str(file),
         'ori_shape': size,
-        'reduce_zero_label': reduce_zero_label,
+        'reduce_zero_label': reduce_zero_label if of_dataset is None else of_dataset,
         'seg_fields': [],
     }
     return transform.transform(results)['gt_seg_map']
@@ -291,14 +349,46 @@ class TestSegmentationMap:
         start, length = (chunk, 4) if damage == 'name of a chunk' else (chunk + 8, 20)
         content[start : start + length] = bytes(length)
         file.write_bytes(content)
-        with pytest.raises(BadFileError, match=r'a\.png is not an image that can be decoded'):
+        with pytest.raises(BadFileError, match=r'a\.png was changed on its way'):
             load_map(file, size=(800, 800))
 
-    @pytest.mark.parametrize('content', [b'<html>404</html>', huge()])
+    @pytest.mark.parametrize('content', [b'<html>404</html>', POSTSCRIPT])
     def test_not_an_image(self, tmp_path, content):
         (tmp_path / 'a.png').write_bytes(content)
         with pytest.raises(BadFileError, match=r'a\.png is not an image that can be decoded'):
             load_map(tmp_path / 'a.png')
+
+    def test_huge(self, tmp_path):
+        (tmp_path / 'a.png').write_bytes(huge())
+        with pytest.raises(BadFileError, match=r'claims to have more than 179 million pixels'):
+            load_map(tmp_path / 'a.png', size=(100_000, 100_000))
+
+    @pytest.mark.parametrize('bits', [1, 2, 4])
+    def test_grey_of_few_bits(self, tmp_path, bits):
+        """Decoders stretch such greys to 8 bits: Pillow makes 85 of the class 1 of 2 bits."""
+        file = tmp_path / 'a.png'
+        file.write_bytes(grey_png(np.tile(np.uint8([0, 1]), (24, 16)), bits))
+        if bits == 1:
+            assert set(np.unique(load_map(file))) == {0, 255}
+            return
+        with pytest.raises(BadFileError, match=rf'is a PNG of {bits} bits a pixel, grey'):
+            load_map(file)
+
+    def test_every_bit_that_is_flipped_is_noticed_or_does_no_harm(self, tmp_path, labels):
+        file = tmp_path / 'a.png'
+        save_map(file, labels)
+        content, expected = file.read_bytes(), load_map(file)
+        for place in range(0, 8 * len(content), 7):
+            flipped = bytearray(content)
+            flipped[place // 8] ^= 1 << place % 8
+            file.write_bytes(flipped)
+            with contextlib.suppress(BadFileError):
+                assert np.array_equal(load_map(file), expected)
+
+    def test_settings_that_differ(self, tmp_path, labels):
+        save_map(tmp_path / 'a.png', labels)
+        with pytest.raises(UserError, match=r'reduce_zero_label is True in the data set and False'):
+            load_map(tmp_path / 'a.png', reduce_zero_label=False, of_dataset=True)
 
 
 @pytest.mark.skipif(not REAL_FILES, reason='no real images')

@@ -66,6 +66,8 @@ def test_only_what_is_not_finished_is_done_and_all_is_compared(work, monkeypatch
     compared, done = {}, []
     monkeypatch.setattr(analyses, 'compare', lambda kind, files: compared.update({kind: files}))
     monkeypatch.setattr(analyses, 'write_table', lambda folders: None)
+    reported = []
+    monkeypatch.setattr(demo, 'write_report', reported.extend)
 
     def run(todo, parallel, threads, on_done):
         done.extend(job.name for job in todo)
@@ -80,4 +82,5 @@ def test_only_what_is_not_finished_is_done_and_all_is_compared(work, monkeypatch
     assert [*compared] == [*ANALYSES]
     assert work / NAME / 'analysis/erf.json' in compared['erf']
     assert all(len(files) == 5 for files in compared.values())
+    assert reported == [work / name for name in demo.demo_names()]
     assert '14 to do, 1 finished before' in capsys.readouterr().out

@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from mmengine.registry import MODELS, DefaultScope
 
-from evaluation.demo.pictures import (
-    contact_sheet,
-    distinct_palette,
-    draw_instances,
-    draw_segmentation,
-    predictions_sheet,
-    write_picture,
-)
+from evaluation.demo.pictures import contact_sheet, predictions_sheet, write_picture
 from evaluation.demo.scenes import (
     OBJECT_CLASSES,
     PALETTE,
@@ -29,6 +22,11 @@ from evaluation.demo.scenes import (
     scene_seed,
     write_ade20k,
     write_datasets,
+)
+from evaluation.drawing.predictions import (
+    distinct_palette,
+    draw_instances,
+    draw_segmentation,
 )
 from evaluation.errors import UserError
 from evaluation.experiment import read_config, set_data_root

@@ -1,11 +1,8 @@
 """Small evaluations with evidence, and result files of them."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from evaluation.average_precision.generated_problem import generate_problem
 from evaluation.evidence.classification import ClassificationEvidence, collect_guesses
@@ -13,23 +10,20 @@ from evaluation.evidence.files import write_evidence
 from evaluation.evidence.instances import InstanceEvidence, collect_instances
 from evaluation.provenance import file_sha256
 from evaluation.significance.metrics import accuracy, average_precision
+from tests.coco_truth import indexed
 from tests.evaluation.tables.test_table import document
 
 
 def instance_evidence(images=3, detections=20, classes=3, seed=0, detector=0):
     """Matches of a generated problem; detectors differ in the scores and places of what they find."""
     problem = generate_problem(images, detections, classes, seed)
-    truth = COCO()
-    truth.dataset = problem.truth
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth.createIndex()
     random = np.random.default_rng(detector)
     for prediction in problem.predictions if detector else ():
         kept = np.flatnonzero(random.random(len(prediction['scores'])) < 0.8)
         prediction['masks'] = [prediction['masks'][i] for i in kept]
         for name in ('bboxes', 'scores', 'labels'):
             prediction[name] = prediction[name][kept]
-    return collect_instances(truth, problem.predictions, list(range(1, classes + 1)))
+    return collect_instances(indexed(problem.truth), problem.predictions, list(range(1, classes + 1)))
 
 
 def guesses(right, names=None):

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 
 from evaluation.average_precision.generated_problem import generate_problem
 from evaluation.evidence.detection_errors import ERRORS, classify_errors
 from evaluation.evidence.instances import collect_instances
 from evaluation.significance.error_analysis import CATEGORIES, error_costs, error_counts
 from evaluation.significance.metrics import average_precision
+from tests.coco_truth import indexed
 
 SIZE = 200
 CLASSES = ('cat', 'dog')
@@ -84,14 +84,12 @@ def evidence_of(images):
                 'masks': [code(one) for _, one, _ in detections],
             }
         )
-    truth = COCO()
-    truth.dataset = {
+    truth = {
         'images': [{'id': n, 'height': SIZE, 'width': SIZE} for n in range(1, len(images) + 1)],
         'annotations': annotations,
         'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)],
     }
-    truth.createIndex()
-    return collect_instances(truth, predictions, [1, 2])
+    return collect_instances(indexed(truth), predictions, [1, 2])
 
 
 def code(one):
@@ -175,10 +173,7 @@ class TestCosts:
 def test_mending_all_leaves_a_perfect_detector():
     """Without misses and false alarms AP is 100, whatever the problem; no mending of one kind harms."""
     problem = generate_problem(images=30, detections=40, classes=5, seed=0)
-    truth = COCO()
-    truth.dataset = problem.truth
-    truth.createIndex()
-    evidence = collect_instances(truth, problem.predictions, list(range(1, 6)))
+    evidence = collect_instances(indexed(problem.truth), problem.predictions, list(range(1, 6)))
     weights = np.ones(30, np.int64)
     for kind in ('box', 'mask'):
         whole = average_precision(evidence, kind)(weights)[f'{kind}_AP50']

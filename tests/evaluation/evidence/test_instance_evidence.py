@@ -1,7 +1,6 @@
 """Average precision from evidence against pycocotools', on the images as they are and on resamples."""
 
 import contextlib
-import copy
 import io
 
 import numpy as np
@@ -9,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from evaluation.average_precision.detections import KINDS, to_coco
 from evaluation.average_precision.generated_problem import generate_problem
 from evaluation.evidence.instances import collect_instances
 from evaluation.significance.metrics import average_precision
+from tests.coco_truth import indexed
 
 SIZE = 120
 IMAGES, CATEGORIES = (4, 9, 11), (7, 2, 5)
@@ -81,14 +80,6 @@ def predictions_of(detections):
             }
         )
     return predictions
-
-
-def indexed(truth):
-    found = COCO()
-    found.dataset = copy.deepcopy(truth)
-    with contextlib.redirect_stdout(io.StringIO()):
-        found.createIndex()
-    return found
 
 
 def by_pycocotools(truth, predictions, categories, kind):

@@ -755,6 +755,14 @@ def test_a_missing_key_is_named(tmp_path, key):
         ({'complexity': flops(267) | {'height': None}}, "'complexity.height' is not a whole number"),
         ({'complexity': flops(267, missing=[3])}, "'complexity.uncounted_operators.0' is not text"),
         ({'created': 'yesterday'}, "'created' is 'yesterday'"),
+        (
+            {'complexity': flops(267) | {'flops': 10**400}},
+            "'complexity.flops' is a number of 401 digits",
+        ),
+        ({'images': 10**30}, "'images' is a number of 31 digits"),
+        ({'backbone': '\x1b[31mred'}, "'backbone' has characters that cannot be printed"),
+        ({'dataset': 'half \ud800'}, "'dataset' has characters that cannot be printed"),
+        ({'backbone': 'two\nlines'}, "'backbone' has characters that cannot be printed"),
     ],
 )
 def test_what_breaks_the_schema_is_named(tmp_path, changes, complaint):
@@ -770,6 +778,18 @@ def test_a_file_that_is_not_a_result(tmp_path, content):
     with pytest.raises(UserError, match=r'result\.json') as caught:
         load_results([tmp_path])
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir], ids=['pipe', 'folder'])
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / 'result.json')
+    with pytest.raises(UserError, match=r'result\.json: cannot be read \(not a file\)'):
+        load_results([tmp_path])
+
+
+def test_html_stays_text(tmp_path):
+    results = results_of(tmp_path, document() | {'backbone': '<script>alert(1)</script>'})
+    assert r'\<script\>alert(1)\</script\>' in render(results, [], 'markdown')
 
 
 @pytest.mark.parametrize(

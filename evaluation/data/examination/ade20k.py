@@ -1,0 +1,105 @@
+"""Examination of data in ADE20K's layout."""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import backbones  # noqa: F401  (before mmseg, which needs its operators)
+from evaluation.data.checks import files_below
+from evaluation.data.examination.files import bad_files, reason
+from evaluation.data.examination.findings import Examination
+from evaluation.data.examination.layouts import ADE20K_SPLITS
+from evaluation.data.loading import LoadCheckedImage
+from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
+from evaluation.errors import UserError
+
+IMAGE, MAP = '.jpg', '.png'
+# Endings of images that the data set would not find.
+OTHER_IMAGES = ('.bmp', '.jpeg', '.png', '.tif', '.tiff', '.webp')
+CLASSES = 150
+LOAD = LoadCheckedImage()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the values of maps mean.
+
+    Attributes:
+        num_classes: how many classes there are.
+        reduce_zero_label: whether 0 is ignored and classes count from 1, as in ADE20K.
+    """
+
+    num_classes: int = CLASSES
+    reduce_zero_label: bool = True
+
+
+def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> dict[str, list[str]]:
+    """Look at every image of a data root and at its map.
+
+    Returns:
+        names, without ending, of the good pairs of each split.
+
+    Raises:
+        UserError: a split has only images or only maps.
+    """
+    splits = [split for split in ADE20K_SPLITS if _is_there(examination.root, split)]
+    if not splits:
+        raise UserError(f'{examination.root} has neither images/training nor images/validation')
+    return {split: examine_split(examination, split, labels, workers) for split in splits}
+
+
+def examine_split(examination: Examination, split: str, labels: Labels, workers: int) -> list[str]:
+    """Look at the pairs of a split; return the names, without ending, of the good ones."""
+    root = examination.root
+    images, maps = Path('images', split), Path('annotations', split)
+    pictures, others = _names(root / images, IMAGE)
+    mapped, _ = _names(root / maps, MAP)
+    examination.counts['images'] += len(pictures)
+    examination.counts['maps'] += len(mapped)
+    for name in others:
+        text = f'does not end in {IMAGE}, so that it is not found'
+        examination.add('images of another ending', images / name, text)
+    for name in sorted(pictures - mapped):
+        examination.add('images without maps', images / f'{name}{IMAGE}', f'has no {maps / name}{MAP}')
+    for name in sorted(mapped - pictures):
+        examination.add('maps without images', maps / f'{name}{MAP}', f'has no {images / name}{IMAGE}')
+    pairs = sorted(pictures & mapped)
+    read = partial(load_pair, root / images, root / maps, labels)
+    bad = dict(bad_files(pairs, read, workers, split))
+    for name, error in bad.items():
+        files = (images / f'{name}{IMAGE}', maps / f'{name}{MAP}')
+        subject = next((file for file in files if str(error).startswith(f'{root / file} ')), files[0])
+        examination.add(error.kind, subject, reason(error, str(root / subject)))
+    return [name for name in pairs if name not in bad]
+
+
+def load_pair(images: Path, maps: Path, labels: Labels, name: str) -> None:
+    """Load an image and its map as a training does.
+
+    Raises:
+        BadFileError: one of them cannot be used.
+    """
+    loaded = LOAD.transform({'img_path': str(images / f'{name}{IMAGE}')})
+    loaded |= {
+        'seg_map_path': str(maps / f'{name}{MAP}'),
+        'reduce_zero_label': labels.reduce_zero_label,
+        'seg_fields': [],
+    }
+    LoadCheckedSegmentationMap(labels.num_classes).transform(loaded)
+
+
+def _is_there(root: Path, split: str) -> bool:
+    folders = [root / kind / split for kind in ('images', 'annotations')]
+    present = [folder.is_dir() for folder in folders]
+    if any(present) and not all(present):
+        raise UserError(f'{folders[present.index(False)]} is missing; the other folder is there')
+    return all(present)
+
+
+def _names(folder: Path, ending: str) -> tuple[set[str], list[str]]:
+    """Names without ending of the files that have it, and of images that have another."""
+    files = {name for name in files_below(folder) if not os.path.basename(name).startswith('.')}
+    found = {name.removesuffix(ending) for name in files if name.endswith(ending)}
+    others = [name for name in files if not name.endswith(ending)]
+    return found, sorted(name for name in others if name.lower().endswith((ending, *OTHER_IMAGES)))

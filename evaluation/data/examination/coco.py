@@ -1,0 +1,195 @@
+"""Examination of data in COCO's layout."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
+from functools import partial
+from pathlib import Path
+
+from evaluation.data.checks import files_below
+from evaluation.data.coco_entries import (
+    Fault,
+    annotation_fault,
+    annotation_oddity,
+    category_fault,
+    image_fault,
+)
+from evaluation.data.coco_file import check_sections, entry_name, read_json
+from evaluation.data.examination.doubts import annotation_doubts
+from evaluation.data.examination.files import bad_files, reason
+from evaluation.data.examination.findings import Examination
+from evaluation.data.examination.layouts import COCO_FILES
+from evaluation.data.loading import LoadCheckedImage
+from evaluation.data.plain_values import is_id, quoted
+from evaluation.errors import UserError
+from evaluation.garbage_collection import garbage_collection_paused
+
+LOAD = LoadCheckedImage()
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """The annotation files of a data root.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = sorted(file for file in root.glob(COCO_FILES) if file.is_file())
+    if not files:
+        raise UserError(f'{root} has no {COCO_FILES}')
+    return files
+
+
+def image_folder(root: Path, file: Path) -> Path:
+    """Where the images of `instances_NAME.json` lie: in NAME."""
+    return root / file.stem.removeprefix('instances_')
+
+
+def examine_coco(examination: Examination, workers: int) -> None:
+    """Look at every annotation file of a data root, and at every image that it lists.
+
+    Raises:
+        UserError: a file is no annotation file at all.
+    """
+    categories = {}
+    for file in annotation_files(examination.root):
+        content = read_content(file)
+        categories[file.name] = [
+            entry.get('name') for entry in content['categories'] if type(entry) is dict
+        ]
+        examine_entries(examination, content, file.relative_to(examination.root))
+        examine_images(examination, content, image_folder(examination.root, file), workers)
+    compare_categories(examination, categories)
+
+
+@garbage_collection_paused()
+def read_content(file: Path) -> dict:
+    """Read an annotation file.
+
+    Raises:
+        UserError: it is not JSON, or lacks one of the lists.
+    """
+    content = read_json(file)
+    check_sections(content, file)
+    return content
+
+
+@garbage_collection_paused()
+def examine_entries(examination: Examination, content: dict, file: Path) -> None:
+    """Look at every entry of an annotation file.
+
+    Args:
+        examination: gets the findings.
+        content: of the file.
+        file: its name, relative to the data root.
+    """
+    sizes = {
+        image['id']: (image['height'], image['width'])
+        for image in content['images']
+        if type(image) is dict and image_fault(image) is None
+    }
+    known = {
+        category['id']
+        for category in content['categories']
+        if type(category) is dict and category_fault(category) is None
+    }
+    note = partial(examine_section, examination, content, file)
+    note('images', lambda image: filter(None, [image_fault(image)]))
+    note('categories', lambda category: filter(None, [category_fault(category)]))
+    # A training does without `iscrowd`.
+    evaluated = not file.stem.startswith('instances_train')
+    note('annotations', lambda entry: annotation_faults(entry, sizes, known, evaluated))
+    for section, key in (('images', 'file_name'), ('categories', 'name')):
+        _find_duplicates(examination, content[section], file, section, key)
+
+
+def annotation_faults(
+    annotation: dict,
+    sizes: dict[int | str, tuple[int, int]],
+    categories: Container[int | str],
+    evaluated: bool = True,
+) -> Iterator[Fault]:
+    """All that is wrong with an annotation: a fault, else an oddity, else doubts."""
+    fault = annotation_fault(annotation, sizes, categories, evaluated)
+    fault = fault or annotation_oddity(annotation, sizes[annotation['image_id']])
+    if fault:
+        yield fault
+    else:
+        yield from annotation_doubts(annotation, sizes[annotation['image_id']])
+
+
+def examine_section(
+    examination: Examination,
+    content: dict,
+    file: Path,
+    section: str,
+    faults_of: Callable[[dict], Iterator[Fault]],
+) -> None:
+    """Look at the entries of one list, and for ids that occur twice or are of two kinds."""
+    entries = content[section]
+    if section != 'categories':
+        examination.counts[section] += len(entries)
+    for number, entry in enumerate(entries, start=1):
+        if type(entry) is not dict:
+            examination.add('malformed entries', f'{file}: entry {number} of {section}', 'is no object')
+            continue
+        for fault in faults_of(entry):
+            name = f'{file}: of the {section}, {entry_name(entry, number)}'
+            examination.add(fault.kind, name, fault.text)
+    _find_duplicates(examination, entries, file, section, 'id')
+    kinds = {type(entry['id']) for entry in entries if type(entry) is dict and is_id(entry.get('id'))}
+    if len(kinds) > 1:
+        text = 'have numbers and texts as ids'
+        examination.add('ids of two kinds', f'{file}: the {section}', text)
+
+
+def examine_images(examination: Examination, content: dict, folder: Path, workers: int) -> None:
+    """Look for every image that the file lists, and load it."""
+    root = examination.root
+    if not folder.is_dir():
+        text = 'is missing, so that none of its images were looked at'
+        examination.add('missing folders of images', folder.relative_to(root), text)
+        return
+    there = files_below(folder)
+    images = [image for image in content['images'] if type(image) is dict and not image_fault(image)]
+    for image in images:
+        if os.path.normpath(image['file_name']) not in there:
+            examination.add('missing images', _name(root, folder, image), 'is missing')
+    present = [image for image in images if os.path.normpath(image['file_name']) in there]
+    for image, error in bad_files(present, partial(load, folder), workers, folder.name):
+        text = reason(error, str(folder / image['file_name']))
+        examination.add(error.kind, _name(root, folder, image), text)
+
+
+def load(folder: Path, image: dict) -> None:
+    """Load an image as a training does.
+
+    Raises:
+        BadFileError: it cannot be used.
+    """
+    stated = {key: image[key] for key in ('height', 'width')}
+    LOAD.transform({'img_path': str(folder / image['file_name']), **stated})
+
+
+def compare_categories(examination: Examination, names: dict[str, list]) -> None:
+    """Look whether all annotation files have the same categories in the same order."""
+    first, *others = names
+    for other in others:
+        if names[other] != names[first]:
+            text = f'has other categories than {first}, or another order'
+            examination.add('categories that differ', f'annotations/{other}', text)
+
+
+def _name(root: Path, folder: Path, image: dict) -> Path:
+    return folder.relative_to(root) / image['file_name']
+
+
+def _find_duplicates(
+    examination: Examination, entries: list, file: Path, section: str, key: str
+) -> None:
+    values = [entry.get(key) for entry in entries if type(entry) is dict]
+    counts = Counter(value for value in values if is_id(value))
+    for value, count in counts.items():
+        if count > 1:
+            text = f'have the {key} {quoted(value)}'
+            subject = f'{file}: of the {section}, {count}'
+            examination.add(f'duplicate {key}s of {section}', subject, text)

@@ -1,0 +1,159 @@
+"""An annotation file of COCO's format without what is wrong in it."""
+
+import os
+from collections import Counter
+from collections.abc import Container
+from typing import Any
+
+from pycocotools import mask as coco_mask
+
+from evaluation.data.coco_entries import category_fault, image_fault
+from evaluation.data.coco_masks import is_run_length_code, polygons_are_drawable
+from evaluation.data.examination.coco import annotation_faults
+from evaluation.data.examination.doubts import (
+    Box,
+    are_alike,
+    as_code,
+    bounds_of,
+    clipped,
+    has_area,
+)
+from evaluation.data.plain_values import all_finite, is_id
+from evaluation.errors import UserError
+
+Sizes = dict[int | str, tuple[int, int]]
+
+
+def mended(content: dict, bad_images: Container[str]) -> tuple[dict, Counter[str]]:
+    """A copy of an annotation file's content without what is wrong, and how often what was done.
+
+    Images that cannot be used go, with their annotations; boxes are clipped to their images, or taken
+    from their masks where they do not fit; polygons without an area go, and annotations of which no
+    mask or box is left. Annotations are numbered anew, from 1.
+
+    Args:
+        content: with the three lists.
+        bad_images: normalised file names of images that are missing or cannot be loaded.
+
+    Raises:
+        UserError: the categories are wrong, or nothing is left.
+    """
+    check_categories(content['categories'])
+    done: Counter[str] = Counter()
+    images = usable_images(content['images'], bad_images)
+    done['images left out'] = len(content['images']) - len(images)
+    sizes = {image['id']: (image['height'], image['width']) for image in images}
+    known = {category['id'] for category in content['categories']}
+    annotations = []
+    for entry in content['annotations']:
+        changed = mended_annotation(entry, sizes, known) if type(entry) is dict else None
+        if changed is None:
+            done['annotations left out'] += 1
+            continue
+        for key in changed.keys() - {'id'}:
+            if key not in entry or changed[key] != entry[key]:
+                done[f'values of {key} corrected'] += 1
+        annotations.append({**changed, 'id': len(annotations) + 1})
+    if not images or not annotations:
+        raise UserError('nothing that can be used is left to be written; get the data again')
+    ids = [entry.get('id') for entry in content['annotations'] if type(entry) is dict]
+    done['annotations numbered anew'] = sum(
+        changed['id'] != number for changed, number in zip(annotations, ids, strict=False)
+    )
+    result = {**content, 'images': images, 'annotations': annotations}
+    return with_ids_of_one_kind(result), +done
+
+
+def check_categories(categories: list) -> None:
+    """Look whether the categories can be told apart.
+
+    Raises:
+        UserError: they cannot, and nobody but the author knows what they mean.
+    """
+    advice = 'correct the categories by hand, since labels follow them'
+    for number, category in enumerate(categories, start=1):
+        fault = None if type(category) is dict else 'is no object'
+        fault = fault or getattr(category_fault(category), 'text', None)
+        if fault:
+            raise UserError(f'entry {number} of categories {fault}; {advice}')
+    for key in ('id', 'name'):
+        if len({category[key] for category in categories}) < len(categories):
+            raise UserError(f'two categories have the same {key}; {advice}')
+
+
+def usable_images(images: list, bad_images: Container[str]) -> list[dict]:
+    """The entries of images that can be used, of several with one id or one file the first."""
+    ids, names, usable = set(), set(), []
+    for image in images:
+        if type(image) is not dict or image_fault(image):
+            continue
+        name = os.path.normpath(image['file_name'])
+        if image['id'] not in ids and name not in names and name not in bad_images:
+            usable.append(image)
+        ids.add(image['id'])
+        names.add(name)
+    return usable
+
+
+def mended_annotation(annotation: dict, sizes: Sizes, categories: Container[int | str]) -> dict | None:
+    """A copy of an annotation without what is wrong; None where that leaves nothing to use."""
+    image, category = annotation.get('image_id'), annotation.get('category_id')
+    is_known = is_id(image) and image in sizes and is_id(category) and category in categories
+    mask = usable_mask(annotation.get('segmentation'), sizes[image]) if is_known else None
+    if mask is None:
+        return None
+    changed = {**annotation, 'id': 1, 'segmentation': mask}
+    for key in ('iscrowd', 'ignore'):
+        if key in changed and changed[key] not in (0, 1):
+            return None
+    changed.setdefault('iscrowd', 0)
+    changed['bbox'] = fitting_box(changed, sizes[image])
+    code = as_code(mask, sizes[image])
+    box_area = changed['bbox'][2] * changed['bbox'][3]
+    area = changed.get('area')
+    if not all_finite([area]) or not 0 < area <= 2 * box_area:
+        changed['area'] = float(coco_mask.area(code))
+    is_clean = next(annotation_faults(changed, sizes, categories), None) is None
+    return changed if is_clean else None
+
+
+def usable_mask(mask: Any, size: tuple[int, int]) -> list | dict | None:
+    """The polygons that have an area, or a run-length code as it is; None where there is neither."""
+    if is_run_length_code(mask, size):
+        return mask
+    if not polygons_are_drawable(mask):
+        return None
+    return [polygon for polygon in mask if has_area(polygon)] or None
+
+
+def fitting_box(annotation: dict, size: tuple[int, int]) -> list[float]:
+    """The box clipped to an image of `size`, height and width, or the mask's if they do not fit."""
+    box, mask = annotation.get('bbox'), annotation['segmentation']
+    bounds = bounds_of(mask, size)
+    if type(box) is list and len(box) == 4 and all_finite(box):
+        left, top, width, height = box
+        corners = clipped((left, top, left + width, top + height), size)
+        if annotation['iscrowd'] or are_alike(corners, bounds):
+            is_inside = corners == (left, top, left + width, top + height)
+            return box if is_inside else as_box(corners)
+    return as_box(bounds)
+
+
+def as_box(corners: Box) -> list[float]:
+    """Left, top, width and height from the corners."""
+    left, top, right, bottom = corners
+    return [left, top, right - left, bottom - top]
+
+
+def with_ids_of_one_kind(content: dict) -> dict:
+    """A copy in which images, and categories, that have numbers and texts as ids are numbered anew."""
+    result = dict(content)
+    for section, key in (('images', 'image_id'), ('categories', 'category_id')):
+        entries = content[section]
+        if len({type(entry['id']) for entry in entries}) > 1:
+            numbers = {entry['id']: number for number, entry in enumerate(entries, start=1)}
+            result[section] = [{**entry, 'id': numbers[entry['id']]} for entry in entries]
+            result['annotations'] = [
+                {**entry, key: numbers[entry[key]]} for entry in result['annotations']
+            ]
+    return result

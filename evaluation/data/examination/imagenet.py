@@ -1,0 +1,152 @@
+"""Examination of data in ImageNet's layouts."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from evaluation.classification.layout import class_folders, listed_image
+from evaluation.data.checks import files_below
+from evaluation.data.examination.files import bad_files, reason
+from evaluation.data.examination.findings import Examination
+from evaluation.data.examination.layouts import IMAGENET_SPLITS
+from evaluation.data.loading import LoadCheckedImage
+from evaluation.data.names import leads_out
+from evaluation.errors import UserError
+
+# As the recipe of the classifiers reads them.
+LOAD = LoadCheckedImage(imdecode_backend='pillow', color_type='color_ignore_orientation')
+
+# Name of an image, relative to the split's folder, and its label or the name of its class.
+Entry = tuple[str, int | str]
+
+
+def examine_imagenet(
+    examination: Examination, num_classes: int | None, workers: int
+) -> dict[str, list[Entry]]:
+    """Look at every image of a data root, and whether the splits have the same classes.
+
+    Args:
+        examination: gets the findings.
+        num_classes: how many classes there should be; None for what the training images have.
+        workers: threads.
+
+    Returns:
+        the good images of each split.
+
+    Raises:
+        UserError: there is neither a list nor a folder of a split.
+    """
+    root = examination.root
+    entries = {split: listed(examination, split) for split in IMAGENET_SPLITS if _is_there(root, split)}
+    if not entries:
+        raise UserError(f'{root} has neither train/ nor val/, nor a list of them in meta/')
+    compare_classes(examination, entries, num_classes)
+    return {split: examine_split(examination, split, entries[split], workers) for split in entries}
+
+
+def examine_split(
+    examination: Examination, split: str, entries: Sequence[Entry], workers: int
+) -> list[Entry]:
+    """Look at the images of a split; return the good ones."""
+    folder = examination.root / split
+    there = files_below(folder)
+    examination.counts['images'] += len(entries)
+    present = [entry for entry in entries if os.path.normpath(entry[0]) in there]
+    for name in sorted({entry[0] for entry in entries} - {entry[0] for entry in present}):
+        examination.add('missing images', f'{split}/{name}', 'is missing')
+    bad = dict(bad_files(present, partial(load, folder), workers, split))
+    for (name, _), error in bad.items():
+        examination.add(error.kind, f'{split}/{name}', reason(error, str(folder / name)))
+    return [entry for entry in present if entry not in bad]
+
+
+def load(folder: Path, entry: Entry) -> None:
+    """Load an image as a training does.
+
+    Raises:
+        BadFileError: it cannot be used.
+    """
+    LOAD.transform({'img_path': str(folder / entry[0])})
+
+
+def has_list(root: Path, split: str) -> bool:
+    """Whether a file lists the images of a split with their labels."""
+    return (root / 'meta' / f'{split}.txt').is_file()
+
+
+def listed(examination: Examination, split: str) -> list[Entry]:
+    """The images that a split should have, and what is wrong with how they are named."""
+    if has_list(examination.root, split):
+        return _from_list(examination, Path('meta', f'{split}.txt'))
+    return _from_folders(examination, split)
+
+
+def compare_classes(
+    examination: Examination, entries: dict[str, list[Entry]], num_classes: int | None
+) -> None:
+    """Look for classes that a split lacks, and for labels beyond the last class."""
+    classes = {split: {label for _, label in images} for split, images in entries.items()}
+    numbers = [label for labels in classes.values() for label in labels if type(label) is int]
+    examination.counts['classes'] = len(set().union(*classes.values()))
+    for split, labels in classes.items():
+        for other in classes.keys() - {split}:
+            for missing in sorted(classes[other] - labels, key=str):
+                text = f'has no image, but {other} has'
+                examination.add('classes of one split alone', f'{split}: class {missing}', text)
+        if num_classes is not None and len(labels) > num_classes:
+            text = f'has {len(labels)} classes, more than {num_classes}'
+            examination.add('labels out of range', split, text)
+    if num_classes is not None and numbers and max(numbers) >= num_classes:
+        text = f'is beyond the last class, {num_classes - 1}'
+        examination.add('labels out of range', f'label {max(numbers)}', text)
+    elif numbers:
+        for label in sorted({*range(min(max(numbers), len(set(numbers)) + 1))} - {*numbers}):
+            examination.add('labels without images', f'label {label}', 'has no image')
+
+
+def _is_there(root: Path, split: str) -> bool:
+    return has_list(root, split) or bool(class_folders(root / split))
+
+
+def _from_folders(examination: Examination, split: str) -> list[Entry]:
+    entries: list[Entry] = []
+    for name in class_folders(examination.root / split):
+        files = sorted(files_below(examination.root / split / name))
+        files = [file for file in files if not os.path.basename(file).startswith('.')]
+        images = [file for file in files if file.lower().endswith(IMG_EXTENSIONS)]
+        entries += [(f'{name}/{file}', name) for file in images]
+        if not images:
+            examination.add('classes without images', f'{split}/{name}', 'has no image')
+        for file in sorted({*files} - {*images}):
+            text = 'has not the ending of an image, so that it is not found'
+            examination.add('files that are no images', f'{split}/{name}/{file}', text)
+    return entries
+
+
+def _from_list(examination: Examination, file: Path) -> list[Entry]:
+    path = examination.root / file
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} cannot be read: {error}') from error
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        entry = listed_image(line)
+        if entry and leads_out(entry[0]):
+            text = f'has {entry[0]!r}, which leads out of the folder of images'
+            examination.add(
+                'file names that lead out of the folder of images', f'{file}, line {number}', text
+            )
+        elif entry:
+            entries.append(entry)
+        elif line.strip():
+            text = f'is {line!r}, not a name and a label'
+            examination.add('malformed lines', f'{file}, line {number}', text)
+    for name, count in Counter(os.path.normpath(name) for name, _ in entries).items():
+        if count > 1:
+            examination.add('duplicate file names', f'{file}: {name}', f'is listed {count} times')
+    return entries

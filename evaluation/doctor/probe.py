@@ -1,0 +1,141 @@
+"""Imports what the commands import, and says what works.
+
+A process of its own, since some of it may crash. Prints a line of JSON before each step and after.
+"""
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def torch_facts() -> dict[str, Any]:
+    """Build of torch."""
+    import torch
+
+    return {
+        'version': torch.__version__,
+        'cuda': torch.version.cuda,
+        'cudnn': torch.backends.cudnn.version() if torch.version.cuda else None,
+        'nccl': _nccl(torch),
+        'threads': torch.get_num_threads(),
+        'simd': torch.backends.cpu.get_cpu_capability(),
+        'architectures': torch.cuda.get_arch_list() if torch.cuda.is_available() else [],
+    }
+
+
+def _nccl(torch: Any) -> str | None:
+    if not (torch.version.cuda and torch.distributed.is_nccl_available()):
+        return None
+    return '.'.join(map(str, torch.cuda.nccl.version()))
+
+
+def gpu_facts() -> dict[str, Any]:
+    """The GPUs that torch sees."""
+    import torch
+
+    gpus = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(index)
+        free, total = torch.cuda.mem_get_info(index)
+        gpus.append(
+            {
+                'name': properties.name,
+                'capability': [properties.major, properties.minor],
+                'memory': total,
+                'memory_free': free,
+            }
+        )
+    return {'gpus': gpus}
+
+
+def torchvision_facts() -> dict[str, Any]:
+    """Whether the compiled operators are there."""
+    import torch
+    import torchvision
+
+    return {'version': torchvision.__version__, 'operators': hasattr(torch.ops.torchvision, 'nms')}
+
+
+def mmcv_facts() -> dict[str, Any]:
+    """Which operators of mmcv detectors would run on."""
+    import backbones  # Before mmcv.ops, which needs its operators.
+
+    mmcv = importlib.import_module('mmcv.ops')
+    stand_in = backbones.mmcv_ops.using_stand_in()
+    return {'operators': 'stand-in on torchvision' if stand_in else 'compiled', 'file': mmcv.__file__}
+
+
+def importable(name: str) -> Callable[[], dict[str, Any]]:
+    """A step that imports a module."""
+
+    def step() -> dict[str, Any]:
+        module = importlib.import_module(name)
+        return {'version': getattr(module, '__version__', None)}
+
+    return step
+
+
+def opencv_facts() -> dict[str, Any]:
+    """Which of the builds of OpenCV is the one in use."""
+    import cv2
+
+    gui = next((line for line in cv2.getBuildInformation().splitlines() if 'GUI:' in line), '')
+    return {'version': cv2.__version__, 'gui': gui.partition(':')[2].strip()}
+
+
+def mixer_facts() -> dict[str, Any]:
+    """What the mixers' own operators run on, on each device."""
+    import torch
+
+    attention, dcnv3 = (
+        importlib.import_module(f'backbones.ops.{name}') for name in ('attention', 'dcnv3')
+    )
+    devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
+    compiled = attention.compiled_module() is not None
+    return {
+        'dcnv3': {device: dcnv3.implementation(device, torch.float32) for device in devices},
+        'attention': {'cpu': 'numba' if compiled else 'PyTorch'}
+        | {device: 'PyTorch' for device in devices[1:]},
+    }
+
+
+STEPS: dict[str, Callable[[], dict[str, Any]]] = {
+    'torch': torch_facts,
+    'gpus': gpu_facts,
+    'torchvision': torchvision_facts,
+    'opencv': opencv_facts,
+    'numba': importable('numba'),
+    'pycocotools': importable('pycocotools.mask'),
+    'faster-coco-eval': importable('faster_coco_eval'),
+    'timm': importable('timm'),
+    'mmengine': importable('mmengine'),
+    'mmcv operators': mmcv_facts,
+    'mixers': mixer_facts,
+    'mmdet': importable('mmdet.apis'),
+    'mmseg': importable('mmseg.apis'),
+}
+
+
+def main() -> None:
+    """Take every step, whatever became of those before it."""
+    # Libraries print when they are imported.
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    for name, step in STEPS.items():
+        print(json.dumps({'step': name}), file=answers, flush=True)
+        try:
+            answer = {'step': name, 'facts': step()}
+        except KeyboardInterrupt:
+            raise
+        # Whatever it is, it is what the user wants to know.
+        except BaseException as error:
+            answer = {'step': name, 'error': f'{type(error).__name__}: {error}'.partition('\n')[0]}
+        print(json.dumps(answer), file=answers, flush=True)
+    sys.stdout.flush()
+
+
+if __name__ == '__main__':
+    main()

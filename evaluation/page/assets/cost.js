@@ -1,0 +1,179 @@
+// Accuracy against FLOPs, parameters or measured time, with the Pareto front.
+
+const cost = { axis: 'flops', metric: new Map() };
+
+const COSTS = {
+  flops: { label: 'FLOPs (G)', of: (run) => (run.flops ? run.flops / 1e9 : null) },
+  parameters: { label: 'Parameters (M)', of: (run) => (run.parameters ? run.parameters / 1e6 : null) },
+};
+
+function costOf(axis) {
+  if (COSTS[axis]) return COSTS[axis];
+  const index = axis.slice('speed '.length);
+  return {
+    label: `Time (ms): ${DATA.speeds[index].condition}`,
+    of: (run) => run.speeds?.[index] ?? null,
+  };
+}
+
+function buildCost() {
+  watch(drawCost);
+}
+
+function costChoice() {
+  const options = Object.entries(COSTS).map(([value, { label }]) => ({ value, label }));
+  DATA.speeds.forEach((speed, index) => {
+    options.push({ value: `speed ${index}`, label: `Time (ms): ${speed.condition}` });
+  });
+  return choice('Cost', options, cost.axis, (value) => {
+    cost.axis = value;
+    drawCost();
+  });
+}
+
+function drawCost() {
+  byId('cost-panels').replaceChildren(...visibleGroups().map(costPanel));
+  drawVisible();
+}
+
+function costPanel(group) {
+  const metrics = GROUPS.get(group).metrics;
+  const metric = cost.metric.get(group) ?? metrics[0].key;
+  const { label: axisLabel, of } = costOf(cost.axis);
+  const points = runsOf(group, visibleRuns())
+    .map((run) => ({ run, cost: of(run), value: run.metrics[metric] ?? null }))
+    .filter((point) => point.cost !== null && point.value !== null);
+  const options = metrics.map(({ key, label }) => ({ value: key, label }));
+  const select = choice('Figure', options, metric, (value) => {
+    cost.metric.set(group, value);
+    drawCost();
+  });
+  const controls = element('div', { class: 'controls' }, select, costChoice());
+  if (!points.length) {
+    return element('div', {}, groupTitle(group), controls, element('p', { text: 'No run shown has both figures.' }));
+  }
+  const front = paretoFront(points);
+  const names = front.map((point) => point.run.label).join(', ');
+  const summary = `${metricLabel(metric)} against ${axisLabel} of ${points.length} runs. On the Pareto front: ${names}.`;
+  return element(
+    'div',
+    {},
+    groupTitle(group),
+    controls,
+    chart(() => costFigure(group, metric, axisLabel, of, points, front), summary, 440),
+    element('p', { class: 'reading', text: `On the front, the cheapest first: ${names}.` }),
+  );
+}
+
+function costFigure(group, metric, axisLabel, of, points, front) {
+  const digits = GROUPS.get(group).digits;
+  const traces = [
+    {
+      mode: 'lines', x: front.map((p) => p.cost), y: front.map((p) => p.value), hoverinfo: 'skip',
+      line: { color: themeColor('--faint'), width: 1.5, shape: 'hv' }, name: 'Pareto front',
+    },
+  ];
+  const mixers = [...new Set(points.map((point) => point.run.mixer))];
+  for (const mixer of mixers) {
+    const own = points.filter((point) => point.run.mixer === mixer);
+    const markers = own.map((point) => markerOf(point.run));
+    traces.push({
+      mode: 'markers',
+      type: 'scatter',
+      name: label(mixer ?? 'baseline'),
+      showlegend: false,
+      x: own.map((point) => point.cost),
+      y: own.map((point) => point.value),
+      customdata: own.map((point) => point.run.key),
+      hovertext: own.map((p) => `${label(p.run.label)}<br>${fixed(p.value, digits)} at ${significant(p.cost)}`),
+      hoverinfo: 'text',
+      error_y: errorBars(own.map((point) => point.run), metric, mixer),
+      marker: {
+        size: 12,
+        color: markers.map((marker) => marker.color),
+        symbol: markers.map((marker) => marker.symbol),
+        line: { color: markers[0].line.color, width: 2 },
+      },
+    });
+  }
+  const published = publishedPoints(group, metric, of);
+  if (published.length) traces.push(publishedTrace(published, metric, of, digits));
+  traces.push(...keyTraces(points));
+  return {
+    traces,
+    layout: {
+      xaxis: { title: titled(axisLabel) },
+      yaxis: { title: titled(`${metricLabel(metric)} (%)`) },
+      hovermode: 'closest',
+    },
+    onclick: (point) => {
+      const run = RUNS.get(point.customdata);
+      if (run) showDetails(run);
+    },
+  };
+}
+
+// Intervals over images, where results have evidence.
+function errorBars(runs, metric, mixer) {
+  const ends = (run, index) => {
+    const interval = run.intervals[metric];
+    return interval ? Math.abs(interval[index] - run.metrics[metric]) : 0;
+  };
+  return {
+    type: 'data',
+    visible: runs.some((run) => metric in run.intervals),
+    symmetric: false,
+    arrayminus: runs.map((run) => ends(run, 0)),
+    array: runs.map((run) => ends(run, 1)),
+    color: mixerColor(mixer),
+    thickness: 1,
+    width: 3,
+  };
+}
+
+function publishedPoints(group, metric, of) {
+  const mixers = new Set(visibleRuns().map((run) => run.mixer));
+  return DATA.published
+    .filter((each) => each.group === group && metric in each.metrics && of(each) !== null)
+    .filter((each) => each.architecture !== 'unified' || mixers.has(each.mixer));
+}
+
+function publishedTrace(points, metric, of, digits) {
+  const color = (each) => DATA.colors.mixers[each.mixer] ?? themeColor('--faint');
+  return {
+    mode: 'markers',
+    type: 'scatter',
+    name: 'published',
+    x: points.map(of),
+    y: points.map((each) => each.metrics[metric]),
+    hovertext: points.map(
+      (each) => `${label(each.model)}, published, ${each.architecture}<br>${fixed(each.metrics[metric], digits)}<br>${shortLabel(each.source, 60)}`,
+    ),
+    hoverinfo: 'text',
+    marker: {
+      size: 12,
+      symbol: points.map((each) => `${shapeOf(each.model.split('_').pop())}-open`),
+      color: points.map(color),
+      line: { width: 1.5 },
+    },
+  };
+}
+
+// Says what shapes and fills mean, where they differ.
+function keyTraces(points) {
+  const grey = themeColor('--faint');
+  const key = (name, marker) => ({
+    mode: 'markers', x: [null], y: [null], name, marker: { size: 11, line: { color: grey, width: 2 }, ...marker },
+  });
+  const mixers = [...new Set(points.map((point) => point.run.mixer))];
+  const scales = [...new Set(points.map((point) => point.run.scale))].filter(Boolean);
+  const starts = [...new Set(points.map((point) => point.run.start))].filter(Boolean);
+  return [
+    ...mixers.map((mixer) => key(label(mixer ?? 'baseline'), { color: mixerColor(mixer), symbol: 'circle', line: { width: 0 } })),
+    ...(scales.length > 1 ? scales.map((scale) => key(label(scale), { color: grey, symbol: shapeOf(scale) })) : []),
+    ...(starts.length > 1
+      ? starts.map((start) =>
+          key(label(start), { symbol: 'circle', color: start === 'scratch' ? 'rgba(128,128,128,0.25)' : grey }))
+      : []),
+  ];
+}

@@ -1,0 +1,79 @@
+// What is left of a metric, and of agreement with itself, as images are moved, turned and scaled.
+
+const invariance = { metric: new Map() };
+
+function buildInvariance() {
+  if (byId('invariance')) watch(drawInvariance);
+}
+
+function drawInvariance() {
+  byId('invariance-panels').replaceChildren(...visibleGroups().map(invariancePanel));
+  drawVisible();
+}
+
+function invariancePanel(group) {
+  const runs = analysed(runsOf(group, comparedRuns()), 'invariance');
+  if (!runs.length) return notAnalysed(group, 'invariance');
+  const found = runs.map((run) => analysisOf(run, 'invariance'));
+  const metrics = [...new Set(found.flatMap((each) => each.shown))];
+  const transforms = [...new Set(found.flatMap((each) => Object.keys(each.curves)))];
+  const remembered = invariance.metric.get(group);
+  const consistency = metrics.find((name) => name.endsWith('consistency')) ?? metrics[0];
+  const metric = metrics.includes(remembered) ? remembered : consistency;
+  const select = choice('Figure', metrics.map((value) => ({ value, label: value })), metric, (value) => {
+    invariance.metric.set(group, value);
+    drawInvariance();
+  });
+  return element(
+    'div',
+    {},
+    groupTitle(group),
+    select,
+    basisNote(runs, 'invariance'),
+    element('div', { class: 'panels' }, transforms.map((transform) =>
+      element(
+        'div',
+        {},
+        element('h4', { text: transform }),
+        chart(
+          () => invarianceFigure(runs, transform, metric),
+          `${metric} over ${transform} for ${runs.map((run) => run.label).join(', ')}`,
+          280,
+        ),
+      ))),
+    runKey(runs),
+    element('p', { class: 'reading', text: `${found[0].images} images.` }),
+  );
+}
+
+function invarianceFigure(runs, transform, metric) {
+  const traces = runs
+    .map((run) => ({ run, curve: analysisOf(run, 'invariance').curves[transform] }))
+    .filter(({ curve }) => curve?.metrics[metric])
+    .map(({ run, curve }) => line(run, curve.strengths, curve.metrics[metric]));
+  const unit = analysisOf(runs[0], 'invariance').curves[transform]?.unit ?? '';
+  return {
+    traces,
+    layout: {
+      showlegend: false,
+      hovermode: 'closest',
+      xaxis: { title: titled(unit) },
+      yaxis: { title: titled(`${metric} (%)`), rangemode: 'tozero' },
+    },
+  };
+}
+
+// A line of a run in a small plot; what it means says the key below the plots.
+function line(run, x, y) {
+  return {
+    type: 'scatter',
+    mode: 'lines+markers',
+    name: shortLabel(run.label),
+    x,
+    y,
+    hovertext: x.map((at, i) => `${label(run.label)}<br>${fixed(y[i], 1)} at ${significant(at)}`),
+    hoverinfo: 'text',
+    line: { color: mixerColor(run.mixer), dash: dashOf(run), width: 2 },
+    marker: { ...markerOf(run), size: 7 },
+  };
+}

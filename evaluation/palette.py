@@ -1,0 +1,22 @@
+"""Colours that tell models apart in every figure: one for each mixer, the same everywhere."""
+
+from collections.abc import Iterable
+
+# Told apart with every kind of colour vision (Okabe and Ito, "Color Universal Design", 2008), without
+# the yellow, which is faint on white.
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+
+
+def mixer_colors(known: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """A colour for each mixer, by name.
+
+    Args:
+        known: mixers of the suite in their order, which have the first colours; as figures that draw
+            one model of each in that order have them.
+        others: further ones, which have the colours that are left, by turns.
+    """
+    known = list(known)
+    left = COLORS[len(known) : -1] or COLORS[:-1]
+    more = sorted(set(others) - set(known))
+    names = {name: left[index % len(left)] for index, name in enumerate(more)}
+    return {name: COLORS[index % len(COLORS)] for index, name in enumerate(known)} | names

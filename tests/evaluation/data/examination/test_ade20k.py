@@ -1,0 +1,157 @@
+"""Every kind of damage to data in ADE20K's layout is found, named and left out of what is mended."""
+
+import os
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import backbones  # noqa: F401  (before mmseg, which needs its operators)
+from evaluation.data.examination.command import examine
+from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.errors import UserError
+from tests.commands import ROOT
+
+REAL = Path(os.environ.get('ADE20K_ROOT', ROOT.parent / 'shared/real/ADEChallengeData2016'))
+IMAGE = 'images/training/ADE_train_00000002.jpg'
+MAP = 'annotations/training/ADE_train_00000002.png'
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('scenes')
+    write_datasets(folder, SceneStyle(height=64, width=64), {'train': 4, 'val': 2}, seed=0)
+    return folder / 'ADEChallengeData2016'
+
+
+@pytest.fixture
+def root(scenes, tmp_path):
+    return shutil.copytree(scenes, tmp_path / 'ade')
+
+
+def look(root, fix=None, num_classes=None, keep_zero_label=False):
+    return examine(
+        Namespace(
+            data_root=root,
+            kind=None,
+            num_classes=num_classes,
+            keep_zero_label=keep_zero_label,
+            workers=2,
+            fix=fix,
+        )
+    )
+
+
+def write(values):
+    return lambda file: Image.fromarray(values).save(file, 'png')
+
+
+def flip_a_bit(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 8
+    file.write_bytes(content)
+
+
+# Which file, how it is damaged, and the kind of the only finding.
+DAMAGE = {
+    'no map': (MAP, Path.unlink, 'images without maps'),
+    'no image': (IMAGE, Path.unlink, 'maps without images'),
+    'a truncated image': (IMAGE, lambda f: f.write_bytes(f.read_bytes()[:-9]), 'truncated images'),
+    'a truncated map': (MAP, lambda f: f.write_bytes(f.read_bytes()[:-9]), 'truncated images'),
+    'a map with a bit flipped': (MAP, flip_a_bit, 'damaged images'),
+    'an empty map': (MAP, lambda f: f.write_bytes(b''), 'empty files'),
+    'no image but HTML': (IMAGE, lambda f: f.write_text('<html>'), 'undecodable images'),
+    'a map of another size': (
+        MAP,
+        write(np.ones((64, 32), np.uint8)),
+        'maps of another size than their image',
+    ),
+    'a map of colours': (
+        MAP,
+        write(np.ones((64, 64, 3), np.uint8)),
+        'maps of colours or of other than 8 bits',
+    ),
+    'a map of 16 bits': (
+        MAP,
+        write(np.ones((64, 64), np.uint16)),
+        'maps of colours or of other than 8 bits',
+    ),
+    'a class beyond 150': (
+        MAP,
+        write(np.full((64, 64), 151, np.uint8)),
+        'maps with labels out of range',
+    ),
+    'another ending': (
+        IMAGE,
+        lambda f: shutil.copy(f, f.with_name('other.JPG')),
+        'images of another ending',
+    ),
+}
+
+
+def test_sound(root):
+    found = look(root)
+    assert not found.findings
+    assert (found.counts['images'], found.counts['maps']) == (6, 6)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason='no images of ADE20K')
+def test_genuine():
+    assert not look(REAL).findings
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_damage(root, tmp_path, damage):
+    name, change, kind = DAMAGE[damage]
+    change(root / name)
+    (finding,) = look(root, fix=tmp_path / 'mended').findings
+    assert finding.kind == kind
+    expected = {
+        'images without maps': (IMAGE, f'has no {MAP}'),
+        'maps without images': (MAP, f'has no {IMAGE}'),
+        'images of another ending': (IMAGE.replace(Path(IMAGE).name, 'other.JPG'), finding.text),
+    }.get(kind, (name, finding.text))
+    assert (finding.subject, finding.text) == expected
+    again = look(tmp_path / 'mended')
+    assert not again.findings
+    assert again.counts['images'] == (6 if kind == 'images of another ending' else 5)
+
+
+class TestLabels:
+    """Of maps that count from 0, and of maps in which 0 is ignored."""
+
+    @pytest.mark.parametrize(
+        ('label', 'keep_zero_label', 'is_known'),
+        [
+            (0, False, True),
+            (0, True, True),
+            (5, False, True),
+            (5, True, False),
+            (6, False, False),
+            (255, False, True),
+            (255, True, True),
+        ],
+    )
+    def test_the_last_of_five(self, root, label, keep_zero_label, is_known):
+        for file in root.rglob('*.png'):
+            write(np.full((64, 64), label, np.uint8))(file)
+        findings = look(root, num_classes=5, keep_zero_label=keep_zero_label).findings
+        assert len(findings) == (0 if is_known else 6)
+        assert {each.kind for each in findings} <= {'maps with labels out of range'}
+
+
+def test_a_part_of_the_layout_is_refused(root):
+    shutil.rmtree(root / 'images/validation')
+    with pytest.raises(UserError, match='images/validation is missing; the other folder is there'):
+        look(root)
+
+
+def test_nothing_is_left(root, tmp_path):
+    for file in (root / 'images/training').iterdir():
+        file.write_bytes(b'')
+    with pytest.raises(UserError, match='nothing of training that can be used is left'):
+        look(root, fix=tmp_path / 'mended')
+    assert not (tmp_path / 'mended').exists()

@@ -1,0 +1,320 @@
+"""Every kind of damage to data in COCO's layout is found, named and mended; sound data are clean."""
+
+import copy
+import json
+import os
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from evaluation.data.coco_file import check_coco
+from evaluation.data.examination.command import examine
+from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.errors import UserError
+from tests.commands import ROOT
+
+REAL = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))
+TRAIN = 'annotations/instances_train2017.json'
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('scenes')
+    write_datasets(folder, SceneStyle(height=64, width=64), {'train': 4, 'val': 2}, seed=0)
+    # The first annotation is the one that tests damage: let it be of polygons.
+    edit(folder / 'coco' / TRAIN, lambda content: content['annotations'].sort(key=is_a_crowd))
+    return folder / 'coco'
+
+
+def is_a_crowd(annotation):
+    return annotation['iscrowd']
+
+
+@pytest.fixture
+def root(scenes, tmp_path):
+    return shutil.copytree(scenes, tmp_path / 'coco')
+
+
+def look(root, fix=None):
+    return examine(
+        Namespace(data_root=root, kind=None, num_classes=None, keep_zero_label=False, workers=2, fix=fix)
+    )
+
+
+def of_first(section, **values):
+    """A change of the first entry of a list; None removes a key."""
+
+    def change(content):
+        merged = content[section][0] | values
+        content[section][0] = {key: value for key, value in merged.items() if value is not None}
+
+    return change
+
+
+def on_box(change_box):
+    def change(content):
+        first = content['annotations'][0]
+        first['bbox'] = change_box(*first['bbox'])
+
+    return change
+
+
+def repeated(section, **values):
+    """A change that repeats the first entry with other values."""
+
+    def change(content):
+        content[section].append(content[section][0] | values)
+
+    return change
+
+
+def with_ids_as_texts(content):
+    content['annotations'][0]['id'] = 'first'
+
+
+def on_code(content):
+    """A run-length code of a corner in place of the polygons."""
+    code = {'size': [64, 64], 'counts': [0, 3, 61, 3, 4096 - 67]}
+    content['annotations'][0].update(segmentation=code, bbox=[20, 20, 30, 30], area=6)
+
+
+NAN = float('nan')
+IN_FILE = {
+    'no area of a box': (on_box(lambda x, y, w, h: [x, y, 0, h]), 'boxes of no area'),
+    'box outside': (on_box(lambda x, y, w, h: [x + 100, y, w, h]), 'boxes outside the image'),
+    'box far outside': (on_box(lambda x, y, w, h: [-1e9, y, w, h]), 'boxes outside the image'),
+    'box of another than the code': (on_code, 'boxes that do not fit their masks'),
+    'box half outside': (on_box(lambda x, y, w, h: [x, y, w + 64, h]), 'boxes that leave the image'),
+    'corners for sides': (
+        on_box(lambda x, y, w, h: [x, y, x + w, y + h]),
+        'boxes that do not fit their masks',
+    ),
+    'box of another': (on_box(lambda x, y, w, h: [0, 0, 7, 7]), 'boxes that do not fit their masks'),
+    'NaN in a box': (on_box(lambda x, y, w, h: [x, NAN, w, h]), 'boxes that are no numbers'),
+    'box of three numbers': (on_box(lambda x, y, w, h: [x, y, w]), 'boxes that are no numbers'),
+    'box of texts': (on_box(lambda x, y, w, h: ['1', '2', '3', '4']), 'boxes that are no numbers'),
+    'no box': (of_first('annotations', bbox=None), 'malformed entries'),
+    'area of NaN': (of_first('annotations', area=NAN), 'wrong areas'),
+    'area of 0': (of_first('annotations', area=0), 'wrong areas'),
+    'negative area': (of_first('annotations', area=-5.0), 'wrong areas'),
+    'area beyond the box': (of_first('annotations', area=1e6), 'wrong areas'),
+    'area of 400 digits': (of_first('annotations', area=10**400), 'wrong areas'),
+    'no polygon': (of_first('annotations', segmentation=[]), 'malformed masks'),
+    'empty polygon': (of_first('annotations', segmentation=[[]]), 'masks of no area'),
+    'two points': (of_first('annotations', segmentation=[[1, 1, 9, 9]]), 'masks of no area'),
+    'points on a line': (
+        of_first('annotations', segmentation=[[1, 1, 9, 9, 5, 5]]),
+        'masks of no area',
+    ),
+    'a polygon of huge numbers': (
+        of_first('annotations', segmentation=[[0, 0, 1e12, 0, 0, 1e12]]),
+        'malformed masks',
+    ),
+    'a code of another size': (
+        of_first('annotations', segmentation={'size': [2, 2], 'counts': [4]}),
+        'run-length codes of another size',
+    ),
+    'a code that runs on': (
+        of_first('annotations', segmentation={'size': [64, 64], 'counts': [0, 9999999]}),
+        'run-length codes of another size',
+    ),
+    'unknown image': (of_first('annotations', image_id=999), 'annotations of unknown images'),
+    'unknown category': (of_first('annotations', category_id=99), 'annotations of unknown categories'),
+    'an id of a list': (of_first('annotations', image_id=[1]), 'annotations of unknown images'),
+    'one annotation twice': (repeated('annotations'), 'duplicate ids of annotations'),
+    'one image twice': (repeated('images', file_name='x.jpg'), 'duplicate ids of images'),
+    'one file twice': (repeated('images', id=77), 'duplicate file_names of images'),
+    'no height': (of_first('images', height=None), 'malformed entries'),
+    'a giant image': (of_first('images', height=60_000, width=60_000), 'images of too many pixels'),
+    'another width': (of_first('images', width=65), 'images of another size than annotated'),
+    'a name that climbs': (
+        of_first('images', file_name='../../etc/passwd'),
+        'file names that lead out of the folder of images',
+    ),
+    'an absolute name': (
+        of_first('images', file_name='/etc/passwd'),
+        'file names that lead out of the folder of images',
+    ),
+    'half a character in a name': (of_first('images', file_name='\ud800.jpg'), 'malformed entries'),
+    'no file name': (of_first('images', file_name=3), 'malformed entries'),
+    'another file': (of_first('images', file_name='x.jpg'), 'missing images'),
+    'no object': (lambda content: content['annotations'].append(7), 'malformed entries'),
+    'ids of two kinds': (with_ids_as_texts, 'ids of two kinds'),
+    'crowd that is neither': (of_first('annotations', iscrowd='yes'), 'malformed entries'),
+}
+
+
+def edit(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def resized(file):
+    Image.new('RGB', (20, 64)).save(file)
+
+
+IN_FILES = {
+    'missing images': Path.unlink,
+    'truncated images': cut,
+    'empty files': lambda file: file.write_bytes(b''),
+    'undecodable images': lambda file: file.write_text('<html>404</html>'),
+    'images of another size than annotated': resized,
+}
+
+
+def test_sound(root):
+    found = look(root)
+    assert not found.findings
+    assert found.counts['images'] == 6
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason='no images of COCO')
+def test_genuine():
+    found = look(REAL)
+    assert not found.findings
+    assert found.counts['annotations'] == sum(
+        len(COCO(file).anns) for file in REAL.glob('annotations/*.json')
+    )
+
+
+def is_accepted_by_a_training(root):
+    names = [category['name'] for category in json.loads((root / TRAIN).read_text())['categories']]
+    check_coco(root / TRAIN, names, evaluated=True)
+
+
+@pytest.mark.parametrize('damage', IN_FILE)
+def test_damage_of_the_file(root, tmp_path, damage):
+    change, kind = IN_FILE[damage]
+    edit(root / TRAIN, change)
+    before = (root / TRAIN).read_bytes()
+    found = look(root, fix=tmp_path / 'mended')
+    assert kind in found.by_kind()
+    assert (root / TRAIN).read_bytes() == before
+    assert not look(tmp_path / 'mended').findings
+    is_accepted_by_a_training(tmp_path / 'mended')
+
+
+@pytest.mark.parametrize('kind', IN_FILES)
+def test_damage_of_an_image(root, tmp_path, kind):
+    image = root / 'train2017/000000000002.jpg'
+    IN_FILES[kind](image)
+    found = look(root, fix=tmp_path / 'mended')
+    assert [(each.kind, each.subject) for each in found.findings] == [
+        (kind, 'train2017/000000000002.jpg')
+    ]
+    assert not look(tmp_path / 'mended').findings
+    content = json.loads((tmp_path / 'mended' / TRAIN).read_text())
+    assert {entry['file_name'] for entry in content['images']} == {
+        f'00000000000{number}.jpg' for number in (1, 3, 4)
+    }
+    assert {entry['image_id'] for entry in content['annotations']} <= {1, 3, 4}
+    assert [entry['id'] for entry in content['annotations']] == [
+        *range(1, len(content['annotations']) + 1)
+    ]
+
+
+def test_all_damage_at_once(root, tmp_path):
+    """Each to an annotation of its own; those that nothing is wrong with stay as they are."""
+    content = json.loads((root / TRAIN).read_text())
+    sound = copy.deepcopy(content['annotations'])
+    for change, _ in list(IN_FILE.values())[:20]:
+        change(content)
+        content['annotations'].append(content['annotations'].pop(0))
+    (root / TRAIN).write_text(json.dumps(content))
+    look(root, fix=tmp_path / 'mended')
+    assert not look(tmp_path / 'mended').findings
+    kept = json.loads((tmp_path / 'mended' / TRAIN).read_text())['annotations']
+
+    def plain(annotations):
+        return [{**entry, 'id': 0} for entry in annotations]
+
+    touched = min(20, len(sound))
+    assert all(entry in plain(kept) for entry in plain(sound[touched:]))
+
+
+def test_a_box_is_clipped_or_taken_from_its_mask(root, tmp_path):
+    first = json.loads((root / TRAIN).read_text())['annotations'][0]
+    expected = first['bbox']
+    for change in (on_box(lambda *_: [0, 0, 7, 7]), on_box(lambda x, y, w, h: [x, y, NAN, h])):
+        shutil.rmtree(tmp_path / 'mended', ignore_errors=True)
+        edit(root / TRAIN, change)
+        look(root, fix=tmp_path / 'mended')
+        found = json.loads((tmp_path / 'mended' / TRAIN).read_text())['annotations'][0]
+        assert found['bbox'] == pytest.approx(expected, abs=1)
+
+
+def test_an_area_is_that_of_the_mask(root, tmp_path):
+    edit(root / TRAIN, of_first('annotations', area=-1))
+    look(root, fix=tmp_path / 'mended')
+    truth = COCO(tmp_path / 'mended' / TRAIN)
+    first = truth.anns[1]
+    assert first['area'] == truth.annToMask(first).sum()
+
+
+def test_categories_that_differ(root):
+    edit(root / TRAIN, lambda content: content['categories'].reverse())
+    (finding,) = look(root).findings
+    assert finding.kind == 'categories that differ'
+
+
+def test_categories_are_not_guessed(root, tmp_path):
+    edit(root / TRAIN, repeated('categories', id=99))
+    with pytest.raises(UserError, match='two categories have the same name; correct the categories'):
+        look(root, fix=tmp_path / 'mended')
+    assert not (tmp_path / 'mended').exists()
+
+
+def test_a_folder_of_images_is_missing(root, tmp_path):
+    shutil.rmtree(root / 'val2017')
+    (finding,) = look(root, fix=tmp_path / 'mended').findings
+    assert finding.kind == 'missing folders of images'
+    assert not look(tmp_path / 'mended').findings
+
+
+def test_mending_overwrites_nothing(root, tmp_path):
+    edit(root / TRAIN, of_first('annotations', area=-1))
+    for place in (root, root / 'new', tmp_path):
+        with pytest.raises(UserError, match=r'nothing is overwritten|inside of the data root'):
+            look(root, fix=place)
+
+
+def test_mending_sound_data_writes_nothing(root, tmp_path):
+    look(root, fix=tmp_path / 'mended')
+    assert not (tmp_path / 'mended').exists()
+
+
+class TestCompressedCodes:
+    """Against pycocotools, which wrote them."""
+
+    @pytest.mark.parametrize('density', [0.0, 0.01, 0.5, 1.0])
+    def test_lengths(self, density):
+        from evaluation.data.coco_masks import decompressed, is_run_length_code
+
+        generator = np.random.default_rng(3)
+        for height, width in ((1, 1), (5, 7), (300, 400)):
+            mask = (generator.random((height, width)) < density).astype(np.uint8)
+            code = coco_mask.encode(np.asfortranarray(mask))
+            text = {'size': [height, width], 'counts': code['counts'].decode()}
+            flat = np.concatenate([[0], mask.ravel('F'), [2]])
+            expected = np.diff(np.flatnonzero(np.diff(flat, prepend=0) != 0) - 1, prepend=0)
+            assert decompressed(text['counts']).tolist()[-1] == expected[-1]
+            assert is_run_length_code(text, (height, width))
+            assert not is_run_length_code(text, (height, width + 1))
+            assert not is_run_length_code(text | {'size': [height, width + 1]}, (height, width + 1))
+
+    @pytest.mark.parametrize('counts', ['', 'P', '\x01', 'ééé', 'oooooooooooo0', '0' * 9, None, 7])
+    def test_what_is_none(self, counts):
+        from evaluation.data.coco_masks import is_run_length_code
+
+        assert not is_run_length_code({'size': [8, 8], 'counts': counts}, (8, 8))

@@ -1,0 +1,135 @@
+"""Every kind of damage to data in ImageNet's layouts is found, named and left out of what is mended."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from evaluation.classification.layout import labelled_images
+from evaluation.data.examination.command import examine
+from evaluation.errors import UserError
+from tests.evaluation.classification.images import write_folders, write_lists
+
+
+def look(root, fix=None, num_classes=None):
+    return examine(
+        Namespace(
+            data_root=root,
+            kind=None,
+            num_classes=num_classes,
+            keep_zero_label=False,
+            workers=2,
+            fix=fix,
+        )
+    )
+
+
+def appended(line):
+    return lambda file: file.write_text(f'{file.read_text()}{line}\n')
+
+
+def emptied(folder):
+    for file in folder.iterdir():
+        file.unlink()
+
+
+FOLDERS = {
+    'a class without images': ('train/eel', emptied, {'classes without images'}),
+    'a class of one split': (
+        'train/gnu',
+        lambda folder: Path(folder).mkdir(),
+        {'classes without images'},
+    ),
+    'a truncated image': (
+        'train/cat/3.jpg',
+        lambda f: f.write_bytes(f.read_bytes()[:-9]),
+        {'truncated images'},
+    ),
+    'no image': ('val/cat/1.jpg', lambda f: f.write_text('<html>'), {'undecodable images'}),
+    'notes': (
+        'val/cat/notes.txt',
+        lambda f: f.write_text('these are cats'),
+        {'files that are no images'},
+    ),
+}
+LISTS = {
+    'a listed file that is missing': ('train/train_cat 3.JPEG', Path.unlink, {'missing images'}),
+    'no label': ('meta/train.txt', appended('train_cat'), {'malformed lines'}),
+    'a label of thousands of digits': (
+        'meta/train.txt',
+        appended(f'train_cat 3.JPEG {"9" * 5000}'),
+        {'malformed lines'},
+    ),
+    'a name that climbs': (
+        'meta/val.txt',
+        appended('../../etc/passwd 0'),
+        {'file names that lead out of the folder of images'},
+    ),
+    'an absolute name': (
+        'meta/val.txt',
+        appended('/etc/passwd 0'),
+        {'file names that lead out of the folder of images'},
+    ),
+    'a file twice': (
+        'meta/train.txt',
+        appended('train_cat 3.JPEG 0'),
+        {'duplicate file names'},
+    ),
+}
+
+
+@pytest.mark.parametrize('write', [write_folders, write_lists])
+def test_sound(tmp_path, write):
+    write(tmp_path / 'data')
+    found = look(tmp_path / 'data')
+    assert not found.findings
+    assert found.counts == {'images': 44, 'classes': 4}
+
+
+@pytest.mark.parametrize(
+    ('write', 'damage'),
+    [(write_folders, damage) for damage in FOLDERS] + [(write_lists, damage) for damage in LISTS],
+)
+def test_damage(tmp_path, write, damage):
+    write(tmp_path / 'data')
+    name, change, kinds = (FOLDERS | LISTS)[damage]
+    change(tmp_path / 'data' / name)
+    found = look(tmp_path / 'data', fix=tmp_path / 'mended')
+    assert kinds <= set(found.by_kind())
+    assert len(found.by_kind()) == len(kinds) + (damage == 'a class without images')
+    assert not look(tmp_path / 'mended').findings
+    for split in ('train', 'val'):
+        images = labelled_images(tmp_path / 'mended', split)
+        # The fourth class is the third where one was left out.
+        assert {label for _, label in images} == {*range(3 if damage == 'a class without images' else 4)}
+
+
+def test_labels_keep_their_meaning(tmp_path):
+    """Where a list says them, they are not numbered anew."""
+    write_lists(tmp_path / 'data')
+    for split in ('train', 'val'):
+        file = tmp_path / 'data/meta' / f'{split}.txt'
+        lines = [line for line in file.read_text().splitlines() if not line.endswith(' 2')]
+        file.write_text('\n'.join(lines) + '\n')
+    found = look(tmp_path / 'data')
+    assert {each.kind for each in found.findings} == {'labels without images'}
+    with pytest.raises(UserError, match=r'labels of .* would have to be numbered anew'):
+        look(tmp_path / 'data', fix=tmp_path / 'mended')
+    assert not (tmp_path / 'mended').exists()
+
+
+def test_labels_beyond_the_last_class(tmp_path):
+    write_lists(tmp_path / 'data')
+    assert not look(tmp_path / 'data', num_classes=4).findings
+    assert {each.kind for each in look(tmp_path / 'data', num_classes=3).findings} == {
+        'labels out of range'
+    }
+
+
+def test_classes_of_one_split_alone(tmp_path):
+    write_folders(tmp_path / 'data')
+    (tmp_path / 'data/val/fox').rename(tmp_path / 'data/val/gnu')
+    found = look(tmp_path / 'data', fix=tmp_path / 'mended')
+    assert [each.subject for each in found.findings] == ['train: class gnu', 'val: class fox']
+    assert not look(tmp_path / 'mended').findings
+    assert len(labelled_images(tmp_path / 'mended', 'val')) == 9

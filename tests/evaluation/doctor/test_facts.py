@@ -1,0 +1,115 @@
+"""Facts that are read from files and processes, against files and processes that were made for it."""
+
+import sys
+
+import pytest
+
+from evaluation.doctor import machine
+from evaluation.doctor.facts import data_fact, probed, read_probe
+from evaluation.doctor.packages import installed, is_in, package_facts, requirements
+
+
+@pytest.mark.parametrize(
+    ('version', 'range_', 'expected'),
+    [
+        ('2.6', '>=2.6', True),
+        ('2.11.0', '>=2.6', True),
+        ('2.5.1', '>=2.6', False),
+        ('0.10.12', '>=0.10.12,<0.11', True),
+        ('0.11.0', '>=0.10.12,<0.11', False),
+        ('2.11.0+cu130', '>=2.6', True),
+        ('2.3.0rc1', '>=2,<2.3', False),
+        ('13', '>=10', True),
+        ('1.0', '>=1.0.0', True),
+        ('1.0', '', True),
+    ],
+)
+def test_ranges(version, range_, expected):
+    assert is_in(version, range_) is expected
+
+
+def test_packages(tmp_path):
+    setup = tmp_path / 'setup.cfg'
+    setup.write_text(
+        '[options]\ninstall_requires =\n    numpy>=2,<2.3\n    # why\n    pytest>=999\n    no-such>=1\n'
+    )
+    assert requirements(setup) == [('numpy', '>=2,<2.3'), ('pytest', '>=999'), ('no-such', '>=1')]
+    assert package_facts(setup)['unfit'] == [
+        f'pytest {installed("pytest")}, pytest>=999 is asked for',
+        'no-such missing, no-such>=1 is asked for',
+    ]
+
+
+def test_the_environment_of_the_tests_fits():
+    assert package_facts()['unfit'] == []
+
+
+@pytest.mark.parametrize(
+    ('text', 'cores'), [('150000 100000\n', 1.5), ('max 100000\n', None), ('', None), ('x', None)]
+)
+def test_quota(tmp_path, text, cores):
+    (tmp_path / 'cpu.max').write_text(text)
+    assert machine.quota(tmp_path / 'cpu.max') == cores
+    assert machine.quota(tmp_path / 'nowhere') is None
+
+
+@pytest.mark.parametrize(
+    ('cgroup', 'file', 'text', 'limit'),
+    [
+        ('0::/job/7', 'job/7/memory.max', '2000000\n', 2_000_000),
+        ('0::/job/7', 'job/7/memory.max', 'max\n', None),
+        ('0::/', 'memory.max', '3000000\n', 3_000_000),
+        ('4:memory:/docker/a', 'memory/docker/a/memory.max', '1000\n', 1000),
+        ('4:memory:/', 'memory/memory.limit_in_bytes', '5000\n', 5000),
+        ('4:memory:/', 'memory/memory.limit_in_bytes', '9223372036854771712\n', None),
+    ],
+)
+def test_memory_limit(tmp_path, monkeypatch, cgroup, file, text, limit):
+    proc, groups = tmp_path / 'proc', tmp_path / 'cgroup'
+    (proc / 'self').mkdir(parents=True)
+    (proc / 'self/cgroup').write_text(f'{cgroup}\n')
+    (proc / 'meminfo').write_text('MemTotal:       24684084 kB\n')
+    (groups / file).parent.mkdir(parents=True)
+    (groups / file).write_text(text)
+    monkeypatch.setattr(machine, 'PROC', proc)
+    monkeypatch.setattr(machine, 'CGROUPS', groups)
+    assert machine.memory_limit() == limit
+
+
+def test_a_machine_without_proc(tmp_path, monkeypatch):
+    for name in ('PROC', 'CGROUPS', 'SHARED_MEMORY'):
+        monkeypatch.setattr(machine, name, tmp_path / 'nowhere')
+    facts = machine.machine_facts(tmp_path / 'not/yet/there')
+    assert facts['memory']['total'] is facts['memory']['shared'] is None
+    assert facts['disk']['free'] > 0
+
+
+def test_layouts(tmp_path):
+    assert data_fact(tmp_path / 'nowhere') is None
+    assert data_fact(tmp_path) == 'unknown layout'
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations/instances_val2017.json').touch()
+    assert data_fact(tmp_path) == 'coco'
+
+
+class TestProbe:
+    def run(self, program):
+        return probed([sys.executable, '-c', program])
+
+    def test_what_works_and_what_does_not(self):
+        lines = ['{"step": "a"}', '{"step": "a", "facts": {"version": 1}}', '{"step": "b"}']
+        found = read_probe('\n'.join([*lines, '{"step": "b", "error": "ImportError: no"}']), None)
+        assert found == {'imports': {'a': {'version': 1}}, 'errors': {'b': 'ImportError: no'}}
+
+    def test_a_crash_is_of_the_step_that_had_begun(self):
+        lines = ['{"step": "torch"}', '{"step": "torch", "facts": {}}', '{"step": "mmdet"}']
+        found = self.run(f'import os\nprint(*{lines}, sep=chr(10), flush=True)\nos.abort()')
+        assert found == {
+            'imports': {'torch': {}},
+            'errors': {'mmdet': 'ended the process with status -6'},
+        }
+
+    def test_a_python_that_does_not_start(self):
+        assert self.run('import sys; sys.exit(3)')['errors'] == {
+            'python': 'ended the process with status 3'
+        }

@@ -1,0 +1,173 @@
+"""The README and the pages in `docs/`: links, files, commands, options and examples in them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+
+from evaluation.complexity import complexity_of_config
+from evaluation.config.checks import check_config
+from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.experiment import read_config
+from tests.commands import Commands
+from tests.variants import ROOT
+
+COPIED = ('backbones', 'configs', 'evaluation', 'tools')
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+MIXER_PAGE = ROOT / 'docs/adding_a_mixer.md'
+EXAMPLES_PAGE = ROOT / 'docs/adding_a_head_or_data_set.md'
+every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+
+
+def code_blocks(text):
+    return re.findall(r'```python\n(.*?)```', text, re.S)
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
+        if target.startswith('http'):
+            continue
+        file, _, anchor = target.partition('#')
+        linked = (page.parent / file) if file else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(linked.read_text()), target
+
+
+def anchors(text):
+    """Names that GitHub gives to headings."""
+    headings = re.findall(r'^#+ (.+)$', text, re.M)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@every_page
+def test_files_that_are_named_exist(page):
+    if page.name == 'errors.md':
+        pytest.skip('it names files that are not there')
+    # What an example of the page itself writes.
+    made = set(re.findall(r'<!-- file: (\S+) -->', page.read_text()))
+    for file in re.findall(r'(?<![\w/.{}])(?:configs|tools|tests)/[\w/]+\.(?:py|sh)', page.read_text()):
+        if file not in made and 'pool' not in file:
+            assert (ROOT / file).exists(), file
+
+
+@pytest.fixture(scope='module')
+def options_of():
+    """Options of a command, or of those that a launcher starts."""
+    with Commands() as commands:
+
+        @cache
+        def options(name):
+            text = commands(name, '--help').stdout
+            return set(re.findall(r'(?<![\w-])--[a-z][\w-]*', text))
+
+        def of_script(script):
+            name, ending = script.removeprefix('tools/').split('.')
+            if ending == 'py':
+                return options(name)
+            # dist_train.sh and slurm_train.sh start train.py; dist_analyze.sh any analysis.
+            started = (ROOT / 'tools').glob(f'{name.partition("_")[2]}*.py')
+            return set().union(*(options(file.stem) for file in started))
+
+        yield of_script
+
+
+def commands_in(text):
+    """Indented or fenced command lines that start a script of `tools/`, continued lines joined."""
+    joined = re.sub(r'\\\n\s*', ' ', text)
+    for line in joined.splitlines():
+        # Of a launcher and what it starts, the latter.
+        if match := re.search(r'(?:python|bash) (?:.*)(tools/\w+\.(?:py|sh))(.*)', line):
+            yield match[1], match[2].partition('`')[0].partition('#')[0]
+
+
+@every_page
+def test_commands_have_the_options_that_they_are_given(page, options_of):
+    for script, arguments in commands_in(page.read_text()):
+        for option in re.findall(r'(?<![\w-])--[a-z][\w-]*', arguments):
+            assert option in options_of(script), f'{script} has no {option}'
+
+
+def test_every_option_in_the_readme_is_one_of_the_commands(options_of):
+    scripts = [f'tools/{file.name}' for file in (ROOT / 'tools').glob('*.py')]
+    known = set().union(*map(options_of, scripts))
+    for option in set(re.findall(r'(?<![\w-])--[a-z][\w-]+', (ROOT / 'README.md').read_text())):
+        assert option in known, option
+
+
+EXAMPLES = dict(
+    re.findall(r'<!-- file: (\S+) -->\n```python\n(.*?)```', EXAMPLES_PAGE.read_text(), re.S)
+)
+
+
+@pytest.fixture(scope='module')
+def configs(tmp_path_factory):
+    """A copy of the configs with the examples of another head and another data set."""
+    root = tmp_path_factory.mktemp('configs')
+    shutil.copytree(ROOT / 'configs', root / 'configs')
+    for file, text in EXAMPLES.items():
+        (root / file).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize('file', EXAMPLES)
+def test_example_of_a_config_is_whole(configs, file):
+    """It is read, checked, built, and run without values."""
+    cfg = read_config(str(configs / file))
+    check_config(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'), 1)
+    complexity = complexity_of_config(cfg.model, cfg.default_scope)
+    assert complexity.flops > 0
+    assert not complexity.uncounted_operators
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A copy of the project with the example's mixer, and scenes to train on."""
+    root = tmp_path_factory.mktemp('project')
+    for folder in COPIED:
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns('__pycache__'))
+    text = MIXER_PAGE.read_text()
+    mixer, entry, page = code_blocks(text)
+    (root / 'backbones/mixers/pool.py').write_text(mixer)
+    (root / 'configs/_base_/backbones/pool.py').write_text(page)
+    table = root / 'backbones/mixers/__init__.py'
+    imported, line = (part for part in entry.splitlines() if part)
+    content = table.read_text().replace('\nMIXERS', f'\n{imported}\n\nMIXERS', 1)
+    table.write_text(content.replace("'dcn'", f"{line.strip()}\n    'dcn'", 1))
+    loop = re.search(r'^    for leaf in .*?^    done$', text, re.M | re.S).group()
+    subprocess.run(['bash', '-c', loop], cwd=root, check=True)
+    style = SceneStyle(height=64, width=64)
+    write_datasets(root / 'work_dirs/demo/data', style, {'train': 4, 'val': 3}, seed=0)
+    return root
+
+
+@pytest.mark.parametrize(
+    ('task', 'steps'),
+    [
+        ('mask_rcnn', ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']),
+        ('upernet', ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']),
+    ],
+)
+def test_example_of_a_mixer_trains_both_tasks(project, task, steps):
+    command = [sys.executable, 'tools/train.py', f'configs/demo/{task}_pool_micro.py']
+    options = ['--cfg-options', *steps, 'train_dataloader.batch_size=2']
+    environment = {**os.environ, 'PYTHONPATH': str(project), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(
+        command + options, cwd=project, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (result,) = (project / f'work_dirs/{task}_pool_micro').rglob('result.json')
+    assert '"backbone": "pool_micro"' in result.read_text()
+
+
+@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+def test_example_of_a_mixer_has_full_size_leaves(project, task):
+    leaf = (project / f'configs/{task}_pool_micro.py').read_text()
+    assert 'pool_micro as backbone' in leaf
+    assert 'average pooling' in leaf
+    assert 'swin' not in leaf

@@ -1,0 +1,146 @@
+"""`tools/report.py`: what it reads, what it leaves out, and what it says to bad input."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from tests.evaluation.page.matrix import document, write_run
+
+KIND = 'Tables and other commands'
+
+
+@pytest.fixture
+def report(commands, tmp_path):
+    """Run `tools/report.py` in an empty folder."""
+    return lambda *arguments: commands('report', *arguments, folder=tmp_path)
+
+
+def data_of(file):
+    """What the page was made of."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', file.read_text())[1])
+
+
+class TestTrained:
+    @pytest.fixture
+    def runs(self, trained, tmp_path):
+        """A copy of a finished training."""
+        return shutil.copytree(trained, tmp_path / 'work_dirs' / trained.name)
+
+    def test_pictures_intervals_and_curves_and_pictures_are_kept(self, report, trial, runs, tmp_path):
+        arguments = ('--images', 2, '--resamples', 20)
+        first = report(*arguments)
+        assert first.status == 0, first.stderr[-3000:]
+        data = data_of(tmp_path / 'report.html')
+        (run,) = [run for run in data['runs'] if run['selected']]
+        (group,) = data['pictures']['groups'].values()
+        assert data['pictures']['missing'] == []
+        assert len(group['images']) == 2
+        for image in group['images']:
+            assert image['truth'].startswith('data:image/jpeg;base64,')
+            assert image['predictions'][run['key']]['image'].startswith('data:image/jpeg;base64,')
+        assert data['curves'][run['curves']]['training']['loss']['x'] == [1, 2, 3, 4]
+        assert run['intervals']
+        assert all(0 <= low <= high <= 100 for low, high in run['intervals'].values())
+        assert bool(run['errors']) == (trial.task == 'mask_rcnn')
+        (kept,) = runs.glob('report/pictures-*.json')
+        written = kept.stat().st_mtime_ns
+        before = (tmp_path / 'report.html').read_bytes()
+        assert report(*arguments).status == 0
+        assert kept.stat().st_mtime_ns == written
+        assert (tmp_path / 'report.html').read_bytes() == before
+
+    def test_a_model_cannot_be_told_from_itself(self, report, runs, tmp_path):
+        other = shutil.copytree(runs, runs.with_name('other'))
+        for file in other.rglob('result.json'):
+            file.write_text(json.dumps(json.loads(file.read_text()) | {'seed': 12345}))
+        outcome = report('--resamples', 20)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        data = data_of(tmp_path / 'report.html')
+        assert data['differences']
+        for each in data['differences']:
+            assert each['difference'] == {'value': 0, 'low': 0, 'high': 0}
+            assert not each['toldApart']
+            assert {each['a'], each['b']} == {run['key'] for run in data['runs'] if run['selected']}
+
+    def test_evidence_of_other_figures_is_left_out(self, report, runs, tmp_path):
+        for file in runs.rglob('evidence.npz'):
+            file.write_bytes(b'none')
+        outcome = report('--resamples', 20)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        data = data_of(tmp_path / 'report.html')
+        assert not any(run['intervals'] or run['errors'] for run in data['runs'])
+        assert any('evidence.npz' in problem for problem in data['problems'])
+
+    def test_says_why_there_are_no_pictures(self, report, trial, runs, tmp_path):
+        for checkpoint in runs.glob('*.pth'):
+            checkpoint.unlink()
+        outcome = report('--images', 2, '--resamples', 0)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        data = data_of(tmp_path / 'report.html')
+        assert data['pictures']['groups'] == {}
+        (missing,) = data['pictures']['missing']
+        assert missing['reason'] == f'work_dirs/{runs.name}/{trial.end}.pth is not there'
+
+
+class TestLeftOut:
+    @pytest.mark.parametrize(
+        ('name', 'content'),
+        [
+            ('analysis/erf.json', '{'),
+            ('analysis/invariance.json', '{"analysis": "invariance"}'),
+            ('analysis/robustness.json', '[]'),
+            ('20260101_120000/vis_data/scalars.json', '{"lr": 1\n{"lr": 1}\n'),
+            ('speed.json', '{"machine": {}}'),
+        ],
+    )
+    def test_a_malformed_file_is_named_and_does_not_stop_the_report(
+        self, report, tmp_path, name, content
+    ):
+        run = tmp_path / 'work_dirs' / 'run'
+        write_run(run, document())
+        file = run / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        outcome = report()
+        assert outcome.status == 0, outcome.stderr
+        (warning,) = [line for line in outcome.stderr.splitlines() if line.startswith('warning:')]
+        place = f'work_dirs/run/{name}'
+        assert place in warning
+        (problem,) = data_of(tmp_path / 'report.html')['problems']
+        assert f'warning: {problem}' == warning
+        assert place in (tmp_path / 'report.html').read_text().partition('<main>')[0]
+
+
+class TestRefused:
+    @pytest.fixture
+    def found(self, tmp_path):
+        write_run(tmp_path / 'work_dirs' / 'run', document())
+
+    def test_no_folder(self, report, refused):
+        refused(KIND, 'report: a folder that is not there', report('nowhere'), 'nowhere is not a folder')
+
+    def test_no_results(self, report, refused, tmp_path):
+        (tmp_path / 'empty').mkdir()
+        refused(KIND, 'report: a folder without results', report('empty'), 'no result.json under empty')
+
+    def test_malformed_result(self, report, refused, tmp_path):
+        file = write_run(tmp_path / 'work_dirs' / 'run', document())
+        file.write_text('{')
+        refused(KIND, 'report: a result that is no JSON', report(), 'not JSON')
+
+    def test_output_in_no_folder(self, report, refused, found):
+        outcome = report('-o', 'nowhere/report.html')
+        refused(KIND, 'report: `-o` in a folder that is not there', outcome, 'cannot be written')
+
+    def test_output_that_is_a_folder(self, report, refused, found):
+        refused(KIND, 'report: `-o` that is a folder', report('-o', 'work_dirs'), 'cannot be written')
+
+    def test_published_that_is_not_there(self, report, refused, found, tmp_path):
+        outcome = report('--published', 'facts.json')
+        refused(KIND, 'report: `--published` that is not there', outcome, "or 'none'")
+        assert not (tmp_path / 'report.html').exists()
+
+    def test_no_images(self, report, refused, found):
+        refused(KIND, 'report: `--images` of 0', report('--images', 0), "'0' is not a whole number")

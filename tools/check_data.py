@@ -1,0 +1,88 @@
+"""Look at a whole data set before anything is trained on it, and list all that is wrong.
+
+    python tools/check_data.py --data-root data/coco
+    python tools/check_data.py --data-root data/ade/ADEChallengeData2016
+    python tools/check_data.py --data-root data/imagenet --format json --output findings.json
+    python tools/check_data.py --data-root data/coco --fix data/coco_mended
+
+Every image and every map is loaded as a training does. --fix writes a new data root without what is
+wrong: mended annotation files, and links to the images; the old one stays as it is.
+
+Exit status: 0 where nothing is wrong, 1 where something is, 2 for bad input, such as no data at all.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from evaluation.data.examination.layouts import LAYOUTS
+from evaluation.errors import CommandLine, command
+from evaluation.numbers import positive
+
+FINDINGS = 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = CommandLine(__doc__)
+    parser.add_argument('--data-root', type=Path, required=True, metavar='DIR', help='what to look at')
+    parser.add_argument('--kind', choices=LAYOUTS, help='default: recognized by its folders')
+    parser.add_argument(
+        '--fix', type=Path, metavar='DIR', help='write what is good as a new data root, of links'
+    )
+    parser.add_argument(
+        '--num-classes',
+        type=positive,
+        metavar='N',
+        help='of ade20k (default: 150), and of imagenet (default: those that have images)',
+    )
+    parser.add_argument(
+        '--keep-zero-label',
+        action='store_true',
+        help='the maps count classes from 0, where those of ADE20K have 0 for what is ignored',
+    )
+    parser.add_argument(
+        '--workers',
+        type=positive,
+        default=min(8, os.cpu_count() or 1),
+        metavar='N',
+        help='threads that load images (default: one a core, at most 8)',
+    )
+    parser.add_argument(
+        '--examples', type=positive, default=3, metavar='N', help='of each kind (default: 3)'
+    )
+    parser.add_argument('--format', choices=('text', 'json'), default='text', help='json has all')
+    parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Look at the data, write what was found, and exit with its status."""
+    arguments = parse_arguments()
+    # Libraries print when they are imported, and what was mended is no part of a list in JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        from evaluation.data.examination.command import examine
+        from evaluation.data.examination.findings import as_json, as_text
+        from evaluation.files import check_output, json_text, write_output
+
+        # Not after all was looked at.
+        if arguments.output:
+            check_output(arguments.output)
+        examination = examine(arguments)
+    if arguments.format == 'json':
+        text = json_text(as_json(examination))
+    else:
+        text = as_text(examination, arguments.examples) + '\n'
+    if arguments.output:
+        write_output(arguments.output, text.encode())
+    else:
+        sys.stdout.write(text)
+    if examination.findings:
+        sys.exit(FINDINGS)
+
+
+if __name__ == '__main__':
+    main()

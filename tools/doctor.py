@@ -1,0 +1,62 @@
+"""Say on one page what this machine and environment are, and what in them is wrong or slow.
+
+    python tools/doctor.py
+    python tools/doctor.py --data-root /data/coco --format json
+
+To go with a bug report. Works where parts are broken: what cannot be imported is said.
+Exit status: 0, or 1 where something is so broken that commands will not run.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from evaluation.doctor.advice import ERROR, advise
+from evaluation.doctor.facts import DATA_ROOTS, gather
+from evaluation.doctor.page import page
+from evaluation.errors import CommandLine, command
+from evaluation.files import json_text
+
+BROKEN = 1
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = CommandLine(__doc__)
+    parser.add_argument(
+        '--data-root',
+        nargs='+',
+        type=Path,
+        default=[Path(root) for root in DATA_ROOTS],
+        metavar='DIR',
+        help='data sets to look for (default: where the configs look)',
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs'),
+        metavar='DIR',
+        help='where results would be written (default: work_dirs)',
+    )
+    parser.add_argument('--format', choices=('text', 'json'), default='text', help='default: text')
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Gather, advise, write."""
+    arguments = parse_arguments()
+    facts = gather(arguments.work_dir, arguments.data_root)
+    advice = advise(facts)
+    if arguments.format == 'json':
+        text = json_text({**facts, 'advice': [dataclasses.asdict(line) for line in advice]})
+    else:
+        text = page(facts, advice, coloured=sys.stdout.isatty())
+    sys.stdout.write(text)
+    if any(line.level == ERROR for line in advice):
+        sys.exit(BROKEN)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,85 @@
+"""Write the runs below work_dirs as one HTML page to explore: tables, plots, curves, analyses.
+
+    python tools/report.py -o report.html
+    python tools/report.py work_dirs/mask_rcnn_* -o report.html --images 8
+    python tools/report.py work_dirs -o report.html --published none --title 'Ablation of windows'
+
+The page is one file and needs no server and no network. It shows all evaluations, at first those that
+tools/table.py shows; what tools/benchmark.py --json and tools/analyze_*.py left below the same folders;
+and, with --images, what each model predicts of the same images, drawn once and kept in its work dir.
+"""
+
+import argparse
+from pathlib import Path
+
+from evaluation.errors import CommandLine, command
+from evaluation.numbers import positive, whole
+from evaluation.tables.published import PACKAGED
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = CommandLine(__doc__)
+    parser.add_argument(
+        'work_dirs',
+        nargs='*',
+        type=Path,
+        default=[Path('work_dirs')],
+        metavar='WORK_DIR',
+        help='folders to search for result.json, at any depth (default: work_dirs)',
+    )
+    parser.add_argument(
+        '-o',
+        '--output',
+        type=Path,
+        default=Path('report.html'),
+        metavar='FILE',
+        help='default: report.html',
+    )
+    parser.add_argument(
+        '--published',
+        default=str(PACKAGED),
+        metavar='FILE',
+        help="published figures to compare with, 'none' to omit them (default: those of the suite)",
+    )
+    parser.add_argument('--title', help='of the page')
+    parser.add_argument(
+        '--images',
+        type=positive,
+        default=0,
+        metavar='N',
+        help='run each model on N images of its test set and show its predictions; slow the first time',
+    )
+    parser.add_argument(
+        '--resamples',
+        type=whole,
+        default=1000,
+        metavar='N',
+        help='of the images, for intervals of figures and differences; 0 for none (default: 1000)',
+    )
+    return parser.parse_args()
+
+
+@command
+def main() -> None:
+    """Read, draw, write."""
+    arguments = parse_arguments()
+    from evaluation.files import check_output, write_output
+    from evaluation.page.build import TITLE, build_page
+    from evaluation.tables.published import load_published
+
+    check_output(arguments.output)
+    published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
+    page = build_page(
+        arguments.work_dirs,
+        published,
+        arguments.title or TITLE,
+        arguments.images,
+        arguments.resamples,
+    )
+    write_output(arguments.output, page)
+    print(f'{arguments.output}: {len(page) / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    main()
