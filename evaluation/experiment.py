@@ -27,6 +27,7 @@ from evaluation.freed_memory import keep_freed_memory
 from evaluation.identity import config_sha256
 from evaluation.processes import process_count
 from evaluation.runner import BenchmarkRunner
+from evaluation.slurm_tasks import meeting_of_slurm_tasks
 from evaluation.time_shares_hook import use_time_shares
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -85,11 +86,12 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     """
     cfg = read_config(arguments.config)
     warnings = merge_options(cfg, arguments.cfg_options)
+    # Before anything is set that depends on the number of processes.
+    cfg.config_sha256 = config_sha256(cfg)
     cfg.launcher = arguments.launcher
     cfg.checkpoint_key = arguments.checkpoint_key
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
-    cfg.config_sha256 = config_sha256(cfg)
     use_evaluator(cfg, arguments.evaluator)
     for warning in warnings:
         warn(warning)
@@ -210,9 +212,12 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
+    if cfg.launcher == 'slurm':
+        os.environ.update(meeting_of_slurm_tasks(os.environ))
     if not torch.cuda.is_available():
         keep_freed_memory()
-        if cfg.launcher == 'pytorch':
+        # mmengine would ask for a GPU.
+        if cfg.launcher in ('pytorch', 'slurm'):
             torch.distributed.init_process_group('gloo')
     with backbone_errors_reported():
         runner = BenchmarkRunner.from_cfg(cfg)

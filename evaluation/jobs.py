@@ -1,6 +1,5 @@
 """Commands as processes of their own, several at a time, with progress and an estimate of the end."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.errors import UserError
+from evaluation.scalars import latest_step
+from evaluation.times import clock
 
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 15.0
@@ -53,9 +54,7 @@ class Job:
         """Iterations so far, from the scalars that a training writes; other commands write none."""
         if self.script != TRAINING:
             return 0
-        files = sorted(self.folder.glob('*/vis_data/scalars.json'))
-        lines = files[-1].read_bytes().splitlines() if files else []
-        return max(map(_step, lines), default=0)
+        return latest_step(self.folder).done
 
     def check(self) -> None:
         """Raise if the process has failed.
@@ -113,9 +112,3 @@ def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: f
     share = steps / sum(job.steps for job in jobs)
     left = f'about {clock(elapsed * (1 / share - 1))} left' if share > 0.02 else 'starting'
     print(f'  {len(done)} of {len(jobs)} done, {share:.0%} of all steps, {left}', flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, `3:07`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f'{minutes}:{rest:02}'

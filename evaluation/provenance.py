@@ -5,13 +5,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from backbones import mmcv_ops
+from evaluation.times import now as now
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DISTRIBUTIONS = (
@@ -26,11 +26,6 @@ DISTRIBUTIONS = (
     'pycocotools',
     'faster-coco-eval',
 )
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601 to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 
 def versions() -> dict[str, str | None]:

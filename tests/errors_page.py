@@ -13,6 +13,7 @@ KINDS = (
     'Configs and options',
     'Launching',
     'Faults of the machine and of numbers',
+    'Sweeps',
     'Analyses',
     'Tables and other commands',
 )

@@ -255,9 +255,9 @@ def why_unread(cfg: Config, place: str, name: str) -> str | None:
     holder = setting(cfg, place)
     if place.endswith(FREE_NAMES) or not isinstance(holder, dict):
         return None
-    if is_named_by(types_around(cfg, place), cfg.default_scope, name):
+    if is_named_by(types_around(cfg, place), cfg.get('default_scope'), name):
         return None
-    return why_unknown(holder, place, cfg.default_scope, name)
+    return why_unknown(holder, place, cfg.get('default_scope'), name)
 
 
 def types_around(cfg: Config, place: str) -> list[str]:

@@ -1,13 +1,9 @@
 """The demonstration: generated scenes, all mixers, from pretraining over both dense tasks to tables."""
 
-import contextlib
 import hashlib
-import io
 import os
 import shutil
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,6 +17,7 @@ from evaluation.experiment import read_config
 from evaluation.files import write_bytes, write_text
 from evaluation.jobs import Job, clock, run_jobs
 from evaluation.page.build import build_page
+from evaluation.quiet import quiet
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.table import render
@@ -112,14 +109,6 @@ def places(parallel: int | None, jobs: int) -> tuple[int, int]:
     cores = os.cpu_count() or 1
     parallel = parallel or (1 if torch.cuda.is_available() else min(cores, jobs))
     return parallel, max(1, cores // parallel)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out what pycocotools and the OpenMMLab libraries say while they load."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        yield
 
 
 def demo_names() -> list[str]:

@@ -120,7 +120,8 @@ class TestStepsDone:
         for run, step in (('20260101_000000', 9), ('20260102_000000', 4)):
             file = tmp_path / run / 'vis_data/scalars.json'
             file.parent.mkdir(parents=True)
-            file.write_text(f'{json.dumps({"step": step})}\n{json.dumps({"mIoU": 1.0})}\n')
+            entries = ({'step': step, 'loss': 1.0}, {'mIoU': 1.0, 'step': 50})
+            file.write_text('\n'.join(map(json.dumps, entries)))
         assert Job('a', [], tmp_path, 10).steps_done() == 4
 
     def test_of_another_command_in_the_folder_of_a_training(self, tmp_path):

@@ -1,0 +1,65 @@
+"""What a run is: two that agree in all of this would compute the same."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+SHOWN_DIGITS = 8
+# How messages call the parts.
+NAMES = {
+    'config_sha256': 'the config',
+    'seed': 'the seed',
+    'training_data_sha256': 'the training data',
+    'data_sha256': 'the data to evaluate on',
+    'start': 'the start',
+    'start_sha256': 'the file of the starting weights',
+    'batch_size': 'the number of images a step',
+    'options': 'the options',
+    'checkpoint_sha256': 'the checkpoint',
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A run's config, data, start and options.
+
+    Attributes:
+        config_sha256: of all settings, overrides included.
+        data_sha256: of the data to evaluate on.
+        seed: None in a test alone, whose checkpoint has one.
+        training_data_sha256: None in a test alone.
+        start: `scratch`, or path or URL of the weights; None in a test alone.
+        start_sha256: of the file of the weights, None for a URL.
+        batch_size: images a step, of all processes together; None in a test alone.
+        options: those of the command line that change what is computed, such as `--amp`.
+        checkpoint_sha256: what is tested, in a test alone.
+    """
+
+    config_sha256: str
+    data_sha256: str
+    seed: int | None = None
+    training_data_sha256: str | None = None
+    start: str | None = None
+    start_sha256: str | None = None
+    batch_size: int | None = None
+    options: tuple[str, ...] = ()
+    checkpoint_sha256: str | None = None
+
+    @property
+    def is_test(self) -> bool:
+        """Whether a checkpoint is tested, without training."""
+        return self.checkpoint_sha256 is not None
+
+
+def differences(wanted: Identity, found: Identity) -> Iterator[str]:
+    """What differs between two runs, in words."""
+    for field in fields(Identity):
+        ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
+        if ours != theirs:
+            yield f'{NAMES[field.name]} ({_short(theirs)} there, {_short(ours)} here)'
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return ' '.join(value) or 'none'
+    is_digest = isinstance(value, str) and len(value) == 64 and set(value) <= set('0123456789abcdef')
+    return value[:SHOWN_DIGITS] if is_digest else str(value)

@@ -1,0 +1,201 @@
+"""From the command line to runs: each config with each seed, with the digests of all it depends on."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from evaluation.config.checks import check_config
+from evaluation.config.file import LEAF, read_config
+from evaluation.config.options import merge_options
+from evaluation.data.checks import check_layout, plain_datasets
+from evaluation.data.digest import data_sha256
+from evaluation.errors import UserError
+from evaluation.experiment import set_data_root
+from evaluation.identity import config_sha256
+from evaluation.provenance import file_sha256
+from evaluation.result_hook import starting_weights
+from evaluation.starting_point import find_pretrained
+from evaluation.sweep.configs import Wanted
+from evaluation.sweep.findings import start_name
+from evaluation.sweep.identity import Identity
+from evaluation.sweep.work import Task
+
+TRAINING = ('train_dataloader', 'val_dataloader')
+TESTING = ('test_dataloader',)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks of every run.
+
+    Attributes:
+        root: folder of all work dirs.
+        processes: of one training, on all its machines.
+        data_root: of the data; None for the configs' own.
+        pretrained: what to start from; None for scratch.
+        flags: options of `tools/train.py` that change what is computed, such as `--amp`.
+        options: overrides of configs, by dotted keys.
+    """
+
+    root: Path
+    processes: int = 1
+    data_root: str | None = None
+    pretrained: str | None = None
+    flags: tuple[str, ...] = ()
+    options: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A config with a seed, or with a checkpoint to test.
+
+    Attributes:
+        name: what tables and messages call it.
+        task: what a job is to do.
+        iterations: that the training takes; None where it counts epochs.
+        epochs: that it takes; None where it counts iterations.
+    """
+
+    name: str
+    task: Task
+    iterations: int | None = None
+    epochs: int | None = None
+
+
+class Digests:
+    """Digests of data and files, each computed once however many runs use it."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of_data(self, dataset: ConfigDict) -> str:
+        """SHA-256 of a data set.
+
+        Raises:
+            UserError: it is not there.
+        """
+        key = json.dumps(dataset.to_dict(), sort_keys=True, default=repr)
+        if key not in self._known:
+            for part in plain_datasets(dataset):
+                check_layout(part)
+            try:
+                self._known[key] = data_sha256(dataset)
+            except OSError as error:
+                raise UserError(f'{error.filename} cannot be read ({error.strerror})') from error
+        return self._known[key]
+
+    def of_file(self, file: str) -> str:
+        """SHA-256 of a file.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        if file not in self._known:
+            try:
+                self._known[file] = file_sha256(Path(file))
+            except OSError as error:
+                raise UserError(f'{file} cannot be read ({error.strerror})') from error
+        return self._known[file]
+
+
+def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
+    """Look at one config, its data and where it starts.
+
+    Raises:
+        UserError: one of them is missing or wrong.
+    """
+    is_test = wanted.checkpoint is not None
+    cfg = read_config(str(wanted.config))
+    merge_options(cfg, wishes.options)
+    check_config(cfg, TESTING if is_test else (*TRAINING, *TESTING), wishes.processes)
+    digest = config_sha256(cfg)
+    data_root = data_root_of(cfg, wishes.data_root)
+    if data_root:
+        set_data_root(cfg, data_root)
+    folder = wishes.root / wanted.config.stem / wanted.folder
+    common = common_arguments(folder, data_root, wishes.options)
+    evaluated = digests.of_data(cfg.test_dataloader.dataset)
+    config = str(wanted.config)
+    if is_test:
+        identity = Identity(digest, evaluated, checkpoint_sha256=digests.of_file(wanted.checkpoint))
+        task = Task(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
+        return Run(wanted.name, task)
+    pretrained = pretrained_of(wishes.pretrained, wanted)
+    start, start_sha256 = start_of(cfg, pretrained, digests)
+    identity = Identity(
+        digest,
+        evaluated,
+        seed=wanted.seed,
+        training_data_sha256=digests.of_data(cfg.train_dataloader.dataset),
+        start=start,
+        start_sha256=start_sha256,
+        batch_size=cfg.train_dataloader.batch_size * wishes.processes,
+        options=wishes.flags,
+    )
+    training = [*common, '--seed', str(wanted.seed), *wishes.flags]
+    training += ['--pretrained', pretrained] if pretrained else []
+    epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
+    final = f'epoch_{epochs}.pth' if epochs else f'iter_{iterations}.pth'
+    task = Task(folder, config, identity, tuple(training), tuple(common), final)
+    return Run(wanted.name, task, iterations, epochs)
+
+
+def common_arguments(folder: Path, data_root: str | None, options: dict[str, object]) -> list[str]:
+    """Options that trainings and tests share; overrides last, since they take all that follows."""
+    arguments = ['--work-dir', str(folder)]
+    arguments += ['--data-root', data_root] if data_root else []
+    for key, value in options.items():
+        arguments += ['--cfg-options', f'{key}={value!r}']
+    return arguments
+
+
+def data_root_of(cfg: Config, wish: str | None) -> str | None:
+    """The data root of a config: `wish`, or the folder in it that is called as the config's own.
+
+    In `/datasets`, of `data/ade/ADEChallengeData2016`, that is `ade/ADEChallengeData2016` or
+    `ADEChallengeData2016`.
+    """
+    if wish is None:
+        return None
+    parts = Path(cfg.data_root).parts
+    inside = [Path(wish, *parts[start:]) for start in range(1, len(parts))]
+    return str(next((folder for folder in inside if folder.is_dir()), wish))
+
+
+def pretrained_of(wish: str | None, wanted: Wanted) -> str | None:
+    """The weights that a config starts from; `{mixer}`, `{scale}` and `{seed}` are those of the run.
+
+    Raises:
+        UserError: the config's name says neither mixer nor scale.
+    """
+    if wish is None or '{' not in wish:
+        return wish
+    leaf = LEAF.fullmatch(wanted.config.name)
+    if leaf is None:
+        raise UserError(
+            f'--pretrained {wish}: the name of {wanted.config} is not of the form TASK_MIXER_SCALE.py'
+        )
+    names = {'mixer': leaf['mixer'], 'scale': leaf['scale'], 'seed': wanted.seed}
+    try:
+        return wish.format(**names)
+    except (KeyError, IndexError, ValueError) as error:
+        raise UserError(
+            f'--pretrained {wish}: give no other names in braces than {", ".join(names)}'
+        ) from error
+
+
+def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str, str | None]:
+    """What a training starts from, and the digest where that is a file.
+
+    Raises:
+        UserError: the file is missing, or no released weights are known.
+    """
+    if pretrained and not cfg.get('load_from'):
+        source = find_pretrained(pretrained, cfg)
+    else:
+        source = starting_weights(cfg)
+    if source == 'scratch' or '://' in source:
+        return source, None
+    return start_name(source), digests.of_file(source)

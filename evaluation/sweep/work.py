@@ -1,0 +1,246 @@
+"""What a job does, in a process of submitit's: train what is not trained, test what is not tested."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+
+import submitit
+
+from evaluation.interruption import STOPPING
+from evaluation.sweep.findings import Findings, look
+from evaluation.sweep.identity import Identity
+from evaluation.sweep.launching import Node, Place, command_of, environment_of
+from evaluation.sweep.locks import Lock
+from evaluation.sweep.log import reason, tail
+from evaluation.sweep.record import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    QUEUED,
+    RUNNING,
+    Record,
+    change_record,
+    own_process,
+)
+from evaluation.times import now
+
+LOG = 'output.log'
+RUN_LOCK = '.sweep.lock'
+# Longer than somebody takes who looks whether the lock is held.
+SECONDS_FOR_THE_LOCK = 3.0
+POLL_SECONDS = 0.1
+# A training that was asked to stop ends within seconds; Slurm grants 30 by default.
+SECONDS_TO_STOP = 25.0
+# Slurm ends what it stops, at the latest after a cluster's grace time.
+SECONDS_TO_LINGER = 300.0
+BY_SIGNAL = tuple(128 + number for number in STOPPING) + tuple(-number for number in STOPPING)
+# Signal of submitit before the end of a job's time, or before another job takes its place.
+REQUEUE = signal.SIGUSR2
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job is about.
+
+    Attributes:
+        folder: work dir of the run.
+        config: file.
+        identity: what the run is.
+        train: options of `tools/train.py`; None in a test alone.
+        test: options of `tools/test.py`.
+        final: name of the checkpoint that the training ends with; None in a test alone.
+        checkpoint: what is tested, in a test alone.
+    """
+
+    folder: Path
+    config: str
+    identity: Identity
+    train: tuple[str, ...] | None
+    test: tuple[str, ...]
+    final: str | None
+    checkpoint: str | None = None
+
+
+@dataclass
+class Work:
+    """One attempt at a run, as submitit calls it; started anew after a requeue.
+
+    Attributes:
+        task: what to do.
+        place: where.
+        token: which submission this is.
+        lingers: whether Slurm may want to queue a job again that it stops, which it must not find ended.
+    """
+
+    task: Task
+    place: Place
+    token: str
+    lingers: bool = False
+    signals: set[int] = field(default_factory=set, repr=False)
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What Slurm is to do when it starts the job again: the same, from the last checkpoint."""
+        return submitit.helpers.DelayedSubmission(replace(self, signals=set()))
+
+    def __call__(self) -> str:
+        """Do it; return the state of the run.
+
+        Raises:
+            SystemExit: with status 1, the run failed or was interrupted.
+        """
+        node, requeue = this_node(), signal.getsignal(REQUEUE)
+        self._note_signals()
+        state = self._keep_books(node, requeue) if node.number == 0 else self._follow(node)
+        if state == INTERRUPTED and self.lingers:
+            time.sleep(SECONDS_TO_LINGER)
+        if state in (FAILED, INTERRUPTED):
+            sys.exit(1)
+        return state
+
+    def _keep_books(self, node: Node, requeue: Callable) -> str:
+        """What the first machine of a job does, mostly the only one."""
+        with Lock(self.task.folder / RUN_LOCK) as lock:
+            if not lock.acquire(SECONDS_FOR_THE_LOCK):
+                print(f'another job is at work in {self.task.folder}', flush=True)
+                return RUNNING
+            if self._look().result:
+                self._record(DONE, None)
+                return DONE
+            self._record_start()
+            state, error = self._train_and_test(node, lock)
+            self._record(state, error)
+            if state == QUEUED:
+                state, error = self._requeue(requeue)
+                self._record(state, error)
+            return state
+
+    def _follow(self, node: Node) -> str:
+        """What the other machines do: take part in the training, and tell of a failure here."""
+        steps = [] if self._look().is_trained else [('train', self._training())]
+        for script, arguments in steps:
+            state, error = self._run(script, arguments, node, None)
+            if state == FAILED:
+                self._record(state, f'on machine {node.number + 1} of {node.count}: {error}')
+            return state
+        return DONE
+
+    def _requeue(self, handler: Callable) -> tuple[str, str | None]:
+        """Let submitit queue the job again, which ends this process; or say why it cannot."""
+        try:
+            handler(REQUEUE, None)
+        except submitit.core.utils.UncompletedJobError as error:
+            return INTERRUPTED, str(error)
+        return QUEUED, None
+
+    def _note_signals(self) -> None:
+        def note(number: int, _: FrameType | None) -> None:
+            self.signals.add(number)
+
+        for number in (*STOPPING, REQUEUE):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, note)
+
+    def _look(self) -> Findings:
+        return look(self.task.folder, self.task.identity, self.task.final)
+
+    def _train_and_test(self, node: Node, lock: Lock) -> tuple[str, str | None]:
+        """Run what is missing; return the state that this ends in, and the line that says why."""
+        if self.task.train is not None and not self._look().is_trained:
+            state, error = self._run('train', self._training(), node, lock)
+            if state != DONE:
+                return state, error
+        if not self._look().result:
+            checkpoint = self.task.checkpoint or str(self.task.folder / self.task.final)
+            # Of several machines the first alone.
+            state, error = self._run('test', [checkpoint, *self.task.test], Node(), lock)
+            if state != DONE:
+                return state, error
+        if not self._look().result:
+            return FAILED, 'it ended well, but left no result.json of this config, seed and data'
+        return DONE, None
+
+    def _training(self) -> list[str]:
+        """Options of the training, which goes on where it stopped."""
+        last = self._look().checkpoint
+        return [*self.task.train, *(['--resume', str(last)] if last else [])]
+
+    def _run(
+        self, script: str, arguments: list[str], node: Node, lock: Lock | None
+    ) -> tuple[str, str | None]:
+        """Run a command to its end, or until this job is asked to stop."""
+        if self.signals:
+            return self._stopped(), 'asked to stop'
+        log_file = self.task.folder / (f'output_{node.number}.log' if node.number else LOG)
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        with open(log_file, 'ab') as log:
+            start = log.tell()
+            child = subprocess.Popen(
+                command_of(script, self.task.config, arguments, self.place, node),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment_of(self.place, node, os.environ),
+                # A run is in work as long as one of the two processes is alive.
+                pass_fds=[lock.descriptor] if lock else [],
+                start_new_session=True,
+            )
+            status = self._wait(child)
+        lines = tail(log_file, start)
+        if status == 0:
+            return DONE, None
+        if self.signals:
+            return self._stopped(), reason(lines)
+        if status in BY_SIGNAL:
+            return INTERRUPTED, reason(lines)
+        if status < 0:
+            return FAILED, f'killed by {signal.Signals(-status).name}, after: {reason(lines)}'
+        return FAILED, reason(lines)
+
+    def _stopped(self) -> str:
+        return INTERRUPTED if self.signals & {*STOPPING} else QUEUED
+
+    def _wait(self, child: subprocess.Popen) -> int:
+        """The command's exit status; it is asked to stop once this job is, and killed if it does not."""
+        asked = None
+        while child.poll() is None:
+            if self.signals and asked is None:
+                child.send_signal(signal.SIGTERM)
+                asked = time.monotonic()
+            if asked is not None and time.monotonic() - asked > SECONDS_TO_STOP:
+                child.kill()
+            time.sleep(POLL_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            # Data workers of one that was killed.
+            os.killpg(child.pid, signal.SIGKILL)
+        return child.returncode
+
+    def _record_start(self) -> None:
+        job = submitit.JobEnvironment().job_id
+        ours = {'state': RUNNING, 'token': self.token, 'job': job, 'started': now(), **own_process()}
+        change_record(self.task.folder, lambda record: replace(record, ended=None, error=None, **ours))
+
+    def _record(self, state: str, error: str | None) -> None:
+        """Note how this attempt ended; what another submission notes is left alone."""
+
+        def change(record: Record | None) -> Record | None:
+            if record is None or record.token != self.token or record.state in (DONE, FAILED):
+                return None
+            return replace(record, state=state, error=error, ended=now())
+
+        change_record(self.task.folder, change)
+
+
+def this_node() -> Node:
+    """Which of its job's machines this is."""
+    environment = submitit.JobEnvironment()
+    if environment.num_nodes == 1:
+        return Node()
+    first = os.environ.get('MASTER_ADDR') or environment.hostnames[0]
+    return Node(environment.node, environment.num_nodes, first)

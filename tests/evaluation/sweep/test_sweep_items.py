@@ -1,0 +1,124 @@
+"""What becomes of runs in work: done, tried again, failed, gone on with."""
+
+from dataclasses import replace
+
+import pytest
+
+from evaluation.sweep import display
+from evaluation.sweep.identity import Identity
+from evaluation.sweep.items import ACTIVE, DONE, FAILED, INTERRUPTED, LOST, WAITING, Item, observe
+from evaluation.sweep.planning import NEW, Decision
+from evaluation.sweep.record import Record, change_record, read_record
+from evaluation.sweep.runs import Run
+from evaluation.sweep.work import Task
+from tests.evaluation.sweep.test_sweep_planning import result, write_result
+
+IDENTITY = Identity('c' * 64, 'd' * 64, 1, 'e' * 64, 'scratch', None, 4)
+
+
+class Jobs:
+    """Stands for `Liveness`."""
+
+    def __init__(self, are_alive):
+        self.are_alive = are_alive
+
+    def is_alive(self, folder, record):
+        return self.are_alive
+
+
+@pytest.fixture
+def item(tmp_path):
+    """A run whose first attempt is in work."""
+    task = Task(tmp_path, 'swin.py', IDENTITY, (), (), 'iter_8.pth')
+    return Item(
+        'swin/seed_1', Run('swin/seed_1', task), Decision(NEW, ''), ACTIVE, attempts_left=1, attempt=1
+    )
+
+
+def note(item, state, **more):
+    record = Record(IDENTITY, state, item.attempt, 't', 'local', job='7', **more)
+    change_record(item.run.task.folder, lambda _: record)
+
+
+def look(item, are_alive=False, goes_on=True):
+    observe(item, Jobs(are_alive), goes_on)
+    return item.state
+
+
+@pytest.mark.parametrize('state', ['queued', 'running', 'interrupted'])
+def test_as_long_as_there_is_a_job_it_is_in_work(item, state):
+    note(item, state)
+    assert look(item, are_alive=True) == ACTIVE
+
+
+def test_done(item):
+    (item.run.task.folder / 'iter_8.pth').touch()
+    write_result(item.run.task.folder, 'a', result())
+    note(item, 'done')
+    assert look(item, are_alive=True) == DONE
+
+
+def test_failure_is_tried_once_more(item):
+    note(item, 'failed', error='error: no')
+    assert look(item) == WAITING
+    assert item.start().attempt == 2
+    item.state, item.attempts_left, item.attempt = ACTIVE, 0, 2
+    note(item, 'failed', error='error: no')
+    assert look(item) == FAILED
+    assert item.note == 'error: no'
+
+
+@pytest.mark.parametrize('state', ['queued', 'running'])
+def test_job_that_vanished_has_failed(item, state):
+    note(item, state)
+    assert look(item) == WAITING
+    assert (read_record(item.run.task.folder).state, item.note) == ('failed', LOST)
+
+
+def test_job_that_vanished_after_all_was_done_is_done(item):
+    (item.run.task.folder / 'iter_8.pth').touch()
+    write_result(item.run.task.folder, 'a', result())
+    note(item, 'running')
+    assert look(item) == DONE
+
+
+@pytest.mark.parametrize(
+    ('is_adopted', 'goes_on', 'state'),
+    [(False, True, INTERRUPTED), (True, True, WAITING), (True, False, INTERRUPTED)],
+)
+def test_interrupted(item, is_adopted, goes_on, state):
+    note(item, 'interrupted', error='asked to stop')
+    item.is_adopted = is_adopted
+    assert look(item, goes_on=goes_on) == state
+
+
+class TestDisplay:
+    def test_line(self, item):
+        item.record = Record(
+            IDENTITY, 'running', 1, 't', 'local', started='2026-01-01T00:00:00+00:00',
+            ended='2026-01-01T00:01:05+00:00',
+        )  # fmt: skip
+        assert display.line(item) == 'swin/seed_1: running, 1:05 since the start'
+        item.attempt = 2
+        assert display.line(item).startswith('swin/seed_1: running again, ')
+
+    def test_changes_are_said_once(self, item, capsys):
+        lines = display.Lines()
+        for state in (WAITING, ACTIVE, ACTIVE, FAILED):
+            item.state, item.note = state, 'error: no' if state == FAILED else None
+            lines.show([item])
+        assert capsys.readouterr().out == 'swin/seed_1: running\nswin/seed_1: failed, error: no\n'
+
+    def test_report(self, item):
+        failed = replace(item, state=FAILED, note='error: no', attempt=2)
+        done = replace(item, state=DONE)
+        lines = display.report([failed, done])
+        assert lines[0] == '2 runs: 1 done, 1 failed'
+        log = item.run.task.folder / 'output.log'
+        assert lines[1:] == [f'failed: swin/seed_1: error: no (output: {log})']
+
+    def test_table_of_few_rows_shows_what_happens(self, item):
+        states = [DONE, WAITING, ACTIVE, DONE, FAILED]
+        items = [replace(item, name=str(i), state=state) for i, state in enumerate(states)]
+        assert [each.name for each in display.shown(items, 3)] == ['1', '2', '4']
+        assert display.shown(items, 5) == items

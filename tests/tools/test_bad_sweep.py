@@ -1,0 +1,165 @@
+"""Sweeps that cannot work: status 2 and one line why, and nothing is written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import Outcome
+from tests.launching import TOOLS, environment_of_tests, places
+from tests.tools.sweeping import NAME, make_project
+
+KIND = 'Sweeps'
+
+
+@pytest.fixture
+def project(tmp_path, trials):
+    return make_project(tmp_path, trials['upernet'])
+
+
+@pytest.fixture
+def sweep(commands, project):
+    """Run `tools/sweep.py` in the project's folder, of one config unless others are given."""
+
+    def run(*more, patterns=(f'configs/demo/{NAME}.py',), options=None):
+        arguments = project.arguments(*patterns, more=more, options=options)
+        return commands('sweep', *arguments, folder=project.folder)
+
+    return run
+
+
+SLURM = ('--executor', 'slurm')
+
+
+@pytest.mark.parametrize(
+    ('given', 'options', 'said'),
+    [
+        ('an unknown executor', ('--executor', 'pbs'), 'argument --executor'),
+        ('a negative number of GPUs', ('--gpus', -1), '--gpus is -1'),
+        ('no jobs at a time', ('--parallel', 0), '--parallel is 0'),
+        ('a seed twice', ('--seeds', 0, 1, 0), 'give each seed once'),
+        ('a negative seed', ('--seeds', -1), 'give whole numbers from 0 on'),
+        ('an option for Slurm without it', ('--partition', 'gpu'), '--partition is for Slurm'),
+        ('Slurm without a limit of time', SLURM, '--executor slurm needs --time'),
+        ('a limit of time that is none', (*SLURM, '--time', '8h'), "--time is '8h'"),
+        (
+            'a test alone that is to start from weights',
+            ('--test-only', '.', '--pretrained', 'a'),
+            '--pretr',
+        ),
+        (
+            'checkpoints in a folder that is missing',
+            ('--test-only', 'nowhere'),
+            'nowhere is not a folder',
+        ),
+        (
+            'a folder without checkpoints of a config',
+            ('--test-only', 'configs'),
+            'holds no checkpoint of',
+        ),
+        ('starting weights that are missing', ('--pretrained', 'none.pth'), 'none.pth cannot be read'),
+        (
+            'starting weights with an unknown name in braces',
+            ('--pretrained', '{size}.pth'),
+            '{size}.pth',
+        ),
+    ],
+)
+def test_options(sweep, project, refused, given, options, said):
+    refused(KIND, given, sweep(*options), said)
+    assert not project.root.exists()
+
+
+@pytest.mark.parametrize(
+    ('given', 'patterns', 'said'),
+    [
+        (
+            'a pattern that matches nothing',
+            ('configs/*_huge.py',),
+            'no config matches configs/*_huge.py',
+        ),
+        (
+            'two configs of one name',
+            (f'configs/**/{NAME}.py',),
+            'have one name and would share a work dir',
+        ),
+        ('a page of configs that is no config', ('configs/_base_/runtime.py',), 'has no default_scope'),
+    ],
+)
+def test_patterns(sweep, project, refused, given, patterns, said):
+    refused(KIND, given, sweep(patterns=patterns), said)
+    assert not project.root.exists()
+
+
+def test_more_than_the_machine_has(sweep, refused):
+    outcome = sweep('--gpus', 1000)
+    assert f'has {places()} ' in outcome.stderr
+    line = re.sub(r'has \d+ \w.*;', 'has 8 GPUs;', outcome.stderr).replace(f'most {places()}', 'most 8')
+    refused(KIND, 'more GPUs than the machine has', Outcome(2, '', line), '--gpus is 1000')
+
+
+def test_slurm_on_a_machine_without_it(project, refused):
+    words = project.arguments(f'configs/demo/{NAME}.py', more=(*SLURM, '--time', 60))
+    done = subprocess.run(
+        [sys.executable, TOOLS / 'sweep.py', *words],
+        cwd=project.folder,
+        env=environment_of_tests(PATH='/nowhere'),
+        capture_output=True,
+        text=True,
+    )
+    outcome = Outcome(done.returncode, done.stdout, done.stderr)
+    refused(KIND, 'Slurm where there is none', outcome, 'sbatch is not here')
+
+
+def test_work_dir_that_is_a_file(sweep, project, refused):
+    project.root.touch()
+    refused(KIND, 'a work dir that is a file', sweep(), 'is a file')
+
+
+def test_another_run_in_the_work_dir(sweep, project, refused):
+    plan = sweep('--dry-run')
+    assert plan.status == 0
+    assert plan.stdout == f'new  {NAME}/seed_0: nothing there\n'
+    folder = project.folder_of(NAME, 0)
+    folder.mkdir(parents=True)
+    identity = {
+        'config_sha256': '1' * 64, 'data_sha256': '2' * 64, 'seed': 0, 'training_data_sha256': '3' * 64,
+        'start': 'swin.pth', 'start_sha256': '4' * 64, 'batch_size': 4, 'options': [],
+        'checkpoint_sha256': None,
+    }  # fmt: skip
+    content = {
+        'schema_version': 1, 'identity': identity, 'state': 'done', 'attempt': 1, 'token': 't',
+        'executor': 'local', 'devices': [],
+    }  # fmt: skip
+    (folder / 'sweep.json').write_text(json.dumps(content))
+    outcome = sweep()
+    line = re.sub(r'\b[0-9a-f]{8} here', '0a1b2c3d here', outcome.stderr)
+    said = Outcome(outcome.status, outcome.stdout, line)
+    refused(KIND, 'a work dir with a run of another config, data and start', said, 'the start (swin.pth')
+    assert sorted(path.name for path in folder.iterdir()) == ['sweep.json']
+    assert json.loads((folder / 'sweep.json').read_text()) == content
+
+
+def test_training_that_no_sweep_began(sweep, project, refused):
+    folder = project.folder_of(NAME, 0)
+    folder.mkdir(parents=True)
+    (folder / 'iter_2.pth').touch()
+    (folder / 'last_checkpoint').write_text(str(folder / 'iter_2.pth'))
+    outcome = sweep()
+    refused(KIND, 'a work dir with a training that no sweep began', outcome, 'no sweep began')
+
+
+def test_record_that_is_none(sweep, project, refused):
+    folder = project.folder_of(NAME, 0)
+    folder.mkdir(parents=True)
+    (folder / 'sweep.json').write_text('{"schema_version": 1}')
+    refused(KIND, 'a sweep.json of something else', sweep(), 'sweep.json is no record of this version')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+def test_work_dir_that_cannot_be_written(sweep, project, refused):
+    project.root.mkdir(mode=0o500)
+    assert 'is not writable' in sweep().stderr
