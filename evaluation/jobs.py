@@ -98,15 +98,6 @@ def run_jobs(jobs: Sequence[Job], parallel: int, threads: int, on_done: Callable
             job.process.kill()
 
 
-def _step(line: bytes) -> int:
-    """Iteration of a line of scalars; 0 of one that is written just now, or was cut off."""
-    try:
-        step = json.loads(line)['step']
-    except (ValueError, TypeError, KeyError):
-        return 0
-    return step if isinstance(step, int) else 0
-
-
 def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: float) -> None:
     steps = sum(job.steps for job in done) + sum(job.steps_done() for job in running)
     share = steps / sum(job.steps for job in jobs)
