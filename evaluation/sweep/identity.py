@@ -61,5 +61,7 @@ def differences(wanted: Identity, found: Identity) -> Iterator[str]:
 def _short(value: object) -> str:
     if isinstance(value, tuple):
         return ' '.join(value) or 'none'
+    if value is None:
+        return 'none'
     is_digest = isinstance(value, str) and len(value) == 64 and set(value) <= set('0123456789abcdef')
     return value[:SHOWN_DIGITS] if is_digest else str(value)

@@ -244,6 +244,7 @@ class TestDemo:
         monkeypatch.setattr(demo, 'write_imagenet', lambda *_: None)
         monkeypatch.setattr(demo, 'write_tables', lambda folders: None)
         monkeypatch.setattr(demo, 'write_pictures', lambda all_jobs: None)
+        monkeypatch.setattr(demo, 'write_report', lambda folders: None)
 
         def run(todo, parallel, threads, on_done):
             trained.append([job.name for job in todo])
