@@ -14,6 +14,7 @@ from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.checkpoint_hook import UNFINISHED
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.divergence_hook import DivergenceHook
+from evaluation.errors import UserError
 from evaluation.files import rename_whole
 from evaluation.missed_evaluation_hook import MissedEvaluationHook
 from evaluation.model_loading import check_whole, fit_model, unwrapped
@@ -38,11 +39,24 @@ class BenchmarkRunner(Runner):
 
         Raises:
             BackboneError: the checkpoint does not fit, or lacks a weight to be tested.
+            UserError: processes on several machines see different checkpoints.
         """
+        self._check_one_start()
         if self.to_test is None:
             super().load_or_resume()
         elif not self._has_loaded:
             self.load_content(*self.to_test, strict=True)
+
+    def _check_one_start(self) -> None:
+        """Compare what the processes are about to load: each has looked for itself."""
+        start = Path(self._load_from or '').name if self.to_test is None else ''
+        starts = all_gather_object((start, self._resume))
+        if len(set(starts)) > 1:
+            names = ', '.join(sorted({name or 'nothing' for name, _ in starts}))
+            raise UserError(
+                f'processes would start from different checkpoints ({names}): machines see different files; '
+                'give them one work dir, or name the checkpoint by --resume CHECKPOINT'
+            )
 
     def load_checkpoint(
         self,

@@ -80,6 +80,23 @@ def test_full_disk(commands, trainings, reference_of, tmp_path, full, tally, pro
     tally('full disk', number, number, 'nothing', resumed=number)
 
 
+def test_predictions_larger_than_files_may_be(commands, trainings, reference_of, tmp_path, full, tally):
+    if not full:
+        pytest.skip('done with --full')
+    for task in TASKS:
+        training, file = trainings[task], tmp_path / f'{task}.pkl'
+        checkpoint = reference_of(task) / f'{training.end}.pth'
+        wishes = ['--out', file, '--work-dir', tmp_path / task]
+        command = [training.trial.config, checkpoint, *wishes, *training.trial.arguments()]
+        running = commands.start('test', *command, file_size=14 * 1024)
+        assert 'File too large; raise the limit on the size of files' in only_error(running.wait())
+        assert not list(tmp_path.glob('*.pkl*'))
+        assert not list(tmp_path.rglob('result.json'))
+        commands.succeed('test', *command)
+        assert file.is_file()
+        tally('predictions larger than files may be', 1, 1, 'nothing')
+
+
 HIDDEN = {
     'becomes read-only': (read_only, 'Read-only file system; make it writable'),
     # An empty one in its place, as a mount point is without its mount.

@@ -1,0 +1,27 @@
+"""A training that was killed after its checkpoint was written and before this was evaluated."""
+
+import shutil
+
+import pytest
+
+from tests.faults.trainings import assert_same_end, metrics
+
+
+@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+def test_is_made_up_for(commands, trainings, reference_of, tmp_path, full, tally, task):
+    if task == 'mask_rcnn' and not full:
+        pytest.skip('one task is enough in the short form')
+    training, reference, work_dir = trainings[task], reference_of(task), tmp_path / 'run'
+    shutil.copytree(reference, work_dir)
+    shutil.rmtree(next(work_dir.glob(f'*/{training.end}')))
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / f'{training.end}.pth'))
+    assert metrics(work_dir) != metrics(reference)
+    before = (work_dir / f'{training.end}.pth').read_bytes()
+    commands.succeed('train', *training.command(work_dir, '--resume'))
+    assert_same_end(work_dir, reference, training.end)
+    assert (work_dir / f'{training.end}.pth').read_bytes() == before
+    results = sorted(work_dir.rglob('result.json'))
+    # Once it is there, there is nothing to be done.
+    commands.succeed('train', *training.command(work_dir, '--resume'))
+    assert sorted(work_dir.rglob('result.json')) == results
+    tally('stopped between a checkpoint and its evaluation', 1, 1, 'nothing', resumed=1)
