@@ -25,6 +25,7 @@ from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
 from evaluation.processes import process_count
+from evaluation.rendezvous import init_method
 from evaluation.runner import BenchmarkRunner
 from evaluation.time_shares_hook import use_time_shares
 
@@ -208,10 +209,12 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
+    if cfg.launcher == 'pytorch':
+        cfg.env_cfg.dist_cfg.init_method = init_method()
     if not torch.cuda.is_available():
         keep_freed_memory()
         if cfg.launcher == 'pytorch':
-            torch.distributed.init_process_group('gloo')
+            torch.distributed.init_process_group('gloo', cfg.env_cfg.dist_cfg.init_method)
     with backbone_errors_reported():
         runner = BenchmarkRunner.from_cfg(cfg)
     raise_what_logging_meets(runner.logger)
