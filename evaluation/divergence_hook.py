@@ -39,6 +39,7 @@ class DivergenceHook(Hook):
 
     def __init__(self) -> None:
         self.infinite_in_a_row = 0
+        self.iteration = 0
         self.images: list[str] = []
 
     def after_train_iter(
@@ -53,6 +54,7 @@ class DivergenceHook(Hook):
         Raises:
             UserError: it is NaN, or infinite and not to be tolerated.
         """
+        self.iteration = runner.iter + 1
         self.images = image_names(data_batch['data_samples'])
         loss = outputs['loss'].item()
         if math.isfinite(loss):
@@ -82,7 +84,7 @@ class DivergenceHook(Hook):
 
     def _where(self, runner: Runner) -> str:
         rate = runner.message_hub.get_scalar('train/lr').current()
-        return f'at iteration {runner.iter + 1}, learning rate {rate:.3g}, images {_short(self.images)}'
+        return f'at iteration {self.iteration}, learning rate {rate:.3g}, images {_short(self.images)}'
 
 
 def image_names(samples: Iterable) -> list[str]:

@@ -3,16 +3,19 @@
 import argparse
 import difflib
 import functools
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
 
 from evaluation.group_exit import exit_without_finalization
-from evaluation.interruption import Interrupted, stopping_signals
+from evaluation.interruption import STOPPING, Interrupted, stopping_signals
 from evaluation.processes import process_count, process_rank, speaks_first
 
 BAD_INPUT = 2
+# What gloo and NCCL say.
+LOST_PARTNER = re.compile('(closed|reset) by peer|remote process exited')
 # For the first of several processes to say what all would, and for the launcher to end the others.
 SECONDS_FOR_THE_FIRST = 5.0
 
@@ -52,6 +55,8 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
                 return
             except BaseException as error:
                 if received.signal is None and not isinstance(error, UserError):
+                    if is_lost_partner(error):
+                        _wait_for_the_launcher()
                     raise
                 ending = error
         if received.signal is None:
@@ -72,6 +77,18 @@ def _say_error(line: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     time.sleep(SECONDS_FOR_THE_FIRST)
     print(f'error: process {process_rank()} of {process_count()}: {line}', file=sys.stderr)
+
+
+def is_lost_partner(error: BaseException) -> bool:
+    """Whether another process of the group has ended, which this one notices where it talks to it."""
+    return process_count() > 1 and LOST_PARTNER.search(str(error)) is not None
+
+
+def _wait_for_the_launcher() -> None:
+    """Let the launcher, which knows which process was the first to fail, end this one without a word."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(2 * SECONDS_FOR_THE_FIRST)
 
 
 def warn(message: str) -> None:

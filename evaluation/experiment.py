@@ -26,6 +26,7 @@ from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
 from evaluation.identity import config_sha256
 from evaluation.processes import process_count
+from evaluation.rendezvous import init_method
 from evaluation.runner import BenchmarkRunner
 from evaluation.slurm_tasks import meeting_of_slurm_tasks
 from evaluation.time_shares_hook import use_time_shares
@@ -214,11 +215,13 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
     if cfg.launcher == 'slurm':
         os.environ.update(meeting_of_slurm_tasks(os.environ))
+    if cfg.launcher == 'pytorch':
+        cfg.env_cfg.dist_cfg.init_method = init_method()
     if not torch.cuda.is_available():
         keep_freed_memory()
         # mmengine would ask for a GPU.
         if cfg.launcher in ('pytorch', 'slurm'):
-            torch.distributed.init_process_group('gloo')
+            torch.distributed.init_process_group('gloo', cfg.env_cfg.dist_cfg.get('init_method'))
     with backbone_errors_reported():
         runner = BenchmarkRunner.from_cfg(cfg)
     raise_what_logging_meets(runner.logger)

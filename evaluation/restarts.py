@@ -9,9 +9,9 @@ LAUNCHED = 'LAUNCHED_NANOSECONDS'
 COUNT = 'TORCHELASTIC_RESTART_COUNT'
 
 
-def is_restarted() -> bool:
-    """Whether torchrun started this process in place of one that had failed, or beside it."""
-    return int(os.environ.get(COUNT, 0)) > 0
+def restart_count() -> int:
+    """How often torchrun has started the processes again, this one among them."""
+    return int(os.environ.get(COUNT, 0))
 
 
 def resumed_by_restart(work_dir: str) -> str | None:
@@ -21,6 +21,6 @@ def resumed_by_restart(work_dir: str) -> str | None:
     another training is left alone, and the command line says again where to start.
     """
     pointer = Path(work_dir, 'last_checkpoint')
-    if not is_restarted() or not pointer.is_file():
+    if restart_count() == 0 or not pointer.is_file():
         return None
     return 'latest' if pointer.stat().st_mtime_ns >= int(os.environ.get(LAUNCHED, 0)) else None

@@ -20,6 +20,7 @@ from evaluation.missed_evaluation_hook import MissedEvaluationHook
 from evaluation.model_loading import check_whole, fit_model, unwrapped
 from evaluation.random_state import RandomState, random_state
 from evaluation.random_state_hook import RandomStateHook
+from evaluation.shared_statistics_hook import SharedStatisticsHook
 
 # What a checkpoint must hold for a training to go on from it.
 TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')
@@ -54,8 +55,8 @@ class BenchmarkRunner(Runner):
         if len(set(starts)) > 1:
             names = ', '.join(sorted({name or 'nothing' for name, _ in starts}))
             raise UserError(
-                f'processes would start from different checkpoints ({names}): machines see different files; '
-                'give them one work dir, or name the checkpoint by --resume CHECKPOINT'
+                f'processes would start from different checkpoints ({names}), as machines see different '
+                'files; give them one work dir, or name the checkpoint by --resume CHECKPOINT'
             )
 
     def load_checkpoint(
@@ -155,7 +156,12 @@ class BenchmarkRunner(Runner):
     ) -> None:
         """Register the config's hooks, and those by which a training can be trusted and gone on with."""
         super().register_hooks(default_hooks, custom_hooks)
-        for hook in (DivergenceHook(), RandomStateHook(), MissedEvaluationHook()):
+        for hook in (
+            DivergenceHook(),
+            RandomStateHook(),
+            SharedStatisticsHook(),
+            MissedEvaluationHook(),
+        ):
             self.register_hook(hook)
 
     @staticmethod

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import re
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,9 @@ DISK_FAULTS = {
     errno.EIO: 'see to the disk',
     errno.ESTALE: 'mount it again',
 }
+# What comes of one that dies while it hands a batch over.
+LOST_WORKER = (EOFError, ConnectionError, FileNotFoundError)
+SECONDS_TO_DIE = 1.0
 # What torch says of a process that loads data.
 WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\)')
 
@@ -82,14 +87,34 @@ def machine_fault(error: BaseException | None, work_dir: str) -> str | None:
         if isinstance(error, FileNotFoundError) and _is_below(error.filename, work_dir):
             return f'{error.filename}: its folder has gone; mount or restore {work_dir}'
         if isinstance(error, RuntimeError) and (match := WORKER.search(str(error))):
-            short = (
-                '/dev/shm is full: enlarge it, or' if 'Bus error' in str(error) else 'memory is short:'
-            )
-            return (
-                f'a process that loads data ({match["pids"]}) was ended, as where {short} '
-                'lower num_workers of train_dataloader and val_dataloader'
-            )
+            return _ended_worker(match['pids'], is_shared_memory_full='Bus error' in str(error))
+        if isinstance(error, LOST_WORKER) and (process := _killed_child()):
+            return _ended_worker(str(process), is_shared_memory_full=False)
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _ended_worker(processes: str, is_shared_memory_full: bool) -> str:
+    short = '/dev/shm is full: enlarge it, or' if is_shared_memory_full else 'memory is short:'
+    return (
+        f'a process that loads data ({processes}) was ended, as where {short} '
+        'lower num_workers of train_dataloader and val_dataloader'
+    )
+
+
+def _killed_child() -> int | None:
+    """Process id of a child that a signal ended, now or within moments; None if there is none."""
+    # Torch reports it as well, by an exception at any place.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    end = time.monotonic() + SECONDS_TO_DIE
+    while time.monotonic() < end:
+        try:
+            child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return None
+        if child is not None and child.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+            return child.si_pid
+        time.sleep(0.02)
     return None
 
 

@@ -28,7 +28,11 @@ def test_progress_counts_whole_lines(job):
         assert job.steps_done() in whole
 
 
-@pytest.mark.parametrize('garbage', [b'\xe2\x80', b'\0' * 100, b'{"step": "x"}', b'[1]', b'{}}'])
+@pytest.mark.parametrize(
+    'garbage',
+    [b'\xe2\x80', b'\0' * 100, b'{"step": "x"}', b'[1]', b'{}}'],
+    ids=['no UTF-8', 'zeros', 'no number', 'no object', 'a brace too many'],
+)
 def test_progress_passes_over_garbage(job, garbage):
     file = job.folder / '20260101_000000/vis_data/scalars.json'
     file.write_bytes(TEXT + garbage + b'\n' + b'{"step": 7}\n')

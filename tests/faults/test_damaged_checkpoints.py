@@ -95,7 +95,9 @@ def test_later_ones_of_another_training_are_left_alone(work_dir):
 class TestLastCheckpoint:
     """The file that names the latest."""
 
-    @pytest.mark.parametrize('content', [b'', b'\0' * 40, b'\n', b'\xff\xfe\xfd'])
+    @pytest.mark.parametrize(
+        'content', [b'', b'\0' * 40, b'\n', b'\xff\xfe'], ids=['empty', 'zeros', 'a line', 'no UTF-8']
+    )
     def test_empty_or_garbled(self, work_dir, capsys, tally, content):
         (work_dir / 'last_checkpoint').write_bytes(content)
         newest = checkpoints(work_dir)[-1]

@@ -8,11 +8,16 @@ import time
 
 import psutil
 import pytest
-import torch
 
 from tests.commands import Outcome
 from tests.faults.test_divergence import poisoned
-from tests.faults.trainings import assert_same_end, assert_whole, checkpoints, only_error
+from tests.faults.trainings import (
+    assert_same_end,
+    assert_whole,
+    checkpoints,
+    metrics,
+    only_error,
+)
 from tests.launching import TOOLS, free_port, places, processes_with, start
 
 # Until the other process has noticed, and until a training on a busy machine has ended.
@@ -86,7 +91,9 @@ def test_a_killed_one_ends_the_other(trainings, launched, tmp_path, full, tally)
         tally('SIGKILL of one of two processes', 1, 1, 'nothing')
 
 
-def test_restarts_go_on_from_the_last_checkpoint(trainings, launched, tmp_path, full, tally, progress):
+def test_restarts_go_on_from_the_last_checkpoint(
+    commands, trainings, launched, tmp_path, full, tally, progress
+):
     """`MAX_RESTARTS`; a checkpoint that lay in the work dir before is left alone."""
     training, work_dir, rng = trainings['upernet'], tmp_path / 'run', random.Random(0)
     kills = RESTARTS[full]
@@ -109,8 +116,12 @@ def test_restarts_go_on_from_the_last_checkpoint(trainings, launched, tmp_path, 
     resumed = re.findall(r'resumed epoch: 0, iter: (\d+)', outcome.stdout)
     assert len(resumed) == kills - 1
     assert 'of another training' not in outcome.stderr
-    weights = torch.load(work_dir / f'{training.end}.pth', weights_only=False)['state_dict']
-    assert all(torch.isfinite(value).all() for value in weights.values())
+    # What two processes measured in training is what one measures of the checkpoint.
+    checkpoint, tested = work_dir / f'{training.end}.pth', tmp_path / 'tested'
+    arguments = ['--work-dir', tested, *training.trial.arguments()]
+    commands.succeed('test', training.trial.config, checkpoint, *arguments)
+    (its,) = metrics(tested).values()
+    assert its == metrics(work_dir)[max(metrics(work_dir))]
     if full:
         process, output = launched('reference', training, tmp_path / 'reference')
         assert outcome_of(process, output).status == 0

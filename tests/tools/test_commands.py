@@ -254,8 +254,10 @@ class TestResuming:
         assert sorted(scalars(tmp_path)) == [3, 4]
         for step, line in scalars(tmp_path).items():
             assert line['lr'] == scalars(whole)[step]['lr']
-        (result,) = read_results(tmp_path)
+        *missed, result = read_results(tmp_path)
         assert result['iteration'] == 4
+        # A checkpoint of the work dir should have had a result there.
+        assert [each['iteration'] for each in missed] == ([] if named else [2])
         ends = [load(folder / f'{trial.end}.pth') for folder in (whole, tmp_path)]
         assert equal_tensors(*(end['state_dict'] for end in ends))
         assert not equal_tensors(load(checkpoint)['state_dict'], ends[0]['state_dict'])
