@@ -53,11 +53,14 @@ def check_output(path: Path) -> None:
     """Look whether a file that the user named can be written, before work is done for it.
 
     Raises:
-        UserError: it is a folder, or its folder is missing or not writable.
+        UserError: it is a folder or a device, or its folder is missing or not writable.
     """
     folder = path.resolve().parent
     if path.is_dir() or not folder.is_dir():
         raise UserError(f'{path}: cannot be written; give a file in an existing folder')
+    # A file would take its place.
+    if path.exists() and not path.is_file():
+        raise UserError(f'{path}: is a device or a pipe; give a file')
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f'{path}: cannot be written; give a file in a folder of yours')
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from evaluation.data.examination.layouts import LAYOUTS
 from evaluation.errors import CommandLine, command
 from evaluation.numbers import positive
+from evaluation.quiet import quiet
 
 FINDINGS = 1
 
@@ -62,12 +63,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Look at the data, write what was found, and exit with its status."""
     arguments = parse_arguments()
-    # Libraries print when they are imported, and what was mended is no part of a list in JSON.
-    with contextlib.redirect_stdout(sys.stderr):
+    with quiet():
         from evaluation.data.examination.command import examine
         from evaluation.data.examination.findings import as_json, as_text
         from evaluation.files import check_output, json_text, write_output
 
+    # What was mended is no part of a list in JSON.
+    with contextlib.redirect_stdout(sys.stderr):
         # Not after all was looked at.
         if arguments.output:
             check_output(arguments.output)

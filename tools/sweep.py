@@ -1,7 +1,7 @@
 """Train and test every config that matches, with every seed; what is done is not done again.
 
     python tools/sweep.py 'configs/mask_rcnn_*_tiny.py' --seeds 0 1 2 --pretrained released
-    python tools/sweep.py 'configs/*_tiny.py' --seeds 0 1 2 --gpus 8 --executor slurm --time 2-0
+    python tools/sweep.py 'configs/upernet_*_tiny.py' --seeds 0 1 2 --gpus 8 --executor slurm --time 2-0
 
 Each run is a job of tools/train.py in ROOT/<config name>/seed_<n>, on this machine or of Slurm. The same
 command again goes on: finished runs are known by config, seed, data and start, interrupted ones are

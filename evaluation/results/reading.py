@@ -81,7 +81,7 @@ def read_result(file: Path) -> Result:
         raise UserError(f'{file}: cannot be read ({error.strerror})') from error
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f'{file}: not JSON ({error}); evaluate the checkpoint again, or remove the file'
+            f'{file}: not JSON ({error}); give a result.json, or evaluate the checkpoint again'
         ) from error
     try:
         return _parse(data, file)

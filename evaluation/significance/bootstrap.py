@@ -11,6 +11,8 @@ from evaluation.errors import UserError
 from evaluation.significance.metrics import Metric
 
 RESAMPLES = 1000
+# Of fewer, the ends of an interval are hardly more than the extremes.
+LEAST_RESAMPLES = 200
 MOST_RESAMPLES = 1_000_000
 CONFIDENCE = 0.95
 
@@ -36,8 +38,8 @@ def check_resamples(resamples: int) -> None:
     Raises:
         UserError: they cannot.
     """
-    if not 1 <= resamples <= MOST_RESAMPLES:
-        raise UserError(f'--resamples is {resamples}; give 1 to {MOST_RESAMPLES}')
+    if not LEAST_RESAMPLES <= resamples <= MOST_RESAMPLES:
+        raise UserError(f'--resamples is {resamples}; give {LEAST_RESAMPLES} to {MOST_RESAMPLES}')
 
 
 def draw(images: int, seed: int, number: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from evaluation.significance.comparison import Comparison, compare
 from evaluation.significance.report import comparison_text, errors_text
 from evaluation.significance.seeds import by_experiment
 
+# Experiments that an error names.
+SHOWN = 3
+
 
 def compare_places(arguments: argparse.Namespace) -> str:
     """Compare as the command line of `tools/compare.py` asks, and return what to write.
@@ -28,6 +32,7 @@ def compare_places(arguments: argparse.Namespace) -> str:
     if arguments.seed < 0:
         raise UserError(f'--seed is {arguments.seed}; give 0 or more')
     sides = [runs_at(Path(place), arguments.task) for place in (arguments.a, arguments.b)]
+    check_different(*sides)
     with tqdm(total=arguments.resamples, desc='resamples', leave=False, disable=None) as bar:
         comparisons = compare(*sides, arguments.resamples, arguments.seed, bar.update)
     if arguments.format == 'json':
@@ -37,6 +42,21 @@ def compare_places(arguments: argparse.Namespace) -> str:
         names = [comparisons[0].a.name, comparisons[0].b.name]
         parts.append(errors_text(names, [runs[0] for runs in sides]))
     return '\n'.join(parts)
+
+
+def check_different(a: Sequence[Result], b: Sequence[Result]) -> None:
+    """See that two models are two.
+
+    Raises:
+        UserError: some weights are among both.
+    """
+    for result in a:
+        for other in b:
+            same = result.weights_sha256 is not None and result.weights_sha256 == other.weights_sha256
+            if result.path.resolve() == other.path.resolve() or (same and result.task == other.task):
+                raise UserError(
+                    f'{result.path} and {other.path} are of the same weights; name two models'
+                )
 
 
 def runs_at(place: Path, task: str | None = None) -> list[Result]:
@@ -52,8 +72,12 @@ def runs_at(place: Path, task: str | None = None) -> list[Result]:
         raise UserError(f'{place} has no result of {task}; leave --task out, or name another folder')
     groups = by_experiment(select(found, every=False))
     if len(groups) > 1:
-        names = ', '.join(dict.fromkeys(str(group[0].path.parent) for group in groups))
-        raise UserError(f'{place} holds several experiments ({names}); name the folder of one')
+        names = [str(group[0].path.parent) for group in groups]
+        more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+        raise UserError(
+            f'{place} holds {len(names)} experiments; name the folder of one, such as '
+            f'{", ".join(names[:SHOWN])}{more}'
+        )
     return groups[0]
 
 

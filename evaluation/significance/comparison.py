@@ -26,6 +26,9 @@ WORDS = {
     'top1': 'top-1 accuracy',
     'top5': 'top-5 accuracy',
 }
+# As tables have them.
+TWO_DIGITS = ('mIoU', 'mAcc', 'aAcc')
+MOST_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,21 @@ class Comparison:
         word, how = WORDS[self.metric], f'paired bootstrap of {self.images:,} images'
         if np.isnan(self.difference.value):
             return f'{word} is undefined on these images.'
-        low, high = (signed(end) for end in (self.difference.low, self.difference.high))
-        where = f'{100 * CONFIDENCE:.0f} % interval of the difference {low} to {high}, {how}'
-        better, worse = (self.a, self.b) if self.difference.value > 0 else (self.b, self.a)
-        figures = f'{better.interval.value:.1f} and {worse.interval.value:.1f}'
+        first, second, found = self._better_first()
+        figures = ' and '.join(rounded(model.interval.value, self.metric) for model in (first, second))
+        ends = ' to '.join(signed(end, self.metric) for end in (found.low, found.high))
+        where = f'{100 * CONFIDENCE:.0f} % interval of the difference {ends}, {how}'
         if self.is_told_apart:
-            by = f'{abs(self.difference.value):.1f} points'
-            return f'{better.name} has {by} more {word} than {worse.name} ({figures}; {where}).'
-        return f'{better.name} and {worse.name} cannot be told apart by {word} ({figures}; {where}).'
+            by = f'{rounded(found.value, self.metric)} points'
+            return f'{first.name} has {by} more {word} than {second.name} ({figures}; {where}).'
+        return f'{first.name} and {second.name} cannot be told apart by {word} ({figures}; {where}).'
+
+    def _better_first(self) -> tuple[Model, Model, Interval]:
+        """The model of the higher figure, the other, and the difference in this order."""
+        if self.difference.value >= 0:
+            return self.a, self.b, self.difference
+        turned = Interval(-self.difference.value, -self.difference.high, -self.difference.low)
+        return self.b, self.a, turned
 
 
 def compare(
@@ -190,6 +200,15 @@ def _with_details(name: str, details: Sequence[str]) -> str:
     return f'{name} ({", ".join(details)})' if details else name
 
 
-def signed(value: float) -> str:
+def rounded(value: float, metric: str) -> str:
+    """A figure with as many digits as tables have, and more where zero would be left."""
+    digits = 2 if metric in TWO_DIGITS else 1
+    while value and digits < MOST_DIGITS and not float(f'{value:.{digits}f}'):
+        digits += 1
+    return f'{value:.{digits}f}'
+
+
+def signed(value: float, metric: str) -> str:
     """A difference with its sign."""
-    return f'{value:+.1f}'.replace('-', '\N{MINUS SIGN}')
+    text = rounded(value, metric)
+    return text.replace('-', '\N{MINUS SIGN}') if text.startswith('-') else f'+{text}'

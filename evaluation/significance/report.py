@@ -1,12 +1,12 @@
 """A comparison as text: tables, sentences to quote, errors by kind."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from evaluation.results.result import Result
 from evaluation.significance.bootstrap import CONFIDENCE, Interval
-from evaluation.significance.comparison import WORDS, Comparison, Model, signed
+from evaluation.significance.comparison import WORDS, Comparison, Model, rounded, signed
 from evaluation.significance.error_analysis import CATEGORIES, error_costs, error_counts
 from evaluation.significance.loading import load_evidence
 from evaluation.tables.formats import DASH, Cell, Column, Table, to_markdown
@@ -35,9 +35,9 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     rows = [
         (
             Cell(WORDS[each.metric]),
-            Cell(model_text(each.a)),
-            Cell(model_text(each.b)),
-            Cell(interval_text(each.difference, is_difference=True)),
+            Cell(model_text(each.a, each.metric)),
+            Cell(model_text(each.b, each.metric)),
+            Cell(interval_text(each.difference, each.metric, write=signed)),
             Cell('yes' if each.is_told_apart else 'no'),
         )
         for each in comparisons
@@ -58,21 +58,21 @@ def notes(comparison: Comparison) -> list[str]:
     return [how, 'One seed each: how much another seed would change is not in these intervals.']
 
 
-def model_text(model: Model) -> str:
+def model_text(model: Model, metric: str) -> str:
     """`22.5 (19.1 to 25.8)`, over several seeds `22.5 ± 0.3 (19.1 to 25.8)`."""
-    text = interval_text(model.interval)
+    text = interval_text(model.interval, metric)
     if model.spread is None or model.spread.deviation is None:
         return text
     value, rest = text.split(' ', 1)
-    return f'{value} ± {model.spread.deviation:.1f} {rest}'
+    return f'{value} ± {rounded(model.spread.deviation, metric)} {rest}'
 
 
-def interval_text(interval: Interval, is_difference: bool = False) -> str:
-    """`22.5 (19.1 to 25.8)`, a difference with signs."""
+def interval_text(interval: Interval, metric: str, write: Callable[[float, str], str] = rounded) -> str:
+    """`22.5 (19.1 to 25.8)`, of a difference with signs if `write` is `signed`."""
     if np.isnan(interval.value):
         return DASH
-    write = signed if is_difference else '{:.1f}'.format
-    return f'{write(interval.value)} ({write(interval.low)} to {write(interval.high)})'
+    value, low, high = (write(each, metric) for each in (interval.value, interval.low, interval.high))
+    return f'{value} ({low} to {high})'
 
 
 def errors_text(names: Sequence[str], results: Sequence[Result]) -> str:

@@ -42,7 +42,9 @@ def find_configs(patterns: Sequence[str]) -> list[Path]:
         files = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
         files = [file for file in files if file.suffix == '.py' and file.is_file()]
         if not files:
-            raise UserError(f"no config matches {pattern}; give one such as 'configs/*_tiny.py'")
+            raise UserError(
+                f"no config matches {pattern}; give one such as 'configs/mask_rcnn_*_tiny.py'"
+            )
         for file in files:
             found.setdefault(file.resolve(), file)
     by_name: dict[str, Path] = {}

@@ -22,7 +22,7 @@ SLURM_ONLY = ('partition', 'time', 'nodes', 'requeue', 'cpus_per_gpu', 'slurm_op
 def add_arguments(parser: CommandLine) -> None:
     """Options of the command."""
     parser.add_argument(
-        'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/*_tiny.py'"
+        'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/mask_rcnn_*_tiny.py'"
     )
     parser.add_argument('--seeds', type=int, nargs='+', metavar='N', help='default: 0')
     parser.add_argument(

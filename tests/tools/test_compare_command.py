@@ -19,16 +19,21 @@ def runs(tmp_path_factory):
     """Two detectors, and a classifier with three seeds, a work dir each."""
     root = tmp_path_factory.mktemp('runs')
     for number, name in enumerate(('dcn_tiny', 'swin_tiny')):
-        write_result(root / name / 'one', instance_evidence(20, detector=number), name)
+        entry = {'file': None, 'sha256': None, 'weights_sha256': name}
+        write_result(root / name / 'one', instance_evidence(20, detector=number), name, checkpoint=entry)
     for seed in range(3):
         right = np.arange(100) < 60 + 5 * seed
-        write_result(root / 'halo_tiny' / f'seed_{seed}', guesses(right), 'halo_tiny', seed=seed)
+        entry = {'file': None, 'sha256': None, 'weights_sha256': f'h{seed}'}
+        folder = root / 'halo_tiny' / f'seed_{seed}'
+        write_result(folder, guesses(right), 'halo_tiny', seed=seed, checkpoint=entry)
+    entry = {'file': None, 'sha256': None, 'weights_sha256': 'p'}
+    write_result(root / 'pvt_tiny', guesses(np.arange(100) < 50), 'pvt_tiny', checkpoint=entry)
     return root
 
 
 class TestCompare:
     def test_two_detectors(self, commands, runs):
-        done = commands('compare', runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '50')
+        done = commands('compare', runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '200')
         assert done.status == 0, done.stderr
         assert '### dcn_tiny and swin_tiny' in done.stdout
         assert re.search(r'\| box AP +\| +\d+\.\d \(\d+\.\d to \d+\.\d\) \|', done.stdout)
@@ -37,19 +42,19 @@ class TestCompare:
         assert 'One seed each' in done.stdout
 
     def test_the_same_command_writes_the_same(self, commands, runs, tmp_path):
-        arguments = [runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '20', '--format', 'json']
+        arguments = [runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '200', '--format', 'json']
         for name in ('one', 'other'):
             done = commands('compare', *arguments, '--output', tmp_path / name)
             assert (done.status, done.stdout) == (0, '')
         assert (tmp_path / 'one').read_text() == (tmp_path / 'other').read_text()
         content = json.loads((tmp_path / 'one').read_text())
         assert {each['metric'] for each in content} >= {'box_AP', 'mask_AP75'}
-        assert content[0]['resamples'] == 20
+        assert content[0]['resamples'] == 200
         assert 'dcn_tiny' in content[0]['sentence']
 
     def test_seeds_of_a_work_dir_are_one_model(self, commands, runs):
-        single = runs / 'halo_tiny/seed_0/result.json'
-        done = commands('compare', runs / 'halo_tiny', single, '--resamples', '20')
+        single = runs / 'pvt_tiny/result.json'
+        done = commands('compare', runs / 'halo_tiny', single, '--resamples', '200')
         assert done.status == 0, done.stderr
         assert '65.0 ± 5.0 (' in done.stdout
         assert 'means over seeds' in done.stdout
@@ -71,16 +76,16 @@ class TestOfATraining:
 
     def test_halfway_and_end(self, commands, trial, trained):
         first, last = (next(trained.rglob(f'{n}/result.json')) for n in (trial.halfway, trial.end))
-        done = commands.succeed('compare', last, first, '--resamples', '20')
+        done = commands.succeed('compare', last, first, '--resamples', '200')
         assert 'paired bootstrap' in done.stdout or 'is undefined on these images' in done.stdout
 
 
 class TestTable:
     def test_intervals_and_ties(self, commands, runs):
-        done = commands('table', runs / 'dcn_tiny', runs / 'swin_tiny', '--ci', '--resamples', '50')
+        done = commands('table', runs / 'dcn_tiny', runs / 'swin_tiny', '--ci', '--resamples', '200')
         assert done.status == 0, done.stderr
         assert re.search(r'\| dcn_tiny .* \d+\.\d \(\d+\.\d to \d+\.\d\)', done.stdout)
-        assert '50 resamples of the 20 images' in done.stdout
+        assert '200 resamples of the 20 images' in done.stdout
 
     def test_seeds_have_a_table_of_their_own(self, commands, runs):
         done = commands('table', runs / 'halo_tiny')
@@ -90,7 +95,7 @@ class TestTable:
         assert '0, 1, 2' in done.stdout
 
     def test_csv_has_both_ends(self, commands, runs):
-        done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '20', '--format', 'csv')
+        done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '200', '--format', 'csv')
         assert done.status == 0, done.stderr
         assert 'top1_low,top1_high' in done.stdout.splitlines()[0]
 
@@ -123,9 +128,13 @@ class TestRefused:
         outcome = commands('compare', tmp_path / 'mixed', runs / 'swin_tiny')
         refused(KIND, 'compare: evidence of another evaluation', outcome, 'is not the one that')
 
+    def test_the_same_weights_twice(self, commands, refused, runs):
+        outcome = commands('compare', runs / 'dcn_tiny', runs / 'dcn_tiny/one/result.json')
+        refused(KIND, 'compare: one model twice', outcome, 'name two models')
+
     def test_numbers(self, commands, refused, runs):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']
-        outcome = commands('compare', *pair, '--resamples', 0)
-        refused(KIND, 'compare: no resamples', outcome, 'give 1 to 1000000')
+        outcome = commands('compare', *pair, '--resamples', 20)
+        refused(KIND, 'compare: too few resamples', outcome, 'give 200 to 1000000')
         outcome = commands('compare', *pair, '--seed', -1)
         refused(KIND, 'compare: a negative seed', outcome, 'give 0 or more')

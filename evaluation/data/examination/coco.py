@@ -25,6 +25,8 @@ from evaluation.errors import UserError
 from evaluation.garbage_collection import garbage_collection_paused
 
 LOAD = LoadCheckedImage()
+# Of files that are numbered, how many may have another number than their id by mistake.
+SHARE_OF_OTHER_NAMES = 0.1
 
 
 def annotation_files(root: Path) -> list[Path]:
@@ -50,15 +52,19 @@ def examine_coco(examination: Examination, workers: int) -> None:
     Raises:
         UserError: a file is no annotation file at all.
     """
-    categories = {}
+    categories, images = {}, {}
+    # All files before the first image: what is no annotation file at all shows in seconds.
     for file in annotation_files(examination.root):
         content = read_content(file)
         categories[file.name] = [
             entry.get('name') for entry in content['categories'] if type(entry) is dict
         ]
         examine_entries(examination, content, file.relative_to(examination.root))
-        examine_images(examination, content, image_folder(examination.root, file), workers)
+        examine_names(examination, content['images'], file.relative_to(examination.root))
+        images[file] = {'images': content['images']}
     compare_categories(examination, categories)
+    for file, content in images.items():
+        examine_images(examination, content, image_folder(examination.root, file), workers)
 
 
 @garbage_collection_paused()
@@ -100,6 +106,31 @@ def examine_entries(examination: Examination, content: dict, file: Path) -> None
     note('annotations', lambda entry: annotation_faults(entry, sizes, known, evaluated))
     for section, key in (('images', 'file_name'), ('categories', 'name')):
         _find_duplicates(examination, content[section], file, section, key)
+
+
+def examine_names(examination: Examination, images: list, file: Path) -> None:
+    """Where files are named after ids, as COCO's are, look for those with the id of another image.
+
+    Args:
+        examination: gets the findings.
+        images: entries of the annotation file.
+        file: its name, relative to the data root.
+    """
+    numbered = {
+        int(stem): image['id']
+        for image in images
+        if type(image) is dict and type(image.get('file_name')) is str and type(image.get('id')) is int
+        for stem in [Path(image['file_name']).stem]
+        if stem.isascii() and stem.isdigit()
+    }
+    ids = set(numbered.values())
+    strange = [number for number, found in numbered.items() if number != found and number in ids]
+    if len(strange) > SHARE_OF_OTHER_NAMES * len(images):
+        # Another way of naming.
+        return
+    for number in strange:
+        text = f'has the id {numbered[number]}, which another image is named after'
+        examination.add('images with the id of another', f'{file}: the image named {number}', text)
 
 
 def annotation_faults(

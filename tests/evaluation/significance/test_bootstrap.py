@@ -117,7 +117,7 @@ def test_draws_depend_on_seed_and_number_alone():
     assert draw(50, 0, 0).sum() == 50
 
 
-@pytest.mark.parametrize('number', [0, -1, 10**9])
+@pytest.mark.parametrize('number', [0, -1, 199, 10**9])
 def test_numbers_that_cannot_be_drawn(number):
     with pytest.raises(UserError, match='--resamples'):
         check_resamples(number)

@@ -9,7 +9,13 @@ import pytest
 
 from evaluation.errors import UserError
 from evaluation.results.reading import read_result
-from evaluation.significance.comparison import compare, compare_results, distinct_names
+from evaluation.significance.comparison import (
+    compare,
+    compare_results,
+    distinct_names,
+    rounded,
+    signed,
+)
 from evaluation.significance.loading import load_evidence
 from evaluation.significance.metrics import metrics_of
 from evaluation.significance.seeds import by_experiment, spread
@@ -42,7 +48,8 @@ class TestOutcome:
             r'interval of the difference \+3\d\.\d to \+4\d\.\d, paired bootstrap of 1,000 images\)\.',
             found.sentence,
         )
-        assert compare_results(b, a, 'top1', resamples=400).sentence[:30] == found.sentence[:30]
+        # In whatever order they are given, the difference is that of the better from the other.
+        assert compare_results(b, a, 'top1', resamples=400).sentence == found.sentence
 
     def test_chance(self, tmp_path):
         """Each is right where the other is not on 20 images of 1000: a difference of 0 in the mean."""
@@ -171,3 +178,12 @@ class TestRefused:
         for name in ('mIoU', 'box_AR', 'keypoint_AP'):
             with pytest.raises(KeyError):
                 metrics_of(instance_evidence(), name)
+
+
+def test_ends_beside_zero_keep_their_sign():
+    assert signed(0.04, 'box_AP') == '+0.04'
+    assert signed(-0.003, 'mIoU') == '\N{MINUS SIGN}0.003'
+    assert signed(0.0, 'top1') == '+0.0'
+    assert signed(-1.26, 'box_AP') == '\N{MINUS SIGN}1.3'
+    assert rounded(49.296, 'mIoU') == '49.30'
+    assert rounded(1e-9, 'box_AP') == '0.0000'
