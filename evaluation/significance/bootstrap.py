@@ -102,3 +102,9 @@ def interval(value: float, samples: np.ndarray) -> Interval:
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(known, [tail, 100 - tail]) - (known.mean() - value)
     return Interval(value, float(low), float(high))
+
+
+def share_interval(value: float, samples: np.ndarray) -> Interval:
+    """The same of a figure in percent, which lies between 0 and 100 on any images."""
+    found = interval(value, samples)
+    return Interval(value, *(float(end) for end in np.clip([found.low, found.high], 0, 100)))

@@ -7,7 +7,14 @@ import numpy as np
 
 from evaluation.errors import UserError
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.significance.bootstrap import CONFIDENCE, RESAMPLES, Interval, interval, resample
+from evaluation.significance.bootstrap import (
+    CONFIDENCE,
+    RESAMPLES,
+    Interval,
+    interval,
+    resample,
+    share_interval,
+)
 from evaluation.significance.loading import check_same_images, headline_metrics, load_evidence
 from evaluation.significance.metrics import Metric
 from evaluation.significance.seeds import Spread, spread
@@ -162,7 +169,7 @@ def _comparison(
     values = [figures[metric] for figures in whole]
     drawn = [figures[metric] for figures in samples]
     models = [
-        Model(name, spread(runs, metric), interval(value, sample))
+        Model(name, spread(runs, metric), share_interval(value, sample))
         for name, runs, value, sample in zip(names, results, values, drawn, strict=True)
     ]
     return Comparison(
