@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.significance.bootstrap import RESAMPLES, Interval, interval, resample
+from evaluation.significance.bootstrap import (
+    RESAMPLES,
+    Interval,
+    interval,
+    resample,
+    share_interval,
+)
 from evaluation.significance.loading import headline_metrics, load_evidence
 
 
@@ -62,6 +68,8 @@ def _uncertainty(
     (whole,), (samples,) = resample([metric], len(evidence.images), resamples, seed, on_progress)
     return Uncertainty(
         draws=(result.data_sha256, tuple(evidence.images.tolist()), resamples, seed),
-        intervals={name: interval(whole[name], samples[name]) for name in HEADLINE_METRICS[result.task]},
+        intervals={
+            name: share_interval(whole[name], samples[name]) for name in HEADLINE_METRICS[result.task]
+        },
         samples=samples,
     )

@@ -14,7 +14,13 @@ from evaluation.errors import UserError
 from evaluation.evidence.classification import collect_guesses
 from evaluation.evidence.segmentation import collect_confusion
 from evaluation.segmentation_metric import IGNORED, SegmentationMetric, count_pairs
-from evaluation.significance.bootstrap import check_resamples, draw, interval, resample
+from evaluation.significance.bootstrap import (
+    check_resamples,
+    draw,
+    interval,
+    resample,
+    share_interval,
+)
 from evaluation.significance.metrics import accuracy, average_precision, intersection_over_union
 from tests.evaluation.evidence.problems import instance_evidence
 
@@ -102,6 +108,14 @@ def restricted(metric, images, population):
         return metric(whole)
 
     return evaluate
+
+
+def test_shares_stay_shares():
+    samples = 3 + stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
+    assert share_interval(0.5, samples).low == 0
+    assert share_interval(99.5, samples).high == 100
+    assert interval(0.5, samples).low == pytest.approx(0.5 - 1.96, abs=0.01)
+    assert np.isnan(share_interval(np.nan, samples).low)
 
 
 def test_undefined_figures_have_no_interval():
