@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import importlib.util
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,18 +222,4 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         if cfg.launcher in ('pytorch', 'slurm'):
             torch.distributed.init_process_group('gloo', cfg.env_cfg.dist_cfg.get('init_method'))
     with backbone_errors_reported():
-        runner = BenchmarkRunner.from_cfg(cfg)
-    raise_what_logging_meets(runner.logger)
-    return runner
-
-
-def raise_what_logging_meets(logger: logging.Logger) -> None:
-    """Let a log that cannot be written stop the run, where Python would print a traceback a line."""
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handleError = _raise_again
-
-
-def _raise_again(_: logging.LogRecord) -> None:
-    # `logging` calls this while it handles the error.
-    raise
+        return BenchmarkRunner.from_cfg(cfg)

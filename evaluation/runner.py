@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -16,6 +17,7 @@ from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.divergence_hook import DivergenceHook
 from evaluation.errors import UserError
 from evaluation.files import rename_whole
+from evaluation.log_faults import settle_log_faults
 from evaluation.missed_evaluation_hook import MissedEvaluationHook
 from evaluation.model_loading import check_whole, fit_model, unwrapped
 from evaluation.random_state import RandomState, random_state
@@ -34,6 +36,14 @@ class BenchmarkRunner(Runner):
 
     resumed_random_states: list[RandomState] | None = None
     to_test: tuple[dict, str] | None = None
+
+    def build_logger(
+        self, log_level: int | str = 'INFO', log_file: str | None = None, **settings: object
+    ) -> MMLogger:
+        """Build mmengine's logger; a log file that cannot be written stops the run."""
+        logger = super().build_logger(log_level, log_file, **settings)
+        settle_log_faults(logger)
+        return logger
 
     def load_or_resume(self) -> None:
         """Load what `to_test` holds, the content and origin of a checkpoint, or as the config says.

@@ -90,8 +90,8 @@ def test_predictions_larger_than_files_may_be(commands, trainings, reference_of,
         command = [training.trial.config, checkpoint, *wishes, *training.trial.arguments()]
         running = commands.start('test', *command, file_size=14 * 1024)
         assert 'File too large; raise the limit on the size of files' in only_error(running.wait())
-        assert not list(tmp_path.glob('*.pkl*'))
-        assert not list(tmp_path.rglob('result.json'))
+        assert not list(tmp_path.glob(f'*{file.name}*'))
+        assert not list((tmp_path / task).rglob('result.json'))
         commands.succeed('test', *command)
         assert file.is_file()
         tally('predictions larger than files may be', 1, 1, 'nothing')
