@@ -109,28 +109,37 @@ def examine_entries(examination: Examination, content: dict, file: Path) -> None
 
 
 def examine_names(examination: Examination, images: list, file: Path) -> None:
-    """Where files are named after ids, as COCO's are, look for those with the id of another image.
+    """Look for images with the id of another.
 
     Args:
         examination: gets the findings.
         images: entries of the annotation file.
         file: its name, relative to the data root.
     """
+    for name, found in misnumbered(images).items():
+        text = f'has the id {found}, which another image is named after'
+        examination.add('images with the id of another', f'{file}: {name}', text)
+
+
+def misnumbered(images: list) -> dict[str, int]:
+    """Where files are named after ids, as COCO's are: names and ids of images with the id of another.
+
+    Which of name and id is wrong, and so which objects are on the image, cannot be told.
+
+    Args:
+        images: entries of an annotation file.
+    """
     numbered = {
-        int(stem): image['id']
+        image['file_name']: (int(stem), image['id'])
         for image in images
         if type(image) is dict and type(image.get('file_name')) is str and type(image.get('id')) is int
         for stem in [Path(image['file_name']).stem]
         if stem.isascii() and stem.isdigit()
     }
-    ids = set(numbered.values())
-    strange = [number for number, found in numbered.items() if number != found and number in ids]
-    if len(strange) > SHARE_OF_OTHER_NAMES * len(images):
-        # Another way of naming.
-        return
-    for number in strange:
-        text = f'has the id {numbered[number]}, which another image is named after'
-        examination.add('images with the id of another', f'{file}: the image named {number}', text)
+    numbers = {number for number, _ in numbered.values()}
+    strange = {n: own for n, (number, own) in numbered.items() if number != own and own in numbers}
+    # Where many have one, it is another way of naming.
+    return strange if len(strange) <= SHARE_OF_OTHER_NAMES * len(images) else {}
 
 
 def annotation_faults(

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.data.examination.coco import annotation_files, image_folder, read_content
+from evaluation.data.examination.coco import annotation_files, image_folder, misnumbered, read_content
 from evaluation.data.examination.coco_mending import mended
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.imagenet import Entry, has_list
@@ -37,6 +37,7 @@ def mend_coco(examination: Examination, folder: Path) -> list[str]:
             for subject in subjects
             if subject.startswith(f'{images.name}{os.sep}')
         }
+        bad |= {os.path.normpath(name) for name in misnumbered(content['images'])}
         try:
             mended_content, done = mended(content, bad)
         except UserError as error:

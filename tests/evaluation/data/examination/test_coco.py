@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from evaluation.data.coco_file import check_coco
+from evaluation.data.examination.coco import misnumbered
 from evaluation.data.examination.command import examine
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.errors import UserError
@@ -318,3 +319,22 @@ class TestCompressedCodes:
         from evaluation.data.coco_masks import is_run_length_code
 
         assert not is_run_length_code({'size': [8, 8], 'counts': counts}, (8, 8))
+
+
+class TestNumbersOfFiles:
+    """Two images of a hundred have each other's ids: which objects are where cannot be told."""
+
+    images = tuple({'id': n, 'file_name': f'{n:012}.jpg'} for n in range(1, 101))
+
+    def test_images_with_the_id_of_another(self):
+        images = [dict(image) for image in self.images]
+        images[3]['id'], images[7]['id'] = 8, 4
+        assert misnumbered(images) == {f'{4:012}.jpg': 8, f'{8:012}.jpg': 4}
+        assert misnumbered([*self.images]) == {}
+
+    def test_another_way_of_naming(self):
+        """Ids from 0, or of another order, are no mistake; neither are names without a number."""
+        assert misnumbered([{**image, 'id': image['id'] - 1} for image in self.images]) == {}
+        assert misnumbered([{**image, 'id': 101 - image['id']} for image in self.images]) == {}
+        assert misnumbered([{**image, 'file_name': 'a.jpg'} for image in self.images]) == {}
+        assert misnumbered([{'id': 'x', 'file_name': '1.jpg'}, {'id': 1}, 'no object']) == {}
