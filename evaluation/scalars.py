@@ -31,8 +31,8 @@ def latest_step(folder: Path, since: float = 0.0) -> Step:
     step = Step()
     for entry in _entries(files[-1]) if files else []:
         # An evaluation counts epochs in the same field, and times images; a training has a loss.
-        if 'loss' in entry or 'lr' in entry:
-            step = max(step, Step(entry.get('step', 0), entry.get('time')), key=lambda each: each.done)
+        if ('loss' in entry or 'lr' in entry) and type(entry.get('step')) is int:
+            step = max(step, Step(entry['step'], entry.get('time')), key=lambda each: each.done)
     return step
 
 

@@ -12,7 +12,7 @@ from backbones.errors import BackboneError
 WEIGHT_KEYS = ('state_dict', 'model', 'model_ema', 'ema', 'state_dict_ema')
 
 # Bytes; a constant may be stored once for many entries.
-LARGEST_REPETITION = 1 << 24
+LARGEST_REPETITION = 1 << 26
 
 
 def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[str, Tensor]:

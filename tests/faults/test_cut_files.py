@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from evaluation.tables.results import load_results
 
 from evaluation.jobs import Job
+from evaluation.results.reading import load_results
 
 LINES = [{'loss': 1.5 + step, 'data': {'time': 0.25}, 'step': step} for step in range(1, 4)]
 TEXT = ''.join(json.dumps(line) + '\n' for line in LINES).encode()
@@ -30,12 +30,12 @@ def test_progress_counts_whole_lines(job):
 
 @pytest.mark.parametrize(
     'garbage',
-    [b'\xe2\x80', b'\0' * 100, b'{"step": "x"}', b'[1]', b'{}}'],
+    [b'\xe2\x80', b'\0' * 100, b'{"loss": 1, "step": "x"}', b'[1]', b'{}}'],
     ids=['no UTF-8', 'zeros', 'no number', 'no object', 'a brace too many'],
 )
 def test_progress_passes_over_garbage(job, garbage):
     file = job.folder / '20260101_000000/vis_data/scalars.json'
-    file.write_bytes(TEXT + garbage + b'\n' + b'{"step": 7}\n')
+    file.write_bytes(TEXT + garbage + b'\n' + b'{"loss": 1.0, "step": 7}\n')
     assert job.steps_done() == 7
 
 
