@@ -107,6 +107,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             mutations += tried
         else:
             faults += tried
+    failed = len(terminalreporter.stats.get('failed', []))
     if not rows:
         return
     lines = [COLUMNS, *((name, row.tried, row.survived, row.lost) for name, row in rows.items())]
@@ -117,6 +118,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(
         f'{faults} faults, {mutations} mutations of files, {resumptions} resumptions'
     )
+    if failed:
+        terminalreporter.write_line(f'not counted: the trials of {failed} tests that failed, see above')
 
 
 def _entries(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple]:

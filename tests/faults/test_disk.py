@@ -108,6 +108,8 @@ HIDDEN = {
 @pytest.mark.parametrize('fault', HIDDEN)
 def test_work_dir_while_training(commands, trainings, reference_of, tmp_path, full, tally, fault):
     """Its log, which is open, can still be written."""
+    if fault == 'goes away' and not full:
+        pytest.skip('done with --full')
     hide, message = HIDDEN[fault]
     for task in TASKS if full else ('upernet',):
         training, work_dir = trainings[task], tmp_path / task
@@ -119,11 +121,9 @@ def test_work_dir_while_training(commands, trainings, reference_of, tmp_path, fu
         assert f'error: {work_dir}/' in line
         assert message in line
         assert_whole(work_dir)
-        is_resumed = full or fault != 'goes away'
-        if is_resumed:
-            commands.succeed('train', *training.command(work_dir, '--resume'))
-            assert_same_end(work_dir, reference_of(task), training.end)
-        tally(f'work dir that {fault}', 1, 1, 'nothing', resumed=int(is_resumed))
+        commands.succeed('train', *training.command(work_dir, '--resume'))
+        assert_same_end(work_dir, reference_of(task), training.end)
+        tally(f'work dir that {fault}', 1, 1, 'nothing', resumed=1)
 
 
 @needs_mounts

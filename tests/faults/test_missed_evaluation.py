@@ -20,8 +20,9 @@ def test_is_made_up_for(commands, trainings, reference_of, tmp_path, full, tally
     commands.succeed('train', *training.command(work_dir, '--resume'))
     assert_same_end(work_dir, reference, training.end)
     assert (work_dir / f'{training.end}.pth').read_bytes() == before
-    results = sorted(work_dir.rglob('result.json'))
-    # Once it is there, there is nothing to be done.
-    commands.succeed('train', *training.command(work_dir, '--resume'))
-    assert sorted(work_dir.rglob('result.json')) == results
+    if full:
+        results = sorted(work_dir.rglob('result.json'))
+        # Once it is there, there is nothing to be done.
+        commands.succeed('train', *training.command(work_dir, '--resume'))
+        assert sorted(work_dir.rglob('result.json')) == results
     tally('stopped between a checkpoint and its evaluation', 1, 1, 'nothing', resumed=1)
