@@ -159,8 +159,11 @@ class TestProcesses:
         assert module['first_cause'](statuses) == cause
 
     def test_success(self, tmp_path):
+        """Each line is written by one call, since both processes write into the same pipe."""
         script = tmp_path / 'script.py'
-        script.write_text('import os\nprint(os.environ["RANK"], os.environ["WORLD_SIZE"])\n')
+        script.write_text(
+            "import os\nos.write(1, f\"{os.environ['RANK']} {os.environ['WORLD_SIZE']}\\n\".encode())\n"
+        )
         outcome = launch(script)
         assert outcome.status == 0
         assert sorted(outcome.stdout.splitlines()) == ['0 2', '1 2']
