@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from evaluation.group_exit import exit_without_finalization
 from evaluation.interruption import STOPPING, Interrupted, stopping_signals
-from evaluation.processes import process_count, process_rank, speaks_first
+from evaluation.processes.group_exit import exit_without_finalization
+from evaluation.processes.ranks import process_count, process_rank, speaks_first
 
 BAD_INPUT = 2
 # What gloo and NCCL say.

@@ -15,7 +15,6 @@ from mmengine.config import Config, ConfigDict
 from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
 from evaluation.average_precision.option import add_evaluator_option, use_evaluator
-from evaluation.compile_hook import add_compile_option, use_compiler
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
@@ -23,12 +22,13 @@ from evaluation.data.checks import check_data
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
+from evaluation.hooks.compilation import add_compile_option, use_compiler
+from evaluation.hooks.time_shares import use_time_shares
 from evaluation.identity import config_sha256
-from evaluation.processes import process_count
-from evaluation.rendezvous import init_method
+from evaluation.processes.ranks import process_count
+from evaluation.processes.rendezvous import init_method
+from evaluation.processes.slurm_tasks import meeting_of_slurm_tasks
 from evaluation.runner import BenchmarkRunner
-from evaluation.slurm_tasks import meeting_of_slurm_tasks
-from evaluation.time_shares_hook import use_time_shares
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What torch's batch norms say to a single value a channel.

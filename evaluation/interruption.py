@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -53,51 +52,7 @@ def stopping_signals() -> Iterator[Received]:
                 signal.signal(each, before[each])
 
 
-@contextlib.contextmanager
-def interruption_named(work_dir: str, resumed_from: str | None = None) -> Iterator[None]:
-    """Let an interruption of a training say which checkpoint is the last, and how to go on.
-
-    Args:
-        work_dir: of the training.
-        resumed_from: checkpoint that the training went on from.
-
-    Raises:
-        Interrupted: the training was interrupted.
-    """
-    before = last_checkpoint(work_dir)
-    try:
-        yield
-    except BaseException as error:
-        if not _is_interruption(error):
-            raise
-        last = last_checkpoint(work_dir)
-        raise Interrupted(advice(last if last != before else None, resumed_from)) from None
-
-
-def advice(written: tuple[str, int] | None, resumed_from: str | None) -> str:
-    """How to go on with a training that was stopped.
-
-    Args:
-        written: its last checkpoint, as `last_checkpoint` returns it; None if it wrote none.
-        resumed_from: checkpoint that it went on from.
-    """
-    if written:
-        return f'the last checkpoint is {written[0]}; to go on, repeat the command with --resume'
-    if resumed_from:
-        return f'no checkpoint was written since {resumed_from}; to go on from there, repeat the command'
-    return 'no checkpoint was written yet; repeat the command to start anew'
-
-
-def last_checkpoint(work_dir: str) -> tuple[str, int] | None:
-    """The checkpoint that the file `last_checkpoint` names, and when it was written (ns)."""
-    try:
-        file = Path(work_dir, 'last_checkpoint').read_text().strip()
-        return file, Path(file).stat().st_mtime_ns
-    except (OSError, ValueError):
-        return None
-
-
-def _is_interruption(error: BaseException | None) -> bool:
+def is_interruption(error: BaseException | None) -> bool:
     """Whether `error` is, or came while handling, a `KeyboardInterrupt`."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):

@@ -12,17 +12,17 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.checkpoint_hook import UNFINISHED
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
-from evaluation.divergence_hook import DivergenceHook
 from evaluation.errors import UserError
 from evaluation.files import rename_whole
+from evaluation.hooks.checkpoint import UNFINISHED
+from evaluation.hooks.divergence import DivergenceHook
+from evaluation.hooks.missed_evaluation import MissedEvaluationHook
+from evaluation.hooks.random_state import RandomStateHook
+from evaluation.hooks.shared_statistics import SharedStatisticsHook
 from evaluation.log_faults import settle_log_faults
-from evaluation.missed_evaluation_hook import MissedEvaluationHook
 from evaluation.model_loading import check_whole, fit_model, unwrapped
 from evaluation.random_state import RandomState, random_state
-from evaluation.random_state_hook import RandomStateHook
-from evaluation.shared_statistics_hook import SharedStatisticsHook
 
 # What a checkpoint must hold for a training to go on from it.
 TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')

@@ -14,12 +14,12 @@ from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
+from evaluation.checkpoints.latest import latest_checkpoint, read_whole_checkpoint
 from evaluation.config.resume_checks import check_same_experiment
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
-from evaluation.latest_checkpoint import latest_checkpoint, read_whole_checkpoint
+from evaluation.hooks.result import config_name
 from evaluation.model_loading import check_whole, fit_model
-from evaluation.result_hook import config_name
 from evaluation.results.result import TASKS
 from evaluation.runner import TRAINING_STATE
 from evaluation.tables.published import load_published

@@ -8,10 +8,10 @@ from mmengine.config import Config, ConfigDict
 from backbones.checkpoint import local_copy, read_checkpoint
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, load_config, make_runner
-from evaluation.prediction_dump import DumpPredictions
-from evaluation.result_hook import ResultHook
+from evaluation.hooks.result import ResultHook
+from evaluation.machine_faults import machine_faults_reported
+from evaluation.metrics.prediction_dump import DumpPredictions
 from evaluation.starting_point import check_fits
-from evaluation.stopped_training import machine_faults_reported
 
 
 def test(arguments: argparse.Namespace) -> None:

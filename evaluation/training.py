@@ -8,11 +8,11 @@ from mmengine.logging import print_log
 
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, load_config, make_runner
-from evaluation.interruption import interruption_named
-from evaluation.restarts import resumed_by_restart
-from evaluation.result_hook import starting_weights
+from evaluation.hooks.result import starting_weights
+from evaluation.machine_faults import machine_faults_reported
+from evaluation.processes.restarts import resumed_by_restart
 from evaluation.starting_point import set_starting_point
-from evaluation.stopped_training import machine_faults_reported, stop_explained
+from evaluation.stopped_training import stop_explained
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -34,11 +34,7 @@ def train(arguments: argparse.Namespace) -> None:
         runner = make_runner(cfg)
         print_log(f'training starts from {starting_weights(cfg)}', logger='current')
     resumed_from = cfg.load_from if cfg.resume else None
-    with (
-        stop_explained(cfg.work_dir, resumed_from),
-        backbone_errors_reported(),
-        interruption_named(cfg.work_dir, resumed_from),
-    ):
+    with stop_explained(cfg.work_dir, resumed_from), backbone_errors_reported():
         runner.train()
 
 

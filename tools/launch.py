@@ -15,7 +15,7 @@ import sys
 import time
 
 from evaluation.errors import BAD_INPUT, UserError, command
-from evaluation.restarts import LAUNCHED
+from evaluation.processes.restarts import LAUNCHED
 
 # The process has said why.
 SELF_EXPLAINED = (BAD_INPUT, 128 + signal.SIGINT, 128 + signal.SIGTERM)

@@ -21,11 +21,11 @@ with read_base():
 custom_imports = dict(
     imports=[
         'backbones',
-        'evaluation.checkpoint_hook',
+        'evaluation.hooks.checkpoint',
         'evaluation.classification',
         'evaluation.data.loading',
         'evaluation.data.reproducible_loading',
-        'evaluation.result_hook',
+        'evaluation.hooks.result',
     ]
 )
 default_scope = 'mmengine'

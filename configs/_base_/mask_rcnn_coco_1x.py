@@ -18,12 +18,12 @@ with read_base():
 custom_imports = dict(
     imports=[
         'backbones',
-        'evaluation.checkpoint_hook',
-        'evaluation.instance_metric',
+        'evaluation.hooks.checkpoint',
+        'evaluation.metrics.instances',
         'evaluation.instance_tta',
         'evaluation.data.loading',
         'evaluation.data.reproducible_loading',
-        'evaluation.result_hook',
+        'evaluation.hooks.result',
     ]
 )
 default_scope = 'mmdet'

@@ -18,12 +18,12 @@ with read_base():
 custom_imports = dict(
     imports=[
         'backbones',
-        'evaluation.checkpoint_hook',
+        'evaluation.hooks.checkpoint',
         'evaluation.data.loading',
         'evaluation.data.reproducible_loading',
-        'evaluation.result_hook',
+        'evaluation.hooks.result',
         'evaluation.data.segmentation_map',
-        'evaluation.segmentation_metric',
+        'evaluation.metrics.segmentation',
     ]
 )
 default_scope = 'mmseg'

@@ -9,7 +9,7 @@ from mmengine.registry import METRICS
 
 from evaluation.evidence.classification import collect_guesses
 from evaluation.evidence.names import image_names
-from evaluation.report import MetricReport
+from evaluation.metrics.report import MetricReport
 
 GUESSES = 5
 

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from evaluation.config.text import read_literals
 from evaluation.errors import UserError, warn
-from evaluation.processes import process_count
+from evaluation.processes.ranks import process_count
 
 # What makes an experiment. Elsewhere configs may differ: where data lie, how they are loaded, what is
 # logged, evaluated and saved.

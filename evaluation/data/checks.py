@@ -18,7 +18,7 @@ from evaluation.data.coco_file import check_coco
 from evaluation.data.image_files import ADVICE
 from evaluation.data.names import leads_out
 from evaluation.errors import UserError
-from evaluation.processes import process_rank
+from evaluation.processes.ranks import process_rank
 
 IMAGENET_CLASSES = 1000
 LABELLED_IMAGES = 'ImageNetDataset.load_data_list'

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.analysis.names import ANALYSES
+from evaluation.checkpoints.pointer import last_checkpoint
 from evaluation.demo import demo
 from evaluation.errors import UserError
 from evaluation.files import write_text
@@ -76,7 +77,7 @@ def is_detector(name: str) -> bool:
 def make_job(kind: str, name: str) -> AnalysisJob:
     """The analysis of the model that a training of this name left."""
     training = demo.make_job(name)
-    arguments = [str(demo.config_of(name)), str(demo.last_checkpoint(training)), *OPTIONS[kind]]
+    arguments = [str(demo.config_of(name)), str(last_checkpoint(training.folder)), *OPTIONS[kind]]
     if kind == 'erf':
         arguments += ['--images', str(demo.FOLDER / 'data/coco/val2017')]
     return AnalysisJob(

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 from backbones import MIXERS
+from evaluation.checkpoints.pointer import last_checkpoint
 from evaluation.demo.pictures import predictions_sheet, write_picture
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
 from evaluation.errors import UserError
@@ -176,15 +177,8 @@ def mark_finished(job: Job) -> None:
 def is_finished(name: str, job: Job) -> bool:
     """Whether this very training ended before."""
     stamp = job.folder / 'finished'
-    return (
-        stamp.is_file() and stamp.read_text().strip() == digest(name) and last_checkpoint(job).is_file()
-    )
-
-
-def last_checkpoint(job: Job) -> Path:
-    """The checkpoint that a training ended with."""
-    pointer = job.folder / 'last_checkpoint'
-    return job.folder / Path(pointer.read_text().strip()).name if pointer.is_file() else pointer
+    is_stamped = stamp.is_file() and stamp.read_text().strip() == digest(name)
+    return is_stamped and last_checkpoint(job.folder) is not None
 
 
 def write_tables(folders: list[Path]) -> None:
@@ -211,7 +205,7 @@ def write_pictures(jobs: dict[str, Job]) -> None:
         if not all(name in jobs for name in names):
             continue
         names = [name + PRETRAINED if name + PRETRAINED in jobs else name for name in names]
-        runs = [(config_of(name), last_checkpoint(jobs[name])) for name in names]
+        runs = [(config_of(name), last_checkpoint(jobs[name].folder)) for name in names]
         file = FOLDER / f'{mixer}.png'
         with quiet():
             write_picture(file, predictions_sheet(*runs))

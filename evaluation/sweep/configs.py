@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.checkpoints.pointer import last_checkpoint
 from evaluation.errors import UserError
-from evaluation.sweep.findings import last_checkpoint
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.checkpoints.pointer import last_checkpoint
 from evaluation.sweep.identity import Identity
 
 
@@ -85,15 +86,6 @@ def is_at_the_end(result: dict) -> bool:
     unit = 'iteration' if result.get('max_epochs') is None else 'epoch'
     done, planned = result.get(unit), result.get(f'max_{unit}s')
     return done is not None and planned is not None and done >= planned
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint that a training wrote last, also where its folder was moved since."""
-    pointer = folder / 'last_checkpoint'
-    if not pointer.is_file():
-        return None
-    file = folder / Path(pointer.read_text().strip()).name
-    return file if file.is_file() else None
 
 
 def _at(content: object, *keys: str) -> object:

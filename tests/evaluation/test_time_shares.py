@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from evaluation import time_shares
+from evaluation.hooks.time_shares import TimeSharesHook
+from evaluation.hooks.time_shares import time_shares as shares_of
 from evaluation.time_shares import (
     PHASES,
     Stopwatch,
@@ -21,8 +23,6 @@ from evaluation.time_shares import (
     innermost_heads,
     render_shares,
 )
-from evaluation.time_shares_hook import TimeSharesHook
-from evaluation.time_shares_hook import time_shares as shares_of
 
 
 class Clock:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluation.divergence_hook import TOLERATED_IN_A_ROW, DivergenceHook
 from evaluation.errors import UserError
+from evaluation.hooks.divergence import TOLERATED_IN_A_ROW, DivergenceHook
 from tests.faults.trainings import (
     ITERATIONS,
     assert_same_end,

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from evaluation.latest_checkpoint import read_whole_checkpoint
+from evaluation.checkpoints.latest import read_whole_checkpoint
 from tests.commands import Outcome, Running
 from tests.tools.conftest import Trial
 

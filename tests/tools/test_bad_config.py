@@ -110,7 +110,7 @@ class TestFile:
         line = append(leaf, "custom_imports.imports.append('evaluation.result_hok')")
         place = f'{leaf}, line {line}: there is no module evaluation.result_hok'
         given = 'a config that imports a module that is not there'
-        refused(KIND, given, train(leaf), place, 'did you mean evaluation.result_hook?')
+        refused(KIND, given, train(leaf), place, 'did you mean evaluation.hooks.result?')
         assert not list(tmp_path.iterdir())
 
     def test_page_for_others_to_import(self, train, tmp_path, refused):

@@ -8,7 +8,7 @@ from pycocotools import mask as coco_mask
 from evaluation.analysis.invariance.conditions import ROTATION, TRANSLATION, Condition
 from evaluation.analysis.invariance.geometry import Affine, shrunk
 from evaluation.analysis.tasks.objects import Objects, Outline, code_of
-from evaluation.segmentation_metric import IGNORED
+from evaluation.metrics.segmentation import IGNORED
 
 Color = tuple[int, int, int]
 

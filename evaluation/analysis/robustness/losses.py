@@ -15,8 +15,8 @@ from mmengine.structures import BaseDataElement, InstanceData
 from torch import Tensor, nn
 
 from evaluation.analysis.robustness.attacks import Loss
+from evaluation.metrics.segmentation import IGNORED
 from evaluation.random_state import seeded
-from evaluation.segmentation_metric import IGNORED
 
 
 def classification_loss(model: nn.Module, labels: Tensor) -> Loss:

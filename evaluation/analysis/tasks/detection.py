@@ -21,7 +21,7 @@ from evaluation.analysis.tasks.objects import (
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, step_name, test_dataset
 from evaluation.average_precision.detections import KINDS
 from evaluation.errors import UserError
-from evaluation.run_lengths import encode_masks
+from evaluation.metrics.run_lengths import encode_masks
 
 LEFT_OUT = ('LoadAnnotations', 'PackDetInputs')
 

@@ -11,7 +11,7 @@ from torch import nn
 from evaluation.analysis.tasks.inputs import as_tensors
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, step_name, test_dataset
 from evaluation.errors import UserError
-from evaluation.segmentation_metric import count_areas
+from evaluation.metrics.segmentation import count_areas
 
 AREAS = 'areas'
 

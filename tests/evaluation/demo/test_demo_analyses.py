@@ -35,6 +35,7 @@ def test_of_every_pretrained_detector():
 def test_command(kind, work):
     folder = work / NAME
     folder.mkdir(parents=True)
+    (folder / 'epoch_2.pth').write_text('weights')
     (folder / 'last_checkpoint').write_text(f'{folder}/epoch_2.pth')
     job = analyses.make_job(kind, NAME)
     assert (ROOT / job.script).is_file()

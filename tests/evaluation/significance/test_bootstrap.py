@@ -13,7 +13,7 @@ from scipy import stats
 from evaluation.errors import UserError
 from evaluation.evidence.classification import collect_guesses
 from evaluation.evidence.segmentation import collect_confusion
-from evaluation.segmentation_metric import IGNORED, SegmentationMetric, count_pairs
+from evaluation.metrics.segmentation import IGNORED, SegmentationMetric, count_pairs
 from evaluation.significance.bootstrap import (
     check_resamples,
     draw,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.sweep.findings import Findings, last_checkpoint, look
+from evaluation.sweep.findings import Findings, look
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.planning import FINISHED, NEW, REFUSED, RESUME, RETRY, RUNS, decide
 from evaluation.sweep.record import Record
@@ -172,9 +172,3 @@ class TestLook:
 
     def test_nothing_there(self, tmp_path):
         assert look(tmp_path / 'nowhere', IDENTITY, 'iter_8.pth') == Findings()
-
-
-def test_last_checkpoint_of_a_folder_that_was_moved(folder):
-    assert last_checkpoint(folder) == folder / 'iter_8.pth'
-    (folder / 'iter_8.pth').unlink()
-    assert last_checkpoint(folder) is None

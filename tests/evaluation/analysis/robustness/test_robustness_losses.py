@@ -16,8 +16,8 @@ from evaluation.analysis.robustness.losses import (
     instance_loss,
     segmentation_loss,
 )
+from evaluation.metrics.segmentation import IGNORED
 from evaluation.random_state import seeded
-from evaluation.segmentation_metric import IGNORED
 from tests.commands import ROOT
 
 from mmdet.structures import DetDataSample  # isort: skip

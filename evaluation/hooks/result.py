@@ -15,16 +15,16 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from evaluation.compile_hook import CompileHook
 from evaluation.complexity import complexity_of_config
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.evidence.files import FILE as EVIDENCE_FILE
 from evaluation.evidence.files import Evidence, write_evidence
 from evaluation.files import write_json
+from evaluation.hooks.compilation import CompileHook
+from evaluation.hooks.time_shares import time_shares
 from evaluation.model_loading import unwrapped
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
-from evaluation.time_shares_hook import time_shares
 
 SCHEMA_VERSION = 2
 

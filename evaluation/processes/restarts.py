@@ -1,7 +1,8 @@
 """Trainings that a launcher started again, after one of their processes had failed."""
 
 import os
-from pathlib import Path
+
+from evaluation.checkpoints.pointer import pointer_of
 
 # Set by `tools/launch.py`: when it began, in nanoseconds since 1970.
 LAUNCHED = 'LAUNCHED_NANOSECONDS'
@@ -20,7 +21,7 @@ def resumed_by_restart(work_dir: str) -> str | None:
     None if this is the first start, or none was written since: one that lies in the work dir from
     another training is left alone, and the command line says again where to start.
     """
-    pointer = Path(work_dir, 'last_checkpoint')
+    pointer = pointer_of(work_dir)
     if restart_count() == 0 or not pointer.is_file():
         return None
     return 'latest' if pointer.stat().st_mtime_ns >= int(os.environ.get(LAUNCHED, 0)) else None

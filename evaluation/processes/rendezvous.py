@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch.distributed import PrefixStore, Store, rendezvous
 from torch.distributed.rendezvous import register_rendezvous_handler
 
-from evaluation.restarts import restart_count
+from evaluation.processes.restarts import restart_count
 
 SCHEME = 'restart'
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from evaluation.restarts import COUNT, LAUNCHED, resumed_by_restart
+from evaluation.processes.restarts import COUNT, LAUNCHED, resumed_by_restart
 
 LAUNCH = 10**18
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from evaluation import result_hook
 from evaluation.experiment import read_config
-from evaluation.result_hook import (
+from evaluation.hooks import result as result_hook
+from evaluation.hooks.result import (
     config_name,
     describe_backbone,
     describe_complexity,

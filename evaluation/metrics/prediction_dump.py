@@ -6,7 +6,7 @@ import torch
 from mmengine.evaluator import DumpResults
 from mmengine.registry import METRICS
 
-from evaluation.run_lengths import encode_masks
+from evaluation.metrics.run_lengths import encode_masks
 
 # Beside the predictions: the truth, and the scores of every class at every pixel.
 LEFT_OUT = ('gt_instances', 'ignored_instances', 'gt_sem_seg', 'seg_logits')

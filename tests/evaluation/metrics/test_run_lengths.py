@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco_mask
 
-from evaluation import run_lengths
-from evaluation.run_lengths import encode_masks, ends_of_each, ends_on_device
+from evaluation.metrics import run_lengths
+from evaluation.metrics.run_lengths import encode_masks, ends_of_each, ends_on_device
 
 every_way = pytest.mark.parametrize('ends', [ends_of_each, ends_on_device])
 MASKS = arrays.arrays(

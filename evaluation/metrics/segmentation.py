@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluation.evidence.names import image_names
 from evaluation.evidence.segmentation import collect_confusion
-from evaluation.report import MetricReport
+from evaluation.metrics.report import MetricReport
 
 IGNORED = 255
 

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
 from evaluation.average_precision.evaluators import EVALUATORS
 from evaluation.errors import UserError
-from evaluation.instance_metric import InstanceMetric
+from evaluation.metrics.instances import InstanceMetric
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL_COCO = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from backbones import DamagedFileError
 from backbones.checkpoint import read_checkpoint
+from evaluation.checkpoints.pointer import last_checkpoint, named_checkpoint, pointer_of
 from evaluation.errors import UserError, warn
 
 # What trainings of the suite call their checkpoints.
@@ -23,9 +24,9 @@ def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
         BackboneError: a checkpoint cannot be read for another reason than damage.
         UserError: `last_checkpoint` names one that is gone and there is no other, or none is whole.
     """
-    named = _named(Path(work_dir))
+    named = named_checkpoint(work_dir)
     damage: list[str] = []
-    for file in _candidates(Path(work_dir), named):
+    for file in _candidates(Path(work_dir)):
         try:
             content = read_whole_checkpoint(str(file))
         except DamagedFileError as error:
@@ -40,7 +41,7 @@ def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
         )
     if named:
         raise UserError(
-            f'{Path(work_dir, "last_checkpoint")} names {named}, which is not there, nor is any other '
+            f'{pointer_of(work_dir)} names {named}, which is not there, nor is any other '
             'checkpoint; restore it, or leave --resume out to start anew'
         )
     return None
@@ -73,21 +74,9 @@ def read_whole_checkpoint(source: str) -> dict:
     return content
 
 
-def _named(work_dir: Path) -> str | None:
-    """What the file `last_checkpoint` says; '' if it is empty or garbled, None if there is none."""
-    try:
-        return Path(work_dir, 'last_checkpoint').read_text().replace('\0', '').strip()
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        return ''
-
-
-def _candidates(work_dir: Path, named: str | None) -> Iterator[Path]:
+def _candidates(work_dir: Path) -> Iterator[Path]:
     """Checkpoints that are there, the one to be preferred first."""
-    # A work dir that was moved has the file that its old path names.
-    places = [Path(named), work_dir / Path(named).name] if named else []
-    file = next((place for place in places if place.is_file()), None)
+    file = last_checkpoint(work_dir)
     folder = file.parent if file else work_dir
     match = file and re.fullmatch(r'(?P<before>.*?)(?P<number>\d+)\.pth', file.name)
     pattern = re.compile(rf'{re.escape(match["before"])}(?P<number>\d+)\.pth') if match else NAMES

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from evaluation.prediction_dump import DumpPredictions
+from evaluation.metrics.prediction_dump import DumpPredictions
 
 HEIGHT, WIDTH, CLASSES = 40, 60, 150
 

@@ -14,8 +14,8 @@ from evaluation.average_precision.evaluation import InstanceEvaluation
 from evaluation.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
 from evaluation.evidence.instances import InstanceEvidence, collect_instances
 from evaluation.garbage_collection import garbage_collection_paused
-from evaluation.report import MetricReport
-from evaluation.run_lengths import encode_masks
+from evaluation.metrics.report import MetricReport
+from evaluation.metrics.run_lengths import encode_masks
 
 # Names in papers, in the order of the evaluation's statistics, and as mmdet logs them.
 STATISTICS = {

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.logging import MessageHub
 
-from evaluation.checkpoint_hook import SafeCheckpointHook
+from evaluation.hooks.checkpoint import SafeCheckpointHook
 
 
 class Training:

@@ -1,0 +1,1 @@
+"""Metrics of detectors and segmenters, as the runner evaluates them, and what they hand to a result."""
