@@ -49,23 +49,24 @@ def command(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     @exit_without_finalization()
     def run() -> None:
-        with stopping_signals() as received:
+        ending: BaseException | None = None
+        with stopping_signals(main.__code__.co_filename) as received:
             try:
                 main()
-                return
             except BaseException as error:
                 if received.signal is None and not isinstance(error, UserError):
                     if is_lost_partner(error):
                         _wait_for_the_launcher()
                     raise
                 ending = error
-        if received.signal is None:
+        if received.signal is not None:
+            if speaks_first():
+                advice = f': {ending}' if isinstance(ending, Interrupted) else ''
+                print(f'interrupted{advice}', file=sys.stderr)
+            sys.exit(128 + received.signal)
+        if ending is not None:
             _say_error(str(ending))
             sys.exit(BAD_INPUT)
-        if speaks_first():
-            advice = f': {ending}' if isinstance(ending, Interrupted) else ''
-            print(f'interrupted{advice}', file=sys.stderr)
-        sys.exit(128 + received.signal)
 
     return run
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
+from evaluation.processes.ranks import speaks_first
+
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -22,16 +24,25 @@ class Received:
 
 
 @contextlib.contextmanager
-def stopping_signals() -> Iterator[Received]:
+def stopping_signals(script: str | None = None) -> Iterator[Received]:
     """Raise `KeyboardInterrupt` at SIGINT and SIGTERM; a second one ends the process at once.
 
     Data workers, which inherit this, end silently: they get the same signal, or their parent's end.
     A signal that is ignored on entry (a job in the background) stays ignored.
+
+    Args:
+        script: file of a command. While it imports what it needs, nothing was begun, and the process
+            ends at once with a line that says so: an exception that passes through the initialisation
+            of a library in C++ may be lost there, or abort it.
     """
     process, received = os.getpid(), Received()
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() != process:
+            os._exit(128 + number)
+        if script is not None and importing_file(frame) == script:
+            if speaks_first():
+                os.write(2, b'interrupted\n')
             os._exit(128 + number)
         received.signal = number
         for each in STOPPING:
@@ -50,6 +61,21 @@ def stopping_signals() -> Iterator[Received]:
         if received.signal is None:
             for each in caught:
                 signal.signal(each, before[each])
+
+
+def importing_file(frame: FrameType | None) -> str | None:
+    """The file whose import is at work in a frame, the outermost of nested ones; None if none is."""
+    file = None
+    while frame is not None:
+        caller = frame.f_back
+        if caller is not None and _is_of_importlib(frame) and not _is_of_importlib(caller):
+            file = caller.f_code.co_filename
+        frame = caller
+    return file
+
+
+def _is_of_importlib(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith('<frozen importlib')
 
 
 def is_interruption(error: BaseException | None) -> bool:

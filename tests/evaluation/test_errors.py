@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -73,6 +74,14 @@ class TestCommand:
                 raise other('cannot import') from None
 
         assert ending(main) == 130
+        assert capsys.readouterr().err == 'interrupted\n'
+
+    def test_interrupted_where_a_library_loses_the_exception(self, capsys):
+        def main():
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        assert ending(main) == 143
         assert capsys.readouterr().err == 'interrupted\n'
 
     def test_keyboard_interrupt_of_no_signal_is_a_defect(self):

@@ -103,6 +103,32 @@ def test_while_it_starts(tmp_path, errors_page, command, library, number, expect
         errors_page.enter(KIND, 'Ctrl-C while a command starts', line, status)
 
 
+@pytest.mark.parametrize(
+    'module', ['numpy', 'numpy._core.multiarray', 'torch._C', 'torchvision', 'mmengine']
+)
+def test_within_an_import(tmp_path, module):
+    """numpy is first imported by C++ code in torch, which does not pass on what Python raises."""
+    marker = tmp_path / 'marker'
+    program = (
+        'import os, runpy, signal, sys\n'
+        'class Finder:\n'
+        '    def find_spec(self, name, path, target=None):\n'
+        f'        if name == {module!r}:\n'
+        '            os.kill(os.getpid(), signal.SIGTERM)\n'
+        'sys.meta_path.insert(0, Finder())\n'
+        'sys.argv = sys.argv[1:]\n'
+        'runpy.run_path(sys.argv[0], run_name="__main__")\n'
+    )
+    config = ROOT / 'configs/upernet_swin_tiny.py'
+    process = start(
+        [sys.executable, '-c', program, TOOLS / 'train.py', config, '--work-dir', marker],
+        tmp_path / 'output',
+    )
+    assert process.wait(SECONDS) == 143
+    assert (tmp_path / 'output/stderr').read_text() == 'interrupted\n'
+    assert not marker.exists()
+
+
 def is_importing(library, process):
     """Whether a process has mapped a file of a library."""
     try:
