@@ -11,7 +11,8 @@ import sys
 
 from evaluation.average_precision.benchmark import compare_evaluators, render_comparison
 from evaluation.average_precision.generated_problem import generate_problem
-from evaluation.errors import CommandLine, UserError, command
+from evaluation.errors import CommandLine, command
+from evaluation.numbers import positive, whole
 
 SIZES = {
     'images': (5000, 'images'),
@@ -26,9 +27,11 @@ def parse_arguments() -> argparse.Namespace:
     parser = CommandLine(__doc__)
     for name, (default, what) in SIZES.items():
         parser.add_argument(
-            f'--{name}', type=int, default=default, metavar='N', help=f'{what}; default {default}'
+            f'--{name}', type=positive, default=default, metavar='N', help=f'{what}; default {default}'
         )
-    parser.add_argument('--seed', type=int, default=0, help='of all random numbers; default 0')
+    parser.add_argument(
+        '--seed', type=whole, default=0, metavar='N', help='of all random numbers; default 0'
+    )
     return parser.parse_args()
 
 
@@ -36,11 +39,6 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Generate, measure, print."""
     arguments = parse_arguments()
-    for name in SIZES:
-        if getattr(arguments, name) < 1:
-            raise UserError(f'--{name} {getattr(arguments, name)}: give a whole number, 1 or more')
-    if arguments.seed < 0:
-        raise UserError(f'--seed {arguments.seed}: give a whole number, 0 or more')
     say(f'generating {arguments.images} images')
     problem = generate_problem(arguments.images, arguments.detections, arguments.classes, arguments.seed)
     comparison = compare_evaluators(problem, arguments.repeats, say)

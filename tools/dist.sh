@@ -26,7 +26,7 @@ launch() {  # launch SCRIPT ARGUMENTS...
   fi
   # Without this each process would start as many threads as the machine has cores.
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-  export PYTHONPATH="$FOLDER/..:${PYTHONPATH:-}"
+  export PYTHONPATH="$FOLDER/..${PYTHONPATH:+:$PYTHONPATH}"
   exec "$PYTHON" "$FOLDER/launch.py" \
     --nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$PORT" \
     --nproc_per_node="$GPUS" --max_restarts="$MAX_RESTARTS" "$FOLDER/$1" "${@:2}" --launcher pytorch

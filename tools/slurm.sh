@@ -14,7 +14,7 @@ launch() {  # launch PARTITION JOB_NAME SCRIPT ARGUMENTS...
   python_is_here
   command -v srun >/dev/null || fail 'srun is not here; on one machine use tools/dist_*.sh'
   # shellcheck disable=SC2086  # SRUN_ARGS holds several words
-  PYTHONPATH="$FOLDER/..:${PYTHONPATH:-}" srun -p "$1" --job-name="$2" --gres="gpu:$GPUS_PER_NODE" \
+  PYTHONPATH="$FOLDER/..${PYTHONPATH:+:$PYTHONPATH}" srun -p "$1" --job-name="$2" --gres="gpu:$GPUS_PER_NODE" \
     --ntasks="$GPUS" --ntasks-per-node="$GPUS_PER_NODE" --cpus-per-task="$CPUS_PER_TASK" --kill-on-bad-exit=1 \
     $SRUN_ARGS "$PYTHON" -u "$FOLDER/$3" "${@:4}" --launcher slurm
 }

@@ -8,6 +8,7 @@ Writes logs, checkpoints, the dumped config and a result.json an evaluation to `
 import argparse
 
 from evaluation.errors import CommandLine, command
+from evaluation.numbers import whole
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,7 +33,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
     )
-    parser.add_argument('--seed', type=int, default=0, help='of all random numbers; default 0')
+    parser.add_argument(
+        '--seed', type=whole, default=0, metavar='N', help='of all random numbers; default 0'
+    )
     parser.add_argument(
         '--deterministic', action='store_true', help='only deterministic algorithms; slower'
     )

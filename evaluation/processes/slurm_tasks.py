@@ -21,14 +21,23 @@ def meeting_of_slurm_tasks(environment: Mapping[str, str]) -> dict[str, str]:
     """
     if 'SLURM_PROCID' not in environment:
         raise UserError('--launcher slurm: this process was not started by srun; use tools/slurm_*.sh')
-    job, step = int(environment['SLURM_JOB_ID']), int(environment['SLURM_STEP_ID'])
     return {
         'RANK': environment['SLURM_PROCID'],
         'WORLD_SIZE': environment['SLURM_NTASKS'],
         'LOCAL_RANK': environment['SLURM_LOCALID'],
         'MASTER_ADDR': environment.get('MASTER_ADDR') or first_host(environment),
-        'MASTER_PORT': environment.get('MASTER_PORT') or str(FIRST_PORT + (31 * job + step) % PORTS),
+        'MASTER_PORT': environment.get('MASTER_PORT') or str(port_of_step(environment)),
     }
+
+
+def port_of_step(environment: Mapping[str, str]) -> int:
+    """A port on which all tasks of a job's step agree, and hardly those of another job.
+
+    Args:
+        environment: of a task.
+    """
+    job, step = int(environment['SLURM_JOB_ID']), int(environment['SLURM_STEP_ID'])
+    return FIRST_PORT + (31 * job + step) % PORTS
 
 
 def first_host(environment: Mapping[str, str]) -> str:

@@ -62,12 +62,10 @@ def trainings(configs: Sequence[Path], seeds: Sequence[int]) -> list[Wanted]:
     """Every config with every seed.
 
     Raises:
-        UserError: a seed is given twice, or is none.
+        UserError: a seed is given twice.
     """
     if len({*seeds}) < len(seeds):
         raise UserError(f'--seeds {" ".join(map(str, seeds))}: give each seed once')
-    if min(seeds) < 0:
-        raise UserError(f'--seeds {" ".join(map(str, seeds))}: give whole numbers from 0 on')
     return [Wanted(config, f'seed_{seed}', seed) for config in configs for seed in seeds]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluation.processes.slurm_tasks import port_of_step
+
 TOOLS = Path(__file__).resolve().parent.parent.parent / 'tools'
 # What `srun` tells its task about itself, which is the job's, not one of the training's processes.
 OF_THE_TASK = ('SLURM_PROCID', 'SLURM_LOCALID', 'SLURM_NTASKS', 'SLURM_NPROCS')
@@ -21,13 +23,14 @@ class Place:
         processes: of the training on each machine.
         threads: of each process.
         devices: ids of the GPUs that the job has for itself; None leaves those that are visible.
-        first_port: processes talk over the first port from here on that is free.
+        first_port: processes talk over the first port from here on that is free; None for one that
+            the number of the Slurm job says.
     """
 
     processes: int = 1
     threads: int = 1
     devices: tuple[str, ...] | None = None
-    first_port: int = 29500
+    first_port: int | None = 29500
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def environment_of(place: Place, node: Node, environment: Mapping[str, str]) -> 
         changes['CUDA_VISIBLE_DEVICES'] = ','.join(place.devices)
     if place.processes > 1 or node.count > 1:
         # Several machines must agree on the port, so that only one alone can look which is free.
-        port = free_port(place.first_port) if node.count == 1 else place.first_port
+        first_port = place.first_port or port_of_step(environment)
+        port = free_port(first_port) if node.count == 1 else first_port
         changes |= {'PORT': str(port), 'NNODES': str(node.count), 'NODE_RANK': str(node.number)}
         changes['MASTER_ADDR'] = node.first_host
     kept = {name: value for name, value in environment.items() if name not in OF_THE_TASK}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from evaluation.config.options import add_overrides
 from evaluation.errors import CommandLine, UserError
+from evaluation.numbers import whole
 from evaluation.sweep.runs import Wishes
 from evaluation.sweep.slurm import SlurmWishes, check_slurm, minutes_of
 
@@ -24,7 +25,7 @@ def add_arguments(parser: CommandLine) -> None:
     parser.add_argument(
         'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/mask_rcnn_*_tiny.py'"
     )
-    parser.add_argument('--seeds', type=int, nargs='+', metavar='N', help='default: 0')
+    parser.add_argument('--seeds', type=whole, nargs='+', metavar='N', help='default: 0')
     parser.add_argument(
         '--work-dir', default=ROOT, metavar='ROOT', help=f'where to write; default {ROOT}'
     )

@@ -23,7 +23,6 @@ from evaluation.sweep.work import Work
 
 # Between the signal before the end of a job's time and that end, at most.
 SECONDS_BEFORE_THE_END = 90
-FIRST_PORT = 20000
 DURATION = re.compile(r'((?P<days>\d+)-)?(?P<first>\d+)(:(?P<second>\d+))?(:(?P<third>\d+))?')
 
 
@@ -101,7 +100,7 @@ class SlurmExecutor:
 
     def _work(self, ours: Claim) -> Work:
         processes = max(1, self._wishes.gpus)
-        place = Place(processes, self._wishes.cpus, None, FIRST_PORT)
+        place = Place(processes, self._wishes.cpus, first_port=None)
         return Work(ours.run.task, place, ours.token, lingers=self._wishes.requeue > 0)
 
     def interrupt(self, active: Sequence[Run]) -> str:

@@ -289,7 +289,9 @@ class TestOptions:
                 ['--sed', '1'],
                 'unrecognized arguments: --sed 1; --help lists the options',
             ),
-            ('a word for the seed', ['--seed', 'one'], "--seed: invalid int value: 'one'"),
+            ('a word for the seed', ['--seed', 'one'], "--seed: 'one' is not a whole number from 0"),
+            ('a negative seed', ['--seed', '-1'], "--seed: '-1' is not a whole number from 0"),
+            ('a seed of 33 bits', ['--seed', str(2**32)], "--seed: '4294967296' is not a whole number"),
         ],
     )
     def test_of_the_command(self, train, trials, tmp_path, refused, given, options, message):

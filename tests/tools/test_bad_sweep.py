@@ -41,7 +41,7 @@ SLURM = ('--executor', 'slurm')
         ('a negative number of GPUs', ('--gpus', -1), '--gpus is -1'),
         ('no jobs at a time', ('--parallel', 0), '--parallel is 0'),
         ('a seed twice', ('--seeds', 0, 1, 0), 'give each seed once'),
-        ('a negative seed', ('--seeds', -1), 'give whole numbers from 0 on'),
+        ('a negative seed', ('--seeds', -1), "'-1' is not a whole number from 0"),
         ('an option for Slurm without it', ('--partition', 'gpu'), '--partition is for Slurm'),
         ('Slurm without a limit of time', SLURM, '--executor slurm needs --time'),
         ('a limit of time that is none', (*SLURM, '--time', '8h'), "--time is '8h'"),

@@ -31,16 +31,20 @@ def test_prints_a_table_and_writes_nothing(benchmark, tmp_path):
 @pytest.mark.parametrize(
     ('given', 'options', 'message'),
     [
-        ('a benchmark of no images', ['--images', 0], '--images 0: give a whole number, 1 or more'),
+        (
+            'a benchmark of no images',
+            ['--images', 0],
+            "argument --images: '0' is not a whole number from 1",
+        ),
         (
             'a benchmark of a word of images',
             ['--images', 'many'],
-            "argument --images: invalid int value: 'many'",
+            "argument --images: 'many' is not a whole number from 1",
         ),
         (
             'a benchmark with a negative seed',
             ['--seed', -1],
-            '--seed -1: give a whole number, 0 or more',
+            "argument --seed: '-1' is not a whole number from 0",
         ),
     ],
 )

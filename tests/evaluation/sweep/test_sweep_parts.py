@@ -139,6 +139,16 @@ class TestCommand:
         assert 'SLURM_PROCID' not in given
         assert given['SLURM_JOB_ID'] == '9'
 
+    def test_jobs_of_slurm_have_ports_of_their_own(self):
+        ports = set()
+        for job in range(100, 140):
+            variables = {'SLURM_JOB_ID': str(job), 'SLURM_STEP_ID': '0'}
+            given = [environment_of(Place(first_port=None), Node(n, 2, 'a'), variables) for n in (0, 1)]
+            assert given[0]['PORT'] == given[1]['PORT']
+            ports.add(int(given[0]['PORT']))
+        assert len(ports) == 40
+        assert 1024 < min(ports) <= max(ports) < 65536
+
     def test_devices(self):
         given = environment_of(
             Place(devices=('2', '3'), threads=3), Node(), {'CUDA_VISIBLE_DEVICES': '0'}
