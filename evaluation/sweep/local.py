@@ -13,11 +13,13 @@ from evaluation.errors import UserError
 from evaluation.sweep.launching import Place
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.locks import Lock
-from evaluation.sweep.record import Record, is_process_of, process_started, read_record, this_host
+from evaluation.sweep.processes import process_started
+from evaluation.sweep.record import Record, is_process_of, read_record, this_host
+from evaluation.sweep.running import SECONDS_TO_STOP
 from evaluation.sweep.runs import Run
 from evaluation.sweep.signals import children_detached
 from evaluation.sweep.submission import Claim, Start, claim, note_submitted
-from evaluation.sweep.work import SECONDS_TO_STOP, Work
+from evaluation.sweep.work import Work
 
 # submitit ends a local job after this; ours end by themselves.
 MINUTES = 10 * 366 * 24 * 60

@@ -1,9 +1,7 @@
 """What a job does, in a process of submitit's: train what is not trained, test what is not tested."""
 
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,15 +27,13 @@ from evaluation.sweep.record import (
     change_record,
     own_process,
 )
+from evaluation.sweep.running import run_to_its_end
 from evaluation.times import now
 
 LOG = 'output.log'
 RUN_LOCK = '.sweep.lock'
 # Longer than somebody takes who looks whether the lock is held.
 SECONDS_FOR_THE_LOCK = 3.0
-POLL_SECONDS = 0.1
-# A training that was asked to stop ends within seconds; Slurm grants 30 by default.
-SECONDS_TO_STOP = 25.0
 # Slurm ends what it stops, at the latest after a cluster's grace time.
 SECONDS_TO_LINGER = 300.0
 BY_SIGNAL = tuple(128 + number for number in STOPPING) + tuple(-number for number in STOPPING)
@@ -181,17 +177,14 @@ class Work:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with open(log_file, 'ab') as log:
             start = log.tell()
-            child = subprocess.Popen(
+            status = run_to_its_end(
                 command_of(script, self.task.config, arguments, self.place, node),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment_of(self.place, node, os.environ),
+                environment_of(self.place, node, os.environ),
+                log,
                 # A run is in work as long as one of the two processes is alive.
-                pass_fds=[lock.descriptor] if lock else [],
-                start_new_session=True,
+                [lock.descriptor] if lock else [],
+                lambda: bool(self.signals),
             )
-            status = self._wait(child)
         lines = tail(log_file, start)
         if status == 0:
             return DONE, None
@@ -205,21 +198,6 @@ class Work:
 
     def _stopped(self) -> str:
         return INTERRUPTED if self.signals & {*STOPPING} else QUEUED
-
-    def _wait(self, child: subprocess.Popen) -> int:
-        """The command's exit status; it is asked to stop once this job is, and killed if it does not."""
-        asked = None
-        while child.poll() is None:
-            if self.signals and asked is None:
-                child.send_signal(signal.SIGTERM)
-                asked = time.monotonic()
-            if asked is not None and time.monotonic() - asked > SECONDS_TO_STOP:
-                child.kill()
-            time.sleep(POLL_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            # Data workers of one that was killed.
-            os.killpg(child.pid, signal.SIGKILL)
-        return child.returncode
 
     def _record_start(self) -> None:
         job = submitit.JobEnvironment().job_id

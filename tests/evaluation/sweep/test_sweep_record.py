@@ -11,12 +11,12 @@ from evaluation.errors import UserError
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.locks import Lock, is_locked
+from evaluation.sweep.processes import process_started
 from evaluation.sweep.record import (
     Record,
     change_record,
     is_process_of,
     own_process,
-    process_started,
     read_record,
 )
 from evaluation.sweep.runs import Run
