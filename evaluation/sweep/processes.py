@@ -56,7 +56,7 @@ def _descendants(ancestor: int) -> set[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields 3 and following of `/proc/PID/stat`: state, parent, ..., start; None where there is none."""
+    """Fields 3 and following of `/proc/PID/stat`: state, parent, ..., start (20th); None if it is gone."""
     try:
         text = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8', errors='replace')
     except OSError:

@@ -111,6 +111,9 @@ class TestRecord:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert process_started(process.pid) is None
         process.wait()
+        # It had ended when its start was to be noted.
+        facts = {**own_process(), 'pid': process.pid, 'process_started': None}
+        assert not is_process_of(Record(IDENTITY, 'queued', 1, 't', 'local', **facts))
 
 
 class TestClaim:
