@@ -56,10 +56,12 @@ def _descendants(ancestor: int) -> set[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields 3 and following of `/proc/PID/stat`: state, parent, ..., start (20th); None if it is gone."""
+    """Fields 3 and following of `/proc/PID/stat`: state, parent, ..., start; None if it has gone.
+
+    Field 2, the name, may hold spaces and brackets.
+    """
     try:
         text = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8', errors='replace')
     except OSError:
         return None
-    # After the name, which may hold spaces and brackets.
     return text.rpartition(')')[2].split()

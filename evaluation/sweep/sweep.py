@@ -32,6 +32,7 @@ from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.local import LocalExecutor
 from evaluation.sweep.options import slurm_wishes, wishes_of
 from evaluation.sweep.places import local_places
+from evaluation.sweep.planning import why_another
 from evaluation.sweep.record import read_record
 from evaluation.sweep.runs import Digests, Run, Wishes, make_run
 from evaluation.sweep.signals import interruptions_deferred
@@ -176,9 +177,10 @@ def start(items: Sequence[Item], executor: Executor) -> None:
     started = {claim.run.name for claim in claims}
     for item in waiting:
         record = read_record(item.run.task.folder)
-        if item.name in started:
-            item.attempts_left -= 1
-        elif record == item.record:
+        if why := why_another(item.run.task.folder, item.run.task.identity, record):
+            item.refuse(why)
+            continue
+        if item.name not in started and record == item.record:
             continue
         # If it is neither, another command was faster.
         item.state, item.is_adopted = ACTIVE, item.name not in started

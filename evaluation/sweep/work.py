@@ -119,13 +119,12 @@ class Work:
 
     def _follow(self, node: Node) -> str:
         """What the other machines do: take part in the training, and tell of a failure here."""
-        steps = [] if self._look().is_trained else [('train', self._training())]
-        for script, arguments in steps:
-            state, error = self._run(script, arguments, node, None)
-            if state == FAILED:
-                self._record(state, f'on machine {node.number + 1} of {node.count}: {error}')
-            return state
-        return DONE
+        if self.task.train is None or self._look().result:
+            return DONE
+        state, error = self._run('train', self._training(), node, None)
+        if state == FAILED:
+            self._record(state, f'on machine {node.number + 1} of {node.count}: {error}')
+        return state
 
     def _requeue(self, handler: Callable) -> tuple[str, str | None]:
         """Let submitit queue the job again, which ends this process; or say why it cannot."""
@@ -147,8 +146,12 @@ class Work:
         return look(self.task.folder, self.task.identity, self.task.final)
 
     def _train_and_test(self, node: Node, lock: Lock) -> tuple[str, str | None]:
-        """Run what is missing; return the state that this ends in, and the line that says why."""
-        if self.task.train is not None and not self._look().is_trained:
+        """Run what is missing; return the state that this ends in, and the line that says why.
+
+        A training that has ended is gone on with too: that reads whether its checkpoint is whole and its
+        own, and evaluates it.
+        """
+        if self.task.train is not None:
             state, error = self._run('train', self._training(), node, lock)
             if state != DONE:
                 return state, error
@@ -164,8 +167,7 @@ class Work:
 
     def _training(self) -> list[str]:
         """Options of the training, which goes on where it stopped."""
-        last = self._look().checkpoint
-        return [*self.task.train, *(['--resume', str(last)] if last else [])]
+        return [*(['--resume'] if self._look().checkpoint else []), *self.task.train]
 
     def _run(
         self, script: str, arguments: list[str], node: Node, lock: Lock | None
