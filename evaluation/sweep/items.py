@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from evaluation.errors import UserError
+from evaluation.experiment import check_work_dir
+from evaluation.machine_faults import machine_faults_reported
 from evaluation.sweep import record as records
 from evaluation.sweep.findings import look
 from evaluation.sweep.liveness import Liveness
@@ -77,13 +79,15 @@ def planned(run: Run, liveness: Liveness) -> Item:
     """Decide what is to be done about a run."""
     task = run.task
     try:
-        record = read_record(task.folder)
-        is_alive = liveness.is_alive(task.folder, record)
+        with machine_faults_reported(str(task.folder)):
+            record = read_record(task.folder)
+            is_alive = liveness.is_alive(task.folder, record)
+            findings = look(task.folder, task.identity, task.final)
+        decision = decide(task.folder, task.identity, record, findings, is_alive)
+        if decision.attempts:
+            check_work_dir(task.folder)
     except UserError as error:
         return refused(run.name, str(error))
-    decision = decide(
-        task.folder, task.identity, record, look(task.folder, task.identity, task.final), is_alive
-    )
     if decision.action == REFUSED:
         return refused(run.name, decision.reason)
     item = Item(run.name, run, decision, WAITING, record)
