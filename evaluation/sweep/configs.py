@@ -75,8 +75,8 @@ def trainings(configs: Sequence[Path], seeds: Sequence[int]) -> list[Wanted]:
 def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
     """Every config with its checkpoints in a folder.
 
-    Of the config `name` they are the last ones in `name/seed_<n>`, where seeds are given; else `name.pth`,
-    else the last one that a training left in `name`, else those of all seeds that are there.
+    Of the config `name` they are the last ones in `name/seed_<n>`, where seeds are given; else
+    `name.pth`, else the last one that a training left in `name`, else those of all seeds that are there.
 
     Raises:
         UserError: the folder is not there, or holds no checkpoint of some config, or of a seed that is

@@ -159,12 +159,6 @@ def test_record_that_is_none(sweep, project, refused):
     refused(KIND, 'a sweep.json of something else', sweep(), 'sweep.json is no record of this version')
 
 
-def test_run_whose_folder_is_a_file(sweep, project, refused):
-    project.folder_of(NAME, 0).parent.mkdir(parents=True)
-    project.folder_of(NAME, 0).touch()
-    refused(KIND, 'a file where a run is to write', sweep(), 'is a file; choose another')
-
-
 def test_seeds_without_a_checkpoint(sweep, project, refused):
     folder = project.folder / f'trained/{NAME}/seed_0'
     folder.mkdir(parents=True)
@@ -176,10 +170,15 @@ def test_seeds_without_a_checkpoint(sweep, project, refused):
 
 
 def test_full_disk(commands, project, refused):
-    """The same error as of a full disk, of the first file that is longer than 10 bytes."""
+    """The same error as of a full disk, of the first file that is longer than all that is said."""
     arguments = project.arguments(f'configs/demo/{NAME}.py')
-    outcome = commands.start('sweep', *arguments, folder=project.folder, file_size=10).wait()
-    refused(KIND, 'a disk that is full', outcome, 'sweep.json: File too large; raise the limit')
+    outcome = commands.start('sweep', *arguments, folder=project.folder, file_size=500).wait()
+    refused(
+        KIND,
+        'a limit on the size of files, as where a disk is full',
+        outcome,
+        'sweep.json: File too large; raise the limit',
+    )
 
 
 def test_config_that_was_edited_since_its_run_was_planned(commands, project, refused):

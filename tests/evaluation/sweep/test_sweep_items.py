@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from evaluation import experiment
 from evaluation.sweep import display
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.items import (
@@ -123,6 +124,17 @@ def test_retry_by_a_later_command_is_the_last_attempt_for_all(item):
     adopted_record = read_record(run.task.folder)
     change_record(run.task.folder, lambda _: replace(adopted_record, state='failed', error='error: no'))
     assert look(adopted) == FAILED
+
+
+@pytest.mark.parametrize(('is_done', 'state'), [(False, REFUSED), (True, DONE)])
+def test_folder_that_cannot_be_written(item, monkeypatch, is_done, state):
+    if is_done:
+        (item.run.task.folder / 'iter_8.pth').touch()
+        write_result(item.run.task.folder, 'a', result())
+    monkeypatch.setattr(experiment.os, 'access', lambda *_: False)
+    found = planned(item.run, Jobs(are_alive=False))
+    assert found.state == state
+    assert 'is not writable' in found.note or is_done
 
 
 class Commands:
