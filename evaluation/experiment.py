@@ -43,6 +43,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add_compile_option(parser)
     add_evaluator_option(parser)
     parser.add_argument(
+        '--config-sha256',
+        metavar='DIGEST',
+        help='refuse the config, and a checkpoint to go on from, of another digest; given by sweeps',
+    )
+    parser.add_argument(
         '--time-shares',
         action='store_true',
         help='measure which share of the time is data, each part of the model, the metric; a bit slower',
@@ -88,6 +93,7 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     warnings = merge_options(cfg, arguments.cfg_options)
     # Before anything is set that depends on the number of processes.
     cfg.config_sha256 = config_sha256(cfg)
+    check_planned(arguments, cfg.config_sha256)
     cfg.launcher = arguments.launcher
     cfg.checkpoint_key = arguments.checkpoint_key
     set_backend(cfg)
@@ -105,6 +111,20 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     if arguments.time_shares:
         use_time_shares(cfg)
     return cfg
+
+
+def check_planned(arguments: argparse.Namespace, digest: str) -> None:
+    """Compare the digest of a config with the one that was asked for, if one was.
+
+    Raises:
+        UserError: they differ.
+    """
+    planned = arguments.config_sha256
+    if planned not in (None, digest):
+        raise UserError(
+            f'{arguments.config} was changed since this run was planned (its digest was {planned[:8]}, '
+            f'and is {digest[:8]}); take the change back, or plan anew with another --work-dir'
+        )
 
 
 def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace) -> None:

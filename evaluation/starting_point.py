@@ -15,7 +15,7 @@ from torchvision.models import ResNet50_Weights
 
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
 from evaluation.checkpoints.latest import latest_checkpoint, read_whole_checkpoint
-from evaluation.config.resume_checks import check_same_experiment
+from evaluation.config.resume_checks import check_config_of, check_same_experiment
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
 from evaluation.hooks.result import config_name
@@ -29,13 +29,16 @@ REPORTING_INITIALIZERS = {'UnifiedBackbone': 'Pretrained', 'UnifiedClassifier': 
 OTHER_INITIALIZER = 'ReportedPretrained'
 
 
-def set_starting_point(cfg: Config, pretrained: str | None, resume: str | None) -> None:
+def set_starting_point(
+    cfg: Config, pretrained: str | None, resume: str | None, config_sha256: str | None = None
+) -> None:
     """Note in the config where to start from, and check that it fits.
 
     Args:
         cfg: the config; may name a start itself, by `load_from` or by the backbone's `init_cfg`.
         pretrained: path or URL of weights for the backbone, or `released`.
         resume: path or URL of a checkpoint to go on from, or `latest`.
+        config_sha256: digest of the config under which that must have been written; None for any.
 
     Raises:
         UserError: a checkpoint does not exist, is damaged, needs code to be run, or does not fit.
@@ -44,6 +47,8 @@ def set_starting_point(cfg: Config, pretrained: str | None, resume: str | None) 
     with backbone_errors_reported():
         if found := checkpoint_to_resume(cfg.work_dir, resume):
             set_whole_model(cfg, *found, is_resumed=True)
+            if config_sha256:
+                check_config_of(found[1], found[0], config_sha256)
         elif cfg.load_from:
             set_whole_model(cfg, cfg.load_from, read_checkpoint(cfg.load_from), is_resumed=False)
         if cfg.resume:

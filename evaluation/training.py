@@ -29,7 +29,8 @@ def train(arguments: argparse.Namespace) -> None:
         if 'auto_scale_lr' not in cfg:
             raise UserError(f'{arguments.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
-    set_starting_point(cfg, arguments.pretrained, resumed_by_restart(cfg.work_dir) or arguments.resume)
+    resume = resumed_by_restart(cfg.work_dir) or arguments.resume
+    set_starting_point(cfg, arguments.pretrained, resume, arguments.config_sha256)
     with machine_faults_reported(cfg.work_dir):
         runner = make_runner(cfg)
         print_log(f'training starts from {starting_weights(cfg)}', logger='current')

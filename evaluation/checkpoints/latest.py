@@ -26,7 +26,7 @@ def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
     """
     named = named_checkpoint(work_dir)
     damage: list[str] = []
-    for file in _candidates(Path(work_dir)):
+    for file in candidates(Path(work_dir)):
         try:
             content = read_whole_checkpoint(str(file))
         except DamagedFileError as error:
@@ -74,8 +74,8 @@ def read_whole_checkpoint(source: str) -> dict:
     return content
 
 
-def _candidates(work_dir: Path) -> Iterator[Path]:
-    """Checkpoints that are there, the one to be preferred first."""
+def candidates(work_dir: Path) -> Iterator[Path]:
+    """Checkpoints of a training that are there, whole or not, the one to be preferred first."""
     file = last_checkpoint(work_dir)
     folder = file.parent if file else work_dir
     match = file and re.fullmatch(r'(?P<before>.*?)(?P<number>\d+)\.pth', file.name)

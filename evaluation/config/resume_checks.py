@@ -77,6 +77,27 @@ def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
         warn(f'going on from {source}: a step has {images} images here and {before} there')
 
 
+def check_config_of(checkpoint: dict, source: str, digest: str) -> None:
+    """Demand that a checkpoint was written under the very config of a digest.
+
+    Args:
+        checkpoint: with mmengine's `meta`.
+        source: where it comes from, for messages.
+        digest: of the config.
+
+    Raises:
+        UserError: it was another, or the checkpoint does not say which.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
+    theirs = read_literals(text).get('config_sha256') if isinstance(text, str) else None
+    if theirs != digest:
+        raise UserError(
+            f'{source} was trained under another config (digest {str(theirs)[:8]}, not {digest[:8]}); '
+            'give another --work-dir'
+        )
+
+
 def differences(ours: dict, theirs: dict) -> Iterator[tuple[str, object, object]]:
     """Dotted keys of an experiment's settings that differ between two configs, with both values."""
     for part in SAME:

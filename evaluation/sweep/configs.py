@@ -1,12 +1,16 @@
 """Which configs, seeds and checkpoints a sweep is asked for."""
 
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.checkpoints.pointer import last_checkpoint
+from evaluation.checkpoints.latest import candidates
 from evaluation.errors import UserError
+
+# Of zeros before, a number could have two names.
+SEED = re.compile(r'seed_(0|[1-9][0-9]*)')
 
 
 @dataclass(frozen=True)
@@ -64,45 +68,62 @@ def trainings(configs: Sequence[Path], seeds: Sequence[int]) -> list[Wanted]:
     Raises:
         UserError: a seed is given twice.
     """
-    if len({*seeds}) < len(seeds):
-        raise UserError(f'--seeds {" ".join(map(str, seeds))}: give each seed once')
+    _check_seeds(seeds)
     return [Wanted(config, f'seed_{seed}', seed) for config in configs for seed in seeds]
 
 
 def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
     """Every config with its checkpoints in a folder.
 
-    These are, of the config `name`: `name.pth`, else the last one that a training left in `name`, else
-    the last ones in `name/seed_<n>`, of the seeds that are given or of all that are there.
+    Of the config `name` they are the last ones in `name/seed_<n>`, where seeds are given; else
+    `name.pth`, else the last one that a training left in `name`, else those of all seeds that are there.
 
     Raises:
-        UserError: the folder is not there, or holds no checkpoint of some config.
+        UserError: the folder is not there, or holds no checkpoint of some config, or of a seed that is
+            given.
     """
     if not folder.is_dir():
         raise UserError(f'--test-only {folder} is not a folder; give one with checkpoints')
-    found = [(config, *each) for config in configs for each in _checkpoints(config.stem, folder, seeds)]
-    lacking = [config.stem for config in configs if config not in {config for config, *_ in found}]
+    _check_seeds(seeds or ())
+    wanted, lacking = [], []
+    for config in configs:
+        if seeds is None:
+            found = _checkpoints(folder, config.stem)
+            lacking += [] if found else [config.stem]
+        else:
+            found = _checkpoints_of_seeds(folder / config.stem, seeds)
+            lacking += [f'{config.stem}/seed_{n}' for n in seeds if f'test_seed_{n}' not in found]
+        wanted += [Wanted(config, place, checkpoint=str(file)) for place, file in found.items()]
     if lacking:
-        name, more = lacking[0], f' (and of {len(lacking) - 1} more configs)' if lacking[1:] else ''
-        wanted = '' if seeds is None else f' of the seeds {" ".join(map(str, seeds))}'
+        places = 'NAME/seed_<n>/' if seeds else 'NAME/ or NAME/seed_<n>/'
+        alone = '' if seeds else 'its checkpoint as NAME.pth, or '
         raise UserError(
-            f'--test-only {folder} holds no checkpoint of {name}{wanted}{more}; put it there as '
-            f'{name}.pth, or the work dir of its training as {name}/ or {name}/seed_<n>/'
+            f'--test-only {folder} holds no checkpoint of {", ".join(lacking)}; put there '
+            f'{alone}the work dir of its training as {places}'
         )
-    return [Wanted(config, place, checkpoint=str(file)) for config, place, file in found]
+    return wanted
 
 
-def _checkpoints(name: str, folder: Path, seeds: Sequence[int] | None) -> list[tuple[str, Path]]:
-    """Names of work dirs for the tests, with the checkpoints."""
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if len({*seeds}) < len(seeds):
+        raise UserError(f'--seeds {" ".join(map(str, seeds))}: give each seed once')
+
+
+def _checkpoints(folder: Path, name: str) -> dict[str, Path]:
+    """The checkpoints of a config, by the names of work dirs for their tests."""
     alone = folder / f'{name}.pth'
-    if alone.is_file():
-        return [('test', alone)]
-    last = last_checkpoint(folder / name)
+    last = alone if alone.is_file() else _last(folder / name)
     if last:
-        return [('test', last)]
-    if seeds is None:
-        seeds = sorted(
-            int(path.name[5:]) for path in (folder / name).glob('seed_*') if path.name[5:].isdigit()
-        )
-    lasts = {seed: last_checkpoint(folder / name / f'seed_{seed}') for seed in seeds}
-    return [(f'test_seed_{seed}', file) for seed, file in lasts.items() if file]
+        return {'test': last}
+    matches = [SEED.fullmatch(path.name) for path in (folder / name).glob('seed_*')]
+    return _checkpoints_of_seeds(folder / name, sorted(int(match[1]) for match in matches if match))
+
+
+def _checkpoints_of_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Path]:
+    """Likewise, of the seeds that have one."""
+    lasts = {f'test_seed_{seed}': _last(folder / f'seed_{seed}') for seed in seeds}
+    return {place: file for place, file in lasts.items() if file}
+
+
+def _last(folder: Path) -> Path | None:
+    return next(candidates(folder), None)

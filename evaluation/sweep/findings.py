@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.checkpoints.pointer import last_checkpoint
+from evaluation.checkpoints.latest import candidates
 from evaluation.sweep.identity import Identity
 
 
@@ -15,8 +15,8 @@ class Findings:
 
     Attributes:
         result: the `result.json` of the finished run; None where it is not finished.
-        checkpoint: the last one; None where there is none.
-        is_trained: whether that is the end of the training.
+        checkpoint: the last one, which may be damaged; None where there is none.
+        is_trained: whether there is one of the end of the training.
         others: results of something else, of another config, seed or data.
     """
 
@@ -34,7 +34,7 @@ def look(folder: Path, identity: Identity, final: str | None) -> Findings:
         identity: what the run is.
         final: name of the checkpoint that the training ends with; None in a test alone.
     """
-    checkpoint = last_checkpoint(folder)
+    checkpoint = next(candidates(folder), None)
     is_trained = final is not None and (folder / final).is_file()
     finished, others = None, []
     for file, result in results(folder):
@@ -42,7 +42,7 @@ def look(folder: Path, identity: Identity, final: str | None) -> Findings:
             others.append(file)
         elif identity.is_test or (is_trained and is_at_the_end(result)):
             finished = file
-    return Findings(finished, folder / final if is_trained else checkpoint, is_trained, tuple(others))
+    return Findings(finished, checkpoint, is_trained, tuple(others))
 
 
 def results(folder: Path) -> Iterator[tuple[Path, dict]]:

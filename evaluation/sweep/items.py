@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from evaluation.errors import UserError
+from evaluation.experiment import check_work_dir
+from evaluation.machine_faults import machine_faults_reported
 from evaluation.sweep import record as records
 from evaluation.sweep.findings import look
 from evaluation.sweep.liveness import Liveness
@@ -29,7 +31,6 @@ class Item:
         decision: what was to be done at first.
         state: one of the words above.
         record: what its folder said last.
-        attempts_left: how often it may still be started.
         attempt: number of the last attempt; 0 before the first.
         is_adopted: whether another command started it.
         note: what there is to say.
@@ -40,7 +41,6 @@ class Item:
     decision: Decision
     state: str
     record: Record | None = None
-    attempts_left: int = 0
     attempt: int = 0
     is_adopted: bool = False
     note: str | None = None
@@ -70,27 +70,34 @@ class Item:
         """The next attempt."""
         return Start(self.run, self.attempt + 1, self.record)
 
+    def refuse(self, why: str) -> None:
+        """Leave it alone."""
+        self.state, self.note = REFUSED, why
+
 
 def planned(run: Run, liveness: Liveness) -> Item:
     """Decide what is to be done about a run."""
     task = run.task
     try:
-        record = read_record(task.folder)
-        is_alive = liveness.is_alive(task.folder, record)
+        with machine_faults_reported(str(task.folder)):
+            record = read_record(task.folder)
+            is_alive = liveness.is_alive(task.folder, record)
+            findings = look(task.folder, task.identity, task.final)
+        decision = decide(task.folder, task.identity, record, findings, is_alive)
+        if decision.attempts:
+            check_work_dir(task.folder)
     except UserError as error:
         return refused(run.name, str(error))
-    decision = decide(
-        task.folder, task.identity, record, look(task.folder, task.identity, task.final), is_alive
-    )
     if decision.action == REFUSED:
         return refused(run.name, decision.reason)
-    item = Item(run.name, run, decision, WAITING, record, decision.attempts)
+    item = Item(run.name, run, decision, WAITING, record)
     if decision.action == FINISHED:
         item.state, item.note = DONE, 'finished before'
     elif decision.action == RUNS:
         item.state, item.is_adopted = ACTIVE, True
         item.attempt = record.attempt if record else 1
-        item.attempts_left = max(0, ATTEMPTS - item.attempt)
+    else:
+        item.attempt = ATTEMPTS - decision.attempts
     return item
 
 
@@ -123,12 +130,14 @@ def observe(item: Item, liveness: Liveness, goes_on_with_interrupted: bool) -> N
     elif state == records.INTERRUPTED and not (item.is_adopted and goes_on_with_interrupted):
         item.state, item.note = INTERRUPTED, item.record.error
     elif state == records.INTERRUPTED:
+        # The same attempt goes on: an interruption is no failure.
+        item.attempt = item.record.attempt - 1
         _wait(item)
     else:
         if state in (records.QUEUED, records.RUNNING):
             _note_loss(item)
         item.note = item.record.error if item.record else LOST
-        if item.attempts_left:
+        if item.attempt < ATTEMPTS:
             _wait(item)
         else:
             item.state = FAILED

@@ -69,11 +69,10 @@ def environment_of(place: Place, node: Node, environment: Mapping[str, str]) -> 
         node: which of its machines this is.
         environment: of the job.
     """
-    paths = [str(TOOLS.parent), environment.get('PYTHONPATH', '')]
     changes = {
         'OMP_NUM_THREADS': str(place.threads),
         'PYTHON': sys.executable,
-        'PYTHONPATH': os.pathsep.join(filter(None, paths)),
+        'PYTHONPATH': python_path(environment),
     }
     if place.devices is not None:
         changes['CUDA_VISIBLE_DEVICES'] = ','.join(place.devices)
@@ -85,6 +84,11 @@ def environment_of(place: Place, node: Node, environment: Mapping[str, str]) -> 
         changes['MASTER_ADDR'] = node.first_host
     kept = {name: value for name, value in environment.items() if name not in OF_THE_TASK}
     return {**kept, **changes}
+
+
+def python_path(environment: Mapping[str, str]) -> str:
+    """`PYTHONPATH` by which this very code is found, whatever the environment has of it."""
+    return os.pathsep.join(filter(None, [str(TOOLS.parent), environment.get('PYTHONPATH', '')]))
 
 
 def free_port(first: int) -> int:

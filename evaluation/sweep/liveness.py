@@ -9,6 +9,7 @@ import submitit
 
 from evaluation.errors import UserError
 from evaluation.sweep.locks import is_locked
+from evaluation.sweep.log import complaint
 from evaluation.sweep.record import (
     DONE,
     FAILED,
@@ -96,9 +97,8 @@ class Queue:
             self._jobs = set(done.stdout.split())
         except (OSError, subprocess.SubprocessError) as error:
             if self._read_at is None:
-                why = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()[-1]
                 raise UserError(
-                    f'squeue does not answer ({why}); try again when Slurm is there'
+                    f'squeue does not answer ({complaint(error)}); try again when Slurm is there'
                 ) from error
             # A controller that is away for a moment: what it said last still holds.
         self._read_at = time.monotonic()

@@ -13,11 +13,13 @@ from evaluation.errors import UserError
 from evaluation.sweep.launching import Place
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.locks import Lock
-from evaluation.sweep.record import Record, is_process_of, process_started, read_record, this_host
+from evaluation.sweep.processes import process_started
+from evaluation.sweep.record import Record, is_process_of, read_record, this_host
+from evaluation.sweep.running import SECONDS_TO_STOP
 from evaluation.sweep.runs import Run
 from evaluation.sweep.signals import children_detached
-from evaluation.sweep.submission import Claim, Start, claim, note_submitted
-from evaluation.sweep.work import SECONDS_TO_STOP, Work
+from evaluation.sweep.submission import Claim, Start, claim, note_submitted, withdraw
+from evaluation.sweep.work import Work
 
 # submitit ends a local job after this; ours end by themselves.
 MINUTES = 10 * 366 * 24 * 60
@@ -27,16 +29,28 @@ SUBMITIT = '.submitit'
 ROOT_LOCK = '.sweep.lock'
 
 
+def hold(root: Path) -> Lock:
+    """Take the lock on a folder of work dirs, in which one sweep of this kind works at a time.
+
+    Raises:
+        UserError: another has it.
+    """
+    lock = Lock(root / ROOT_LOCK)
+    if not lock.acquire():
+        raise UserError(
+            f'another sweep is at work in {root}; wait for its end, or give another --work-dir '
+            '(--dry-run tells how far it is)'
+        )
+    return lock
+
+
 class LocalExecutor:
     """Starts jobs on this machine through submitit, where no other sweep of the same folder does.
 
     Args:
-        root: folder of all work dirs.
+        root: folder of all work dirs, which `hold` has taken.
         places: where jobs run; one at a time in each.
         liveness: to be told of every job.
-
-    Raises:
-        UserError: another sweep works there.
     """
 
     name = 'local'
@@ -45,12 +59,6 @@ class LocalExecutor:
     goes_on_with_interrupted = True
 
     def __init__(self, root: Path, places: Sequence[Place], liveness: Liveness) -> None:
-        self._lock = Lock(root / ROOT_LOCK)
-        if not self._lock.acquire():
-            raise UserError(
-                f'another sweep is at work in {root}; wait for its end, or give another --work-dir '
-                '(--dry-run tells how far it is)'
-            )
         self._places = places
         self._liveness = liveness
         self._taken: dict[Path, list[Place]] = {}
@@ -82,7 +90,7 @@ class LocalExecutor:
         return claims
 
     def interrupt(self, active: Sequence[Run]) -> str:
-        """Ask all jobs to stop, and wait until they have; say what became of them."""
+        """Ask all jobs to stop, wait until they have and note it; say what became of them."""
         end, asked = time.monotonic() + SECONDS_TO_STOP + 10, 0.0
         left = list(active)
         while left and time.monotonic() < end:
@@ -92,6 +100,11 @@ class LocalExecutor:
                 _ask_to_stop(left)
             time.sleep(POLL_SECONDS)
             left = [run for run in left if self._is_alive(run)]
+        for run in active:
+            record = read_record(run.task.folder)
+            if record and run not in left:
+                # One that had begun has noted it itself.
+                withdraw(Claim(run, record.token), 'asked to stop before it began')
         if left:
             return f'{", ".join(run.name for run in left)} did not stop in {SECONDS_TO_STOP:.0f} s'
         return f'{len(active)} running jobs were stopped'

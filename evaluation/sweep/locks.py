@@ -27,11 +27,12 @@ class Lock:
 
         Raises:
             UserError: the file system has no locks.
+            OSError: the file cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         end = time.monotonic() + seconds
-        while not _try(descriptor, self.path):
+        while not _try(descriptor, self.path, fcntl.LOCK_EX):
             if time.monotonic() >= end:
                 os.close(descriptor)
                 return False
@@ -55,24 +56,26 @@ class Lock:
 def is_locked(path: Path) -> bool:
     """Whether somebody holds the lock on a file; nothing is written.
 
-    It is taken for a moment to find out, so that one who takes it must try for longer than that.
+    It is shared for a moment to find out, with others who look, so that one who takes it must try for
+    longer than that.
 
     Raises:
         UserError: the file system has no locks.
+        OSError: the file cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
-        return not _try(descriptor, path)
+        return not _try(descriptor, path, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _try(descriptor: int, path: Path) -> bool:
+def _try(descriptor: int, path: Path, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         return True
     except BlockingIOError:
         return False

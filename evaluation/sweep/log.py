@@ -1,4 +1,4 @@
-"""What the output of a job says: why it failed, and how long an epoch is."""
+"""What the output of a job or a command says: why it failed, and how long an epoch is."""
 
 import os
 import re
@@ -28,6 +28,15 @@ def reason(lines: list[str]) -> str:
     found = [match[2] for line in lines if (match := REASON.fullmatch(line))]
     line = (found or lines or ['it said nothing'])[-1]
     return line if len(line) <= LONGEST else f'{line[:LONGEST]}…'
+
+
+def complaint(error: Exception) -> str:
+    """The first line of what a command said before it failed, else of how that was noticed."""
+    said = getattr(error, 'stderr', None) or b''
+    # Of one that took too long, bytes whatever was asked for.
+    text = said if isinstance(said, str) else said.decode(errors='replace')
+    lines = [line.strip() for line in [*text.splitlines(), *str(error).splitlines()]]
+    return next(filter(None, lines), 'no reason given')
 
 
 def epoch_length(lines: list[str]) -> int | None:

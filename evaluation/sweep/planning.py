@@ -37,12 +37,8 @@ def decide(
         findings: what lies there.
         is_alive: whether a job of that attempt is queued or running.
     """
-    if record is not None and record.identity != identity:
-        return Decision(
-            REFUSED,
-            f'{folder} holds a run that differs in '
-            f'{" and ".join(differences(identity, record.identity))}; give another --work-dir',
-        )
+    if why := why_another(folder, identity, record):
+        return Decision(REFUSED, why)
     if is_alive:
         return Decision(RUNS, f'{record.state} as job {record.job}' if record else 'runs already')
     if findings.result:
@@ -58,6 +54,20 @@ def decide(
     if findings.checkpoint:
         return Decision(RESUME, f'interrupted after {findings.checkpoint.name}')
     return Decision(NEW, 'interrupted before its first checkpoint')
+
+
+def why_another(folder: Path, identity: Identity, record: Record | None) -> str | None:
+    """In which way the run that a record is of is another than is wanted; None if it is not.
+
+    Args:
+        folder: of the run.
+        identity: what is wanted.
+        record: of the last attempt there.
+    """
+    if record is None or record.identity == identity:
+        return None
+    differing = ' and '.join(differences(identity, record.identity))
+    return f'{folder} holds a run that differs in {differing}; give another --work-dir'
 
 
 def _without_record(folder: Path, findings: Findings) -> Decision:

@@ -11,6 +11,7 @@ from evaluation.errors import UserError
 from evaluation.files import write_json
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.locks import Lock
+from evaluation.sweep.processes import process_started
 
 FILE = 'sweep.json'
 LOCK = '.sweep.json.lock'
@@ -100,22 +101,12 @@ def this_host() -> str:
     return socket.gethostname()
 
 
-def process_started(pid: int) -> int | None:
-    """When a process of this machine started, in ticks; None where there is none, or it has ended."""
-    try:
-        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
-            # After the name, which may hold spaces and brackets: state, parent, ..., start (field 22).
-            state, *fields = file.read().rpartition(')')[2].split()
-    except OSError:
-        return None
-    return None if state == 'Z' else int(fields[18])
-
-
 def is_process_of(record: Record) -> bool:
     """Whether the process of a record is alive on this machine; another of the same number is not it."""
     if record.pid is None or record.host != this_host():
         return False
-    return process_started(record.pid) == record.process_started
+    # None: it had ended before it was noted.
+    return record.process_started is not None and record.process_started == process_started(record.pid)
 
 
 def own_process() -> dict[str, object]:

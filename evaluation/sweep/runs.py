@@ -115,7 +115,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     if data_root:
         set_data_root(cfg, data_root)
     folder = wishes.root / wanted.config.stem / wanted.folder
-    common = common_arguments(folder, data_root, wishes.options)
+    common = common_arguments(folder, digest, data_root, wishes.options)
     evaluated = digests.of_data(cfg.test_dataloader.dataset)
     config = str(wanted.config)
     if is_test:
@@ -142,9 +142,18 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     return Run(wanted.name, task, iterations, epochs)
 
 
-def common_arguments(folder: Path, data_root: str | None, options: dict[str, object]) -> list[str]:
-    """Options that trainings and tests share; overrides last, since they take all that follows."""
-    arguments = ['--work-dir', str(folder)]
+def common_arguments(
+    folder: Path, digest: str, data_root: str | None, options: dict[str, object]
+) -> list[str]:
+    """Options that trainings and tests share; overrides last, since they take all that follows.
+
+    Args:
+        folder: of the run.
+        digest: of the config, which may be edited before the job reads it.
+        data_root: of the data; None for the config's own.
+        options: overrides, by dotted keys.
+    """
+    arguments = ['--work-dir', str(folder), '--config-sha256', digest]
     arguments += ['--data-root', data_root] if data_root else []
     for key, value in options.items():
         arguments += ['--cfg-options', f'{key}={value!r}']

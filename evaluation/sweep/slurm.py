@@ -16,6 +16,7 @@ from evaluation.errors import UserError
 from evaluation.sweep.launching import Place
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.local import SUBMITIT
+from evaluation.sweep.log import complaint
 from evaluation.sweep.record import read_record
 from evaluation.sweep.runs import Run
 from evaluation.sweep.submission import Claim, Start, claim, note_submitted, withdraw
@@ -89,7 +90,7 @@ class SlurmExecutor:
             with outside_of_a_job(), contextlib.redirect_stderr(io.StringIO()):
                 jobs = self._executor.submit_array([self._work(ours) for ours in claims])
         except (FailedJobError, FailedSubmissionError, OSError) as error:
-            line = [*str(error).strip().splitlines(), 'no reason given'][0]
+            line = complaint(error)
             for ours in claims:
                 withdraw(ours, f'Slurm refused the job: {line}')
             raise UserError(f'Slurm refused the jobs: {line}') from error

@@ -37,16 +37,21 @@ class Claim:
 
 
 def claim(wanted: Start, executor: str, devices: tuple[str, ...] = ()) -> Claim | None:
-    """Note that a run is queued; None where another command did since the record was seen."""
-    ours = Claim(wanted.run, uuid.uuid4().hex)
+    """Note that a run is queued; None where another command did since the record was seen.
+
+    Nor is a run claimed in whose folder there is another one.
+    """
+    ours, identity = Claim(wanted.run, uuid.uuid4().hex), wanted.run.task.identity
     claimed = []
 
     def change(record: Record | None) -> Record | None:
         if (record and record.token) != (wanted.seen and wanted.seen.token):
             return None
+        if record and record.identity != identity:
+            return None
         claimed.append(ours)
         return Record(
-            identity=wanted.run.task.identity,
+            identity=identity,
             state=QUEUED,
             attempt=wanted.attempt,
             token=ours.token,

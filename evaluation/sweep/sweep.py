@@ -13,6 +13,7 @@ from tqdm import tqdm
 from evaluation.errors import UserError
 from evaluation.experiment import check_work_dir
 from evaluation.interruption import Interrupted
+from evaluation.machine_faults import machine_faults_reported
 from evaluation.quiet import quiet
 from evaluation.sweep.configs import Wanted, evaluations, find_configs, trainings
 from evaluation.sweep.display import Lines, LiveTable, report
@@ -27,15 +28,16 @@ from evaluation.sweep.items import (
     planned,
     refused,
 )
-from evaluation.sweep.launching import TOOLS
+from evaluation.sweep.launching import Place, python_path
 from evaluation.sweep.liveness import Liveness
-from evaluation.sweep.local import LocalExecutor
+from evaluation.sweep.local import LocalExecutor, hold
 from evaluation.sweep.options import slurm_wishes, wishes_of
 from evaluation.sweep.places import local_places
+from evaluation.sweep.planning import why_another
 from evaluation.sweep.record import read_record
 from evaluation.sweep.runs import Digests, Run, Wishes, make_run
 from evaluation.sweep.signals import interruptions_deferred
-from evaluation.sweep.slurm import SlurmExecutor
+from evaluation.sweep.slurm import SlurmExecutor, SlurmWishes
 from evaluation.sweep.submission import Claim, Start
 
 DEFAULT_SEEDS = (0,)
@@ -77,21 +79,44 @@ def sweep(arguments: argparse.Namespace) -> int:
         every = evaluations(configs, Path(arguments.test_only), arguments.seeds)
     places = [] if slurm else local_places(arguments.gpus, arguments.parallel, len(every))
     check_work_dir(wishes.root)
-    liveness = Liveness()
-    items = look_at(every, wishes, liveness)
-    print('\n'.join(plan(items)), flush=True)
-    if arguments.dry_run:
-        return 0
-    if any(item.state not in SETTLED for item in items):
-        make_root(wishes.root)
-        executor = (
-            SlurmExecutor(wishes.root, slurm, liveness)
-            if slurm
-            else LocalExecutor(wishes.root, places, liveness)
-        )
-        work(items, executor, liveness)
+    with machine_faults_reported(str(wishes.root)):
+        if arguments.dry_run:
+            show_plan(look_at(every, wishes, Liveness()))
+            return 0
+        items = do(every, wishes, slurm, places)
     print('\n'.join(report(items)), flush=True)
     return 0 if all(item.state == DONE for item in items) else SOME_FAILED
+
+
+def do(
+    every: Sequence[Wanted], wishes: Wishes, slurm: SlurmWishes | None, places: Sequence[Place]
+) -> list[Item]:
+    """Do all that can be done; return what became of it.
+
+    Args:
+        every: what is wanted.
+        wishes: of every run.
+        slurm: what to ask Slurm for; None for this machine.
+        places: where jobs run on this machine.
+
+    Raises:
+        Interrupted: somebody asked this command to stop.
+        UserError: nothing can be done.
+    """
+    root, liveness = wishes.root, Liveness()
+    # Before the folders are looked at; but nothing is written before it is known that there is a use.
+    lock = hold(root) if slurm is None and root.is_dir() else None
+    items = look_at(every, wishes, liveness)
+    show_plan(items)
+    if all(item.state in SETTLED for item in items):
+        return items
+    make_root(root)
+    if slurm:
+        work(items, SlurmExecutor(root, slurm, liveness), liveness)
+        return items
+    with lock or hold(root):
+        work(items, LocalExecutor(root, places, liveness), liveness)
+    return items
 
 
 def look_at(every: Sequence[Wanted], wishes: Wishes, liveness: Liveness) -> list[Item]:
@@ -116,10 +141,11 @@ def look_at(every: Sequence[Wanted], wishes: Wishes, liveness: Liveness) -> list
     return items
 
 
-def plan(items: Sequence[Item]) -> list[str]:
-    """What will be done and why, a line for each run."""
+def show_plan(items: Sequence[Item]) -> None:
+    """Print what will be done and why, a line for each run."""
     width = max(len(item.decision.action) for item in items)
-    return [f'{item.decision.action:{width}}  {item.name}: {item.decision.reason}' for item in items]
+    for item in items:
+        print(f'{item.decision.action:{width}}  {item.name}: {item.decision.reason}', flush=True)
 
 
 def make_root(root: Path) -> None:
@@ -141,9 +167,8 @@ def work(items: Sequence[Item], executor: Executor, liveness: Liveness) -> None:
         Interrupted: somebody asked this command to stop.
         UserError: jobs cannot be submitted.
     """
-    # Jobs must find this very code, wherever they start.
-    paths = [str(TOOLS.parent), os.environ.get('PYTHONPATH', '')]
-    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
+    # For submitit's processes, wherever they start.
+    os.environ['PYTHONPATH'] = python_path(os.environ)
     console = Console()
     with LiveTable(console) if console.is_terminal else Lines() as display:
         try:
@@ -176,9 +201,10 @@ def start(items: Sequence[Item], executor: Executor) -> None:
     started = {claim.run.name for claim in claims}
     for item in waiting:
         record = read_record(item.run.task.folder)
-        if item.name in started:
-            item.attempts_left -= 1
-        elif record == item.record:
+        if why := why_another(item.run.task.folder, item.run.task.identity, record):
+            item.refuse(why)
+            continue
+        if item.name not in started and record == item.record:
             continue
         # If it is neither, another command was faster.
         item.state, item.is_adopted = ACTIVE, item.name not in started

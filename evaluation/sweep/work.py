@@ -1,9 +1,7 @@
 """What a job does, in a process of submitit's: train what is not trained, test what is not tested."""
 
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,15 +27,13 @@ from evaluation.sweep.record import (
     change_record,
     own_process,
 )
+from evaluation.sweep.running import run_to_its_end
 from evaluation.times import now
 
 LOG = 'output.log'
 RUN_LOCK = '.sweep.lock'
 # Longer than somebody takes who looks whether the lock is held.
 SECONDS_FOR_THE_LOCK = 3.0
-POLL_SECONDS = 0.1
-# A training that was asked to stop ends within seconds; Slurm grants 30 by default.
-SECONDS_TO_STOP = 25.0
 # Slurm ends what it stops, at the latest after a cluster's grace time.
 SECONDS_TO_LINGER = 300.0
 BY_SIGNAL = tuple(128 + number for number in STOPPING) + tuple(-number for number in STOPPING)
@@ -123,13 +119,12 @@ class Work:
 
     def _follow(self, node: Node) -> str:
         """What the other machines do: take part in the training, and tell of a failure here."""
-        steps = [] if self._look().is_trained else [('train', self._training())]
-        for script, arguments in steps:
-            state, error = self._run(script, arguments, node, None)
-            if state == FAILED:
-                self._record(state, f'on machine {node.number + 1} of {node.count}: {error}')
-            return state
-        return DONE
+        if self.task.train is None or self._look().result:
+            return DONE
+        state, error = self._run('train', self._training(), node, None)
+        if state == FAILED:
+            self._record(state, f'on machine {node.number + 1} of {node.count}: {error}')
+        return state
 
     def _requeue(self, handler: Callable) -> tuple[str, str | None]:
         """Let submitit queue the job again, which ends this process; or say why it cannot."""
@@ -151,8 +146,12 @@ class Work:
         return look(self.task.folder, self.task.identity, self.task.final)
 
     def _train_and_test(self, node: Node, lock: Lock) -> tuple[str, str | None]:
-        """Run what is missing; return the state that this ends in, and the line that says why."""
-        if self.task.train is not None and not self._look().is_trained:
+        """Run what is missing; return the state that this ends in, and the line that says why.
+
+        A training that has ended is gone on with too: that reads whether its checkpoint is whole and its
+        own, and evaluates it.
+        """
+        if self.task.train is not None:
             state, error = self._run('train', self._training(), node, lock)
             if state != DONE:
                 return state, error
@@ -168,8 +167,7 @@ class Work:
 
     def _training(self) -> list[str]:
         """Options of the training, which goes on where it stopped."""
-        last = self._look().checkpoint
-        return [*self.task.train, *(['--resume', str(last)] if last else [])]
+        return [*(['--resume'] if self._look().checkpoint else []), *self.task.train]
 
     def _run(
         self, script: str, arguments: list[str], node: Node, lock: Lock | None
@@ -181,17 +179,14 @@ class Work:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with open(log_file, 'ab') as log:
             start = log.tell()
-            child = subprocess.Popen(
+            status = run_to_its_end(
                 command_of(script, self.task.config, arguments, self.place, node),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment_of(self.place, node, os.environ),
+                environment_of(self.place, node, os.environ),
+                log,
                 # A run is in work as long as one of the two processes is alive.
-                pass_fds=[lock.descriptor] if lock else [],
-                start_new_session=True,
+                [lock.descriptor] if lock else [],
+                lambda: bool(self.signals),
             )
-            status = self._wait(child)
         lines = tail(log_file, start)
         if status == 0:
             return DONE, None
@@ -205,21 +200,6 @@ class Work:
 
     def _stopped(self) -> str:
         return INTERRUPTED if self.signals & {*STOPPING} else QUEUED
-
-    def _wait(self, child: subprocess.Popen) -> int:
-        """The command's exit status; it is asked to stop once this job is, and killed if it does not."""
-        asked = None
-        while child.poll() is None:
-            if self.signals and asked is None:
-                child.send_signal(signal.SIGTERM)
-                asked = time.monotonic()
-            if asked is not None and time.monotonic() - asked > SECONDS_TO_STOP:
-                child.kill()
-            time.sleep(POLL_SECONDS)
-        with contextlib.suppress(ProcessLookupError):
-            # Data workers of one that was killed.
-            os.killpg(child.pid, signal.SIGKILL)
-        return child.returncode
 
     def _record_start(self) -> None:
         job = submitit.JobEnvironment().job_id

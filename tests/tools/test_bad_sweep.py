@@ -159,6 +159,42 @@ def test_record_that_is_none(sweep, project, refused):
     refused(KIND, 'a sweep.json of something else', sweep(), 'sweep.json is no record of this version')
 
 
+def test_seeds_without_a_checkpoint(sweep, project, refused):
+    folder = project.folder / f'trained/{NAME}/seed_0'
+    folder.mkdir(parents=True)
+    (folder / 'iter_4.pth').touch()
+    outcome = sweep('--test-only', 'trained', '--seeds', 0, 1, 2)
+    said = f'no checkpoint of {NAME}/seed_1, {NAME}/seed_2;'
+    refused(KIND, 'seeds of which a folder has no checkpoint', outcome, said)
+    assert not project.root.exists()
+
+
+def test_full_disk(commands, project, refused):
+    """The same error as of a full disk, of the first file that is longer than all that is said."""
+    arguments = project.arguments(f'configs/demo/{NAME}.py')
+    outcome = commands.start('sweep', *arguments, folder=project.folder, file_size=500).wait()
+    refused(
+        KIND,
+        'a limit on the size of files, as where a disk is full',
+        outcome,
+        'sweep.json: File too large; raise the limit',
+    )
+
+
+def test_config_that_was_edited_since_its_run_was_planned(commands, project, refused):
+    arguments = project.trial.arguments()
+    config = f'configs/demo/{NAME}.py'
+    outcome = commands(
+        'train', config, '--config-sha256', '1' * 64, '--work-dir', 'run', *arguments,
+        folder=project.folder,
+    )  # fmt: skip
+    line = re.sub(r'is [0-9a-f]{8}\)', 'is 0a1b2c3d)', outcome.stderr)
+    said = Outcome(outcome.status, outcome.stdout, line)
+    given = 'a config that was edited since its run was planned'
+    refused(KIND, given, said, 'its digest was 11111111, and is')
+    assert not (project.folder / 'run').exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
 def test_work_dir_that_cannot_be_written(sweep, project, refused):
     project.root.mkdir(mode=0o500)

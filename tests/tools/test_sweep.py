@@ -1,11 +1,17 @@
 """Sweeps on this machine: complete, interrupted, killed, with failures; and no run is done twice."""
 
 import os
+import shutil
 import signal
 import sys
 
 import pytest
 
+from evaluation.errors import CommandLine
+from evaluation.sweep.configs import Wanted
+from evaluation.sweep.options import add_arguments, wishes_of
+from evaluation.sweep.record import Record, change_record
+from evaluation.sweep.runs import Digests, make_run
 from tests.commands import read_results
 from tests.launching import TOOLS, environment_of_tests, processes_with, start
 from tests.tools.sweeping import NAME, Project, make_project, wait_for
@@ -145,3 +151,37 @@ def test_checkpoints_of_a_folder_are_tested_once(project, tmp_path, work_dir_of)
     assert status == 0
     assert said.startswith(f'finished  {NAME}/test: ')
     assert len(read_results(project.root / NAME / 'test')) == 1
+
+
+def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, tmp_path, work_dir_of):
+    """Three runs that were trained, without a result: as it was, damaged, and under another config."""
+    leaf = (project.folder / f'configs/demo/{NAME}.py').read_text()
+    # A setting with which a training may be gone on with, but which makes it another run.
+    changes = {'whole': '', 'damaged': '', 'edited': 'auto_scale_lr = dict(base_batch_size=7)'}
+    configs = [project.folder / f'configs/demo/upernet_dcn_{name}.py' for name in changes]
+    arguments = project.arguments(*configs, more=('--parallel', 1))
+    parser = CommandLine('')
+    add_arguments(parser)
+    wishes, digests = wishes_of(parser.parse_args(arguments)), Digests()
+    for config, change in zip(configs, changes.values(), strict=True):
+        config.write_text(f'{leaf}\n{change}\n')
+        task = make_run(Wanted(config, 'seed_0', 0), wishes, digests).task
+        shutil.copytree(work_dir_of('upernet'), task.folder)
+        for file in task.folder.glob('**/result.json'):
+            file.unlink()
+        record = Record(task.identity, 'failed', 1, 't', 'local', error='error: no')
+        change_record(task.folder, lambda _, record=record: record)
+    whole, damaged, edited = (project.folder_of(config.stem, 0) for config in configs)
+    os.truncate(damaged / 'iter_4.pth', 1000)
+    (damaged / 'last_checkpoint').write_text('')
+
+    status, said, _ = run(project, tmp_path / 'sweep', *arguments)
+    assert status == 1
+    assert '3 runs: 2 done, 1 failed' in said
+    assert project.iterations(whole.parent.name, 0) == [1, 2, 3, 4]
+    assert project.iterations(damaged.parent.name, 0) == [1, 2, 3, 4, 3, 4]
+    # What is gone on from is evaluated first, where that was missed.
+    evaluated = [[r['iteration'] for r in read_results(folder)] for folder in (whole, damaged)]
+    assert evaluated == [[4], [2, 4]]
+    assert f'error: {edited}/iter_4.pth was trained under another config (digest ' in said
+    assert not read_results(edited)

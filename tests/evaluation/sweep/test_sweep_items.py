@@ -4,12 +4,25 @@ from dataclasses import replace
 
 import pytest
 
+from evaluation import experiment
 from evaluation.sweep import display
 from evaluation.sweep.identity import Identity
-from evaluation.sweep.items import ACTIVE, DONE, FAILED, INTERRUPTED, LOST, WAITING, Item, observe
-from evaluation.sweep.planning import NEW, Decision
+from evaluation.sweep.items import (
+    ACTIVE,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    LOST,
+    WAITING,
+    Item,
+    observe,
+    planned,
+)
+from evaluation.sweep.planning import NEW, REFUSED, RETRY, Decision
 from evaluation.sweep.record import Record, change_record, read_record
 from evaluation.sweep.runs import Run
+from evaluation.sweep.submission import Start, claim
+from evaluation.sweep.sweep import start
 from evaluation.sweep.work import Task
 from tests.evaluation.sweep.test_sweep_planning import result, write_result
 
@@ -30,9 +43,7 @@ class Jobs:
 def item(tmp_path):
     """A run whose first attempt is in work."""
     task = Task(tmp_path, 'swin.py', IDENTITY, (), (), 'iter_8.pth')
-    return Item(
-        'swin/seed_1', Run('swin/seed_1', task), Decision(NEW, ''), ACTIVE, attempts_left=1, attempt=1
-    )
+    return Item('swin/seed_1', Run('swin/seed_1', task), Decision(NEW, ''), ACTIVE, attempt=1)
 
 
 def note(item, state, **more):
@@ -62,7 +73,7 @@ def test_failure_is_tried_once_more(item):
     note(item, 'failed', error='error: no')
     assert look(item) == WAITING
     assert item.start().attempt == 2
-    item.state, item.attempts_left, item.attempt = ACTIVE, 0, 2
+    item.state, item.attempt = ACTIVE, 2
     note(item, 'failed', error='error: no')
     assert look(item) == FAILED
     assert item.note == 'error: no'
@@ -90,6 +101,62 @@ def test_interrupted(item, is_adopted, goes_on, state):
     note(item, 'interrupted', error='asked to stop')
     item.is_adopted = is_adopted
     assert look(item, goes_on=goes_on) == state
+
+
+def test_second_attempt_that_is_gone_on_with_is_the_last(item):
+    item.is_adopted, item.attempt = True, 2
+    note(item, 'interrupted', error='asked to stop')
+    assert look(item) == WAITING
+    assert item.start().attempt == 2
+    item.state, item.attempt = ACTIVE, item.start().attempt
+    note(item, 'failed', error='error: no')
+    assert look(item) == FAILED
+
+
+def test_retry_by_a_later_command_is_the_last_attempt_for_all(item):
+    note(item, 'failed', error='error: no')
+    run = item.run
+    retried = planned(run, Jobs(are_alive=False))
+    assert (retried.decision.action, retried.state) == (RETRY, WAITING)
+    assert claim(retried.start(), 'local')
+    adopted = planned(run, Jobs(are_alive=True))
+    assert (adopted.state, adopted.attempt) == (ACTIVE, 2)
+    adopted_record = read_record(run.task.folder)
+    change_record(run.task.folder, lambda _: replace(adopted_record, state='failed', error='error: no'))
+    assert look(adopted) == FAILED
+
+
+@pytest.mark.parametrize(('is_done', 'state'), [(False, REFUSED), (True, DONE)])
+def test_folder_that_cannot_be_written(item, monkeypatch, is_done, state):
+    if is_done:
+        (item.run.task.folder / 'iter_8.pth').touch()
+        write_result(item.run.task.folder, 'a', result())
+    monkeypatch.setattr(experiment.os, 'access', lambda *_: False)
+    found = planned(item.run, Jobs(are_alive=False))
+    assert found.state == state
+    assert 'is not writable' in found.note or is_done
+
+
+class Commands:
+    """Stands for an executor before which another command starts a run of another config."""
+
+    def start(self, waiting, active):
+        (wanted,) = waiting
+        another = replace(IDENTITY, config_sha256='0' * 64)
+        record = Record(another, 'running', 1, 'another', 'local')
+        change_record(wanted.run.task.folder, lambda _: record)
+        return [ours for ours in [claim(wanted, 'local')] if ours]
+
+
+def test_another_run_that_was_started_meanwhile_is_left_alone(item):
+    item.state, item.attempt = WAITING, 0
+    start([item], Commands())
+    assert item.state == REFUSED
+    assert 'differs in the config (00000000 there, cccccccc here)' in item.note
+    record = read_record(item.run.task.folder)
+    assert (record.token, record.state) == ('another', 'running')
+    # Not even by who has seen it.
+    assert claim(Start(item.run, 1, record), 'local') is None
 
 
 class TestDisplay:

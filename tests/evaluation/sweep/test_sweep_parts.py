@@ -3,6 +3,7 @@
 import itertools
 import json
 import socket
+import subprocess
 import sys
 import time
 import types
@@ -16,7 +17,7 @@ from evaluation.scalars import Step, latest_step
 from evaluation.sweep import places
 from evaluation.sweep.configs import Wanted, evaluations, find_configs, trainings
 from evaluation.sweep.launching import TOOLS, Node, Place, command_of, environment_of, free_port
-from evaluation.sweep.log import epoch_length, reason, tail
+from evaluation.sweep.log import complaint, epoch_length, reason, tail
 from evaluation.sweep.places import local_places
 from evaluation.sweep.runs import data_root_of, pretrained_of
 from evaluation.sweep.slurm import SlurmWishes, minutes_of, outside_of_a_job, parameters_of
@@ -65,8 +66,20 @@ class TestConfigs:
             ('swin/test_seed_10', f'{configs}/swin/seed_10/iter_6.pth'),
         ]
         assert [run.name for run in evaluations(named[2:], configs, [10])] == ['swin/test_seed_10']
-        with pytest.raises(UserError, match='no checkpoint of swin of the seeds 3'):
-            evaluations(named[2:], configs, [3])
+        with pytest.raises(UserError, match='no checkpoint of swin/seed_3;'):
+            evaluations(named[2:], configs, [0, 3])
+        # The file of all seeds is of none of them.
+        with pytest.raises(UserError, match='no checkpoint of dcn/seed_1, single/seed_1, swin/seed_1;'):
+            evaluations(named, configs, [1])
+        with pytest.raises(UserError, match='give each seed once'):
+            evaluations(named, configs, [10, 10])
+
+    def test_folder_of_no_seed(self, configs):
+        for name in ('seed_1', 'seed_²', 'seed_01', 'seed_x'):
+            (configs / 'swin' / name).mkdir(parents=True)
+            (configs / 'swin' / name / 'epoch_2.pth').touch()
+        found = evaluations([Path('swin.py')], configs, None)
+        assert [run.name for run in found] == ['swin/test_seed_1']
 
 
 class TestPlaces:
@@ -184,6 +197,19 @@ class TestLog:
     )
     def test_reason(self, lines, expected):
         assert reason(lines) == expected
+
+    @pytest.mark.parametrize(
+        ('error', 'expected'),
+        [
+            (subprocess.CalledProcessError(1, ['squeue'], stderr='\n \n'), "Command '['squeue']'"),
+            (subprocess.CalledProcessError(1, ['squeue'], stderr='\nno way\nto\n'), 'no way'),
+            (subprocess.TimeoutExpired(['squeue'], 60, stderr=b'slow \xff\n'), 'slow \ufffd'),
+            (subprocess.TimeoutExpired(['squeue'], 60), "Command '['squeue']' timed out"),
+            (ValueError(), 'no reason given'),
+        ],
+    )
+    def test_complaint(self, error, expected):
+        assert complaint(error).startswith(expected)
 
     def test_tail_of_one_attempt(self, tmp_path):
         (tmp_path / 'log').write_bytes(b'before\n')

@@ -155,6 +155,17 @@ class TestLook:
         found = look(folder, IDENTITY, 'iter_8.pth')
         assert (found.result, found.checkpoint, found.is_trained) == (None, None, False)
 
+    @pytest.mark.parametrize('pointer', [None, '', '\0\0\0', '/elsewhere/iter_6.pth'])
+    def test_checkpoint_is_seen_whatever_a_crash_left_of_last_checkpoint(self, tmp_path, pointer):
+        for steps in (2, 4):
+            (tmp_path / f'iter_{steps}.pth').touch()
+        if pointer is not None:
+            (tmp_path / 'last_checkpoint').write_text(pointer)
+        found = look(tmp_path, IDENTITY, 'iter_8.pth')
+        assert found.checkpoint == tmp_path / 'iter_4.pth'
+        assert decide(tmp_path, IDENTITY, None, found, is_alive=False).action == REFUSED
+        assert decide(tmp_path, IDENTITY, record('running'), found, is_alive=False).action == RESUME
+
     @pytest.mark.parametrize('broken', ['', '{"config": ', '[]', '3'])
     def test_broken_results_are_none(self, folder, broken):
         write_result(folder, 'a/iter_8', broken)

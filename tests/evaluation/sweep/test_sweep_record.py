@@ -10,13 +10,14 @@ import pytest
 from evaluation.errors import UserError
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.liveness import Liveness
+from evaluation.sweep.local import LocalExecutor
 from evaluation.sweep.locks import Lock, is_locked
+from evaluation.sweep.processes import process_started
 from evaluation.sweep.record import (
     Record,
     change_record,
     is_process_of,
     own_process,
-    process_started,
     read_record,
 )
 from evaluation.sweep.runs import Run
@@ -57,6 +58,17 @@ class TestLock:
     def test_looking_writes_nothing(self, tmp_path):
         assert not is_locked(tmp_path / 'lock')
         assert not list(tmp_path.iterdir())
+
+    def test_those_who_look_do_not_see_each_other(self, tmp_path):
+        file = tmp_path / 'lock'
+        file.touch()
+        imports = 'from pathlib import Path; from evaluation.sweep.locks import is_locked'
+        loop = f'while True: is_locked(Path({str(file)!r}))'
+        process = sleeper(imports, 'print("ready", flush=True)', loop)
+        try:
+            assert not any(is_locked(file) for _ in range(20_000))
+        finally:
+            end(process)
 
     def test_it_ends_with_a_killed_process(self, tmp_path):
         file = tmp_path / 'lock'
@@ -111,6 +123,9 @@ class TestRecord:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert process_started(process.pid) is None
         process.wait()
+        # It had ended when its start was to be noted.
+        facts = {**own_process(), 'pid': process.pid, 'process_started': None}
+        assert not is_process_of(Record(IDENTITY, 'queued', 1, 't', 'local', **facts))
 
 
 class TestClaim:
@@ -147,6 +162,15 @@ class TestLiveness:
         assert Liveness().is_alive(run.task.folder, record)
         ended = Record(**{**vars(record), 'state': 'interrupted'})
         assert not Liveness().is_alive(run.task.folder, ended)
+
+    def test_job_that_was_stopped_before_it_began(self, run, tmp_path):
+        record = Record(
+            IDENTITY, 'queued', 1, 't', 'local', **{**own_process(), 'process_started': None}
+        )
+        change_record(run.task.folder, lambda _: record)
+        said = LocalExecutor(tmp_path, [], Liveness()).interrupt([run])
+        assert said == '1 running jobs were stopped'
+        assert read_record(run.task.folder).state == 'interrupted'
 
     def test_slurm_that_is_not_here(self, run, monkeypatch):
         monkeypatch.setenv('PATH', '/nowhere')
