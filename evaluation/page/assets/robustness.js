@@ -1,23 +1,11 @@
 // Attacks as curves over their budget, corruptions as a table coloured by what is left of the clean figure.
 
-function buildRobustness() {
-  if (byId('robustness')) watch(drawRobustness);
-}
-
-function drawRobustness() {
-  byId('robustness-panels').replaceChildren(...visibleGroups().map(robustnessPanel));
-  drawVisible();
-}
-
-function robustnessPanel(group) {
+function robustnessContent(group) {
   const runs = analysed(runsOf(group, comparedRuns()), 'robustness');
   if (!runs.length) return notAnalysed(group, 'robustness');
   const found = runs.map((run) => analysisOf(run, 'robustness'));
   const attacks = [...new Set(found.flatMap((each) => Object.keys(each.attacks)))];
-  return element(
-    'div',
-    {},
-    groupTitle(group),
+  return [
     basisNote(runs, 'robustness'),
     element('div', { class: 'panels' }, attacks.map((attack) =>
       element(
@@ -30,13 +18,13 @@ function robustnessPanel(group) {
           300,
         ),
       ))),
-    attacks.length ? runKey(runs) : null,
+    attacks.length ? runKey(runs, lineSample) : null,
     corruptionsTable(group, runs, found),
     element('p', {
       class: 'reading',
       text: `${found[0].metric}; ${found[0].images} images; severities ${found[0].severities.join(', ')}. Beside each figure, in colour: in percent of the clean one.`,
     }),
-  );
+  ];
 }
 
 function attackTitle(attack, { norm, steps }) {
