@@ -3,7 +3,7 @@
 const invariance = { metric: new Map() };
 
 function invarianceContent(group) {
-  const runs = analysed(runsOf(group, comparedRuns()), 'invariance');
+  const [runs, note] = drawnRuns(analysed(runsOf(group, comparedRuns()), 'invariance'));
   if (!runs.length) return notAnalysed(group, 'invariance');
   const found = runs.map((run) => analysisOf(run, 'invariance'));
   const metrics = [...new Set(found.flatMap((each) => each.shown))];
@@ -17,6 +17,7 @@ function invarianceContent(group) {
   });
   return [
     select,
+    note,
     basisNote(runs, 'invariance'),
     element('div', { class: 'panels' }, transforms.map((transform) =>
       element(

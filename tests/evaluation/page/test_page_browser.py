@@ -453,6 +453,16 @@ def test_prints_on_white_without_controls(visit, file):
     assert content.count(b'/Type /Page') > 2
 
 
+def test_marks_are_seen_on_paper(visit, alike_file):
+    page = visit(alike_file, color_scheme='dark')
+    mark = page.locator('#table tr', has_text='resnet50').locator('.mark path')
+    assert mark.get_attribute('fill') == '#e4e8ee'
+    page.emulate_media(media='print', color_scheme='dark')
+    assert until(page, lambda: mark.get_attribute('fill') == '#000000')
+    page.emulate_media(media='screen', color_scheme='dark')
+    assert until(page, lambda: mark.get_attribute('fill') == '#e4e8ee')
+
+
 def dominated(point, others):
     return any(
         other['cost'] <= point['cost']
