@@ -61,30 +61,9 @@ function costFigure(group, metric, axisLabel, of, points, front) {
       line: { color: themeColor('--faint'), width: 1.5, shape: 'hv' }, name: 'Pareto front',
     },
   ];
-  const mixers = [...new Set(points.map((point) => point.run.mixer))];
-  for (const mixer of mixers) {
+  for (const mixer of new Set(points.map((point) => point.run.mixer))) {
     const own = points.filter((point) => point.run.mixer === mixer);
-    const markers = own.map((point) => markerOf(point.run));
-    traces.push({
-      mode: 'markers+text',
-      type: 'scatter',
-      name: label(mixer ?? 'baseline'),
-      text: own.map((point) => numberText(point.run)),
-      textfont: { size: 9, color: own.map((point) => inkOn(point.run)) },
-      showlegend: false,
-      x: own.map((point) => point.cost),
-      y: own.map((point) => point.value),
-      customdata: own.map((point) => point.run.key),
-      hovertext: own.map((p) => `${label(p.run.label)}<br>${fixed(p.value, digits)} at ${significant(p.cost)}`),
-      hoverinfo: 'text',
-      error_y: errorBars(own.map((point) => point.run), metric, mixer),
-      marker: {
-        size: 13,
-        color: markers.map((marker) => marker.color),
-        symbol: markers.map((marker) => marker.symbol),
-        line: { color: markers[0].line.color, width: 2 },
-      },
-    });
+    traces.push(mixerTrace(mixer, own, metric, digits));
   }
   const published = publishedPoints(group, metric, of);
   if (published.length) traces.push(publishedTrace(published, metric, of, digits));
@@ -99,6 +78,31 @@ function costFigure(group, metric, axisLabel, of, points, front) {
     onclick: (point) => {
       const run = RUNS.get(point.customdata);
       if (run) showDetails(run);
+    },
+  };
+}
+
+function mixerTrace(mixer, points, metric, digits) {
+  const runs = points.map((point) => point.run);
+  const markers = runs.map(markerOf);
+  return {
+    mode: 'markers+text',
+    type: 'scatter',
+    name: label(mixer ?? 'baseline'),
+    showlegend: false,
+    x: points.map((point) => point.cost),
+    y: points.map((point) => point.value),
+    text: runs.map(numberText),
+    textfont: { size: 9, color: runs.map(inkOn) },
+    customdata: runs.map((run) => run.key),
+    hovertext: points.map((p) => `${label(p.run.label)}<br>${fixed(p.value, digits)} at ${significant(p.cost)}`),
+    hoverinfo: 'text',
+    error_y: errorBars(runs, metric, mixer),
+    marker: {
+      size: 13,
+      color: markers.map((marker) => marker.color),
+      symbol: markers.map((marker) => marker.symbol),
+      line: { color: mixerColor(mixer), width: 2 },
     },
   };
 }

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evaluation.page.analyses import load_analyses
 from evaluation.page.build import build_page
 from evaluation.page.data import Sources, page_data
 from evaluation.page.evidence import Findings
@@ -64,8 +65,6 @@ def file(folder):
         }
         for name in ('first.jpg', 'second.jpg')
     ]
-    from evaluation.page.analyses import load_analyses
-
     problems = Problems()
     sources = Sources(
         runs,
@@ -84,8 +83,10 @@ def alike_file(tmp_path_factory):
     for number in range(14):
         start = {'initialization': 'scratch'} if number > 10 else {}
         run = folder / f'seed_{number:02}'
-        write_run(run, document(value=40 + number / 10, classes=30, seed=number, **start), lines=40)
-        write_analyses(run, 'swin_tinymask_rcnn')
+        content = document(value=40 + number / 10, classes=30, seed=number, **start)
+        content['checkpoint'] = {**content['checkpoint'], 'weights_sha256': f'seed {number}'}
+        write_run(run, content, lines=40)
+        write_analyses(run, f'seed {number}')
     for backbone in ('resnet50', 'resnet101', 'vit'):
         write_run(folder / backbone, document(backbone=backbone, mixer=None, scale=None), lines=40)
     for mixer in ('focal', 'hornet', 'van'):
@@ -95,8 +96,8 @@ def alike_file(tmp_path_factory):
         errors={run.key: {'box': {'missed': 1.0}} for run in runs},
         differences=[difference(runs[0], runs[1], metric) for metric in ('box_AP', 'mask_AP')],
     )
-    content = render_page(page_data(Sources(runs, evidence=evidence), 'x'))
-    return write(folder / 'report.html', content)
+    sources = Sources(runs, analyses=load_analyses([folder], Problems()), evidence=evidence)
+    return write(folder / 'report.html', render_page(page_data(sources, 'x')))
 
 
 def difference(one, other, metric):
@@ -311,13 +312,15 @@ def test_mixers_that_the_suite_has_not_are_colours_of_their_own(visit, alike_fil
     assert len(set(colors)) == 5
 
 
-@pytest.mark.parametrize('section', ['classes', 'errors', 'training'])
-def test_runs_that_are_not_drawn_are_said(visit, alike_file, section):
+@pytest.mark.parametrize(
+    ('section', 'runs'), [('classes', 20), ('errors', 20), ('training', 20), ('robustness', 14)]
+)
+def test_runs_that_are_not_drawn_are_said(visit, alike_file, section, runs):
     page = visit(alike_file)
     page.get_by_role('button', name='all shown').click()
     place = page.locator(f'#{section}')
     assert place.locator('.problem').all_inner_texts() == [
-        'The first 12 of 20 runs are drawn; tick fewer, or filter.'
+        f'The first 12 of {runs} runs are drawn; tick fewer, or filter.'
     ]
     assert place.locator('.key li').count() == 12
     page.get_by_role('searchbox').fill('seed_0')
@@ -424,8 +427,8 @@ def test_nothing_is_wider_than_the_screen(visit, file, scheme):
     paper = rgb(page.evaluate('getComputedStyle(document.body).backgroundColor'))
     assert (paper[0] < 60) == (scheme == 'dark')
     # The plot is drawn anew for each width; what is no longer on the page has no colour.
-    assert until(page, lambda: '(' in ink_of_ticks(page))
-    assert (rgb(ink_of_ticks(page))[0] > 180) == (scheme == 'dark')
+    inks = iter(lambda: ink_of_ticks(page), None)
+    assert until(page, lambda: '(' in (ink := next(inks)) and (rgb(ink)[0] > 180) == (scheme == 'dark'))
 
 
 def ink_of_ticks(page):

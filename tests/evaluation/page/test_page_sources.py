@@ -16,7 +16,9 @@ from evaluation.page.data import Sources, page_data
 from evaluation.page.problems import Problems
 from evaluation.page.runs import gather_runs
 from evaluation.page.speeds import load_speeds
+from evaluation.palette import COLORS, mixer_colors
 from evaluation.results.reading import load_results
+from evaluation.results.selection import MIXER_ORDER
 from evaluation.tables.published import Entry
 from tests.evaluation.page.matrix import (
     START,
@@ -78,6 +80,12 @@ class TestSpeeds:
         file.write_text(json.dumps(benchmark(results=[{}])))
         assert load_speeds([tmp_path], problems) == []
         assert problems.messages == [f"left out: {file}: 'size' is missing"]
+
+
+def test_mixers_that_the_suite_has_not_have_colours_of_their_own():
+    colors = mixer_colors(MIXER_ORDER, {'focal', 'hornet', 'van', 'swin'})
+    assert tuple(colors[mixer] for mixer in MIXER_ORDER) == COLORS[: len(MIXER_ORDER)]
+    assert len({*colors.values(), COLORS[-1]}) == len(MIXER_ORDER) + 4
 
 
 class TestPublished:
