@@ -34,7 +34,7 @@ function differencesContent(group) {
   );
   return [
     select,
-    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals; the table below has them.`, 80 + 26 * pairs.length),
+    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals; the table below has them.`, 100 + 36 * pairs.length),
     element(
       'div',
       { class: 'scrolling', role: 'region', 'aria-label': 'Table of differences', tabindex: '0' },
@@ -45,7 +45,7 @@ function differencesContent(group) {
 
 function differencesFigure(pairs) {
   const ordered = [...pairs].reverse();
-  const names = ordered.map((each) => shortLabel(`${each.a.name} − ${each.b.name}`, 60));
+  const names = ordered.map((each) => `${shortLabel(each.a.name, 30)} −<br>${shortLabel(each.b.name, 30)}`);
   return {
     traces: [
       {

@@ -10,7 +10,7 @@ const DASHES = {
 };
 const PATTERNS = { full: ['', '|', '.', '+'], faint: ['/', '\\', 'x', '-'] };
 // How much of the ground is mixed into a colour, once dashes and patterns are used up.
-const SHADES = [0, 0.35, 0.6];
+const SHADES = [0, 0.3, 0.5];
 const numbers = new Map();
 
 // Of runs that look alike, the first of those given has 0.
