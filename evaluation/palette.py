@@ -5,6 +5,9 @@ from collections.abc import Iterable
 # Told apart with every kind of colour vision (Okabe and Ito, "Color Universal Design", 2008), without
 # the yellow, which is faint on white.
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+# Further ones, as far from these and from each other with normal, red-blind and green-blind vision, and
+# seen on white and on the dark ground of the report.
+MORE_COLORS = ('#903C20', '#203CE4', '#205874', '#3C7474')
 
 
 def mixer_colors(known: Iterable[str], others: Iterable[str]) -> dict[str, str]:
@@ -16,7 +19,7 @@ def mixer_colors(known: Iterable[str], others: Iterable[str]) -> dict[str, str]:
         others: further ones, which have the colours that are left, by turns.
     """
     known = list(known)
-    left = COLORS[len(known) : -1] or COLORS[:-1]
+    left = (*COLORS[len(known) : -1], *MORE_COLORS)
     more = sorted(set(others) - set(known))
     names = {name: left[index % len(left)] for index, name in enumerate(more)}
     return {name: COLORS[index % len(COLORS)] for index, name in enumerate(known)} | names

@@ -19,6 +19,8 @@ from evaluation.tables.published import PACKAGED
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
+    from evaluation.significance.bootstrap import RESAMPLES
+
     parser = CommandLine(__doc__)
     parser.add_argument(
         'work_dirs',
@@ -53,9 +55,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--resamples',
         type=whole,
-        default=1000,
+        default=RESAMPLES,
         metavar='N',
-        help='of the images, for intervals of figures and differences; 0 for none (default: 1000)',
+        help=f'of the images, for intervals and differences; 0 for none (default: {RESAMPLES})',
     )
     return parser.parse_args()
 
@@ -66,9 +68,12 @@ def main() -> None:
     arguments = parse_arguments()
     from evaluation.files import check_output, write_output
     from evaluation.page.build import TITLE, build_page
+    from evaluation.significance.bootstrap import check_resamples
     from evaluation.tables.published import load_published
 
     check_output(arguments.output)
+    if arguments.resamples:
+        check_resamples(arguments.resamples)
     published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
     page = build_page(
         arguments.work_dirs,

@@ -78,13 +78,16 @@ def _read(file: Path) -> Found | None:
     kind, read = known
     basis, shown = read(file)
     columns = content[COLUMNS]
+    figures = {str(name): _number(value) for name, value in columns['figures'].items()}
+    # NaN and infinity, which JSON has not, are a fault of this file and not of the page.
+    json.dumps([shown, figures], allow_nan=False)
     return Found(
         kind=kind,
         weights_sha256=content['checkpoint']['weights_sha256'],
         created=str(content['created']),
         basis=basis,
         note=str(columns['note']),
-        figures={str(name): _number(value) for name, value in columns['figures'].items()},
+        figures=figures,
         content=shown,
         file=file,
     )

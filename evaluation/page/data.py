@@ -18,7 +18,7 @@ from evaluation.page.provenance import config_digest, provenance
 from evaluation.page.runs import Run
 from evaluation.page.speeds import Speed
 from evaluation.page.training_curves import read_curves
-from evaluation.palette import COLORS, mixer_colors
+from evaluation.palette import mixer_colors
 from evaluation.results.selection import MIXER_ORDER, SCALE_ORDER
 from evaluation.tables.published import Entry
 
@@ -81,10 +81,7 @@ def page_data(sources: Sources, title: str) -> dict:
         'analyses': analyses,
         'pictures': sources.pictures,
         'differences': sources.evidence.differences,
-        'colors': {
-            'mixers': mixer_colors(MIXER_ORDER, {run['mixer'] for run in runs if run['mixer']}),
-            'others': list(COLORS),
-        },
+        'colors': mixer_colors(MIXER_ORDER, {run['mixer'] for run in runs if run['mixer']}),
         'scales': list(SCALE_ORDER),
         'problems': list(sources.problems.messages),
     }

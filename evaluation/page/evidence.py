@@ -3,20 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, groupby
+from itertools import groupby
 
 import numpy as np
 from tqdm import tqdm
 
+from evaluation.page.differences import differences
 from evaluation.page.problems import Problems
 from evaluation.page.runs import Run
 from evaluation.page.training_curves import significant
-from evaluation.significance.bootstrap import Interval, interval
-from evaluation.significance.comparison import Comparison, Model
 from evaluation.significance.error_analysis import error_costs
 from evaluation.significance.loading import load_evidence
 from evaluation.significance.uncertainty import Uncertainty, uncertainties
-from evaluation.tables.published import COMPARED_METRICS
 
 SEED = 0
 KINDS = ('box', 'mask')
@@ -29,7 +27,7 @@ class Findings:
     Attributes:
         intervals: low and high by metric, by run.
         errors: points of AP50 that each kind of error costs, by kind of overlap, by run.
-        differences: of pairs of runs that were tested on the same images, the better one first.
+        differences: of pairs of models that were tested on the same images, the better one first.
     """
 
     intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -56,10 +54,8 @@ def weigh(runs: Sequence[Run], resamples: int, problems: Problems) -> Findings:
             if errors:
                 found.errors[run.key] = errors
     for _, members in groupby(chosen, key=lambda run: run.group):
-        pairs = combinations([run for run in members if run.key in drawn], 2)
-        for a, b in pairs:
-            if drawn[a.key].draws == drawn[b.key].draws:
-                found.differences += _differences(a, b, drawn, resamples)
+        known = [run for run in members if run.key in drawn]
+        found.differences += differences(known, drawn, resamples, SEED)
     return found
 
 
@@ -84,47 +80,4 @@ def _errors(run: Run) -> dict[str, dict[str, float | None]]:
         }
         for kind in KINDS
         if kind in evidence.matches
-    }
-
-
-def _differences(a: Run, b: Run, drawn: dict[str, Uncertainty], resamples: int) -> list[dict]:
-    """One for each metric that is compared, where it is defined."""
-    found = []
-    for metric in COMPARED_METRICS[a.result.task]:
-        sides = [
-            (run, drawn[run.key].intervals[metric], drawn[run.key].samples[metric]) for run in (a, b)
-        ]
-        # The better one first, so that differences are not negative.
-        (one, first, ours), (other, second, theirs) = sorted(sides, key=lambda side: -side[1].value)
-        difference = interval(first.value - second.value, ours - theirs)
-        if not all(map(math.isfinite, (difference.value, difference.low, difference.high))):
-            continue
-        comparison = Comparison(
-            metric=metric,
-            a=Model(one.label, None, first),
-            b=Model(other.label, None, second),
-            difference=difference,
-            images=a.result.images,
-            resamples=resamples,
-            seed=SEED,
-        )
-        found.append(
-            {
-                'group': a.group,
-                'a': one.key,
-                'b': other.key,
-                'metric': metric,
-                'difference': _as_json(difference),
-                'toldApart': bool(comparison.is_told_apart),
-                'sentence': comparison.sentence,
-            }
-        )
-    return found
-
-
-def _as_json(found: Interval) -> dict[str, float]:
-    return {
-        'value': significant(found.value),
-        'low': significant(found.low),
-        'high': significant(found.high),
     }

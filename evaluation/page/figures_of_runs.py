@@ -2,15 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from evaluation.page.runs import Run, training_text
+from evaluation.page.runs import Run
 from evaluation.page.speeds import Speed
 from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.tables.headings import DIGITS, HEADINGS, printed
-from evaluation.tables.published import COMPARED_METRICS, RECIPES, Entry, find_figure
-from evaluation.tables.table import best_of, contest_of, is_part
-
-# Metric of a result: key of a published figure, without test-time augmentation.
-_PUBLISHED_KEYS = {'box_AP': 'box_ap', 'mask_AP': 'mask_ap', 'mIoU': 'miou', 'top1': 'top1'}
+from evaluation.tables.published import COMPARED_METRICS, FIGURES, RECIPES, Entry, find_figure
+from evaluation.tables.table import best_of, contest_of, is_part, training_text
 
 
 def metric_label(metric: str) -> str:
@@ -165,8 +162,8 @@ def published_points(entries: Sequence[Entry], groups: Mapping[str, Sequence[Run
             parameters = own.total_parameters if own else entry.parameters
             values = {
                 metric: entry.figures[key]
-                for metric, key in _PUBLISHED_KEYS.items()
-                if key in entry.figures
+                for (metric, is_augmented), key in FIGURES.items()
+                if key in entry.figures and not is_augmented
             }
             if values and (flops or parameters):
                 points.append(

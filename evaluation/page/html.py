@@ -14,15 +14,19 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from evaluation.tables.headings import DIGITS
+
 _PACKAGE = 'evaluation.page'
 # In the order in which they are needed; together one script.
 SCRIPTS = (
     'elements.js',
     'data.js',
     'styles.js',
+    'marks.js',
     'state.js',
     'pareto.js',
     'charts.js',
+    'sections.js',
     'filters.js',
     'table.js',
     'details.js',
@@ -78,7 +82,7 @@ def json_for_script(data: Mapping) -> str:
 
 
 def _columns(data: Mapping) -> dict:
-    """Which columns the table of runs has."""
+    """Which columns the table of runs has, and how many digits their figures."""
     runs, groups = data['runs'], data['groups']
     metrics = list(dict.fromkeys(each['key'] for group in groups for each in group['metrics']))
     published = list(dict.fromkeys(metric for run in runs for metric in run['published']))
@@ -91,6 +95,7 @@ def _columns(data: Mapping) -> dict:
         'published': published,
         'figures': list(figures),
         'of_others': of_others,
+        'digits': DIGITS,
     }
 
 

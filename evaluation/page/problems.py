@@ -6,9 +6,10 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 from evaluation.errors import UserError, warn
+from evaluation.tables.analyses import UNREADABLE
 
 # What readers of files raise where one is not what it should be.
-MALFORMED = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, BadZipFile)
+MALFORMED = (*UNREADABLE, UserError, IndexError, BadZipFile)
 
 
 class Problems:

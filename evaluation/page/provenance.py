@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Mapping
 
-from evaluation.page.runs import Run, training_text
+from evaluation.page.runs import Run
+from evaluation.tables.table import training_text
 
 # Shown elsewhere on the page, or as a section of its own.
 _ELSEWHERE = {

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from evaluation.results.result import TASKS, Result
+from evaluation.results.result import Result
 from evaluation.results.selection import row_order, select
-from evaluation.tables.formats import DASH
 from evaluation.tables.headings import TITLES
-from evaluation.tables.published import RECIPES
+from evaluation.tables.table import place, training_text
 
 # Folders that mmengine names after the start of a run, and those of evaluations while training.
 _TIME = re.compile(r'\d{8}_\d{6}')
@@ -51,9 +50,9 @@ def gather_runs(results: Sequence[Result]) -> list[Run]:
         results: all that were found.
     """
     selected = {id(result) for result in select(results, every=False)}
-    ordered = sorted(results, key=lambda result: (*_place(result), row_order(result)))
+    ordered = sorted(results, key=lambda result: (*place(result), row_order(result)))
     runs: list[Run] = []
-    for _, members in groupby(ordered, key=_place):
+    for _, members in groupby(ordered, key=place):
         alike = list(members)
         for result, label in zip(alike, labels(alike), strict=True):
             folder, started = run_folder(result.path)
@@ -69,12 +68,6 @@ def gather_runs(results: Sequence[Result]) -> list[Run]:
             )
             runs.append(run)
     return runs
-
-
-def _place(result: Result) -> tuple:
-    """Tasks in their order, the data set that is published on first."""
-    is_published = result.dataset == RECIPES[result.task].dataset
-    return TASKS.index(result.task), not is_published, result.dataset
 
 
 def run_folder(file: Path) -> tuple[Path, str | None]:
@@ -97,7 +90,7 @@ _PARTS: tuple[Callable[[Result], str], ...] = (
     lambda result: result.config,
     lambda result: '' if result.seed is None else f'seed {result.seed}',
     lambda result: 'TTA' if result.test_time_augmentation else '',
-    lambda result: training_text(result),
+    training_text,
     lambda result: f'{result.images} images',
     lambda result: result.created.strftime('%Y-%m-%d %H:%M:%S'),
     lambda result: str(result.path),
@@ -125,12 +118,3 @@ def labels(results: Sequence[Result]) -> list[str]:
             for name, text in zip(names, own, strict=True)
         ]
     return names
-
-
-def training_text(result: Result) -> str:
-    """How far a training was: `epoch 12/12`."""
-    training = result.training
-    if training.done is None and training.total is None:
-        return DASH
-    total = '' if training.total is None else f'/{training.total}'
-    return f'{training.unit} {DASH if training.done is None else training.done}{total}'

@@ -1,8 +1,9 @@
 """Measured times of a pass, from what `tools/benchmark.py --json` wrote."""
 
 import json
+import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +61,19 @@ def _speeds(content: object, file: Path) -> list[Speed]:
     for result in content['results']:
         size = result['size']
         times = {
-            row['name']: 1e3 * statistics.median(row['seconds'])
+            row['name']: _milliseconds(row['seconds'])
             for row in result['rows']
             if not row['ran_out_of_memory']
         }
         found.append(Speed(_condition(content, size), times, file))
     return found
+
+
+def _milliseconds(seconds: Sequence[float]) -> float:
+    median = 1e3 * statistics.median(seconds)
+    if not math.isfinite(median):
+        raise ValueError('a time is not finite')
+    return median
 
 
 def _condition(content: Mapping, size: Mapping) -> str:

@@ -1,7 +1,6 @@
 """Losses, learning rate and metrics over a training, from the scalars that it logged."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ SCALARS = 'vis_data/scalars.json'
 # mmengine's logger says them of COCO as shares, and -1 where they are undefined.
 _COCO_KINDS = {'bbox': 'box', 'segm': 'mask'}
 _SIGNIFICANT = 5
+_LARGEST = 1e300
 
 
 @dataclass
@@ -84,7 +84,7 @@ def _read_lines(file: Path, problems: Problems) -> list[dict]:
             if type(entry) is not dict:
                 raise ValueError('not an object')
             found.append(entry)
-        except ValueError:
+        except (ValueError, RecursionError):
             # A process that is killed while it writes leaves a part of its last line.
             if number < len(lines):
                 problems.add(f'left out: {file}: line {number} is malformed')
@@ -136,12 +136,16 @@ def _add(curves: dict[str, Curve], step: int, values: dict) -> None:
         if curve.steps and curve.steps[-1] >= step:
             curve.cut(step)
         curve.steps.append(step)
-        is_finite = _is_number(value) and math.isfinite(value)
-        curve.values.append(float(value) if is_finite else None)
+        curve.values.append(_finite(value))
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _finite(value: object) -> float | None:
+    """A number, unless it is undefined, infinite or too large to be drawn."""
+    return float(value) if _is_number(value) and abs(value) <= _LARGEST else None
 
 
 def _curve_json(curve: Curve) -> dict:

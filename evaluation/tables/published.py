@@ -57,7 +57,7 @@ RECIPES = {
 
 # Metric of a result, and whether it was measured with test-time augmentation: the published figure.
 # For Mask R-CNN only results without it are published.
-_FIGURES = {
+FIGURES = {
     ('box_AP', False): 'box_ap',
     ('mask_AP', False): 'mask_ap',
     ('mIoU', False): 'miou',
@@ -136,7 +136,7 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
     is_unknown = planned is None and recipe.any_length
     if not is_whole_data_set(result) or not (is_unknown or planned == recipe.length):
         return None
-    key = _FIGURES.get((metric, result.test_time_augmentation))
+    key = FIGURES.get((metric, result.test_time_augmentation))
     candidates = [
         Figure(entry.figures[key], entry.architecture, entry.source)
         for entry in entries

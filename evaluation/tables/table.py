@@ -81,18 +81,18 @@ def build_tables(
     """Return one table for each task and data set, that with published figures first."""
     return [
         _build_table(list(rows), published, analyses, uncertainty)
-        for _, rows in groupby(_ordered(results), key=_place)
+        for _, rows in groupby(_ordered(results), key=place)
     ]
 
 
-def _place(result: Result) -> tuple:
-    """Which table a result belongs to."""
+def place(result: Result) -> tuple:
+    """Which table a result belongs to, and where that stands among tables."""
     is_published = result.dataset == RECIPES[result.task].dataset
     return TASKS.index(result.task), not is_published, result.dataset
 
 
 def _ordered(results: Sequence[Result]) -> list[Result]:
-    return sorted(results, key=lambda result: (*_place(result), row_order(result)))
+    return sorted(results, key=lambda result: (*place(result), row_order(result)))
 
 
 def _build_table(
@@ -298,13 +298,16 @@ def _analysis_notes(rows: list[Result], analyses: Sequence[Analysis]) -> list[st
 
 
 def _training_cell(row: Result) -> Cell:
+    return Cell(training_text(row), mark='' if row.training.finished else DOUBLE_DAGGER)
+
+
+def training_text(row: Result) -> str:
+    """How far a training was: `epoch 12/12`."""
     training = row.training
     if training.done is None and training.total is None:
-        text = DASH
-    else:
-        text = f'{training.unit} {DASH if training.done is None else training.done}'
-        text += '' if training.total is None else f'/{training.total}'
-    return Cell(text, mark='' if training.finished else DOUBLE_DAGGER)
+        return DASH
+    total = '' if training.total is None else f'/{training.total}'
+    return f'{training.unit} {DASH if training.done is None else training.done}{total}'
 
 
 def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Result, Figure]]:

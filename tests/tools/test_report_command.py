@@ -29,7 +29,7 @@ class TestTrained:
         return shutil.copytree(trained, tmp_path / 'work_dirs' / trained.name)
 
     def test_pictures_intervals_and_curves_and_pictures_are_kept(self, report, trial, runs, tmp_path):
-        arguments = ('--images', 2, '--resamples', 20)
+        arguments = ('--images', 2, '--resamples', 200)
         first = report(*arguments)
         assert first.status == 0, first.stderr[-3000:]
         data = data_of(tmp_path / 'report.html')
@@ -54,20 +54,23 @@ class TestTrained:
     def test_a_model_cannot_be_told_from_itself(self, report, runs, tmp_path):
         other = shutil.copytree(runs, runs.with_name('other'))
         for file in other.rglob('result.json'):
-            file.write_text(json.dumps(json.loads(file.read_text()) | {'seed': 12345}))
-        outcome = report('--resamples', 20)
+            content = json.loads(file.read_text())
+            content['config']['name'] = 'other'
+            file.write_text(json.dumps(content))
+        outcome = report('--resamples', 200)
         assert outcome.status == 0, outcome.stderr[-3000:]
         data = data_of(tmp_path / 'report.html')
         assert data['differences']
         for each in data['differences']:
             assert each['difference'] == {'value': 0, 'low': 0, 'high': 0}
             assert not each['toldApart']
-            assert {each['a'], each['b']} == {run['key'] for run in data['runs'] if run['selected']}
+            keys = {key for side in 'ab' for key in each[side]['runs']}
+            assert keys == {run['key'] for run in data['runs'] if run['selected']}
 
     def test_evidence_of_other_figures_is_left_out(self, report, runs, tmp_path):
         for file in runs.rglob('evidence.npz'):
             file.write_bytes(b'none')
-        outcome = report('--resamples', 20)
+        outcome = report('--resamples', 200)
         assert outcome.status == 0, outcome.stderr[-3000:]
         data = data_of(tmp_path / 'report.html')
         assert not any(run['intervals'] or run['errors'] for run in data['runs'])
@@ -144,3 +147,8 @@ class TestRefused:
 
     def test_no_images(self, report, refused, found):
         refused(KIND, 'report: `--images` of 0', report('--images', 0), "'0' is not a whole number")
+
+    def test_too_few_resamples(self, report, refused, found, tmp_path):
+        outcome = report('--resamples', 20)
+        refused(KIND, 'report: too few `--resamples`', outcome, 'give 200 to 1000000')
+        assert not (tmp_path / 'report.html').exists()

@@ -40,11 +40,8 @@ function drawIfDue(place, chart) {
   if (!plotly || !chart.due || !place.isConnected || !(chart.visible || forPrint)) return;
   chart.due = false;
   const { traces, layout, onclick } = chart.figure();
-  plotly.react(place, traces, { ...theme(), ...layout, ...axes(layout) }, CONFIG);
-  if (onclick && !chart.listens) {
-    place.on('plotly_click', (event) => onclick(event.points[0]));
-    chart.listens = true;
-  }
+  plotly.newPlot(place, traces, { ...theme(), ...layout, ...axes(layout) }, CONFIG);
+  if (onclick) place.on('plotly_click', (event) => onclick(event.points[0]));
 }
 
 function drawVisible() {
@@ -58,11 +55,6 @@ function forget(place) {
   nearView.unobserve(place);
   if (plotly) plotly.purge(place);
   charts.delete(place);
-}
-
-function redrawAll() {
-  for (const chart of charts.values()) chart.due = true;
-  drawVisible();
 }
 
 const CONFIG = {
@@ -106,11 +98,11 @@ function setPrinting(printing) {
   if (forPrint === printing) return;
   forPrint = printing;
   document.documentElement.classList.toggle('printing', printing);
-  redrawAll();
+  changed();
 }
 
 function followTheme() {
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redrawAll);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', changed);
   matchMedia('print').addEventListener('change', (event) => setPrinting(event.matches));
   addEventListener('beforeprint', () => setPrinting(true));
   addEventListener('afterprint', () => setPrinting(false));

@@ -1,35 +1,16 @@
 // Figures by class and by size of object, as bars, of the runs that are compared.
 
-const MOST_RUNS = 12;
 const FIRST_CLASSES = 20;
 const classes = { metric: new Map(), order: 'spread', all: false };
 
-function buildClasses() {
-  watch(drawClasses);
-}
-
-function drawClasses() {
-  byId('classes-panels').replaceChildren(...visibleGroups().map(classesPanel));
-  drawVisible();
-}
-
-function classesPanel(group) {
-  const compared = runsOf(group, comparedRuns());
-  const runs = compared.slice(0, MOST_RUNS);
-  if (!runs.length) {
-    return element('div', {}, groupTitle(group), element('p', { text: 'Tick runs in the table to compare them here.' }));
-  }
-  const notes = compared.length > runs.length
-    ? [element('p', { class: 'problem', text: `The first ${MOST_RUNS} of ${compared.length} runs are drawn; tick fewer, or filter.` })]
-    : [];
-  return element(
-    'div',
-    {},
-    groupTitle(group),
-    ...notes,
-    runKey(runs),
+function classesContent(group) {
+  const [runs, note] = drawnRuns(runsOf(group, comparedRuns()));
+  if (!runs.length) return element('p', { text: 'Tick runs in the table to compare them here.' });
+  return [
+    note,
+    runKey(runs, barSample),
     element('div', { class: 'pair' }, byClass(group, runs), bySize(runs)),
-  );
+  ];
 }
 
 function byClass(group, runs) {
@@ -41,12 +22,12 @@ function byClass(group, runs) {
   const shown = classes.all ? names : names.slice(0, FIRST_CLASSES);
   const select = choice('Figure by class', metrics.map((value) => ({ value, label: metricLabel(value) })), metric, (value) => {
     classes.metric.set(group, value);
-    drawClasses();
+    redraw('classes');
   });
   const more = names.length > FIRST_CLASSES
     ? tick(`all ${names.length} classes`, classes.all, (ticked) => {
         classes.all = ticked;
-        drawClasses();
+        redraw('classes');
       })
     : null;
   const summary = `${metricLabel(metric)} of ${shown.length} classes for ${runs.map((run) => run.label).join(', ')}`;
@@ -68,7 +49,7 @@ const ORDERS = [
 function orderChoice() {
   return choice('Order', ORDERS, classes.order, (value) => {
     classes.order = value;
-    drawClasses();
+    redraw('classes');
   });
 }
 

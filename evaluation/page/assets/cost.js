@@ -16,10 +16,6 @@ function costOf(axis) {
   };
 }
 
-function buildCost() {
-  watch(drawCost);
-}
-
 function costChoice() {
   const options = Object.entries(COSTS).map(([value, { label }]) => ({ value, label }));
   DATA.speeds.forEach((speed, index) => {
@@ -27,16 +23,11 @@ function costChoice() {
   });
   return choice('Cost', options, cost.axis, (value) => {
     cost.axis = value;
-    drawCost();
+    redraw('cost');
   });
 }
 
-function drawCost() {
-  byId('cost-panels').replaceChildren(...visibleGroups().map(costPanel));
-  drawVisible();
-}
-
-function costPanel(group) {
+function costContent(group) {
   const metrics = GROUPS.get(group).metrics;
   const metric = cost.metric.get(group) ?? metrics[0].key;
   const { label: axisLabel, of } = costOf(cost.axis);
@@ -46,23 +37,20 @@ function costPanel(group) {
   const options = metrics.map(({ key, label }) => ({ value: key, label }));
   const select = choice('Figure', options, metric, (value) => {
     cost.metric.set(group, value);
-    drawCost();
+    redraw('cost');
   });
   const controls = element('div', { class: 'controls' }, select, costChoice());
   if (!points.length) {
-    return element('div', {}, groupTitle(group), controls, element('p', { text: 'No run shown has both figures.' }));
+    return [controls, element('p', { text: 'No run shown has both figures.' })];
   }
   const front = paretoFront(points);
   const names = front.map((point) => point.run.label).join(', ');
   const summary = `${metricLabel(metric)} against ${axisLabel} of ${points.length} runs. On the Pareto front: ${names}.`;
-  return element(
-    'div',
-    {},
-    groupTitle(group),
+  return [
     controls,
     chart(() => costFigure(group, metric, axisLabel, of, points, front), summary, 440),
     element('p', { class: 'reading', text: `On the front, the cheapest first: ${names}.` }),
-  );
+  ];
 }
 
 function costFigure(group, metric, axisLabel, of, points, front) {
@@ -73,28 +61,9 @@ function costFigure(group, metric, axisLabel, of, points, front) {
       line: { color: themeColor('--faint'), width: 1.5, shape: 'hv' }, name: 'Pareto front',
     },
   ];
-  const mixers = [...new Set(points.map((point) => point.run.mixer))];
-  for (const mixer of mixers) {
+  for (const mixer of new Set(points.map((point) => point.run.mixer))) {
     const own = points.filter((point) => point.run.mixer === mixer);
-    const markers = own.map((point) => markerOf(point.run));
-    traces.push({
-      mode: 'markers',
-      type: 'scatter',
-      name: label(mixer ?? 'baseline'),
-      showlegend: false,
-      x: own.map((point) => point.cost),
-      y: own.map((point) => point.value),
-      customdata: own.map((point) => point.run.key),
-      hovertext: own.map((p) => `${label(p.run.label)}<br>${fixed(p.value, digits)} at ${significant(p.cost)}`),
-      hoverinfo: 'text',
-      error_y: errorBars(own.map((point) => point.run), metric, mixer),
-      marker: {
-        size: 12,
-        color: markers.map((marker) => marker.color),
-        symbol: markers.map((marker) => marker.symbol),
-        line: { color: markers[0].line.color, width: 2 },
-      },
-    });
+    traces.push(mixerTrace(mixer, own, metric, digits));
   }
   const published = publishedPoints(group, metric, of);
   if (published.length) traces.push(publishedTrace(published, metric, of, digits));
@@ -109,6 +78,31 @@ function costFigure(group, metric, axisLabel, of, points, front) {
     onclick: (point) => {
       const run = RUNS.get(point.customdata);
       if (run) showDetails(run);
+    },
+  };
+}
+
+function mixerTrace(mixer, points, metric, digits) {
+  const runs = points.map((point) => point.run);
+  const markers = runs.map(markerOf);
+  return {
+    mode: 'markers+text',
+    type: 'scatter',
+    name: label(mixer ?? 'baseline'),
+    showlegend: false,
+    x: points.map((point) => point.cost),
+    y: points.map((point) => point.value),
+    text: runs.map(numberText),
+    textfont: { size: 9, color: runs.map(inkOn) },
+    customdata: runs.map((run) => run.key),
+    hovertext: points.map((p) => `${label(p.run.label)}<br>${fixed(p.value, digits)} at ${significant(p.cost)}`),
+    hoverinfo: 'text',
+    error_y: errorBars(runs, metric, mixer),
+    marker: {
+      size: 13,
+      color: markers.map((marker) => marker.color),
+      symbol: markers.map((marker) => marker.symbol),
+      line: { color: mixerColor(mixer), width: 2 },
     },
   };
 }
@@ -139,7 +133,7 @@ function publishedPoints(group, metric, of) {
 }
 
 function publishedTrace(points, metric, of, digits) {
-  const color = (each) => DATA.colors.mixers[each.mixer] ?? themeColor('--faint');
+  const color = (each) => DATA.colors[each.mixer] ?? themeColor('--faint');
   return {
     mode: 'markers',
     type: 'scatter',

@@ -50,7 +50,7 @@ function notAnalysed(group, kind) {
     text: others.length === 1 ? 'Compare the one that was' : `Compare the ${others.length} that were`,
     onclick: () => choose([...comparedRuns().filter((run) => run.group !== group), ...others]),
   });
-  return element('div', {}, groupTitle(group), element('p', {}, text, others.length ? tickThem : null));
+  return element('p', {}, text, others.length ? tickThem : null);
 }
 
 // Says so where analyses that stand side by side are of other images or settings.

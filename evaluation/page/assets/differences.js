@@ -1,71 +1,51 @@
-// Pairs of runs: how much one is better than the other, with an interval.
+// Pairs of models: how much one is better than the other, with an interval.
 
 const differences = { metric: new Map() };
 
-function buildDifferences() {
-  if (!DATA.differences.length) return;
-  watch(drawDifferences);
-}
-
-function drawDifferences() {
-  byId('differences-panels').replaceChildren(...visibleGroups().map(differencesPanel));
-  drawVisible();
-}
-
-function differencesPanel(group) {
+function differencesContent(group) {
   const { compared } = GROUPS.get(group);
   const metric = differences.metric.get(group) ?? compared[0];
   const ticked = new Set(comparedRuns().map((run) => run.key));
+  const isTicked = (side) => side.runs.some((key) => ticked.has(key));
   const pairs = DATA.differences
-    .filter((each) => each.group === group && each.metric === metric && ticked.has(each.a) && ticked.has(each.b))
+    .filter((each) => each.group === group && each.metric === metric && isTicked(each.a) && isTicked(each.b))
     .sort((one, other) => other.difference.value - one.difference.value);
   if (!pairs.length) {
-    const text = 'No two of the ticked runs were tested on the same images with evidence of each.';
-    return element('div', {}, groupTitle(group), element('p', { text }));
+    const text = 'No two of the ticked models were tested on the same images with evidence of each.';
+    return element('p', { text });
   }
   const options = compared.map((value) => ({ value, label: metricLabel(value) }));
   const select = choice('Figure', options, metric, (value) => {
     differences.metric.set(group, value);
-    drawDifferences();
+    redraw('differences');
   });
-  const digits = GROUPS.get(group).digits;
   const rows = pairs.map((each) =>
     element(
       'tr',
       {},
-      element('th', { scope: 'row', text: `${RUNS.get(each.a).label} − ${RUNS.get(each.b).label}` }),
-      element('td', { class: 'number', text: signed(each.difference.value, digits) }),
-      element('td', {
-        class: 'number',
-        text: `${signed(each.difference.low, digits)} to ${signed(each.difference.high, digits)}`,
-      }),
+      element('th', { scope: 'row', text: `${each.a.name} − ${each.b.name}` }),
+      element('td', { class: 'number', text: each.printed.value }),
+      element('td', { class: 'number', text: `${each.printed.low} to ${each.printed.high}` }),
       element('td', { text: each.sentence }),
     ),
   );
   const head = ['Pair', 'Difference', '95 % interval', 'In words'].map((text) =>
     element('th', { scope: 'col', text }),
   );
-  return element(
-    'div',
-    {},
-    groupTitle(group),
+  return [
     select,
-    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals; the table below has them.`, 80 + 26 * pairs.length),
+    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals; the table below has them.`, 100 + 36 * pairs.length),
     element(
       'div',
       { class: 'scrolling', role: 'region', 'aria-label': 'Table of differences', tabindex: '0' },
       element('table', {}, element('thead', {}, element('tr', {}, head)), element('tbody', {}, rows)),
     ),
-  );
-}
-
-function signed(value, digits) {
-  return `${value > 0 ? '+' : ''}${fixed(value, digits)}`;
+  ];
 }
 
 function differencesFigure(pairs) {
   const ordered = [...pairs].reverse();
-  const names = ordered.map((each) => shortLabel(`${RUNS.get(each.a).label} − ${RUNS.get(each.b).label}`, 60));
+  const names = ordered.map((each) => `${shortLabel(each.a.name, 30)} −<br>${shortLabel(each.b.name, 30)}`);
   return {
     traces: [
       {

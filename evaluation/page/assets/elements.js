@@ -19,7 +19,7 @@ function byId(id) {
 
 // A labelled choice of one of several values; `onchoose` gets the value.
 function choice(label, options, value, onchoose) {
-  const select = element('select', { onchange: (event) => onchoose(event.target.value) });
+  const select = element('select', { 'data-control': label, onchange: (event) => onchoose(event.target.value) });
   for (const option of options) {
     select.append(element('option', { value: option.value, text: option.label }));
   }
@@ -39,7 +39,7 @@ function toggle(label, pressed, onpress, mark = null) {
 
 // A box to tick; `ontick` gets whether it is.
 function tick(label, ticked, ontick) {
-  const box = element('input', { type: 'checkbox', onchange: (event) => ontick(event.target.checked) });
+  const box = element('input', { type: 'checkbox', 'data-control': label, onchange: (event) => ontick(event.target.checked) });
   box.checked = ticked;
   return element('label', { class: 'tick' }, box, label);
 }
@@ -59,11 +59,9 @@ function drawing(attributes, ...shapes) {
     return made;
   };
   const made = make('svg', { 'aria-hidden': 'true', ...attributes });
-  made.append(...shapes.map(([name, facts]) => make(name, facts)));
+  for (const [name, facts, text = ''] of shapes) {
+    made.append(make(name, facts));
+    made.lastChild.textContent = text;
+  }
   return made;
-}
-
-// A group's title above its part of a section, where several groups are shown.
-function groupTitle(group) {
-  return visibleGroups().length > 1 ? element('h3', { text: group }) : null;
 }

@@ -1,30 +1,16 @@
 // What each kind of error costs a detector, of the runs that are compared.
 
-function buildErrors() {
-  if (byId('errors')) watch(drawErrors);
-}
-
-function drawErrors() {
-  byId('errors-panels').replaceChildren(...visibleGroups().map(errorsPanel).filter(Boolean));
-  drawVisible();
-}
-
-function errorsPanel(group) {
-  if (!DATA.runs.some((run) => run.group === group && Object.keys(run.errors).length)) return null;
-  const runs = runsOf(group, comparedRuns())
-    .filter((run) => Object.keys(run.errors).length)
-    .slice(0, MOST_RUNS);
-  if (!runs.length) {
-    return element('div', {}, groupTitle(group), element('p', { text: 'None of the ticked runs has evidence of its images.' }));
-  }
+function errorsContent(group) {
+  const hasErrors = (run) => Object.keys(run.errors).length > 0;
+  if (!runsOf(group, DATA.runs).some(hasErrors)) return null;
+  const [runs, note] = drawnRuns(runsOf(group, comparedRuns()).filter(hasErrors));
+  if (!runs.length) return element('p', { text: 'None of the ticked runs has evidence of its images.' });
   const kinds = [...new Set(runs.flatMap((run) => Object.keys(run.errors)))];
-  return element(
-    'div',
-    {},
-    groupTitle(group),
-    runKey(runs),
+  return [
+    note,
+    runKey(runs, barSample),
     element('div', { class: 'pair' }, kinds.map((kind) => errorsOf(kind, runs))),
-  );
+  ];
 }
 
 function errorsOf(kind, runs) {

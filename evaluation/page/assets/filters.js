@@ -36,7 +36,7 @@ function textFilter() {
 
 function valuesOf(key) {
   const found = [...new Set(DATA.runs.map((run) => run[key]))];
-  const order = { mixer: Object.keys(DATA.colors.mixers), scale: DATA.scales, start: ['scratch'] }[key];
+  const order = { mixer: Object.keys(DATA.colors), scale: DATA.scales, start: ['scratch'] }[key];
   const rank = (value) => (order.includes(value) ? order.indexOf(value) : order.length);
   return found.sort((a, b) => rank(a) - rank(b) || String(a).localeCompare(String(b)));
 }

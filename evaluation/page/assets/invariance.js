@@ -2,17 +2,8 @@
 
 const invariance = { metric: new Map() };
 
-function buildInvariance() {
-  if (byId('invariance')) watch(drawInvariance);
-}
-
-function drawInvariance() {
-  byId('invariance-panels').replaceChildren(...visibleGroups().map(invariancePanel));
-  drawVisible();
-}
-
-function invariancePanel(group) {
-  const runs = analysed(runsOf(group, comparedRuns()), 'invariance');
+function invarianceContent(group) {
+  const [runs, note] = drawnRuns(analysed(runsOf(group, comparedRuns()), 'invariance'));
   if (!runs.length) return notAnalysed(group, 'invariance');
   const found = runs.map((run) => analysisOf(run, 'invariance'));
   const metrics = [...new Set(found.flatMap((each) => each.shown))];
@@ -22,13 +13,11 @@ function invariancePanel(group) {
   const metric = metrics.includes(remembered) ? remembered : consistency;
   const select = choice('Figure', metrics.map((value) => ({ value, label: value })), metric, (value) => {
     invariance.metric.set(group, value);
-    drawInvariance();
+    redraw('invariance');
   });
-  return element(
-    'div',
-    {},
-    groupTitle(group),
+  return [
     select,
+    note,
     basisNote(runs, 'invariance'),
     element('div', { class: 'panels' }, transforms.map((transform) =>
       element(
@@ -41,9 +30,9 @@ function invariancePanel(group) {
           280,
         ),
       ))),
-    runKey(runs),
+    runKey(runs, lineSample),
     element('p', { class: 'reading', text: `${found[0].images} images.` }),
-  );
+  ];
 }
 
 function invarianceFigure(runs, transform, metric) {
@@ -73,7 +62,7 @@ function line(run, x, y) {
     y,
     hovertext: x.map((at, i) => `${label(run.label)}<br>${fixed(y[i], 1)} at ${significant(at)}`),
     hoverinfo: 'text',
-    line: { color: mixerColor(run.mixer), dash: dashOf(run), width: 2 },
+    line: { color: colorOf(run), dash: dashOf(run), width: 2 },
     marker: { ...markerOf(run), size: 7 },
   };
 }

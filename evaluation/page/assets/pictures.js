@@ -2,17 +2,9 @@
 
 const pictures = { index: new Map(), hidden: new Set() };
 
-function buildPictures() {
-  watch(drawPictures);
-}
-
-function drawPictures() {
-  byId('pictures-panels').replaceChildren(...visibleGroups().map(picturesPanel));
-}
-
-function picturesPanel(group) {
-  const own = DATA.pictures?.groups[group];
-  const missing = DATA.pictures?.missing.filter((each) => RUNS.get(each.run).group === group) ?? [];
+function picturesContent(group) {
+  const own = DATA.pictures.groups[group];
+  const missing = DATA.pictures.missing.filter((each) => RUNS.get(each.run).group === group);
   const shown = new Set(visibleRuns().map((run) => run.key));
   const absent = missing.filter((each) => shown.has(each.run));
   const why = absent.length
@@ -20,11 +12,7 @@ function picturesPanel(group) {
         element('summary', { text: `${absent.length} of the runs shown have no pictures` }),
         element('ul', {}, absent.map((each) => element('li', { text: `${RUNS.get(each.run).label}: ${each.reason}` }))))
     : null;
-  if (!DATA.pictures) {
-    return element('p', { text: 'This report was written without pictures; tools/report.py --images 8 runs each model on the same 8 images.' });
-  }
-  if (!own?.images.length) return element('div', {}, groupTitle(group), element('p', { text: 'There are no pictures.' }), why);
-  return element('div', {}, groupTitle(group), viewer(group, own), why);
+  return [own?.images.length ? viewer(group, own) : element('p', { text: 'There are no pictures.' }), why];
 }
 
 function viewer(group, { images }) {

@@ -2,15 +2,7 @@
 
 const SQUARES = [['0.5', ''], ['0.99', '0.1 2.4']];
 
-function buildReceptiveField() {
-  if (byId('erf')) watch(drawReceptiveField);
-}
-
-function drawReceptiveField() {
-  byId('erf-panels').replaceChildren(...visibleGroups().map(receptiveFieldPanel));
-}
-
-function receptiveFieldPanel(group) {
+function receptiveFieldContent(group) {
   const runs = analysed(runsOf(group, comparedRuns()), 'erf');
   if (!runs.length) return notAnalysed(group, 'erf');
   const found = runs.map((run) => analysisOf(run, 'erf'));
@@ -22,17 +14,14 @@ function receptiveFieldPanel(group) {
       return element('td', {}, target ? fieldMap(target, runs[index]) : '–');
     })),
   );
-  return element(
-    'div',
-    {},
-    groupTitle(group),
+  return [
     basisNote(runs, 'erf'),
     element(
       'div',
       { class: 'scrolling', role: 'region', 'aria-label': `Receptive fields, ${group}`, tabindex: '0' },
       element('table', { class: 'maps' }, element('thead', {}, element('tr', {}, element('td'), head)), element('tbody', {}, rows)),
     ),
-  );
+  ];
 }
 
 function fieldMap(target, run) {

@@ -1,42 +1,32 @@
 // Attacks as curves over their budget, corruptions as a table coloured by what is left of the clean figure.
 
-function buildRobustness() {
-  if (byId('robustness')) watch(drawRobustness);
-}
-
-function drawRobustness() {
-  byId('robustness-panels').replaceChildren(...visibleGroups().map(robustnessPanel));
-  drawVisible();
-}
-
-function robustnessPanel(group) {
+function robustnessContent(group) {
   const runs = analysed(runsOf(group, comparedRuns()), 'robustness');
   if (!runs.length) return notAnalysed(group, 'robustness');
+  const [drawn, note] = drawnRuns(runs);
   const found = runs.map((run) => analysisOf(run, 'robustness'));
-  const attacks = [...new Set(found.flatMap((each) => Object.keys(each.attacks)))];
-  return element(
-    'div',
-    {},
-    groupTitle(group),
+  const attacks = [...new Set(drawn.flatMap((run) => Object.keys(analysisOf(run, 'robustness').attacks)))];
+  return [
     basisNote(runs, 'robustness'),
+    attacks.length ? note : null,
     element('div', { class: 'panels' }, attacks.map((attack) =>
       element(
         'div',
         {},
         element('h4', { text: attackTitle(attack, found[0]) }),
         chart(
-          () => attackFigure(runs, attack),
-          `${found[0].metric} under ${attack} for ${runs.map((run) => run.label).join(', ')}`,
+          () => attackFigure(drawn, attack),
+          `${found[0].metric} under ${attack} for ${drawn.map((run) => run.label).join(', ')}`,
           300,
         ),
       ))),
-    attacks.length ? runKey(runs) : null,
+    attacks.length ? runKey(drawn, lineSample) : null,
     corruptionsTable(group, runs, found),
     element('p', {
       class: 'reading',
       text: `${found[0].metric}; ${found[0].images} images; severities ${found[0].severities.join(', ')}. Beside each figure, in colour: in percent of the clean one.`,
     }),
-  );
+  ];
 }
 
 function attackTitle(attack, { norm, steps }) {

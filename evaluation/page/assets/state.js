@@ -15,6 +15,8 @@ function watch(draw) {
 }
 
 function changed() {
+  // Those that are compared first, so that the fewest of them share a dash or a pattern.
+  numberRuns([...new Set([...comparedRuns(), ...visibleRuns(), ...DATA.runs])]);
   for (const draw of watchers) draw();
 }
 

@@ -1,14 +1,35 @@
-// How a run looks in every plot: its mixer is a colour, its scale a shape, its start a fill or dash.
+// How a run looks in every plot: its mixer is a colour, its scale a shape, its start a fill or dash. Runs
+// that are alike in all three have numbers, which are shades, dashes and patterns, and stand in the mark.
 
 const SHAPES = ['circle', 'square', 'diamond', 'triangle-up'];
 const OTHER_SHAPE = 'pentagon';
+// In pixels, for lines of 2; those of runs from scratch are all dots.
+const DASHES = {
+  full: ['solid', '10px,4px', '10px,3px,2px,3px', '20px,5px'],
+  faint: ['2px,3px', '2px,8px', '2px,3px,2px,9px', '2px,3px,2px,3px,2px,9px'],
+};
+const PATTERNS = { full: ['', '|', '.', '+'], faint: ['/', '\\', 'x', '-'] };
+// How much of the ground is mixed into a colour, once dashes and patterns are used up.
+const SHADES = [0, 0.3, 0.5];
+const numbers = new Map();
+
+// Of runs that look alike, the first of those given has 0.
+function numberRuns(runs) {
+  const taken = new Map();
+  numbers.clear();
+  for (const run of runs) {
+    const look = [run.group, mixerColor(run.mixer), shapeOf(run.scale), startOf(run)].join('\n');
+    numbers.set(run.key, taken.get(look) ?? 0);
+    taken.set(look, numbers.get(run.key) + 1);
+  }
+}
 
 function themeColor(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
 function mixerColor(mixer) {
-  return DATA.colors.mixers[mixer] ?? themeColor('--baseline');
+  return DATA.colors[mixer] ?? themeColor('--baseline');
 }
 
 function shapeOf(scale) {
@@ -16,53 +37,66 @@ function shapeOf(scale) {
   return SHAPES[index] ?? OTHER_SHAPE;
 }
 
+function startOf(run) {
+  return run.start === 'scratch' ? 'faint' : 'full';
+}
+
 function dashOf(run) {
-  return run.start === 'scratch' ? 'dot' : 'solid';
+  return DASHES[startOf(run)][numbers.get(run.key) % 4];
+}
+
+function colorOf(run) {
+  const shade = SHADES[Math.floor(numbers.get(run.key) / 4) % SHADES.length];
+  const [color, ground] = [mixerColor(run.mixer), themeColor('--paper')].map(parts);
+  return `#${color.map((part, i) => hex(part + shade * (ground[i] - part))).join('')}`;
+}
+
+// The number in the mark of a run, the second of its kind being 2; empty of the first.
+function numberText(run) {
+  const number = numbers.get(run.key);
+  return number ? String(number + 1) : '';
+}
+
+function parts(color) {
+  return [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+}
+
+function hex(part) {
+  return Math.round(part).toString(16).padStart(2, '0');
 }
 
 function withOpacity(color, opacity) {
-  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
-  return `rgba(${red},${green},${blue},${opacity})`;
+  return `rgba(${parts(color).join()},${opacity})`;
+}
+
+// Of a text on a mark.
+function inkOn(run) {
+  if (startOf(run) === 'faint') return themeColor('--ink');
+  const [red, green, blue] = parts(colorOf(run));
+  return 0.3 * red + 0.6 * green + 0.1 * blue > 120 ? '#000000' : '#ffffff';
 }
 
 // Scratch is faint, other starts are full; the line tells the mixer either way.
 function markerOf(run) {
-  const color = mixerColor(run.mixer);
+  const color = colorOf(run);
   return {
-    color: run.start === 'scratch' ? withOpacity(color, 0.3) : color,
+    color: startOf(run) === 'faint' ? withOpacity(color, 0.3) : color,
     symbol: shapeOf(run.scale),
     size: 11,
-    line: { color, width: 1.8 },
+    line: { color: mixerColor(run.mixer), width: 1.8 },
   };
 }
 
-const OUTLINES = {
-  circle: ['circle', { cx: 8, cy: 8, r: 5.5 }],
-  square: ['rect', { x: 3, y: 3, width: 10, height: 10 }],
-  diamond: ['path', { d: 'M8 1.5 14.5 8 8 14.5 1.5 8Z' }],
-  'triangle-up': ['path', { d: 'M8 2 14.5 13.5H1.5Z' }],
-  pentagon: ['path', { d: 'M8 1.5 14.6 6.3 12 14H4L1.4 6.3Z' }],
-};
-
-// The mark of a run in plots, for tables and keys.
-function markOf(run) {
-  const { color, symbol, line } = markerOf(run);
-  const [name, facts] = OUTLINES[symbol];
-  return drawing(
-    { viewBox: '0 0 16 16', class: 'mark' },
-    [name, { ...facts, fill: color, stroke: line.color, 'stroke-width': 1.8 }],
-  );
-}
-
-// What the marks of some runs are; with lines, those from scratch are dotted.
-function runKey(runs) {
-  return element('ul', { class: 'key' }, runs.map((run) => element('li', {}, markOf(run), run.label)));
-}
-
 function barOf(run) {
-  const color = mixerColor(run.mixer);
-  const faint = { solidity: 0.35, shape: '/', fgcolor: color, bgcolor: withOpacity(color, 0.25) };
-  return { color, line: { color, width: 1 }, pattern: run.start === 'scratch' ? faint : {} };
+  const color = colorOf(run);
+  const [bgcolor, fgcolor] =
+    startOf(run) === 'faint' ? [withOpacity(color, 0.25), color] : [color, themeColor('--paper')];
+  const shape = PATTERNS[startOf(run)][numbers.get(run.key) % 4];
+  return {
+    color,
+    line: { color: mixerColor(run.mixer), width: 1 },
+    pattern: { shape, size: 6, solidity: 0.35, fgcolor, bgcolor },
+  };
 }
 
 // Plotly reads some markup in labels. With these three escaped it shows the text as it is.

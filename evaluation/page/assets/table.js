@@ -27,7 +27,7 @@ function buildTable() {
     const name = element('button', {
       type: 'button', class: 'name', text: run.label, onclick: () => showDetails(run),
     });
-    row.cells[1].replaceChildren(element('div', { class: 'who' }, markOf(run), name));
+    row.cells[1].replaceChildren(element('div', { class: 'who' }, name));
   }
   watch(drawTable);
 }
@@ -59,6 +59,7 @@ function drawTable() {
   const shown = new Set(visibleRuns().map((run) => run.key));
   for (const row of bodyRows()) {
     row.hidden = !shown.has(row.dataset.key);
+    drawMark(row);
     row.cells[0].firstElementChild.checked = state.chosen.has(row.dataset.key);
     row.classList.toggle('chosen', state.chosen.has(row.dataset.key));
   }
@@ -71,6 +72,12 @@ function drawTable() {
   byId('shown').textContent = shown.size
     ? `${shown.size} of ${DATA.runs.length} evaluations shown, ${compared} compared`
     : 'No run matches the filters.';
+}
+
+function drawMark(row) {
+  const who = row.querySelector('.who');
+  who.querySelector('.mark')?.remove();
+  who.prepend(markOf(RUNS.get(row.dataset.key)));
 }
 
 // Columns that say the same of all rows that are shown, or nothing.

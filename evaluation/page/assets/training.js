@@ -2,35 +2,22 @@
 
 const training = { logged: new Map(), evaluated: new Map() };
 
-function buildTraining() {
-  if (DATA.curves.length) watch(drawTraining);
-}
-
-function drawTraining() {
-  byId('training-panels').replaceChildren(...visibleGroups().map(trainingPanel));
-  drawVisible();
-}
-
-function trainingPanel(group) {
+function trainingContent(group) {
   const seen = new Set();
-  const runs = runsOf(group, comparedRuns())
-    .filter((run) => run.curves !== null && !seen.has(run.curves) && seen.add(run.curves))
-    .slice(0, MOST_RUNS);
-  if (!runs.length) {
-    return element('div', {}, groupTitle(group), element('p', { text: 'None of the ticked runs logged its training here.' }));
-  }
-  return element(
-    'div',
-    {},
-    groupTitle(group),
-    runKey(runs),
+  const logged = runsOf(group, comparedRuns())
+    .filter((run) => run.curves !== null && !seen.has(run.curves) && seen.add(run.curves));
+  const [runs, note] = drawnRuns(logged);
+  if (!runs.length) return element('p', { text: 'None of the ticked runs logged its training here.' });
+  return [
+    note,
+    runKey(runs, lineSample),
     element(
       'div',
       { class: 'pair' },
       curvesOf(group, runs, 'training', training.logged, 'loss', 'Logged while training'),
       curvesOf(group, runs, 'evaluation', training.evaluated, primaryMetric(group), 'Found by evaluations'),
     ),
-  );
+  ];
 }
 
 function curvesOf(group, runs, kind, remembered, preferred, title) {
@@ -40,7 +27,7 @@ function curvesOf(group, runs, kind, remembered, preferred, title) {
   const name = names.includes(wanted) ? wanted : names[0];
   const select = choice(title, names.map((value) => ({ value, label: metricLabel(value) })), name, (value) => {
     remembered.set(group, value);
-    drawTraining();
+    redraw('training');
   });
   const summary = `${metricLabel(name)} over iterations for ${runs.map((run) => run.label).join(', ')}`;
   return element('div', {}, select, chart(() => curvesFigure(runs, kind, name), summary, 320));
@@ -58,7 +45,7 @@ function curvesFigure(runs, kind, name) {
       y: curve.y,
       hovertext: curve.x.map((x, i) => `${label(run.label)}<br>${significant(curve.y[i])} at iteration ${x}`),
       hoverinfo: 'text',
-      line: { color: mixerColor(run.mixer), dash: dashOf(run), width: 2 },
+      line: { color: colorOf(run), dash: dashOf(run), width: 2 },
       marker: { ...markerOf(run), size: 6 },
     }));
   return {

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evaluation.page.analyses import load_analyses
 from evaluation.page.build import build_page
 from evaluation.page.data import Sources, page_data
+from evaluation.page.evidence import Findings
 from evaluation.page.html import render_page
 from evaluation.page.problems import Problems
 from evaluation.page.runs import gather_runs
@@ -63,8 +65,6 @@ def file(folder):
         }
         for name in ('first.jpg', 'second.jpg')
     ]
-    from evaluation.page.analyses import load_analyses
-
     problems = Problems()
     sources = Sources(
         runs,
@@ -74,6 +74,43 @@ def file(folder):
         problems=problems,
     )
     return write(folder / 'report.html', render_page(page_data(sources, 'A title')))
+
+
+@pytest.fixture(scope='module')
+def alike_file(tmp_path_factory):
+    """14 seeds of one model, 3 of them from scratch, 3 baselines and 3 mixers that the suite has not."""
+    folder = tmp_path_factory.mktemp('alike')
+    for number in range(14):
+        start = {'initialization': 'scratch'} if number > 10 else {}
+        run = folder / f'seed_{number:02}'
+        content = document(value=40 + number / 10, classes=30, seed=number, **start)
+        content['checkpoint'] = {**content['checkpoint'], 'weights_sha256': f'seed {number}'}
+        write_run(run, content, lines=40)
+        write_analyses(run, f'seed {number}')
+    for backbone in ('resnet50', 'resnet101', 'vit'):
+        write_run(folder / backbone, document(backbone=backbone, mixer=None, scale=None), lines=40)
+    for mixer in ('focal', 'hornet', 'van'):
+        write_run(folder / mixer, document(mixer=mixer, backbone=f'{mixer}_tiny'), lines=40)
+    runs = gather_runs(load_results([folder]))
+    evidence = Findings(
+        errors={run.key: {'box': {'missed': 1.0}} for run in runs},
+        differences=[difference(runs[0], runs[1], metric) for metric in ('box_AP', 'mask_AP')],
+    )
+    sources = Sources(runs, analyses=load_analyses([folder], Problems()), evidence=evidence)
+    return write(folder / 'report.html', render_page(page_data(sources, 'x')))
+
+
+def difference(one, other, metric):
+    return {
+        'group': one.group,
+        'a': {'name': one.label, 'runs': [one.key]},
+        'b': {'name': other.label, 'runs': [other.key]},
+        'metric': metric,
+        'difference': {'value': 0.02, 'low': -0.01, 'high': 0.05},
+        'printed': {'value': '+0.02', 'low': '−0.01', 'high': '+0.05'},
+        'toldApart': False,
+        'sentence': f'{metric} in words',
+    }
 
 
 @pytest.fixture(scope='module')
@@ -234,6 +271,105 @@ def test_what_is_ticked_is_compared(visit, file):
     assert page.locator('#erf figure').count() == 4 * len(DETECTORS)
 
 
+def looks(page, selector, name):
+    """Some attribute of all traces of the plots of a section, by plot."""
+    plots = f'#{selector} .js-plotly-plot'
+    return page.locator(plots).evaluate_all(f'all => all.map(plot => plot.data.map(each => {name}))')
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_runs_that_are_alike_look_different(visit, alike_file, scheme):
+    page = visit(alike_file, color_scheme=scheme)
+    page.get_by_role('button', name='all shown').click()
+    marks = page.locator('#table .mark').evaluate_all('all => all.map(mark => mark.outerHTML)')
+    assert len(marks) == len(set(marks)) == 20
+    page.get_by_role('searchbox').fill('swin_tiny')
+    scroll_through(page)
+    assert until(page, lambda: all_drawn(page))
+    (lines,) = looks(page, 'training', '[each.line.color, each.line.dash].join()')
+    assert len(lines) == len(set(lines)) == 12
+    pattern = '[each.marker.color, each.marker.pattern.shape, each.marker.pattern.bgcolor].join()'
+    for bars in looks(page, 'classes', pattern):
+        assert len(bars) == len(set(bars)) == 12
+    # What the key has is what is drawn.
+    strokes = page.locator('#training .key .sample path').evaluate_all(
+        'all => all.map(e => [e.getAttribute("stroke"), e.getAttribute("stroke-dasharray")].join())'
+    )
+    assert [each.replace('none', 'solid') for each in strokes] == lines
+
+
+def test_mixers_that_the_suite_has_not_are_colours_of_their_own(visit, alike_file):
+    page = visit(alike_file)
+    page.get_by_role('searchbox').fill('focal')
+    assert names(page) == ['focal_tiny']
+    page.get_by_role('searchbox').fill('')
+    colors = [
+        page.locator('#filters button', has_text=mixer).locator('.swatch').evaluate(
+            'e => getComputedStyle(e).backgroundColor'
+        )
+        for mixer in ('focal', 'hornet', 'van', 'swin', 'baseline')
+    ]  # fmt: skip
+    assert len(set(colors)) == 5
+
+
+@pytest.mark.parametrize(
+    ('section', 'runs'), [('classes', 20), ('errors', 20), ('training', 20), ('robustness', 14)]
+)
+def test_runs_that_are_not_drawn_are_said(visit, alike_file, section, runs):
+    page = visit(alike_file)
+    page.get_by_role('button', name='all shown').click()
+    place = page.locator(f'#{section}')
+    assert place.locator('.problem').all_inner_texts() == [
+        f'The first 12 of {runs} runs are drawn; tick fewer, or filter.'
+    ]
+    assert place.locator('.key li').count() == 12
+    page.get_by_role('searchbox').fill('seed_0')
+    assert place.locator('.problem').count() == 0
+    assert place.locator('.key li').count() == 10
+
+
+FOCUSED = '(e => [e.tagName, e.closest("section")?.id, e.previousElementSibling?.textContent, e.value])'
+
+
+def test_choosing_by_keyboard_keeps_the_keyboard_at_the_choice(visit, alike_file):
+    page = visit(alike_file)
+    page.get_by_role('button', name='all shown').click()
+    chosen = []
+    for index in range(page.locator('#explored select').count()):
+        select = page.locator('#explored select').nth(index)
+        options = select.locator('option').evaluate_all('all => all.map(option => option.value)')
+        if len(options) == 1:
+            continue
+        before = select.evaluate(FOCUSED)
+        select.focus()
+        page.keyboard.press('ArrowDown')
+        after = page.evaluate(f'{FOCUSED}(document.activeElement)')
+        assert after[:3] == before[:3]
+        assert after[3] == options[options.index(before[3]) + 1]
+        chosen.append(before[1])
+    assert sorted(chosen) == ['classes', 'classes', 'cost', 'cost', 'differences', 'training']
+    box = page.locator('#classes').get_by_label('all 30 classes')
+    box.press('Space')
+    assert box.is_checked()
+    assert box.evaluate('element => element === document.activeElement')
+    assert page.complaints == []
+
+
+def test_a_button_that_is_gone_leaves_the_keyboard_in_its_section(visit, file):
+    page = visit(file)
+    page.get_by_role('button', name='none', exact=True).click()
+    page.locator('#erf').get_by_role('button').press('Enter')
+    assert page.locator('#erf figure').count() > 0
+    assert page.evaluate('document.activeElement.closest("section").id') == 'erf'
+
+
+def test_differences_are_printed_as_in_their_sentences(visit, alike_file):
+    page = visit(alike_file)
+    page.get_by_role('button', name='all shown').click()
+    cells = page.locator('#differences tbody td').all_inner_texts()
+    assert cells == ['+0.02', '−0.01 to +0.05', 'box_AP in words']
+
+
 def test_images_one_after_the_other(visit, file):
     page = visit(file)
     viewer = page.get_by_role('group', name='Images of')
@@ -291,8 +427,8 @@ def test_nothing_is_wider_than_the_screen(visit, file, scheme):
     paper = rgb(page.evaluate('getComputedStyle(document.body).backgroundColor'))
     assert (paper[0] < 60) == (scheme == 'dark')
     # The plot is drawn anew for each width; what is no longer on the page has no colour.
-    assert until(page, lambda: '(' in ink_of_ticks(page))
-    assert (rgb(ink_of_ticks(page))[0] > 180) == (scheme == 'dark')
+    inks = iter(lambda: ink_of_ticks(page), None)
+    assert until(page, lambda: '(' in (ink := next(inks)) and (rgb(ink)[0] > 180) == (scheme == 'dark'))
 
 
 def ink_of_ticks(page):
@@ -318,6 +454,16 @@ def test_prints_on_white_without_controls(visit, file):
     content = page.pdf(format='A4')
     assert content.startswith(b'%PDF')
     assert content.count(b'/Type /Page') > 2
+
+
+def test_marks_are_seen_on_paper(visit, alike_file):
+    page = visit(alike_file, color_scheme='dark')
+    mark = page.locator('#table tr', has_text='resnet50').locator('.mark path')
+    assert mark.get_attribute('fill') == '#e4e8ee'
+    page.emulate_media(media='print', color_scheme='dark')
+    assert until(page, lambda: mark.get_attribute('fill') == '#000000')
+    page.emulate_media(media='screen', color_scheme='dark')
+    assert until(page, lambda: mark.get_attribute('fill') == '#e4e8ee')
 
 
 def dominated(point, others):

@@ -91,6 +91,19 @@ def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_loaded(small):
     assert all(address.startswith(('#', 'data:')) for address in addresses)
 
 
+def sections(folder) -> set[str]:
+    return {a['id'] for tag, a in Elements(page(folder)).tags if tag == 'section'}
+
+
+def test_sections_without_anything_to_show_are_absent(small, tmp_path):
+    assert sections(small) == {'runs', 'cost', 'classes', 'training'}
+    bare = document()
+    bare['per_class'] = {}
+    bare['metrics'] = {name: value for name, value in bare['metrics'].items() if name[-1] not in 'sml'}
+    write_run(tmp_path / 'bare', bare)
+    assert sections(tmp_path) == {'runs', 'cost'}
+
+
 def test_names_never_become_markup(tmp_path):
     content = document()
     content |= {'backbone': HOSTILE, 'mixer': HOSTILE, 'scale': HOSTILE, 'dataset': HOSTILE}

@@ -3,19 +3,31 @@
 import base64
 import io
 import json
+import math
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.page.build import build_page
 from evaluation.page.contribution_map import SIDE, as_data_uri
 from evaluation.page.data import Sources, page_data
 from evaluation.page.problems import Problems
 from evaluation.page.runs import gather_runs
 from evaluation.page.speeds import load_speeds
+from evaluation.palette import COLORS, mixer_colors
 from evaluation.results.reading import load_results
+from evaluation.results.selection import MIXER_ORDER
 from evaluation.tables.published import Entry
-from tests.evaluation.page.matrix import document, write_run
+from tests.evaluation.page.matrix import (
+    START,
+    document,
+    scalars,
+    write_analyses,
+    write_run,
+    write_scalars,
+)
 
 
 @pytest.fixture
@@ -68,6 +80,12 @@ class TestSpeeds:
         file.write_text(json.dumps(benchmark(results=[{}])))
         assert load_speeds([tmp_path], problems) == []
         assert problems.messages == [f"left out: {file}: 'size' is missing"]
+
+
+def test_mixers_that_the_suite_has_not_have_colours_of_their_own():
+    colors = mixer_colors(MIXER_ORDER, {'focal', 'hornet', 'van', 'swin'})
+    assert tuple(colors[mixer] for mixer in MIXER_ORDER) == COLORS[: len(MIXER_ORDER)]
+    assert len({*colors.values(), COLORS[-1]}) == len(MIXER_ORDER) + 4
 
 
 class TestPublished:
@@ -138,3 +156,35 @@ def test_details_hold_whatever_a_later_version_adds(tmp_path):
     assert rows['data.files'] == '1 entries'
     assert rows['something'] == 'new'
     assert rows['weights_sha256'] == 'swin_tinymask_rcnn'
+
+
+def test_numbers_and_nesting_that_no_page_can_hold_are_left_out_by_name(tmp_path, capsys):
+    """The page is written, and lists each file that is odd; all else is on it."""
+    run = tmp_path / 'run'
+    write_run(run, document())
+    write_analyses(run, 'swin_tinymask_rcnn')
+    steps = [scalars(step, loss=loss) for step, loss in ((1, 10**400), (2, 1.5), (3, 1.7976931e308))]
+    log = write_scalars(run, START, [*steps[:1], '[' * 200_000, *steps[1:]])
+    row = {'name': 'mask_rcnn_swin_tiny', 'ran_out_of_memory': False}
+    size = {'batch': 1, 'height': 8, 'width': 8}
+    odd = {}
+    for name, seconds in (('nan', [math.nan]), ('infinite', [math.inf]), ('huge', [10**400])):
+        results = [{'size': size, 'rows': [{**row, 'seconds': seconds}]}]
+        odd[name] = tmp_path / f'{name}.json'
+        odd[name].write_text(json.dumps(benchmark(results=results)))
+    odd['deep'] = run / 'analysis' / 'deep.json'
+    odd['deep'].write_text('[' * 200_000)
+    odd['budget'] = run / 'analysis' / 'budget.json'
+    content = json.loads((run / 'analysis' / 'robustness.json').read_text())
+    content['columns']['figures'] = {'mPC': 10**400}
+    odd['budget'].write_text(json.dumps(content))
+
+    page = build_page([tmp_path], [], resamples=0).decode()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    assert data['curves'][0]['training']['loss'] == {'x': [1, 2, 3], 'y': [None, 1.5, None]}
+    assert {each['kind'] for each in data['analyses']} == {'erf', 'robustness'}
+    assert data['speeds'] == []
+    named = {*odd.values(), log}
+    assert len(data['problems']) == len(named)
+    assert {file for file in named for line in data['problems'] if str(file) in line} == named
+    assert capsys.readouterr().err.count('left out: ') == len(named)
