@@ -7,11 +7,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from evaluation.evidence.classification import collect_guesses
+from evaluation.evidence.classification import GUESSES, collect_guesses
 from evaluation.evidence.names import image_names
 from evaluation.metrics.report import MetricReport
-
-GUESSES = 5
 
 
 @METRICS.register_module()

@@ -8,7 +8,7 @@ from evaluation.errors import UserError
 from evaluation.evidence.files import Evidence, read_evidence
 from evaluation.provenance import file_sha256
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.significance.metrics import Metric, metrics_of
+from evaluation.significance.metrics import Metric, each_image_once, metrics_of
 
 # In percent; the evidence determines the figures to the last digits.
 TOLERANCE = 1e-6
@@ -47,12 +47,12 @@ def headline_metrics(result: Result, evidence: Evidence) -> Metric:
     for name in HEADLINE_METRICS[result.task]:
         if name not in known:
             parts.append(metrics_of(evidence, name))
-            known |= parts[-1](np.ones(len(evidence.images), np.int64)).keys()
+            known |= parts[-1](each_image_once(evidence)).keys()
 
     def evaluate(weights: np.ndarray) -> dict[str, float]:
         return {name: value for part in parts for name, value in part(weights).items()}
 
-    _check_figures(result, evaluate(np.ones(len(evidence.images), np.int64)))
+    _check_figures(result, evaluate(each_image_once(evidence)))
     return evaluate
 
 
@@ -79,7 +79,13 @@ def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -
                 f'{first[0].path} and {result.path} were tested on other images ({differing} are in one '
                 'alone); evaluate both on the same'
             )
-        if result.data_sha256 != first[0].data_sha256:
+        digests = first[0].data_sha256, result.data_sha256
+        if digests[0] != digests[1] and None in digests:
+            raise UserError(
+                f'whether {first[0].path} and {result.path} were tested on the same annotations is not '
+                'known (the data.sha256 of one is null); evaluate both again'
+            )
+        if digests[0] != digests[1]:
             raise UserError(
                 f'{first[0].path} and {result.path} were tested on other annotations (their data.sha256 '
                 'differ); evaluate both on the same'

@@ -6,14 +6,18 @@ import numpy as np
 
 from evaluation.average_precision.matching import AREAS, OVERLAPS, RECALLS
 from evaluation.average_precision.resampled import precision_sums, ranked
-from evaluation.evidence.classification import ClassificationEvidence
+from evaluation.evidence.classification import GUESSES, ClassificationEvidence
 from evaluation.evidence.files import Evidence
 from evaluation.evidence.instances import InstanceEvidence
 from evaluation.evidence.segmentation import SegmentationEvidence
 
 # From how often each image counts, (images,), int64, to figures in percent, NaN where undefined.
 Metric = Callable[[np.ndarray], dict[str, float]]
-GUESSES = 5
+
+
+def each_image_once(evidence: Evidence) -> np.ndarray:
+    """How often each image counts where they are taken as they are, (images,), int64."""
+    return np.ones(len(evidence.images), np.int64)
 
 
 def metrics_of(evidence: Evidence, wanted: str) -> Metric:

@@ -59,6 +59,20 @@ class TestCompare:
         assert '65.0 ± 5.0 (' in done.stdout
         assert 'means over seeds' in done.stdout
 
+    def test_the_same_weights_with_and_without_augmentation(self, commands, tmp_path):
+        entry = {'file': None, 'sha256': None, 'weights_sha256': 'w'}
+        for name, count in (('plain', 50), ('augmented', 60)):
+            write_result(
+                tmp_path / name,
+                guesses(np.arange(100) < count),
+                'halo_tiny',
+                checkpoint=entry,
+                test_time_augmentation=name == 'augmented',
+            )
+        done = commands('compare', tmp_path / 'plain', tmp_path / 'augmented')
+        assert done.status == 0, done.stderr
+        assert 'halo_tiny (with TTA) has 10.0 points more' in done.stdout
+
 
 class TestOfATraining:
     def test_evidence_gives_the_figures_of_every_result(self, trained):
