@@ -47,11 +47,11 @@ class _Detections:
 def error_costs(evidence: InstanceEvidence, kind: str) -> Metric:
     """By how many points AP at an overlap of 0.5 would rise if one kind of error were mended.
 
-    A detection of wrong class or bad localisation is mended by making it right, if its object is not
-    found otherwise and no better one is mended to it, else by leaving it out; one of another error by
-    leaving it out. A missed object, which no detection meets even with such an error, is mended by not
-    counting it; a class of which no object counts any more is left out of the mean. What is mended alone
-    does not add up to what all together would bring.
+    A detection of wrong class or bad localisation is mended by making it right, if its object counts, is
+    not found otherwise and no better one is mended to it, else by leaving it out; one of another error
+    by leaving it out. A missed object, which no detection meets even with such an error, is mended by
+    not counting it; a class of which no object counts any more is left out of the mean. What is mended
+    alone does not add up to what all together would bring.
 
     Args:
         evidence: of an evaluation.
@@ -125,7 +125,7 @@ def _mended(evidence: InstanceEvidence, kind: str, present: _Detections, name: s
     taken[right_targets] = True
     places = np.flatnonzero(wrong)
     places = places[np.argsort(-present.score[places], kind='stable')]
-    places = places[~taken[targets[places]]]
+    places = places[(present.counted & ~taken)[targets[places]]]
     # Of those that meet the same object the one of the highest score.
     _, first = np.unique(targets[places], return_index=True)
     mended = places[first]

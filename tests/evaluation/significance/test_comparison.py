@@ -217,7 +217,7 @@ class TestErrors:
         blind = evidence_of([([(0, box(0))], [])])
         text = errors_text(['x'], [[read_result(write_result(tmp_path / 'x', blind, 'dcn_tiny'))]])
         assert 'nan' not in text
-        assert re.search(r'\| – \(1\) +\|', text)
+        assert re.search(r'\| +– \(1\) \|', text)
         assert '–: without it no object would be left to count.' in text
 
 
