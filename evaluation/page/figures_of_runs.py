@@ -6,8 +6,9 @@ from evaluation.page.runs import Run, training_text
 from evaluation.page.speeds import Speed
 from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.tables.headings import DIGITS, HEADINGS, printed
+from evaluation.tables.identity import is_part
 from evaluation.tables.published import COMPARED_METRICS, RECIPES, Entry, find_figure
-from evaluation.tables.table import best_of, contest_of, is_part
+from evaluation.tables.table import best_of, contest_of
 
 # Metric of a result: key of a published figure, without test-time augmentation.
 _PUBLISHED_KEYS = {'box_AP': 'box_ap', 'mask_AP': 'mask_ap', 'mIoU': 'miou', 'top1': 'top1'}

@@ -66,10 +66,13 @@ def runs_at(place: Path, task: str | None = None) -> list[Result]:
     """The results of one experiment, a seed each, furthest in training, in a file or below a folder.
 
     Raises:
-        UserError: there are none, or those of several experiments.
+        UserError: there are none of the task, or those of several experiments.
     """
     if place.is_file():
-        return [read_result(place)]
+        result = read_result(place)
+        if task not in (None, result.task):
+            raise UserError(f'{place} is of {result.task}, not of {task}; leave --task out')
+        return [result]
     found = [result for result in load_results([place]) if task in (None, result.task)]
     if not found:
         raise UserError(f'{place} has no result of {task}; leave --task out, or name another folder')

@@ -1,6 +1,7 @@
 """Evidence is written whole and read back, and what is not evidence is refused."""
 
 import io
+import os
 import pickle
 import zipfile
 
@@ -238,6 +239,13 @@ class TestNames:
         assert image_names(['x/val/1.jpg', 'x/val/2.jpg']) == ['1.jpg', '2.jpg']
         assert image_names(['x/1.jpg']) == ['1.jpg']
 
-    def test_are_none_where_images_cannot_be_told_apart(self):
-        assert image_names(['1.jpg', None]) is None
-        assert image_names(['1.jpg', '1.jpg']) is None
+    def test_of_whole_and_relative_paths(self):
+        here = os.getcwd()
+        assert image_names([f'{here}/val/1.jpg', 'val/2.jpg']) == ['1.jpg', '2.jpg']
+
+    def test_images_that_cannot_be_told_apart(self):
+        with pytest.raises(ValueError, match='is not known'):
+            image_names(['1.jpg', None])
+        for again in ('1.jpg', os.path.abspath('1.jpg')):
+            with pytest.raises(ValueError, match='occurs twice'):
+                image_names(['1.jpg', again])
