@@ -1,8 +1,63 @@
 """Average precision from matches, with images counted any number of times."""
 
+from collections.abc import Callable
+
 import numpy as np
 
+from evaluation.average_precision.matching import RECALLS
 from evaluation.compiled import compiled
+
+
+def precisions_by_class(
+    detections: tuple[np.ndarray, np.ndarray, np.ndarray],
+    hits: np.ndarray,
+    ignored: np.ndarray,
+    objects: tuple[np.ndarray, np.ndarray],
+    classes: int,
+    thresholds: int,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Mean precision over recalls of each class and threshold, as a function of how often images count.
+
+    Args:
+        detections: class, score and image of each, (D,) each, images ascending within a class.
+        hits: (D,), uint16, bits of the thresholds at which a detection is a true positive.
+        ignored: (D,), uint16, bits of those at which it does not count.
+        objects: class and image of each that counts, (G,) each.
+        classes: how many there are.
+        thresholds: how many.
+
+    Returns:
+        From (images,), int64, to (classes, thresholds), fractions; NaN where no object counts.
+    """
+    label, score, image = detections
+    order, starts, tied = ranked(label, score, image, classes)
+    columns = [np.ascontiguousarray(column[order]) for column in (image, hits, ignored)]
+
+    def evaluate(weights: np.ndarray) -> np.ndarray:
+        counts = np.bincount(objects[0], weights=weights[objects[1]], minlength=classes)
+        return precision_sums(
+            columns[0],
+            starts,
+            tied,
+            columns[1],
+            columns[2],
+            counts.astype(np.int64),
+            weights,
+            RECALLS,
+            thresholds,
+        )
+
+    return evaluate
+
+
+def mean_of_present(precisions: np.ndarray) -> float:
+    """Mean in percent over thresholds and the classes of which there are objects; NaN without any.
+
+    Args:
+        precisions: (classes, thresholds), fractions, NaN where no object counts.
+    """
+    present = precisions[~np.isnan(precisions[:, 0])]
+    return 100 * float(present.mean()) if len(present) else np.nan
 
 
 @compiled

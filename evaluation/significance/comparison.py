@@ -156,7 +156,7 @@ def compare(
         raise UserError(f'{a[0].path} is of {a[0].task} and {b[0].path} of {b[0].task}; compare like')
     evidence = [load_evidence(result) for result in results]
     check_same_images(results, evidence)
-    metrics = [headline_metrics(*pair) for pair in zip(results, evidence, strict=True)]
+    metrics = [headline_metrics(results[0].task, found) for found in evidence]
     sides = [_mean(metrics[: len(a)]), _mean(metrics[len(a) :])]
     images = len(evidence[0].images)
     whole, samples = resample(sides, images, resamples, seed, on_progress)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.average_precision.matching import AREAS, RECALLS
-from evaluation.average_precision.resampled import precision_sums, ranked
+from evaluation.average_precision.matching import AREAS
+from evaluation.average_precision.resampled import mean_of_present, precisions_by_class
 from evaluation.evidence.detection_errors import ERRORS
 from evaluation.evidence.instances import InstanceEvidence
 from evaluation.significance.metrics import Metric
@@ -144,18 +144,13 @@ def _chosen(present: _Detections, kept: np.ndarray) -> _Detections:
 
 def _ap50(evidence: InstanceEvidence, present: _Detections) -> Callable[[np.ndarray], float]:
     """AP at an overlap of 0.5 in percent, as a function of how often each image counts."""
-    classes = len(evidence.classes)
-    order, starts, tied = ranked(present.label, present.score, present.image, classes)
-    images, hits = present.image[order], present.right[order].astype(np.uint16)
-    ignored = np.zeros(len(order), np.uint16)
-    objects = evidence.object_class[present.counted], evidence.object_image[present.counted]
-
-    def evaluate(weights: np.ndarray) -> float:
-        counts = np.bincount(objects[0], weights=weights[objects[1]], minlength=classes)
-        precisions = precision_sums(
-            images, starts, tied, hits, ignored, counts.astype(np.int64), weights, RECALLS, 1
-        )[:, 0]
-        there = ~np.isnan(precisions)
-        return 100 * float(precisions[there].mean()) if there.any() else np.nan
-
-    return evaluate
+    hits = present.right.astype(np.uint16)
+    by_class = precisions_by_class(
+        (present.label, present.score, present.image),
+        hits,
+        np.zeros_like(hits),
+        (evidence.object_class[present.counted], evidence.object_image[present.counted]),
+        len(evidence.classes),
+        thresholds=1,
+    )
+    return lambda weights: mean_of_present(by_class(weights))

@@ -81,7 +81,7 @@ class TestOfATraining:
         for file in files:
             result = read_result(file)
             evidence = load_evidence(result)
-            figures = headline_metrics(result, evidence)(np.ones(result.images, np.int64))
+            figures = headline_metrics(result.task, evidence)(np.ones(result.images, np.int64))
             for name, value in figures.items():
                 told = result.metrics[name]
                 assert value == pytest.approx(np.nan if told is None else told, nan_ok=True)
