@@ -110,6 +110,15 @@ class TestTable:
         assert '65.0 ± 5.0' in done.stdout
         assert '0, 1, 2' in done.stdout
 
+    def test_too_few_images_have_no_interval(self, commands, tmp_path):
+        write_result(tmp_path / 'a', guesses([1]), 'halo_tiny')
+        for arguments in ([], ['--format', 'csv']):
+            done = commands('table', tmp_path, '--ci', '--resamples', '200', *arguments)
+            assert done.status == 0, done.stderr
+            assert 'nan' not in done.stdout.lower()
+        done = commands('table', tmp_path, '--ci', '--resamples', '200')
+        assert '100.0 (–)' in done.stdout
+
     def test_csv_has_both_ends(self, commands, runs):
         done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '200', '--format', 'csv')
         assert done.status == 0, done.stderr

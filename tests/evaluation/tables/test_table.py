@@ -871,6 +871,21 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
         load_results([tmp_path])
 
 
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'metrics': {**box_and_mask(40, 35), '\x1b[31m': 1.0}},
+        {'per_class': {'\x1b[31m': {}}},
+        {'per_class': {'box_AP': {'\ud800': 1.0}}},
+    ],
+    ids=str,
+)
+def test_names_that_cannot_be_printed(tmp_path, changes):
+    with pytest.raises(UserError, match='has characters that cannot be printed') as caught:
+        results_of(tmp_path, document(**changes))
+    assert str(caught.value).isprintable()
+
+
 def test_html_stays_text(tmp_path):
     results = results_of(tmp_path, document() | {'backbone': '<script>alert(1)</script>'})
     assert r'\<script\>alert(1)\</script\>' in render(results, [], 'markdown')
