@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from evaluation.errors import CommandLine, command
-from evaluation.files import write_output
+from evaluation.files import check_output, write_output
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,6 +35,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Compare, and write the outcome."""
     arguments = parse_arguments()
+    if arguments.output is not None:
+        check_output(arguments.output)
     from evaluation.significance.command import compare_places
 
     text = compare_places(arguments)

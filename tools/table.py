@@ -16,13 +16,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.errors import CommandLine, UserError, command
-from evaluation.files import write_output
+from evaluation.files import check_output, write_output
 from evaluation.results.reading import load_results
 from evaluation.results.result import TASKS, Result
 from evaluation.results.selection import select
 from evaluation.significance.bootstrap import RESAMPLES, check_resamples
 from evaluation.significance.uncertainty import Uncertainty, uncertainties
 from evaluation.tables.analyses import figures_of, load_analyses
+from evaluation.tables.csv_table import single_task
 from evaluation.tables.published import PACKAGED, load_published
 from evaluation.tables.table import FORMATS, render
 
@@ -76,6 +77,8 @@ def intervals_of(results: list[Result], resamples: int) -> dict[Path, Uncertaint
 def main() -> None:
     """Read results, choose, and write the tables."""
     arguments = parse_arguments()
+    if arguments.output is not None:
+        check_output(arguments.output)
     published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
     found = load_results(arguments.work_dirs)
     results = [result for result in found if arguments.task in (None, result.task)]
@@ -83,6 +86,8 @@ def main() -> None:
         tasks = ', '.join(sorted({result.task for result in found}))
         raise UserError(f'no result of {arguments.task}; found only {tasks}')
     shown = select(results, every=arguments.all)
+    if arguments.format == 'csv':
+        single_task(shown)
     analyses = load_analyses(arguments.work_dirs) if arguments.analyses else []
     if analyses and not any(figures_of(analyses, result.weights_sha256) for result in shown):
         raise UserError('the analyses are of none of these weights; analyze the checkpoints evaluated')

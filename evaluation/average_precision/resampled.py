@@ -1,8 +1,127 @@
 """Average precision from matches, with images counted any number of times."""
 
+from collections.abc import Callable
+
 import numpy as np
 
+from evaluation.average_precision.matching import RECALLS
 from evaluation.compiled import compiled
+
+
+def precisions_by_class(
+    detections: tuple[np.ndarray, np.ndarray, np.ndarray],
+    hits: np.ndarray,
+    ignored: np.ndarray,
+    objects: tuple[np.ndarray, np.ndarray],
+    classes: int,
+    thresholds: int,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Mean precision over recalls of each class and threshold, as a function of how often images count.
+
+    Args:
+        detections: class, score and image of each, (D,) each, images ascending within a class.
+        hits: (D,), uint16, bits of the thresholds at which a detection is a true positive.
+        ignored: (D,), uint16, bits of those at which it does not count.
+        objects: class and image of each that counts, (G,) each.
+        classes: how many there are.
+        thresholds: how many.
+
+    Returns:
+        From (images,), int64, to (classes, thresholds), fractions; NaN where no object counts.
+    """
+    label, score, image = detections
+    order, starts, tied = ranked(label, score, image, classes)
+    columns = [np.ascontiguousarray(column[order]) for column in (image, hits, ignored)]
+
+    def evaluate(weights: np.ndarray) -> np.ndarray:
+        counts = np.bincount(objects[0], weights=weights[objects[1]], minlength=classes)
+        return precision_sums(
+            columns[0],
+            starts,
+            tied,
+            columns[1],
+            columns[2],
+            counts.astype(np.int64),
+            weights,
+            RECALLS,
+            thresholds,
+        )
+
+    return evaluate
+
+
+def mean_of_present(precisions: np.ndarray) -> float:
+    """Mean in percent over thresholds and the classes of which there are objects; NaN without any.
+
+    Args:
+        precisions: (classes, thresholds), fractions, NaN where no object counts.
+    """
+    present = precisions[~np.isnan(precisions[:, 0])]
+    return 100 * float(present.mean()) if len(present) else np.nan
+
+
+@compiled
+def _mean_precision(recall: np.ndarray, precision: np.ndarray, count: int, recalls: np.ndarray) -> float:
+    """Mean over recalls of the best precision at each or a higher one, of the first `count` points."""
+    total, best, place = 0.0, 0.0, count - 1
+    for r in range(len(recalls) - 1, -1, -1):
+        # From the right, so that the best precision at this recall or a higher one is known.
+        while place >= 0 and recall[place] >= recalls[r]:
+            best = max(best, precision[place])
+            place -= 1
+        total += best
+    return total / len(recalls)
+
+
+@compiled
+def _pass_class(
+    images: np.ndarray,
+    first: int,
+    last: int,
+    tied: np.ndarray,
+    hits: np.ndarray,
+    ignored: np.ndarray,
+    objects: int,
+    weights: np.ndarray,
+    recall: np.ndarray,
+    precision: np.ndarray,
+) -> np.ndarray:
+    """Pass the detections of a class, `first` to `last`; see `precision_sums`.
+
+    Returns:
+        How many points of `recall` and `precision`, (thresholds, most), were written, (thresholds,).
+    """
+    thresholds = len(recall)
+    right = np.zeros(thresholds, np.int64)
+    # Most detections are false at every threshold; what differs from that is counted apart.
+    wrong, less = 0, np.zeros(thresholds, np.int64)
+    count = np.zeros(thresholds, np.int64)
+    while first < last:
+        end = first + 1
+        while end < last and tied[end]:
+            end += 1
+        copies = weights[images[first]]
+        step = copies if end == first + 1 else 1
+        while copies > 0:
+            for d in range(first, end):
+                wrong += step
+                special = hits[d] | ignored[d]
+                if special == 0:
+                    continue
+                for t in range(thresholds):
+                    bit = 1 << t
+                    if not special & bit:
+                        continue
+                    less[t] += step
+                    if ignored[d] & bit:
+                        continue
+                    right[t] += step
+                    recall[t, count[t]] = right[t] / objects
+                    precision[t, count[t]] = right[t] / (right[t] + wrong - less[t])
+                    count[t] += 1
+            copies -= step
+        first = end
+    return count
 
 
 @compiled
@@ -48,45 +167,12 @@ def precision_sums(
     for c in range(classes):
         if objects[c] == 0:
             continue
-        right = np.zeros(thresholds, np.int64)
-        # Most detections are false at every threshold; what differs from that is counted apart.
-        wrong, less = 0, np.zeros(thresholds, np.int64)
-        count = np.zeros(thresholds, np.int64)
-        first = starts[c]
-        while first < starts[c + 1]:
-            end = first + 1
-            while end < starts[c + 1] and tied[end]:
-                end += 1
-            copies = weights[images[first]]
-            step = copies if end == first + 1 else 1
-            while copies > 0:
-                for d in range(first, end):
-                    wrong += step
-                    special = hits[d] | ignored[d]
-                    if special == 0:
-                        continue
-                    for t in range(thresholds):
-                        bit = 1 << t
-                        if not special & bit:
-                            continue
-                        less[t] += step
-                        if ignored[d] & bit:
-                            continue
-                        right[t] += step
-                        recall[t, count[t]] = right[t] / objects[c]
-                        precision[t, count[t]] = right[t] / (right[t] + wrong - less[t])
-                        count[t] += 1
-                copies -= step
-            first = end
+        first, end = starts[c], starts[c + 1]
+        counts = _pass_class(
+            images, first, end, tied, hits, ignored, objects[c], weights, recall, precision
+        )
         for t in range(thresholds):
-            total, best, place = 0.0, 0.0, count[t] - 1
-            for r in range(len(recalls) - 1, -1, -1):
-                # From the right, so that the best precision at this recall or a higher one is known.
-                while place >= 0 and recall[t, place] >= recalls[r]:
-                    best = max(best, precision[t, place])
-                    place -= 1
-                total += best
-            result[c, t] = total / len(recalls)
+            result[c, t] = _mean_precision(recall[t], precision[t], counts[t], recalls)
     return result
 
 

@@ -7,11 +7,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from evaluation.evidence.classification import collect_guesses
+from evaluation.evidence.classification import GUESSES, collect_guesses
 from evaluation.evidence.names import image_names
-from evaluation.metrics.report import MetricReport
-
-GUESSES = 5
+from evaluation.metrics.report import MetricReport, evidence_or_none
 
 
 @METRICS.register_module()
@@ -42,7 +40,6 @@ class AccuracyMetric(BaseMetric):
         """Evaluate of every image path, label, guess, and place of the label from 0."""
         paths, guesses = zip(*results, strict=True)
         labels, _, places = torch.tensor(guesses).unbind(1)
-        names = image_names(paths)
         first = places == 0
         metrics = {
             'top1': 100 * first.double().mean().item(),
@@ -60,7 +57,7 @@ class AccuracyMetric(BaseMetric):
                     for name, r, n in zip(classes, right.tolist(), count.tolist(), strict=True)
                 }
             },
-            evidence=None if names is None else collect_guesses(names, guesses, classes),
+            evidence=evidence_or_none(lambda: collect_guesses(image_names(paths), guesses, classes)),
         )
         line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')

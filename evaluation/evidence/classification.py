@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# How many classes of the highest scores count for top-5 accuracy.
+GUESSES = 5
+
 
 @dataclass(frozen=True)
 class ClassificationEvidence:

@@ -2,7 +2,11 @@
 
 import io
 import math
+import struct
+import sys
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.average_precision.detections import KINDS
-from evaluation.average_precision.matching import AREAS
 from evaluation.errors import UserError
+from evaluation.evidence.checks import check_arrays, check_matches
 from evaluation.evidence.classification import ClassificationEvidence
-from evaluation.evidence.detection_errors import ERRORS
 from evaluation.evidence.instances import InstanceEvidence, Matches
 from evaluation.evidence.segmentation import SegmentationEvidence
 from evaluation.files import write_bytes
@@ -27,16 +30,20 @@ EVIDENCE_OF = {
 }
 # Unpacked, ten times what a detector leaves on a data set of the size of COCO val2017.
 MOST_BYTES = 1 << 30
-# Kinds of numbers, as NumPy abbreviates them, in each array; others hold integers.
-_KINDS = {'images': 'iuU', 'classes': 'U', 'detection_score': 'f', 'object_counts': 'b'}
-# What counts from 0 to the length of another array.
-_PLACES = {
-    'detection_image': 'images',
-    'object_image': 'images',
-    'image': 'images',
-    'detection_class': 'classes',
-    'object_class': 'classes',
-}
+# What NumPy and zipfile raise of files that are damaged in whatever way.
+DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    NotImplementedError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def write_evidence(file: Path, evidence: Evidence) -> None:
@@ -58,13 +65,16 @@ def read_evidence(file: Path, task: str) -> Evidence:
     """
     try:
         evidence = _evidence(_read_arrays(file), EVIDENCE_OF[task])
-        _check(evidence)
+        check_arrays(_arrays(evidence))
+        if isinstance(evidence, InstanceEvidence):
+            check_matches(evidence)
     except OSError as error:
         raise UserError(f'{file}: cannot be read ({error.strerror or error})') from error
-    except (ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except DAMAGED as error:
         reason = f'{error.args[0]} is missing' if isinstance(error, KeyError) else error
         raise UserError(
-            f'{file}: no evidence of a {task} evaluation ({reason}); evaluate the checkpoint again'
+            f'{file}: no evidence of a {task} evaluation ({" ".join(str(reason).split())}); '
+            'evaluate the checkpoint again'
         ) from error
     return evidence
 
@@ -92,7 +102,17 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
             _check_size(archive, member)
     # Without pickles, arrays are numbers and text.
     with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+        arrays = {name: archive[name] for name in archive.files}
+    for name, array in arrays.items():
+        if array.dtype.kind == 'U' and not _is_text(array):
+            raise ValueError(f'{name!r} holds no text')
+    return arrays
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether all letters are letters, without which an array of text cannot be read."""
+    letters = np.frombuffer(array.tobytes() or bytes(4), f'{array.dtype.byteorder}u4')
+    return bool(letters.max() <= sys.maxunicode)
 
 
 def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
@@ -101,13 +121,15 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
     Raises:
         ValueError: it is.
     """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f'{member.filename!r} is not compressed as NumPy does')
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version != (1, 0):
-            raise ValueError(f'{member.filename} is of version {version} of the format')
+            raise ValueError(f'{member.filename!r} is of version {version} of the format')
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     if math.prod(shape) * dtype.itemsize > member.file_size:
-        raise ValueError(f'{member.filename} is cut short')
+        raise ValueError(f'{member.filename!r} is cut short')
 
 
 def _evidence(arrays: Mapping[str, np.ndarray], kind: type[Evidence]) -> Evidence:
@@ -119,66 +141,9 @@ def _evidence(arrays: Mapping[str, np.ndarray], kind: type[Evidence]) -> Evidenc
                 for name in KINDS.values()
             }
         elif field.name == 'classes':
+            if arrays['classes'].ndim != 1:
+                raise ValueError(f'classes has {arrays["classes"].ndim} axes')
             values['classes'] = tuple(arrays['classes'].tolist())
         else:
             values[field.name] = arrays[field.name]
     return kind(**values)
-
-
-def _check(evidence: Evidence) -> None:
-    """See that every array is what it should be, since compiled code will not.
-
-    Raises:
-        ValueError: one is not.
-    """
-    arrays = _arrays(evidence)
-    for name, array in arrays.items():
-        wanted = _KINDS.get(name, 'iu')
-        if array.dtype.kind not in wanted:
-            raise ValueError(f'{name} holds {array.dtype}')
-        if array.ndim != (2 if name.endswith(('_hits', '_ignored', '_counts')) else 1):
-            raise ValueError(f'{name} has {array.ndim} axes')
-        if array.ndim == 2 and array.shape[1] != len(AREAS):
-            raise ValueError(f'{name} has {array.shape[1]} ranges of areas')
-        _check_places(name, array, arrays)
-    _check_lengths(evidence, arrays)
-    if len(np.unique(arrays['images'])) != len(arrays['images']):
-        raise ValueError('an image occurs twice')
-
-
-def _check_places(name: str, array: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-    if name.endswith('_targets'):
-        low, high = -1, len(arrays['object_image'])
-    elif name.endswith('_errors'):
-        low, high = 0, len(ERRORS)
-    elif name in _PLACES:
-        low, high = 0, len(arrays[_PLACES[name]])
-    elif name in ('label', 'predicted'):
-        # One more stands for pixels of no class.
-        low, high = 0, len(arrays['classes']) + ('pixels' in arrays)
-    elif name in ('pixels', 'place'):
-        low, high = 0, np.inf
-    else:
-        return
-    if array.size and not (low <= array.min() and array.max() < high):
-        raise ValueError(f'{name} is out of range')
-
-
-def _check_lengths(evidence: Evidence, arrays: Mapping[str, np.ndarray]) -> None:
-    if isinstance(evidence, InstanceEvidence):
-        if np.any(np.diff(evidence.detection_class) < 0):
-            raise ValueError('detections are not put by class')
-        groups = {
-            'detection_image': [
-                n for n in arrays if n.startswith('detection') or n.startswith(tuple(KINDS.values()))
-            ],
-            'object_image': [n for n in arrays if n.startswith('object')],
-        }
-    elif isinstance(evidence, SegmentationEvidence):
-        groups = {'image': ['label', 'predicted', 'pixels']}
-    else:
-        groups = {'images': ['label', 'predicted', 'place']}
-    for first, others in groups.items():
-        for name in others:
-            if len(arrays[name]) != len(arrays[first]):
-                raise ValueError(f'{name} and {first} are of unequal lengths')

@@ -11,6 +11,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -165,6 +166,8 @@ class ResultHook(Hook):
                 'max_iterations': training.get('max_iterations'),
                 'initialization': training.get('initialization'),
                 'batch_size': training.get('batch_size'),
+                'mixed_precision': training.get('mixed_precision'),
+                'learning_rate_scaled': training.get('learning_rate_scaled'),
                 'training_data': {'sha256': training.get('data_sha256')},
                 'training_images_skipped': training.get('images_skipped', 0),
                 'seed': training.get('seed'),
@@ -211,7 +214,7 @@ def describe_complexity(model: Mapping, scope: str | None) -> dict | None:
 
 
 def describe_training(runner: Runner) -> dict:
-    """Length, seed, batch and starting weights of the training that `runner` is about to do."""
+    """Length, seed, batch, precision, data and start of the training that `runner` is about to do."""
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return {
         'max_epochs': runner.max_epochs if by_epoch else None,
@@ -219,6 +222,8 @@ def describe_training(runner: Runner) -> dict:
         'seed': runner.seed,
         'initialization': starting_weights(runner.cfg),
         'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
+        'mixed_precision': isinstance(runner.optim_wrapper, AmpOptimWrapper),
+        'learning_rate_scaled': bool((runner.cfg.get('auto_scale_lr') or {}).get('enable')),
         'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],
         'data_sha256': data_sha256(runner.cfg.train_dataloader.dataset),
     }

@@ -1,20 +1,19 @@
 """Box and mask AP of COCO (Lin et al., arXiv 1405.0312), unrounded and per class."""
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 from mmdet.evaluation import CocoMetric
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from pycocotools.coco import COCO
 
 from evaluation.average_precision.detections import KINDS, to_coco
 from evaluation.average_precision.evaluation import InstanceEvaluation
 from evaluation.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
-from evaluation.evidence.instances import InstanceEvidence, collect_instances
+from evaluation.evidence.instances import collect_instances
 from evaluation.garbage_collection import garbage_collection_paused
-from evaluation.metrics.report import MetricReport
+from evaluation.metrics.report import MetricReport, evidence_or_none
 from evaluation.metrics.run_lengths import encode_masks
 
 # Names in papers, in the order of the evaluation's statistics, and as mmdet logs them.
@@ -71,7 +70,10 @@ class InstanceMetric(CocoMetric):
         images = sorted({prediction['img_id'] for prediction in results})
         categories = truth.get_cat_ids(cat_names=self.dataset_meta['classes'])
         self.report = MetricReport(images=len(images), evaluator=self.evaluator)
-        self.report.evidence = evidence_of(truth, results, categories)
+        with garbage_collection_paused():
+            self.report.evidence = evidence_or_none(
+                lambda: collect_instances(truth, results, categories)
+            )
         logged = {}
         for kind, name in KINDS.items():
             with garbage_collection_paused():
@@ -92,19 +94,6 @@ def number_annotations(truth: COCO) -> None:
     for number, annotation in enumerate(truth.dataset['annotations'], start=1):
         annotation['id'] = number
     truth.anns = {annotation['id']: annotation for annotation in truth.dataset['annotations']}
-
-
-def evidence_of(
-    truth: COCO, results: Sequence[dict], categories: Sequence[int]
-) -> InstanceEvidence | None:
-    """Matches of all predictions; None, and a warning, where they cannot be told."""
-    try:
-        with garbage_collection_paused():
-            return collect_instances(truth, results, categories)
-    except Exception as error:  # Whatever it is, the figures of a long training must not be lost for it.
-        reason = f'{type(error).__name__}: {error}'
-        print_log(f'result without evidence: {reason}', logger='current', level=logging.WARNING)
-        return None
 
 
 def per_class_ap(

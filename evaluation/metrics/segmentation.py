@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluation.evidence.names import image_names
 from evaluation.evidence.segmentation import collect_confusion
-from evaluation.metrics.report import MetricReport
+from evaluation.metrics.report import MetricReport, evidence_or_none
 
 IGNORED = 255
 
@@ -54,12 +54,11 @@ class SegmentationMetric(BaseMetric):
             'mAcc': accuracy.nanmean().item(),
             'aAcc': (100 * intersection.sum() / label.sum()).item(),
         }
-        names = image_names(paths)
         self.report = MetricReport(
             images=len(results),
             metrics={name: None if value != value else value for name, value in metrics.items()},
             per_class={'IoU': _by_class(classes, iou), 'Acc': _by_class(classes, accuracy)},
-            evidence=None if names is None else collect_confusion(names, pairs, classes),
+            evidence=evidence_or_none(lambda: collect_confusion(image_names(paths), pairs, classes)),
         )
         line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')

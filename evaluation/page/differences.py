@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.page.runs import Run, labels
 from evaluation.page.training_curves import significant
 from evaluation.significance.bootstrap import Interval, interval, share_interval
-from evaluation.significance.comparison import Comparison, Model, signed
+from evaluation.significance.comparison import Comparison, Model, cautions, signed
 from evaluation.significance.seeds import by_experiment
 from evaluation.significance.uncertainty import Uncertainty
 from evaluation.tables.published import COMPARED_METRICS
@@ -89,6 +89,7 @@ def _difference(
         images=one.runs[0].result.images,
         resamples=resamples,
         seed=seed,
+        cautions=cautions([run.result for experiment in pair for run in experiment.runs]),
     )
     return {
         'group': one.runs[0].group,
@@ -98,7 +99,7 @@ def _difference(
         'difference': _by_end(difference, significant),
         'printed': _by_end(difference, lambda end: signed(end, metric)),
         'toldApart': bool(comparison.is_told_apart),
-        'sentence': comparison.sentence,
+        'sentence': ' '.join((comparison.sentence, *comparison.cautions)),
     }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-import numpy as np
 from tqdm import tqdm
 
 from evaluation.page.differences import differences
@@ -14,6 +13,7 @@ from evaluation.page.runs import Run
 from evaluation.page.training_curves import significant
 from evaluation.significance.error_analysis import error_costs
 from evaluation.significance.loading import load_evidence
+from evaluation.significance.metrics import each_image_once
 from evaluation.significance.uncertainty import Uncertainty, uncertainties
 
 SEED = 0
@@ -72,7 +72,7 @@ def _errors(run: Run) -> dict[str, dict[str, float | None]]:
     if run.result.task != 'mask_rcnn':
         return {}
     evidence = load_evidence(run.result)
-    once = np.ones(len(evidence.images), np.int64)
+    once = each_image_once(evidence)
     return {
         kind: {
             name: significant(float(value)) if math.isfinite(value) else None

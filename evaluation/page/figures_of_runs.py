@@ -6,8 +6,9 @@ from evaluation.page.runs import Run
 from evaluation.page.speeds import Speed
 from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.tables.headings import DIGITS, HEADINGS, printed
+from evaluation.tables.identity import is_part, training_text
 from evaluation.tables.published import COMPARED_METRICS, FIGURES, RECIPES, Entry, find_figure
-from evaluation.tables.table import best_of, contest_of, is_part, training_text
+from evaluation.tables.table import best_of, contest_of
 
 
 def metric_label(metric: str) -> str:

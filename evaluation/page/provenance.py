@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from evaluation.page.runs import Run
-from evaluation.tables.table import training_text
+from evaluation.tables.identity import training_text
 
 # Shown elsewhere on the page, or as a section of its own.
 _ELSEWHERE = {

@@ -11,7 +11,8 @@ from pathlib import Path
 from evaluation.results.result import Result
 from evaluation.results.selection import row_order, select
 from evaluation.tables.headings import TITLES
-from evaluation.tables.table import place, training_text
+from evaluation.tables.identity import training_text
+from evaluation.tables.table import place
 
 # Folders that mmengine names after the start of a run, and those of evaluations while training.
 _TIME = re.compile(r'\d{8}_\d{6}')

@@ -36,6 +36,9 @@ _FIELDS = {
     'max_iterations': 'max_iterations',
     'total_parameters': 'parameters.total',
     'backbone_parameters': 'parameters.backbone',
+    'batch_size': 'batch_size',
+    'mixed_precision': 'mixed_precision',
+    'learning_rate_scaled': 'learning_rate_scaled',
     'seed': 'seed',
     'images': 'images',
     'initialization': 'initialization',
@@ -105,13 +108,16 @@ def _parse(data: object, file: Path) -> Result:
         if name not in data['metrics']:
             raise ValueError(f"'metrics.{name}' is missing")
     return Result(
-        **{field: _checked(_value(data, key), key) for field, key in _FIELDS.items()},
-        metrics=data['metrics'],
-        per_class=data.get('per_class') or {},
+        **{field: checked(_value(data, key), key) for field, key in _FIELDS.items()},
+        metrics=_printable(data['metrics'], 'metrics'),
+        per_class={
+            name: _printable(values, f'per_class.{name}')
+            for name, values in _printable(data.get('per_class') or {}, 'per_class').items()
+        },
         evidence=_evidence(data.get('evidence'), file),
         flops=_flops(data.get('complexity')),
         images_skipped=(data.get('images_skipped') or {'count': 0})['count'],
-        created=_time(data['created']),
+        created=time_of(data['created']),
         path=file,
     )
 
@@ -123,8 +129,12 @@ def _value(data: dict, key: str) -> object:
     return data
 
 
-def _checked(value: object, key: str) -> object:
-    """A value that a table prints and others compute with."""
+def checked(value: object, key: str) -> object:
+    """A value that a table prints and others compute with.
+
+    Raises:
+        ValueError: it cannot be printed or is too large; the message names the key.
+    """
     if type(value) is int and abs(value) > LARGEST_NUMBER:
         raise ValueError(f'{key!r} is a number of {len(str(abs(value)))} digits')
     if type(value) is str and any(unicodedata.category(letter) in _UNPRINTABLE for letter in value):
@@ -132,14 +142,21 @@ def _checked(value: object, key: str) -> object:
     return value
 
 
+def _printable(values: dict, key: str) -> dict:
+    """The same, of which a table prints the keys."""
+    for name in values:
+        checked(name, f'{key}.{name}')
+    return values
+
+
 def _flops(complexity: dict | None) -> Flops | None:
     if complexity is None:
         return None
     count, height, width = (
-        _checked(complexity[key], f'complexity.{key}') for key in ('flops', 'height', 'width')
+        checked(complexity[key], f'complexity.{key}') for key in ('flops', 'height', 'width')
     )
     operators = complexity['uncounted_operators']
-    names = tuple(_checked(name, 'complexity.uncounted_operators') for name in operators)
+    names = tuple(checked(name, 'complexity.uncounted_operators') for name in operators)
     return Flops(count, height, width, names)
 
 
@@ -152,7 +169,12 @@ def _evidence(entry: dict | None, file: Path) -> EvidenceFile | None:
     return EvidenceFile(file.parent / entry['file'], entry['sha256'])
 
 
-def _time(text: str) -> datetime:
+def time_of(text: str) -> datetime:
+    """Read an ISO 8601 time; without a time zone it is in UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         # Python 3.10 does not read the suffix Z.
         time = datetime.fromisoformat(text.replace('Z', '+00:00'))

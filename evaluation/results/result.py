@@ -52,7 +52,8 @@ class Result:
     `metrics` are in percent, None where undefined (no ground truth). `mixer` and `scale` are None
     for a baseline. `flops` are None where they could not be counted, and in files of before they were.
     `images` are those evaluated, without the `images_skipped`. The digests of config and
-    data, and `evidence`, what each image contributed, are None in files of before there were any.
+    data, `evidence`, what each image contributed, and how the training went are None in files of before
+    they were told.
     `created` has a time zone. `path` is the file that it was read from.
     """
 
@@ -78,6 +79,9 @@ class Result:
     total_parameters: int
     backbone_parameters: int
     flops: Flops | None
+    batch_size: int | None
+    mixed_precision: bool | None
+    learning_rate_scaled: bool | None
     seed: int | None
     images: int
     images_skipped: int

@@ -11,18 +11,35 @@ MIXER_ORDER = ('halo', 'pvt', 'swin', 'convnext', 'dcn')
 def select(results: Sequence[Result], every: bool) -> list[Result]:
     """Choose what a table shows, in the order of its rows.
 
-    Unless `every` is true, one result is kept of each task, backbone, data set, config, kind of start,
-    seed and use of test-time augmentation: the one furthest in training, and the newest of those.
+    Unless `every` is true, one result is kept of each setup and seed: the one furthest in training, and
+    the newest of those.
     """
     ordered = sorted(results, key=row_order)
     if every:
         return ordered
     # The row order ends with progress, so that the last of a kind is the furthest.
-    furthest = {
-        (r.task, r.backbone, r.dataset, r.config, r.start, r.seed, r.test_time_augmentation): r
-        for r in ordered
-    }
+    furthest = {(setup(result), result.seed): result for result in ordered}
     return sorted(furthest.values(), key=row_order)
+
+
+def setup(result: Result) -> tuple:
+    """What all evaluations of an experiment share, whatever their seed and progress."""
+    return (
+        result.task,
+        result.backbone,
+        result.config,
+        result.config_sha256,
+        result.dataset,
+        result.data_sha256,
+        result.images,
+        result.test_time_augmentation,
+        # Where runs start from weights of their own seed, these have other names.
+        result.start,
+        result.training_data_sha256,
+        result.batch_size,
+        result.mixed_precision,
+        result.learning_rate_scaled,
+    )
 
 
 def row_order(result: Result) -> tuple:

@@ -15,6 +15,8 @@ RESAMPLES = 1000
 LEAST_RESAMPLES = 200
 MOST_RESAMPLES = 1_000_000
 CONFIDENCE = 0.95
+# Percent; sums of other order differ by less.
+SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,15 @@ class Interval:
 
     Attributes:
         value: of the images as they are; NaN where undefined.
-        low: lower end of the interval of 95 %.
-        high: upper end.
+        low: lower end of the interval of 95 %; NaN where the images do not determine one.
+        high: upper end, likewise.
+        undefined: in how many resamples the figure is undefined.
     """
 
     value: float
     low: float
     high: float
+    undefined: int = 0
 
 
 def check_resamples(resamples: int) -> None:
@@ -92,19 +96,26 @@ def interval(value: float, samples: np.ndarray) -> Interval:
     with as many as in COCO val2017 by about half of an interval. The interval says where the figure
     would lie on other images, as many as these, and so is put around it.
 
+    There is none where images are too few: where so many resamples have nothing to evaluate that the
+    rest are not 95 % of them, or where all are alike, as those of a single image are, which tell nothing
+    of other images. From a figure of 0 nothing is claimed, so that one may have resamples all 0.
+
     Args:
         value: of the images as they are.
         samples: of the resamples; those in which it is undefined are left out.
     """
     known = samples[~np.isnan(samples)]
-    if not len(known) or np.isnan(value):
-        return Interval(value, np.nan, np.nan)
+    undefined = len(samples) - len(known)
+    is_rare = undefined > (1 - CONFIDENCE) * len(samples)
+    if np.isnan(value) or is_rare or (abs(value) > SAME and np.ptp(known) < SAME):
+        return Interval(value, np.nan, np.nan, undefined)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(known, [tail, 100 - tail]) - (known.mean() - value)
-    return Interval(value, float(low), float(high))
+    return Interval(value, float(low), float(high), undefined)
 
 
 def share_interval(value: float, samples: np.ndarray) -> Interval:
     """The same of a figure in percent, which lies between 0 and 100 on any images."""
     found = interval(value, samples)
-    return Interval(value, *(float(end) for end in np.clip([found.low, found.high], 0, 100)))
+    low, high = np.clip([found.low, found.high], 0, 100)
+    return Interval(value, float(low), float(high), found.undefined)

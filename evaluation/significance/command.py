@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from evaluation.results.result import Result
 from evaluation.results.selection import select
 from evaluation.significance.bootstrap import check_resamples
 from evaluation.significance.comparison import Comparison, compare
-from evaluation.significance.report import comparison_text, errors_text
+from evaluation.significance.error_report import errors_text
+from evaluation.significance.report import comparison_text
 from evaluation.significance.seeds import by_experiment
 
 # Experiments that an error names.
@@ -40,33 +42,37 @@ def compare_places(arguments: argparse.Namespace) -> str:
     parts = [comparison_text(comparisons)]
     if sides[0][0].task == 'mask_rcnn':
         names = [comparisons[0].a.name, comparisons[0].b.name]
-        parts.append(errors_text(names, [runs[0] for runs in sides]))
+        parts.append(errors_text(names, sides))
     return '\n'.join(parts)
 
 
 def check_different(a: Sequence[Result], b: Sequence[Result]) -> None:
-    """See that two models are two.
+    """See that two models are two, or one with and without test-time augmentation.
 
     Raises:
-        UserError: some weights are among both.
+        UserError: some weights are among both, tested in the same way.
     """
-    for result in a:
-        for other in b:
-            same = result.weights_sha256 is not None and result.weights_sha256 == other.weights_sha256
-            if result.path.resolve() == other.path.resolve() or (same and result.task == other.task):
-                raise UserError(
-                    f'{result.path} and {other.path} are of the same weights; name two models'
-                )
+    for result, other in product(a, b):
+        same = result.weights_sha256 is not None and _tested(result) == _tested(other)
+        if same or result.path.resolve() == other.path.resolve():
+            raise UserError(f'{result.path} and {other.path} are of the same weights; name two models')
+
+
+def _tested(result: Result) -> tuple:
+    return result.task, result.weights_sha256, result.test_time_augmentation
 
 
 def runs_at(place: Path, task: str | None = None) -> list[Result]:
     """The results of one experiment, a seed each, furthest in training, in a file or below a folder.
 
     Raises:
-        UserError: there are none, or those of several experiments.
+        UserError: there are none of the task, or those of several experiments.
     """
     if place.is_file():
-        return [read_result(place)]
+        result = read_result(place)
+        if task not in (None, result.task):
+            raise UserError(f'{place} is of {result.task}, not of {task}; leave --task out')
+        return [result]
     found = [result for result in load_results([place]) if task in (None, result.task)]
     if not found:
         raise UserError(f'{place} has no result of {task}; leave --task out, or name another folder')

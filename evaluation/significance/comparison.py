@@ -17,7 +17,9 @@ from evaluation.significance.bootstrap import (
 )
 from evaluation.significance.loading import check_same_images, headline_metrics, load_evidence
 from evaluation.significance.metrics import Metric
+from evaluation.significance.names import distinct_names
 from evaluation.significance.seeds import Spread, spread
+from evaluation.tables.headings import DIGITS
 
 # As papers write them.
 WORDS = {
@@ -34,7 +36,7 @@ WORDS = {
     'top5': 'top-5 accuracy',
 }
 # As tables have them.
-TWO_DIGITS = ('mIoU', 'mAcc', 'aAcc')
+_DIGITS = {name: DIGITS[task] for task, names in HEADLINE_METRICS.items() for name in names}
 MOST_DIGITS = 4
 
 
@@ -65,6 +67,7 @@ class Comparison:
         images: how many both were tested on.
         resamples: how many were drawn.
         seed: of the draws.
+        cautions: what else the two may differ in, a sentence each.
     """
 
     metric: str
@@ -74,6 +77,7 @@ class Comparison:
     images: int
     resamples: int
     seed: int
+    cautions: tuple[str, ...] = ()
 
     @property
     def is_told_apart(self) -> bool:
@@ -81,25 +85,47 @@ class Comparison:
         return self.difference.low > 0 or self.difference.high < 0
 
     @property
+    def is_undecided(self) -> bool:
+        """Whether the images are too few for an interval of the difference."""
+        return np.isnan(self.difference.low) and not np.isnan(self.difference.value)
+
+    @property
     def sentence(self) -> str:
         """The outcome in words that can be quoted."""
-        word, how = WORDS[self.metric], f'paired bootstrap of {self.images:,} images'
+        word = WORDS[self.metric]
         if np.isnan(self.difference.value):
             return f'{word} is undefined on these images.'
         first, second, found = self._better_first()
         figures = ' and '.join(rounded(model.interval.value, self.metric) for model in (first, second))
+        if self.is_undecided:
+            return (
+                f'{self._images} {"is" if self.images == 1 else "are"} too few to tell {first.name} and '
+                f'{second.name} apart by {word} ({figures}).'
+            )
         ends = ' to '.join(signed(end, self.metric) for end in (found.low, found.high))
-        where = f'{100 * CONFIDENCE:.0f} % interval of the difference {ends}, {how}'
+        where = f'{100 * CONFIDENCE:.0f} % interval of the difference {ends}, {self._how}'
         if self.is_told_apart:
             by = f'{rounded(found.value, self.metric)} points'
             return f'{first.name} has {by} more {word} than {second.name} ({figures}; {where}).'
         return f'{first.name} and {second.name} cannot be told apart by {word} ({figures}; {where}).'
 
+    @property
+    def _images(self) -> str:
+        return f'{self.images:,} image{"" if self.images == 1 else "s"}'
+
+    @property
+    def _how(self) -> str:
+        how, undefined = f'paired bootstrap of {self._images}', self.difference.undefined
+        if not undefined:
+            return how
+        return f'{how}, undefined in {undefined:,} of {self.resamples:,} resamples'
+
     def _better_first(self) -> tuple[Model, Model, Interval]:
         """The model of the higher figure, the other, and the difference in this order."""
         if self.difference.value >= 0:
             return self.a, self.b, self.difference
-        turned = Interval(-self.difference.value, -self.difference.high, -self.difference.low)
+        found = self.difference
+        turned = Interval(-found.value, -found.high, -found.low, found.undefined)
         return self.b, self.a, turned
 
 
@@ -130,22 +156,31 @@ def compare(
         raise UserError(f'{a[0].path} is of {a[0].task} and {b[0].path} of {b[0].task}; compare like')
     evidence = [load_evidence(result) for result in results]
     check_same_images(results, evidence)
-    metrics = [headline_metrics(*pair) for pair in zip(results, evidence, strict=True)]
+    metrics = [headline_metrics(results[0].task, found) for found in evidence]
     sides = [_mean(metrics[: len(a)]), _mean(metrics[len(a) :])]
     images = len(evidence[0].images)
     whole, samples = resample(sides, images, resamples, seed, on_progress)
-    names = distinct_names(a[0], b[0])
+    names = distinct_names(a, b)
+    doubts = cautions(results)
     return [
-        _comparison(metric, (a, b), names, whole, samples, seed)
+        _comparison(metric, (a, b), names, whole, samples, seed, doubts)
         for metric in HEADLINE_METRICS[a[0].task]
     ]
 
 
-def compare_results(
-    a: Result, b: Result, metric: str, resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison:
-    """Compare two runs by one metric; see `compare`."""
-    return next(each for each in compare([a], [b], resamples, seed) if each.metric == metric)
+def cautions(results: Sequence[Result]) -> tuple[str, ...]:
+    """What models that are compared differ in, or may, beside the models; a sentence each."""
+    found = []
+    if len({result.test_time_augmentation for result in results}) > 1:
+        found.append(
+            'One was tested with test-time augmentation (TTA) and the other without: the difference is '
+            'not one of the models alone.'
+        )
+    if any(result.data_sha256 is None for result in results):
+        found.append(
+            'Whether both were tested on the same annotations is not known: their data.sha256 is null.'
+        )
+    return tuple(found)
 
 
 def _mean(metrics: Sequence[Metric]) -> Metric:
@@ -165,6 +200,7 @@ def _comparison(
     whole: list[dict[str, float]],
     samples: list[dict[str, np.ndarray]],
     seed: int,
+    doubts: tuple[str, ...],
 ) -> Comparison:
     values = [figures[metric] for figures in whole]
     drawn = [figures[metric] for figures in samples]
@@ -180,36 +216,13 @@ def _comparison(
         images=results[0][0].images,
         resamples=len(drawn[0]),
         seed=seed,
+        cautions=doubts,
     )
-
-
-def distinct_names(a: Result, b: Result) -> tuple[str, str]:
-    """Names of two models for people, with as much of start, seed and place as tells them apart."""
-    names = [
-        (model_name(result), str(result.start), f'seed {result.seed}', str(result.path.parent))
-        for result in (a, b)
-    ]
-    # All parts that differ; the place only where nothing else does.
-    differing = [index for index in range(1, 4) if names[0][index] != names[1][index]]
-    if names[0][0] != names[1][0] or differing != [3]:
-        differing = [index for index in differing if index != 3]
-    one, other = (_with_details(name[0], [name[index] for index in differing]) for name in names)
-    return one, other
-
-
-def model_name(result: Result) -> str:
-    """The backbone, or the config's name where that says more."""
-    plain = result.config.removeprefix(f'{result.task}_') == result.backbone
-    return result.backbone if plain else result.config
-
-
-def _with_details(name: str, details: Sequence[str]) -> str:
-    return f'{name} ({", ".join(details)})' if details else name
 
 
 def rounded(value: float, metric: str) -> str:
     """A figure with as many digits as tables have, and more where zero would be left."""
-    digits = 2 if metric in TWO_DIGITS else 1
+    digits = _DIGITS[metric]
     while value and digits < MOST_DIGITS and not float(f'{value:.{digits}f}'):
         digits += 1
     return f'{value:.{digits}f}'

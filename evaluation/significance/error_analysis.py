@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.average_precision.matching import AREAS, RECALLS
-from evaluation.average_precision.resampled import precision_sums, ranked
+from evaluation.average_precision.matching import AREAS
+from evaluation.average_precision.resampled import mean_of_present, precisions_by_class
 from evaluation.evidence.detection_errors import ERRORS
 from evaluation.evidence.instances import InstanceEvidence
 from evaluation.significance.metrics import Metric
@@ -47,11 +47,11 @@ class _Detections:
 def error_costs(evidence: InstanceEvidence, kind: str) -> Metric:
     """By how many points AP at an overlap of 0.5 would rise if one kind of error were mended.
 
-    A detection of wrong class or bad localisation is mended by making it right, if its object is not
-    found otherwise and no better one is mended to it, else by leaving it out; one of another error by
-    leaving it out. A missed object, which no detection meets even with such an error, is mended by not
-    counting it; a class of which no object counts any more is left out of the mean. What is mended alone
-    does not add up to what all together would bring.
+    A detection of wrong class or bad localisation is mended by making it right, if its object counts, is
+    not found otherwise and no better one is mended to it, else by leaving it out; one of another error
+    by leaving it out. A missed object, which no detection meets even with such an error, is mended by
+    not counting it; a class of which no object counts any more is left out of the mean. What is mended
+    alone does not add up to what all together would bring.
 
     Args:
         evidence: of an evaluation.
@@ -125,7 +125,7 @@ def _mended(evidence: InstanceEvidence, kind: str, present: _Detections, name: s
     taken[right_targets] = True
     places = np.flatnonzero(wrong)
     places = places[np.argsort(-present.score[places], kind='stable')]
-    places = places[~taken[targets[places]]]
+    places = places[(present.counted & ~taken)[targets[places]]]
     # Of those that meet the same object the one of the highest score.
     _, first = np.unique(targets[places], return_index=True)
     mended = places[first]
@@ -144,18 +144,13 @@ def _chosen(present: _Detections, kept: np.ndarray) -> _Detections:
 
 def _ap50(evidence: InstanceEvidence, present: _Detections) -> Callable[[np.ndarray], float]:
     """AP at an overlap of 0.5 in percent, as a function of how often each image counts."""
-    classes = len(evidence.classes)
-    order, starts, tied = ranked(present.label, present.score, present.image, classes)
-    images, hits = present.image[order], present.right[order].astype(np.uint16)
-    ignored = np.zeros(len(order), np.uint16)
-    objects = evidence.object_class[present.counted], evidence.object_image[present.counted]
-
-    def evaluate(weights: np.ndarray) -> float:
-        counts = np.bincount(objects[0], weights=weights[objects[1]], minlength=classes)
-        precisions = precision_sums(
-            images, starts, tied, hits, ignored, counts.astype(np.int64), weights, RECALLS, 1
-        )[:, 0]
-        there = ~np.isnan(precisions)
-        return 100 * float(precisions[there].mean()) if there.any() else np.nan
-
-    return evaluate
+    hits = present.right.astype(np.uint16)
+    by_class = precisions_by_class(
+        (present.label, present.score, present.image),
+        hits,
+        np.zeros_like(hits),
+        (evidence.object_class[present.counted], evidence.object_image[present.counted]),
+        len(evidence.classes),
+        thresholds=1,
+    )
+    return lambda weights: mean_of_present(by_class(weights))

@@ -8,14 +8,14 @@ from evaluation.errors import UserError
 from evaluation.evidence.files import Evidence, read_evidence
 from evaluation.provenance import file_sha256
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.significance.metrics import Metric, metrics_of
+from evaluation.significance.metrics import Metric, each_image_once, metrics_of
 
 # In percent; the evidence determines the figures to the last digits.
 TOLERANCE = 1e-6
 
 
 def load_evidence(result: Result) -> Evidence:
-    """Read the evidence of a result, and see that it is what the result's figures came from.
+    """Read the evidence of a result, and see that the result's figures come from it.
 
     Raises:
         UserError: there is none, or it is not of this result.
@@ -33,26 +33,22 @@ def load_evidence(result: Result) -> Evidence:
     evidence = read_evidence(file, result.task)
     if len(evidence.images) != result.images:
         raise UserError(f'{file} is of another number of images than {result.path}; evaluate again')
+    _check_figures(result, headline_metrics(result.task, evidence)(each_image_once(evidence)))
     return evidence
 
 
-def headline_metrics(result: Result, evidence: Evidence) -> Metric:
-    """The function that computes all metrics that tables show of a result.
-
-    Raises:
-        UserError: the evidence gives other figures than the result has.
-    """
+def headline_metrics(task: str, evidence: Evidence) -> Metric:
+    """The function that computes all metrics that tables show of a task."""
     parts: list[Metric] = []
     known: set[str] = set()
-    for name in HEADLINE_METRICS[result.task]:
+    for name in HEADLINE_METRICS[task]:
         if name not in known:
             parts.append(metrics_of(evidence, name))
-            known |= parts[-1](np.ones(len(evidence.images), np.int64)).keys()
+            known |= parts[-1](each_image_once(evidence)).keys()
 
     def evaluate(weights: np.ndarray) -> dict[str, float]:
         return {name: value for part in parts for name, value in part(weights).items()}
 
-    _check_figures(result, evaluate(np.ones(len(evidence.images), np.int64)))
     return evaluate
 
 
@@ -79,7 +75,13 @@ def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -
                 f'{first[0].path} and {result.path} were tested on other images ({differing} are in one '
                 'alone); evaluate both on the same'
             )
-        if result.data_sha256 != first[0].data_sha256:
+        digests = first[0].data_sha256, result.data_sha256
+        if digests[0] != digests[1] and None in digests:
+            raise UserError(
+                f'whether {first[0].path} and {result.path} were tested on the same annotations is not '
+                'known (the data.sha256 of one is null); evaluate both again'
+            )
+        if digests[0] != digests[1]:
             raise UserError(
                 f'{first[0].path} and {result.path} were tested on other annotations (their data.sha256 '
                 'differ); evaluate both on the same'

@@ -4,16 +4,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from evaluation.average_precision.matching import AREAS, OVERLAPS, RECALLS
-from evaluation.average_precision.resampled import precision_sums, ranked
-from evaluation.evidence.classification import ClassificationEvidence
+from evaluation.average_precision.matching import AREAS, OVERLAPS
+from evaluation.average_precision.resampled import mean_of_present, precisions_by_class
+from evaluation.evidence.classification import GUESSES, ClassificationEvidence
 from evaluation.evidence.files import Evidence
 from evaluation.evidence.instances import InstanceEvidence
 from evaluation.evidence.segmentation import SegmentationEvidence
 
 # From how often each image counts, (images,), int64, to figures in percent, NaN where undefined.
 Metric = Callable[[np.ndarray], dict[str, float]]
-GUESSES = 5
+
+
+def each_image_once(evidence: Evidence) -> np.ndarray:
+    """How often each image counts where they are taken as they are, (images,), int64."""
+    return np.ones(len(evidence.images), np.int64)
 
 
 def metrics_of(evidence: Evidence, wanted: str) -> Metric:
@@ -58,46 +62,23 @@ def average_precision(evidence: InstanceEvidence, kind: str, area: str = 'all') 
         kind: `box` or `mask`.
         area: a range of areas, of `AREAS`.
     """
-    by_class = class_precisions(evidence, kind, area)
+    matches, column = evidence.matches[kind], AREAS.index(area)
+    counted = evidence.object_counts[:, column]
+    by_class = precisions_by_class(
+        (evidence.detection_class, evidence.detection_score, evidence.detection_image),
+        matches.hits[:, column],
+        matches.ignored[:, column],
+        (evidence.object_class[counted], evidence.object_image[counted]),
+        len(evidence.classes),
+        len(OVERLAPS),
+    )
 
     def evaluate(weights: np.ndarray) -> dict[str, float]:
         precisions = by_class(weights)
-        present = precisions[~np.isnan(precisions[:, 0])]
         return {
-            f'{kind}_{name}': 100 * float(present[:, overlaps].mean()) if len(present) else np.nan
+            f'{kind}_{name}': mean_of_present(precisions[:, overlaps])
             for name, overlaps in STATISTICS[area].items()
         }
-
-    return evaluate
-
-
-def class_precisions(
-    evidence: InstanceEvidence, kind: str, area: str = 'all'
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Precision of each class at each overlap, (classes, overlaps), fractions, NaN where undefined."""
-    matches, column = evidence.matches[kind], AREAS.index(area)
-    classes = len(evidence.classes)
-    order, starts, tied = ranked(
-        evidence.detection_class, evidence.detection_score, evidence.detection_image, classes
-    )
-    images = evidence.detection_image[order]
-    hits, ignored = (np.ascontiguousarray(m[order, column]) for m in (matches.hits, matches.ignored))
-    counted = evidence.object_counts[:, column]
-    object_image, object_class = evidence.object_image[counted], evidence.object_class[counted]
-
-    def evaluate(weights: np.ndarray) -> np.ndarray:
-        objects = np.bincount(object_class, weights=weights[object_image], minlength=classes)
-        return precision_sums(
-            images,
-            starts,
-            tied,
-            hits,
-            ignored,
-            objects.astype(np.int64),
-            weights,
-            RECALLS,
-            len(OVERLAPS),
-        )
 
     return evaluate
 

@@ -1,14 +1,11 @@
-"""A comparison as text: tables, sentences to quote, errors by kind."""
+"""A comparison as text: a table, and sentences to quote."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from evaluation.results.result import Result
 from evaluation.significance.bootstrap import CONFIDENCE, Interval
 from evaluation.significance.comparison import WORDS, Comparison, Model, rounded, signed
-from evaluation.significance.error_analysis import CATEGORIES, error_costs, error_counts
-from evaluation.significance.loading import load_evidence
 from evaluation.tables.formats import DASH, Cell, Column, Table, to_markdown
 
 # The metrics that a sentence is written about.
@@ -38,24 +35,37 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
             Cell(model_text(each.a, each.metric)),
             Cell(model_text(each.b, each.metric)),
             Cell(interval_text(each.difference, each.metric, write=signed)),
-            Cell('yes' if each.is_told_apart else 'no'),
+            Cell(told_apart_text(each)),
         )
         for each in comparisons
     ]
-    return Table(f'{names[0]} and {names[1]}', tuple(columns), (tuple(rows),), tuple(notes(first)))
+    return Table(f'{names[0]} and {names[1]}', tuple(columns), (tuple(rows),), tuple(notes(comparisons)))
 
 
-def notes(comparison: Comparison) -> list[str]:
+def told_apart_text(comparison: Comparison) -> str:
+    """Whether two models are told apart, or why that cannot be said."""
+    if comparison.is_undecided:
+        return 'too few images'
+    return 'yes' if comparison.is_told_apart else 'no'
+
+
+def notes(comparisons: Sequence[Comparison]) -> list[str]:
     """How the intervals came about, and what they do not say."""
+    first = comparisons[0]
     how = (
         f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by percentiles, without their bias, of '
-        f'{comparison.resamples:,} resamples of {comparison.images:,} images (seed {comparison.seed}), '
+        f'{first.resamples:,} resamples of {first.images:,} images (seed {first.seed}), '
         'the same for both models.'
     )
-    runs = [model.spread.runs for model in (comparison.a, comparison.b) if model.spread]
-    if max(runs, default=1) > 1:
-        return [how, 'Figures are means over seeds, with the standard deviation of a single run.']
-    return [how, 'One seed each: how much another seed would change is not in these intervals.']
+    undefined = max(each.difference.undefined for each in comparisons)
+    if undefined:
+        how += f' Left out are resamples in which a figure is undefined, up to {undefined:,}.'
+    models = [model for each in comparisons for model in (each.a, each.b)]
+    if max((model.spread.runs for model in models if model.spread), default=1) > 1:
+        seeds = 'Figures are means over seeds, with the standard deviation of a single run.'
+    else:
+        seeds = 'One seed each: how much another seed would change is not in these intervals.'
+    return [how, seeds, *first.cautions]
 
 
 def model_text(model: Model, metric: str) -> str:
@@ -71,36 +81,7 @@ def interval_text(interval: Interval, metric: str, write: Callable[[float, str],
     """`22.5 (19.1 to 25.8)`, of a difference with signs if `write` is `signed`."""
     if np.isnan(interval.value):
         return DASH
-    value, low, high = (write(each, metric) for each in (interval.value, interval.low, interval.high))
-    return f'{value} ({low} to {high})'
-
-
-def errors_text(names: Sequence[str], results: Sequence[Result]) -> str:
-    """Markdown: what each kind of error costs two or more detectors, box and mask.
-
-    Args:
-        names: of the models.
-        results: of each one.
-    """
-    evidence = [load_evidence(result) for result in results]
-    rows = []
-    for name, found in zip(names, evidence, strict=True):
-        for kind in found.matches:
-            costs = error_costs(found, kind)(np.ones(len(found.images), np.int64))
-            counts = error_counts(found, kind)
-            cells = [
-                Cell(f'{costs[each]:.1f} ({counts[each]:,})' if each in counts else f'{costs[each]:.1f}')
-                for each in CATEGORIES
-            ]
-            rows.append((Cell(name), Cell(kind), *cells))
-    columns = [Column('Model', 'Model', numeric=False), Column('Overlap', 'Overlap', numeric=False)]
-    columns += [Column(each, each) for each in CATEGORIES]
-    table = Table('What errors cost', tuple(columns), (tuple(rows),), (ERRORS_NOTE,))
-    return to_markdown(table)
-
-
-ERRORS_NOTE = (
-    'Points of AP50 that mending one kind of error would bring, and how many there are (TIDE, arXiv '
-    '2008.08115): wrong class; overlap of 0.1 to 0.5; both; a second detection of an object; nothing '
-    'there; objects that nothing meets. They do not add up.'
-)
+    value = write(interval.value, metric)
+    if np.isnan(interval.low):
+        return f'{value} ({DASH})'
+    return f'{value} ({write(interval.low, metric)} to {write(interval.high, metric)})'

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.results.result import Result
+from evaluation.results.selection import setup
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,7 @@ def by_experiment(results: Sequence[Result]) -> list[list[Result]]:
 
 def experiment(result: Result) -> tuple:
     """What two runs have in common that differ in their seed alone."""
-    # Where runs start from weights of their own seed, these have other names.
-    return (
-        result.task,
-        result.backbone,
-        result.config,
-        result.config_sha256,
-        result.dataset,
-        result.data_sha256,
-        result.training_data_sha256,
-        result.images,
-        result.start,
-        result.training,
-        result.test_time_augmentation,
-    )
+    return setup(result), result.training
 
 
 def spread(results: Sequence[Result], metric: str) -> Spread | None:

@@ -64,7 +64,7 @@ def _uncertainty(
     result: Result, resamples: int, seed: int, on_progress: Callable[[], None]
 ) -> Uncertainty:
     evidence = load_evidence(result)
-    metric = headline_metrics(result, evidence)
+    metric = headline_metrics(result.task, evidence)
     (whole,), (samples,) = resample([metric], len(evidence.images), resamples, seed, on_progress)
     return Uncertainty(
         draws=(result.data_sha256, tuple(evidence.images.tolist()), resamples, seed),

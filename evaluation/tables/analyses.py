@@ -1,12 +1,15 @@
 """Figures of analyses, for columns beside the accuracy of the very weights that were analysed."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from evaluation.errors import UserError
 from evaluation.files import read_text
+from evaluation.results.reading import checked, time_of
 
 FOLDER = 'analysis'
 COLUMNS = 'columns'
@@ -23,14 +26,14 @@ class Analysis:
         weights_sha256: digest of the weights, as in `result.json`.
         figures: by heading, in percent; None where nothing can be said.
         note: what the figures mean.
-        created: ISO 8601 time.
+        created: with a time zone.
     """
 
     kind: str
     weights_sha256: str
     figures: Mapping[str, float | None]
     note: str
-    created: str
+    created: datetime
 
 
 def columns(figures: Mapping[str, float | None], note: str) -> dict:
@@ -80,12 +83,13 @@ def figures_of(analyses: Sequence[Analysis], weights_sha256: str | None) -> dict
 def _read(file: Path) -> Analysis:
     try:
         content = json.loads(read_text(file))
+        shown = content[COLUMNS]
         return Analysis(
-            kind=content['analysis'],
-            weights_sha256=content['checkpoint']['weights_sha256'],
-            figures={name: _number(value) for name, value in content[COLUMNS]['figures'].items()},
-            note=str(content[COLUMNS]['note']),
-            created=content['created'],
+            kind=_text(content['analysis']),
+            weights_sha256=_text(content['checkpoint']['weights_sha256']),
+            figures={_text(name): _number(value) for name, value in shown['figures'].items()},
+            note=_text(shown['note']),
+            created=time_of(_text(content['created'])),
         )
     except UNREADABLE as error:
         raise UserError(
@@ -93,9 +97,17 @@ def _read(file: Path) -> Analysis:
         ) from error
 
 
+def _text(value: object) -> str:
+    """Text that a table can print."""
+    if not isinstance(value, str):
+        raise TypeError(f'{value!r} is no text')
+    return checked(value, 'text')
+
+
 def _number(value: object) -> float | None:
+    """A finite number."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise TypeError(f'{value!r} is no number')
     return float(value)

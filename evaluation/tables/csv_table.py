@@ -26,12 +26,10 @@ def to_csv(
     Raises:
         UserError: the results are of several tasks, whose columns differ.
     """
-    tasks = sorted({result.task for result in results})
-    if len(tasks) > 1:
-        raise UserError(f'CSV holds one task, found {" and ".join(tasks)}; choose one with --task')
+    task = single_task(results)
     others = {metric for result in results for metric in result.metrics}
-    others -= set(HEADLINE_METRICS[tasks[0]])
-    metrics = (*HEADLINE_METRICS[tasks[0]], *sorted(others))
+    others -= set(HEADLINE_METRICS[task])
+    metrics = (*HEADLINE_METRICS[task], *sorted(others))
     analysed = [figures_of(analyses, result.weights_sha256) for result in results]
     headings = dict.fromkeys(heading for figures in analysed for heading in figures)
     records = [
@@ -45,6 +43,18 @@ def to_csv(
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
+
+
+def single_task(results: Sequence[Result]) -> str:
+    """The task of all results.
+
+    Raises:
+        UserError: they are of several, whose columns differ.
+    """
+    tasks = sorted({result.task for result in results})
+    if len(tasks) > 1:
+        raise UserError(f'CSV holds one task, found {" and ".join(tasks)}; choose one with --task')
+    return tasks[0]
 
 
 def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) -> dict:

@@ -6,6 +6,7 @@ from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.significance.seeds import by_experiment, spread
 from evaluation.tables.formats import DASH, PLUS_MINUS, Cell, Column, Table
 from evaluation.tables.headings import HEADINGS, TITLES, printed
+from evaluation.tables.identity import identity_columns, training_text
 
 NOTE = 'Mean and standard deviation of a single run (n - 1 in the denominator) over seeds.'
 
@@ -25,20 +26,19 @@ def seeds_tables(results: Sequence[Result]) -> list[Table]:
 
 def _table(task: str, dataset: str, experiments: list[list[Result]]) -> Table:
     metrics = HEADLINE_METRICS[task]
+    identity = identity_columns([runs[0] for runs in experiments], with_seed=False)
     columns = [
-        Column('Backbone', 'Backbone', numeric=False),
-        Column('Config', 'Config', numeric=False),
-        Column('Start', 'Start', numeric=False),
+        *(column for column, _ in identity),
         Column('Seeds', 'Seeds', numeric=False),
         *(Column(*HEADINGS[metric]) for metric in metrics),
+        Column('Training', 'Training', numeric=False),
     ]
     rows = [
         (
-            Cell(runs[0].backbone),
-            Cell(runs[0].config),
-            Cell(runs[0].start or DASH),
+            *(build(runs[0]) for _, build in identity),
             Cell(', '.join(sorted((str(run.seed) for run in runs), key=lambda seed: (len(seed), seed)))),
             *(_cell(runs, metric) for metric in metrics),
+            Cell(training_text(runs[0])),
         )
         for runs in experiments
     ]

@@ -1,6 +1,7 @@
 """Tables of results: one for each task and data set, with the published figures beside ours."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -28,19 +29,17 @@ from evaluation.tables.formats import (
     to_markdown,
 )
 from evaluation.tables.headings import HEADINGS, TITLES, printed
+from evaluation.tables.identity import Builder, identity_columns, training_text
 from evaluation.tables.published import (
     COMPARED_METRICS,
     RECIPES,
     Entry,
     Figure,
     find_figure,
-    is_whole_data_set,
 )
 from evaluation.tables.seeds import seeds_tables
 
 FORMATS = ('markdown', 'latex', 'csv')
-
-_Builder = tuple[Column, Callable[[Result], Cell]]
 
 
 def render(
@@ -103,7 +102,8 @@ def _build_table(
 ) -> Table:
     task = rows[0].task
     builders = [
-        *_identity_columns(rows),
+        *identity_columns(rows, with_seed=True),
+        *_size_columns(),
         *(_metric_column(metric, rows, uncertainty) for metric in HEADLINE_METRICS[task]),
         *_published_columns(rows, published),
         *_analysis_columns(rows, analyses),
@@ -125,36 +125,12 @@ def _build_table(
     )
 
 
-def _identity_columns(rows: list[Result]) -> list[_Builder]:
-    """Return what tells rows apart; config, seed and augmentation only where they are needed."""
-    columns = [(Column('Backbone', 'Backbone', numeric=False), lambda row: Cell(row.backbone))]
-    if _differ_in(rows, lambda row: row.config):
-        columns.append((Column('Config', 'Config', numeric=False), lambda row: Cell(row.config)))
-    if _differ_in(rows, lambda row: row.seed):
-        columns.append(
-            (Column('Seed', 'Seed'), lambda row: Cell(DASH if row.seed is None else str(row.seed)))
-        )
-    if any(row.initialization for row in rows):
-        columns.append((Column('Start', 'Start', numeric=False), lambda row: Cell(row.start or DASH)))
-    if any(row.test_time_augmentation for row in rows):
-        columns.append(
-            (
-                Column('TTA', 'TTA', numeric=False),
-                lambda row: Cell('yes' if row.test_time_augmentation else 'no'),
-            )
-        )
-    if any(map(is_part, rows)):
-        columns.append((Column('Images', 'Images'), lambda row: Cell(str(row.images))))
+def _size_columns() -> list[Builder]:
     parameters = Column('Params (M)', 'Params (M)')
-    columns.append((parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')))
-    columns.append((Column('FLOPs (G)', 'FLOPs (G)'), _flops_cell))
-    return columns
-
-
-def is_part(row: Result) -> bool:
-    """Return whether a result is of a part of its data set, which must not pass for the whole."""
-    is_known = row.dataset == RECIPES[row.task].dataset
-    return row.images_skipped > 0 or (is_known and not is_whole_data_set(row))
+    return [
+        (parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')),
+        (Column('FLOPs (G)', 'FLOPs (G)'), _flops_cell),
+    ]
 
 
 def _flops_cell(row: Result) -> Cell:
@@ -163,13 +139,7 @@ def _flops_cell(row: Result) -> Cell:
     return Cell(f'{row.flops.count / 1e9:.1f}', mark=SECTION if row.flops.uncounted_operators else '')
 
 
-def _differ_in(rows: list[Result], value: Callable[[Result], object]) -> bool:
-    """Return whether rows that look alike without it have different values."""
-    alike = [(row.backbone, row.training, row.start, row.test_time_augmentation) for row in rows]
-    return len(set(zip(alike, map(value, rows), strict=True))) > len(set(alike))
-
-
-def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> _Builder:
+def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> Builder:
     best = best_of(metric, rows)
 
     def build(row: Result) -> Cell:
@@ -189,6 +159,8 @@ def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, U
 
 
 def _interval_text(found: Interval, task: str) -> str:
+    if math.isnan(found.low):
+        return f'({DASH})'
     return f'({printed(found.low, task)} to {printed(found.high, task)})'
 
 
@@ -227,10 +199,18 @@ def contest_of(row: Result) -> tuple | None:
     training = row.training
     if row.scale is None or not training.finished:
         return None
-    return row.scale, training.unit, training.total, row.start, row.images, row.test_time_augmentation
+    return (
+        row.scale,
+        training.unit,
+        training.total,
+        row.start,
+        row.images,
+        row.data_sha256,
+        row.test_time_augmentation,
+    )
 
 
-def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[_Builder]:
+def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[Builder]:
     """Return figure and difference (ours - published) of each metric, none if no figure fits."""
     if not _figures(rows, published):
         return []
@@ -241,7 +221,7 @@ def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[_
     ]
 
 
-def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[_Builder]:
+def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[Builder]:
     heading, latex = HEADINGS[metric]
 
     def build_figure(row: Result) -> Cell:
@@ -265,14 +245,14 @@ def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[_Builde
     ]
 
 
-def _analysis_columns(rows: list[Result], analyses: Sequence[Analysis]) -> list[_Builder]:
+def _analysis_columns(rows: list[Result], analyses: Sequence[Analysis]) -> list[Builder]:
     """Return a column for each figure that there is of the weights of a row."""
     found = [figures_of(analyses, row.weights_sha256) for row in rows]
     headings = dict.fromkeys(heading for figures in found for heading in figures)
     return [_analysis_column(heading, analyses) for heading in headings]
 
 
-def _analysis_column(heading: str, analyses: Sequence[Analysis]) -> _Builder:
+def _analysis_column(heading: str, analyses: Sequence[Analysis]) -> Builder:
     def build(row: Result) -> Cell:
         value = figures_of(analyses, row.weights_sha256).get(heading)
         return Cell(DASH if value is None else f'{value:.1f}')
@@ -301,15 +281,6 @@ def _training_cell(row: Result) -> Cell:
     return Cell(training_text(row), mark='' if row.training.finished else DOUBLE_DAGGER)
 
 
-def training_text(row: Result) -> str:
-    """How far a training was: `epoch 12/12`."""
-    training = row.training
-    if training.done is None and training.total is None:
-        return DASH
-    total = '' if training.total is None else f'/{training.total}'
-    return f'{training.unit} {DASH if training.done is None else training.done}{total}'
-
-
 def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Result, Figure]]:
     """Return every published figure that the table shows, with its row."""
     found = (
@@ -327,6 +298,11 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
             'Bold: best of each scale, among finished runs of equal start, length, images and use of '
             'test-time augmentation.'
         )
+        if any(row.data_sha256 is None for row in rows if contest_of(row)):
+            notes.append(
+                'Of some results no digest of the annotations is known (data.sha256): that they are the '
+                'same is taken for granted.'
+            )
     figures = _figures(rows, published)
     if figures:
         notes.append(_source_note(figures))

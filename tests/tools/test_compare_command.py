@@ -59,6 +59,20 @@ class TestCompare:
         assert '65.0 ± 5.0 (' in done.stdout
         assert 'means over seeds' in done.stdout
 
+    def test_the_same_weights_with_and_without_augmentation(self, commands, tmp_path):
+        entry = {'file': None, 'sha256': None, 'weights_sha256': 'w'}
+        for name, count in (('plain', 50), ('augmented', 60)):
+            write_result(
+                tmp_path / name,
+                guesses(np.arange(100) < count),
+                'halo_tiny',
+                checkpoint=entry,
+                test_time_augmentation=name == 'augmented',
+            )
+        done = commands('compare', tmp_path / 'plain', tmp_path / 'augmented')
+        assert done.status == 0, done.stderr
+        assert 'halo_tiny (with TTA) has 10.0 points more' in done.stdout
+
 
 class TestOfATraining:
     def test_evidence_gives_the_figures_of_every_result(self, trained):
@@ -67,11 +81,13 @@ class TestOfATraining:
         for file in files:
             result = read_result(file)
             evidence = load_evidence(result)
-            figures = headline_metrics(result, evidence)(np.ones(result.images, np.int64))
+            figures = headline_metrics(result.task, evidence)(np.ones(result.images, np.int64))
             for name, value in figures.items():
                 told = result.metrics[name]
                 assert value == pytest.approx(np.nan if told is None else told, nan_ok=True)
             assert result.config_sha256
+            assert result.batch_size == 4
+            assert (result.mixed_precision, result.learning_rate_scaled) == (False, False)
             assert result.data_sha256 != result.training_data_sha256
 
     def test_halfway_and_end(self, commands, trial, trained):
@@ -94,6 +110,15 @@ class TestTable:
         assert '65.0 ± 5.0' in done.stdout
         assert '0, 1, 2' in done.stdout
 
+    def test_too_few_images_have_no_interval(self, commands, tmp_path):
+        write_result(tmp_path / 'a', guesses([1]), 'halo_tiny')
+        for arguments in ([], ['--format', 'csv']):
+            done = commands('table', tmp_path, '--ci', '--resamples', '200', *arguments)
+            assert done.status == 0, done.stderr
+            assert 'nan' not in done.stdout.lower()
+        done = commands('table', tmp_path, '--ci', '--resamples', '200')
+        assert '100.0 (–)' in done.stdout
+
     def test_csv_has_both_ends(self, commands, runs):
         done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '200', '--format', 'csv')
         assert done.status == 0, done.stderr
@@ -113,6 +138,23 @@ class TestRefused:
         outcome = commands('compare', tmp_path / 'both', runs / 'dcn_tiny')
         refused(KIND, 'compare: a folder with several experiments', outcome, 'name the folder of one')
 
+    def test_experiments_of_one_name(self, commands, runs, tmp_path):
+        """Neither another config of the same name nor a later test on fewer images replaces a run."""
+        entry = {'file': None, 'sha256': None, 'weights_sha256': 'q'}
+        late = {'created': '2027-01-01T00:00:00+00:00', 'checkpoint': entry}
+        write_result(tmp_path / 'few/all', guesses(np.arange(100) < 60), 'halo_tiny')
+        write_result(tmp_path / 'few/five', guesses(np.arange(5) < 5), 'halo_tiny', **late)
+        write_result(tmp_path / 'other/a', guesses(np.arange(100) < 60), 'halo_tiny')
+        late['config'] = {'name': 'imagenet_halo_tiny', 'sha256': 'c1', 'text': ''}
+        write_result(tmp_path / 'other/b', guesses(np.arange(100) < 90), 'halo_tiny', **late)
+        for name in ('few', 'other'):
+            outcome = commands('compare', tmp_path / name, runs / 'pvt_tiny')
+            assert (outcome.status, outcome.stdout) == (2, '')
+            assert 'holds 2 experiments' in outcome.stderr
+        done = commands('table', tmp_path / 'few')
+        assert '| 100 ' in done.stdout or '|    100 ' in done.stdout
+        assert done.stderr == ''
+
     def test_no_evidence(self, commands, refused, runs, tmp_path):
         shutil.copytree(runs / 'dcn_tiny', tmp_path / 'old')
         file = tmp_path / 'old/one/result.json'
@@ -131,6 +173,23 @@ class TestRefused:
     def test_the_same_weights_twice(self, commands, refused, runs):
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'dcn_tiny/one/result.json')
         refused(KIND, 'compare: one model twice', outcome, 'name two models')
+
+    def test_before_anything_is_resampled(self, commands, refused, runs, tmp_path):
+        pair = [runs / 'dcn_tiny', runs / 'swin_tiny']
+        # With so many the command would not end.
+        many = ['--resamples', 1_000_000]
+        outcome = commands('compare', *pair, *many, '--output', tmp_path / 'missing/a.md')
+        refused(KIND, 'compare: `--output` into a missing folder', outcome, 'in an existing folder')
+        outcome = commands('table', *pair, '--ci', *many, '--output', tmp_path / 'missing/a.md')
+        refused(KIND, 'table: `--output` into a missing folder', outcome, 'in an existing folder')
+        places = [runs / 'dcn_tiny', runs / 'pvt_tiny']
+        outcome = commands('table', *places, '--ci', *many, '--format', 'csv')
+        refused(KIND, 'table: CSV of several tasks', outcome, 'choose one with --task')
+
+    def test_a_file_of_another_task(self, commands, refused, runs):
+        files = [runs / name / 'one/result.json' for name in ('dcn_tiny', 'swin_tiny')]
+        outcome = commands('compare', *files, '--task', 'upernet')
+        refused(KIND, 'compare: a file of another task than `--task`', outcome, 'leave --task out')
 
     def test_numbers(self, commands, refused, runs):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']

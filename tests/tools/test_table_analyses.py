@@ -42,11 +42,13 @@ def test_no_analysis(commands, trial, evaluated, tmp_path, refused):
 def test_analyses_of_other_weights(commands, trial, evaluated, tmp_path, refused):
     file = tmp_path / 'work_dirs/other/analysis/erf.json'
     file.parent.mkdir(parents=True)
-    columns = {'figures': {'ERF stage4': 1.0}, 'note': ''}
-    others = {'weights_sha256': 'a'}
-    file.write_text(
-        json.dumps({'analysis': 'erf', 'checkpoint': others, 'columns': columns, 'created': ''})
-    )
+    content = {
+        'analysis': 'erf',
+        'checkpoint': {'weights_sha256': 'a'},
+        'columns': {'figures': {'ERF stage4': 1.0}, 'note': ''},
+        'created': '2026-01-01T00:00:00+00:00',
+    }
+    file.write_text(json.dumps(content))
     outcome = commands('table', '--analyses', folder=tmp_path)
     given = 'table: `--analyses` of other weights than those evaluated'
     refused(KIND, given, outcome, 'the analyses are of none of these weights')

@@ -1,5 +1,7 @@
 """Error categories and their costs on predictions that are made with a known mix of errors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -168,6 +170,13 @@ class TestCosts:
     def test_of_two_that_meet_the_same_object_the_better_is_mended(self):
         images = [([(0, box(0))], [(0, box(10), 0.9), (0, box(10), 0.8)])]
         assert costs(evidence_of(images))['localisation'] == pytest.approx(100)
+
+
+def test_no_detection_is_mended_to_an_object_that_does_not_count():
+    """One that became right would stand in for the object that is missed."""
+    evidence = evidence_of([GOOD, FAULTY['classification'], FAULTY['missed']])
+    counts = evidence.object_counts & (evidence.object_image != 1)[:, None]
+    assert costs(replace(evidence, object_counts=counts))['classification'] == 0
 
 
 def test_mending_all_leaves_a_perfect_detector():

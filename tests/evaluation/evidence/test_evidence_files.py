@@ -1,6 +1,7 @@
 """Evidence is written whole and read back, and what is not evidence is refused."""
 
 import io
+import os
 import pickle
 import zipfile
 
@@ -10,9 +11,11 @@ import pytest
 from evaluation.errors import UserError
 from evaluation.evidence import files
 from evaluation.evidence.classification import collect_guesses
+from evaluation.evidence.detection_errors import ERRORS
 from evaluation.evidence.files import read_evidence, write_evidence
 from evaluation.evidence.names import image_names
 from evaluation.evidence.segmentation import collect_confusion
+from evaluation.significance.metrics import metrics_of
 from tests.evaluation.evidence.problems import instance_evidence
 
 CLASSES = ('a', 'b', 'c')
@@ -80,6 +83,105 @@ def test_numbers_that_would_lead_outside_of_an_array(tmp_path, changes, complain
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('text', ['abc', ''])
+def test_classes_that_are_no_list(tmp_path, text):
+    file = tmp_path / 'evidence.npz'
+    write_evidence(file, evidence_of('imagenet'))
+    rewrite(file, classes=np.array(text))
+    with pytest.raises(UserError, match='classes has 0 axes'):
+        read_evidence(file, 'imagenet')
+
+
+def damaged(part, index, value):
+    """Arrays of evidence with another value in one of them."""
+    arrays = files._arrays(instance_evidence(20))
+    changed = arrays[part].copy()
+    changed[index(arrays) if callable(index) else index] = value
+    return {part: changed}
+
+
+def first_of(error, kind='box'):
+    return lambda arrays: np.flatnonzero(arrays[f'{kind}_errors'] == ERRORS.index(error))[0]
+
+
+@pytest.mark.parametrize(
+    ('change', 'complaint'),
+    [
+        # Compiled code has place for as many right detections as there are objects.
+        (damaged('object_counts', slice(None), False), 'not objects that can be found|more than there'),
+        (damaged('object_counts', (slice(None), slice(1, 4)), False), 'more than there are objects'),
+        (damaged('box_hits', (slice(None), 2), 1023), 'more than there are objects'),
+        (damaged('mask_hits', (slice(None), 0), 1022), 'errors and mask_hits do not agree'),
+        (damaged('box_errors', first_of('background'), ERRORS.index('right')), 'do not agree'),
+        (damaged('box_targets', first_of('right'), -1), 'not in the image'),
+        (damaged('mask_targets', first_of('localisation', 'mask'), -1), 'not in the image'),
+        (damaged('box_hits', slice(None), 1 << 12), 'out of range'),
+    ],
+    ids=str,
+)
+def test_more_found_than_there_is(tmp_path, change, complaint):
+    file = tmp_path / 'evidence.npz'
+    write_evidence(file, instance_evidence(20))
+    assert read_evidence(file, 'mask_rcnn')
+    rewrite(file, **change)
+    with pytest.raises(UserError, match=complaint):
+        read_evidence(file, 'mask_rcnn')
+
+
+@pytest.mark.parametrize('dtype', ['>u2', 'u8', 'i2'])
+def test_numbers_of_a_type_that_compiled_code_does_not_take(tmp_path, dtype):
+    file = tmp_path / 'evidence.npz'
+    evidence = instance_evidence()
+    write_evidence(file, evidence)
+    rewrite(file, box_hits=evidence.matches['box'].hits.astype(dtype))
+    with pytest.raises(UserError, match='box_hits holds'):
+        read_evidence(file, 'mask_rcnn')
+
+
+def with_damage(content, random):
+    """Bytes changed, cut out or repeated at one place."""
+    data = bytearray(content)
+    start, length = random.integers(len(data)), random.integers(1, 9)
+    piece = data[start : start + length]
+    data[start : start + length] = [random.bytes(length), b'', piece + piece][random.integers(3)]
+    return bytes(data)
+
+
+def with_damaged_array(content, random):
+    """The same of an array in an archive that is whole."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    chosen = random.choice([*parts])
+    # Of half of them the header, which has 128 bytes.
+    end = random.choice([128, len(parts[chosen])])
+    parts[chosen] = with_damage(parts[chosen][:end], random) + parts[chosen][end:]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w') as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize('damage', [with_damage, with_damaged_array])
+@pytest.mark.parametrize(
+    ('task', 'metric'), [('mask_rcnn', 'mask_AP'), ('upernet', 'mIoU'), ('imagenet', 'top1')]
+)
+def test_any_damage_is_named_or_does_no_harm(tmp_path, task, metric, damage):
+    file, random = tmp_path / 'evidence.npz', np.random.default_rng(0)
+    write_evidence(file, evidence_of(task))
+    content, complaints = file.read_bytes(), []
+    for _ in range(300):
+        file.write_bytes(damage(content, random))
+        try:
+            found = read_evidence(file, task)
+        except UserError as error:
+            complaints.append(str(error))
+        else:
+            metrics_of(found, metric)(np.ones(len(found.images), np.int64))
+    assert len(complaints) > 100
+    assert not [each for each in complaints if '\n' in each]
+
+
 class Bomb:
     def __reduce__(self):
         return exec, ('raise SystemExit("run")',)
@@ -137,6 +239,13 @@ class TestNames:
         assert image_names(['x/val/1.jpg', 'x/val/2.jpg']) == ['1.jpg', '2.jpg']
         assert image_names(['x/1.jpg']) == ['1.jpg']
 
-    def test_are_none_where_images_cannot_be_told_apart(self):
-        assert image_names(['1.jpg', None]) is None
-        assert image_names(['1.jpg', '1.jpg']) is None
+    def test_of_whole_and_relative_paths(self):
+        here = os.getcwd()
+        assert image_names([f'{here}/val/1.jpg', 'val/2.jpg']) == ['1.jpg', '2.jpg']
+
+    def test_images_that_cannot_be_told_apart(self):
+        with pytest.raises(ValueError, match='is not known'):
+            image_names(['1.jpg', None])
+        for again in ('1.jpg', os.path.abspath('1.jpg')):
+            with pytest.raises(ValueError, match='occurs twice'):
+                image_names(['1.jpg', again])

@@ -1,11 +1,13 @@
 import json
 import logging
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from evaluation.experiment import read_config
 from evaluation.hooks import result as result_hook
@@ -13,6 +15,7 @@ from evaluation.hooks.result import (
     config_name,
     describe_backbone,
     describe_complexity,
+    describe_training,
     starting_weights,
 )
 from tests.variants import ROOT, VARIANTS
@@ -38,6 +41,29 @@ PRETRAINED = {'type': 'Pretrained', 'checkpoint': 'imagenet.pth'}
 )
 def test_starting_weights(cfg, expected):
     assert starting_weights(cfg) == expected
+
+
+@pytest.mark.parametrize('amp', [False, True])
+@pytest.mark.parametrize(
+    ('scaling', 'scaled'),
+    [
+        ({}, False),
+        ({'auto_scale_lr': {'enable': False}}, False),
+        ({'auto_scale_lr': {'enable': True, 'base_batch_size': 8}}, True),
+    ],
+)
+def test_what_the_options_of_a_training_changed_is_told(monkeypatch, amp, scaling, scaled):
+    monkeypatch.setattr(result_hook, 'data_sha256', lambda dataset: 'd0')
+    cfg = config(train_dataloader={'batch_size': 4, 'dataset': {}}, **scaling)
+    # The one with autocast cannot be built without a GPU.
+    wrapper = object.__new__(AmpOptimWrapper if amp else OptimWrapper)
+    runner = SimpleNamespace(
+        train_loop=None, max_iters=9, seed=0, world_size=2, cfg=cfg, optim_wrapper=wrapper
+    )
+    described = describe_training(runner)
+    assert described['mixed_precision'] is amp
+    assert described['learning_rate_scaled'] is scaled
+    assert described['batch_size'] == 8
 
 
 class Backbone:

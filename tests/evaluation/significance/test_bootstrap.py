@@ -121,7 +121,24 @@ def test_shares_stay_shares():
 def test_undefined_figures_have_no_interval():
     assert np.isnan(interval(np.nan, np.ones(5)).low)
     assert np.isnan(interval(3.0, np.full(5, np.nan)).high)
-    assert interval(3.0, np.array([np.nan, 3.0, 3.0])).low == 3
+
+
+def test_an_interval_of_95_percent_needs_as_many_resamples():
+    samples = np.arange(100.0)
+    samples[:5] = np.nan
+    found = interval(52.0, samples)
+    assert (found.undefined, found.low) == (5, pytest.approx(5 + 0.025 * 94))
+    samples[5] = np.nan
+    found = interval(52.5, samples)
+    assert found.undefined == 6
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_resamples_that_are_all_alike_have_no_interval():
+    found = interval(3.0, np.full(9, 3.0))
+    assert np.isnan([found.low, found.high]).all()
+    # Of a difference of nothing nothing is claimed.
+    assert interval(0.0, np.zeros(9)).high == 0
 
 
 def test_draws_depend_on_seed_and_number_alone():

@@ -9,21 +9,23 @@ import pytest
 
 from evaluation.errors import UserError
 from evaluation.results.reading import read_result
-from evaluation.significance.comparison import (
-    compare,
-    compare_results,
-    distinct_names,
-    rounded,
-    signed,
-)
+from evaluation.significance.comparison import compare, rounded, signed
+from evaluation.significance.error_report import errors_text
 from evaluation.significance.loading import load_evidence
 from evaluation.significance.metrics import metrics_of
+from evaluation.significance.names import distinct_names
+from evaluation.significance.report import comparison_text
 from evaluation.significance.seeds import by_experiment, spread
 from tests.evaluation.evidence.problems import guesses, instance_evidence, write_result
+from tests.evaluation.evidence.test_detection_errors import box, evidence_of
 
 
 def classifier(folder, right, backbone='dcn_tiny', **changes):
     return read_result(write_result(folder, guesses(np.array(right, bool)), backbone, **changes))
+
+
+def top1(a, b):
+    return compare([a], [b], resamples=400)[0]
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ class TestOutcome:
     def test_a_clear_difference(self, tmp_path):
         a = classifier(tmp_path / 'a', [1] * 900 + [0] * 100)
         b = classifier(tmp_path / 'b', [1] * 500 + [0] * 500, 'swin_tiny')
-        found = compare_results(a, b, 'top1', resamples=400)
+        found = top1(a, b)
         assert found.is_told_apart
         # The 400 images of the difference: sqrt(0.4 * 0.6 / 1000) is 1.55 points.
         assert found.difference.value == pytest.approx(40)
@@ -49,13 +51,13 @@ class TestOutcome:
             found.sentence,
         )
         # In whatever order they are given, the difference is that of the better from the other.
-        assert compare_results(b, a, 'top1', resamples=400).sentence == found.sentence
+        assert top1(b, a).sentence == found.sentence
 
     def test_chance(self, tmp_path):
         """Each is right where the other is not on 20 images of 1000: a difference of 0 in the mean."""
         a = classifier(tmp_path / 'a', [1] * 500 + [1] * 20 + [0] * 480)
         b = classifier(tmp_path / 'b', [1] * 500 + [0] * 20 + [1] * 19 + [0] * 461, 'swin_tiny')
-        found = compare_results(a, b, 'top1', resamples=400)
+        found = top1(a, b)
         assert not found.is_told_apart
         assert 'cannot be told apart by top-1 accuracy' in found.sentence
 
@@ -118,11 +120,105 @@ class TestNames:
         b = classifier(tmp_path / 'b', [1, 0], 'swin_tiny')
         c = classifier(tmp_path / 'c', [1, 0], initialization='x.pth')
         d = classifier(tmp_path / 'd', [1, 0], seed=3)
-        assert distinct_names(a, b) == ('dcn_tiny', 'swin_tiny')
-        assert distinct_names(a, c) == ('dcn_tiny (None)', 'dcn_tiny (pretrained)')
-        assert distinct_names(a, d) == ('dcn_tiny (seed 0)', 'dcn_tiny (seed 3)')
-        again = classifier(tmp_path / 'e', [1, 0])
-        assert distinct_names(a, again) == (f'dcn_tiny ({tmp_path}/a)', f'dcn_tiny ({tmp_path}/e)')
+        e = classifier(tmp_path / 'e', [1, 0], test_time_augmentation=True)
+        assert distinct_names([a], [b]) == ('dcn_tiny', 'swin_tiny')
+        assert distinct_names([a], [c]) == ('dcn_tiny (unknown start)', 'dcn_tiny (pretrained)')
+        assert distinct_names([a], [d]) == ('dcn_tiny (seed 0)', 'dcn_tiny (seed 3)')
+        assert distinct_names([a], [e]) == ('dcn_tiny (without TTA)', 'dcn_tiny (with TTA)')
+
+    def test_no_seed_stands_for_several(self, tmp_path):
+        runs = [classifier(tmp_path / f'{n}', [1, 0], seed=n) for n in range(4)]
+        other = [classifier(tmp_path / f'o{n}', [1, 0], 'swin_tiny', seed=n + 5) for n in range(3)]
+        assert distinct_names(runs[:3], runs[3:]) == ('dcn_tiny (3 seeds)', 'dcn_tiny (1 seed)')
+        assert distinct_names(runs[:3], other) == ('dcn_tiny', 'swin_tiny')
+        places = f'dcn_tiny ({tmp_path})', f'dcn_tiny ({tmp_path})'
+        assert distinct_names(runs[:2], runs[2:]) == places
+
+    def test_end_with_the_file_where_nothing_else_differs(self, tmp_path):
+        a, b = (classifier(tmp_path / name, [1, 0]) for name in 'ab')
+        both = tmp_path / 'a/result.json', tmp_path / 'a/again.json'
+        b.path.rename(both[1])
+        again = read_result(both[1])
+        assert distinct_names([a], [again]) == tuple(f'dcn_tiny ({file})' for file in both)
+
+
+class TestFewImages:
+    """Where all resamples are alike they tell nothing of other images."""
+
+    def test_of_one_image(self, tmp_path):
+        a = classifier(tmp_path / 'a', [1])
+        b = classifier(tmp_path / 'b', [0], 'swin_tiny')
+        found = top1(a, b)
+        assert not found.is_told_apart
+        assert np.isnan([found.difference.low, found.difference.high, found.a.interval.low]).all()
+        assert found.sentence == (
+            '1 image is too few to tell dcn_tiny and swin_tiny apart by top-1 accuracy (100.0 and 0.0).'
+        )
+        text = comparison_text([found])
+        assert re.search(r'\| 100\.0 \(–\) +\|.*\+100\.0 \(–\) \| too few images \|', text)
+        assert 'nan' not in text
+
+    def test_of_one_image_with_objects(self, tmp_path):
+        """A third has objects, so that (2 / 3) ** 3 of the resamples, 30 %, have none."""
+        objects, nothing = [(0, box(0))], ([], [])
+        found = evidence_of([(objects, [(0, box(0), 0.9)]), nothing, nothing])
+        missed = evidence_of([(objects, []), nothing, nothing])
+        a = read_result(write_result(tmp_path / 'a', found, 'dcn_tiny'))
+        b = read_result(write_result(tmp_path / 'b', missed, 'swin_tiny'))
+        found = compare([a], [b], resamples=400)
+        assert found[0].difference.value == pytest.approx(100)
+        assert found[0].difference.undefined == pytest.approx(400 * (2 / 3) ** 3, abs=40)
+        assert not any(each.is_told_apart for each in found)
+        assert 'Left out are resamples in which a figure is undefined' in comparison_text(found)
+
+
+class TestCautions:
+    def test_augmentation_of_one_is_named(self, tmp_path):
+        a = classifier(tmp_path / 'a', [1, 0, 1, 0])
+        b = classifier(tmp_path / 'b', [1, 1, 1, 0], 'swin_tiny', test_time_augmentation=True)
+        found = top1(a, b)
+        assert 'dcn_tiny (without TTA)' in found.sentence
+        assert 'swin_tiny (with TTA)' in found.sentence
+        assert 'not one of the models alone' in comparison_text([found])
+
+    def test_truth_of_which_no_digest_is_known(self, tmp_path):
+        unknown = {'data': {'sha256': None}}
+        a = classifier(tmp_path / 'a', [1, 0, 1, 0], **unknown)
+        b = classifier(tmp_path / 'b', [1, 1, 1, 0], 'swin_tiny', **unknown)
+        assert 'same annotations is not known' in comparison_text([top1(a, b)])
+        c = classifier(tmp_path / 'c', [1, 1, 1, 0], 'swin_tiny')
+        assert top1(c, c).cautions == ()
+        with pytest.raises(UserError, match=r'the data\.sha256 of one is null'):
+            top1(a, c)
+
+
+class TestErrors:
+    def test_means_over_seeds(self, tmp_path):
+        pair = [
+            read_result(
+                write_result(tmp_path / f'{n}', instance_evidence(20, detector=n), 'x_tiny', seed=n)
+            )
+            for n in range(2)
+        ]
+        single = [
+            [
+                float(cell.split()[0])
+                for cell in errors_text(['x'], [[run]]).splitlines()[4].split('|')[3:-1]
+            ]
+            for run in pair
+        ]
+        both = errors_text(['x'], [pair])
+        found = [float(cell.split()[0]) for cell in both.splitlines()[4].split('|')[3:-1]]
+        assert found == pytest.approx(np.mean(single, axis=0), abs=0.101)
+        assert 'Of several seeds: means over them.' in both
+
+    def test_where_no_object_is_left_there_is_a_dash(self, tmp_path):
+        """All objects are missed: without them no class has any."""
+        blind = evidence_of([([(0, box(0))], [])])
+        text = errors_text(['x'], [[read_result(write_result(tmp_path / 'x', blind, 'dcn_tiny'))]])
+        assert 'nan' not in text
+        assert re.search(r'\| +– \(1\) \|', text)
+        assert '–: without it no object would be left to count.' in text
 
 
 class TestRefused:
@@ -164,7 +260,7 @@ class TestRefused:
     def test_figures_that_are_not_those_of_the_evidence(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0], metrics={'top1': 51.0, 'top5': 50.0})
         with pytest.raises(UserError, match=r'says top1 is 51\.0, but its evidence says 50\.0'):
-            compare([a], [a], resamples=5)
+            load_evidence(a)
 
     def test_a_path_out_of_the_folder(self, tmp_path):
         file = write_result(tmp_path / 'a', guesses([1, 0]), 'dcn_tiny')

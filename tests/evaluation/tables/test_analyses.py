@@ -97,6 +97,47 @@ def test_what_is_no_analysis_is_named(tmp_path, content):
         load_analyses([tmp_path])
 
 
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('created', 7),
+        ('created', 'yesterday'),
+        ('analysis', ['invariance']),
+        ('analysis', '\x1b[31m'),
+        ('checkpoint', {'weights_sha256': None}),
+        ('columns', {'figures': {'\ud800': 1.0}, 'note': 'x'}),
+        ('columns', {'figures': {'\x1b[31m': 1.0}, 'note': 'x'}),
+        ('columns', {'figures': {'a': float('nan')}, 'note': 'x'}),
+        ('columns', {'figures': {'a': float('inf')}, 'note': 'x'}),
+        ('columns', {'figures': {'a': 10**400}, 'note': 'x'}),
+        ('columns', {'figures': {'a': 1.0}, 'note': ['x']}),
+        ('columns', {'figures': {'a': 1.0}, 'note': '\x07'}),
+    ],
+    ids=str,
+)
+def test_what_a_table_could_not_show_is_named(tmp_path, key, value):
+    analysis(tmp_path, 'erf', 'one', consistency=70)
+    analysis(tmp_path, 'invariance', 'one', consistency=70)
+    file = tmp_path / 'analysis' / 'invariance.json'
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(UserError, match=r'invariance\.json is no whole result of an analysis'):
+        load_analyses([tmp_path])
+
+
+def test_the_newest_is_so_in_any_time_zone(tmp_path):
+    """The first is the later by its text alone."""
+    result(tmp_path, 'dcn_tiny', 'one')
+    analysis(tmp_path / 'a', 'invariance', 'one', '2026-01-02T02:00:00+09:00', consistency=60)
+    analysis(tmp_path / 'b', 'invariance', 'one', '2026-01-01T20:00:00+00:00', consistency=70)
+    assert shown(tmp_path)[0]['dcn_tiny']['consistency'] == '70.0'
+
+
+def test_no_analysis_is_of_weights_that_are_not_known(tmp_path):
+    result(tmp_path, 'dcn_tiny', None)
+    analysis(tmp_path, 'invariance', 'one', consistency=60)
+    assert 'consistency' not in shown(tmp_path)[0]['dcn_tiny']
+
+
 def test_none(tmp_path):
     with pytest.raises(UserError, match=r'no analysis under .*analyze_erf\.py'):
         load_analyses([tmp_path])

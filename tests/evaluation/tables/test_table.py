@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from evaluation.errors import UserError
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.selection import select
+from evaluation.significance.seeds import by_experiment
 from evaluation.tables.formats import escape_latex, escape_markdown
 from evaluation.tables.published import PACKAGED, Figure, find_figure, load_published
 from evaluation.tables.table import build_tables, render
@@ -170,6 +171,8 @@ def test_markdown_of_a_small_case(tmp_path):
         'FLOPs: multiply-adds, each counted once, on an image of 800x1280 (height x width).\n'
         '\n'
         'Bold: best of each scale, among finished runs of equal start, length, images and use of test-time augmentation.\n'  # noqa: E501
+        '\n'
+        'Of some results no digest of the annotations is known (data.sha256): that they are the same is taken for granted.\n'  # noqa: E501
         '\n'
         'Published, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
         '\n'
@@ -436,14 +439,14 @@ def test_the_furthest_in_training_is_kept_and_the_newest_of_those(tmp_path):
     abroad = '2026-01-01T14:00:00+02:00'
     results = results_of(
         tmp_path,
-        document(iteration=100, created=later, images=1),
-        document(iteration=200, created=noon, images=2),
-        document(iteration=200, created=later, images=3),
-        document(iteration=200, created=abroad, images=4),
-        document(iteration=None, created=later, images=5),
+        document(iteration=100, created=later, wall_time_seconds=1),
+        document(iteration=200, created=noon, wall_time_seconds=2),
+        document(iteration=200, created=later, wall_time_seconds=3),
+        document(iteration=200, created=abroad, wall_time_seconds=4),
+        document(iteration=None, created=later, wall_time_seconds=5),
     )
-    assert [result.images for result in select(results, every=False)] == [3]
-    assert [result.images for result in select(results, every=True)] == [5, 1, 2, 4, 3]
+    assert [result.wall_time_seconds for result in select(results, every=False)] == [3]
+    assert [result.wall_time_seconds for result in select(results, every=True)] == [5, 1, 2, 4, 3]
 
 
 def test_what_differs_in_kind_is_kept_apart(tmp_path):
@@ -458,6 +461,87 @@ def test_what_differs_in_kind_is_kept_apart(tmp_path):
         document(task='upernet'),
     )
     assert len(select(results, every=False)) == 7
+
+
+def second_version(**changes):
+    """A result with all that tells experiments apart which look alike by their names."""
+    config = {'name': 'mask_rcnn_dcn_tiny', 'text': '', 'sha256': 'c0c0c0c0c0'}
+    return document(schema_version=1, config=config) | {
+        'data': {'sha256': 'd0d0d0d0d0'},
+        'training_data': {'sha256': 'e0e0e0e0e0'},
+        'batch_size': 16,
+        'mixed_precision': False,
+        'learning_rate_scaled': False,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ('changes', 'heading', 'cells'),
+    [
+        ({'images': 5}, 'Images', ['5', '5000']),
+        ({'batch_size': 2}, 'Batch', ['16', '2']),
+        ({'mixed_precision': True}, 'AMP', ['no', 'yes']),
+        ({'mixed_precision': None}, 'AMP', ['no', '–']),
+        ({'learning_rate_scaled': True}, 'Scaled LR', ['no', 'yes']),
+        ({'data': {'sha256': 'd1d1d1d1d1'}}, 'Data', ['d0d0d0d', 'd1d1d1d']),
+        ({'training_data': {'sha256': None}}, 'Training data', ['e0e0e0e', '–']),
+        (
+            {'config': {'name': 'mask_rcnn_dcn_tiny', 'text': '', 'sha256': 'c1c1c1c1c1'}},
+            'Settings',
+            ['c0c0c0c', 'c1c1c1c'],
+        ),
+    ],
+    ids=str,
+)
+def test_another_experiment_of_the_same_name_has_a_row_and_a_column_of_its_own(
+    tmp_path, changes, heading, cells
+):
+    later = {'created': '2026-01-02T00:00:00+00:00'}
+    results = results_of(tmp_path, second_version(), second_version(**changes, **later))
+    shown = select(results, every=False)
+    assert len(shown) == len(by_experiment(results)) == 2
+    columns = table_columns(build_tables(shown, [])[0])
+    assert sorted(columns[heading]) == cells
+    details = {'Images', 'Batch', 'AMP', 'Scaled LR', 'Data', 'Training data', 'Settings', 'Seed'}
+    assert details & columns.keys() == {heading}
+    assert not details & table_columns(build_tables(results[:1], [])[0]).keys()
+
+
+def test_rows_of_a_table_over_seeds_are_told_apart(tmp_path):
+    documents = [
+        second_version(seed=seed, **kind)
+        for seed in range(2)
+        for kind in (
+            {},
+            {'test_time_augmentation': True},
+            {'images': 5},
+            {'epoch': 8, 'iteration': 58640},
+            {'mixed_precision': True},
+        )
+    ]
+    text = render(results_of(tmp_path, *documents), [], 'markdown')
+    _, table = text.split(', over seeds')
+    rows = [line for line in table.splitlines() if line.startswith('| dcn_tiny')]
+    assert len(set(rows)) == len(rows) == 5
+    assert '| TTA |' in table
+    assert 'epoch 8/12' in table
+
+
+def test_bold_only_where_the_truth_is_the_same(tmp_path):
+    pair = [
+        document('dcn_tiny', metrics=box_and_mask(42, 42)),
+        document('swin_tiny', metrics=box_and_mask(40, 40)),
+    ]
+    known = [content | {'data': {'sha256': 'd0'}} for content in pair]
+    assert columns_of(tmp_path / 'same', *known)['box AP'] == ['40.0', '*42.0']
+    other = [known[0], pair[1] | {'data': {'sha256': 'd1'}}]
+    assert columns_of(tmp_path / 'other', *other)['box AP'] == ['40.0', '42.0']
+    half = [known[0], pair[1]]
+    assert columns_of(tmp_path / 'half', *half)['box AP'] == ['40.0', '42.0']
+    remark = 'no digest of the annotations is known'
+    assert remark not in render(results_of(tmp_path / 'a', *known), [], 'markdown')
+    assert remark in render(results_of(tmp_path / 'b', *pair), [], 'markdown')
 
 
 def test_a_file_below_two_given_folders_counts_once(tmp_path):
@@ -785,6 +869,21 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
     make(tmp_path / 'result.json')
     with pytest.raises(UserError, match=r'result\.json: cannot be read \(not a file\)'):
         load_results([tmp_path])
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {'metrics': {**box_and_mask(40, 35), '\x1b[31m': 1.0}},
+        {'per_class': {'\x1b[31m': {}}},
+        {'per_class': {'box_AP': {'\ud800': 1.0}}},
+    ],
+    ids=str,
+)
+def test_names_that_cannot_be_printed(tmp_path, changes):
+    with pytest.raises(UserError, match='has characters that cannot be printed') as caught:
+        results_of(tmp_path, document(**changes))
+    assert str(caught.value).isprintable()
 
 
 def test_html_stays_text(tmp_path):

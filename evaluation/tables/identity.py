@@ -1,0 +1,88 @@
+"""Columns that tell the rows of a table apart, each only where it is needed."""
+
+from collections.abc import Callable, Sequence
+
+from evaluation.results.result import Result
+from evaluation.tables.formats import DASH, Cell, Column
+from evaluation.tables.published import RECIPES, is_whole_data_set
+
+Builder = tuple[Column, Callable[[Result], Cell]]
+
+# Of a digest, enough to tell two apart.
+_SHOWN = 7
+# In the order in which they are added to rows that are still alike.
+_DETAILS: tuple[tuple[str, Callable[[Result], object]], ...] = (
+    ('Images', lambda row: row.images),
+    ('Batch', lambda row: row.batch_size),
+    ('AMP', lambda row: row.mixed_precision),
+    ('Scaled LR', lambda row: row.learning_rate_scaled),
+    ('Training data', lambda row: _short(row.training_data_sha256)),
+    ('Data', lambda row: _short(row.data_sha256)),
+    ('Settings', lambda row: _short(row.config_sha256)),
+)
+
+
+def identity_columns(rows: Sequence[Result], with_seed: bool) -> list[Builder]:
+    """Backbone, and of config, seed, start, augmentation, images and settings what tells rows apart.
+
+    Args:
+        rows: of one task and data set.
+        with_seed: whether a row is of a single seed.
+    """
+    columns = [_text('Backbone', lambda row: row.backbone)]
+    if _differ_in(rows, lambda row: row.config):
+        columns.append(_text('Config', lambda row: row.config))
+    if with_seed and _differ_in(rows, lambda row: row.seed):
+        columns.append(_text('Seed', lambda row: row.seed, numeric=True))
+    if any(row.initialization for row in rows):
+        columns.append(_text('Start', lambda row: row.start))
+    if any(row.test_time_augmentation for row in rows):
+        columns.append(_text('TTA', lambda row: row.test_time_augmentation))
+    alike = [(*_look(row), row.config, row.seed if with_seed else None) for row in rows]
+    for heading, value in _DETAILS:
+        told_apart = [(*before, value(row)) for before, row in zip(alike, rows, strict=True)]
+        is_part_shown = heading == 'Images' and any(map(is_part, rows))
+        if is_part_shown or len(set(told_apart)) > len(set(alike)):
+            columns.append(_text(heading, value, numeric=heading in ('Images', 'Batch')))
+            alike = told_apart
+    return columns
+
+
+def training_text(row: Result) -> str:
+    """How far a training was: `epoch 12/12`."""
+    training = row.training
+    if training.done is None and training.total is None:
+        return DASH
+    done = DASH if training.done is None else training.done
+    return f'{training.unit} {done}' + ('' if training.total is None else f'/{training.total}')
+
+
+def is_part(row: Result) -> bool:
+    """Return whether a result is of a part of its data set, which must not pass for the whole."""
+    is_known = row.dataset == RECIPES[row.task].dataset
+    return row.images_skipped > 0 or (is_known and not is_whole_data_set(row))
+
+
+def _differ_in(rows: Sequence[Result], value: Callable[[Result], object]) -> bool:
+    """Return whether rows that look alike without it have different values."""
+    alike = [_look(row) for row in rows]
+    return len(set(zip(alike, map(value, rows), strict=True))) > len(set(alike))
+
+
+def _look(row: Result) -> tuple:
+    """What every table shows of a row, or shows where rows differ in it."""
+    return row.backbone, row.training, row.start, row.test_time_augmentation
+
+
+def _text(heading: str, value: Callable[[Result], object], numeric: bool = False) -> Builder:
+    def build(row: Result) -> Cell:
+        found = value(row)
+        if isinstance(found, bool):
+            return Cell('yes' if found else 'no')
+        return Cell(DASH if found is None else str(found))
+
+    return Column(heading, heading, numeric), build
+
+
+def _short(digest: str | None) -> str | None:
+    return digest and digest[:_SHOWN]
