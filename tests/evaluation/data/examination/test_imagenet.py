@@ -133,7 +133,7 @@ def test_labels_beyond_the_last_class_are_left_out(tmp_path):
 @pytest.mark.parametrize(('write', 'num_classes'), [(write_folders, 3), (write_lists, 5)])
 def test_classes_that_mending_cannot_make_or_choose(tmp_path, write, num_classes):
     write(tmp_path / 'data')
-    with pytest.raises(UserError, match='4 classes would be left, and not the .* of --num-classes'):
+    with pytest.raises(UserError, match=r'4 classes would be left, and not the .* of --num-classes'):
         look(tmp_path / 'data', fix=tmp_path / 'mended', num_classes=num_classes)
     assert not (tmp_path / 'mended').exists()
 
