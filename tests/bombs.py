@@ -42,6 +42,69 @@ class Allocated:
         return bytearray, (self.size,)
 
 
+def text(value: str) -> bytes:
+    """What puts a text on the stack."""
+    return b'X' + struct.pack('<I', len(value)) + value.encode()
+
+
+def number(value: int) -> bytes:
+    """What puts a number on the stack."""
+    return b'J' + struct.pack('<i', value)
+
+
+def of_a_dict(value: bytes) -> bytes:
+    """A pickle of a dict with one entry."""
+    return b'\x80\x02}' + text('a') + value + b's.'
+
+
+def encoded(levels: int = 28) -> bytes:
+    """A text whose hexadecimal digits are encoded as such again and again, twice as many each time."""
+    start = b'c_codecs\nencode\n' * (levels + 1) + text('a') + text('latin1') + b'\x86R'
+    return of_a_dict(start + (text('hex') + b'\x86R') * levels)
+
+
+def copies(count: int = 100) -> bytes:
+    """Configs that are each made of the same dict of 100,000 entries."""
+    entries = b''.join(number(key) + b'N' for key in range(100_000))
+    config = b'cmmengine.config.config\nConfigDict\nh\x01\x85R'
+    return of_a_dict(b'](}(' + entries + b'uq\x01' + config * count + b'e')
+
+
+def left_over(count: int = 100_000) -> bytes:
+    """Dicts that are made and left beside the content."""
+    return b'\x80\x02' + b'}' * count + b'}.'
+
+
+def called(function: str, arguments: bytes) -> bytes:
+    """A call with one argument."""
+    module, _, name = function.rpartition('.')
+    return f'c{module}\n{name}\n'.encode() + arguments + b'\x85R'
+
+
+def storage(elements: int) -> bytes:
+    """What stands for a storage of so many numbers."""
+    kind = b'ctorch\nFloatStorage\n'
+    return b'(' + text('storage') + kind + text('0') + text('cpu') + number(elements) + b'tQ'
+
+
+def grown(elements: int = 10**9) -> bytes:
+    """A tensor of more elements than its storage, which torch makes larger."""
+    view = storage(1) + number(0) + number(elements) + b'\x85' + number(1) + b'\x85'
+    return of_a_dict(b'ctorch._utils\n_rebuild_tensor_v2\n(' + view + b'\x89}tR')
+
+
+def grown_by_a_state(elements: int = 10**9) -> bytes:
+    """The same, by the state of an empty tensor."""
+    view = storage(1) + number(0) + number(elements) + b'\x85' + number(1) + b'\x85'
+    return of_a_dict(b'ctorch\nTensor\n)R(' + view + b'tb')
+
+
+def called_by_another(elements: int = 10**9) -> bytes:
+    """A function that makes what a number says, called by one that is allowed to call."""
+    allocated = b'ctorch\nFloatTensor\n' * 2 + number(elements) + b'\x85}'
+    return of_a_dict(b'ctorch._tensor\n_rebuild_from_type_v2\n(' + allocated + b'tR')
+
+
 # A dict whose key is a tuple in a tuple: to build it is to compute the key's hash.
 DEEP_KEY = b'\x80\x02}' + b')' + b'\x85' * DEEP + b'Ns.'
 PICKLES: dict[str, Callable[[], bytes]] = {
@@ -51,6 +114,16 @@ PICKLES: dict[str, Callable[[], bytes]] = {
     'lists that repeat, filled later': laughs_filled_later,
     'a bytearray of a terabyte': lambda: pickle.dumps(Allocated(10**12), 2),
     'a bytearray of a gigabyte': lambda: pickle.dumps(Allocated(10**9), 2),
+    'a bytearray of Python 2': lambda: of_a_dict(called('__builtin__.bytearray', number(10**9))),
+    'digits of digits': encoded,
+    'copies': copies,
+    'values beside the content': left_over,
+    'a tensor of a gigabyte': lambda: of_a_dict(called('torch.FloatTensor', number(10**9))),
+    'a tensor, otherwise named': lambda: of_a_dict(called('torch.cuda.FloatTensor', number(10**9))),
+    'a storage': lambda: of_a_dict(called('torch.storage.UntypedStorage', number(10**9))),
+    'a tensor beyond its storage': grown,
+    'a state beyond its storage': grown_by_a_state,
+    'a call by another': called_by_another,
 }
 
 
@@ -66,6 +139,27 @@ def write_pickle(file: Path, content: bytes, zipped: bool) -> None:
     with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(file, 'w') as new:
         for name in old.namelist():
             new.writestr(name, content if name.endswith('data.pkl') else old.read(name))
+
+
+def write_members(file: Path, members: dict[str, bytes]) -> None:
+    """Write a zip as torch does, without compression."""
+    with zipfile.ZipFile(file, 'w') as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def write_two_directories(file: Path, seen: bytes, read: bytes) -> None:
+    """Write a zip of which Python finds the pickle `seen`, and torch finds `read`, of equal length.
+
+    The end says where the first directory is, and the second lies right before it; Python takes what
+    is between the two for something that was put before the zip.
+    """
+    assert len(seen) == len(read)
+    wholes = []
+    for content in (read, seen):
+        write_members(file, {'archive/data.pkl': content, 'archive/version': b'3\n'})
+        wholes.append(file.read_bytes())
+    file.write_bytes(wholes[0][:-22] + wholes[1])
 
 
 def write_compressed(file: Path, size: int) -> None:

@@ -78,10 +78,12 @@ def main() -> None:
         text = json_text(as_json(examination))
     else:
         text = as_text(examination, arguments.examples) + '\n'
+    # Names of files need not be texts.
+    content = text.encode(errors='backslashreplace')
     if arguments.output:
-        write_output(arguments.output, text.encode())
+        write_output(arguments.output, content)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(content.decode())
     if examination.findings:
         sys.exit(FINDINGS)
 

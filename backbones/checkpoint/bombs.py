@@ -11,7 +11,10 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
+from backbones.checkpoint.errors import BombError
+from backbones.checkpoint.pickle_calls import check_calls
 from backbones.checkpoint.pickle_structure import Structure, structure_of
+from backbones.checkpoint.zip_directory import check_directory
 
 # Trainings that keep whole modules have a few dozen.
 DEEPEST = 500
@@ -20,13 +23,8 @@ MOST_ENTRIES = 100_000_000
 ZIP_START = b'PK\x03\x04'
 # Pickles of the legacy format: a number, a version, the system, the content, names of storages.
 LEGACY_PICKLES = 5
-# Makes as many bytes as a number says.
-ALLOCATORS = ('builtins bytearray', '__builtin__ bytearray')
+PICKLE = '/data.pkl'
 _LOCAL_HEADER = 30
-
-
-class BombError(Exception):
-    """A checkpoint that would exhaust the machine; the message says what it holds."""
 
 
 def check_bounded(file: Path) -> None:
@@ -43,17 +41,19 @@ def check_bounded(file: Path) -> None:
             check_members(content, file.stat().st_size)
             return
         for _ in range(LEGACY_PICKLES):
-            check_structure(structure_of(pickletools.genops(content), ALLOCATORS))
+            check_structure(structure_of(pickletools.genops(content)))
 
 
 def check_members(content: BinaryIO, size: int) -> None:
     """Look at the members of a zip, which torch writes uncompressed and one after the other.
 
     Raises:
-        BombError: one is compressed, they claim more than the file has, or a pickle is a bomb.
+        BombError: one is compressed, they claim more than the file has, their directory is not the one
+            that torch reads, or the pickle is none, not the only one, or a bomb.
     """
     with zipfile.ZipFile(content) as archive:
         members = archive.infolist()
+    check_directory(content, size)
     packed = next((each for each in members if each.compress_type != zipfile.ZIP_STORED), None)
     if packed:
         raise BombError(
@@ -63,24 +63,26 @@ def check_members(content: BinaryIO, size: int) -> None:
     claimed = sum(member.file_size for member in members)
     if claimed > size:
         raise BombError(f'members that claim {claimed:,} bytes, in a file of {size:,}')
-    for member in members:
-        if member.filename.endswith('.pkl'):
-            pickle = _bytes_of(content, member)
-            check_structure(structure_of(pickletools.genops(pickle), ALLOCATORS))
+    # As torch does: without regard to case, and by the name as it is stored.
+    pickles = [each for each in members if each.orig_filename.lower().endswith(PICKLE)]
+    if len(pickles) != 1:
+        raise BombError(f'{len(pickles)} members called data.pkl, where torch.save writes one')
+    check_structure(structure_of(pickletools.genops(_bytes_of(content, pickles[0]))))
 
 
 def check_structure(structure: Structure) -> None:
-    """Look how deep and how large the content of a pickle is.
+    """Look how deep and how large the content of a pickle is, and what it calls.
 
     Raises:
-        BombError: it is deeper or larger than any training's, or allocates what a number says.
+        BombError: it is deeper or larger than any training's, or a call would make it so.
     """
-    if structure.allocator:
-        raise BombError('a bytearray, which can be of any size')
     if structure.depth > DEEPEST:
         raise BombError(f'containers nested {structure.depth:,} deep')
     if structure.entries > MOST_ENTRIES:
-        raise BombError(f'{structure.entries:.1e} entries, by repetition of the same ones')
+        raise BombError(f'more than {MOST_ENTRIES:,} entries, by repetition of the same ones')
+    if structure.left:
+        raise BombError(f'{structure.left:,} values beside its content')
+    check_calls(structure)
 
 
 def _bytes_of(content: BinaryIO, member: zipfile.ZipInfo) -> bytes:

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch.types import Device
 from tqdm import tqdm
 
-from backbones.checkpoint.bombs import BombError, check_bounded
+from backbones.checkpoint.bombs import check_bounded
+from backbones.checkpoint.errors import BombError
 from backbones.checkpoint.inert_arrays import UnsafeArrayError
 from backbones.checkpoint.model_zoos import address_of
 from backbones.checkpoint.unpickling import CodeInCheckpointError, load_inert

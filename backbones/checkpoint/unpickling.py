@@ -20,7 +20,13 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch.types import Device
 
-from backbones.checkpoint.inert_arrays import InertArray, InertType, reconstruct, scalar
+from backbones.checkpoint.inert_arrays import (
+    InertArray,
+    InertType,
+    UnsafeArrayError,
+    reconstruct,
+    scalar,
+)
 
 # Values, not code, although they are pickled as a call; their arguments are kept instead.
 PICKLED_AS_CALLS = (
@@ -137,10 +143,13 @@ class _History(HistoryBuffer, metaclass=_Uncallable):
     full_name = HISTORY
 
     def __setstate__(self, state: dict) -> None:
+        histories = state['_log_history'], state['_count_history']
+        # Of lists that share entries, NumPy would make arrays of any size.
+        if not all(isinstance(history, InertArray) for history in histories):
+            raise UnsafeArrayError('a history that is no array')
         self.__class__ = HistoryBuffer
         self.__init__(max_length=int(state['max_length']))
-        self._log_history = np.array(state['_log_history'])
-        self._count_history = np.array(state['_count_history'])
+        self._log_history, self._count_history = map(np.asarray, histories)
 
 
 def _foreign_class(name: str) -> type:

@@ -1,10 +1,11 @@
 """Which image is of which class, in the two layouts that ImageNet comes in."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from evaluation.data.listing import visible_files_below
 from evaluation.data.names import leads_out
 from evaluation.errors import UserError
 
@@ -67,10 +68,11 @@ def _reference(root: Path, split: str, classes: Sequence[str]) -> Sequence[str]:
 
 
 def _images_of(folder: Path, name: str, label: int) -> list[tuple[str, int]]:
-    files = sorted(path for path in (folder / name).rglob('*') if path.suffix.lower() in IMG_EXTENSIONS)
-    if not files:
+    files = sorted(map(PurePath, visible_files_below(folder / name)))
+    images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS]
+    if not images:
         raise UserError(f'{folder / name} has no image; fill it, or remove the folder')
-    return [(str(path.relative_to(folder)), label) for path in files]
+    return [(str(name / file), label) for file in images]
 
 
 def _listed(listing: Path) -> list[tuple[str, int]]:

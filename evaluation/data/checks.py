@@ -16,6 +16,7 @@ from evaluation.config.types import setting
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import check_coco
 from evaluation.data.image_files import ADVICE
+from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.names import leads_out
 from evaluation.errors import UserError
 from evaluation.processes.ranks import process_rank
@@ -247,7 +248,7 @@ def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
     images, maps = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
     wanted = [dataset.get_data_info(i)['seg_map_path'] for i in range(len(dataset))]
     wanted = [os.path.relpath(path, maps) for path in wanted]
-    there = files_below(Path(maps))
+    there = visible_files_below(Path(maps))
     unmapped = [os.path.join(maps, name) for name in wanted if name not in there]
     if dataset.ann_file:
         # It lists a part of the images; maps of the others do no harm.
@@ -256,12 +257,3 @@ def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
     left = sorted(name for name in there.difference(wanted) if name.endswith(ending))
     names = [name.removesuffix(ending) + dataset.img_suffix for name in left]
     return unmapped, [os.path.join(images, name) for name in names]
-
-
-def files_below(folder: Path) -> set[str]:
-    """Names of all files at any depth, relative to `folder`."""
-    return {
-        name if parent == str(folder) else os.path.join(os.path.relpath(parent, folder), name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-    }

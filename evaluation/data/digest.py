@@ -9,7 +9,8 @@ from pathlib import Path
 from mmengine.config import ConfigDict
 
 from evaluation.classification.layout import labelled_images
-from evaluation.data.checks import files_below, path_of, plain_datasets
+from evaluation.data.checks import path_of, plain_datasets
+from evaluation.data.listing import files_below
 from evaluation.provenance import file_sha256
 
 

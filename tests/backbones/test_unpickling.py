@@ -231,6 +231,7 @@ HARMFUL_ARRAYS = {
     'a list for bytes': lambda: array_of_state((1, (1,), np.dtype('f8'), False, [1])),
     'a number of too few bytes': lambda: Reduced(np._core.multiarray.scalar, np.dtype('f8'), b'A'),
     'an array of another class': lambda: Reduced(reconstruct, np.matrix, (0,), b'b'),
+    'a record of lists': lambda: history_of_lists(),
     'a history of arguments': lambda: Reduced(HistoryBuffer, [1.0], [1]),
 }
 
@@ -240,6 +241,12 @@ class Stated(Reduced):
 
     def __init__(self, function, arguments, state):
         self.call = function, arguments, state
+
+
+def history_of_lists():
+    history = HistoryBuffer([1.0], [1])
+    history.__dict__['_log_history'] = [1.0]
+    return history
 
 
 def array_of_state(state):

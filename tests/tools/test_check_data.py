@@ -1,6 +1,7 @@
 """tools/check_data.py: what it prints, its exit status, and that trainings start on what it mends."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -65,6 +66,22 @@ def test_json(check, trials, tmp_path):
     assert found['looked_at']['images'] == 15
 
 
+@pytest.mark.parametrize('arguments', [(), ('--output', 'findings'), ('--format', 'json')])
+def test_a_name_that_is_no_text(check, trials, tmp_path, arguments):
+    data = shutil.copytree(trials['upernet'].data_root, tmp_path / 'data')
+    with open(os.fsencode(data / 'images/training') + b'/\xff.jpeg', 'wb'):
+        pass
+    outcome = check('--data-root', 'data', *arguments)
+    assert outcome.status == 1
+    assert 'Traceback' not in outcome.stderr
+    written = (tmp_path / 'findings').read_text() if '--output' in arguments else outcome.stdout
+    assert 'images/training/\\udcff.jpeg' in written
+
+
+def with_categories_reversed(content):
+    return {**content, 'categories': content['categories'][::-1]}
+
+
 @pytest.mark.parametrize(
     ('given', 'arguments', 'message'),
     [
@@ -91,6 +108,21 @@ def test_json(check, trials, tmp_path):
             'is inside of the data root; give a folder elsewhere',
         ),
         (
+            '`--fix` to a link',
+            ['--data-root', 'data', '--fix', 'link'],
+            '--fix link is a link; give a folder',
+        ),
+        (
+            '`--fix`, and no folder of images',
+            ['--data-root', 'annotations_alone', '--fix', 'mended'],
+            '--fix: no folder of images is in annotations_alone; get them, and put them there',
+        ),
+        (
+            '`--fix`, and categories that differ between the files',
+            ['--data-root', 'others', '--fix', 'mended'],
+            'has other categories than instances_train2017.json, or another order; correct the',
+        ),
+        (
             '`--output` in a folder that is not there',
             ['--data-root', 'data', '--output', 'nowhere/a.txt'],
             'give a file in an existing folder',
@@ -98,7 +130,11 @@ def test_json(check, trials, tmp_path):
     ],
 )
 def test_bad_input(check, trials, tmp_path, refused, given, arguments, message):
-    shutil.copytree(trials['mask_rcnn'].data_root, tmp_path / 'data')
+    data = shutil.copytree(trials['mask_rcnn'].data_root, tmp_path / 'data')
+    shutil.copytree(data / 'annotations', tmp_path / 'annotations_alone/annotations')
+    shutil.copytree(data, tmp_path / 'others')
+    edit(tmp_path / 'others' / INSTANCES, with_categories_reversed)
+    (tmp_path / 'link').symlink_to('there')
     (tmp_path / 'there').mkdir()
     (tmp_path / 'there/notes.txt').touch()
     before = {path: path.stat().st_mtime for path in tmp_path.rglob('*')}

@@ -1,15 +1,14 @@
 """Examination of data in ADE20K's layout."""
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.data.checks import files_below
 from evaluation.data.examination.files import bad_files, reason
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.layouts import ADE20K_SPLITS
+from evaluation.data.listing import visible_files_below
 from evaluation.data.loading import LoadCheckedImage
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
 from evaluation.errors import UserError
@@ -99,7 +98,7 @@ def _is_there(root: Path, split: str) -> bool:
 
 def _names(folder: Path, ending: str) -> tuple[set[str], list[str]]:
     """Names without ending of the files that have it, and of images that have another."""
-    files = {name for name in files_below(folder) if not os.path.basename(name).startswith('.')}
+    files = visible_files_below(folder)
     found = {name.removesuffix(ending) for name in files if name.endswith(ending)}
     others = [name for name in files if not name.endswith(ending)]
     return found, sorted(name for name in others if name.lower().endswith((ending, *OTHER_IMAGES)))

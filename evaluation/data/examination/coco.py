@@ -6,7 +6,6 @@ from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 
-from evaluation.data.checks import files_below
 from evaluation.data.coco_entries import (
     Fault,
     annotation_fault,
@@ -19,12 +18,14 @@ from evaluation.data.examination.doubts import annotation_doubts
 from evaluation.data.examination.files import bad_files, reason
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.layouts import COCO_FILES
+from evaluation.data.listing import files_below
 from evaluation.data.loading import LoadCheckedImage
-from evaluation.data.plain_values import is_id, quoted
+from evaluation.data.plain_values import LARGEST_ID, is_id, quoted
 from evaluation.errors import UserError
 from evaluation.garbage_collection import garbage_collection_paused
 
 LOAD = LoadCheckedImage()
+DIFFERENT_CATEGORIES = 'categories that differ'
 # Of files that are numbered, how many may have another number than their id by mistake.
 SHARE_OF_OTHER_NAMES = 0.1
 
@@ -134,7 +135,7 @@ def misnumbered(images: list) -> dict[str, int]:
         for image in images
         if type(image) is dict and type(image.get('file_name')) is str and type(image.get('id')) is int
         for stem in [Path(image['file_name']).stem]
-        if stem.isascii() and stem.isdigit()
+        if stem.isascii() and stem.isdigit() and len(stem) <= len(str(LARGEST_ID))
     }
     numbers = {number for number, _ in numbered.values()}
     strange = {n: own for n, (number, own) in numbered.items() if number != own and own in numbers}
@@ -216,7 +217,7 @@ def compare_categories(examination: Examination, names: dict[str, list]) -> None
     for other in others:
         if names[other] != names[first]:
             text = f'has other categories than {first}, or another order'
-            examination.add('categories that differ', f'annotations/{other}', text)
+            examination.add(DIFFERENT_CATEGORIES, f'annotations/{other}', text)
 
 
 def _name(root: Path, folder: Path, image: dict) -> Path:

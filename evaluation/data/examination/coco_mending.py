@@ -17,6 +17,7 @@ from evaluation.data.examination.doubts import (
     bounds_of,
     clipped,
     has_area,
+    largest_area,
 )
 from evaluation.data.plain_values import all_finite, is_id
 from evaluation.errors import UserError
@@ -82,13 +83,19 @@ def check_categories(categories: list) -> None:
 
 
 def usable_images(images: list, bad_images: Container[str]) -> list[dict]:
-    """The entries of images that can be used, of several with one id or one file the first."""
+    """The entries of images that can be used, of several with one id and one file the first.
+
+    Where one id is of several files, none of them: whose its objects are cannot be told.
+    """
+    sound = [image for image in images if type(image) is dict and not image_fault(image)]
+    files_of: dict[int | str, set[str]] = {}
+    for image in sound:
+        files_of.setdefault(image['id'], set()).add(os.path.normpath(image['file_name']))
     ids, names, usable = set(), set(), []
-    for image in images:
-        if type(image) is not dict or image_fault(image):
-            continue
+    for image in sound:
         name = os.path.normpath(image['file_name'])
-        if image['id'] not in ids and name not in names and name not in bad_images:
+        is_first = image['id'] not in ids and name not in names
+        if is_first and len(files_of[image['id']]) == 1 and name not in bad_images:
             usable.append(image)
         ids.add(image['id'])
         names.add(name)
@@ -108,11 +115,9 @@ def mended_annotation(annotation: dict, sizes: Sizes, categories: Container[int 
             return None
     changed.setdefault('iscrowd', 0)
     changed['bbox'] = fitting_box(changed, sizes[image])
-    code = as_code(mask, sizes[image])
-    box_area = changed['bbox'][2] * changed['bbox'][3]
     area = changed.get('area')
-    if not all_finite([area]) or not 0 < area <= 2 * box_area:
-        changed['area'] = float(coco_mask.area(code))
+    if not all_finite([area]) or not 0 < area <= largest_area(changed['bbox']):
+        changed['area'] = float(coco_mask.area(as_code(mask, sizes[image])))
     is_clean = next(annotation_faults(changed, sizes, categories), None) is None
     return changed if is_clean else None
 

@@ -1,14 +1,17 @@
 """What `tools/check_data.py` does."""
 
 import argparse
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 from evaluation.data.examination.ade20k import Labels, examine_ade20k
 from evaluation.data.examination.coco import examine_coco
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.imagenet import examine_imagenet
 from evaluation.data.examination.layouts import ADE20K, COCO, IMAGENET, layout_of
-from evaluation.data.examination.links import new_root
+from evaluation.data.examination.links import clear, new_root
 from evaluation.data.examination.mending import mend_ade20k, mend_coco, mend_imagenet
 from evaluation.errors import UserError
 
@@ -25,20 +28,29 @@ def examine(arguments: argparse.Namespace) -> Examination:
     root = arguments.data_root
     layout = layout_of(root, arguments.kind)
     check_options(arguments, layout)
-    if arguments.fix:
-        new_root(arguments.fix, root)
-    try:
+    if not arguments.fix:
+        return _examined(arguments, layout)[0]
+    with _root_of_links(arguments.fix, root):
         examination, said = _examined(arguments, layout)
-    except BaseException:
-        if arguments.fix:
-            shutil.rmtree(arguments.fix)
-        raise
-    if arguments.fix and examination.findings:
+    if examination.findings:
         print('\n'.join([f'written to {arguments.fix}:', *(f'  {line}' for line in said), '']))
-    elif arguments.fix:
-        arguments.fix.rmdir()
+    else:
         print(f'nothing to mend; {arguments.fix} was not written\n')
     return examination
+
+
+@contextmanager
+def _root_of_links(folder: Path, source: Path) -> Iterator[None]:
+    """A folder to write to, which is as it was before where that fails or nothing is written."""
+    is_new = new_root(folder, source)
+    try:
+        yield
+    except BaseException:
+        clear(folder)
+        raise
+    finally:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def check_options(arguments: argparse.Namespace, layout: str) -> None:
@@ -62,7 +74,7 @@ def _examined(arguments: argparse.Namespace, layout: str) -> tuple[Examination, 
         return examination, mend_coco(examination, arguments.fix) if is_mended else []
     if layout == IMAGENET:
         good = examine_imagenet(examination, arguments.num_classes, arguments.workers)
-        mend = mend_imagenet
+        mend = partial(mend_imagenet, num_classes=arguments.num_classes)
     else:
         counted = {} if arguments.num_classes is None else {'num_classes': arguments.num_classes}
         labels = Labels(**counted, reduce_zero_label=not arguments.keep_zero_label)

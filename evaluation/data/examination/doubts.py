@@ -36,7 +36,7 @@ def annotation_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault
             f'has the bbox {quoted(annotation["bbox"])}, which leaves its image of {size[1]}x{size[0]}'
         )
         yield Fault('boxes that leave the image', text)
-    if annotation['area'] > LARGEST_SHARE * width * height + ROUNDED:
+    if annotation['area'] > largest_area(annotation['bbox']):
         text = f'has the area {annotation["area"]:g} in a box of {width:g}x{height:g}'
         yield Fault('wrong areas', text)
     mask = annotation['segmentation']
@@ -47,6 +47,11 @@ def annotation_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault
     # The codes of COCO's crowds were made otherwise than their boxes.
     if not empty and not annotation.get('iscrowd'):
         yield from _fit_doubts(annotation, size)
+
+
+def largest_area(box: list[float]) -> float:
+    """The largest area that an object in a box can have."""
+    return LARGEST_SHARE * box[2] * box[3] + ROUNDED
 
 
 def _fit_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from evaluation.classification.layout import class_folders, listed_image
-from evaluation.data.checks import files_below
+from evaluation.classification.layout import REFERENCE_SPLIT, class_folders, listed_image
 from evaluation.data.examination.files import bad_files, reason
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.layouts import IMAGENET_SPLITS
+from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.loading import LoadCheckedImage
 from evaluation.data.names import leads_out
 from evaluation.errors import UserError
@@ -88,24 +88,37 @@ def listed(examination: Examination, split: str) -> list[Entry]:
 def compare_classes(
     examination: Examination, entries: dict[str, list[Entry]], num_classes: int | None
 ) -> None:
-    """Look for classes that a split lacks, and for labels beyond the last class."""
+    """Look for classes that a split lacks, for labels without images, and whether there are too many."""
     classes = {split: {label for _, label in images} for split, images in entries.items()}
-    numbers = [label for labels in classes.values() for label in labels if type(label) is int]
     examination.counts['classes'] = len(set().union(*classes.values()))
     for split, labels in classes.items():
         for other in classes.keys() - {split}:
             for missing in sorted(classes[other] - labels, key=str):
                 text = f'has no image, but {other} has'
                 examination.add('classes of one split alone', f'{split}: class {missing}', text)
-        if num_classes is not None and len(labels) > num_classes:
-            text = f'has {len(labels)} classes, more than {num_classes}'
-            examination.add('labels out of range', split, text)
-    if num_classes is not None and numbers and max(numbers) >= num_classes:
-        text = f'is beyond the last class, {num_classes - 1}'
-        examination.add('labels out of range', f'label {max(numbers)}', text)
-    elif numbers:
-        for label in sorted({*range(min(max(numbers), len(set(numbers)) + 1))} - {*numbers}):
-            examination.add('labels without images', f'label {label}', 'has no image')
+        if num_classes is not None:
+            _count_classes(examination, split, labels, num_classes)
+    numbers = {label for labels in classes.values() for label in labels if type(label) is int}
+    lacking = max(numbers, default=-1) + 1 - len(numbers)
+    if lacking:
+        first = next(label for label in range(max(numbers)) if label not in numbers)
+        subject, verb = ('label', 'has') if lacking == 1 else (f'{lacking:,} labels such as', 'have')
+        examination.add('labels without images', f'{subject} {first}', f'{verb} no image')
+
+
+def _count_classes(
+    examination: Examination, split: str, labels: set[int | str], num_classes: int
+) -> None:
+    """Compare the classes of a split with a network's, as a training does."""
+    numbers = [label for label in labels if type(label) is int]
+    listed = max(numbers) + 1 if numbers else len(labels)
+    found = max(listed, len(class_folders(examination.root / split)))
+    if found > num_classes:
+        text = f'has {found:,} classes, more than {num_classes:,}'
+        examination.add('labels out of range', split, text)
+    elif found < num_classes and split == REFERENCE_SPLIT:
+        text = f'has {found:,} classes, fewer than {num_classes:,}'
+        examination.add('fewer classes than given', split, text)
 
 
 def _is_there(root: Path, split: str) -> bool:
@@ -115,8 +128,7 @@ def _is_there(root: Path, split: str) -> bool:
 def _from_folders(examination: Examination, split: str) -> list[Entry]:
     entries: list[Entry] = []
     for name in class_folders(examination.root / split):
-        files = sorted(files_below(examination.root / split / name))
-        files = [file for file in files if not os.path.basename(file).startswith('.')]
+        files = sorted(visible_files_below(examination.root / split / name))
         images = [file for file in files if file.lower().endswith(IMG_EXTENSIONS)]
         entries += [(f'{name}/{file}', name) for file in images]
         if not images:

@@ -5,7 +5,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.data.examination.coco import annotation_files, image_folder, misnumbered, read_content
+from evaluation.data.examination.coco import (
+    DIFFERENT_CATEGORIES,
+    annotation_files,
+    image_folder,
+    misnumbered,
+    read_content,
+)
 from evaluation.data.examination.coco_mending import mended
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.imagenet import Entry, has_list
@@ -21,7 +27,7 @@ def mend_coco(examination: Examination, folder: Path) -> list[str]:
         what was done, a line a file.
 
     Raises:
-        UserError: of a file nothing is left.
+        UserError: the files have different categories, or nothing is left of one or of all.
     """
     root = examination.root
     subjects = {finding.subject for finding in examination.findings}
@@ -46,6 +52,10 @@ def mend_coco(examination: Examination, folder: Path) -> list[str]:
         link(images, folder / images.name)
         changes = ', '.join(f'{count:,} {what}' for what, count in done.items()) or 'nothing to do'
         said.append(f'{file.name}: {changes}')
+    for finding in examination.by_kind().get(DIFFERENT_CATEGORIES, ()):
+        raise UserError(f'--fix: {finding.subject} {finding.text}; correct the categories by hand')
+    if not (folder / 'annotations').exists():
+        raise UserError(f'--fix: no folder of images is in {root}; get them, and put them there')
     return said
 
 
@@ -65,16 +75,22 @@ def mend_ade20k(examination: Examination, good: dict[str, list[str]], folder: Pa
     return said
 
 
-def mend_imagenet(examination: Examination, good: dict[str, list[Entry]], folder: Path) -> list[str]:
+def mend_imagenet(
+    examination: Examination, good: dict[str, list[Entry]], folder: Path, num_classes: int | None
+) -> list[str]:
     """Link the good images, of classes that all splits have, and list them where lists were given.
 
     Returns:
         what was done, a line a split.
 
     Raises:
-        UserError: labels of a list would have to be numbered anew.
+        UserError: labels of a list would have to be numbered anew, or other than `num_classes` classes
+            are left.
     """
     root = examination.root
+    good = {
+        split: [e for e in entries if _is_below(e[1], num_classes)] for split, entries in good.items()
+    }
     classes = set.intersection(*({label for _, label in entries} for entries in good.values()))
     all_classes = set().union(*({label for _, label in entries} for entries in good.values()))
     is_listed = any(has_list(root, split) for split in good)
@@ -82,6 +98,11 @@ def mend_imagenet(examination: Examination, good: dict[str, list[Entry]], folder
         raise UserError(
             f'--fix: labels of {root} would have to be numbered anew, and another data set might have '
             'the old ones; correct the lists by hand'
+        )
+    if num_classes is not None and len(classes) != num_classes:
+        raise UserError(
+            f'--fix: of {root}, {len(classes):,} classes would be left, and not the {num_classes:,} of '
+            '--num-classes; give another number, or correct the data by hand'
         )
     said = []
     for split, entries in good.items():
@@ -96,6 +117,11 @@ def mend_imagenet(examination: Examination, good: dict[str, list[Entry]], folder
         names = ', '.join(sorted(map(str, all_classes - classes))[:3])
         said.append(f'{len(all_classes - classes)} classes left out ({names}): give num_classes anew')
     return said
+
+
+def _is_below(label: int | str, num_classes: int | None) -> bool:
+    """Whether a label is one of so many classes; names of folders have no number."""
+    return num_classes is None or type(label) is str or label < num_classes
 
 
 def _first_of_each_file(entries: Sequence[Entry]) -> list[Entry]:

@@ -10,8 +10,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
-from evaluation.data.checks import build_dataset, check_data, files_below, plain_datasets, unpaired
+from evaluation.data.checks import build_dataset, check_data, plain_datasets, unpaired
 from evaluation.data.class_counts import class_counts, class_names
+from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.skipping import dataset_without, images_skipped, leave_out_bad_images
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.errors import UserError
@@ -178,6 +179,7 @@ class TestPairs:
         (images / 'ADE_train_00000002.jpg').unlink()
         (images / 'notes.txt').touch()
         (maps / 'notes.txt').touch()
+        (maps / '._ADE_train_00000001.png').touch()
         dataset = build_dataset(cfg.train_dataloader.dataset, 'mmseg')
         unmapped, unpictured = unpaired(dataset)
         assert unmapped == [str(maps / 'ADE_train_00000001.png')]
@@ -210,6 +212,9 @@ def test_files_below(tmp_path):
     for name in ('x.jpg', 'a/y.jpg', 'a/b/z.jpg'):
         (tmp_path / name).touch()
     assert files_below(tmp_path) == {'x.jpg', 'a/y.jpg', 'a/b/z.jpg'}
+    (tmp_path / 'a/._y.jpg').touch()
+    assert files_below(tmp_path) == {'x.jpg', 'a/y.jpg', 'a/b/z.jpg', 'a/._y.jpg'}
+    assert visible_files_below(tmp_path) == {'x.jpg', 'a/y.jpg', 'a/b/z.jpg'}
 
 
 def names_in(dataset_config, scope):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -10,39 +9,18 @@ import pytest
 from PIL import Image
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.data.examination.command import examine
-from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.errors import UserError
 from tests.commands import ROOT
+from tests.evaluation.data.examination.looking import look
 
 REAL = Path(os.environ.get('ADE20K_ROOT', ROOT.parent / 'shared/real/ADEChallengeData2016'))
 IMAGE = 'images/training/ADE_train_00000002.jpg'
 MAP = 'annotations/training/ADE_train_00000002.png'
 
 
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('scenes')
-    write_datasets(folder, SceneStyle(height=64, width=64), {'train': 4, 'val': 2}, seed=0)
-    return folder / 'ADEChallengeData2016'
-
-
 @pytest.fixture
 def root(scenes, tmp_path):
-    return shutil.copytree(scenes, tmp_path / 'ade')
-
-
-def look(root, fix=None, num_classes=None, keep_zero_label=False):
-    return examine(
-        Namespace(
-            data_root=root,
-            kind=None,
-            num_classes=num_classes,
-            keep_zero_label=keep_zero_label,
-            workers=2,
-            fix=fix,
-        )
-    )
+    return shutil.copytree(scenes / 'ADEChallengeData2016', tmp_path / 'ade')
 
 
 def write(values):
@@ -96,6 +74,14 @@ def test_sound(root):
     found = look(root)
     assert not found.findings
     assert (found.counts['images'], found.counts['maps']) == (6, 6)
+
+
+def test_files_of_other_systems(root):
+    """Whose names start with a dot: neither a training nor the examination sees them."""
+    for name in (IMAGE, MAP):
+        file = root / name
+        file.with_name(f'._{file.name}').write_bytes(b'\0\5\x16\7')
+    assert not look(root).findings
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason='no images of ADE20K')

@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import shutil
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,12 @@ from pycocotools.coco import COCO
 
 from evaluation.data.coco_file import check_coco
 from evaluation.data.examination.coco import misnumbered
-from evaluation.data.examination.command import examine
-from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.errors import UserError
 from tests.commands import ROOT
+from tests.evaluation.data.examination.looking import look
 
 REAL = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))
 TRAIN = 'annotations/instances_train2017.json'
-
-
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('scenes')
-    write_datasets(folder, SceneStyle(height=64, width=64), {'train': 4, 'val': 2}, seed=0)
-    # The first annotation is the one that tests damage: let it be of polygons.
-    edit(folder / 'coco' / TRAIN, lambda content: content['annotations'].sort(key=is_a_crowd))
-    return folder / 'coco'
 
 
 def is_a_crowd(annotation):
@@ -39,13 +28,10 @@ def is_a_crowd(annotation):
 
 @pytest.fixture
 def root(scenes, tmp_path):
-    return shutil.copytree(scenes, tmp_path / 'coco')
-
-
-def look(root, fix=None):
-    return examine(
-        Namespace(data_root=root, kind=None, num_classes=None, keep_zero_label=False, workers=2, fix=fix)
-    )
+    root = shutil.copytree(scenes / 'coco', tmp_path / 'coco')
+    # The first annotation is the one that tests damage: let it be of polygons.
+    edit(root / TRAIN, lambda content: content['annotations'].sort(key=is_a_crowd))
+    return root
 
 
 def of_first(section, **values):
@@ -263,10 +249,49 @@ def test_an_area_is_that_of_the_mask(root, tmp_path):
     assert first['area'] == truth.annToMask(first).sum()
 
 
-def test_categories_that_differ(root):
+def test_categories_that_differ(root, tmp_path):
     edit(root / TRAIN, lambda content: content['categories'].reverse())
     (finding,) = look(root).findings
     assert finding.kind == 'categories that differ'
+    with pytest.raises(UserError, match=r'has other categories than .* correct the categories by hand'):
+        look(root, fix=tmp_path / 'mended')
+    assert not (tmp_path / 'mended').exists()
+
+
+def test_files_of_one_id(root, tmp_path):
+    """Whose of the two the objects are cannot be told: no image gets those of another."""
+    content = json.loads((root / TRAIN).read_text())
+    truth = {
+        image['file_name']: [a['bbox'] for a in content['annotations'] if a['image_id'] == image['id']]
+        for image in content['images']
+    }
+    first, second = (image['id'] for image in content['images'][:2])
+    content['images'][1]['id'] = first
+    for annotation in content['annotations']:
+        if annotation['image_id'] == second:
+            annotation['image_id'] = first
+    (root / TRAIN).write_text(json.dumps(content))
+    look(root, fix=tmp_path / 'mended')
+    mended = json.loads((tmp_path / 'mended' / TRAIN).read_text())
+    assert [image['file_name'] for image in mended['images']] == list(truth)[2:]
+    for image in mended['images']:
+        boxes = [a['bbox'] for a in mended['annotations'] if a['image_id'] == image['id']]
+        assert boxes == truth[image['file_name']]
+
+
+def test_an_area_that_is_found_right_is_kept(root, tmp_path):
+    """A little more than twice that of a tiny box, beside another annotation that is wrong."""
+
+    def change(content):
+        first, second = content['annotations'][:2]
+        polygon = [[20, 20, 22, 20, 22, 22, 20, 22]]
+        first.update(bbox=[20, 20, 2, 2], segmentation=polygon, area=15.0)
+        second['area'] = -1
+
+    edit(root / TRAIN, change)
+    assert {each.kind for each in look(root, fix=tmp_path / 'mended').findings} == {'wrong areas'}
+    mended = json.loads((tmp_path / 'mended' / TRAIN).read_text())['annotations']
+    assert mended[0]['area'] == 15.0
 
 
 def test_categories_are_not_guessed(root, tmp_path):
@@ -281,6 +306,47 @@ def test_a_folder_of_images_is_missing(root, tmp_path):
     (finding,) = look(root, fix=tmp_path / 'mended').findings
     assert finding.kind == 'missing folders of images'
     assert not look(tmp_path / 'mended').findings
+
+
+def test_no_folder_of_images(root, tmp_path):
+    for split in ('train2017', 'val2017'):
+        shutil.rmtree(root / split)
+    with pytest.raises(UserError, match=r'--fix: no folder of images is in .*; get them'):
+        look(root, fix=tmp_path / 'mended')
+    assert not (tmp_path / 'mended').exists()
+
+
+class TestFolderThatIsThere:
+    """`--fix` to an empty folder of the user's: it stays, whatever becomes of the mending."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        (tmp_path / 'mended').mkdir()
+        return tmp_path / 'mended'
+
+    def test_it_is_filled(self, root, folder):
+        edit(root / TRAIN, of_first('annotations', area=-1))
+        look(root, fix=folder)
+        assert not look(folder).findings
+
+    def test_nothing_to_mend(self, root, folder):
+        look(root, fix=folder)
+        assert [*folder.iterdir()] == []
+
+    def test_a_failure(self, root, folder):
+        """Of the second file, after the first was written."""
+        for image in (root / 'val2017').iterdir():
+            image.write_bytes(b'')
+        with pytest.raises(UserError, match='nothing that can be used is left'):
+            look(root, fix=folder)
+        assert [*folder.iterdir()] == []
+
+    def test_a_link_to_it(self, root, folder, tmp_path):
+        (tmp_path / 'link').symlink_to(folder)
+        (tmp_path / 'broken').symlink_to(tmp_path / 'nowhere')
+        for link in ('link', 'broken'):
+            with pytest.raises(UserError, match='is a link; give a folder'):
+                look(root, fix=tmp_path / link)
 
 
 def test_mending_overwrites_nothing(root, tmp_path):
@@ -338,3 +404,4 @@ class TestNumbersOfFiles:
         assert misnumbered([{**image, 'id': 101 - image['id']} for image in self.images]) == {}
         assert misnumbered([{**image, 'file_name': 'a.jpg'} for image in self.images]) == {}
         assert misnumbered([{'id': 'x', 'file_name': '1.jpg'}, {'id': 1}, 'no object']) == {}
+        assert misnumbered([{'id': 1, 'file_name': f'{"1" * 5000}.jpg'}]) == {}

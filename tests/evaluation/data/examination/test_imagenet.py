@@ -1,27 +1,13 @@
 """Every kind of damage to data in ImageNet's layouts is found, named and left out of what is mended."""
 
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from evaluation.classification.layout import labelled_images
-from evaluation.data.examination.command import examine
 from evaluation.errors import UserError
 from tests.evaluation.classification.images import write_folders, write_lists
-
-
-def look(root, fix=None, num_classes=None):
-    return examine(
-        Namespace(
-            data_root=root,
-            kind=None,
-            num_classes=num_classes,
-            keep_zero_label=False,
-            workers=2,
-            fix=fix,
-        )
-    )
+from tests.evaluation.data.examination.looking import look
 
 
 def appended(line):
@@ -124,6 +110,51 @@ def test_labels_beyond_the_last_class(tmp_path):
     assert {each.kind for each in look(tmp_path / 'data', num_classes=3).findings} == {
         'labels out of range'
     }
+
+
+@pytest.mark.parametrize('write', [write_folders, write_lists])
+@pytest.mark.parametrize(
+    ('num_classes', 'kinds'),
+    [(3, {'labels out of range'}), (4, set()), (5, {'fewer classes than given'})],
+)
+def test_other_classes_than_given(tmp_path, write, num_classes, kinds):
+    write(tmp_path / 'data')
+    found = look(tmp_path / 'data', num_classes=num_classes).findings
+    assert {each.kind for each in found} == kinds
+
+
+def test_labels_beyond_the_last_class_are_left_out(tmp_path):
+    write_lists(tmp_path / 'data')
+    look(tmp_path / 'data', fix=tmp_path / 'mended', num_classes=3)
+    assert not look(tmp_path / 'mended', num_classes=3).findings
+    assert {label for _, label in labelled_images(tmp_path / 'mended', 'train')} == {0, 1, 2}
+
+
+@pytest.mark.parametrize(('write', 'num_classes'), [(write_folders, 3), (write_lists, 5)])
+def test_classes_that_mending_cannot_make_or_choose(tmp_path, write, num_classes):
+    write(tmp_path / 'data')
+    with pytest.raises(UserError, match=r'4 classes would be left, and not the .* of --num-classes'):
+        look(tmp_path / 'data', fix=tmp_path / 'mended', num_classes=num_classes)
+    assert not (tmp_path / 'mended').exists()
+
+
+def test_all_labels_without_images_are_counted(tmp_path):
+    write_lists(tmp_path / 'data')
+    for split in ('train', 'val'):
+        file = tmp_path / 'data/meta' / f'{split}.txt'
+        file.write_text(file.read_text().replace(' 2\n', ' 9\n').replace(' 3\n', ' 1\n'))
+    (finding,) = look(tmp_path / 'data').findings
+    assert finding.kind == 'labels without images'
+    assert finding.subject == '7 labels such as 2'
+
+
+def test_files_of_other_systems(tmp_path):
+    """Whose names start with a dot: neither a training nor the examination sees them."""
+    write_folders(tmp_path / 'data')
+    before = labelled_images(tmp_path / 'data', 'train')
+    (tmp_path / 'data/train/cat/._0.jpg').write_bytes(b'\0\5\x16\7')
+    assert labelled_images(tmp_path / 'data', 'train') == before
+    assert not look(tmp_path / 'data').findings
 
 
 def test_classes_of_one_split_alone(tmp_path):

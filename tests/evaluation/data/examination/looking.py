@@ -1,0 +1,26 @@
+"""What `tools/check_data.py` does, called directly."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from evaluation.data.examination.command import examine
+from evaluation.data.examination.findings import Examination
+
+
+def look(
+    root: Path,
+    fix: Path | None = None,
+    num_classes: int | None = None,
+    keep_zero_label: bool = False,
+) -> Examination:
+    """Examine a data root on two threads, with the options of the command line."""
+    return examine(
+        Namespace(
+            data_root=root,
+            kind=None,
+            num_classes=num_classes,
+            keep_zero_label=keep_zero_label,
+            workers=2,
+            fix=fix,
+        )
+    )
