@@ -14,6 +14,7 @@ from pathlib import Path
 
 from evaluation.errors import CommandLine, command
 from evaluation.files import check_output, write_output
+from evaluation.numbers import whole
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('b', help='the same of the second')
     parser.add_argument('--task', choices=TASKS, help='which, where a folder has results of several')
     parser.add_argument('--resamples', type=int, default=1000, help='how many to draw; default 1000')
-    parser.add_argument('--seed', type=int, default=0, help='of the draws; default 0')
+    parser.add_argument('--seed', type=whole, default=0, metavar='N', help='of the draws; default 0')
     parser.add_argument('--format', choices=('markdown', 'json'), default='markdown')
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
     return parser.parse_args()

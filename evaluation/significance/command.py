@@ -31,8 +31,6 @@ def compare_places(arguments: argparse.Namespace) -> str:
         UserError: a place holds no or several experiments, or the two cannot be compared.
     """
     check_resamples(arguments.resamples)
-    if arguments.seed < 0:
-        raise UserError(f'--seed is {arguments.seed}; give 0 or more')
     sides = [runs_at(Path(place), arguments.task) for place in (arguments.a, arguments.b)]
     check_different(*sides)
     with tqdm(total=arguments.resamples, desc='resamples', leave=False, disable=None) as bar:

@@ -196,4 +196,4 @@ class TestRefused:
         outcome = commands('compare', *pair, '--resamples', 20)
         refused(KIND, 'compare: too few resamples', outcome, 'give 200 to 1000000')
         outcome = commands('compare', *pair, '--seed', -1)
-        refused(KIND, 'compare: a negative seed', outcome, 'give 0 or more')
+        refused(KIND, 'compare: a negative seed', outcome, "'-1' is not a whole number from 0")

@@ -1,5 +1,6 @@
 """Differences of the page against those of `tools/compare.py`, of one seed and of several."""
 
+import json
 import re
 
 import numpy as np
@@ -43,7 +44,8 @@ def test_a_pair_is_that_of_the_comparison(tmp_path, found):
     assert [side[0].backbone for side in sides] == ['halo_tiny', 'pvt_tiny']
     truth = next(one for one in compare(*sides, RESAMPLES) if one.metric == 'top1')
     assert each['sentence'] == truth.sentence
-    assert each['difference'] == pytest.approx(vars(truth.difference), rel=1e-4)
+    expected = {end: getattr(truth.difference, end) for end in ('value', 'low', 'high')}
+    assert each['difference'] == pytest.approx(expected, rel=1e-4)
     assert each['toldApart'] == truth.is_told_apart
 
 
@@ -56,7 +58,8 @@ def test_seeds_of_a_model_are_one_side(tmp_path, found):
     assert each['difference']['value'] == 15.0
     sides = [[results[key] for key in each[side]['runs']] for side in 'ab']
     truth = next(one for one in compare(*sides, RESAMPLES) if one.metric == 'top1')
-    assert each['difference'] == pytest.approx(vars(truth.difference), rel=1e-4)
+    expected = {end: getattr(truth.difference, end) for end in ('value', 'low', 'high')}
+    assert each['difference'] == pytest.approx(expected, rel=1e-4)
 
 
 def test_an_end_beside_zero_keeps_its_sign_as_in_the_sentence(tmp_path, found):
@@ -68,3 +71,12 @@ def test_an_end_beside_zero_keeps_its_sign_as_in_the_sentence(tmp_path, found):
     assert each['printed']['value'] == '+0.02'
     ends = re.search(r'difference (\S+) to (\S+),', each['sentence']).groups()
     assert ends == (each['printed']['low'], each['printed']['high'])
+
+
+def test_what_is_not_of_the_models_alone_is_said(tmp_path, found):
+    write_classifier(tmp_path / 'a', 'pvt_tiny', np.arange(100) < 50)
+    write_classifier(tmp_path / 'b', 'halo_tiny', np.arange(100) % 10 < 7)
+    file = next((tmp_path / 'b').rglob('result.json'))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {'test_time_augmentation': True}))
+    (each,), _ = found()
+    assert 'One was tested with test-time augmentation (TTA) and the other without' in each['sentence']
