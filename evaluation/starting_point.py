@@ -18,8 +18,8 @@ from evaluation.checkpoints.latest import latest_checkpoint, read_whole_checkpoi
 from evaluation.config.resume_checks import check_config_of, check_same_experiment
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
-from evaluation.hooks.result import config_name
 from evaluation.model_loading import check_whole, fit_model
+from evaluation.results.description import config_name
 from evaluation.results.result import TASKS
 from evaluation.runner import TRAINING_STATE
 from evaluation.tables.published import load_published

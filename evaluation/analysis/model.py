@@ -21,11 +21,11 @@ from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
-from evaluation.hooks.result import describe_checkpoint
 from evaluation.model_loading import BACKBONE, check_whole, fit_model
 from evaluation.processes.ranks import process_count
 from evaluation.provenance import weights_sha256
 from evaluation.random_state import seeded
+from evaluation.results.description import describe_checkpoint
 
 
 @dataclass(frozen=True)

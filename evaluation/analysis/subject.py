@@ -31,8 +31,8 @@ from evaluation.benchmark.memory import (
 )
 from evaluation.errors import UserError
 from evaluation.experiment import use_data
-from evaluation.hooks.result import config_name
 from evaluation.provenance import versions
+from evaluation.results.description import config_name
 
 LOADER = 'test_dataloader'
 

@@ -1,22 +1,16 @@
 """Writes `result.json` after every evaluation, in training and in testing."""
 
-import logging
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.dist import master_only
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel
-from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
 
-from evaluation.complexity import complexity_of_config
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.evidence.files import FILE as EVIDENCE_FILE
@@ -24,10 +18,32 @@ from evaluation.evidence.files import Evidence, write_evidence
 from evaluation.files import write_json
 from evaluation.hooks.compilation import CompileHook
 from evaluation.hooks.time_shares import time_shares
+from evaluation.metrics.report import MetricReport
 from evaluation.model_loading import unwrapped
 from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
+from evaluation.results.description import (
+    describe_backbone,
+    describe_checkpoint,
+    describe_complexity,
+    describe_config,
+    describe_parameters,
+    describe_training,
+    is_augmented,
+)
 
 SCHEMA_VERSION = 2
+# Entries of a result that a training notes and its checkpoints carry.
+OF_THE_TRAINING = (
+    'epoch',
+    'iteration',
+    'max_epochs',
+    'max_iterations',
+    'initialization',
+    'batch_size',
+    'mixed_precision',
+    'learning_rate_scaled',
+    'seed',
+)
 
 
 @HOOKS.register_module()
@@ -138,56 +154,44 @@ class ResultHook(Hook):
         if not reports:
             print_log('no metric of the suite was evaluated: no result.json', logger='current')
             return
-        evidence = leave_evidence(folder, reports[0].evidence)
-        model = unwrapped(runner.model)
-        augmented = any(isinstance(part, BaseTTAModel) for part in runner.model.modules())
-        write_json(
-            folder / 'result.json',
-            {
-                'schema_version': SCHEMA_VERSION,
-                'task': self.task,
-                **describe_backbone(runner.cfg.filename, self.task, model.backbone),
-                'dataset': self.dataset,
-                'images': reports[0].images,
-                'images_skipped': images_skipped(loader.dataset),
-                'metrics': reports[0].metrics,
-                'per_class': reports[0].per_class,
-                'evidence': evidence,
-                'config': {
-                    'name': config_name(runner.cfg.filename),
-                    'sha256': runner.cfg.get('config_sha256'),
-                    'text': runner.cfg.pretty_text,
-                },
-                'data': {'sha256': self.data_sha256},
-                'checkpoint': describe_checkpoint(checkpoint, self.weights_sha256),
-                'epoch': training.get('epoch'),
-                'iteration': training.get('iteration'),
-                'max_epochs': training.get('max_epochs'),
-                'max_iterations': training.get('max_iterations'),
-                'initialization': training.get('initialization'),
-                'batch_size': training.get('batch_size'),
-                'mixed_precision': training.get('mixed_precision'),
-                'learning_rate_scaled': training.get('learning_rate_scaled'),
-                'training_data': {'sha256': training.get('data_sha256')},
-                'training_images_skipped': training.get('images_skipped', 0),
-                'seed': training.get('seed'),
-                'test_time_augmentation': augmented,
-                'compiled': any(isinstance(hook, CompileHook) for hook in runner.hooks),
-                'parameters': {
-                    'total': count_parameters(model),
-                    'backbone': count_parameters(model.backbone),
-                },
-                'complexity': self.complexity,
-                'versions': {**versions(), 'evaluator': reports[0].evaluator},
-                'git': git_state(),
-                'hardware': hardware(),
-                'wall_time_seconds': round(time.monotonic() - self.started, 1),
-                'evaluation_seconds': round(time.monotonic() - self.evaluation_started, 1),
-                'time_shares': time_shares(runner),
-                'created': now(),
-            },
-        )
+        report, model = reports[0], unwrapped(runner.model)
+        content = {
+            'schema_version': SCHEMA_VERSION,
+            'task': self.task,
+            **describe_backbone(runner.cfg.filename, self.task, model.backbone),
+            'dataset': self.dataset,
+            'images_skipped': images_skipped(loader.dataset),
+            **leave_figures(folder, report),
+            'config': describe_config(runner.cfg),
+            'data': {'sha256': self.data_sha256},
+            'checkpoint': describe_checkpoint(checkpoint, self.weights_sha256),
+            **{name: training.get(name) for name in OF_THE_TRAINING},
+            'training_data': {'sha256': training.get('data_sha256')},
+            'training_images_skipped': training.get('images_skipped', 0),
+            'test_time_augmentation': is_augmented(runner.model),
+            'compiled': any(isinstance(hook, CompileHook) for hook in runner.hooks),
+            'parameters': describe_parameters(model),
+            'complexity': self.complexity,
+            'versions': {**versions(), 'evaluator': report.evaluator},
+            'git': git_state(),
+            'hardware': hardware(),
+            'wall_time_seconds': round(time.monotonic() - self.started, 1),
+            'evaluation_seconds': round(time.monotonic() - self.evaluation_started, 1),
+            'time_shares': time_shares(runner),
+            'created': now(),
+        }
+        write_json(folder / 'result.json', content)
         print_log(f'result written to {folder / "result.json"}', logger='current')
+
+
+def leave_figures(folder: Path, report: MetricReport) -> dict:
+    """What a metric found, whose evidence is written beside the result."""
+    return {
+        'images': report.images,
+        'metrics': report.metrics,
+        'per_class': report.per_class,
+        'evidence': leave_evidence(folder, report.evidence),
+    }
 
 
 def leave_evidence(folder: Path, evidence: Evidence | None) -> dict | None:
@@ -196,72 +200,3 @@ def leave_evidence(folder: Path, evidence: Evidence | None) -> dict | None:
         return None
     write_evidence(folder / EVIDENCE_FILE, evidence)
     return {'file': EVIDENCE_FILE, 'sha256': file_sha256(folder / EVIDENCE_FILE)}
-
-
-def describe_complexity(model: Mapping, scope: str | None) -> dict | None:
-    """FLOPs and parameters by part; None, and a warning, where they cannot be counted.
-
-    Args:
-        model: config of the model.
-        scope: whose registry names its parts.
-    """
-    try:
-        return complexity_of_config(model, scope).as_json()
-    except Exception as error:  # Whatever it is, the result of a long training must not be lost for it.
-        reason = f'{type(error).__name__}: {error}'
-        print_log(f'result without FLOPs: {reason}', logger='current', level=logging.WARNING)
-        return None
-
-
-def describe_training(runner: Runner) -> dict:
-    """Length, seed, batch, precision, data and start of the training that `runner` is about to do."""
-    by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-    return {
-        'max_epochs': runner.max_epochs if by_epoch else None,
-        'max_iterations': runner.max_iters,
-        'seed': runner.seed,
-        'initialization': starting_weights(runner.cfg),
-        'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
-        'mixed_precision': isinstance(runner.optim_wrapper, AmpOptimWrapper),
-        'learning_rate_scaled': bool((runner.cfg.get('auto_scale_lr') or {}).get('enable')),
-        'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],
-        'data_sha256': data_sha256(runner.cfg.train_dataloader.dataset),
-    }
-
-
-def starting_weights(cfg: Config) -> str:
-    """Checkpoint that a training starts from, of the whole model or of the backbone, or `scratch`."""
-    whole_model = None if cfg.get('resume') else cfg.get('load_from')
-    wishes = cfg.model.backbone.get('init_cfg') or {}
-    # A list initialises layers one by one, from no checkpoint.
-    checkpoint = wishes.get('checkpoint') if isinstance(wishes, dict) else None
-    return whole_model or checkpoint or 'scratch'
-
-
-def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:
-    """Names for tables: from a config `<task>_<mixer>_<scale>`, else the config's own name."""
-    name = config_name(config_file).removeprefix(f'{task}_')
-    mixer = getattr(backbone, 'mixer_name', None)
-    scale = name.removeprefix(f'{mixer}_')
-    if mixer is None or scale == name:
-        return {'backbone': name, 'mixer': None, 'scale': None}
-    return {'backbone': name, 'mixer': mixer, 'scale': scale}
-
-
-def describe_checkpoint(file: Path | None, weights_digest: str | None) -> dict:
-    """Digests of the evaluated weights, and of their file where there is one."""
-    return {
-        'file': file.name if file else None,
-        'sha256': file_sha256(file) if file else None,
-        'weights_sha256': weights_digest,
-    }
-
-
-def config_name(config_file: str) -> str:
-    """`mask_rcnn_dcn_tiny` of `configs/mask_rcnn_dcn_tiny.py`."""
-    return Path(config_file).stem
-
-
-def count_parameters(module: nn.Module) -> int:
-    """All parameters, frozen ones too."""
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -13,9 +13,9 @@ from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
 from evaluation.errors import UserError
 from evaluation.experiment import set_data_root
-from evaluation.hooks.result import starting_weights
 from evaluation.identity import config_sha256
 from evaluation.provenance import file_sha256
+from evaluation.results.description import starting_weights
 from evaluation.starting_point import find_pretrained
 from evaluation.sweep.configs import Wanted
 from evaluation.sweep.findings import start_name

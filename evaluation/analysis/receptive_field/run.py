@@ -43,8 +43,8 @@ from evaluation.benchmark.memory import (
     refused_beyond_free_memory,
 )
 from evaluation.errors import UserError, warn
-from evaluation.hooks.result import config_name
 from evaluation.provenance import versions
+from evaluation.results.description import config_name
 
 IMAGES = '.images'
 

@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from evaluation.experiment import read_config
-from evaluation.hooks import result as result_hook
-from evaluation.hooks.result import (
+from evaluation.results import description
+from evaluation.results.description import (
     config_name,
     describe_backbone,
     describe_complexity,
@@ -53,7 +53,7 @@ def test_starting_weights(cfg, expected):
     ],
 )
 def test_what_the_options_of_a_training_changed_is_told(monkeypatch, amp, scaling, scaled):
-    monkeypatch.setattr(result_hook, 'data_sha256', lambda dataset: 'd0')
+    monkeypatch.setattr(description, 'data_sha256', lambda dataset: 'd0')
     cfg = config(train_dataloader={'batch_size': 4, 'dataset': {}}, **scaling)
     # The one with autocast cannot be built without a GPU.
     wrapper = object.__new__(AmpOptimWrapper if amp else OptimWrapper)
@@ -120,7 +120,7 @@ class TestComplexity:
     def test_a_model_that_cannot_be_counted_still_has_a_result(self, model, monkeypatch):
         said = []
         monkeypatch.setattr(
-            result_hook, 'print_log', lambda message, logger, level: said.append((message, level))
+            description, 'print_log', lambda message, logger, level: said.append((message, level))
         )
         assert describe_complexity(model, 'mmdet') is None
         ((message, level),) = said
