@@ -107,8 +107,8 @@ class TestFile:
 
     def test_module_that_is_not_there(self, train, configs, tmp_path, refused):
         leaf = configs / 'demo/upernet_dcn_micro.py'
-        line = append(leaf, "custom_imports.imports.append('evaluation.result_hok')")
-        place = f'{leaf}, line {line}: there is no module evaluation.result_hok'
+        line = append(leaf, "custom_imports.imports.append('evaluation.hooks.resul')")
+        place = f'{leaf}, line {line}: there is no module evaluation.hooks.resul'
         given = 'a config that imports a module that is not there'
         refused(KIND, given, train(leaf), place, 'did you mean evaluation.hooks.result?')
         assert not list(tmp_path.iterdir())
