@@ -102,6 +102,7 @@ class TestTable:
         assert done.status == 0, done.stderr
         assert re.search(r'\| dcn_tiny .* \d+\.\d \(\d+\.\d to \d+\.\d\)', done.stdout)
         assert '200 resamples of the 20 images' in done.stdout
+        assert 'too few' not in done.stdout
 
     def test_seeds_have_a_table_of_their_own(self, commands, runs):
         done = commands('table', runs / 'halo_tiny')
@@ -118,6 +119,7 @@ class TestTable:
             assert 'nan' not in done.stdout.lower()
         done = commands('table', tmp_path, '--ci', '--resamples', '200')
         assert '100.0 (–)' in done.stdout
+        assert '(–) too few for one;' in done.stdout
 
     def test_csv_has_both_ends(self, commands, runs):
         done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '200', '--format', 'csv')

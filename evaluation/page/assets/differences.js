@@ -72,7 +72,7 @@ function differencesFigure(pairs) {
     ],
     layout: {
       showlegend: false,
-      xaxis: { title: titled('difference (percentage points)'), zeroline: true, zerolinewidth: 2 },
+      xaxis: { title: titled('difference (points)'), zeroline: true, zerolinewidth: 2 },
       yaxis: { tickvals: names.map((_, index) => index), ticktext: names, showgrid: false, zeroline: false },
     },
   };
