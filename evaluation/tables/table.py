@@ -267,10 +267,11 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
     resamples = len(next(iter(uncertainty[rows[0].path].samples.values())))
     found = [each for row in rows for each in uncertainty[row.path].intervals.values()]
     none = f'({DASH}) too few for one; ' if any(math.isnan(each.low) for each in found) else ''
+    counts = ' or '.join(f'{count:,}' for count in images)
     return [
         f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by {resamples:,} resamples of the '
-        f'{" or ".join(f"{count:,}" for count in images)} images; {none}{ALMOST} cannot be told from the '
-        'best, by the interval of the paired difference. Other seeds are not in them.'
+        f'{counts} images; {none}{ALMOST} cannot be told from the best, by the interval of the paired '
+        'difference. Other seeds are not in them.'
     ]
 
 
