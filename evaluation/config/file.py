@@ -85,7 +85,8 @@ def import_modules(cfg: Config, files: list[Path]) -> None:
 
     Args:
         cfg: a config.
-        files: those that it was read from, to say where a module is named.
+        files: those that it was read from, to say where a module is named; none for one that came with
+            a result.
 
     Raises:
         UserError: there is no such module. What goes wrong inside one keeps its traceback.
@@ -111,7 +112,7 @@ def _place_of_text(text: str, files: list[Path]) -> str:
         for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
             if isinstance(node, ast.Constant) and node.value == text:
                 return f'{file}, line {node.lineno}'
-    return str(files[0])
+    return str(files[0]) if files else 'of the result'
 
 
 def _modules_beside(name: str) -> list[str]:

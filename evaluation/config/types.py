@@ -63,7 +63,7 @@ def check_types(cfg: Config) -> None:
             near = _nearest_beside(cfg, settings.place)
             raise UserError(f'{settings.place} has no type, so nothing can be built from it{near}')
         if wanted is not None and not registered(wanted, cfg.default_scope):
-            near = did_you_mean(str(wanted), _registered_names(cfg.default_scope))
+            near = did_you_mean(str(wanted), registered_names(cfg.default_scope))
             raise UserError(f'{settings.place}.type={wanted!r} is not known{near}')
 
 
@@ -173,7 +173,8 @@ def _registries(scope: str) -> list[Registry]:
     return [value for value in vars(module).values() if isinstance(value, Registry)]
 
 
-def _registered_names(scope: str) -> set[str]:
+def registered_names(scope: str) -> set[str]:
+    """Names of all classes and functions that a library and mmengine have registered so far."""
     registries = list(_registries(scope))
     registries += [registry.parent for registry in registries if registry.parent]
     return {name for registry in registries for name in registry.module_dict}

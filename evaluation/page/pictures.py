@@ -13,7 +13,9 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from evaluation.config.file import import_modules
+from evaluation.config.received import check_received
 from evaluation.config.text import read_literals
+from evaluation.config.types import check_types
 from evaluation.drawing.trained import Trained, load_trained
 from evaluation.errors import UserError
 from evaluation.files import write_json
@@ -126,8 +128,15 @@ def _load(run: Run) -> Trained:
     config = Config(read_literals(text, keep_tuples=True))
     if not {'model', LOADER, 'default_scope'} <= {*config}:
         raise UserError(f'{result.path}: its config has no model or no {LOADER}')
+    check_received(config, ('model', LOADER))
     import_modules(config, [])
-    trained = load_trained(config, result.config, str(checkpoint), LOADER)
+    check_types(config)
+    try:
+        trained = load_trained(config, result.config, str(checkpoint), LOADER)
+    except UserError:
+        raise
+    except Exception as error:  # A config of other versions: the report must not be lost for it.
+        raise UserError(f'its config cannot be built ({type(error).__name__}: {error})') from error
     if result.weights_sha256 not in (None, weights_sha256(trained.model)):
         raise UserError(f'{checkpoint} holds other weights than those that were evaluated')
     return trained

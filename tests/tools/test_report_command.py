@@ -86,6 +86,48 @@ class TestTrained:
         (missing,) = data['pictures']['missing']
         assert missing['reason'] == f'work_dirs/{runs.name}/{trial.end}.pth is not there'
 
+    @pytest.mark.parametrize(
+        ('text', 'replacement', 'reason'),
+        [
+            (
+                "'evaluation.hooks.result'",
+                "'evaluation.gone'",
+                'config of the result: there is no module evaluation.gone to import',
+            ),
+            (
+                "'evaluation.hooks.result'",
+                "'beside'",
+                'its config imports beside, which is no part of the suite',
+            ),
+            (
+                "type='FPN'",
+                "type='subprocess.Popen'",
+                'its config has the type subprocess.Popen, which is no part of the suite',
+            ),
+            ("type='FPN'", "type='NoNeck'", "model.neck.type='NoNeck' is not known"),
+            ("type='FPN'", "type='FPN', odd=1", 'its config cannot be built (TypeError'),
+        ],
+    )
+    def test_what_a_result_names(
+        self, report, trial, runs, tmp_path, monkeypatch, text, replacement, reason
+    ):
+        """Results are data: nothing is imported or built for them but what the suite has itself."""
+        if trial.task == 'upernet':
+            text = text.replace('FPN', 'UPerHead')
+            reason = reason.replace('neck', 'decode_head')
+        (tmp_path / 'beside.py').write_text('import pathlib\npathlib.Path("ran").touch()\n')
+        monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+        for file in runs.rglob('result.json'):
+            content = json.loads(file.read_text())
+            assert text in content['config']['text']
+            content['config']['text'] = content['config']['text'].replace(text, replacement)
+            file.write_text(json.dumps(content))
+        outcome = report('--images', 2, '--resamples', 0)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        (missing,) = data_of(tmp_path / 'report.html')['pictures']['missing']
+        assert missing['reason'].startswith(reason)
+        assert not list(tmp_path.rglob('ran'))
+
 
 class TestLeftOut:
     @pytest.mark.parametrize(
