@@ -130,7 +130,8 @@ def _load(run: Run) -> Trained:
         raise UserError(f'{result.path}: its config has no model or no {LOADER}')
     check_received(config, ('model', LOADER))
     import_modules(config, [])
-    check_types(config)
+    # To look for a type may import it: only what was looked at above.
+    check_types(Config({name: config[name] for name in ('model', LOADER, 'default_scope')}))
     try:
         trained = load_trained(config, result.config, str(checkpoint), LOADER)
     except UserError:

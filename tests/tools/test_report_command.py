@@ -128,6 +128,19 @@ class TestTrained:
         assert missing['reason'].startswith(reason)
         assert not list(tmp_path.rglob('ran'))
 
+    def test_what_is_not_built_is_not_looked_for(self, report, runs, tmp_path, monkeypatch):
+        (tmp_path / 'beside.py').write_text('import pathlib\npathlib.Path("ran").touch()\n')
+        monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+        for file in runs.rglob('result.json'):
+            content = json.loads(file.read_text())
+            text = content['config']['text']
+            assert "type='ResultHook'" in text
+            content['config']['text'] = text.replace("type='ResultHook'", "type='beside.Hook'")
+            file.write_text(json.dumps(content))
+        assert report('--images', 2, '--resamples', 0).status == 0
+        assert data_of(tmp_path / 'report.html')['pictures']['missing'] == []
+        assert not list(tmp_path.rglob('ran'))
+
 
 class TestLeftOut:
     @pytest.mark.parametrize(
