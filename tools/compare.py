@@ -1,11 +1,11 @@
-"""Say whether one model is better than another, with intervals.
+"""Say whether one model is better than another, with a p-value and intervals.
 
     python tools/compare.py work_dirs/mask_rcnn_swin_tiny work_dirs/mask_rcnn_convnext_tiny
     python tools/compare.py A/result.json B/result.json --format json --output comparison.json
 
-Takes two result.json, or the work dirs of two experiments, with one seed or several. Both models are
-evaluated on the same resamples of the images (paired bootstrap); of detectors it also says what each
-kind of error costs.
+Takes two result.json, or the work dirs of two experiments, with one seed or several. A paired test says
+whether they differ by more than chance; a paired bootstrap over the images gives the intervals. For
+detectors it also says what each kind of error costs.
 """
 
 import argparse
@@ -25,8 +25,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('a', help='result.json or work dir of the first model')
     parser.add_argument('b', help='the same of the second')
     parser.add_argument('--task', choices=TASKS, help='which, where a folder has results of several')
-    parser.add_argument('--resamples', type=int, default=1000, help='how many to draw; default 1000')
-    parser.add_argument('--seed', type=whole, default=0, metavar='N', help='of the draws; default 0')
+    parser.add_argument(
+        '--resamples', type=int, default=1000, help='how many to draw for intervals; default 1000'
+    )
+    parser.add_argument(
+        '--seed',
+        type=whole,
+        default=0,
+        metavar='N',
+        help='of the draws; default 0; the test does not depend on it',
+    )
     parser.add_argument('--format', choices=('markdown', 'json'), default='markdown')
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
     return parser.parse_args()

@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--ci',
         action='store_true',
-        help='also show the interval of every figure, by resampling the images',
+        help='also show the interval of every figure, and which cannot be told from the best',
     )
     parser.add_argument('--resamples', type=int, default=RESAMPLES, help=f'of --ci; default {RESAMPLES}')
     parser.add_argument('--all', action='store_true', help='show every evaluation')

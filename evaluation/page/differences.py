@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
+from tqdm import tqdm
 
+from evaluation.evidence.files import Evidence
 from evaluation.page.runs import Run, labels
 from evaluation.page.training_curves import significant
-from evaluation.significance.bootstrap import Interval, interval, share_interval
+from evaluation.significance.bootstrap import Interval
 from evaluation.significance.comparison import Comparison, Model, cautions, signed
+from evaluation.significance.intervals import difference_interval, figure_interval
+from evaluation.significance.randomization import PairedTest, paired_tests
 from evaluation.significance.seeds import by_experiment
 from evaluation.significance.uncertainty import Uncertainty
 from evaluation.tables.published import COMPARED_METRICS
@@ -23,6 +27,11 @@ class _Experiment:
     name: str
     runs: Sequence[Run]
     drawn: Sequence[Uncertainty]
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """Per-image records, one for each seed."""
+        return [each.evidence for each in self.drawn]
 
     def figure(self, metric: str) -> tuple[float, np.ndarray]:
         """The mean over seeds, of the images as they are and of each resample, (resamples,)."""
@@ -44,13 +53,22 @@ def differences(
     Returns:
         One for each pair and metric that is compared, the better model first.
     """
+    pairs = [
+        pair
+        for pair in combinations(_experiments(runs, drawn), 2)
+        if len({each.data for side in pair for each in side.drawn}) == 1
+    ]
     return [
         found
-        for pair in combinations(_experiments(runs, drawn), 2)
-        if len({each.draws for side in pair for each in side.drawn}) == 1
-        for metric in COMPARED_METRICS[pair[0].runs[0].result.task]
-        if (found := _difference(pair, metric, resamples, seed))
+        for pair in tqdm(pairs, desc='pairs', unit='pair', disable=None if pairs else True)
+        for metric, test in _tests(pair).items()
+        if (found := _difference(pair, metric, test, resamples, seed))
     ]
+
+
+def _tests(pair: tuple[_Experiment, _Experiment]) -> dict[str, PairedTest | None]:
+    metrics = COMPARED_METRICS[pair[0].runs[0].result.task]
+    return paired_tests(metrics, pair[0].evidence, pair[1].evidence)
 
 
 def _experiments(runs: Sequence[Run], drawn: Mapping[str, Uncertainty]) -> list[_Experiment]:
@@ -72,21 +90,31 @@ def _experiments(runs: Sequence[Run], drawn: Mapping[str, Uncertainty]) -> list[
 
 
 def _difference(
-    pair: tuple[_Experiment, _Experiment], metric: str, resamples: int, seed: int
+    pair: tuple[_Experiment, _Experiment],
+    metric: str,
+    test: PairedTest | None,
+    resamples: int,
+    seed: int,
 ) -> dict | None:
-    """None where it is undefined."""
+    """Return None where the difference or its interval is undefined."""
+    if test is None:
+        return None
     # The better one first, so that differences are not negative.
     one, other = sorted(pair, key=lambda experiment: -experiment.figure(metric)[0])
     (value, ours), (second, theirs) = one.figure(metric), other.figure(metric)
-    difference = interval(value - second, ours - theirs)
+    images = one.runs[0].result.images
+    difference = difference_interval(
+        metric, value - second, ours - theirs, (one.evidence, other.evidence), test
+    )
     if not all(map(math.isfinite, (difference.value, difference.low, difference.high))):
         return None
     comparison = Comparison(
         metric=metric,
-        a=Model(one.name, None, share_interval(value, ours)),
-        b=Model(other.name, None, share_interval(second, theirs)),
+        a=Model(one.name, None, figure_interval(metric, value, ours, images)),
+        b=Model(other.name, None, figure_interval(metric, second, theirs, images)),
         difference=difference,
-        images=one.runs[0].result.images,
+        test=test,
+        images=images,
         resamples=resamples,
         seed=seed,
         cautions=cautions([run.result for experiment in pair for run in experiment.runs]),

@@ -1,1 +1,1 @@
-"""Which differences between models are real: intervals by resampling images, spread over seeds."""
+"""Which differences between models are real: paired tests, intervals, and spread over seeds."""

@@ -17,6 +17,7 @@ from evaluation.results.selection import select
 from evaluation.significance.bootstrap import check_resamples
 from evaluation.significance.comparison import Comparison, compare
 from evaluation.significance.error_report import errors_text
+from evaluation.significance.randomization import MOST_SWAPS
 from evaluation.significance.report import comparison_text
 from evaluation.significance.seeds import by_experiment
 
@@ -33,8 +34,13 @@ def compare_places(arguments: argparse.Namespace) -> str:
     check_resamples(arguments.resamples)
     sides = [runs_at(Path(place), arguments.task) for place in (arguments.a, arguments.b)]
     check_different(*sides)
-    with tqdm(total=arguments.resamples, desc='resamples', leave=False, disable=None) as bar:
-        comparisons = compare(*sides, arguments.resamples, arguments.seed, bar.update)
+    with (
+        tqdm(total=arguments.resamples, desc='resamples', leave=False, disable=None) as resamples,
+        tqdm(total=MOST_SWAPS, desc='swaps at most', leave=False, disable=None) as swaps,
+    ):
+        comparisons = compare(
+            *sides, arguments.resamples, arguments.seed, resamples.update, swaps.update
+        )
     if arguments.format == 'json':
         return json.dumps([as_json(each) for each in comparisons], indent=1) + '\n'
     parts = [comparison_text(comparisons)]

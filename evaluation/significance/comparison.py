@@ -1,4 +1,4 @@
-"""Whether one model is better than another, as far as the images that both were tested on tell."""
+"""Compare two models that were evaluated on the same images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,12 @@ import numpy as np
 
 from evaluation.errors import UserError
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.significance.bootstrap import (
-    CONFIDENCE,
-    RESAMPLES,
-    Interval,
-    interval,
-    resample,
-    share_interval,
-)
+from evaluation.significance.bootstrap import CONFIDENCE, RESAMPLES, Interval, resample
+from evaluation.significance.intervals import difference_interval, figure_interval
 from evaluation.significance.loading import check_same_images, headline_metrics, load_evidence
-from evaluation.significance.metrics import Metric
+from evaluation.significance.metrics import GUESSES_OF, Metric
 from evaluation.significance.names import distinct_names
+from evaluation.significance.randomization import LEVEL, PairedTest, paired_tests
 from evaluation.significance.seeds import Spread, spread
 from evaluation.tables.headings import DIGITS
 
@@ -47,7 +42,7 @@ class Model:
     Attributes:
         name: for people.
         spread: over seeds.
-        interval: of the mean over seeds, with other images of the same kind.
+        interval: of the mean over seeds, on as many images of the same kind.
     """
 
     name: str
@@ -63,10 +58,11 @@ class Comparison:
         metric: name in `result.json`.
         a: the first model.
         b: the second.
-        difference: of the first from the second, in points.
-        images: how many both were tested on.
-        resamples: how many were drawn.
-        seed: of the draws.
+        difference: first minus second, in points.
+        test: whether the two differ by more than chance; None where the metric is undefined.
+        images: how many both were evaluated on.
+        resamples: how many were drawn for the intervals.
+        seed: of the draws; the test does not depend on it.
         cautions: what else the two may differ in, a sentence each.
     """
 
@@ -74,6 +70,7 @@ class Comparison:
     a: Model
     b: Model
     difference: Interval
+    test: PairedTest | None
     images: int
     resamples: int
     seed: int
@@ -81,44 +78,35 @@ class Comparison:
 
     @property
     def is_told_apart(self) -> bool:
-        """Whether the interval of the difference leaves zero out."""
-        return self.difference.low > 0 or self.difference.high < 0
-
-    @property
-    def is_undecided(self) -> bool:
-        """Whether the images are too few for an interval of the difference."""
-        return np.isnan(self.difference.low) and not np.isnan(self.difference.value)
+        """Whether the two differ by more than chance explains."""
+        return self.test is not None and self.test.is_told_apart
 
     @property
     def sentence(self) -> str:
         """The outcome in words that can be quoted."""
         word = WORDS[self.metric]
-        if np.isnan(self.difference.value):
+        if self.test is None:
             return f'{word} is undefined on these images.'
         first, second, found = self._better_first()
         figures = ' and '.join(rounded(model.interval.value, self.metric) for model in (first, second))
-        if self.is_undecided:
-            return (
-                f'{self._images} {"is" if self.images == 1 else "are"} too few to tell {first.name} and '
-                f'{second.name} apart by {word} ({figures}).'
-            )
-        ends = ' to '.join(signed(end, self.metric) for end in (found.low, found.high))
-        where = f'{100 * CONFIDENCE:.0f} % interval of the difference {ends}, {self._how}'
+        details = f'{figures}; {p_value_text(self.test)}; {self._interval_text(found)}'
         if self.is_told_apart:
             by = f'{rounded(found.value, self.metric)} points'
-            return f'{first.name} has {by} more {word} than {second.name} ({figures}; {where}).'
-        return f'{first.name} and {second.name} cannot be told apart by {word} ({figures}; {where}).'
+            return f'{first.name} has {by} more {word} than {second.name} ({details}).'
+        return f'{first.name} and {second.name} cannot be told apart by {word} ({details}).'
 
-    @property
-    def _images(self) -> str:
-        return f'{self.images:,} image{"" if self.images == 1 else "s"}'
-
-    @property
-    def _how(self) -> str:
-        how, undefined = f'paired bootstrap of {self._images}', self.difference.undefined
-        if not undefined:
+    def _interval_text(self, found: Interval) -> str:
+        images = f'{self.images:,} image{"" if self.images == 1 else "s"}'
+        if not self.test.differing:
+            return f'the same predictions on {images}'
+        if np.isnan(found.low):
+            return f'{images} {"is" if self.images == 1 else "are"} too few for an interval'
+        ends = ' to '.join(signed(end, self.metric) for end in (found.low, found.high))
+        method = images if self.metric in GUESSES_OF else f'paired bootstrap of {images}'
+        how = f'{100 * CONFIDENCE:.0f} % interval of the difference {ends}, {method}'
+        if not found.undefined:
             return how
-        return f'{how}, undefined in {undefined:,} of {self.resamples:,} resamples'
+        return f'{how}, undefined in {found.undefined:,} of {self.resamples:,} resamples'
 
     def _better_first(self) -> tuple[Model, Model, Interval]:
         """The model of the higher figure, the other, and the difference in this order."""
@@ -135,21 +123,23 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
     on_progress: Callable[[], None] = lambda: None,
+    on_swap: Callable[[], None] = lambda: None,
 ) -> list[Comparison]:
     """Compare two models by all metrics that tables show of their task.
 
     Both are evaluated on the same resamples of the images, so that what makes an image hard for both
-    does not blur the difference. Of a model with several seeds the mean over them is compared.
+    does not blur the difference. For a model with several seeds, the mean over them is compared.
 
     Args:
         a: results of the first model, of one experiment, a seed each.
         b: results of the second.
-        resamples: how many to draw.
+        resamples: how many to draw for the intervals.
         seed: of the draws.
         on_progress: called after each resample.
+        on_swap: called after each swap of the paired test, of which there are at most `MOST_SWAPS`.
 
     Raises:
-        UserError: they are of other tasks or images, or have no evidence.
+        UserError: they are of different tasks or images, or have no evidence.
     """
     results = [*a, *b]
     if len({result.task for result in results}) > 1:
@@ -162,10 +152,29 @@ def compare(
     whole, samples = resample(sides, images, resamples, seed, on_progress)
     names = distinct_names(a, b)
     doubts = cautions(results)
-    return [
-        _comparison(metric, (a, b), names, whole, samples, seed, doubts)
-        for metric in HEADLINE_METRICS[a[0].task]
-    ]
+    headlines = HEADLINE_METRICS[a[0].task]
+    records = evidence[: len(a)], evidence[len(a) :]
+    tests = paired_tests(headlines, *records, on_swap)
+    found = []
+    for metric in headlines:
+        (value, other), (drawn, others) = ([each[metric] for each in part] for part in (whole, samples))
+        difference, test = Interval(np.nan, np.nan, np.nan), tests[metric]
+        if test is not None:
+            difference = difference_interval(metric, value - other, drawn - others, records, test)
+        found.append(
+            Comparison(
+                metric=metric,
+                a=Model(names[0], spread(a, metric), figure_interval(metric, value, drawn, images)),
+                b=Model(names[1], spread(b, metric), figure_interval(metric, other, others, images)),
+                difference=difference,
+                test=test,
+                images=images,
+                resamples=resamples,
+                seed=seed,
+                cautions=doubts,
+            )
+        )
+    return found
 
 
 def cautions(results: Sequence[Result]) -> tuple[str, ...]:
@@ -193,31 +202,14 @@ def _mean(metrics: Sequence[Metric]) -> Metric:
     return evaluate
 
 
-def _comparison(
-    metric: str,
-    results: tuple[Sequence[Result], Sequence[Result]],
-    names: tuple[str, str],
-    whole: list[dict[str, float]],
-    samples: list[dict[str, np.ndarray]],
-    seed: int,
-    doubts: tuple[str, ...],
-) -> Comparison:
-    values = [figures[metric] for figures in whole]
-    drawn = [figures[metric] for figures in samples]
-    models = [
-        Model(name, spread(runs, metric), share_interval(value, sample))
-        for name, runs, value, sample in zip(names, results, values, drawn, strict=True)
-    ]
-    return Comparison(
-        metric=metric,
-        a=models[0],
-        b=models[1],
-        difference=interval(values[0] - values[1], drawn[0] - drawn[1]),
-        images=results[0][0].images,
-        resamples=len(drawn[0]),
-        seed=seed,
-        cautions=doubts,
-    )
+def p_value_text(test: PairedTest) -> str:
+    """`p = 0.03` with as many digits as show on which side of 5 % it lies, or `p < 0.001`."""
+    if test.p_value < 0.001:
+        return 'p < 0.001'
+    text = f'{test.p_value:.1g}' if test.p_value < 0.01 else f'{test.p_value:.2f}'
+    if float(text) == LEVEL and not test.is_told_apart:
+        text = f'{test.p_value:.3f}'
+    return f'p = {text}'
 
 
 def rounded(value: float, metric: str) -> str:

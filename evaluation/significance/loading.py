@@ -8,7 +8,7 @@ from evaluation.errors import UserError
 from evaluation.evidence.files import Evidence, read_evidence
 from evaluation.provenance import file_sha256
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.significance.metrics import Metric, each_image_once, metrics_of
+from evaluation.significance.metrics import Metric, each_image_once, metric_of
 
 # In percent; the evidence determines the figures to the last digits.
 TOLERANCE = 1e-6
@@ -39,17 +39,7 @@ def load_evidence(result: Result) -> Evidence:
 
 def headline_metrics(task: str, evidence: Evidence) -> Metric:
     """The function that computes all metrics that tables show of a task."""
-    parts: list[Metric] = []
-    known: set[str] = set()
-    for name in HEADLINE_METRICS[task]:
-        if name not in known:
-            parts.append(metrics_of(evidence, name))
-            known |= parts[-1](each_image_once(evidence)).keys()
-
-    def evaluate(weights: np.ndarray) -> dict[str, float]:
-        return {name: value for part in parts for name, value in part(weights).items()}
-
-    return evaluate
+    return metric_of(evidence, HEADLINE_METRICS[task])
 
 
 def _check_figures(result: Result, found: dict[str, float]) -> None:

@@ -1,6 +1,6 @@
 """Metrics of an evaluation as functions of how often each image counts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,25 @@ def metrics_of(evidence: Evidence, wanted: str) -> Metric:
     if wanted not in names:
         raise KeyError(wanted)
     return metric(evidence)
+
+
+def metric_of(evidence: Evidence, names: Sequence[str]) -> Metric:
+    """Return the function that computes the named metrics, and what comes along with them.
+
+    Raises:
+        KeyError: the evidence does not determine one of them.
+    """
+    parts: list[Metric] = []
+    known: set[str] = set()
+    for name in names:
+        if name not in known:
+            parts.append(metrics_of(evidence, name))
+            known |= parts[-1](each_image_once(evidence)).keys()
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        return {name: value for part in parts for name, value in part(weights).items()}
+
+    return evaluate
 
 
 # Which thresholds of overlap the statistics of a range of areas are means over.
@@ -120,15 +139,21 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else np.nan
 
 
+# Metrics that are the share of images with a right answer, and how many guesses each image has.
+GUESSES_OF = {'top1': 1, 'top5': GUESSES}
+
+
+def right_images(evidence: ClassificationEvidence, metric: str) -> np.ndarray:
+    """Return the images that count as right for `top1` or `top5`, (N,), bool."""
+    return evidence.place < GUESSES_OF[metric]
+
+
 def accuracy(evidence: ClassificationEvidence) -> Metric:
     """Top-1 and top-5 accuracy."""
-    first, among = evidence.place == 0, evidence.place < GUESSES
+    right = {name: right_images(evidence, name) for name in GUESSES_OF}
 
     def evaluate(weights: np.ndarray) -> dict[str, float]:
         total = weights.sum()
-        return {
-            'top1': 100 * float(weights[first].sum() / total),
-            'top5': 100 * float(weights[among].sum() / total),
-        }
+        return {name: 100 * float(weights[chosen].sum() / total) for name, chosen in right.items()}
 
     return evaluate

@@ -5,7 +5,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from evaluation.significance.bootstrap import CONFIDENCE, Interval
-from evaluation.significance.comparison import WORDS, Comparison, Model, rounded, signed
+from evaluation.significance.comparison import (
+    WORDS,
+    Comparison,
+    Model,
+    p_value_text,
+    rounded,
+    signed,
+)
+from evaluation.significance.metrics import GUESSES_OF
+from evaluation.significance.randomization import LEVEL
 from evaluation.tables.formats import DASH, Cell, Column, Table, to_markdown
 
 # The metrics that a sentence is written about.
@@ -43,29 +52,42 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def told_apart_text(comparison: Comparison) -> str:
-    """Whether two models are told apart, or why that cannot be said."""
-    if comparison.is_undecided:
-        return 'too few images'
-    return 'yes' if comparison.is_told_apart else 'no'
+    """Whether two models are told apart, and the p-value."""
+    if comparison.test is None:
+        return DASH
+    answer = 'yes' if comparison.is_told_apart else 'no'
+    return f'{answer} ({p_value_text(comparison.test)})'
 
 
 def notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """How the intervals came about, and what they do not say."""
+    """How the intervals and the test came about, and what they do not say."""
     first = comparisons[0]
     how = (
-        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by percentiles, without their bias, of '
-        f'{first.resamples:,} resamples of {first.images:,} images (seed {first.seed}), '
-        'the same for both models.'
+        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % for the figure expected on '
+        f'{first.images:,} images of this kind, {_method(first)}.'
     )
     undefined = max(each.difference.undefined for each in comparisons)
     if undefined:
-        how += f' Left out are resamples in which a figure is undefined, up to {undefined:,}.'
+        how += f' Resamples in which a figure is undefined are left out, up to {undefined:,}.'
+    test = (
+        f'Told apart: p is at most {LEVEL:g} in a paired test that swaps the predictions of the two '
+        'models on images where they differ; it does not depend on a seed.'
+    )
     models = [model for each in comparisons for model in (each.a, each.b)]
     if max((model.spread.runs for model in models if model.spread), default=1) > 1:
         seeds = 'Figures are means over seeds, with the standard deviation of a single run.'
     else:
         seeds = 'One seed each: how much another seed would change is not in these intervals.'
-    return [how, seeds, *first.cautions]
+    return [how, test, seeds, *first.cautions]
+
+
+def _method(comparison: Comparison) -> str:
+    if comparison.metric in GUESSES_OF:
+        return 'exact for one model (Clopper and Pearson), and for the difference by Agresti and Min'
+    return (
+        f'by {comparison.resamples:,} resamples of the images (seed {comparison.seed}), '
+        'the same for both models'
+    )
 
 
 def model_text(model: Model, metric: str) -> str:

@@ -1,43 +1,51 @@
 """Intervals of all figures of a table, and which of them cannot be told from the best."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from evaluation.evidence.files import Evidence
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.significance.bootstrap import (
-    RESAMPLES,
-    Interval,
-    interval,
-    resample,
-    share_interval,
-)
+from evaluation.significance.bootstrap import RESAMPLES, Interval, resample
+from evaluation.significance.intervals import figure_interval
 from evaluation.significance.loading import headline_metrics, load_evidence
+from evaluation.significance.randomization import MOST_SWAPS, PairedTest, paired_tests
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Figures of a result on resampled images; those of equal draws can be compared in pairs.
+    """Intervals of a result's figures, and what is needed to compare it with others.
 
     Attributes:
-        draws: what the resamples depend on: images and truth; equal where the draws are.
+        path: file of the result.
+        data: images and truth; results can be compared where it is equal.
+        evidence: per-image records.
         intervals: by metric.
-        samples: by metric, (resamples,), percent.
+        samples: by metric, figures on resampled images, (resamples,), percent.
+        tests: results of paired tests so far, by the path of the other result.
     """
 
-    draws: tuple
+    path: Path
+    data: tuple
+    evidence: Evidence
     intervals: Mapping[str, Interval]
     samples: Mapping[str, np.ndarray]
+    tests: dict[Path, dict[str, PairedTest | None]] = field(default_factory=dict, repr=False)
 
     def is_told_from(self, other: 'Uncertainty', metric: str) -> bool | None:
         """Whether two models differ by more than the choice of images explains; None if not known."""
-        if self.draws != other.draws:
+        if self.data != other.data:
             return None
-        difference = self.intervals[metric].value - other.intervals[metric].value
-        found = interval(difference, self.samples[metric] - other.samples[metric])
-        return bool(found.low > 0 or found.high < 0)
+        if other.path not in self.tests:
+            with tqdm(total=MOST_SWAPS, desc='swaps at most', leave=False, disable=None) as bar:
+                self.tests[other.path] = paired_tests(
+                    list(self.intervals), [self.evidence], [other.evidence], bar.update
+                )
+        test = self.tests[other.path][metric]
+        return None if test is None else test.is_told_apart
 
 
 def uncertainties(
@@ -67,9 +75,12 @@ def _uncertainty(
     metric = headline_metrics(result.task, evidence)
     (whole,), (samples,) = resample([metric], len(evidence.images), resamples, seed, on_progress)
     return Uncertainty(
-        draws=(result.data_sha256, tuple(evidence.images.tolist()), resamples, seed),
+        path=result.path,
+        data=(result.data_sha256, tuple(evidence.images.tolist())),
+        evidence=evidence,
         intervals={
-            name: share_interval(whole[name], samples[name]) for name in HEADLINE_METRICS[result.task]
+            name: figure_interval(name, whole[name], samples[name], len(evidence.images))
+            for name in HEADLINE_METRICS[result.task]
         },
         samples=samples,
     )

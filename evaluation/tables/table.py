@@ -10,6 +10,7 @@ from types import MappingProxyType
 from evaluation.results.result import HEADLINE_METRICS, TASKS, Flops, Result
 from evaluation.results.selection import row_order
 from evaluation.significance.bootstrap import CONFIDENCE, Interval
+from evaluation.significance.metrics import GUESSES_OF
 from evaluation.significance.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
 from evaluation.tables.csv_table import to_csv
@@ -265,13 +266,15 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
         return []
     images = sorted({row.images for row in rows})
     resamples = len(next(iter(uncertainty[rows[0].path].samples.values())))
+    is_exact = HEADLINE_METRICS[rows[0].task][0] in GUESSES_OF
+    method = 'exact' if is_exact else f'by {resamples:,} resamples of them'
     found = [each for row in rows for each in uncertainty[row.path].intervals.values()]
     none = f'({DASH}) too few for one; ' if any(math.isnan(each.low) for each in found) else ''
     counts = ' or '.join(f'{count:,}' for count in images)
     return [
-        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % by {resamples:,} resamples of the '
-        f'{counts} images; {none}{ALMOST} cannot be told from the best, by the interval of the paired '
-        'difference. Other seeds are not in them.'
+        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % for the figure expected on as many such '
+        f'images ({counts}), {method}; {none}{ALMOST} cannot be told from the best by a paired test. '
+        'Neither includes how much another seed would change.'
     ]
 
 

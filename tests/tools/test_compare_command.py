@@ -101,7 +101,7 @@ class TestTable:
         done = commands('table', runs / 'dcn_tiny', runs / 'swin_tiny', '--ci', '--resamples', '200')
         assert done.status == 0, done.stderr
         assert re.search(r'\| dcn_tiny .* \d+\.\d \(\d+\.\d to \d+\.\d\)', done.stdout)
-        assert '200 resamples of the 20 images' in done.stdout
+        assert 'expected on as many such images (20), by 200 resamples of them' in done.stdout
         assert 'too few' not in done.stdout
 
     def test_seeds_have_a_table_of_their_own(self, commands, runs):
@@ -112,13 +112,13 @@ class TestTable:
         assert '0, 1, 2' in done.stdout
 
     def test_too_few_images_have_no_interval(self, commands, tmp_path):
-        write_result(tmp_path / 'a', guesses([1]), 'halo_tiny')
+        write_result(tmp_path / 'a', instance_evidence(1), 'halo_tiny')
         for arguments in ([], ['--format', 'csv']):
             done = commands('table', tmp_path, '--ci', '--resamples', '200', *arguments)
             assert done.status == 0, done.stderr
             assert 'nan' not in done.stdout.lower()
         done = commands('table', tmp_path, '--ci', '--resamples', '200')
-        assert '100.0 (–)' in done.stdout
+        assert ' (–) |' in done.stdout
         assert '(–) too few for one;' in done.stdout
 
     def test_csv_has_both_ends(self, commands, runs):

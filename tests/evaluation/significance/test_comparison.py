@@ -46,8 +46,8 @@ class TestOutcome:
         assert found.difference.value == pytest.approx(40)
         assert found.difference.low == pytest.approx(40 - 1.96 * 1.55, abs=0.6)
         assert re.fullmatch(
-            r'dcn_tiny has 40\.0 points more top-1 accuracy than swin_tiny \(90\.0 and 50\.0; 95 % '
-            r'interval of the difference \+3\d\.\d to \+4\d\.\d, paired bootstrap of 1,000 images\)\.',
+            r'dcn_tiny has 40\.0 points more top-1 accuracy than swin_tiny \(90\.0 and 50\.0; '
+            r'p < 0\.001; 95 % interval of the difference \+3\d\.\d to \+4\d\.\d, 1,000 images\)\.',
             found.sentence,
         )
         # In whatever order they are given, the difference is that of the better from the other.
@@ -76,10 +76,10 @@ class TestOutcome:
 
     def test_the_same_seed_gives_the_same_figures(self, detectors):
         one, same, other = (
-            compare([detectors[0]], [detectors[1]], resamples=30, seed=seed)[0].difference
-            for seed in (1, 1, 2)
+            compare([detectors[0]], [detectors[1]], resamples=30, seed=seed)[0] for seed in (1, 1, 2)
         )
-        assert one == same != other
+        assert one.difference == same.difference != other.difference
+        assert one.test == same.test == other.test
 
     def test_pairs_are_closer_than_models_on_other_images(self, detectors):
         """The two see the same easy and hard images: their difference varies less than either alone."""
@@ -143,20 +143,34 @@ class TestNames:
 
 
 class TestFewImages:
-    """Where all resamples are alike they tell nothing of other images."""
-
     def test_of_one_image(self, tmp_path):
         a = classifier(tmp_path / 'a', [1])
         b = classifier(tmp_path / 'b', [0], 'swin_tiny')
         found = top1(a, b)
         assert not found.is_told_apart
-        assert np.isnan([found.difference.low, found.difference.high, found.a.interval.low]).all()
+        assert found.test.p_value == 1
+        low = signed(found.difference.low, 'top1')
         assert found.sentence == (
-            '1 image is too few to tell dcn_tiny and swin_tiny apart by top-1 accuracy (100.0 and 0.0).'
+            'dcn_tiny and swin_tiny cannot be told apart by top-1 accuracy (100.0 and 0.0; p = 1.00; '
+            f'95 % interval of the difference {low} to +100.0, 1 image).'
         )
+        assert found.difference.low < 0
         text = comparison_text([found])
-        assert re.search(r'\| 100\.0 \(–\) +\|.*\+100\.0 \(–\) \| too few images \|', text)
+        # The exact interval of 1 of 1: from 0.025.
+        assert re.search(r'\| 100\.0 \(2\.5 to 100\.0\) +\|.*\| no \(p = 1\.00\) \|', text)
         assert 'nan' not in text
+
+    def test_a_detector_on_one_image(self, tmp_path):
+        objects = [(0, box(0))]
+        sides = [
+            read_result(write_result(tmp_path / name, evidence_of([(objects, found)]), f'{name}_tiny'))
+            for name, found in (('a', [(0, box(0), 0.9)]), ('b', []))
+        ]
+        found = compare(sides[:1], sides[1:], resamples=30)[0]
+        assert not found.is_told_apart
+        assert np.isnan([found.difference.low, found.a.interval.low]).all()
+        assert '100.0 and 0.0; p = 1.00; 1 image is too few for an interval)' in found.sentence
+        assert 'nan' not in comparison_text([found])
 
     def test_of_one_image_with_objects(self, tmp_path):
         """A third has objects, so that (2 / 3) ** 3 of the resamples, 30 %, have none."""
@@ -169,7 +183,7 @@ class TestFewImages:
         assert found[0].difference.value == pytest.approx(100)
         assert found[0].difference.undefined == pytest.approx(400 * (2 / 3) ** 3, abs=40)
         assert not any(each.is_told_apart for each in found)
-        assert 'Left out are resamples in which a figure is undefined' in comparison_text(found)
+        assert 'Resamples in which a figure is undefined are left out' in comparison_text(found)
 
 
 class TestCautions:
