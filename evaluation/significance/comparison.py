@@ -203,13 +203,15 @@ def _mean(metrics: Sequence[Metric]) -> Metric:
 
 
 def p_value_text(test: PairedTest) -> str:
-    """`p = 0.03` with as many digits as show on which side of 5 % it lies, or `p < 0.001`."""
+    """`p = 0.03`, with as many digits as show on which side of 5 % it lies; `p ≤` where it is a bound."""
     if test.p_value < 0.001:
         return 'p < 0.001'
     text = f'{test.p_value:.1g}' if test.p_value < 0.01 else f'{test.p_value:.2f}'
     if float(text) == LEVEL and not test.is_told_apart:
         text = f'{test.p_value:.3f}'
-    return f'p = {text}'
+    # No random swap gave the observed difference.
+    is_bound = test.swaps and test.p_value * (1 + test.swaps) < 2
+    return f'p {"≤" if is_bound else "="} {text}'
 
 
 def rounded(value: float, metric: str) -> str:

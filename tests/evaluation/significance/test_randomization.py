@@ -268,3 +268,8 @@ class TestSimulation:
 )
 def test_p_values_in_words(p_value, told, text):
     assert p_value_text(PairedTest(p_value, told, 0, 9)) == text
+
+
+def test_no_random_swap_exceeds():
+    assert p_value_text(PairedTest(1 / 201, True, 200, 99)) == 'p ≤ 0.005'
+    assert p_value_text(PairedTest(2 / 201, True, 200, 99)) == 'p = 0.01'
