@@ -203,7 +203,7 @@ def _mean(metrics: Sequence[Metric]) -> Metric:
 
 
 def p_value_text(test: PairedTest) -> str:
-    """`p = 0.03`, with as many digits as show on which side of 5 % it lies; `p ≤` where it is a bound."""
+    """`p = 0.03`, with enough digits to show on which side of 5 % it lies; `p ≤` where it is a bound."""
     if test.p_value < 0.001:
         return 'p < 0.001'
     text = f'{test.p_value:.1g}' if test.p_value < 0.01 else f'{test.p_value:.2f}'

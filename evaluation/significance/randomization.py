@@ -31,7 +31,7 @@ LEVEL = 0.05
 MOST_ENUMERATED = 11
 # Random swaps go on in steps until it is clear whether the p-value is below or above the level.
 SWAPS_A_STEP = 100
-MOST_SWAPS = 2000
+MOST_SWAPS = 1000
 # Of the limits of a p-value that is estimated from random swaps.
 CERTAINTY = 0.99
 # In percent; sums in a different order differ by less.
