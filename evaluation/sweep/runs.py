@@ -1,6 +1,7 @@
 """From the command line to runs: each config with each seed, with the digests of all it depends on."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
+from evaluation.data.root import config_data_root, set_data_root
 from evaluation.errors import UserError
-from evaluation.experiment import set_data_root
 from evaluation.identity import config_sha256
 from evaluation.provenance import file_sha256
 from evaluation.results.description import starting_weights
@@ -113,7 +114,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     digest = config_sha256(cfg)
     data_root = data_root_of(cfg, wishes.data_root)
     if data_root:
-        set_data_root(cfg, data_root)
+        set_data_root(cfg, data_root, TESTING if is_test else (*TRAINING, *TESTING))
     folder = wishes.root / wanted.config.stem / wanted.folder
     common = common_arguments(folder, digest, data_root, wishes.options)
     evaluated = digests.of_data(cfg.test_dataloader.dataset)
@@ -168,7 +169,8 @@ def data_root_of(cfg: Config, wish: str | None) -> str | None:
     """
     if wish is None:
         return None
-    parts = Path(cfg.data_root).parts
+    wish = os.path.expanduser(wish)
+    parts = Path(config_data_root(cfg) or '').parts
     inside = [Path(wish, *parts[start:]) for start in range(1, len(parts))]
     return str(next((folder for folder in inside if folder.is_dir()), wish))
 
