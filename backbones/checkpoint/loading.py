@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from mmengine.logging import print_log
-from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from backbones.checkpoint.files import read_checkpoint
@@ -68,27 +67,3 @@ def _refusal(
         return f'{reason}; they are of {given}: take a config of {given}'
     wrong = some(report.mismatched or report.missing or report.unexpected, 2)
     return f'{reason} ({wrong}); take the config of the mixer and scale that it was trained with'
-
-
-@WEIGHT_INITIALIZERS.register_module()
-class ReportedPretrained:
-    """`init_cfg` of other networks than the suite's: loads as theirs do, or raises.
-
-    Args:
-        checkpoint: path or URL.
-        prefix: as for `load_pretrained`.
-        key: as for `load_pretrained`.
-    """
-
-    def __init__(self, checkpoint: str, prefix: str | None = None, key: str | None = None) -> None:
-        self.checkpoint = checkpoint
-        self.prefix = prefix
-        self.key = key
-
-    def __call__(self, module: nn.Module) -> None:
-        """Load the checkpoint.
-
-        Raises:
-            BackboneError: see `load_pretrained`.
-        """
-        load_pretrained(module, self.checkpoint, self.prefix, self.key)

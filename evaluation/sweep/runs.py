@@ -1,5 +1,6 @@
 """From the command line to runs: each config with each seed, with the digests of all it depends on."""
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from evaluation.data.root import config_data_root, set_data_root
 from evaluation.errors import UserError
 from evaluation.identity import config_sha256
 from evaluation.provenance import file_sha256
-from evaluation.results.description import starting_weights
-from evaluation.starting_point import find_pretrained
+from evaluation.starting_point import use_pretrained
+from evaluation.starting_weights import starting_sources, starting_weights
 from evaluation.sweep.configs import Wanted
 from evaluation.sweep.findings import start_name
 from evaluation.sweep.identity import Identity
@@ -198,15 +199,19 @@ def pretrained_of(wish: str | None, wanted: Wanted) -> str | None:
 
 
 def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str, str | None]:
-    """What a training starts from, and the digest where that is a file.
+    """Name what a training starts from, with the digest of the files; None where there is no file.
+
+    Args:
+        cfg: of the training; changed as the training will change it.
+        pretrained: what `--pretrained` names.
+        digests: of files.
 
     Raises:
-        UserError: the file is missing, or no released weights are known.
+        UserError: a file is missing, or no released weights are known.
     """
-    if pretrained and not cfg.get('load_from'):
-        source = find_pretrained(pretrained, cfg)
-    else:
-        source = starting_weights(cfg)
-    if source == 'scratch' or '://' in source:
-        return source, None
-    return start_name(source), digests.of_file(source)
+    if pretrained:
+        use_pretrained(cfg, pretrained)
+    files = [source for source in starting_sources(cfg) if '://' not in source]
+    found = [digests.of_file(file) for file in files]
+    several = hashlib.sha256(' '.join(found).encode()).hexdigest() if len(found) > 1 else None
+    return start_name(starting_weights(cfg)), several or next(iter(found), None)
