@@ -17,6 +17,7 @@ from evaluation.average_precision.option import add_evaluator_option, use_evalua
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
+from evaluation.config.run_settings import check_run_settings, work_dir
 from evaluation.data.checks import check_data
 from evaluation.data.root import set_data_root
 from evaluation.data.skipping import leave_out_bad_images
@@ -36,7 +37,9 @@ TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that training and testing share."""
-    parser.add_argument('--work-dir', help='where to write; default work_dirs/<config name>')
+    parser.add_argument(
+        '--work-dir', help="where to write; default: the config's work_dir, or work_dirs/<config name>"
+    )
     add_data_arguments(parser)
     parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
     add_compile_option(parser)
@@ -97,10 +100,11 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     cfg.checkpoint_key = arguments.checkpoint_key
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
+    check_run_settings(cfg)
     use_evaluator(cfg, arguments.evaluator)
     for warning in warnings:
         warn(warning)
-    cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'
+    cfg.work_dir = work_dir(cfg, arguments.work_dir, arguments.config)
     check_work_dir(Path(cfg.work_dir))
     use_data(cfg, loaders, arguments)
     if arguments.tensorboard:

@@ -36,6 +36,9 @@ def config_sha256(cfg: Config) -> str:
     """
     settings = _without_place(cfg.to_dict(), str(cfg.get('data_root') or ''))
     kept = {name: value for name, value in settings.items() if name not in ELSEWHERE}
+    if settings.get('resume') and settings.get('load_from'):
+        # It says where to go on, as `--resume CHECKPOINT` does, which is in no digest.
+        kept['load_from'] = None
     for name, value in kept.items():
         if isinstance(value, dict):
             kept[name] = {k: v for k, v in value.items() if not LOADING.fullmatch(f'{name}.{k}')}

@@ -16,6 +16,7 @@ from torchvision.models import ResNet50_Weights
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
 from evaluation.checkpoints.latest import latest_checkpoint, read_whole_checkpoint
 from evaluation.config.resume_checks import check_config_of, check_same_experiment
+from evaluation.config.run_settings import LATEST
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
 from evaluation.initialization import fit_part
@@ -38,18 +39,20 @@ def set_starting_point(
     Args:
         cfg: the config; may name a start itself, by `load_from` or by any `init_cfg` of the model.
         pretrained: path or URL of weights for the backbone, or `released`.
-        resume: path or URL of a checkpoint to go on from, or `latest`.
+        resume: path or URL of a checkpoint to go on from, or `latest`, whatever the config says.
         config_sha256: digest of the config under which that must have been written; None for any.
 
     Raises:
         UserError: a checkpoint does not exist, is damaged, needs code to be run, or does not fit.
     """
+    # mmengine would look for a checkpoint by itself, and check nothing.
+    cfg.resume = False
     with backbone_errors_reported():
-        if found := checkpoint_to_resume(cfg.work_dir, resume):
+        if found := find_checkpoint(cfg.work_dir, resume):
             set_whole_model(cfg, *found, is_resumed=True)
             if config_sha256:
                 check_config_of(found[1], found[0], config_sha256)
-        elif cfg.load_from:
+        elif cfg.get('load_from'):
             set_whole_model(cfg, cfg.load_from, read_checkpoint(cfg.load_from), is_resumed=False)
         if cfg.resume:
             # What the training began with is in the checkpoint, and its file may be gone.
@@ -83,7 +86,7 @@ def use_pretrained(cfg: Config, wish: str) -> None:
     cfg.model.backbone.init_cfg = dict(type=PRETRAINED, checkpoint=source, key=cfg.get('checkpoint_key'))
 
 
-def checkpoint_to_resume(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
+def find_checkpoint(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
     """Where a checkpoint to go on from lies, and its content; None to start anew.
 
     Args:
@@ -94,7 +97,7 @@ def checkpoint_to_resume(work_dir: str, wish: str | None) -> tuple[str, dict] | 
         BackboneError: it cannot be read.
         UserError: there were checkpoints in the work dir, and none is left that is whole.
     """
-    if wish == 'latest':
+    if wish == LATEST:
         return latest_checkpoint(work_dir)
     return (wish, read_whole_checkpoint(wish)) if wish else None
 

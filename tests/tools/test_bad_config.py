@@ -15,7 +15,7 @@ KIND = 'Configs and options'
 UNREAD = {
     'an override of a misspelt part of the config': 'trian_cfg.max_epochs',
     'an override of what the config has copied elsewhere': 'train_pipeline.1.reduce_zero_label',
-    'an override of what an option of the command sets': 'work_dir',
+    'an override of what an option of the command sets': 'launcher',
 }
 
 
@@ -261,7 +261,7 @@ class TestOptions:
             errors_page.enter(KIND, given, warning, outcome.status)
         assert 'did you mean train_cfg?' in warnings[0]
         assert 'override train_dataloader.dataset.pipeline instead' in warnings[1]
-        assert '--work-dir sets it' in warnings[2]
+        assert '--launcher sets it' in warnings[2]
 
     @pytest.mark.parametrize(
         'option',
