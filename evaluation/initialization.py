@@ -11,6 +11,7 @@ from backbones import BackboneError
 from backbones.checkpoint import (
     LoadReport,
     compare,
+    in_own_names,
     read_checkpoint,
     select_prefix,
     translate_state_dict,
@@ -75,9 +76,11 @@ def fit_part(
         weights = select_prefix(weights, prefix, source)
     if is_model:
         return fit_model(module, weights, source)
+    own = module.state_dict()
+    weights = in_own_names(weights, own)
     if hasattr(module, 'mixer_name'):
         translate_state_dict(module, weights, '')
-    report = compare(module.state_dict(), weights)
+    report = compare(own, weights)
     if not report.loaded:
         first = next(iter(weights))
         raise BackboneError(

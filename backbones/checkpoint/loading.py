@@ -10,6 +10,7 @@ from backbones.checkpoint.report import LoadReport, compare, some
 from backbones.checkpoint.scales import describe
 from backbones.checkpoint.translation import translate_state_dict
 from backbones.checkpoint.weights import select_prefix, weights_of
+from backbones.checkpoint.wrappers import in_own_names
 from backbones.errors import BackboneError
 
 SMALLEST_SHARE = 0.9
@@ -45,10 +46,10 @@ def fit_weights(
         BackboneError: less than 90 % of the file's or the model's parameters fit; the message names
             `source`, and the mixer and scale that would fit.
     """
-    translated = dict(weights)
+    own = module.state_dict()
+    translated = in_own_names(weights, own)
     if hasattr(module, 'mixer_name'):
         translate_state_dict(module, translated, '')
-    own = module.state_dict()
     report = compare(own, translated)
     if report.share < SMALLEST_SHARE:
         raise BackboneError(_refusal(own, weights, report, source))

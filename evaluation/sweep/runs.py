@@ -128,10 +128,10 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     is_test = wanted.checkpoint is not None
     cfg = read_config(str(wanted.config))
     merge_options(cfg, wishes.options)
+    digest = config_sha256(cfg)
     check_config(cfg, TESTING if is_test else (*TRAINING, *TESTING), wishes.processes)
     check_run_settings(cfg)
     check_start_of_sweep(cfg, wanted.config)
-    digest = config_sha256(cfg)
     data_root = data_root_of(cfg, wishes.data_root)
     if data_root:
         set_data_root(cfg, data_root, TESTING if is_test else (*TRAINING, *TESTING))

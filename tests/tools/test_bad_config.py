@@ -221,6 +221,18 @@ class TestOptions:
                 ["model.backbone='swin': give single settings"],
             ),
             (
+                'pretrained weights as earlier versions of mmseg and mmdet had them',
+                'upernet',
+                'model.pretrained=swin.pth',
+                ["model.pretrained='swin.pth' is of an earlier version", 'give --pretrained swin.pth'],
+            ),
+            (
+                'a seed that is no number',
+                'upernet',
+                'randomness.seed=many',
+                ["randomness.seed='many': give a whole number"],
+            ),
+            (
                 'persistent workers without workers',
                 'upernet',
                 'train_dataloader.persistent_workers=True',
