@@ -19,7 +19,7 @@ from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
 from evaluation.config.run_settings import check_run_settings, work_dir
 from evaluation.data.checks import check_data
-from evaluation.data.root import set_data_root
+from evaluation.data.root import set_data_root, unused_data_root
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
@@ -144,6 +144,8 @@ def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespac
     if arguments.data_root:
         for warning in set_data_root(cfg, arguments.data_root, loaders):
             warn(warning)
+    elif unused := unused_data_root(cfg, loaders):
+        warn(f'data_root={unused} of the config is not that of its data sets; give --data-root {unused}')
     loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
     check_data(cfg, loaders, arguments.skip_bad_images)
     if arguments.skip_bad_images:

@@ -146,6 +146,9 @@ def is_strict(cfg: Config) -> bool:
     """Return whether most weights of a backbone must be in its checkpoint.
 
     Networks that load by code of their own may rename what they read.
+
+    Raises:
+        UserError: the backbone loads nothing.
     """
     wanted = cfg.model.backbone.type
     if wanted in STRICT_BACKBONES:
@@ -155,6 +158,11 @@ def is_strict(cfg: Config) -> bool:
         MODELS.switch_scope_and_registry(None) as registry,
     ):
         network = registry.get(wanted) if isinstance(wanted, str) else wanted
+    if not hasattr(network, 'init_weights'):
+        raise UserError(
+            f'model.backbone.init_cfg: {wanted} has no init_weights, so that nothing would be loaded; '
+            "derive it from mmengine's BaseModule, or give load_from"
+        )
     return network.init_weights is BaseModule.init_weights
 
 

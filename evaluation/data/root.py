@@ -46,9 +46,9 @@ class Roots:
         return None
 
     def moved_text(self, text: str) -> str:
-        """Replace a root that a text begins with, whatever the text is for."""
+        """Replace a root that a text begins with; a plain word may be anything, such as a split."""
         for root in self.old:
-            if text.rstrip('/') == root or text.startswith(f'{root}/'):
+            if '/' in text and f'{text}/'.startswith(f'{root}/'):
                 return _join(self.new, text[len(root) :].lstrip('/'), text)
         return text
 
@@ -89,6 +89,20 @@ def set_data_root(cfg: Config, root: str, loaders: Sequence[str] = LOADERS) -> l
         cfg.tta_pipeline = _move_texts(cfg.tta_pipeline, _roots([top], root))
     cfg.data_root = root
     return warnings
+
+
+def unused_data_root(cfg: Config, loaders: Sequence[str]) -> str | None:
+    """Return the `data_root` of a config that no data set of some loaders uses; None if one does.
+
+    A leaf that sets `data_root` alone does not move the data sets of the page that it imports.
+    """
+    top = _trimmed(cfg.get('data_root'))
+    used = [
+        path for _, part in _used_parts(cfg, loaders) for path in (part.get('data_root'), *_paths(part))
+    ]
+    texts = [path for path in used if isinstance(path, str) and path]
+    is_used = top is None or any(_inside(path, top) is not None for path in texts)
+    return None if is_used or not texts else top
 
 
 def config_data_root(cfg: Config) -> str | None:

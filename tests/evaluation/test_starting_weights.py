@@ -5,6 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import PretrainedInit
 from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 from evaluation import initialization
 from evaluation.config.file import read_config
@@ -166,6 +167,13 @@ class TestChecks:
         cfg.model.init_cfg = load(detector[0])
         with pytest.raises(UserError, match='of the parameters fit this backbone'):
             set_starting_point(cfg, None, None)
+
+    @pytest.mark.parametrize('wish', [None, 'a.pth'])
+    def test_a_backbone_that_loads_nothing(self, cfg, detector, wish):
+        """mmengine passes over modules that are none of its own."""
+        cfg.model.backbone = dict(type=nn.Identity, init_cfg=load(detector[0]))
+        with pytest.raises(UserError, match='has no init_weights, so that nothing would be loaded'):
+            set_starting_point(cfg, wish, None)
 
     def test_beside_pretrained(self, cfg, detector):
         cfg.model.init_cfg = load(detector[0])

@@ -10,7 +10,7 @@ from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
 from evaluation.config.types import LOADERS
 from evaluation.data.checks import plain_datasets
-from evaluation.data.root import config_data_root, set_data_root
+from evaluation.data.root import config_data_root, set_data_root, unused_data_root
 from evaluation.errors import UserError
 from tests.variants import ROOT
 
@@ -119,6 +119,12 @@ class TestEveryPlace:
         set_data_root(cfg, NEW, TEST)
         assert cfg.test_dataloader.dataset.pipeline[0].file == f'{NEW}/proposals.pkl'
         assert cfg.tta_pipeline[0].file == f'{NEW}/proposals.pkl'
+
+    def test_words_are_no_paths(self):
+        cfg = config(dict(type='ImageNetDataset', data_root='train', split='train'), top=None)
+        set_data_root(cfg, NEW, TEST)
+        assert cfg.test_dataloader.dataset.data_root == NEW
+        assert cfg.test_dataloader.dataset.split == 'train'
 
     def test_segmentation_maps(self):
         prefix = dict(img_path='images/validation', seg_map_path='/own/ade/annotations/validation')
@@ -232,3 +238,18 @@ class TestRefused:
 )
 def test_of_a_config(top, own, root):
     assert config_data_root(config(coco(own), top=top)) == root
+
+
+@pytest.mark.parametrize(
+    ('top', 'dataset', 'unused'),
+    [
+        ('/my/coco/', coco('data/coco'), '/my/coco'),
+        ('data/coco', coco('data/coco/'), None),
+        ('data/coco', coco('data/coco/part'), None),
+        ('data/coco/', coco(None, 'data/coco/annotations/val.json', 'data/coco/val2017'), None),
+        (None, coco('data/coco'), None),
+    ],
+)
+def test_data_root_that_no_data_set_has(top, dataset, unused):
+    """As in a leaf that sets `data_root` alone."""
+    assert unused_data_root(config(dataset, top=top), TEST) == unused
