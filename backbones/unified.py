@@ -198,7 +198,7 @@ class UnifiedBackbone(BaseModule):
         Raises:
             BackboneError: the checkpoint is not one of this backbone.
         """
-        if self.init_cfg and self.init_cfg['type'] == 'Pretrained':
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
             config = self.init_cfg
             load_pretrained(self, config['checkpoint'], config.get('prefix'), config.get('key'))
             self._is_init = True

@@ -6,7 +6,6 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed
@@ -18,7 +17,9 @@ from evaluation.average_precision.option import add_evaluator_option, use_evalua
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
+from evaluation.config.run_settings import check_run_settings, work_dir
 from evaluation.data.checks import check_data
+from evaluation.data.root import set_data_root, unused_data_root
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
@@ -30,14 +31,15 @@ from evaluation.processes.rendezvous import init_method
 from evaluation.processes.slurm_tasks import meeting_of_slurm_tasks
 from evaluation.runner import BenchmarkRunner
 
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # What torch's batch norms say to a single value a channel.
 TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that training and testing share."""
-    parser.add_argument('--work-dir', help='where to write; default work_dirs/<config name>')
+    parser.add_argument(
+        '--work-dir', help="where to write; default: the config's work_dir, or work_dirs/<config name>"
+    )
     add_data_arguments(parser)
     parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
     add_compile_option(parser)
@@ -98,10 +100,11 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     cfg.checkpoint_key = arguments.checkpoint_key
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
+    check_run_settings(cfg)
     use_evaluator(cfg, arguments.evaluator)
     for warning in warnings:
         warn(warning)
-    cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'
+    cfg.work_dir = work_dir(cfg, arguments.work_dir, arguments.config)
     check_work_dir(Path(cfg.work_dir))
     use_data(cfg, loaders, arguments)
     if arguments.tensorboard:
@@ -139,7 +142,10 @@ def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespac
         UserError: something is missing or wrong.
     """
     if arguments.data_root:
-        set_data_root(cfg, arguments.data_root)
+        for warning in set_data_root(cfg, arguments.data_root, loaders):
+            warn(warning)
+    elif unused := unused_data_root(cfg, loaders):
+        warn(f'data_root={unused} of the config is not that of its data sets; give --data-root {unused}')
     loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
     check_data(cfg, loaders, arguments.skip_bad_images)
     if arguments.skip_bad_images:
@@ -155,24 +161,6 @@ def write_tensorboard(cfg: Config) -> None:
     if importlib.util.find_spec('tensorboard') is None:
         raise UserError('--tensorboard needs the package tensorboard: pip install tensorboard')
     cfg.visualizer.vis_backends.append(ConfigDict(type='TensorboardVisBackend'))
-
-
-def set_data_root(cfg: Config, root: str) -> None:
-    """Replace the config's data root by `root`, in data sets and in the evaluators' files."""
-    old = cfg.data_root
-    cfg.data_root = root
-    for name in {*LOADERS, 'val_evaluator', 'test_evaluator'} & {*cfg}:
-        cfg[name] = _replace_prefix(cfg[name], old, root)
-
-
-def _replace_prefix(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, dict):
-        return type(value)({k: _replace_prefix(v, old, new) for k, v in value.items()})
-    if isinstance(value, (list, tuple)):
-        return type(value)(_replace_prefix(v, old, new) for v in value)
-    if isinstance(value, str) and (value == old or value.startswith(f'{old}/')):
-        return new + value[len(old) :]
-    return value
 
 
 def check_work_dir(folder: Path) -> None:

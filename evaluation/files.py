@@ -10,6 +10,11 @@ from pathlib import Path
 from evaluation.errors import UserError
 
 
+def user_path(text: str) -> Path:
+    """Return a path of the command line; a shell leaves the `~` of `--option=~/folder` as it is."""
+    return Path(os.path.expanduser(text))
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, then rename it there; missing folders are made.
 

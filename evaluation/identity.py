@@ -34,8 +34,11 @@ def config_sha256(cfg: Config) -> str:
     To be taken of a config as it was read and overridden, before a command adds its own settings. Text,
     comments and order of the file do not matter, nor the place of the data.
     """
-    settings = _without_place(cfg.to_dict(), str(cfg.get('data_root', '')))
+    settings = _without_place(cfg.to_dict(), str(cfg.get('data_root') or ''))
     kept = {name: value for name, value in settings.items() if name not in ELSEWHERE}
+    if settings.get('resume') and settings.get('load_from'):
+        # It says where to go on, as `--resume CHECKPOINT` does, which is in no digest.
+        kept['load_from'] = None
     for name, value in kept.items():
         if isinstance(value, dict):
             kept[name] = {k: v for k, v in value.items() if not LOADING.fullmatch(f'{name}.{k}')}
@@ -49,6 +52,9 @@ def _without_place(value: Any, root: str) -> Any:
         return {str(k): _without_place(v, root) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_place(v, root) for v in value]
-    if root and isinstance(value, str) and (value == root or value.startswith(f'{root}/')):
-        return f'data_root{value[len(root) :]}'
+    folder = root.rstrip('/')
+    if folder and value in (root, folder):
+        return 'data_root'
+    if folder and isinstance(value, str) and value.startswith(f'{folder}/'):
+        return f'data_root{value[len(folder) :]}'
     return value

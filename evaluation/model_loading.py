@@ -7,7 +7,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from backbones import BackboneError
-from backbones.checkpoint import LoadReport, compare, fit_weights
+from backbones.checkpoint import LoadReport, compare, fit_weights, in_own_names
 
 BACKBONE = 'backbone.'
 BACKBONE_ALONE = {'': 'the file holds a backbone alone, the rest starts anew'}
@@ -51,6 +51,7 @@ def fit_model(
     fitting, backbone = fit_weights(model.backbone, of_backbone, source)
     own_rest = {name: v for name, v in model.state_dict().items() if not name.startswith(BACKBONE)}
     of_rest = {n: v for n, v in weights.items() if is_whole and not n.startswith(BACKBONE)}
+    of_rest = in_own_names(of_rest, own_rest)
     rest = compare(own_rest, of_rest, unused={}, absent={} if is_whole else BACKBONE_ALONE)
     fitted = {BACKBONE + name: value for name, value in fitting.items()}
     return {**fitted, **{name: of_rest[name] for name in rest.loaded}}, ModelLoadReport(backbone, rest)

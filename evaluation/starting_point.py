@@ -7,7 +7,7 @@ import copy
 import re
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
@@ -16,17 +16,19 @@ from torchvision.models import ResNet50_Weights
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
 from evaluation.checkpoints.latest import latest_checkpoint, read_whole_checkpoint
 from evaluation.config.resume_checks import check_config_of, check_same_experiment
+from evaluation.config.run_settings import LATEST
 from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
+from evaluation.initialization import fit_part
 from evaluation.model_loading import check_whole, fit_model
 from evaluation.results.description import config_name
 from evaluation.results.result import TASKS
 from evaluation.runner import TRAINING_STATE
+from evaluation.starting_weights import PRETRAINED, forget_pretrained, pretrained_parts
 from evaluation.tables.published import load_published
 
-# Types of `init_cfg` that load a checkpoint or raise; others are left to mmengine.
-REPORTING_INITIALIZERS = {'UnifiedBackbone': 'Pretrained', 'UnifiedClassifier': 'Pretrained'}
-OTHER_INITIALIZER = 'ReportedPretrained'
+# Backbones that load a checkpoint as it should be, or raise, though `init_weights` is their own.
+STRICT_BACKBONES = ('UnifiedBackbone', 'UnifiedClassifier')
 
 
 def set_starting_point(
@@ -35,39 +37,56 @@ def set_starting_point(
     """Note in the config where to start from, and check that it fits.
 
     Args:
-        cfg: the config; may name a start itself, by `load_from` or by the backbone's `init_cfg`.
+        cfg: the config; may name a start itself, by `load_from` or by any `init_cfg` of the model.
         pretrained: path or URL of weights for the backbone, or `released`.
-        resume: path or URL of a checkpoint to go on from, or `latest`.
+        resume: path or URL of a checkpoint to go on from, or `latest`, whatever the config says.
         config_sha256: digest of the config under which that must have been written; None for any.
 
     Raises:
         UserError: a checkpoint does not exist, is damaged, needs code to be run, or does not fit.
     """
-    backbone = cfg.model.backbone
+    # mmengine would look for a checkpoint by itself, and check nothing.
+    cfg.resume = False
     with backbone_errors_reported():
-        if found := checkpoint_to_resume(cfg.work_dir, resume):
+        if found := find_checkpoint(cfg.work_dir, resume):
             set_whole_model(cfg, *found, is_resumed=True)
             if config_sha256:
                 check_config_of(found[1], found[0], config_sha256)
-        elif cfg.load_from:
+        elif cfg.get('load_from'):
             set_whole_model(cfg, cfg.load_from, read_checkpoint(cfg.load_from), is_resumed=False)
         if cfg.resume:
             # What the training began with is in the checkpoint, and its file may be gone.
-            backbone.init_cfg = None
+            forget_pretrained(cfg.model)
             if pretrained:
                 warn(f'going on from {found[0]}: --pretrained {pretrained} is not needed and not read')
             return
         if pretrained:
-            backbone.init_cfg = dict(
-                type=REPORTING_INITIALIZERS.get(backbone.type, OTHER_INITIALIZER),
-                checkpoint=find_pretrained(pretrained, cfg),
-                key=cfg.checkpoint_key,
+            use_pretrained(cfg, pretrained)
+        for part in pretrained_parts(cfg.model):
+            # A class, or what an older version wrote into a dumped config.
+            part.settings['type'] = PRETRAINED
+        check_pretrained_parts(cfg)
+
+
+def use_pretrained(cfg: Config, wish: str) -> None:
+    """Start the backbone from what `--pretrained` names.
+
+    Raises:
+        UserError: no released weights are known for this backbone, or the config would replace them.
+    """
+    for part in pretrained_parts(cfg.model):
+        if not part.place:
+            raise UserError(
+                f'--pretrained {wish} and model.init_cfg ({part.settings["checkpoint"]}) both set the '
+                'backbone; leave out one of them'
             )
-        report_loading(cfg, backbone)
-        check_backbone(cfg)
+    if cfg.get('load_from'):
+        warn(f'load_from={cfg.load_from} replaces the weights of --pretrained {wish}')
+    source = find_pretrained(wish, cfg)
+    cfg.model.backbone.init_cfg = dict(type=PRETRAINED, checkpoint=source, key=cfg.get('checkpoint_key'))
 
 
-def checkpoint_to_resume(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
+def find_checkpoint(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
     """Where a checkpoint to go on from lies, and its content; None to start anew.
 
     Args:
@@ -78,7 +97,7 @@ def checkpoint_to_resume(work_dir: str, wish: str | None) -> tuple[str, dict] | 
         BackboneError: it cannot be read.
         UserError: there were checkpoints in the work dir, and none is left that is whole.
     """
-    if wish == 'latest':
+    if wish == LATEST:
         return latest_checkpoint(work_dir)
     return (wish, read_whole_checkpoint(wish)) if wish else None
 
@@ -100,39 +119,65 @@ def find_pretrained(wish: str, cfg: Config) -> str:
     raise UserError(f'no released ImageNet weights are known for {backbone}; give a path or URL')
 
 
-def report_loading(cfg: Config, backbone: ConfigDict) -> None:
-    """Let networks of others load with a report, where mmengine would load what happens to fit.
-
-    Those with a loading of their own keep it.
-    """
-    wish = backbone.get('init_cfg')
-    if not isinstance(wish, dict) or wish.type != 'Pretrained':
-        return
-    with (
-        DefaultScope.overwrite_default_scope(cfg.default_scope),
-        MODELS.switch_scope_and_registry(None) as registry,
-    ):
-        network = registry.get(backbone.type)
-    if backbone.type not in REPORTING_INITIALIZERS and network.init_weights is BaseModule.init_weights:
-        wish.type = OTHER_INITIALIZER
-
-
-def check_backbone(cfg: Config) -> None:
-    """Check that what the backbone's `init_cfg` names can be read and fits.
+def check_pretrained_parts(cfg: Config) -> None:
+    """Check that what every `init_cfg` of the model names can be read and fits its part.
 
     Raises:
         BackboneError: it cannot, or does not.
     """
-    backbone = cfg.model.backbone
-    wish = backbone.get('init_cfg')
-    reporting = REPORTING_INITIALIZERS.get(backbone.type, OTHER_INITIALIZER)
-    # A list initialises layers one by one, from no checkpoint.
-    if not isinstance(wish, dict) or wish.type != reporting:
+    parts = pretrained_parts(cfg.model)
+    of_backbone = [part for part in parts if part.place == 'backbone']
+    if of_backbone and is_strict(cfg):
+        check_backbone(cfg, of_backbone[-1].settings)
+        parts = [part for part in parts if part.place != 'backbone']
+    if not parts:
         return
-    source = wish.checkpoint
-    weights = weights_of(read_checkpoint(source), source, wish.get('key'))
+    model = without_values(cfg, cfg.model)
+    for part in parts:
+        settings = part.settings
+        try:
+            module = model.get_submodule(part.place)
+        except AttributeError:  # Built elsewhere in the model. The report in the log will tell.
+            continue
+        fit_part(module, settings['checkpoint'], settings.get('prefix'), settings.get('key'))
+
+
+def is_strict(cfg: Config) -> bool:
+    """Return whether most weights of a backbone must be in its checkpoint.
+
+    Networks that load by code of their own may rename what they read.
+
+    Raises:
+        UserError: the backbone loads nothing.
+    """
+    wanted = cfg.model.backbone.type
+    if wanted in STRICT_BACKBONES:
+        return True
+    with (
+        DefaultScope.overwrite_default_scope(cfg.default_scope),
+        MODELS.switch_scope_and_registry(None) as registry,
+    ):
+        network = registry.get(wanted) if isinstance(wanted, str) else wanted
+    if not hasattr(network, 'init_weights'):
+        raise UserError(
+            f'model.backbone.init_cfg: {wanted} has no init_weights, so that nothing would be loaded; '
+            "derive it from mmengine's BaseModule, or give load_from"
+        )
+    return network.init_weights is BaseModule.init_weights
+
+
+def check_backbone(cfg: Config, settings: dict) -> None:
+    """Check that what an `init_cfg` of the backbone names can be read and fits.
+
+    Raises:
+        BackboneError: it cannot, or does not.
+    """
+    source = settings['checkpoint']
+    weights = weights_of(read_checkpoint(source), source, settings.get('key'))
     fit_weights(
-        without_values(cfg, backbone), select_prefix(weights, wish.get('prefix'), source), source
+        without_values(cfg, cfg.model.backbone),
+        select_prefix(weights, settings.get('prefix'), source),
+        source,
     )
 
 

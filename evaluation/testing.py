@@ -21,6 +21,8 @@ def test(arguments: argparse.Namespace) -> None:
         UserError: something in the arguments, the config, the data or the checkpoint is wrong.
     """
     cfg = load_config(arguments, ('test_dataloader',))
+    # Of the training; a dumped config may have it.
+    cfg.resume = False
     check_wishes(cfg, arguments)
     if arguments.show_dir:
         draw_predictions(cfg, arguments.show_dir)

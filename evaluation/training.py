@@ -6,12 +6,13 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from evaluation.config.run_settings import checkpoint_to_resume, randomness
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, load_config, make_runner
 from evaluation.machine_faults import machine_faults_reported
 from evaluation.processes.restarts import resumed_by_restart
-from evaluation.results.description import starting_weights
 from evaluation.starting_point import set_starting_point
+from evaluation.starting_weights import starting_weights
 from evaluation.stopped_training import stop_explained
 
 
@@ -22,14 +23,14 @@ def train(arguments: argparse.Namespace) -> None:
         UserError: something in the arguments, the config or the data is missing or wrong.
     """
     cfg = load_config(arguments, ('train_dataloader', 'val_dataloader'))
-    cfg.randomness = dict(seed=arguments.seed, deterministic=arguments.deterministic)
+    cfg.randomness = randomness(cfg, arguments.seed, arguments.deterministic)
     if arguments.amp:
         use_mixed_precision(cfg)
     if arguments.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise UserError(f'{arguments.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
-    resume = resumed_by_restart(cfg.work_dir) or arguments.resume
+    resume = resumed_by_restart(cfg.work_dir) or checkpoint_to_resume(cfg, arguments.resume)
     set_starting_point(cfg, arguments.pretrained, resume, arguments.config_sha256)
     with machine_faults_reported(cfg.work_dir):
         runner = make_runner(cfg)

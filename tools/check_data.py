@@ -19,6 +19,7 @@ from pathlib import Path
 
 from evaluation.data.examination.layouts import LAYOUTS
 from evaluation.errors import CommandLine, command
+from evaluation.files import user_path
 from evaluation.numbers import positive
 from evaluation.quiet import quiet
 
@@ -28,10 +29,12 @@ FINDINGS = 1
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = CommandLine(__doc__)
-    parser.add_argument('--data-root', type=Path, required=True, metavar='DIR', help='what to look at')
+    parser.add_argument(
+        '--data-root', type=user_path, required=True, metavar='DIR', help='what to look at'
+    )
     parser.add_argument('--kind', choices=LAYOUTS, help='default: recognized by its folders')
     parser.add_argument(
-        '--fix', type=Path, metavar='DIR', help='write what is good as a new data root, of links'
+        '--fix', type=user_path, metavar='DIR', help='write what is good as a new data root, of links'
     )
     parser.add_argument(
         '--num-classes',

@@ -16,7 +16,7 @@ from evaluation.doctor.advice import ERROR, advise
 from evaluation.doctor.facts import DATA_ROOTS, gather
 from evaluation.doctor.page import page
 from evaluation.errors import CommandLine, command
-from evaluation.files import json_text
+from evaluation.files import json_text, user_path
 
 BROKEN = 1
 
@@ -27,7 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--data-root',
         nargs='+',
-        type=Path,
+        type=user_path,
         default=[Path(root) for root in DATA_ROOTS],
         metavar='DIR',
         help='data sets to look for (default: where the configs look)',

@@ -27,14 +27,17 @@ def parse_arguments() -> argparse.Namespace:
         nargs='?',
         const='latest',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the latest in the work dir',
+        help='go on from this checkpoint, or from the latest in the work dir (also: auto)',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (GPU)')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
     )
     parser.add_argument(
-        '--seed', type=whole, default=0, metavar='N', help='of all random numbers; default 0'
+        '--seed',
+        type=whole,
+        metavar='N',
+        help="of all random numbers; default: the config's randomness.seed, or 0",
     )
     parser.add_argument(
         '--deterministic', action='store_true', help='only deterministic algorithms; slower'

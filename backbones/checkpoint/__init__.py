@@ -8,6 +8,7 @@ from backbones.checkpoint.report import LoadReport, compare
 from backbones.checkpoint.scales import recognize
 from backbones.checkpoint.translation import DERIVED, translate_state_dict
 from backbones.checkpoint.weights import WEIGHT_KEYS, select_prefix, weights_of
+from backbones.checkpoint.wrappers import in_own_names
 
 __all__ = [
     'DERIVED',
@@ -15,6 +16,7 @@ __all__ = [
     'LoadReport',
     'compare',
     'fit_weights',
+    'in_own_names',
     'install_safe_loading',
     'load_pretrained',
     'local_copy',

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from mmengine.logging import print_log
-from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor, nn
 
 from backbones.checkpoint.files import read_checkpoint
@@ -11,6 +10,7 @@ from backbones.checkpoint.report import LoadReport, compare, some
 from backbones.checkpoint.scales import describe
 from backbones.checkpoint.translation import translate_state_dict
 from backbones.checkpoint.weights import select_prefix, weights_of
+from backbones.checkpoint.wrappers import in_own_names
 from backbones.errors import BackboneError
 
 SMALLEST_SHARE = 0.9
@@ -46,10 +46,10 @@ def fit_weights(
         BackboneError: less than 90 % of the file's or the model's parameters fit; the message names
             `source`, and the mixer and scale that would fit.
     """
-    translated = dict(weights)
+    own = module.state_dict()
+    translated = in_own_names(weights, own)
     if hasattr(module, 'mixer_name'):
         translate_state_dict(module, translated, '')
-    own = module.state_dict()
     report = compare(own, translated)
     if report.share < SMALLEST_SHARE:
         raise BackboneError(_refusal(own, weights, report, source))
@@ -68,27 +68,3 @@ def _refusal(
         return f'{reason}; they are of {given}: take a config of {given}'
     wrong = some(report.mismatched or report.missing or report.unexpected, 2)
     return f'{reason} ({wrong}); take the config of the mixer and scale that it was trained with'
-
-
-@WEIGHT_INITIALIZERS.register_module()
-class ReportedPretrained:
-    """`init_cfg` of other networks than the suite's: loads as theirs do, or raises.
-
-    Args:
-        checkpoint: path or URL.
-        prefix: as for `load_pretrained`.
-        key: as for `load_pretrained`.
-    """
-
-    def __init__(self, checkpoint: str, prefix: str | None = None, key: str | None = None) -> None:
-        self.checkpoint = checkpoint
-        self.prefix = prefix
-        self.key = key
-
-    def __call__(self, module: nn.Module) -> None:
-        """Load the checkpoint.
-
-        Raises:
-            BackboneError: see `load_pretrained`.
-        """
-        load_pretrained(module, self.checkpoint, self.prefix, self.key)

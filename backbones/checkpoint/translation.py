@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.checkpoint.names import released_name
+from backbones.checkpoint.wrappers import unwrapped_name
 
 # Computed from the geometry here, stored by other implementations.
 DERIVED = ('relative_position_index', 'attn_mask')
@@ -16,13 +17,13 @@ def translate_state_dict(
 ) -> None:
     """Load-state-dict pre-hook: rename and reshape, in place, what is under `prefix`.
 
-    Accepts the suite's own names as they are, released names, derived buffers (dropped), and position
-    tables of another size (resized).
+    Accepts the suite's own names as they are, released names, both with prefixes of wrappers, derived
+    buffers (dropped), and position tables of another size (resized).
     """
     own = module.state_dict()
     released = {released_name(name, module.mixer_name): name for name in own}
     for key in [k for k in state_dict if k.startswith(prefix)]:
-        name = key[len(prefix) :]
+        name = unwrapped_name(key[len(prefix) :])
         if name.rsplit('.', 1)[-1] in DERIVED:
             del state_dict[key]
             continue

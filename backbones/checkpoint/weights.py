@@ -6,6 +6,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from backbones.checkpoint.wrappers import unwrapped_name, unwrapped_names
 from backbones.errors import BackboneError
 
 # Where checkpoints keep weights; the first that is there counts, unless one is chosen.
@@ -38,11 +39,7 @@ def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[st
     # Averaged models are often stored one level deeper, beside their decay.
     if isinstance(entries.get('state_dict'), Mapping):
         entries = entries['state_dict']
-    weights = {
-        name.removeprefix('module.').removeprefix('_orig_mod.'): value
-        for name, value in entries.items()
-        if isinstance(name, str) and isinstance(value, Tensor)
-    }
+    weights = _unwrapped(entries, source)
     if not weights:
         raise BackboneError(
             f'checkpoint {source} holds no weights: expected one of {", ".join(WEIGHT_KEYS)}, '
@@ -59,6 +56,23 @@ def weights_of(content: Mapping, source: str, key: str | None = None) -> dict[st
             f'such as {wrong[0]}: its training diverged; take an earlier one'
         )
     return weights
+
+
+def _unwrapped(entries: Mapping, source: str) -> dict[str, Tensor]:
+    """Return the tensors by their names without prefixes of wrappers.
+
+    Raises:
+        BackboneError: two would have the same name.
+    """
+    tensors = {n: v for n, v in entries.items() if isinstance(n, str) and isinstance(v, Tensor)}
+    names: dict[str, str] = {}
+    for full, name in unwrapped_names(tensors).items():
+        if name in names:
+            raise BackboneError(
+                f'checkpoint {source} has {names[name]} and {full}, two weights called {name}; keep one'
+            )
+        names[name] = full
+    return {name: tensors[full] for name, full in names.items()}
 
 
 def _fault_of(value: Tensor) -> str | None:
@@ -81,7 +95,14 @@ def select_prefix(weights: dict[str, Tensor], prefix: str | None, source: str) -
         prefix = 'backbone.' if any(name.startswith('backbone.') for name in weights) else ''
     elif prefix and not prefix.endswith('.'):
         prefix += '.'
-    chosen = {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
+    chosen = _below(weights, prefix)
+    if not chosen and prefix:
+        # The prefix may name wrappers, which the weights' names are without.
+        chosen = _below(weights, unwrapped_name(f'{prefix}*').removesuffix('*'))
     if not chosen:
         raise BackboneError(f'checkpoint {source} has nothing under the prefix {prefix!r}')
     return chosen
+
+
+def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: v for name, v in weights.items() if name.startswith(prefix)}

@@ -26,6 +26,7 @@ from evaluation.processes.ranks import process_count
 from evaluation.provenance import weights_sha256
 from evaluation.random_state import seeded
 from evaluation.results.description import describe_checkpoint
+from evaluation.starting_weights import forget_pretrained
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,7 @@ def build_model(
         UserError: the weights do not fit.
     """
     config = copy.deepcopy(cfg.model)
-    wish = config.backbone.get('init_cfg')
-    if isinstance(wish, dict) and str(wish.get('type')).endswith('Pretrained'):
-        config.backbone.init_cfg = None
+    forget_pretrained(config)
     with (
         backbone_errors_reported(),
         seeded(seed),

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from evaluation.benchmark.device import find_device
-from evaluation.config.options import add_overrides
+from evaluation.config.file import read_config
+from evaluation.config.options import add_overrides, merge_options
+from evaluation.config.run_settings import work_dir
 from evaluation.errors import UserError
 from evaluation.experiment import add_key_and_launcher, check_work_dir
 from evaluation.numbers import positive
@@ -34,7 +36,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
     parser.add_argument(
         '--device', metavar='cpu|cuda|cuda:N', help='default: the first GPU, else the CPU'
     )
-    parser.add_argument('--work-dir', type=Path, help='where to write; default work_dirs/<config name>')
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help="where to write; default: the config's work_dir, or work_dirs/<config name>",
+    )
     parser.add_argument(
         '--compare', nargs='+', type=Path, metavar='FILE.json', help='draw these results side by side'
     )
@@ -98,13 +104,15 @@ def result_file(arguments: argparse.Namespace, name: str) -> Path:
     """Where the result goes: what `--output` says, or a file of this name in the work dir.
 
     Raises:
-        UserError: the work dir cannot be written.
+        UserError: the work dir cannot be written, or the config cannot be read.
     """
     if arguments.output is not None:
         return arguments.output
-    work_dir = arguments.work_dir or Path('work_dirs', Path(arguments.config).stem)
-    check_work_dir(work_dir)
-    return work_dir / 'analysis' / name
+    cfg = read_config(arguments.config)
+    merge_options(cfg, arguments.cfg_options)
+    folder = Path(work_dir(cfg, arguments.work_dir, arguments.config))
+    check_work_dir(folder)
+    return folder / 'analysis' / name
 
 
 def own_device(name: str | None) -> torch.device:

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
 from evaluation.config.keywords import check_keywords
+from evaluation.config.old_names import check_old_names
 from evaluation.config.types import built_settings, check_types, setting
 from evaluation.errors import UserError
 
@@ -42,6 +43,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
         UserError: something is missing, misspelt, or does not fit; the message says what to give.
     """
     check_parts(cfg, loaders)
+    check_old_names(cfg, is_training='train_dataloader' in loaders)
     check_types(cfg)
     check_keywords(cfg)
     check_whole_numbers(cfg)

@@ -27,7 +27,7 @@ READ_BESIDE_SIGNATURE = {
     'hook': {'priority'},
     'parameter scheduler': {'convert_to_iter_based'},
     'optim_wrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
-    'weight initializer': {'override', 'name'},
+    'weight initializer': {'override', 'name', 'key'},  # the last one: `backbones.checkpoint`
     'model': {'requires_grad'},  # of norm layers
 }
 # What takes the keywords that a class, or one derived from it, hands on to it.

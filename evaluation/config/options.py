@@ -31,9 +31,7 @@ READ_AT_TOP = frozenset(
 # Read, but an option of the commands sets them.
 INSTEAD = {
     'data_root': '--data-root',
-    'work_dir': '--work-dir',
     'launcher': '--launcher',
-    'randomness': '--seed and --deterministic',
     'checkpoint_key': '--checkpoint-key',
 }
 # Settings whose names the user chooses.

@@ -15,6 +15,7 @@ from evaluation.complexity import complexity_of_config
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.provenance import file_sha256
+from evaluation.starting_weights import starting_weights
 
 
 def describe_complexity(model: Mapping, scope: str | None) -> dict | None:
@@ -46,15 +47,6 @@ def describe_training(runner: Runner) -> dict:
         'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],
         'data_sha256': data_sha256(runner.cfg.train_dataloader.dataset),
     }
-
-
-def starting_weights(cfg: Config) -> str:
-    """Checkpoint that a training starts from, of the whole model or of the backbone, or `scratch`."""
-    whole_model = None if cfg.get('resume') else cfg.get('load_from')
-    wishes = cfg.model.backbone.get('init_cfg') or {}
-    # A list initialises layers one by one, from no checkpoint.
-    checkpoint = wishes.get('checkpoint') if isinstance(wishes, dict) else None
-    return whole_model or checkpoint or 'scratch'
 
 
 def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:

@@ -25,7 +25,9 @@ def add_arguments(parser: CommandLine) -> None:
     parser.add_argument(
         'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/mask_rcnn_*_tiny.py'"
     )
-    parser.add_argument('--seeds', type=whole, nargs='+', metavar='N', help='default: 0')
+    parser.add_argument(
+        '--seeds', type=whole, nargs='+', metavar='N', help="default: each config's own, or 0"
+    )
     parser.add_argument(
         '--work-dir', default=ROOT, metavar='ROOT', help=f'where to write; default {ROOT}'
     )

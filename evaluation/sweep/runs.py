@@ -1,6 +1,9 @@
 """From the command line to runs: each config with each seed, with the digests of all it depends on."""
 
+import functools
+import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,14 +12,15 @@ from mmengine.config import Config, ConfigDict
 from evaluation.config.checks import check_config
 from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
+from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
-from evaluation.errors import UserError
-from evaluation.experiment import set_data_root
+from evaluation.data.root import config_data_root, set_data_root
+from evaluation.errors import UserError, warn
 from evaluation.identity import config_sha256
 from evaluation.provenance import file_sha256
-from evaluation.results.description import starting_weights
-from evaluation.starting_point import find_pretrained
+from evaluation.starting_point import use_pretrained
+from evaluation.starting_weights import starting_sources, starting_weights
 from evaluation.sweep.configs import Wanted
 from evaluation.sweep.findings import start_name
 from evaluation.sweep.identity import Identity
@@ -100,6 +104,21 @@ class Digests:
         return self._known[file]
 
 
+def own_seed(config: Path, options: dict[str, object]) -> int:
+    """Return the seed that a config names, 0 where it names none.
+
+    Args:
+        config: file; one that is wrong is refused later, without ending a sweep of others.
+        options: overrides.
+    """
+    try:
+        cfg = read_config(str(config))
+        merge_options(cfg, options)
+        return randomness(cfg, None, is_deterministic=False)['seed']
+    except UserError:
+        return DEFAULT_SEED
+
+
 def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     """Look at one config, its data and where it starts.
 
@@ -109,12 +128,16 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     is_test = wanted.checkpoint is not None
     cfg = read_config(str(wanted.config))
     merge_options(cfg, wishes.options)
-    check_config(cfg, TESTING if is_test else (*TRAINING, *TESTING), wishes.processes)
     digest = config_sha256(cfg)
+    check_config(cfg, TESTING if is_test else (*TRAINING, *TESTING), wishes.processes)
+    check_run_settings(cfg)
+    check_start_of_sweep(cfg, wanted.config)
     data_root = data_root_of(cfg, wishes.data_root)
     if data_root:
-        set_data_root(cfg, data_root)
+        set_data_root(cfg, data_root, TESTING if is_test else (*TRAINING, *TESTING))
     folder = wishes.root / wanted.config.stem / wanted.folder
+    if cfg.get('work_dir'):
+        warn_of_work_dir(wanted.config, cfg.work_dir, wishes.root / wanted.config.stem)
     common = common_arguments(folder, digest, data_root, wishes.options)
     evaluated = digests.of_data(cfg.test_dataloader.dataset)
     config = str(wanted.config)
@@ -123,6 +146,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         task = Task(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
         return Run(wanted.name, task)
     pretrained = pretrained_of(wishes.pretrained, wanted)
+    flags = flags_of(cfg, wishes.flags)
     start, start_sha256 = start_of(cfg, pretrained, digests)
     identity = Identity(
         digest,
@@ -132,14 +156,40 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         start=start,
         start_sha256=start_sha256,
         batch_size=cfg.train_dataloader.batch_size * wishes.processes,
-        options=wishes.flags,
+        options=flags,
     )
-    training = [*common, '--seed', str(wanted.seed), *wishes.flags]
+    training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []
     epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
     final = f'epoch_{epochs}.pth' if epochs else f'iter_{iterations}.pth'
     task = Task(folder, config, identity, tuple(training), tuple(common), final)
     return Run(wanted.name, task, iterations, epochs)
+
+
+def check_start_of_sweep(cfg: Config, config: Path) -> None:
+    """Check that a config leaves it to the sweep where a run is resumed.
+
+    Raises:
+        UserError: it names a checkpoint, from which every seed would go on.
+    """
+    if cfg.get('resume') and cfg.get('load_from'):
+        raise UserError(
+            f'{config} goes on from {cfg.load_from} (load_from with resume=True), and every run of a '
+            'sweep starts anew; leave out resume'
+        )
+
+
+@functools.cache
+def warn_of_work_dir(config: Path, own: str, folder: Path) -> None:
+    """Say, once a config, that a sweep has folders of its own for its runs."""
+    warn(f'{config}: its work_dir={own} is not used; the runs of a sweep are written to {folder}')
+
+
+def flags_of(cfg: Config, flags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options that change what is computed, those of the config among them."""
+    is_deterministic = randomness(cfg, None, '--deterministic' in flags)['deterministic']
+    others = tuple(flag for flag in flags if flag != '--deterministic')
+    return ('--deterministic', *others) if is_deterministic else others
 
 
 def common_arguments(
@@ -168,7 +218,8 @@ def data_root_of(cfg: Config, wish: str | None) -> str | None:
     """
     if wish is None:
         return None
-    parts = Path(cfg.data_root).parts
+    wish = os.path.expanduser(wish)
+    parts = Path(config_data_root(cfg) or '').parts
     inside = [Path(wish, *parts[start:]) for start in range(1, len(parts))]
     return str(next((folder for folder in inside if folder.is_dir()), wish))
 
@@ -196,15 +247,19 @@ def pretrained_of(wish: str | None, wanted: Wanted) -> str | None:
 
 
 def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str, str | None]:
-    """What a training starts from, and the digest where that is a file.
+    """Name what a training starts from, with the digest of the files; None where there is no file.
+
+    Args:
+        cfg: of the training; changed as the training will change it.
+        pretrained: what `--pretrained` names.
+        digests: of files.
 
     Raises:
-        UserError: the file is missing, or no released weights are known.
+        UserError: a file is missing, or no released weights are known.
     """
-    if pretrained and not cfg.get('load_from'):
-        source = find_pretrained(pretrained, cfg)
-    else:
-        source = starting_weights(cfg)
-    if source == 'scratch' or '://' in source:
-        return source, None
-    return start_name(source), digests.of_file(source)
+    if pretrained:
+        use_pretrained(cfg, pretrained)
+    files = [source for source in starting_sources(cfg) if '://' not in source]
+    found = [digests.of_file(file) for file in files]
+    several = hashlib.sha256(' '.join(found).encode()).hexdigest() if len(found) > 1 else None
+    return start_name(starting_weights(cfg)), several or next(iter(found), None)

@@ -35,12 +35,11 @@ from evaluation.sweep.options import slurm_wishes, wishes_of
 from evaluation.sweep.places import local_places
 from evaluation.sweep.planning import why_another
 from evaluation.sweep.record import read_record
-from evaluation.sweep.runs import Digests, Run, Wishes, make_run
+from evaluation.sweep.runs import Digests, Run, Wishes, make_run, own_seed
 from evaluation.sweep.signals import interruptions_deferred
 from evaluation.sweep.slurm import SlurmExecutor, SlurmWishes
 from evaluation.sweep.submission import Claim, Start
 
-DEFAULT_SEEDS = (0,)
 SOME_FAILED = 1
 
 
@@ -74,7 +73,11 @@ def sweep(arguments: argparse.Namespace) -> int:
     configs = find_configs(arguments.patterns)
     wishes, slurm = wishes_of(arguments), slurm_wishes(arguments)
     if arguments.test_only is None:
-        every = trainings(configs, arguments.seeds or DEFAULT_SEEDS)
+        every = [
+            wanted
+            for config in configs
+            for wanted in trainings([config], arguments.seeds or [own_seed(config, wishes.options)])
+        ]
     else:
         every = evaluations(configs, Path(arguments.test_only), arguments.seeds)
     places = [] if slurm else local_places(arguments.gpus, arguments.parallel, len(every))

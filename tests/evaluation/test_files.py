@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.files import write_bytes
+from evaluation.files import user_path, write_bytes
 
 
 def test_content_is_on_the_disk_before_its_name_and_its_name_before_the_end(tmp_path, monkeypatch):
@@ -43,3 +43,11 @@ def test_what_cannot_be_written_leaves_the_file_of_before(tmp_path, monkeypatch)
         write_bytes(tmp_path / 'file', b'after')
     assert caught.value.filename == str(tmp_path / 'file')
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {'file': b'before'}
+
+
+@pytest.mark.parametrize(
+    ('text', 'path'), [('~/a', '/home/me/a'), ('a/~', 'a/~'), ('~nobody-here/a', '~nobody-here/a')]
+)
+def test_home_that_a_shell_has_left(monkeypatch, text, path):
+    monkeypatch.setenv('HOME', '/home/me')
+    assert str(user_path(text)) == path

@@ -26,6 +26,15 @@ def test_places_do_not_matter(leaf):
     assert digest(leaf, root='/some/where', train_dataloader__num_workers=7) == digest(leaf)
 
 
+def test_a_slash_at_the_end_of_the_data_root_does_not_matter():
+    """As nearly all configs of OpenMMLab have it."""
+
+    def config(root):
+        return Config(dict(data_root=root, a=dict(data_root=root), b=f'{root.rstrip("/")}/file.json'))
+
+    assert len({config_sha256(config(root)) for root in ('data/coco', 'data/coco/', '/mnt/x/')}) == 1
+
+
 @pytest.mark.parametrize(
     'change',
     [

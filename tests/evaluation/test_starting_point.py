@@ -8,8 +8,8 @@ from torchvision.models import ResNet50_Weights
 
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
-from evaluation.results.description import starting_weights
 from evaluation.starting_point import find_pretrained, set_starting_point, without_values
+from evaluation.starting_weights import starting_weights
 from tests.released import classifier_shapes, filled
 from tests.variants import ROOT
 

@@ -15,7 +15,7 @@ KIND = 'Configs and options'
 UNREAD = {
     'an override of a misspelt part of the config': 'trian_cfg.max_epochs',
     'an override of what the config has copied elsewhere': 'train_pipeline.1.reduce_zero_label',
-    'an override of what an option of the command sets': 'work_dir',
+    'an override of what an option of the command sets': 'launcher',
 }
 
 
@@ -221,6 +221,18 @@ class TestOptions:
                 ["model.backbone='swin': give single settings"],
             ),
             (
+                'pretrained weights as earlier versions of mmseg and mmdet had them',
+                'upernet',
+                'model.pretrained=swin.pth',
+                ["model.pretrained='swin.pth' is of an earlier version", 'give --pretrained swin.pth'],
+            ),
+            (
+                'a seed that is no number',
+                'upernet',
+                'randomness.seed=many',
+                ["randomness.seed='many': give a whole number"],
+            ),
+            (
                 'persistent workers without workers',
                 'upernet',
                 'train_dataloader.persistent_workers=True',
@@ -261,7 +273,7 @@ class TestOptions:
             errors_page.enter(KIND, given, warning, outcome.status)
         assert 'did you mean train_cfg?' in warnings[0]
         assert 'override train_dataloader.dataset.pipeline instead' in warnings[1]
-        assert '--work-dir sets it' in warnings[2]
+        assert '--launcher sets it' in warnings[2]
 
     @pytest.mark.parametrize(
         'option',

@@ -47,6 +47,9 @@ def edit(file, change):
     file.write_text(json.dumps(change(content)))
 
 
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
 class TestLayout:
     def test_missing_root(self, train, trial, tmp_path, refused):
         refused(
@@ -64,6 +67,25 @@ class TestLayout:
             train(trial.config),
             'work_dirs/demo/data/',
             'give --data-root',
+        )
+
+    def test_missing_root_where_data_sets_have_one_of_their_own(self, train, trial, tmp_path):
+        """Their own place is there: nothing must be trained or evaluated on it."""
+        own = {f'{name}__dataset__data_root': trial.data_root for name in LOADERS}
+        outcome = train(trial.config, *on('nowhere', trial, **own))
+        assert outcome.status == 2
+        assert outcome.stderr.splitlines()[-1].startswith('error: data root nowhere is not a folder;')
+        assert not list(tmp_path.iterdir())
+
+    def test_file_that_no_root_covers(self, test, trials, refused):
+        trial = trials['mask_rcnn']
+        options = on(trial.data_root, trial, test_dataloader__dataset__ann_file='/labels/val.json')
+        refused(
+            'Data',
+            '--data-root where a data set names a file elsewhere',
+            test(trial.config, 'any.pth', *options),
+            'test_dataloader.dataset.ann_file is /labels/val.json, outside of',
+            'leave out --data-root',
         )
 
     def test_empty_root(self, test, trial, tmp_path, refused):

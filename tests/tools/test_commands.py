@@ -265,19 +265,22 @@ class TestResuming:
         assert result['checkpoint']['weights_sha256'] == digest
 
     def test_remembers_seed_and_start(self, commands, trials, work_dir_of, tmp_path):
+        """Also where the config says seed, checkpoint and work dir."""
         trial, first = trials['upernet'], tmp_path / 'first'
         start = work_dir_of('upernet') / 'iter_2.pth'
-        wishes = ['--pretrained', start, '--seed', 5]
-        train_halfway(commands, trial, first, *wishes)
-        wishes = ['--resume', first / 'iter_2.pth', '--work-dir', tmp_path / 'rest']
-        commands.succeed('train', trial.config, *wishes, *trial.arguments())
+        train_halfway(commands, trial, first, '--pretrained', start, randomness__seed=5)
+        resume = dict(resume=True, load_from=first / 'iter_2.pth', work_dir=tmp_path / 'rest')
+        commands.succeed('train', trial.config, *trial.arguments(**resume))
         (result,) = read_results(tmp_path / 'rest')
         assert (result['seed'], result['initialization']) == (5, str(start))
 
-    def test_latest_without_a_checkpoint_is_a_fresh_start(self, commands, trials, tmp_path):
+    @pytest.mark.parametrize('wish', ['--resume', 'resume=True'])
+    def test_latest_without_a_checkpoint_is_a_fresh_start(self, commands, trials, tmp_path, wish):
         trial = trials['upernet']
-        arguments = trial.arguments(train_cfg__max_iters=2)
-        commands.succeed('train', trial.config, '--resume', '--work-dir', tmp_path, *arguments)
+        arguments = ['--work-dir', tmp_path, *trial.arguments(train_cfg__max_iters=2), 'resume=True']
+        if wish == '--resume':
+            arguments = [wish, *arguments[:-1]]
+        commands.succeed('train', trial.config, *arguments)
         assert sorted(scalars(tmp_path)) == [1, 2]
 
 

@@ -84,6 +84,11 @@ class TestNoFalseAlarm:
             {'model.backbone.with_cp': True},
             {'model.backbone.init_cfg.checkpoint': 'x.pth'},
             {'model.init_cfg': None},
+            {
+                'model.backbone.init_cfg': dict(
+                    type='Pretrained', checkpoint='x.pth', prefix='a', key='ema'
+                )
+            },
             {'train_dataloader.prefetch_factor': 2},
             {'train_dataloader.dataset.indices': 16},
             {'train_dataloader.dataset.metainfo.classes': ['a']},

@@ -1,0 +1,202 @@
+"""What a config says of resuming, seeds and the work dir counts as the options of the command do."""
+
+import argparse
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from evaluation import starting_point, training
+from evaluation.analysis.options import result_file
+from evaluation.config.file import read_config
+from evaluation.config.options import merge_options
+from evaluation.config.run_settings import check_run_settings, checkpoint_to_resume, randomness, work_dir
+from evaluation.errors import UserError
+from evaluation.identity import config_sha256
+from evaluation.starting_point import set_starting_point
+from evaluation.sweep.configs import Wanted
+from evaluation.sweep.runs import Digests, Wishes, flags_of, make_run, own_seed
+from tests.commands import ROOT
+
+LEAF = ROOT / 'configs/demo/upernet_dcn_micro.py'
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    config = read_config(str(LEAF))
+    config.update(checkpoint_key=None, work_dir=str(tmp_path))
+    return config
+
+
+class TestResume:
+    @pytest.mark.parametrize(
+        ('settings', 'option', 'found'),
+        [
+            ({}, None, None),
+            (dict(resume=False, load_from='a.pth'), None, None),
+            (dict(resume=None), None, None),
+            (dict(resume=True), None, 'latest'),
+            (dict(resume=True, load_from=None), None, 'latest'),
+            (dict(resume=True, load_from='a.pth'), None, 'a.pth'),
+            (dict(resume=1, load_from='a.pth'), None, 'a.pth'),
+            (dict(resume=True, load_from='a.pth'), 'b.pth', 'b.pth'),
+            (dict(resume=True, load_from='a.pth'), 'latest', 'latest'),
+            (dict(resume=False), 'b.pth', 'b.pth'),
+            ({}, 'auto', 'latest'),
+        ],
+    )
+    def test_means_what_the_option_means(self, settings, option, found):
+        assert checkpoint_to_resume(Config(settings), option) == found
+
+    @pytest.mark.parametrize('value', ['True', 'False', 'a.pth', 'auto', 2, ['a.pth']])
+    @pytest.mark.parametrize('option', [None, 'b.pth'])
+    def test_neither_true_nor_false(self, value, option):
+        with pytest.raises(UserError, match='is neither True nor False; give resume=True') as caught:
+            checkpoint_to_resume(Config(dict(resume=value)), option)
+        assert len(str(caught.value).splitlines()) == 1
+
+    @pytest.mark.parametrize('pretrained', [None, 'unused.pth'])
+    @pytest.mark.parametrize('load_from', [True, False], ids=['load_from', 'latest'])
+    def test_same_checks_and_same_start(self, cfg, tmp_path, monkeypatch, capsys, load_from, pretrained):
+        """Of the experiment, the training state, and that every weight fits."""
+        content = dict(meta={}, message_hub={}, optimizer={}, param_schedulers=[], state_dict={})
+        torch.save(content, tmp_path / 'iter_2.pth')
+        checked = []
+        for name in ('check_training_state', 'check_same_experiment', 'check_fits'):
+            monkeypatch.setattr(
+                starting_point, name, lambda *_, strict=None, name=name: checked.append(name)
+            )
+        cfg.resume = True
+        cfg.load_from = str(tmp_path / 'iter_2.pth') if load_from else None
+        set_starting_point(cfg, pretrained, checkpoint_to_resume(cfg, None))
+        assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'iter_2.pth'))
+        assert checked == ['check_training_state', 'check_same_experiment', 'check_fits']
+        said = 'is not needed and not read' in capsys.readouterr().err
+        assert said == (pretrained is not None)
+
+    def test_latest_without_a_checkpoint_is_a_fresh_start(self, cfg, tmp_path):
+        """Which is left neither to mmengine, nor to `--pretrained` of a file that is not there."""
+        cfg.resume = True
+        set_starting_point(cfg, None, checkpoint_to_resume(cfg, None))
+        assert cfg.resume is False
+        cfg.resume = True
+        with pytest.raises(UserError, match=r'nowhere\.pth'):
+            set_starting_point(cfg, str(tmp_path / 'nowhere.pth'), checkpoint_to_resume(cfg, None))
+
+    def test_without_the_base_page_of_the_suite(self, cfg):
+        cfg.pop('resume'), cfg.pop('load_from')
+        set_starting_point(cfg, None, checkpoint_to_resume(cfg, None))
+        assert not cfg.resume
+
+    def test_where_to_go_on_is_not_in_the_digest(self):
+        plain, resumed = read_config(str(LEAF)), read_config(str(LEAF))
+        merge_options(resumed, {'resume': True, 'load_from': 'a.pth'})
+        assert config_sha256(resumed) == config_sha256(plain)
+        merge_options(plain, {'load_from': 'a.pth'})
+        assert config_sha256(resumed) != config_sha256(plain)
+
+
+class TestRandomness:
+    @pytest.mark.parametrize(
+        ('own', 'seed', 'deterministic', 'found'),
+        [
+            (None, None, False, dict(seed=0, deterministic=False)),
+            (dict(seed=42), None, False, dict(seed=42, deterministic=False)),
+            (dict(seed=42), 7, False, dict(seed=7, deterministic=False)),
+            (dict(seed=42), 0, False, dict(seed=0, deterministic=False)),
+            (dict(seed=None), None, False, dict(seed=0, deterministic=False)),
+            (dict(seed=42, deterministic=True), 7, False, dict(seed=7, deterministic=True)),
+            (dict(deterministic=False), None, True, dict(seed=0, deterministic=True)),
+            (
+                dict(seed=1, diff_rank_seed=True),
+                None,
+                False,
+                dict(seed=1, deterministic=False, diff_rank_seed=True),
+            ),
+        ],
+    )
+    def test_command_line_wins_where_it_is_given(self, own, seed, deterministic, found):
+        cfg = Config({} if own is None else dict(randomness=own))
+        assert randomness(cfg, seed, deterministic) == found
+
+    @pytest.mark.parametrize(
+        ('own', 'message'),
+        [
+            (42, r'randomness=42: give settings, such as dict\(seed=42\)'),
+            (dict(seed='42'), "randomness.seed='42': give a whole number"),
+            (dict(seed=-1), 'randomness.seed=-1: give a whole number'),
+            (dict(seed=True), 'randomness.seed=True: give a whole number'),
+            (dict(seed=2**40), 'give a whole number from 0 to'),
+            (dict(deterministic='yes'), "randomness.deterministic='yes': give True or False"),
+        ],
+    )
+    def test_refused(self, own, message):
+        with pytest.raises(UserError, match=message):
+            check_run_settings(Config(dict(randomness=own)))
+
+    def test_of_a_training(self, cfg, monkeypatch):
+        """Three configs of three seeds are three runs."""
+
+        def stop(config):
+            raise StopIteration
+
+        monkeypatch.setattr(training, 'load_config', lambda arguments, loaders: cfg)
+        monkeypatch.setattr(training, 'make_runner', stop)
+        given = dict(config='c.py', amp=False, auto_scale_lr=False, resume=None, pretrained=None)
+        given.update(deterministic=False, config_sha256=None)
+        seeds = []
+        for own, option in ((1, None), (2, None), (3, None), (3, 4)):
+            cfg.randomness = dict(seed=own)
+            with pytest.raises(StopIteration):
+                training.train(argparse.Namespace(**given, seed=option))
+            seeds.append(cfg.randomness['seed'])
+        assert seeds == [1, 2, 3, 4]
+
+
+class TestWorkDir:
+    @pytest.mark.parametrize(
+        ('own', 'option', 'found'),
+        [
+            (None, None, 'work_dirs/leaf'),
+            ('runs/a', None, 'runs/a'),
+            ('runs/a', 'b', 'b'),
+            (None, 'b', 'b'),
+            ('~/runs', None, '/home/me/runs'),
+            ('runs/a', '~/b', '/home/me/b'),
+        ],
+    )
+    def test_command_line_wins_where_it_is_given(self, monkeypatch, own, option, found):
+        monkeypatch.setenv('HOME', '/home/me')
+        assert work_dir(Config({} if own is None else dict(work_dir=own)), option, 'x/leaf.py') == found
+
+    def test_no_path(self):
+        with pytest.raises(UserError, match='work_dir=3: give a path'):
+            work_dir(Config(dict(work_dir=3)), None, 'leaf.py')
+
+    @pytest.mark.parametrize(('option', 'found'), [(None, 'own'), ('given', 'given')])
+    def test_of_analyses(self, tmp_path, option, found):
+        arguments = argparse.Namespace(
+            config=str(LEAF),
+            cfg_options={'work_dir': str(tmp_path / 'own')},
+            output=None,
+            work_dir=option and tmp_path / option,
+        )
+        assert result_file(arguments, 'erf.json') == tmp_path / found / 'analysis/erf.json'
+
+
+class TestSweep:
+    def test_seed(self):
+        assert own_seed(LEAF, {}) == 0
+        assert own_seed(LEAF, {'randomness.seed': 42}) == 42
+        assert own_seed(LEAF, {'randomness.seed': 'a'}) == own_seed(ROOT / 'nowhere.py', {}) == 0
+
+    def test_deterministic(self):
+        cfg = Config(dict(randomness=dict(deterministic=True)))
+        assert flags_of(cfg, ('--amp',)) == ('--deterministic', '--amp')
+        assert flags_of(cfg, ('--deterministic', '--amp')) == ('--deterministic', '--amp')
+        assert flags_of(Config({}), ('--amp',)) == ('--amp',)
+
+    def test_every_run_would_go_on_from_one_checkpoint(self, tmp_path):
+        wishes = Wishes(tmp_path, options={'resume': True, 'load_from': 'a.pth'})
+        with pytest.raises(UserError, match='every run of a sweep starts anew; leave out resume'):
+            make_run(Wanted(LEAF, 'seed_0', 0), wishes, Digests())
