@@ -11,9 +11,9 @@ from evaluation.significance.metrics import each_image_once
 from evaluation.tables.formats import DASH, Cell, Column, Table, to_markdown
 
 NOTE = (
-    'Points of AP50 that mending one kind of error would bring, and how many there are (TIDE, arXiv '
-    '2008.08115): wrong class; overlap of 0.1 to 0.5; both; a second detection of an object; nothing '
-    'there; objects that nothing meets. They do not add up.'
+    'Points of AP50 that fixing one kind of error would bring, and how many errors there are (TIDE, '
+    'arXiv 2008.08115): wrong class; overlap of 0.1 to 0.5; both; a second detection of an object; '
+    'nothing there; objects that nothing meets. They do not add up.'
 )
 SEEDS_NOTE = 'Of several seeds: means over them.'
 UNDEFINED_NOTE = f'{DASH}: without it no object would be left to count.'
