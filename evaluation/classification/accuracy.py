@@ -10,6 +10,7 @@ from mmengine.registry import METRICS
 from evaluation.evidence.classification import GUESSES, collect_guesses
 from evaluation.evidence.names import image_names
 from evaluation.metrics.report import MetricReport, evidence_or_none
+from evaluation.rounding import fixed
 
 
 @METRICS.register_module()
@@ -59,6 +60,6 @@ class AccuracyMetric(BaseMetric):
             },
             evidence=evidence_or_none(lambda: collect_guesses(image_names(paths), guesses, classes)),
         )
-        line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+        line = '  '.join(f'{name} {fixed(value, 2)}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
         return metrics

@@ -12,6 +12,7 @@ from torch import Tensor
 from evaluation.evidence.names import image_names
 from evaluation.evidence.segmentation import collect_confusion
 from evaluation.metrics.report import MetricReport, evidence_or_none
+from evaluation.rounding import fixed
 
 IGNORED = 255
 
@@ -60,7 +61,7 @@ class SegmentationMetric(BaseMetric):
             per_class={'IoU': _by_class(classes, iou), 'Acc': _by_class(classes, accuracy)},
             evidence=evidence_or_none(lambda: collect_confusion(image_names(paths), pairs, classes)),
         )
-        line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+        line = '  '.join(f'{name} {fixed(value, 2)}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
         return metrics
 

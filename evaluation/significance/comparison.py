@@ -7,6 +7,7 @@ import numpy as np
 
 from evaluation.errors import UserError
 from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.rounding import fixed
 from evaluation.significance.bootstrap import (
     CONFIDENCE,
     RESAMPLES,
@@ -223,9 +224,9 @@ def _comparison(
 def rounded(value: float, metric: str) -> str:
     """A figure with as many digits as tables have, and more where zero would be left."""
     digits = _DIGITS[metric]
-    while value and digits < MOST_DIGITS and not float(f'{value:.{digits}f}'):
+    while value and digits < MOST_DIGITS and not float(fixed(value, digits)):
         digits += 1
-    return f'{value:.{digits}f}'
+    return fixed(value, digits)
 
 
 def signed(value: float, metric: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from evaluation.complexity import CONVENTION, Complexity
+from evaluation.rounding import fixed
 from evaluation.tables.formats import DASH, SECTION, Cell, Column, Table, to_markdown
 
 PARAMETERS_NOTE = 'Parameters: all of the model, frozen ones and an auxiliary head too.'
@@ -56,7 +57,7 @@ def _table(title: str, names: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -
 def _parameters(config: str, complexity: Complexity) -> tuple[Cell, ...]:
     """Cells of a config: its name, the total, every part."""
     values = (complexity.parameters, *(part.parameters for part in complexity.parts))
-    return Cell(config), *(Cell(f'{value / 1e6:.2f}') for value in values)
+    return Cell(config), *(Cell(fixed(value / 1e6, 2)) for value in values)
 
 
 def _flops(config: str, complexity: Complexity) -> tuple[Cell, ...]:
@@ -64,6 +65,6 @@ def _flops(config: str, complexity: Complexity) -> tuple[Cell, ...]:
     mark = SECTION if complexity.uncounted_operators else ''
     parts = [part.flops for part in complexity.parts]
     values = [complexity.flops, *parts, complexity.norm_flops, complexity.flops_with_norms]
-    cells = [Cell(DASH if value is None else f'{value / 1e9:.2f}') for value in values]
+    cells = [Cell(DASH if value is None else fixed(value / 1e9, 2)) for value in values]
     cells[0], cells[-1] = replace(cells[0], mark=mark), replace(cells[-1], mark=mark)
     return Cell(config), *cells
