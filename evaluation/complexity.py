@@ -34,7 +34,8 @@ STANDARD_SIZES = {'roi_head': (800, 1280), 'decode_head': (512, 2048), 'backbone
 CONVENTION = (
     'FLOPs of one image: a multiply-add counts once, and only products that are summed count '
     '(convolutions, matrix products, attention, sampling at learnt offsets); box head on '
-    f'{BOX_REGIONS} regions, mask head on {MASK_REGIONS}, without auxiliary head, RoIAlign and NMS.'
+    f'{BOX_REGIONS} regions, mask head on {MASK_REGIONS}, without auxiliary head, RoIAlign and NMS. '
+    'Published figures that fvcore or mmengine counted include the norms.'
 )
 
 AUXILIARY_HEAD = 'auxiliary head'
@@ -76,12 +77,14 @@ class Complexity:
         height, width: of the image, in pixels.
         parts: in the order of the network.
         uncounted_operators: operators whose FLOPs are unknown and missing from the figures.
+        norm_flops: operations of norms, which are not in the FLOPs of parts.
     """
 
     height: int
     width: int
     parts: tuple[Part, ...]
     uncounted_operators: tuple[str, ...]
+    norm_flops: int
 
     @property
     def parameters(self) -> int:
@@ -90,13 +93,20 @@ class Complexity:
 
     @property
     def flops(self) -> int:
-        """All multiply-adds."""
+        """All multiply-adds, without norms."""
         return sum(part.flops or 0 for part in self.parts)
+
+    @property
+    def flops_with_norms(self) -> int:
+        """FLOPs as fvcore and mmengine state them."""
+        return self.flops + self.norm_flops
 
     def as_json(self) -> dict:
         """All figures as they stand in files, with the convention that FLOPs follow."""
         return {
             'flops': self.flops,
+            'norm_flops': self.norm_flops,
+            'flops_with_norms': self.flops_with_norms,
             'parameters': self.parameters,
             'height': self.height,
             'width': self.width,
@@ -149,7 +159,11 @@ def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complex
             f'{_module_that_raised(error, model)}: {reason}'
         ) from error
     return Complexity(
-        height, width, _parts(model, counter.by_module()), tuple(sorted(counter.uncounted))
+        height,
+        width,
+        _parts(model, counter.by_module()),
+        tuple(sorted(counter.uncounted)),
+        counter.norms.total(),
     )
 
 

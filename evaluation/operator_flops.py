@@ -1,9 +1,9 @@
 """Counts the FLOPs of whatever runs under it, operator by operator, by the convention of the field.
 
 A multiply-add counts once, and only products that are summed count: convolutions, matrix products and
-attention, sampling at positions that the network computes, and products that a sum follows. Operators
-of `FREE` count nothing, by group and for a reason; one that has neither a formula nor a place there is
-never taken for free but named.
+attention, sampling at positions that the network computes, and products that a sum follows. Norms are
+counted apart, by `NORMS`. Operators of `FREE` count nothing, by group and for a reason; one that has
+neither a formula nor a place there is never taken for free but named.
 """
 
 from collections import Counter
@@ -90,6 +90,40 @@ FORMULAS: dict[str, Formula] = {
     'aten::_embedding_bag_forward_only': _embedding_bag,
 }
 
+
+def _norm(arguments: Mapping[str, Any], result: Any) -> int:
+    """Four operations an entry, five with a weight, as fvcore and mmengine estimate it.
+
+    Fewer where the statistics are known, as in batch norm that is tested: one, two with a weight.
+    """
+    is_estimated = arguments.get('training', True)
+    without_weight = 4 if is_estimated else 1
+    return arguments['input'].numel() * (without_weight + (arguments['weight'] is not None))
+
+
+def _tested_norm(arguments: Mapping[str, Any], result: Any) -> int:
+    """Batch norm whose operator exists for tests alone."""
+    return _norm({**arguments, 'training': False}, result)
+
+
+# What norms count, apart from all else, by names as in `FORMULAS`.
+NORMS: dict[str, Formula] = {
+    **dict.fromkeys(
+        (
+            'aten::_fused_rms_norm',
+            'aten::_native_batch_norm_legit',
+            'aten::cudnn_batch_norm',
+            'aten::miopen_batch_norm',
+            'aten::native_batch_norm',
+            'aten::native_group_norm',
+            'aten::native_layer_norm',
+        ),
+        _norm,
+    ),
+    'aten::_batch_norm_no_update': _tested_norm,
+    'aten::_native_batch_norm_legit_no_training': _tested_norm,
+}
+
 # What counts nothing: the reason, and the names without a trailing underscore.
 FREE: dict[str, frozenset[str]] = {
     reason: frozenset(f'{"" if "::" in name else "aten::"}{name}' for name in names.split())
@@ -113,14 +147,11 @@ FREE: dict[str, frozenset[str]] = {
             logical_and logical_not logical_or logical_xor logit lt masked_fill maximum minimum mish mul
             ne neg pow reciprocal relu relu6 remainder round rsqrt rsub sgn sigmoid sign silu sin
             softplus sqrt square sub tan tanh threshold trunc where""",
-        'norms': """
-            _batch_norm_no_update _fused_rms_norm _native_batch_norm_legit
-            _native_batch_norm_legit_no_training cudnn_batch_norm linalg_vector_norm miopen_batch_norm
-            native_batch_norm native_group_norm native_layer_norm""",
         'softmax': '_log_softmax _safe_softmax _softmax logsumexp',
         'reductions, orders and sums without a product': """
-            all amax amin any argmax argmin argsort col2im count_nonzero cumprod cumsum index_add max
-            mean median min prod scatter_add sort std std_mean sum topk var var_mean""",
+            all amax amin any argmax argmin argsort col2im count_nonzero cumprod cumsum index_add
+            linalg_vector_norm max mean median min prod scatter_add sort std std_mean sum topk var
+            var_mean""",
         'pooling': """
             _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d avg_pool2d avg_pool3d
             max_pool2d_with_indices max_pool3d_with_indices""",
@@ -146,12 +177,14 @@ class FlopCounter(TorchDispatchMode):
 
     Attributes:
         flops: multiply-adds by qualified name of the innermost module and name of the operator.
+        norms: operations of norms, by name of the operator; not in `flops`.
         uncounted: calls of each operator that has no formula and is not free.
     """
 
     def __init__(self, running: Sequence[str]) -> None:
         super().__init__()
         self.flops: Counter[tuple[str, str]] = Counter()
+        self.norms: Counter[str] = Counter()
         self.uncounted: Counter[str] = Counter()
         self._running = running
         self._products = WeakTensorKeyDictionary()
@@ -174,7 +207,7 @@ class FlopCounter(TorchDispatchMode):
         """Run an operator and count it."""
         kwargs = kwargs or {}
         name = operator_name(func)
-        known = name in FORMULAS or name in _FREE_NAMES
+        known = name in FORMULAS or name in NORMS or name in _FREE_NAMES
         if not known:
             # What is only put together from others counts as they do.
             with self:
@@ -183,7 +216,10 @@ class FlopCounter(TorchDispatchMode):
                 return result
         result = func(*args, **kwargs)
         if known:
-            flops = self._count(name, bind(func, args, kwargs), result)
+            arguments = bind(func, args, kwargs)
+            if name in NORMS:
+                self.norms[name] += NORMS[name](arguments, result)
+            flops = self._count(name, arguments, result)
             if flops:
                 self.flops[self._running[-1], name] += flops
         else:

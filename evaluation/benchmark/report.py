@@ -19,6 +19,7 @@ from evaluation.benchmark.statistics import (
     spread_of,
 )
 from evaluation.provenance import git_state, now, versions
+from evaluation.rounding import fixed
 from evaluation.tables.formats import DASH, SECTION, Cell, Column, Table, to_markdown
 
 OUT_OF_MEMORY = 'out of memory'
@@ -151,10 +152,10 @@ def _columns(plan: Plan, found: Measurements) -> list[tuple[Column, _Build]]:
         return lambda row: Cell(DASH if row.ran_out_of_memory else value(row))
 
     def speed(row: Measurement) -> str:
-        return DASH if reference.ran_out_of_memory else f'{relative_speed(row, reference):.2f}'
+        return DASH if reference.ran_out_of_memory else fixed(relative_speed(row, reference), 2)
 
     columns = [
-        ('Params (M)', lambda row: Cell(f'{row.cost.parameters / 1e6:.2f}')),
+        ('Params (M)', lambda row: Cell(fixed(row.cost.parameters / 1e6, 2))),
         ('FLOPs (G)', _flops_cell),
         ('Time (ms)', _milliseconds),
         ('Quartiles (ms)', figure(lambda row: quartiles(row.seconds, 1e3))),
@@ -163,7 +164,7 @@ def _columns(plan: Plan, found: Measurements) -> list[tuple[Column, _Build]]:
             figure(lambda row: significant(found.size.batch / spread_of(row.seconds).median)),
         ),
         (unit, figure(lambda row: significant(spread_of(rates(row, found, mode)).median / scale))),
-        ('Of peak', figure(lambda row: f'{100 * peak_fraction(row, found, mode):.1f}%')),
+        ('Of peak', figure(lambda row: f'{fixed(100 * peak_fraction(row, found, mode), 1)}%')),
         ('Memory (MB)', figure(lambda row: significant(row.memory_bytes / 1e6))),
         ('Speed', figure(speed)),
     ]
@@ -210,7 +211,7 @@ def significant(value: float) -> str:
     """Three significant digits, and all those before the point."""
     if value <= 0:
         return '0'
-    return f'{value:.{max(0, 2 - floor(log10(value)))}f}'
+    return fixed(value, max(0, 2 - floor(log10(value))))
 
 
 def _milliseconds(row: Measurement) -> Cell:
@@ -220,7 +221,7 @@ def _milliseconds(row: Measurement) -> Cell:
 
 
 def _flops_cell(row: Measurement) -> Cell:
-    return Cell(f'{row.cost.flops / 1e9:.2f}', mark=SECTION if row.cost.uncounted_operators else '')
+    return Cell(fixed(row.cost.flops / 1e9, 2), mark=SECTION if row.cost.uncounted_operators else '')
 
 
 def _text_column(heading: str) -> Column:

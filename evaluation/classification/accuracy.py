@@ -9,7 +9,9 @@ from mmengine.registry import METRICS
 
 from evaluation.evidence.classification import GUESSES, collect_guesses
 from evaluation.evidence.names import image_names
+from evaluation.metrics.checks import check_scores
 from evaluation.metrics.report import MetricReport, evidence_or_none
+from evaluation.rounding import fixed
 
 
 @METRICS.register_module()
@@ -29,9 +31,14 @@ class AccuracyMetric(BaseMetric):
         Args:
             data_batch: not used.
             data_samples: of each image `gt_label` (), `pred_scores` (classes,) and `img_path`.
+
+        Raises:
+            UserError: there is not a score for each class, or a label is none.
         """
+        classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             label, scores = int(sample['gt_label']), sample['pred_scores']
+            check_scores(scores, label, classes, sample.get('img_path'))
             guesses = scores.topk(min(GUESSES, len(scores))).indices.tolist()
             place = guesses.index(label) if label in guesses else GUESSES
             self.results.append((sample.get('img_path'), (label, guesses[0], place)))
@@ -59,6 +66,6 @@ class AccuracyMetric(BaseMetric):
             },
             evidence=evidence_or_none(lambda: collect_guesses(image_names(paths), guesses, classes)),
         )
-        line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+        line = '  '.join(f'{name} {fixed(value, 2)}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
         return metrics

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Of a detection at an overlap of 0.5; the first two are no errors.
+# At an overlap of 0.5. The first two are no errors. Only files of older versions hold `ignored`, for
+# detections that match a crowd; they now get a category too, as in TIDE.
 ERRORS = (
     'right',
     'ignored',
@@ -23,24 +24,22 @@ def classify_errors(
     detected: Sequence[int] | np.ndarray,
     present: Sequence[int] | np.ndarray,
     right: np.ndarray,
-    ignored: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Say of each detection of an image what is wrong with it.
+    """Sort the detections of an image by what is wrong with them.
 
-    With the largest overlap s with an object of its own class and o with one of another class, a wrong
-    detection is: of bad localisation where 0.1 <= s < 0.5; else of wrong class where o >= 0.5; else a
-    duplicate where s >= 0.5, for then a better one has taken the object; else of the background where
-    both are at most 0.1; else both of wrong class and of bad localisation.
+    Let s be the largest overlap with an object of the detection's class, and o the largest with one of
+    another class. A detection that is not right has, in this order of precedence: a localisation error
+    if 0.1 <= s <= 0.5; a classification error if o >= 0.5; is a duplicate if s > 0.5, since a better
+    detection has taken the object; is background if both are at most 0.1; otherwise has both errors.
 
     Args:
-        overlaps: (D, G), with the objects that are no crowds.
+        overlaps: (D, G), with the objects that are not crowds.
         detected: (D,), classes.
         present: (G,), classes.
-        right: (D,), bool, whether it matches an object at an overlap of 0.5.
-        ignored: (D,), bool, whether it does not count there.
+        right: (D,), bool, whether it matches one of these objects at an overlap of 0.5.
 
     Returns:
-        Place in `ERRORS`, (D,), and the object that the detection would match if its class or its
+        Index into `ERRORS`, (D,), and the object that the detection would match if its class or its
         localisation were right, (D,), -1 where it has another error or none.
     """
     detected, present = np.asarray(detected), np.asarray(present)
@@ -50,9 +49,9 @@ def classify_errors(
     own, others = np.where(same, overlaps, 0.0), np.where(same, 0.0, overlaps)
     own_best, other_best = own.max(1), others.max(1)
     is_error = {
-        'ignored': ignored,
         'right': right,
-        'localisation': (own_best >= BACKGROUND) & (own_best < FOREGROUND),
+        # Both ends included: a second detection at exactly 0.5 is not a duplicate.
+        'localisation': (own_best >= BACKGROUND) & (own_best <= FOREGROUND),
         'classification': other_best >= FOREGROUND,
         'duplicate': own_best >= FOREGROUND,
         'background': np.maximum(own_best, other_best) <= BACKGROUND,

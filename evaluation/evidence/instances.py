@@ -149,19 +149,16 @@ def _match(image: _Image) -> dict[str, np.ndarray]:
             outside,
             OVERLAPS,
         )
+        right = (hits[:, 0] & ~ignored[:, 0] & 1).astype(bool)
         errors, targets = classify_errors(
-            overlaps[:, ~image.crowd],
-            image.detected,
-            image.present[~image.crowd],
-            (hits[:, 0] & 1).astype(bool),
-            (ignored[:, 0] & 1).astype(bool),
+            overlaps[:, ~image.crowd], image.detected, image.present[~image.crowd], right
         )
         # From places among those that are no crowds to places among all.
         places = np.append(np.flatnonzero(~image.crowd), -1)
         columns[f'{name}_hits'] = hits
         columns[f'{name}_ignored'] = ignored
         columns[f'{name}_errors'] = errors
-        columns[f'{name}_targets'] = np.where(matched >= 0, matched, places[targets])
+        columns[f'{name}_targets'] = np.where(right, matched, places[targets])
     return columns
 
 

@@ -13,6 +13,7 @@ from evaluation.average_precision.evaluation import InstanceEvaluation
 from evaluation.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
 from evaluation.evidence.instances import collect_instances
 from evaluation.garbage_collection import garbage_collection_paused
+from evaluation.metrics.checks import check_instances
 from evaluation.metrics.report import MetricReport, evidence_or_none
 from evaluation.metrics.run_lengths import encode_masks
 
@@ -57,12 +58,23 @@ class InstanceMetric(CocoMetric):
             data_batch: not used.
             data_samples: of each image `img_id` and `pred_instances` with `bboxes` (N, 4) as corners in
                 pixels, `scores` (N,), `labels` (N,) and `masks` (N, H, W), bool.
+
+        Raises:
+            UserError: their numbers differ, a label is no class, or masks do not have the image's size.
         """
+        classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             found = sample['pred_instances']
             prediction = {name: found[name].cpu().numpy() for name in ('bboxes', 'scores', 'labels')}
             prediction['masks'] = encode_masks(found['masks'])
-            self.results.append({'img_id': sample['img_id'], **prediction})
+            prediction = {'img_id': sample['img_id'], **prediction}
+            check_instances(prediction, classes, self._size_of(sample['img_id']))
+            self.results.append(prediction)
+
+    def _size_of(self, image: int | str) -> tuple[int, int] | None:
+        """Height and width of an image in the annotations; None if they do not tell."""
+        entry = self._coco_api.imgs.get(image, {})
+        return (entry['height'], entry['width']) if {'height', 'width'} <= entry.keys() else None
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Evaluate the predictions of all images, as `process` keeps them."""

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from evaluation.evidence.names import image_names
 from evaluation.evidence.segmentation import collect_confusion
+from evaluation.metrics.checks import check_maps
 from evaluation.metrics.report import MetricReport, evidence_or_none
+from evaluation.rounding import fixed
 
 IGNORED = 255
 
@@ -35,10 +37,14 @@ class SegmentationMetric(BaseMetric):
             data_batch: not used.
             data_samples: of each image the predicted classes `pred_sem_seg.data` and the labels
                 `gt_sem_seg.data`, both (1, H, W), and `img_path`.
+
+        Raises:
+            UserError: a prediction and its label differ in shape.
         """
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             predicted, label = (sample[name]['data'] for name in ('pred_sem_seg', 'gt_sem_seg'))
+            check_maps(predicted, label, sample.get('img_path'))
             pairs = count_pairs(predicted, label.to(predicted.device), classes)
             self.results.append((sample.get('img_path'), pairs))
 
@@ -60,7 +66,7 @@ class SegmentationMetric(BaseMetric):
             per_class={'IoU': _by_class(classes, iou), 'Acc': _by_class(classes, accuracy)},
             evidence=evidence_or_none(lambda: collect_confusion(image_names(paths), pairs, classes)),
         )
-        line = '  '.join(f'{name} {value:.2f}' for name, value in metrics.items())
+        line = '  '.join(f'{name} {fixed(value, 2)}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
         return metrics
 
@@ -72,16 +78,20 @@ def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
     alike do not wait for one another as they would at the bin of their class.
 
     Args:
-        predicted: class of each pixel, from 0; any shape.
+        predicted: class of each pixel; any shape.
         label: true class of each pixel, 0 to 255; the same shape.
         classes: how many there are, C. Others, of labels or predictions, count as class C.
 
     Returns:
         (N, 3), int64: true class, predicted class and how many pixels, where there are any.
+
+    Raises:
+        UserError: the shapes differ.
     """
+    check_maps(predicted, label, image=None)
     columns = classes + 1
     pairs = label.int() * columns
-    pairs += predicted.clamp(max=classes)
+    pairs += torch.where(predicted < 0, classes, predicted.clamp(max=classes))
     counts = torch.bincount(pairs.flatten(), minlength=(IGNORED + 1) * columns)
     confusion = counts.view(IGNORED + 1, columns)[:IGNORED]
     others = confusion[classes:].sum(0, keepdim=True)

@@ -163,4 +163,5 @@ _READERS: dict[str, tuple[str, Callable[[Path], tuple[str, dict]]]] = {
 
 
 def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else significant(float(value))
+    # Unrounded, since the page prints it with the rule of the tables.
+    return None if value is None or not math.isfinite(value) else float(value)

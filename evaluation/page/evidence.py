@@ -75,7 +75,7 @@ def _errors(run: Run) -> dict[str, dict[str, float | None]]:
     once = each_image_once(evidence)
     return {
         kind: {
-            name: significant(float(value)) if math.isfinite(value) else None
+            name: float(value) if math.isfinite(value) else None
             for name, value in error_costs(evidence, kind)(once).items()
         }
         for kind in KINDS

@@ -140,7 +140,7 @@ def _per_class(content: object) -> dict[str, dict[str, float | None]]:
 
 def _percent(value: object) -> float | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return round(value, 4) if is_number and 0 <= value <= 101 else None
+    return value if is_number and 0 <= value <= 101 else None
 
 
 def published_points(entries: Sequence[Entry], groups: Mapping[str, Sequence[Run]]) -> list[dict]:

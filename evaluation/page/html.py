@@ -14,6 +14,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from evaluation.rounding import fixed, signed, significant
 from evaluation.tables.headings import DIGITS
 
 _PACKAGE = 'evaluation.page'
@@ -58,8 +59,9 @@ def render_page(data: Mapping) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters['millions'] = lambda value: f'{value / 1e6:.1f}'
-    environment.filters['billions'] = lambda value: f'{value / 1e9:.1f}'
+    environment.filters['millions'] = lambda value: fixed(value / 1e6, 1)
+    environment.filters['billions'] = lambda value: fixed(value / 1e9, 1)
+    environment.filters |= {'fixed': fixed, 'signed': signed, 'significant': significant}
     text = environment.get_template('page.html').render(
         data=data,
         columns=_columns(data),

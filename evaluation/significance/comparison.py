@@ -7,6 +7,7 @@ import numpy as np
 
 from evaluation.errors import UserError
 from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.rounding import fixed
 from evaluation.significance.bootstrap import CONFIDENCE, RESAMPLES, Interval, resample
 from evaluation.significance.intervals import difference_interval, figure_interval
 from evaluation.significance.loading import check_same_images, headline_metrics, load_evidence
@@ -217,9 +218,9 @@ def p_value_text(test: PairedTest) -> str:
 def rounded(value: float, metric: str) -> str:
     """A figure with as many digits as tables have, and more where zero would be left."""
     digits = _DIGITS[metric]
-    while value and digits < MOST_DIGITS and not float(f'{value:.{digits}f}'):
+    while value and digits < MOST_DIGITS and not float(fixed(value, digits)):
         digits += 1
-    return f'{value:.{digits}f}'
+    return fixed(value, digits)
 
 
 def signed(value: float, metric: str) -> str:

@@ -1,12 +1,12 @@
 """What each kind of error costs a detector in AP (Bolya et al., TIDE, arXiv 2008.08115)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evaluation.average_precision.matching import AREAS
-from evaluation.average_precision.resampled import mean_of_present, precisions_by_class
+from evaluation.average_precision.resampled import precisions_by_class
 from evaluation.evidence.detection_errors import ERRORS
 from evaluation.evidence.instances import InstanceEvidence
 from evaluation.significance.metrics import Metric
@@ -30,28 +30,29 @@ class _Detections:
     """What AP at an overlap of 0.5 depends on.
 
     Attributes:
-        image: (N,), of each detection that counts.
-        label: (N,), its class.
-        score: (N,).
-        right: (N,), bool.
+        label: (D,), class of each detection.
+        kept: (D,), bool, whether it counts.
+        right: (D,), bool.
         counted: (G,), bool, whether an object counts.
     """
 
-    image: np.ndarray
     label: np.ndarray
-    score: np.ndarray
+    kept: np.ndarray
     right: np.ndarray
     counted: np.ndarray
 
 
 def error_costs(evidence: InstanceEvidence, kind: str) -> Metric:
-    """By how many points AP at an overlap of 0.5 would rise if one kind of error were mended.
+    """Compute by how many points AP50 would rise if one kind of error were fixed (TIDE, section 2.3).
 
-    A detection of wrong class or bad localisation is mended by making it right, if its object counts, is
-    not found otherwise and no better one is mended to it, else by leaving it out; one of another error
-    by leaving it out. A missed object, which no detection meets even with such an error, is mended by
-    not counting it; a class of which no object counts any more is left out of the mean. What is mended
-    alone does not add up to what all together would bring.
+    A classification or localisation error is fixed by making the detection right, if its object is not
+    found otherwise and no better detection has one of these two errors with the same object. Otherwise,
+    and for the other errors of detections, the detection is left out. A missed object, which no
+    detection meets even with one of these two errors, is fixed by not counting it. No cost is negative.
+    The costs do not add up to what fixing all errors would bring.
+
+    The mean is over the classes that have objects, as in AP50. A class that loses its last object by a
+    fix has an AP of 0 if it still has detections, and is left out otherwise.
 
     Args:
         evidence: of an evaluation.
@@ -61,13 +62,15 @@ def error_costs(evidence: InstanceEvidence, kind: str) -> Metric:
         A function of how often each image counts, with the points of each of `CATEGORIES`.
     """
     present = _as_they_are(evidence, kind)
-    variants = {name: _mended(evidence, kind, present, name) for name in CATEGORIES}
-    whole = _ap50(evidence, present)
-    mended = {name: _ap50(evidence, variant) for name, variant in variants.items()}
+    variants = {name: _fixed(evidence, kind, present, name) for name in CATEGORIES}
+    whole = _class_precisions(evidence, present)
+    fixed = {name: _class_precisions(evidence, variant) for name, variant in variants.items()}
 
     def evaluate(weights: np.ndarray) -> dict[str, float]:
-        base = whole(weights)
-        return {name: each(weights) - base for name, each in mended.items()}
+        present_classes = _has_objects(evidence, weights)
+        before = _mean(whole(weights)[present_classes])
+        after = {name: _mean(each(weights)[present_classes]) for name, each in fixed.items()}
+        return {name: float(np.maximum(value - before, 0)) for name, value in after.items()}
 
     return evaluate
 
@@ -80,12 +83,16 @@ def error_counts(evidence: InstanceEvidence, kind: str) -> dict[str, int]:
 
 
 def missed_objects(evidence: InstanceEvidence, kind: str) -> np.ndarray:
-    """Which objects count and are met by no detection, not even by one to be mended, (G,)."""
+    """Which objects count and are met by no detection, not even by one to be fixed, (G,)."""
+    return _counted(evidence) & ~_met(evidence, kind, ('right', *_FIXED))
+
+
+def _met(evidence: InstanceEvidence, kind: str, errors: Sequence[str]) -> np.ndarray:
+    """Which objects detections with one of these errors meet, (G,)."""
     matches = evidence.matches[kind]
-    meets = np.isin(matches.errors, [ERRORS.index(name) for name in ('right', *_FIXED)])
     met = np.zeros(len(evidence.object_image), bool)
-    met[matches.targets[meets]] = True
-    return _counted(evidence) & ~met
+    met[matches.targets[np.isin(matches.errors, [ERRORS.index(name) for name in errors])]] = True
+    return met
 
 
 def _counted(evidence: InstanceEvidence) -> np.ndarray:
@@ -93,64 +100,88 @@ def _counted(evidence: InstanceEvidence) -> np.ndarray:
 
 
 def _as_they_are(evidence: InstanceEvidence, kind: str) -> _Detections:
-    errors = evidence.matches[kind].errors
-    kept = errors != ERRORS.index('ignored')
+    matches = evidence.matches[kind]
     return _Detections(
-        image=evidence.detection_image[kept],
-        label=evidence.detection_class[kept],
-        score=evidence.detection_score[kept],
-        right=errors[kept] == ERRORS.index('right'),
+        label=evidence.detection_class,
+        kept=(matches.ignored[:, AREAS.index('all')] & 1) == 0,
+        right=matches.errors == ERRORS.index('right'),
         counted=_counted(evidence),
     )
 
 
-def _mended(evidence: InstanceEvidence, kind: str, present: _Detections, name: str) -> _Detections:
-    """The detections after one kind of error is mended."""
-    matches = evidence.matches[kind]
-    kept = matches.errors != ERRORS.index('ignored')
-    errors, targets = matches.errors[kept], matches.targets[kept]
-    right_targets = targets[present.right]
+def _fixed(evidence: InstanceEvidence, kind: str, present: _Detections, name: str) -> _Detections:
+    """The detections after one kind of error is fixed."""
     if name == 'missed':
         return replace(present, counted=present.counted & ~missed_objects(evidence, kind))
     if name == 'false negatives':
-        found = np.zeros(len(present.counted), bool)
-        found[right_targets] = True
-        return replace(present, counted=present.counted & found)
+        return replace(present, counted=present.counted & _met(evidence, kind, ('right',)))
     if name == 'false positives':
-        return _chosen(present, present.right)
-    wrong = errors == ERRORS.index(name)
+        return replace(present, kept=present.right)
+    matches = evidence.matches[kind]
+    wrong = matches.errors == ERRORS.index(name)
+    kept = present.kept & ~wrong
     if name not in _FIXED:
-        return _chosen(present, ~wrong)
-    taken = np.zeros(len(present.counted), bool)
-    taken[right_targets] = True
-    places = np.flatnonzero(wrong)
-    places = places[np.argsort(-present.score[places], kind='stable')]
-    places = places[(present.counted & ~taken)[targets[places]]]
-    # Of those that meet the same object the one of the highest score.
-    _, first = np.unique(targets[places], return_index=True)
-    mended = places[first]
+        return replace(present, kept=kept)
+    chosen = _best_of_each_object(evidence, kind)
+    chosen = chosen[wrong[chosen]]
     label, right = present.label.copy(), present.right.copy()
-    label[mended] = evidence.object_class[targets[mended]]
-    right[mended] = True
-    kept_now = ~wrong
-    kept_now[mended] = True
-    return _chosen(replace(present, label=label, right=right), kept_now)
+    label[chosen] = evidence.object_class[matches.targets[chosen]]
+    right[chosen] = kept[chosen] = True
+    return replace(present, label=label, right=right, kept=kept)
 
 
-def _chosen(present: _Detections, kept: np.ndarray) -> _Detections:
-    columns = {name: getattr(present, name)[kept] for name in ('image', 'label', 'score', 'right')}
-    return replace(present, **columns)
+def _best_of_each_object(evidence: InstanceEvidence, kind: str) -> np.ndarray:
+    """Of each object that is not found, the best detection that can be fixed to find it.
+
+    Classification and localisation errors compete, detections that match a crowd included: an object
+    is worth one fix.
+    """
+    matches = evidence.matches[kind]
+    places = np.flatnonzero(np.isin(matches.errors, [ERRORS.index(name) for name in _FIXED]))
+    places = places[np.argsort(-evidence.detection_score[places], kind='stable')]
+    free = _counted(evidence) & ~_met(evidence, kind, ('right',))
+    places = places[free[matches.targets[places]]]
+    _, first = np.unique(matches.targets[places], return_index=True)
+    return places[first]
 
 
-def _ap50(evidence: InstanceEvidence, present: _Detections) -> Callable[[np.ndarray], float]:
-    """AP at an overlap of 0.5 in percent, as a function of how often each image counts."""
-    hits = present.right.astype(np.uint16)
+def _has_objects(evidence: InstanceEvidence, weights: np.ndarray) -> np.ndarray:
+    """Which classes have objects that count in these images, (classes,)."""
+    counted = _counted(evidence)
+    label, image = evidence.object_class[counted], evidence.object_image[counted]
+    return np.bincount(label, weights=weights[image], minlength=len(evidence.classes)) > 0
+
+
+def _mean(precisions: np.ndarray) -> float:
+    """Mean in percent over the classes that are not left out (NaN); NaN if all are."""
+    shown = precisions[~np.isnan(precisions)]
+    return 100 * float(shown.mean()) if len(shown) else np.nan
+
+
+def _class_precisions(
+    evidence: InstanceEvidence, variant: _Detections
+) -> Callable[[np.ndarray], np.ndarray]:
+    """AP of each class at an overlap of 0.5, as a function of how often each image counts.
+
+    Returns:
+        From (images,), int64, to (classes,), fractions; without objects 0 if there are detections, NaN
+        if there are none.
+    """
+    label, image = variant.label[variant.kept], evidence.detection_image[variant.kept]
+    hits = variant.right[variant.kept].astype(np.uint16)
+    classes = len(evidence.classes)
     by_class = precisions_by_class(
-        (present.label, present.score, present.image),
+        (label, evidence.detection_score[variant.kept], image),
         hits,
         np.zeros_like(hits),
-        (evidence.object_class[present.counted], evidence.object_image[present.counted]),
-        len(evidence.classes),
+        (evidence.object_class[variant.counted], evidence.object_image[variant.counted]),
+        classes,
         thresholds=1,
     )
-    return lambda weights: mean_of_present(by_class(weights))
+
+    def evaluate(weights: np.ndarray) -> np.ndarray:
+        found = by_class(weights)[:, 0]
+        detections = np.bincount(label, weights=weights[image], minlength=classes)
+        return np.where(np.isnan(found) & (detections > 0), 0.0, found)
+
+    return evaluate

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from evaluation.results.result import Result
+from evaluation.rounding import fixed
 from evaluation.significance.error_analysis import CATEGORIES, error_costs, error_counts
 from evaluation.significance.loading import load_evidence
 from evaluation.significance.metrics import each_image_once
 from evaluation.tables.formats import DASH, Cell, Column, Table, to_markdown
 
 NOTE = (
-    'Points of AP50 that mending one kind of error would bring, and how many there are (TIDE, arXiv '
-    '2008.08115): wrong class; overlap of 0.1 to 0.5; both; a second detection of an object; nothing '
-    'there; objects that nothing meets. They do not add up.'
+    'Points of AP50 that fixing one kind of error would bring, and how many errors there are (TIDE, '
+    'arXiv 2008.08115): wrong class; overlap of 0.1 to 0.5; both; a second detection of an object; '
+    'nothing there; objects that nothing meets. They do not add up.'
 )
 SEEDS_NOTE = 'Of several seeds: means over them.'
 UNDEFINED_NOTE = f'{DASH}: without it no object would be left to count.'
@@ -59,5 +60,5 @@ def _rows(name: str, runs: Sequence[Result]) -> list[tuple[Cell, ...]]:
 
 def _text(cost: float, counts: Sequence[int | None]) -> str:
     """`1.2 (34)`; without the number where errors of this kind are not counted."""
-    text = f'{cost:.1f}' if np.isfinite(cost) else DASH
-    return text if None in counts else f'{text} ({np.mean(counts):,.0f})'
+    text = fixed(cost, 1) if np.isfinite(cost) else DASH
+    return text if None in counts else f'{text} ({int(fixed(np.mean(counts), 0)):,})'

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.results.result import HEADLINE_METRICS
+from evaluation.rounding import fixed
 from evaluation.scalars import latest_step
 from evaluation.sweep.findings import is_result_of, results
 from evaluation.sweep.log import epoch_length, tail
@@ -56,7 +57,7 @@ def latest_metric(run: Run) -> str | None:
         return None
     name = HEADLINE_METRICS[newest['task']][0]
     value = newest.get('metrics', {}).get(name)
-    return None if value is None else f'{name.replace("_", " ")} {value:.1f}'
+    return None if value is None else f'{name.replace("_", " ")} {fixed(value, 1)}'
 
 
 def _iterations(folder: Path, epochs: int | None) -> int | None:

@@ -1,8 +1,10 @@
 """Tables of parameters and FLOPs by part of the model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from evaluation.complexity import CONVENTION, Complexity
+from evaluation.rounding import fixed
 from evaluation.tables.formats import DASH, SECTION, Cell, Column, Table, to_markdown
 
 PARAMETERS_NOTE = 'Parameters: all of the model, frozen ones and an auxiliary head too.'
@@ -35,23 +37,34 @@ def uncounted_notes(found: Mapping[str, Complexity]) -> list[str]:
 
 def _tables(members: Mapping[str, Complexity]) -> list[Table]:
     first = next(iter(members.values()))
-    columns = [Column('Config', 'Config', numeric=False)]
-    columns += [Column(name, name) for name in ('total', *(part.name for part in first.parts))]
+    names = ['total', *(part.name for part in first.parts)]
     size = f'{first.height}x{first.width} (height x width)'
     return [
-        Table(title, tuple(columns), (tuple(row(*member) for member in members.items()),), notes=())
-        for title, row in (('Parameters (M)', _parameters), (f'FLOPs (G) at {size}', _flops))
+        _table('Parameters (M)', names, [_parameters(*member) for member in members.items()]),
+        _table(
+            f'FLOPs (G) at {size}',
+            [*names, 'norms', 'total with norms'],
+            [_flops(*member) for member in members.items()],
+        ),
     ]
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
+    columns = [Column('Config', 'Config', numeric=False), *(Column(name, name) for name in names)]
+    return Table(title, tuple(columns), (tuple(rows),), notes=())
 
 
 def _parameters(config: str, complexity: Complexity) -> tuple[Cell, ...]:
     """Cells of a config: its name, the total, every part."""
     values = (complexity.parameters, *(part.parameters for part in complexity.parts))
-    return Cell(config), *(Cell(f'{value / 1e6:.2f}') for value in values)
+    return Cell(config), *(Cell(fixed(value / 1e6, 2)) for value in values)
 
 
 def _flops(config: str, complexity: Complexity) -> tuple[Cell, ...]:
-    """Cells of a config: its name, the total, every part."""
-    total = Cell(f'{complexity.flops / 1e9:.2f}', mark=SECTION if complexity.uncounted_operators else '')
-    values = (part.flops for part in complexity.parts)
-    return Cell(config), total, *(Cell(DASH if v is None else f'{v / 1e9:.2f}') for v in values)
+    """Cells of a config: its name, the total, every part, norms, the total with them."""
+    mark = SECTION if complexity.uncounted_operators else ''
+    parts = [part.flops for part in complexity.parts]
+    values = [complexity.flops, *parts, complexity.norm_flops, complexity.flops_with_norms]
+    cells = [Cell(DASH if value is None else fixed(value / 1e9, 2)) for value in values]
+    cells[0], cells[-1] = replace(cells[0], mark=mark), replace(cells[-1], mark=mark)
+    return Cell(config), *cells

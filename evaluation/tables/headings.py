@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+from evaluation.rounding import fixed
+
 TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
 
 # Digits after the point, as the field prints them.
@@ -25,4 +27,4 @@ HEADINGS = {
 
 def printed(value: float | None, task: str) -> Decimal | None:
     """Round to what tables print, so that ties and differences are those that a reader sees."""
-    return None if value is None else Decimal(f'{value:.{DIGITS[task]}f}')
+    return None if value is None else Decimal(fixed(value, DIGITS[task]))

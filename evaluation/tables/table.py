@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from evaluation.results.result import HEADLINE_METRICS, TASKS, Flops, Result
 from evaluation.results.selection import row_order
+from evaluation.rounding import fixed
 from evaluation.significance.bootstrap import CONFIDENCE, Interval
 from evaluation.significance.metrics import GUESSES_OF
 from evaluation.significance.uncertainty import Uncertainty
@@ -129,7 +130,7 @@ def _build_table(
 def _size_columns() -> list[Builder]:
     parameters = Column('Params (M)', 'Params (M)')
     return [
-        (parameters, lambda row: Cell(f'{row.total_parameters / 1e6:.1f}')),
+        (parameters, lambda row: Cell(fixed(row.total_parameters / 1e6, 1))),
         (Column('FLOPs (G)', 'FLOPs (G)'), _flops_cell),
     ]
 
@@ -137,7 +138,7 @@ def _size_columns() -> list[Builder]:
 def _flops_cell(row: Result) -> Cell:
     if row.flops is None:
         return Cell(DASH)
-    return Cell(f'{row.flops.count / 1e9:.1f}', mark=SECTION if row.flops.uncounted_operators else '')
+    return Cell(fixed(row.flops.count / 1e9, 1), mark=SECTION if row.flops.uncounted_operators else '')
 
 
 def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> Builder:
@@ -256,7 +257,7 @@ def _analysis_columns(rows: list[Result], analyses: Sequence[Analysis]) -> list[
 def _analysis_column(heading: str, analyses: Sequence[Analysis]) -> Builder:
     def build(row: Result) -> Cell:
         value = figures_of(analyses, row.weights_sha256).get(heading)
-        return Cell(DASH if value is None else f'{value:.1f}')
+        return Cell(DASH if value is None else fixed(value, 1))
 
     return Column(heading, escape_latex(heading)), build
 

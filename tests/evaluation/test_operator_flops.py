@@ -8,9 +8,10 @@ import torch.nn.functional as F
 import torchvision  # noqa: F401 (the table names operators of it)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.analysis import FlopAnalyzer
 from torch import nn
 
-from evaluation.operator_flops import FORMULAS, FREE, count_flops
+from evaluation.operator_flops import FORMULAS, FREE, NORMS, count_flops
 
 SIZES = st.integers(1, 6)
 some = settings(max_examples=50, deadline=None)
@@ -187,6 +188,38 @@ def test_products_and_sums_apart_are_free(call):
     assert flops_of(call, empty(4, 5)) == 0
 
 
+# Norms
+
+
+@pytest.mark.parametrize(
+    ('norm', 'shape', 'expected'),
+    [
+        (nn.LayerNorm(4), (2, 3, 4), 5),
+        (nn.LayerNorm(4, elementwise_affine=False), (2, 3, 4), 4),
+        (nn.LayerNorm(4, bias=False), (2, 3, 4), 5),
+        (nn.GroupNorm(2, 4), (2, 4, 3, 3), 5),
+        (nn.GroupNorm(2, 4, affine=False), (2, 4, 3, 3), 4),
+        (nn.InstanceNorm2d(4), (2, 4, 3, 3), 4),
+        (nn.InstanceNorm2d(4, affine=True), (2, 4, 3, 3), 5),
+        (nn.BatchNorm2d(4).eval(), (2, 4, 3, 3), 2),
+        (nn.BatchNorm2d(4, affine=False).eval(), (2, 4, 3, 3), 1),
+        (nn.BatchNorm2d(4).train(), (2, 4, 3, 3), 5),
+        (nn.BatchNorm2d(4, affine=False).train(), (2, 4, 3, 3), 4),
+        (nn.BatchNorm2d(4, track_running_stats=False).eval(), (2, 4, 3, 3), 5),
+    ],
+)
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_norms_count_apart_and_as_by_mmengine(device, norm, shape, expected):
+    x = torch.zeros(shape, device=device)
+    with torch.no_grad(), count_flops(nn.Identity()) as counter:
+        norm.to(device)(x)
+    assert not counter.uncounted
+    assert counter.total == 0
+    assert counter.norms.total() == expected * x.numel()
+    if device == 'cpu':
+        assert FlopAnalyzer(norm, x).unsupported_ops_warnings(False).total() == expected * x.numel()
+
+
 # Modules
 
 
@@ -277,13 +310,13 @@ def overloads(name):
 
 
 def test_every_operator_has_one_place():
-    groups = [*FREE.values(), FORMULAS.keys()]
+    groups = [*FREE.values(), FORMULAS.keys(), NORMS.keys()]
     for one, other in itertools.combinations(groups, 2):
         assert not set(one) & set(other)
 
 
 def test_the_table_names_operators_that_exist():
-    for name in itertools.chain(*FREE.values(), FORMULAS):
+    for name in itertools.chain(*FREE.values(), FORMULAS, NORMS):
         assert overloads(name), name
 
 

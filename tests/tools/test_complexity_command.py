@@ -41,11 +41,13 @@ class TestOutput:
         for size, config in sizes.items():
             ((header, row),) = tables[f'FLOPs (G) at {size} (height x width)']
             parts = figures[config]['parts']
-            assert header == ['Config', 'total', *(part['name'] for part in parts)]
+            names = [part['name'] for part in parts]
+            assert header == ['Config', 'total', *names, 'norms', 'total with norms']
             assert row[0] == config
             assert row[1] == f'{figures[config]["flops"] / 1e9:.2f}'
             shown = ['–' if part['flops'] is None else f'{part["flops"] / 1e9:.2f}' for part in parts]
-            assert row[2:] == shown
+            norms = [f'{figures[config][key] / 1e9:.2f}' for key in ('norm_flops', 'flops_with_norms')]
+            assert row[2:] == shown + norms
         totals = [table[1][1] for table in tables['Parameters (M)']]
         assert totals == [f'{figures[config]["parameters"] / 1e6:.2f}' for config in configs]
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from evaluation.analysis.invariance.result import Result
+from evaluation.rounding import fixed
 from evaluation.tables.formats import DASH, Cell, Column, Table
 
 NOTE = (
@@ -43,4 +44,4 @@ def _rows(result: Result, shown: Sequence[str]):
 
 def percent(value: float) -> str:
     """A figure that is in percent already."""
-    return DASH if math.isnan(value) else f'{value:.1f}'
+    return DASH if math.isnan(value) else fixed(value, 1)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from evaluation.analysis.receptive_field.result import Maps, TargetResult, shares
 from evaluation.analysis.receptive_field.statistics import gaussian_fits
+from evaluation.rounding import fixed, significant
 from evaluation.tables.formats import Cell, Column, Table
 
 NOTE = (
@@ -31,7 +32,7 @@ def _row(model: str, target: TargetResult) -> tuple[Cell, ...]:
     down, across = gaussian_fits(target.mean)
     texts = [model, target.name, str(target.images)]
     texts += [percent(ratio) for ratio in target.area_ratios.values()]
-    texts += [f'{down.sigma:.1f}', f'{across.sigma:.1f}', f'{min(down.r2, across.r2):.3f}']
+    texts += [fixed(down.sigma, 1), fixed(across.sigma, 1), fixed(min(down.r2, across.r2), 3)]
     return tuple(map(Cell, texts))
 
 
@@ -39,5 +40,5 @@ def percent(ratio: float) -> str:
     """A ratio in percent, with two digits that count at least: `0.014`, `2.4`, `63`, `100`."""
     value = 100 * ratio
     if value >= 10:
-        return f'{value:.0f}'
-    return f'{value:.2g}' if value >= 0.001 else '<0.001'
+        return fixed(value, 0)
+    return significant(value, 2) if value >= 0.001 else '<0.001'

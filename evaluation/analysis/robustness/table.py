@@ -8,6 +8,7 @@ from evaluation.analysis.robustness.budgets import UNITS
 from evaluation.analysis.robustness.conditions import Condition
 from evaluation.analysis.robustness.corruptions import CORRUPTIONS, KINDS
 from evaluation.analysis.robustness.profile import Profile
+from evaluation.rounding import fixed
 from evaluation.tables.formats import DASH, Cell, Column, Table
 
 SUMMARIES = (
@@ -74,4 +75,4 @@ def _notes(profile: Profile, with_attacks: bool, with_corruptions: bool) -> list
 
 def percent(value: float) -> str:
     """A figure in percent, with one digit after the point; a dash where there is none."""
-    return f'{value:.1f}' if math.isfinite(value) else DASH
+    return fixed(value, 1) if math.isfinite(value) else DASH

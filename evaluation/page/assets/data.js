@@ -9,13 +9,31 @@ function metricLabel(metric) {
   return DATA.labels[metric] ?? metric;
 }
 
-function fixed(value, digits) {
-  return value === null || value === undefined ? '–' : value.toFixed(digits).replace('-', MINUS);
+// Rounds as the tables do (evaluation/rounding.py): the shortest decimal that is the number, ties away from
+// zero. toFixed and toPrecision round the binary number.
+function rounded(value, digits) {
+  const [mantissa, power] = Math.abs(value).toExponential().split('e');
+  const [whole, part = ''] = mantissa.split('.');
+  const shift = Number(power) - part.length + digits;
+  let number = BigInt(whole + part);
+  if (shift >= 0) number *= 10n ** BigInt(shift);
+  else number = (2n * number + 10n ** BigInt(-shift)) / (2n * 10n ** BigInt(-shift));
+  if (digits < 0) number *= 10n ** BigInt(-digits);
+  const after = Math.max(digits, 0);
+  const text = number.toString().padStart(after + 1, '0');
+  const point = text.length - after;
+  return (value < 0 && number ? MINUS : '') + (after ? `${text.slice(0, point)}.${text.slice(point)}` : text);
 }
 
+function fixed(value, digits) {
+  return value === null || value === undefined ? '–' : rounded(value, digits);
+}
+
+// Three significant digits, without zeros at the end.
 function significant(value) {
   if (value === null || value === undefined) return '–';
-  return Number(value.toPrecision(3)).toString().replace('-', MINUS);
+  const text = rounded(value, 2 - Number(value.toExponential().split('e')[1]));
+  return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
 }
 
 function runsOf(group, runs) {

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from evaluation.average_precision.generated_problem import generate_problem
+from evaluation.evidence.checks import check_matches
 from evaluation.evidence.detection_errors import ERRORS, classify_errors
 from evaluation.evidence.instances import collect_instances
 from evaluation.significance.error_analysis import CATEGORIES, error_costs, error_counts
@@ -28,6 +29,9 @@ class TestCategories:
             (0.3, 0.0, 'localisation'),
             (0.1, 0.0, 'localisation'),
             (0.49, 0.9, 'localisation'),
+            (0.5, 0.0, 'localisation'),
+            (0.5, 0.9, 'localisation'),
+            (0.51, 0.0, 'duplicate'),
             (0.0, 0.5, 'classification'),
             (0.05, 0.9, 'classification'),
             (0.9, 0.9, 'classification'),
@@ -40,28 +44,33 @@ class TestCategories:
     )
     def test_of_a_wrong_detection(self, own, other, expected):
         no = np.zeros(1, bool)
-        errors, targets = classify_errors(np.array([[own, other]]), [0], [0, 1], no, no)
+        errors, targets = classify_errors(np.array([[own, other]]), [0], [0, 1], no)
         assert ERRORS[errors[0]] == expected
         assert targets[0] == {'localisation': 0, 'classification': 1}.get(expected, -1)
 
-    def test_right_and_ignored_detections_have_none(self):
-        yes, no = np.array([True]), np.array([False])
-        assert ERRORS[classify_errors(np.ones((1, 1)), [0], [0], yes, no)[0][0]] == 'right'
-        assert ERRORS[classify_errors(np.ones((1, 1)), [0], [0], yes, yes)[0][0]] == 'ignored'
+    def test_a_right_detection_has_none(self):
+        errors, targets = classify_errors(np.ones((1, 1)), [0], [0], np.array([True]))
+        assert ERRORS[errors[0]] == 'right'
+        assert targets[0] == -1
 
     def test_images_without_objects_or_detections(self):
         none, one = np.zeros(0, bool), np.zeros(1, bool)
-        errors, _ = classify_errors(np.zeros((1, 0)), [0], [], one, one)
+        errors, _ = classify_errors(np.zeros((1, 0)), [0], [], one)
         assert [ERRORS[error] for error in errors] == ['background']
-        assert len(classify_errors(np.zeros((0, 2)), [], [0, 1], none, none)[0]) == 0
+        assert len(classify_errors(np.zeros((0, 2)), [], [0, 1], none)[0]) == 0
 
 
 def box(left, width=20):
     return (left, 10, width, 20)
 
 
-def evidence_of(images):
-    """Evidence of images, each a list of (class, box) objects and of (class, box, score) detections."""
+def evidence_of(images, crowds=()):
+    """Evidence of images, each a list of (class, box) objects and of (class, box, score) detections.
+
+    Args:
+        images: the objects and detections of each.
+        crowds: numbers of the objects that are crowds, over all images.
+    """
     annotations, predictions = [], []
     for number, (objects, detections) in enumerate(images, start=1):
         for label, one in objects:
@@ -73,7 +82,7 @@ def evidence_of(images):
                     'bbox': list(map(float, one)),
                     'segmentation': code(one),
                     'area': float(one[2] * one[3]),
-                    'iscrowd': 0,
+                    'iscrowd': int(len(annotations) in crowds),
                 }
             )
         corners = [(x, y, x + w, y + h) for _, (x, y, w, h), _ in detections]
@@ -170,6 +179,55 @@ class TestCosts:
     def test_of_two_that_meet_the_same_object_the_better_is_mended(self):
         images = [([(0, box(0))], [(0, box(10), 0.9), (0, box(10), 0.8)])]
         assert costs(evidence_of(images))['localisation'] == pytest.approx(100)
+
+    def test_an_object_is_worth_one_fix_over_classification_and_localisation(self):
+        """The better detection has the wrong class: fixing where the other is gains nothing."""
+        images = [([(0, box(0))], [(1, box(0), 0.9), (0, box(10), 0.8)])]
+        found = costs(evidence_of(images))
+        assert found['classification'] == pytest.approx(100)
+        assert found['localisation'] == 0
+
+    def test_a_class_that_loses_its_last_object_counts_with_its_detections(self):
+        """The dog is missed, so not counting it leaves dogs with a detection alone: an AP of 0."""
+        images = [GOOD, ([(1, box(0))], [(1, box(100), 0.8)])]
+        assert costs(evidence_of(images))['missed'] == 0
+
+    def test_a_class_that_loses_all_is_left_out(self):
+        """Without a detection of dogs only cats are left, of which all are found: from 50 to 100."""
+        assert costs(evidence_of([GOOD, ([(1, box(0))], [])]))['missed'] == pytest.approx(50)
+
+
+class TestCrowds:
+    """A cat that is found badly stands beside a crowd of cats, in which the detection lies."""
+
+    def evidence(self, detection=(90, 10, 20, 20)):
+        objects = [(0, box(100)), (0, (60, 10, 40, 20)), (0, box(0))]
+        return evidence_of([(objects, [(0, detection, 0.9), (0, box(0), 0.8)])], crowds=[1])
+
+    def test_a_detection_half_inside_is_ignored_as_by_coco(self):
+        evidence = self.evidence()
+        assert evidence.matches['box'].ignored[0, 0] & 1
+        assert average_precision(evidence, 'box')(np.ones(1, np.int64))['box_AP50'] == pytest.approx(
+            100 * 51 / 101
+        )
+
+    def test_an_ignored_detection_can_be_fixed(self):
+        evidence = self.evidence()
+        assert error_counts(evidence, 'box')['localisation'] == 1
+        assert error_counts(evidence, 'box')['missed'] == 0
+        assert costs(evidence)['localisation'] == pytest.approx(100 * (1 - 51 / 101))
+
+    def test_evidence_of_older_versions_is_read(self):
+        """There such detections have no kind, and the cat is missed."""
+        evidence = self.evidence()
+        old = replace(evidence.matches['box'], errors=evidence.matches['box'].errors.copy())
+        old.errors[0] = ERRORS.index('ignored')
+        evidence = replace(evidence, matches={'box': old})
+        check_matches(evidence)
+        assert error_counts(evidence, 'box')['localisation'] == 0
+        assert error_counts(evidence, 'box')['missed'] == 1
+        assert costs(evidence)['localisation'] == 0
+        assert costs(evidence)['missed'] == pytest.approx(100 * (1 - 51 / 101))
 
 
 def test_no_detection_is_mended_to_an_object_that_does_not_count():
