@@ -17,8 +17,9 @@ from backbones.checkpoint import WEIGHT_KEYS
 from evaluation.average_precision.option import add_evaluator_option, use_evaluator
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
+from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.options import add_overrides, merge_options
-from evaluation.data.checks import check_data
+from evaluation.data.checks import check_data, note
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
@@ -141,6 +142,8 @@ def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespac
     if arguments.data_root:
         set_data_root(cfg, arguments.data_root)
     loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
+    if leave_out_unused_masks(cfg):
+        note('the model predicts no masks, so none are loaded (with_mask=False)')
     check_data(cfg, loaders, arguments.skip_bad_images)
     if arguments.skip_bad_images:
         leave_out_bad_images(cfg, loaders)

@@ -49,6 +49,7 @@ def differences(
         for pair in combinations(_experiments(runs, drawn), 2)
         if len({each.draws for side in pair for each in side.drawn}) == 1
         for metric in COMPARED_METRICS[pair[0].runs[0].result.task]
+        if all(metric in each.samples for side in pair for each in side.drawn)
         if (found := _difference(pair, metric, resamples, seed))
     ]
 

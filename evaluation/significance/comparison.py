@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.errors import UserError
-from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.results.result import HEADLINE_METRICS, Result, shared_metrics
 from evaluation.significance.bootstrap import (
     CONFIDENCE,
     RESAMPLES,
@@ -164,7 +164,7 @@ def compare(
     doubts = cautions(results)
     return [
         _comparison(metric, (a, b), names, whole, samples, seed, doubts)
-        for metric in HEADLINE_METRICS[a[0].task]
+        for metric in shared_metrics(results)
     ]
 
 
@@ -180,6 +180,8 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
         found.append(
             'Whether both were tested on the same annotations is not known: their data.sha256 is null.'
         )
+    if any(result.headline_metrics != results[0].headline_metrics for result in results):
+        found.append('One predicts masks and the other boxes alone: they are compared by boxes.')
     return tuple(found)
 
 

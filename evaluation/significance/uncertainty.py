@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.results.result import Result
 from evaluation.significance.bootstrap import (
     RESAMPLES,
     Interval,
@@ -68,8 +68,6 @@ def _uncertainty(
     (whole,), (samples,) = resample([metric], len(evidence.images), resamples, seed, on_progress)
     return Uncertainty(
         draws=(result.data_sha256, tuple(evidence.images.tolist()), resamples, seed),
-        intervals={
-            name: share_interval(whole[name], samples[name]) for name in HEADLINE_METRICS[result.task]
-        },
+        intervals={name: share_interval(whole[name], samples[name]) for name in result.headline_metrics},
         samples=samples,
     )

@@ -1,8 +1,14 @@
 """How tables write tasks, metrics and figures."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 
+from evaluation.results.result import HEADLINE_METRICS, Result
+
 TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
+
+# Where results of other models of a task are in a table too, such as detectors without masks.
+MIXED_TITLES = {'mask_rcnn': 'Detection'}
 
 # Digits after the point, as the field prints them.
 DIGITS = {'mask_rcnn': 1, 'upernet': 2, 'imagenet': 1}
@@ -26,3 +32,11 @@ HEADINGS = {
 def printed(value: float | None, task: str) -> Decimal | None:
     """Round to what tables print, so that ties and differences are those that a reader sees."""
     return None if value is None else Decimal(f'{value:.{DIGITS[task]}f}')
+
+
+def title_of(results: Sequence[Result]) -> str:
+    """Title of a table of results of one task and data set."""
+    task = results[0].task
+    is_whole = all(result.headline_metrics == HEADLINE_METRICS[task] for result in results)
+    title = TITLES[task] if is_whole else MIXED_TITLES[task]
+    return f'{title} on {results[0].dataset}'
