@@ -16,9 +16,10 @@ from backbones.checkpoint import WEIGHT_KEYS
 from evaluation.average_precision.option import add_evaluator_option, use_evaluator
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
+from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.options import add_overrides, merge_options
 from evaluation.config.run_settings import check_run_settings, work_dir
-from evaluation.data.checks import check_data
+from evaluation.data.checks import check_data, note
 from evaluation.data.root import set_data_root, unused_data_root
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
@@ -147,6 +148,8 @@ def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespac
     elif unused := unused_data_root(cfg, loaders):
         warn(f'data_root={unused} of the config is not that of its data sets; give --data-root {unused}')
     loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
+    if leave_out_unused_masks(cfg):
+        note('the model predicts no masks, so none are loaded (with_mask=False)')
     check_data(cfg, loaders, arguments.skip_bad_images)
     if arguments.skip_bad_images:
         leave_out_bad_images(cfg, loaders)

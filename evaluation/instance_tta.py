@@ -1,4 +1,4 @@
-"""Test-time augmentation of instance segmentation: boxes by NMS, masks by vote."""
+"""Test-time augmentation of detectors: boxes by NMS, and masks, where there are some, by vote."""
 
 import torch
 from mmcv.ops import batched_nms
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 class InstanceTTAModel(BaseTTAModel):
     """Merges the instances found in resized and flipped views of an image.
 
-    Boxes of all views pass non-maximum suppression by class. The mask of each box that stays is the
-    vote, weighted by score, of the masks whose boxes it stands for.
+    Boxes of all views pass non-maximum suppression by class. Where the detector predicts masks, that of
+    each box that stays is the vote, weighted by score, of the masks whose boxes it stands for.
 
     Args:
         module: the detector.
@@ -50,10 +50,11 @@ def unflip(view: DetDataSample) -> InstanceData:
     """Instances of a view in the frame of the original image."""
     found = view.pred_instances
     result = InstanceData(labels=found.labels, scores=found.scores)
-    result.bboxes, result.masks = found.bboxes, found.masks
+    result.bboxes = found.bboxes
     if view.flip:
-        axis = {'horizontal': -1, 'vertical': -2}[view.flip_direction]
         result.bboxes = bbox_flip(found.bboxes, view.ori_shape, view.flip_direction)
+    if 'masks' in found:
+        axis = {'horizontal': -1, 'vertical': -2}[view.flip_direction] if view.flip else ()
         result.masks = found.masks.flip(axis)
     return result
 
@@ -62,7 +63,7 @@ def merge_instances(instances: InstanceData, iou_threshold: float, most: int) ->
     """Suppress boxes (N, 4) by class and vote on masks (N, H, W).
 
     Args:
-        instances: `bboxes`, `scores`, `labels` and boolean `masks`.
+        instances: `bboxes`, `scores`, `labels` and maybe boolean `masks`.
         iou_threshold: boxes of a class that overlap more are one instance.
         most: instances kept.
     """
@@ -71,6 +72,8 @@ def merge_instances(instances: InstanceData, iou_threshold: float, most: int) ->
     nms = {'type': 'nms', 'iou_threshold': iou_threshold}
     _, keep = batched_nms(instances.bboxes, instances.scores, instances.labels, nms)
     kept = instances[keep[:most]]
+    if 'masks' not in kept:
+        return kept
     alike = bbox_overlaps(kept.bboxes, instances.bboxes) > iou_threshold
     alike &= kept.labels[:, None] == instances.labels[None]
     kept.masks = torch.stack([_vote(instances.masks[row], instances.scores[row]) for row in alike])

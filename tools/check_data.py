@@ -2,6 +2,7 @@
 
     python tools/check_data.py --data-root data/coco
     python tools/check_data.py --data-root data/ade/ADEChallengeData2016
+    python tools/check_data.py --data-root data/boxes --config configs/retinanet_swin_micro.py
     python tools/check_data.py --data-root data/imagenet --format json --output findings.json
     python tools/check_data.py --data-root data/coco --fix data/coco_mended
 
@@ -33,6 +34,11 @@ def parse_arguments() -> argparse.Namespace:
         '--data-root', type=user_path, required=True, metavar='DIR', help='what to look at'
     )
     parser.add_argument('--kind', choices=LAYOUTS, help='default: recognized by its folders')
+    parser.add_argument(
+        '--config',
+        metavar='FILE',
+        help='of a detector to train on coco; one without masks needs boxes alone',
+    )
     parser.add_argument(
         '--fix', type=user_path, metavar='DIR', help='write what is good as a new data root, of links'
     )

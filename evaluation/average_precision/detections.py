@@ -15,7 +15,7 @@ def to_coco(predictions: Sequence[dict], categories: Sequence[int], kind: str) -
 
     Args:
         predictions: of each image `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,),
-            `labels` (N,) and run-length encoded `masks`.
+            `labels` (N,) and, for `segm`, run-length encoded `masks`.
         categories: category id of each label.
         kind: `bbox` or `segm`; masks come without boxes, so that their area is the mask's own.
     """

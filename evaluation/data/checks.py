@@ -12,6 +12,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
 from evaluation.classification.layout import class_folders, labelled_images
+from evaluation.config.masks import check_masks, needs_masks
 from evaluation.config.types import setting
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import check_coco
@@ -38,6 +39,7 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
     """
     scope = cfg.default_scope
     datasets = [(name, dataset) for name in loaders for dataset in plain_datasets(cfg[name].dataset)]
+    check_masks(cfg, loaders)
     for _, dataset in datasets:
         check_layout(dataset)
     for loader, dataset in datasets:
@@ -50,7 +52,8 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
         may_lack_images = skip_bad_images or 'left_out' in dataset
         lister = lister_of(dataset, scope)
         if lister == 'CocoDataset.load_data_list':
-            check_instances(dataset, scope, may_lack_images)
+            with_masks = needs_masks(cfg, loader, [dataset])
+            check_instances(dataset, scope, may_lack_images, with_masks)
         elif lister == 'BaseSegDataset.load_data_list':
             check_pairs(dataset, scope, may_lack_images)
         elif lister == LABELLED_IMAGES:
@@ -136,7 +139,7 @@ def check_evaluators(cfg: Config, loader: str) -> None:
             )
 
 
-def check_instances(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
+def check_instances(dataset: ConfigDict, scope: str, may_lack_images: bool, with_masks: bool) -> None:
     """Look into an annotation file, and for the images that it lists.
 
     Raises:
@@ -144,7 +147,8 @@ def check_instances(dataset: ConfigDict, scope: str, may_lack_images: bool) -> N
     """
     file = path_of(dataset, dataset.ann_file)
     note(f'checking {file}')
-    names = check_coco(file, class_names(dataset, scope), evaluated=dataset.get('test_mode', False))
+    evaluated = dataset.get('test_mode', False)
+    names = check_coco(file, class_names(dataset, scope), evaluated, with_masks)
     folder = path_of(dataset, dataset.data_prefix.img)
     there = files_below(folder)
     missing = [name for name in names if os.path.normpath(name) not in there]

@@ -19,10 +19,11 @@ from evaluation.data.image_files import MOST_PIXELS
 from evaluation.data.names import leads_out
 from evaluation.data.plain_values import all_finite, is_id, is_name, quoted
 
-NEEDED = dict.fromkeys(('id', 'image_id', 'category_id', 'bbox', 'area', 'segmentation'))
+NEEDED = dict.fromkeys(('id', 'image_id', 'category_id', 'bbox', 'area'))
 # COCO's evaluation leaves out whatever is larger.
 LARGEST_AREA = 1e10
 MALFORMED = 'malformed entries'
+MISSING_MASKS = 'missing masks'
 
 
 class Fault(NamedTuple):
@@ -74,6 +75,7 @@ def annotation_fault(
     sizes: dict[int | str, tuple[int, int]],
     categories: Container[int | str],
     evaluated: bool,
+    with_masks: bool = True,
 ) -> Fault | None:
     """What keeps an entry of `annotations` from being used, if something does.
 
@@ -82,6 +84,7 @@ def annotation_fault(
         sizes: height and width of each image by its id.
         categories: ids of the categories.
         evaluated: whether pycocotools will evaluate on it, which needs `iscrowd`.
+        with_masks: whether its `segmentation` will be used; else it is not looked at.
     """
     if not NEEDED.keys() <= annotation.keys() or (evaluated and 'iscrowd' not in annotation):
         missing = next(key for key in (*NEEDED, 'iscrowd') if key not in annotation)
@@ -98,15 +101,21 @@ def annotation_fault(
     for key in ('iscrowd', 'ignore'):
         if type(annotation.get(key, 0)) not in (int, bool) or annotation.get(key, 0) not in (0, 1):
             return Fault(MALFORMED, f'has {key} {quoted(annotation[key])}, neither 0 nor 1')
-    return _box_fault(annotation) or _mask_fault(annotation['segmentation'], sizes[image], evaluated)
+    fault = _box_fault(annotation)
+    if fault or not with_masks:
+        return fault
+    if not annotation.get('segmentation'):
+        return Fault(MISSING_MASKS, 'has no segmentation')
+    return _mask_fault(annotation['segmentation'], sizes[image], evaluated)
 
 
-def annotation_oddity(annotation: dict, size: tuple[int, int]) -> Fault | None:
+def annotation_oddity(annotation: dict, size: tuple[int, int], with_masks: bool = True) -> Fault | None:
     """Why a sound entry of `annotations` does not count, if it does not.
 
     Args:
         annotation: an entry without a fault.
         size: height and width of its image.
+        with_masks: whether its `segmentation` will be used.
     """
     left, top, width, height = annotation['bbox']
     if width < 1 or height < 1:
@@ -117,7 +126,7 @@ def annotation_oddity(annotation: dict, size: tuple[int, int]) -> Fault | None:
         return Fault('boxes outside the image', text)
     if annotation['area'] <= 0:
         return Fault('wrong areas', f'has the area {annotation["area"]}')
-    mask = annotation['segmentation']
+    mask = annotation['segmentation'] if with_masks else None
     if type(mask) is list and not any(map(is_usable, mask)):
         return Fault('masks of no area', 'has no polygon of three points or more')
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.data.coco_entries import (
+    MISSING_MASKS,
     Fault,
     annotation_fault,
     annotation_oddity,
@@ -23,17 +24,24 @@ from evaluation.garbage_collection import garbage_collection_paused
 
 _LISTS = ('images', 'annotations', 'categories')
 _WANTED = f'give COCO ground truth, an object with {", ".join(_LISTS)}'
+_WITHOUT_MASKS = (
+    'but the config uses masks; add it, or give the config of a detector without masks, such as '
+    'model.roi_head.mask_head=None'
+)
 
 
 # It would look for garbage among millions of objects: half of the time.
 @garbage_collection_paused()
-def check_coco(file: Path, classes: Sequence[str], evaluated: bool) -> list[str]:
+def check_coco(
+    file: Path, classes: Sequence[str], evaluated: bool, with_masks: bool = True
+) -> list[str]:
     """Look at every entry of an annotation file.
 
     Args:
         file: an `instances_*.json`.
         classes: names of the data set's classes, in the order of the labels.
         evaluated: whether pycocotools will evaluate on it, which needs `iscrowd`.
+        with_masks: whether masks will be used; else every `segmentation` may be missing or malformed.
 
     Returns:
         file names of the images.
@@ -45,8 +53,8 @@ def check_coco(file: Path, classes: Sequence[str], evaluated: bool) -> list[str]
     check_sections(data, file)
     sizes = check_images(data['images'], file)
     category_names = check_categories(data['categories'], classes, file)
-    check_annotations(data['annotations'], sizes, category_names, evaluated, file)
-    warn_of_oddities(data['annotations'], sizes, file)
+    check_annotations(data['annotations'], sizes, category_names, evaluated, file, with_masks)
+    warn_of_oddities(data['annotations'], sizes, file, with_masks)
     used = {category_names[annotation['category_id']] for annotation in data['annotations']}
     if used.isdisjoint(classes):
         raise UserError(
@@ -112,6 +120,7 @@ def check_annotations(
     categories: dict[int | str, str],
     evaluated: bool,
     file: Path,
+    with_masks: bool = True,
 ) -> None:
     """Look at every annotation.
 
@@ -120,14 +129,19 @@ def check_annotations(
     """
 
     def fault(annotation: dict) -> Fault | None:
-        return annotation_fault(annotation, sizes, categories, evaluated)
+        return annotation_fault(annotation, sizes, categories, evaluated, with_masks)
 
     check_entries('annotations', annotations, fault, file)
 
 
-def warn_of_oddities(annotations: list, sizes: dict[int | str, tuple[int, int]], file: Path) -> None:
+def warn_of_oddities(
+    annotations: list, sizes: dict[int | str, tuple[int, int]], file: Path, with_masks: bool = True
+) -> None:
     """Say how many sound annotations do not count."""
-    odd = [(entry['id'], annotation_oddity(entry, sizes[entry['image_id']])) for entry in annotations]
+    odd = [
+        (entry['id'], annotation_oddity(entry, sizes[entry['image_id']], with_masks))
+        for entry in annotations
+    ]
     odd = [(number, oddity) for number, oddity in odd if oddity]
     if odd:
         number, oddity = odd[0]
@@ -150,8 +164,10 @@ def check_entries(
             raise UserError(f'{file}: entry {number} of {section} is not an object; {_WANTED}')
         fault = fault_of(entry)
         if fault:
-            name = entry_name(entry, number)
-            raise UserError(f'{file}: of the {section}, {name} {fault.text}; correct or remove it')
+            name = f'{file}: of the {section}, {entry_name(entry, number)} {fault.text}'
+            if fault.kind == MISSING_MASKS:
+                raise UserError(f'{name}, {_WITHOUT_MASKS}')
+            raise UserError(f'{name}; correct or remove it')
     kinds = {type(entry['id']) for entry in entries}
     if len(kinds) > 1:
         raise UserError(

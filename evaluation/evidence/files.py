@@ -139,6 +139,8 @@ def _evidence(arrays: Mapping[str, np.ndarray], kind: type[Evidence]) -> Evidenc
             values['matches'] = {
                 name: Matches(**{part.name: arrays[f'{name}_{part.name}'] for part in fields(Matches)})
                 for name in KINDS.values()
+                # A detector without masks leaves none; half of them is damage.
+                if name == 'box' or any(array.startswith(f'{name}_') for array in arrays)
             }
         elif field.name == 'classes':
             if arrays['classes'].ndim != 1:

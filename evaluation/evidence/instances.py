@@ -52,7 +52,7 @@ class InstanceEvidence:
         object_image: (G,), int32, place in `images`.
         object_class: (G,), int16.
         object_counts: (G, areas), bool, whether it counts in a range of areas.
-        matches: by kind of overlap, `box` and `mask`.
+        matches: by kind of overlap, `box` and, of a model with masks, `mask`.
     """
 
     images: np.ndarray
@@ -82,26 +82,37 @@ class _Image:
 
 
 def collect_instances(
-    truth: COCO, predictions: Sequence[dict], categories: Sequence[int | str]
+    truth: COCO,
+    predictions: Sequence[dict],
+    categories: Sequence[int | str],
+    kinds: Sequence[str] = tuple(KINDS),
 ) -> InstanceEvidence:
     """Match all predictions with the truth.
 
     Args:
         truth: ground truth of these images, and maybe of others, which are left out.
         predictions: of each image `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,),
-            `labels` (N,) and run-length encoded `masks`.
+            `labels` (N,) and, for `segm`, run-length encoded `masks`.
         categories: category id of each label.
+        kinds: of overlap, `bbox` and maybe `segm`.
     """
     by_image = {prediction['img_id']: prediction for prediction in predictions}
     images = sorted(by_image)
     names = tuple(category['name'] for category in truth.loadCats(list(categories)))
     parts = [
-        _match(_read(truth, by_image[image], number, categories)) for number, image in enumerate(images)
+        _match(_read(truth, by_image[image], number, categories, kinds))
+        for number, image in enumerate(images)
     ]
-    return _joined(np.array(images), names, parts)
+    return _joined(np.array(images), names, parts, [KINDS[kind] for kind in kinds])
 
 
-def _read(truth: COCO, prediction: dict, number: int, categories: Sequence[int | str]) -> _Image:
+def _read(
+    truth: COCO,
+    prediction: dict,
+    number: int,
+    categories: Sequence[int | str],
+    kinds: Sequence[str],
+) -> _Image:
     labels = {category: label for label, category in enumerate(categories)}
     annotations = [
         annotation
@@ -110,19 +121,21 @@ def _read(truth: COCO, prediction: dict, number: int, categories: Sequence[int |
     ]
     kept = best_of_each_class(prediction['labels'], prediction['scores'])
     boxes = np.array(sides_of(prediction['bboxes'][kept])).reshape(-1, 4)
-    masks = [prediction['masks'][index] for index in kept]
+    found, found_areas = {'bbox': boxes}, {'bbox': boxes[:, 2] * boxes[:, 3]}
+    there = {'bbox': np.array([a['bbox'] for a in annotations], np.float64).reshape(-1, 4)}
+    if 'segm' in kinds:
+        found['segm'] = [prediction['masks'][index] for index in kept]
+        found_areas['segm'] = mask_areas(found['segm'])
+        there['segm'] = [truth.annToRLE(a) for a in annotations]
     return _Image(
         number=number,
         detected=prediction['labels'][kept],
         scores=prediction['scores'][kept],
-        found={'bbox': boxes, 'segm': masks},
-        found_areas={'bbox': boxes[:, 2] * boxes[:, 3], 'segm': mask_areas(masks)},
+        found=found,
+        found_areas=found_areas,
         present=np.array([labels[a['category_id']] for a in annotations], np.int64),
         crowd=np.array([bool(a['iscrowd']) for a in annotations], np.bool_),
-        there={
-            'bbox': np.array([a['bbox'] for a in annotations], np.float64).reshape(-1, 4),
-            'segm': [truth.annToRLE(a) for a in annotations],
-        },
+        there=there,
         areas=np.array([a['area'] for a in annotations], np.float64),
     )
 
@@ -138,7 +151,8 @@ def _match(image: _Image) -> dict[str, np.ndarray]:
         'object_class': image.present,
         'object_counts': ~(outside | image.crowd).T,
     }
-    for kind, name in KINDS.items():
+    for kind in image.found:
+        name = KINDS[kind]
         overlaps = overlaps_of(image.found[kind], image.there[kind], image.crowd)
         hits, ignored, matched = match_image(
             overlaps,
@@ -163,12 +177,15 @@ def _match(image: _Image) -> dict[str, np.ndarray]:
 
 
 def _joined(
-    images: np.ndarray, classes: tuple[str, ...], parts: Sequence[dict[str, np.ndarray]]
+    images: np.ndarray,
+    classes: tuple[str, ...],
+    parts: Sequence[dict[str, np.ndarray]],
+    kinds: Sequence[str],
 ) -> InstanceEvidence:
     """The evidence of all images, put by class."""
     objects_before = np.cumsum([0, *(len(part['object_image']) for part in parts)])
     for part, before in zip(parts, objects_before, strict=False):
-        for name in KINDS.values():
+        for name in kinds:
             targets = part[f'{name}_targets']
             part[f'{name}_targets'] = np.where(targets >= 0, targets + before, -1)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -185,7 +202,7 @@ def _joined(
         object_image=whole['object_image'].astype(np.int32),
         object_class=whole['object_class'].astype(np.int16),
         object_counts=whole['object_counts'].reshape(-1, len(AREAS)),
-        matches={name: _matches(whole, name) for name in KINDS.values()},
+        matches={name: _matches(whole, name) for name in kinds},
     )
 
 

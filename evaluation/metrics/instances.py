@@ -11,6 +11,8 @@ from pycocotools.coco import COCO
 from evaluation.average_precision.detections import KINDS, to_coco
 from evaluation.average_precision.evaluation import InstanceEvaluation
 from evaluation.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
+from evaluation.config.masks import kinds_of_metric
+from evaluation.errors import UserError
 from evaluation.evidence.instances import collect_instances
 from evaluation.garbage_collection import garbage_collection_paused
 from evaluation.metrics.checks import check_instances
@@ -39,13 +41,21 @@ class InstanceMetric(CocoMetric):
         ann_file: ground truth in COCO's format. Images that were not run are left out of it, so that a
             subset of a data set can be evaluated.
         evaluator: who computes, `fast` or `pycocotools`; the figures are the same.
+        metric: `bbox`, or a list of `bbox` and `segm`. None evaluates boxes, and masks where the model
+            predicts them.
 
     Raises:
-        UserError: there is no such evaluator, or its package is not installed.
+        UserError: there is no such evaluator or metric, or the evaluator's package is not installed.
     """
 
-    def __init__(self, ann_file: str, evaluator: str = DEFAULT_EVALUATOR) -> None:
+    def __init__(
+        self,
+        ann_file: str,
+        evaluator: str = DEFAULT_EVALUATOR,
+        metric: str | Sequence[str] | None = None,
+    ) -> None:
         self._evaluate = load_evaluator(evaluator)
+        self._kinds = None if metric is None else kinds_of_metric(metric)
         super().__init__(ann_file=ann_file, metric=list(KINDS))
         number_annotations(self._coco_api)
         self.evaluator = EVALUATORS[evaluator].distribution
@@ -57,7 +67,7 @@ class InstanceMetric(CocoMetric):
         Args:
             data_batch: not used.
             data_samples: of each image `img_id` and `pred_instances` with `bboxes` (N, 4) as corners in
-                pixels, `scores` (N,), `labels` (N,) and `masks` (N, H, W), bool.
+                pixels, `scores` (N,), `labels` (N,) and, with masks, `masks` (N, H, W), bool.
 
         Raises:
             UserError: their numbers differ, a label is no class, or masks do not have the image's size.
@@ -66,7 +76,8 @@ class InstanceMetric(CocoMetric):
         for sample in data_samples:
             found = sample['pred_instances']
             prediction = {name: found[name].cpu().numpy() for name in ('bboxes', 'scores', 'labels')}
-            prediction['masks'] = encode_masks(found['masks'])
+            if 'masks' in found and self._kinds != ('bbox',):
+                prediction['masks'] = encode_masks(found['masks'])
             prediction = {'img_id': sample['img_id'], **prediction}
             check_instances(prediction, classes, self._size_of(sample['img_id']))
             self.results.append(prediction)
@@ -77,17 +88,22 @@ class InstanceMetric(CocoMetric):
         return (entry['height'], entry['width']) if {'height', 'width'} <= entry.keys() else None
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Evaluate the predictions of all images, as `process` keeps them."""
+        """Evaluate the predictions of all images, as `process` keeps them.
+
+        Raises:
+            UserError: masks are to be evaluated, and the model predicts none.
+        """
+        kinds = self._kinds_of(results)
         truth = self._coco_api
         images = sorted({prediction['img_id'] for prediction in results})
         categories = truth.get_cat_ids(cat_names=self.dataset_meta['classes'])
         self.report = MetricReport(images=len(images), evaluator=self.evaluator)
         with garbage_collection_paused():
             self.report.evidence = evidence_or_none(
-                lambda: collect_instances(truth, results, categories)
+                lambda: collect_instances(truth, results, categories, kinds)
             )
         logged = {}
-        for kind, name in KINDS.items():
+        for kind, name in ((kind, KINDS[kind]) for kind in kinds):
             with garbage_collection_paused():
                 detections = to_coco(results, categories, kind)
                 evaluation = self._evaluate(truth, detections, images, categories, kind)
@@ -99,6 +115,16 @@ class InstanceMetric(CocoMetric):
                 self.report.metrics[f'{name}_{statistic}'] = None if value < 0 else 100 * value
             self.report.per_class[f'{name}_AP'] = per_class_ap(evaluation, truth, categories)
         return logged
+
+    def _kinds_of(self, results: list[dict]) -> tuple[str, ...]:
+        has_masks = all('masks' in prediction for prediction in results)
+        if self._kinds is None:
+            return tuple(KINDS) if has_masks else ('bbox',)
+        if 'segm' in self._kinds and not has_masks:
+            raise UserError(
+                "InstanceMetric has metric 'segm', but the model predicts no masks; give 'bbox'"
+            )
+        return self._kinds
 
 
 def number_annotations(truth: COCO) -> None:

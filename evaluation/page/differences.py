@@ -67,7 +67,11 @@ def differences(
 
 
 def _tests(pair: tuple[_Experiment, _Experiment]) -> dict[str, PairedTest | None]:
-    metrics = COMPARED_METRICS[pair[0].runs[0].result.task]
+    metrics = [
+        metric
+        for metric in COMPARED_METRICS[pair[0].runs[0].result.task]
+        if all(metric in each.samples for side in pair for each in side.drawn)
+    ]
     return paired_tests(metrics, pair[0].evidence, pair[1].evidence)
 
 

@@ -69,8 +69,12 @@ def _instances(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
     height, width = image.shape[:2]
     palette = _palette(trained)
 
-    def drawn(masks: np.ndarray, instances: Any, scores: np.ndarray | None) -> np.ndarray:
-        factors = np.array([width / masks.shape[2], height / masks.shape[1]] * 2)
+    factors = np.array([width / sample.ori_shape[1], height / sample.ori_shape[0]] * 2)
+
+    def drawn(masks: np.ndarray | None, instances: Any, scores: np.ndarray | None) -> np.ndarray:
+        # A detector without masks has boxes to draw, and no area to colour.
+        if masks is None:
+            masks = np.zeros((len(instances), height, width), bool)
         small = [
             cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
             for mask in masks
@@ -86,8 +90,8 @@ def _instances(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
         )
 
     return (
-        drawn(truth.masks.to_ndarray(), truth, None),
-        drawn(found.masks.numpy(), found, found.scores.numpy()),
+        drawn(truth.masks.to_ndarray() if 'masks' in truth else None, truth, None),
+        drawn(found.masks.numpy() if 'masks' in found else None, found, found.scores.numpy()),
         _counted(len(truth), 'object'),
         f'{len(found)} found with a score of {SCORE_THRESHOLD} or more',
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from evaluation.page.runs import Run
 from evaluation.page.speeds import Speed
-from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.results.result import Result, shown_metrics
 from evaluation.tables.headings import DIGITS, HEADINGS, printed
 from evaluation.tables.identity import is_part, training_text
 from evaluation.tables.published import COMPARED_METRICS, FIGURES, RECIPES, Entry, find_figure
@@ -24,12 +24,13 @@ def metric_label(metric: str) -> str:
 def describe_group(title: str, members: Sequence[Run]) -> dict:
     """A task on a data set: its metrics, and the size of the images that FLOPs are of."""
     task = members[0].result.task
+    metrics = shown_metrics([run.result for run in members])
     sizes = {(run.result.flops.height, run.result.flops.width) for run in members if run.result.flops}
     return {
         'title': title,
         'task': task,
-        'metrics': [{'key': metric, 'label': metric_label(metric)} for metric in HEADLINE_METRICS[task]],
-        'compared': list(COMPARED_METRICS[task]),
+        'metrics': [{'key': metric, 'label': metric_label(metric)} for metric in metrics],
+        'compared': [metric for metric in COMPARED_METRICS[task] if metric in metrics],
         'digits': DIGITS[task],
         'flopsSizes': [f'{height}x{width}' for height, width in sorted(sizes)],
     }
@@ -91,10 +92,10 @@ def best_metrics(members: Sequence[Run]) -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {run.key: set() for run in members}
     selected = [run for run in members if run.is_selected]
-    for metric in HEADLINE_METRICS[members[0].result.task]:
+    for metric in shown_metrics([run.result for run in members]):
         best = best_of(metric, [run.result for run in selected])
         for run in selected:
-            value, contest = run.result.metrics[metric], contest_of(run.result)
+            value, contest = run.result.metrics.get(metric), contest_of(run.result)
             if value is not None and best.get(contest) == printed(value, run.result.task):
                 found[run.key].add(metric)
     return found
@@ -117,7 +118,10 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
         if figure is None:
             continue
         # Of the figures as they are printed, as in the tables.
-        ours, theirs = printed(result.metrics[metric], result.task), printed(figure.value, result.task)
+        ours, theirs = (
+            printed(result.metrics.get(metric), result.task),
+            printed(figure.value, result.task),
+        )
         found[metric] = {
             'value': figure.value,
             'architecture': figure.architecture,

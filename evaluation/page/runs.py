@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evaluation.results.result import Result
 from evaluation.results.selection import row_order, select
-from evaluation.tables.headings import TITLES
+from evaluation.tables.headings import title_of
 from evaluation.tables.identity import training_text
 from evaluation.tables.table import place
 
@@ -55,12 +55,13 @@ def gather_runs(results: Sequence[Result]) -> list[Run]:
     runs: list[Run] = []
     for _, members in groupby(ordered, key=place):
         alike = list(members)
+        title = title_of(alike)
         for result, label in zip(alike, labels(alike), strict=True):
             folder, started = run_folder(result.path)
             run = Run(
                 key=f'r{len(runs)}',
                 label=label,
-                group=f'{TITLES[result.task]} on {result.dataset}',
+                group=title,
                 result=result,
                 document=json.loads(result.path.read_text(encoding='utf-8')),
                 is_selected=id(result) in selected,

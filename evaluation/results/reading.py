@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.errors import UserError
 from evaluation.files import read_text
-from evaluation.results.result import HEADLINE_METRICS, EvidenceFile, Flops, Result
+from evaluation.results.result import HEADLINE_METRICS, OPTIONAL_METRICS, EvidenceFile, Flops, Result
 from evaluation.results.validation import check_schema
 
 # Of any count; counts are whole numbers of 64 bits.
@@ -104,8 +104,13 @@ def _parse(data: object, file: Path) -> Result:
     check_schema(data)
     if (data['mixer'] is None) != (data['scale'] is None):
         raise ValueError("'mixer' and 'scale' must both be given or both be null")
+    optional = OPTIONAL_METRICS.get(data['task'], ())
+    if optional and data['metrics'].keys().isdisjoint(optional):
+        needed = set(HEADLINE_METRICS[data['task']]).difference(optional)
+    else:
+        needed = HEADLINE_METRICS[data['task']]
     for name in HEADLINE_METRICS[data['task']]:
-        if name not in data['metrics']:
+        if name in needed and name not in data['metrics']:
             raise ValueError(f"'metrics.{name}' is missing")
     return Result(
         **{field: checked(_value(data, key), key) for field, key in _FIELDS.items()},

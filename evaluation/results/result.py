@@ -1,6 +1,6 @@
 """What is read of a `result.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,8 @@ HEADLINE_METRICS = {
     'imagenet': ('top1', 'top5'),
 }
 TASKS = tuple(HEADLINE_METRICS)
+# What a result of the task need not have: a detector without masks has no mask AP.
+OPTIONAL_METRICS = {'mask_rcnn': ('mask_AP', 'mask_AP50', 'mask_AP75')}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class EvidenceFile:
 class Result:
     """One evaluation of one checkpoint.
 
-    `metrics` are in percent, None where undefined (no ground truth). `mixer` and `scale` are None
+    `metrics` are in percent, None where undefined (no ground truth); a detector without masks lacks
+    those of masks. `mixer` and `scale` are None
     for a baseline. `flops` are None where they could not be counted, and in files of before they were.
     `images` are those evaluated, without the `images_skipped`. The digests of config and
     data, `evidence`, what each image contributed, and how the training went are None in files of before
@@ -92,6 +95,11 @@ class Result:
     path: Path
 
     @property
+    def headline_metrics(self) -> tuple[str, ...]:
+        """The metrics of its task that it has."""
+        return tuple(name for name in HEADLINE_METRICS[self.task] if name in self.metrics)
+
+    @property
     def start(self) -> str | None:
         """Whether the backbone started from `scratch` or from other weights, `pretrained`."""
         if self.initialization is None:
@@ -107,3 +115,18 @@ class Result:
         )
         # Of equally known states `max` returns the first.
         return max(states, key=lambda state: (state.total is not None, state.done is not None))
+
+
+def shown_metrics(results: Sequence[Result]) -> tuple[str, ...]:
+    """The metrics that any of several results of one task has, for the columns of a table."""
+    known = {name for result in results for name in result.headline_metrics}
+    return tuple(name for name in HEADLINE_METRICS[results[0].task] if name in known)
+
+
+def shared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
+    """The metrics by which several results of one task can be compared, since all have them."""
+    return tuple(
+        name
+        for name in HEADLINE_METRICS[results[0].task]
+        if all(name in result.metrics for result in results)
+    )

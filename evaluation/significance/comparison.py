@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.errors import UserError
-from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.results.result import HEADLINE_METRICS, Result, shared_metrics
 from evaluation.rounding import fixed
 from evaluation.significance.bootstrap import CONFIDENCE, RESAMPLES, Interval, resample
 from evaluation.significance.intervals import difference_interval, figure_interval
@@ -153,7 +153,7 @@ def compare(
     whole, samples = resample(sides, images, resamples, seed, on_progress)
     names = distinct_names(a, b)
     doubts = cautions(results)
-    headlines = HEADLINE_METRICS[a[0].task]
+    headlines = shared_metrics(results)
     records = evidence[: len(a)], evidence[len(a) :]
     tests = paired_tests(headlines, *records, on_swap)
     found = []
@@ -190,6 +190,8 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
         found.append(
             'Whether both were tested on the same annotations is not known: their data.sha256 is null.'
         )
+    if any(result.headline_metrics != results[0].headline_metrics for result in results):
+        found.append('One predicts masks and the other boxes alone: they are compared by boxes.')
     return tuple(found)
 
 

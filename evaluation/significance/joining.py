@@ -43,11 +43,17 @@ def swap_weights(swapped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def differing_images(a: Evidence, b: Evidence) -> np.ndarray:
     """Return the images of which two models' records differ, (N,), bool."""
-    ours, theirs = (_rows_by_image(evidence) for evidence in (a, b))
+    kinds = sorted(_kinds(a) & _kinds(b))
+    ours, theirs = (_rows_by_image(evidence, kinds) for evidence in (a, b))
     return np.array([not np.array_equal(*pair) for pair in zip(ours, theirs, strict=True)], np.bool_)
 
 
-def _rows_by_image(evidence: Evidence) -> list[np.ndarray]:
+def _kinds(evidence: Evidence) -> set[str]:
+    """Kinds of overlap, `box` and `mask`, of a detector's records."""
+    return set(evidence.matches) if isinstance(evidence, InstanceEvidence) else set()
+
+
+def _rows_by_image(evidence: Evidence, kinds: Sequence[str]) -> list[np.ndarray]:
     """All that a figure depends on, by image, (rows, columns) each, in an order of its own."""
     if isinstance(evidence, SegmentationEvidence):
         image = evidence.image
@@ -55,7 +61,7 @@ def _rows_by_image(evidence: Evidence) -> list[np.ndarray]:
     else:
         image = evidence.detection_image
         columns = [evidence.detection_class, evidence.detection_score]
-        for matches in evidence.matches.values():
+        for matches in map(evidence.matches.get, kinds):
             columns += [*matches.hits.T, *matches.ignored.T]
     table = np.stack([column.astype(np.float64) for column in columns], axis=1)
     order = np.lexsort((*table.T, image))
@@ -97,8 +103,7 @@ def _joined_instances(
         object_counts=np.concatenate([a.object_counts, b.object_counts]),
         matches={
             kind: _joined_matches(a.matches[kind], b.matches[kind], len(a.object_image), order)
-            for kind in a.matches
-            if kind in b.matches
+            for kind in sorted(_kinds(a) & _kinds(b))
         },
     )
 

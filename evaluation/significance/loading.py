@@ -38,11 +38,20 @@ def load_evidence(result: Result) -> Evidence:
 
 
 def headline_metrics(task: str, evidence: Evidence) -> Metric:
-    """The function that computes all metrics that tables show of a task."""
-    return metric_of(evidence, HEADLINE_METRICS[task])
+    """The function that computes the metrics of a task that tables show and the evidence determines."""
+    matches = getattr(evidence, 'matches', None)
+    names = [
+        name for name in HEADLINE_METRICS[task] if matches is None or name.partition('_')[0] in matches
+    ]
+    return metric_of(evidence, names)
 
 
 def _check_figures(result: Result, found: dict[str, float]) -> None:
+    if found.keys() != {*result.headline_metrics}:
+        raise UserError(
+            f'{result.path} has {", ".join(result.headline_metrics)}, but its evidence determines '
+            f'{", ".join(found)}; evaluate again'
+        )
     for name, value in found.items():
         told = result.metrics[name]
         if np.isnan(value) != (told is None) or (told is not None and abs(told - value) > TOLERANCE):

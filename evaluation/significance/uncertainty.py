@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.evidence.files import Evidence
-from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.results.result import Result
 from evaluation.significance.bootstrap import RESAMPLES, Interval, resample
 from evaluation.significance.intervals import figure_interval
 from evaluation.significance.loading import headline_metrics, load_evidence
@@ -41,10 +41,11 @@ class Uncertainty:
             return None
         if other.path not in self.tests:
             with tqdm(total=MOST_SWAPS, desc='swaps at most', leave=False, disable=None) as bar:
+                shared = [name for name in self.intervals if name in other.intervals]
                 self.tests[other.path] = paired_tests(
-                    list(self.intervals), [self.evidence], [other.evidence], bar.update
+                    shared, [self.evidence], [other.evidence], bar.update
                 )
-        test = self.tests[other.path][metric]
+        test = self.tests[other.path].get(metric)
         return None if test is None else test.is_told_apart
 
 
@@ -80,7 +81,7 @@ def _uncertainty(
         evidence=evidence,
         intervals={
             name: figure_interval(name, whole[name], samples[name], len(evidence.images))
-            for name in HEADLINE_METRICS[result.task]
+            for name in result.headline_metrics
         },
         samples=samples,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from evaluation.errors import UserError
-from evaluation.results.result import HEADLINE_METRICS, Flops, Result
+from evaluation.results.result import HEADLINE_METRICS, Flops, Result, shown_metrics
 from evaluation.significance.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of
 from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure
@@ -29,7 +29,7 @@ def to_csv(
     task = single_task(results)
     others = {metric for result in results for metric in result.metrics}
     others -= set(HEADLINE_METRICS[task])
-    metrics = (*HEADLINE_METRICS[task], *sorted(others))
+    metrics = (*shown_metrics(results), *sorted(others))
     analysed = [figures_of(analyses, result.weights_sha256) for result in results]
     headings = dict.fromkeys(heading for figures in analysed for heading in figures)
     records = [
@@ -39,7 +39,9 @@ def to_csv(
         for result, figures in zip(results, analysed, strict=True)
     ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, records[0], lineterminator='\n')
+    # A detector without masks has fewer.
+    columns = dict.fromkeys(key for record in sorted(records, key=len, reverse=True) for key in record)
+    writer = csv.DictWriter(text, [*columns], lineterminator='\n')
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
@@ -70,7 +72,8 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         **{metric: result.metrics.get(metric) for metric in metrics},
     }
     for metric in COMPARED_METRICS[result.task]:
-        record |= _comparison(result, metric, published)
+        if metric in metrics:
+            record |= _comparison(result, metric, published)
     return record | {
         'config': result.config,
         'epoch': result.epoch,
@@ -113,7 +116,7 @@ def _flops(flops: Flops | None) -> dict:
 
 def _comparison(result: Result, metric: str, published: Sequence[Entry]) -> dict:
     figure = find_figure(published, result, metric)
-    ours = result.metrics[metric]
+    ours = result.metrics.get(metric)
     return {
         f'published_{metric}': figure and figure.value,
         # In decimal, so that 45.3 - 44.3 is 1.0 and not 0.9999999999999996.

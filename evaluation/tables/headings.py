@@ -1,10 +1,15 @@
 """How tables write tasks, metrics and figures."""
 
+from collections.abc import Sequence
 from decimal import Decimal
 
+from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.rounding import fixed
 
 TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
+
+# Where results of other models of a task are in a table too, such as detectors without masks.
+MIXED_TITLES = {'mask_rcnn': 'Detection'}
 
 # Digits after the point, as the field prints them.
 DIGITS = {'mask_rcnn': 1, 'upernet': 2, 'imagenet': 1}
@@ -28,3 +33,11 @@ HEADINGS = {
 def printed(value: float | None, task: str) -> Decimal | None:
     """Round to what tables print, so that ties and differences are those that a reader sees."""
     return None if value is None else Decimal(fixed(value, DIGITS[task]))
+
+
+def title_of(results: Sequence[Result]) -> str:
+    """Title of a table of results of one task and data set."""
+    task = results[0].task
+    is_whole = all(result.headline_metrics == HEADLINE_METRICS[task] for result in results)
+    title = TITLES[task] if is_whole else MIXED_TITLES[task]
+    return f'{title} on {results[0].dataset}'

@@ -129,8 +129,10 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
 
     It must be of the same backbone, whole data set, planned length of training and kind of test: mIoU
     with test-time augmentation is compared with the multi-scale mIoU. The unified architecture is
-    preferred to the original.
+    preferred to the original. The published detectors predict masks, so one without is another model.
     """
+    if not {*COMPARED_METRICS[result.task]} <= result.metrics.keys():
+        return None
     recipe = RECIPES[result.task]
     planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
     is_unknown = planned is None and recipe.any_length

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.results.result import Result, shown_metrics
 from evaluation.significance.seeds import by_experiment, spread
 from evaluation.tables.formats import DASH, PLUS_MINUS, Cell, Column, Table
-from evaluation.tables.headings import HEADINGS, TITLES, printed
+from evaluation.tables.headings import HEADINGS, printed, title_of
 from evaluation.tables.identity import identity_columns, training_text
 
 NOTE = 'Mean and standard deviation of a single run (n - 1 in the denominator) over seeds.'
@@ -21,11 +21,11 @@ def seeds_tables(results: Sequence[Result]) -> list[Table]:
     for runs in by_experiment(results):
         if len(runs) > 1:
             groups.setdefault((runs[0].task, runs[0].dataset), []).append(runs)
-    return [_table(task, dataset, experiments) for (task, dataset), experiments in groups.items()]
+    return [_table(experiments) for experiments in groups.values()]
 
 
-def _table(task: str, dataset: str, experiments: list[list[Result]]) -> Table:
-    metrics = HEADLINE_METRICS[task]
+def _table(experiments: list[list[Result]]) -> Table:
+    metrics = shown_metrics([run for runs in experiments for run in runs])
     identity = identity_columns([runs[0] for runs in experiments], with_seed=False)
     columns = [
         *(column for column, _ in identity),
@@ -42,7 +42,8 @@ def _table(task: str, dataset: str, experiments: list[list[Result]]) -> Table:
         )
         for runs in experiments
     ]
-    return Table(f'{TITLES[task]} on {dataset}, over seeds', tuple(columns), (tuple(rows),), (NOTE,))
+    title = title_of([run for runs in experiments for run in runs])
+    return Table(f'{title}, over seeds', tuple(columns), (tuple(rows),), (NOTE,))
 
 
 def _cell(runs: list[Result], metric: str) -> Cell:

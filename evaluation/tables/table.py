@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluation.results.result import HEADLINE_METRICS, TASKS, Flops, Result
+from evaluation.results.result import TASKS, Flops, Result, shown_metrics
 from evaluation.results.selection import row_order
 from evaluation.rounding import fixed
 from evaluation.significance.bootstrap import CONFIDENCE, Interval
@@ -30,7 +30,7 @@ from evaluation.tables.formats import (
     to_latex,
     to_markdown,
 )
-from evaluation.tables.headings import HEADINGS, TITLES, printed
+from evaluation.tables.headings import HEADINGS, printed, title_of
 from evaluation.tables.identity import Builder, identity_columns, training_text
 from evaluation.tables.published import (
     COMPARED_METRICS,
@@ -102,11 +102,10 @@ def _build_table(
     analyses: Sequence[Analysis],
     uncertainty: Mapping[Path, Uncertainty],
 ) -> Table:
-    task = rows[0].task
     builders = [
         *identity_columns(rows, with_seed=True),
         *_size_columns(),
-        *(_metric_column(metric, rows, uncertainty) for metric in HEADLINE_METRICS[task]),
+        *(_metric_column(metric, rows, uncertainty) for metric in shown_metrics(rows)),
         *_published_columns(rows, published),
         *_analysis_columns(rows, analyses),
         (Column('Training', 'Training', numeric=False), _training_cell),
@@ -116,7 +115,7 @@ def _build_table(
         for _, group in groupby(rows, key=lambda row: row.scale)
     )
     return Table(
-        title=f'{TITLES[task]} on {rows[0].dataset}',
+        title=title_of(rows),
         columns=tuple(column for column, _ in builders),
         groups=groups,
         notes=(
@@ -145,7 +144,7 @@ def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, U
     best = best_of(metric, rows)
 
     def build(row: Result) -> Cell:
-        value = printed(row.metrics[metric], row.task)
+        value = printed(row.metrics.get(metric), row.task)
         if value is None:
             return Cell(DASH)
         contest = contest_of(row)
@@ -180,7 +179,7 @@ def _is_tied(
         for other in rows
         if contest is not None
         and contest_of(other) == contest
-        and printed(other.metrics[metric], other.task) == best.get(contest)
+        and printed(other.metrics.get(metric), other.task) == best.get(contest)
     ]
     told = [uncertainty[row.path].is_told_from(uncertainty[each.path], metric) for each in winners]
     return False in told
@@ -190,7 +189,7 @@ def best_of(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
     """Return the highest printed value of each contest that has at least two entrants."""
     entrants: dict[tuple, list[Decimal]] = {}
     for row in rows:
-        contest, value = contest_of(row), printed(row.metrics[metric], row.task)
+        contest, value = contest_of(row), printed(row.metrics.get(metric), row.task)
         if contest is not None and value is not None:
             entrants.setdefault(contest, []).append(value)
     return {contest: max(values) for contest, values in entrants.items() if len(values) > 1}
@@ -235,7 +234,7 @@ def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[Builder
 
     def build_difference(row: Result) -> Cell:
         figure = find_figure(published, row, metric)
-        ours = printed(row.metrics[metric], row.task)
+        ours = printed(row.metrics.get(metric), row.task)
         if figure is None or ours is None:
             return Cell(DASH)
         difference = ours - printed(figure.value, row.task)
@@ -267,7 +266,7 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
         return []
     images = sorted({row.images for row in rows})
     resamples = len(next(iter(uncertainty[rows[0].path].samples.values())))
-    is_exact = HEADLINE_METRICS[rows[0].task][0] in GUESSES_OF
+    is_exact = rows[0].headline_metrics[0] in GUESSES_OF
     method = 'exact' if is_exact else f'by {resamples:,} resamples of them'
     found = [each for row in rows for each in uncertainty[row.path].intervals.values()]
     none = f'({DASH}) too few for one; ' if any(math.isnan(each.low) for each in found) else ''

@@ -1,7 +1,7 @@
 """Curves of several models as a table of a few figures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from evaluation.analysis.invariance.result import Result
 from evaluation.rounding import fixed
@@ -15,10 +15,12 @@ NOTE = (
 
 def curve_table(results: Sequence[Result]) -> Table:
     """A group of rows for each model, a row for each transform."""
-    shown = results[0].shown
+    # A detector without masks shows fewer.
+    shown = list(dict.fromkeys(name for result in results for name in result.shown))
+    unchanged = {name for result in results for name in result.unchanged}
     headings = ['Model', 'Transform', 'Strengths']
     for name in shown:
-        headings += [f'{name} unchanged'] if name in results[0].unchanged else []
+        headings += [f'{name} unchanged'] if name in unchanged else []
         headings += [f'{name} mean', f'{name} least']
     return Table(
         title=f'Invariance, {results[0].subject["task"]}',
@@ -26,17 +28,17 @@ def curve_table(results: Sequence[Result]) -> Table:
             Column(heading, heading, numeric=heading not in ('Model', 'Transform'))
             for heading in headings
         ),
-        groups=tuple(tuple(_rows(result, shown)) for result in results),
+        groups=tuple(tuple(_rows(result, shown, unchanged)) for result in results),
         notes=(NOTE,),
     )
 
 
-def _rows(result: Result, shown: Sequence[str]):
+def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]):
     for transform, curve in result.curves.items():
         texts = [result.name, transform, f'{curve.strengths[0]:g} to {curve.strengths[-1]:g}']
         for name in shown:
             values = [v for v in curve.metrics.get(name, ()) if not math.isnan(v)]
-            texts += [percent(result.unchanged[name])] if name in result.unchanged else []
+            texts += [percent(result.unchanged.get(name, math.nan))] if name in unchanged else []
             mean = math.fsum(values) / len(values) if values else math.nan
             texts += [percent(mean), percent(min(values, default=math.nan))]
         yield tuple(map(Cell, texts))

@@ -66,7 +66,7 @@ def instance_loss(
     divided by.
 
     Args:
-        model: a two-stage detector of mmdet with masks.
+        model: a detector of mmdet of one stage or two; masks are used where it has a head for them.
         truths: of each image that the loss will be asked for `bboxes` (N, 4) as corners in pixels,
             `labels` (N,), and `masks` (N, H, W) of uint8.
         seeds: of each image, whole numbers.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmdet.models import TwoStageDetector
+from mmdet.models import SingleStageDetector, TwoStageDetector
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import nn
@@ -27,8 +27,11 @@ def check_attackable(model: nn.Module, task: str) -> None:
     Raises:
         UserError: there is none.
     """
-    if task == 'detection' and not isinstance(model, TwoStageDetector):
-        raise UserError(f'{type(model).__name__} is no two-stage detector such as Mask R-CNN, {ADVICE}')
+    if task == 'detection' and not isinstance(model, (TwoStageDetector, SingleStageDetector)):
+        raise UserError(
+            f'{type(model).__name__} is neither a two-stage detector, such as Mask R-CNN, nor a '
+            f'single-stage one, such as RetinaNet, {ADVICE}'
+        )
     if task == 'segmentation' and model.out_channels < 2:
         raise UserError(f'{type(model).__name__} has a single channel of logits, {ADVICE}')
 

@@ -20,6 +20,7 @@ from evaluation.analysis.tasks.objects import (
 )
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, step_name, test_dataset
 from evaluation.average_precision.detections import KINDS
+from evaluation.data.coco_masks import is_run_length_code, is_usable, polygons_are_drawable
 from evaluation.errors import UserError
 from evaluation.metrics.run_lengths import encode_masks
 
@@ -95,7 +96,7 @@ def make_sample(results: dict) -> Sample:
     boxes = np.array([each['bbox'] for each in instances], np.float64).reshape(-1, 2, 2) * scale
     boxes = boxes.reshape(-1, 4)
     outlines = [
-        _outline(each.get('mask'), box, scale, image.shape[:2])
+        _outline(each.get('mask'), box, scale, image.shape[:2], (height, width))
         for each, box in zip(instances, boxes, strict=True)
     ]
     objects = Objects(
@@ -109,13 +110,18 @@ def make_sample(results: dict) -> Sample:
 
 
 def _outline(
-    mask: list | dict | None, box: np.ndarray, scale: np.ndarray, size: tuple[int, int]
+    mask: list | dict | None,
+    box: np.ndarray,
+    scale: np.ndarray,
+    size: tuple[int, int],
+    original_size: tuple[int, int],
 ) -> Outline:
-    """An annotated mask in a resized image; the box where there is none."""
-    if mask is None:
-        return [rectangle(box)]
-    if isinstance(mask, dict):
+    """An annotated mask in a resized image; the box where there is none that can be drawn."""
+    if is_run_length_code(mask, original_size):
         return resized_code(compressed(mask), size)
+    # The checks before a run do not look at masks that the model does not predict.
+    if not polygons_are_drawable(mask) or not all(map(is_usable, mask)):
+        return [rectangle(box)]
     return [np.asarray(polygon, np.float64).reshape(-1, 2) * scale for polygon in mask]
 
 

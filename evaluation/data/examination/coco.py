@@ -47,8 +47,13 @@ def image_folder(root: Path, file: Path) -> Path:
     return root / file.stem.removeprefix('instances_')
 
 
-def examine_coco(examination: Examination, workers: int) -> None:
+def examine_coco(examination: Examination, workers: int, with_masks: bool = True) -> None:
     """Look at every annotation file of a data root, and at every image that it lists.
+
+    Args:
+        examination: gets the findings.
+        workers: threads that load images.
+        with_masks: whether masks are looked at.
 
     Raises:
         UserError: a file is no annotation file at all.
@@ -60,7 +65,7 @@ def examine_coco(examination: Examination, workers: int) -> None:
         categories[file.name] = [
             entry.get('name') for entry in content['categories'] if type(entry) is dict
         ]
-        examine_entries(examination, content, file.relative_to(examination.root))
+        examine_entries(examination, content, file.relative_to(examination.root), with_masks)
         examine_names(examination, content['images'], file.relative_to(examination.root))
         images[file] = {'images': content['images']}
     compare_categories(examination, categories)
@@ -81,13 +86,16 @@ def read_content(file: Path) -> dict:
 
 
 @garbage_collection_paused()
-def examine_entries(examination: Examination, content: dict, file: Path) -> None:
+def examine_entries(
+    examination: Examination, content: dict, file: Path, with_masks: bool = True
+) -> None:
     """Look at every entry of an annotation file.
 
     Args:
         examination: gets the findings.
         content: of the file.
         file: its name, relative to the data root.
+        with_masks: whether masks are looked at.
     """
     sizes = {
         image['id']: (image['height'], image['width'])
@@ -104,7 +112,7 @@ def examine_entries(examination: Examination, content: dict, file: Path) -> None
     note('categories', lambda category: filter(None, [category_fault(category)]))
     # A training does without `iscrowd`.
     evaluated = not file.stem.startswith('instances_train')
-    note('annotations', lambda entry: annotation_faults(entry, sizes, known, evaluated))
+    note('annotations', lambda entry: annotation_faults(entry, sizes, known, evaluated, with_masks))
     for section, key in (('images', 'file_name'), ('categories', 'name')):
         _find_duplicates(examination, content[section], file, section, key)
 
@@ -148,14 +156,15 @@ def annotation_faults(
     sizes: dict[int | str, tuple[int, int]],
     categories: Container[int | str],
     evaluated: bool = True,
+    with_masks: bool = True,
 ) -> Iterator[Fault]:
     """All that is wrong with an annotation: a fault, else an oddity, else doubts."""
-    fault = annotation_fault(annotation, sizes, categories, evaluated)
-    fault = fault or annotation_oddity(annotation, sizes[annotation['image_id']])
+    fault = annotation_fault(annotation, sizes, categories, evaluated, with_masks)
+    fault = fault or annotation_oddity(annotation, sizes[annotation['image_id']], with_masks)
     if fault:
         yield fault
     else:
-        yield from annotation_doubts(annotation, sizes[annotation['image_id']])
+        yield from annotation_doubts(annotation, sizes[annotation['image_id']], with_masks)
 
 
 def examine_section(

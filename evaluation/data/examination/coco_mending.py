@@ -25,7 +25,9 @@ from evaluation.errors import UserError
 Sizes = dict[int | str, tuple[int, int]]
 
 
-def mended(content: dict, bad_images: Container[str]) -> tuple[dict, Counter[str]]:
+def mended(
+    content: dict, bad_images: Container[str], with_masks: bool = True
+) -> tuple[dict, Counter[str]]:
     """A copy of an annotation file's content without what is wrong, and how often what was done.
 
     Images that cannot be used go, with their annotations; boxes are clipped to their images, or taken
@@ -35,6 +37,7 @@ def mended(content: dict, bad_images: Container[str]) -> tuple[dict, Counter[str
     Args:
         content: with the three lists.
         bad_images: normalised file names of images that are missing or cannot be loaded.
+        with_masks: whether an annotation must have a mask; else masks stay as they are.
 
     Raises:
         UserError: the categories are wrong, or nothing is left.
@@ -47,7 +50,7 @@ def mended(content: dict, bad_images: Container[str]) -> tuple[dict, Counter[str
     known = {category['id'] for category in content['categories']}
     annotations = []
     for entry in content['annotations']:
-        changed = mended_annotation(entry, sizes, known) if type(entry) is dict else None
+        changed = mended_annotation(entry, sizes, known, with_masks) if type(entry) is dict else None
         if changed is None:
             done['annotations left out'] += 1
             continue
@@ -102,23 +105,33 @@ def usable_images(images: list, bad_images: Container[str]) -> list[dict]:
     return usable
 
 
-def mended_annotation(annotation: dict, sizes: Sizes, categories: Container[int | str]) -> dict | None:
+def mended_annotation(
+    annotation: dict, sizes: Sizes, categories: Container[int | str], with_masks: bool = True
+) -> dict | None:
     """A copy of an annotation without what is wrong; None where that leaves nothing to use."""
     image, category = annotation.get('image_id'), annotation.get('category_id')
     is_known = is_id(image) and image in sizes and is_id(category) and category in categories
-    mask = usable_mask(annotation.get('segmentation'), sizes[image]) if is_known else None
-    if mask is None:
+    if not is_known:
         return None
-    changed = {**annotation, 'id': 1, 'segmentation': mask}
+    changed = {**annotation, 'id': 1}
+    mask = usable_mask(annotation.get('segmentation'), sizes[image]) if with_masks else None
+    if mask is not None:
+        changed['segmentation'] = mask
+    elif with_masks or not is_box(annotation.get('bbox')):
+        return None
     for key in ('iscrowd', 'ignore'):
         if key in changed and changed[key] not in (0, 1):
             return None
     changed.setdefault('iscrowd', 0)
-    changed['bbox'] = fitting_box(changed, sizes[image])
+    changed['bbox'] = fitting_box(changed, mask, sizes[image])
     area = changed.get('area')
     if not all_finite([area]) or not 0 < area <= largest_area(changed['bbox']):
-        changed['area'] = float(coco_mask.area(as_code(mask, sizes[image])))
-    is_clean = next(annotation_faults(changed, sizes, categories), None) is None
+        _, _, width, height = changed['bbox']
+        changed['area'] = float(
+            width * height if mask is None else coco_mask.area(as_code(mask, sizes[image]))
+        )
+    faults = annotation_faults(changed, sizes, categories, with_masks=with_masks)
+    is_clean = next(faults, None) is None
     return changed if is_clean else None
 
 
@@ -131,14 +144,19 @@ def usable_mask(mask: Any, size: tuple[int, int]) -> list | dict | None:
     return [polygon for polygon in mask if has_area(polygon)] or None
 
 
-def fitting_box(annotation: dict, size: tuple[int, int]) -> list[float]:
+def is_box(box: Any) -> bool:
+    """Whether this is four numbers."""
+    return type(box) is list and len(box) == 4 and all_finite(box)
+
+
+def fitting_box(annotation: dict, mask: list | dict | None, size: tuple[int, int]) -> list[float]:
     """The box clipped to an image of `size`, height and width, or the mask's if they do not fit."""
-    box, mask = annotation.get('bbox'), annotation['segmentation']
-    bounds = bounds_of(mask, size)
-    if type(box) is list and len(box) == 4 and all_finite(box):
+    box = annotation.get('bbox')
+    bounds = None if mask is None else bounds_of(mask, size)
+    if is_box(box):
         left, top, width, height = box
         corners = clipped((left, top, left + width, top + height), size)
-        if annotation['iscrowd'] or are_alike(corners, bounds):
+        if bounds is None or annotation['iscrowd'] or are_alike(corners, bounds):
             is_inside = corners == (left, top, left + width, top + height)
             return box if is_inside else as_box(corners)
     return as_box(bounds)

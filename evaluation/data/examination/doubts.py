@@ -19,12 +19,15 @@ LARGEST_SHARE, ROUNDED = 2.0, 10.0
 Box = tuple[float, float, float, float]
 
 
-def annotation_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault]:
+def annotation_doubts(
+    annotation: dict, size: tuple[int, int], with_masks: bool = True
+) -> Iterator[Fault]:
     """What is doubtful of an entry of `annotations` without a fault or an oddity.
 
     Args:
         annotation: the entry.
         size: height and width of its image.
+        with_masks: whether its mask is looked at.
     """
     left, top, width, height = annotation['bbox']
     if left < -OUTSIDE or top < -OUTSIDE:
@@ -39,6 +42,8 @@ def annotation_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault
     if annotation['area'] > largest_area(annotation['bbox']):
         text = f'has the area {annotation["area"]:g} in a box of {width:g}x{height:g}'
         yield Fault('wrong areas', text)
+    if not with_masks:
+        return
     mask = annotation['segmentation']
     empty = [polygon for polygon in mask if not has_area(polygon)] if type(mask) is list else []
     if empty:

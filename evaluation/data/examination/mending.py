@@ -20,8 +20,13 @@ from evaluation.errors import UserError
 from evaluation.files import write_bytes, write_text
 
 
-def mend_coco(examination: Examination, folder: Path) -> list[str]:
+def mend_coco(examination: Examination, folder: Path, with_masks: bool = True) -> list[str]:
     """Write annotation files without what is wrong, beside links to the folders of images.
+
+    Args:
+        examination: with the findings.
+        folder: where to write.
+        with_masks: whether an annotation must have a mask.
 
     Returns:
         what was done, a line a file.
@@ -45,7 +50,7 @@ def mend_coco(examination: Examination, folder: Path) -> list[str]:
         }
         bad |= {os.path.normpath(name) for name in misnumbered(content['images'])}
         try:
-            mended_content, done = mended(content, bad)
+            mended_content, done = mended(content, bad, with_masks)
         except UserError as error:
             raise UserError(f'{file}: {error}') from error
         write_bytes(folder / 'annotations' / file.name, json.dumps(mended_content).encode())

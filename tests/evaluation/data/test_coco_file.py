@@ -48,10 +48,10 @@ SOUND = {
 }
 
 
-def check(tmp_path, content, classes=CLASSES, evaluated=True):
+def check(tmp_path, content, classes=CLASSES, evaluated=True, with_masks=True):
     file = tmp_path / 'instances.json'
     file.write_text(content if isinstance(content, str) else json.dumps(content))
-    return check_coco(file, classes, evaluated)
+    return check_coco(file, classes, evaluated, with_masks)
 
 
 def changed(section, entry, **values):
@@ -156,7 +156,8 @@ class TestEntries:
             ({'bbox': [1, 2, '3', 4]}, 'not four numbers'),
             ({'bbox': '1234'}, 'not four numbers'),
             ({'area': 'large'}, "has the area 'large', not a number"),
-            ({'segmentation': []}, 'neither polygons nor a run-length code'),
+            ({'segmentation': []}, 'has no segmentation, but the config uses masks'),
+            ({'segmentation': [[]] * 2 + [5]}, 'neither polygons nor a run-length code'),
             ({'segmentation': [1, 2, 3, 4, 5, 6]}, 'neither polygons'),
             ({'segmentation': [[1, 2], [3, 'x']]}, 'neither polygons'),
             ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'neither polygons'),
@@ -244,3 +245,20 @@ class TestCategories:
 )
 def test_listed(names, text):
     assert listed(names) == text
+
+
+class TestBoxesAlone:
+    @pytest.mark.parametrize('segmentation', [None, [], [[]], [[1, 2]], 'abc'])
+    def test_masks_that_nobody_uses_are_not_looked_at(self, tmp_path, segmentation, capsys):
+        content = copy.deepcopy(SOUND)
+        for entry in content['annotations']:
+            entry['segmentation'] = segmentation
+        del content['annotations'][0]['segmentation']
+        assert check(tmp_path, content, with_masks=False) == ['a.jpg', 'b/c.jpg']
+        assert capsys.readouterr().err == ''
+        with pytest.raises(UserError, match='has no segmentation, but the config uses masks; add it'):
+            check(tmp_path, content)
+
+    def test_boxes_are_looked_at_all_the_same(self, tmp_path):
+        with pytest.raises(UserError, match='not four numbers'):
+            check(tmp_path, changed('annotations', 0, bbox=[1, 2, 3]), with_masks=False)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from evaluation.average_precision.detections import KINDS
 from evaluation.average_precision.generated_problem import generate_problem
 from evaluation.evidence.classification import ClassificationEvidence, collect_guesses
 from evaluation.evidence.files import write_evidence
@@ -14,7 +15,7 @@ from tests.coco_truth import indexed
 from tests.evaluation.tables.test_table import document
 
 
-def instance_evidence(images=3, detections=20, classes=3, seed=0, detector=0):
+def instance_evidence(images=3, detections=20, classes=3, seed=0, detector=0, kinds=tuple(KINDS)):
     """Matches of a generated problem; detectors differ in the scores and places of what they find."""
     problem = generate_problem(images, detections, classes, seed)
     random = np.random.default_rng(detector)
@@ -23,7 +24,8 @@ def instance_evidence(images=3, detections=20, classes=3, seed=0, detector=0):
         prediction['masks'] = [prediction['masks'][i] for i in kept]
         for name in ('bboxes', 'scores', 'labels'):
             prediction[name] = prediction[name][kept]
-    return collect_instances(indexed(problem.truth), problem.predictions, list(range(1, classes + 1)))
+    categories = list(range(1, classes + 1))
+    return collect_instances(indexed(problem.truth), problem.predictions, categories, kinds)
 
 
 def guesses(right, names=None):
@@ -39,9 +41,9 @@ def write_result(folder, evidence: InstanceEvidence | ClassificationEvidence, ba
         task, metrics = 'imagenet', accuracy(evidence)(weights)
     else:
         task = 'mask_rcnn'
-        metrics = average_precision(evidence, 'box')(weights) | average_precision(evidence, 'mask')(
-            weights
-        )
+        metrics = {}
+        for kind in evidence.matches:
+            metrics |= average_precision(evidence, kind)(weights)
     folder.mkdir(parents=True)
     write_evidence(folder / 'evidence.npz', evidence)
     entry = {'file': 'evidence.npz', 'sha256': file_sha256(folder / 'evidence.npz')}

@@ -249,3 +249,22 @@ class TestNames:
         for again in ('1.jpg', os.path.abspath('1.jpg')):
             with pytest.raises(ValueError, match='occurs twice'):
                 image_names(['1.jpg', again])
+
+
+class TestBoxesAlone:
+    def test_they_are_read_back(self, tmp_path):
+        evidence = instance_evidence(kinds=('bbox',))
+        write_evidence(tmp_path / 'evidence.npz', evidence)
+        read = read_evidence(tmp_path / 'evidence.npz', 'mask_rcnn')
+        assert {*read.matches} == {'box'}
+        np.testing.assert_array_equal(read.matches['box'].hits, evidence.matches['box'].hits)
+
+    @pytest.mark.parametrize('missing', ['mask_targets', 'box_hits'])
+    def test_a_part_of_the_arrays_is_damage(self, tmp_path, missing):
+        write_evidence(tmp_path / 'whole.npz', instance_evidence())
+        with np.load(tmp_path / 'whole.npz') as whole:
+            np.savez_compressed(
+                tmp_path / 'part.npz', **{name: whole[name] for name in whole.files if name != missing}
+            )
+        with pytest.raises(UserError, match=f'{missing} is missing'):
+            read_evidence(tmp_path / 'part.npz', 'mask_rcnn')

@@ -475,3 +475,44 @@ def test_real_annotations(tmp_path):
     assert None not in report.metrics.values()
     assert len(report.per_class['box_AP']) == 80
     assert None in report.per_class['box_AP'].values()
+
+
+class TestBoxesAlone:
+    @pytest.fixture
+    def found(self):
+        return [rectangles(0, [(0, 0.9, (2, 2, 20, 20)), (1, 0.8, (30, 30, 12, 9))]), rectangles(1, [])]
+
+    @pytest.fixture
+    def truth(self, tmp_path):
+        present = [annotation(0, 0, (3, 2, 20, 19)), annotation(1, 1, (30, 30, 12, 12))]
+        return write_truth(tmp_path, present, 2)
+
+    @staticmethod
+    def without_masks(found):
+        for one in found:
+            del one['pred_instances']['masks']
+        return found
+
+    @pytest.mark.parametrize('evaluator', EVALUATORS)
+    @pytest.mark.parametrize('segmentation', [None, [], 'absent'])
+    def test_figures_are_those_of_boxes_with_masks(self, found, truth, evaluator, segmentation):
+        whole, logged = measure(truth, found, evaluator=evaluator)
+        content = json.loads(truth.read_text())
+        for entry in content['annotations']:
+            entry['segmentation'] = segmentation
+            if segmentation == 'absent':
+                del entry['segmentation']
+        truth.write_text(json.dumps(content))
+        boxes, logged_boxes = measure(truth, self.without_masks(found), evaluator=evaluator)
+        assert boxes.metrics == {k: v for k, v in whole.metrics.items() if k.startswith('box')}
+        assert boxes.metrics['box_AP'] > 0
+        assert boxes.per_class == {'box_AP': whole.per_class['box_AP']}
+        assert logged_boxes == {k: v for k, v in logged.items() if 'bbox' in k}
+
+    def test_masks_are_not_looked_at_where_only_boxes_are_asked_for(self, found, truth):
+        report, _ = measure(truth, found, metric='bbox')
+        assert {name.partition('_')[0] for name in report.metrics} == {'box'}
+        assert {*report.evidence.matches} == {'box'}
+
+    def test_both_by_name_are_as_by_default(self, found, truth):
+        assert measure(truth, found, metric=['segm', 'bbox'])[1] == measure(truth, found)[1]

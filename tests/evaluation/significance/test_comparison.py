@@ -16,6 +16,7 @@ from evaluation.significance.metrics import metrics_of
 from evaluation.significance.names import distinct_names
 from evaluation.significance.report import comparison_text
 from evaluation.significance.seeds import by_experiment, spread
+from evaluation.significance.uncertainty import uncertainties
 from tests.evaluation.evidence.problems import guesses, instance_evidence, write_result
 from tests.evaluation.evidence.test_detection_errors import box, evidence_of
 
@@ -297,3 +298,46 @@ def test_ends_beside_zero_keep_their_sign():
     assert signed(-1.26, 'box_AP') == '\N{MINUS SIGN}1.3'
     assert rounded(49.296, 'mIoU') == '49.30'
     assert rounded(1e-9, 'box_AP') == '0.0000'
+
+
+class TestBoxesAlone:
+    @pytest.fixture
+    def pair(self, tmp_path):
+        """A detector with masks, and one without."""
+        kinds = (('bbox', 'segm'), ('bbox',))
+        return [
+            read_result(
+                write_result(tmp_path / name, instance_evidence(20, detector=i, kinds=each), name)
+            )
+            for i, (name, each) in enumerate(zip(('dcn_tiny', 'swin_tiny'), kinds, strict=True))
+        ]
+
+    def test_with_masks_and_without_are_compared_by_boxes(self, pair):
+        found = compare(*([each] for each in pair), resamples=200)
+        assert [each.metric for each in found] == ['box_AP', 'box_AP50', 'box_AP75']
+        text = comparison_text(found)
+        assert 'compared by boxes' in text
+        assert 'mask AP' not in text
+
+    def test_both_without_masks(self, pair, tmp_path):
+        evidence = instance_evidence(20, detector=2, kinds=('bbox',))
+        other = read_result(write_result(tmp_path / 'other', evidence, 'halo_tiny'))
+        found = compare([pair[1]], [other], resamples=200)
+        assert {each.metric.partition('_')[0] for each in found} == {'box'}
+        assert not found[0].cautions
+        rows = errors_text(['a', 'b'], [[pair[1]], [other]])
+        assert '| mask' not in rows
+
+    def test_intervals_are_of_boxes(self, pair):
+        found = uncertainties(pair, resamples=200)
+        assert {*found[pair[1].path].intervals} == {'box_AP', 'box_AP50', 'box_AP75'}
+        assert found[pair[1].path].is_told_from(found[pair[0].path], 'box_AP') is not None
+
+    def test_figures_without_their_evidence(self, tmp_path):
+        """A result that states mask AP beside evidence of boxes alone is not believed."""
+        file = write_result(tmp_path / 'a', instance_evidence(20, kinds=('bbox',)), 'dcn_tiny')
+        content = json.loads(file.read_text())
+        content['metrics'] |= {'mask_AP': 1.0, 'mask_AP50': 1.0, 'mask_AP75': 1.0}
+        file.write_text(json.dumps(content))
+        with pytest.raises(UserError, match='its evidence determines box_AP, box_AP50, box_AP75'):
+            load_evidence(read_result(file))

@@ -17,7 +17,7 @@ from evaluation.errors import UserError
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.selection import select
 from evaluation.significance.seeds import by_experiment
-from evaluation.tables.formats import escape_latex, escape_markdown
+from evaluation.tables.formats import DASH, escape_latex, escape_markdown
 from evaluation.tables.published import PACKAGED, Figure, find_figure, load_published
 from evaluation.tables.table import build_tables, render
 
@@ -1105,3 +1105,55 @@ def test_imagenet_beside_nothing_published(tmp_path, change):
     images = wanted.pop('images', 50_000)
     content = classification('halo_tiny', iteration=None, max_iterations=None, **wanted)
     assert 'published' not in markdown_of(tmp_path, content | {'images': images})
+
+
+def boxes(value):
+    return {name: each for name, each in box_and_mask(value, 0.0).items() if name.startswith('box')}
+
+
+def test_detectors_without_masks_have_no_columns_of_masks(tmp_path):
+    documents = [document(metrics=boxes(40.0)), document('swin_tiny', metrics=boxes(41.0))]
+    results = results_of(tmp_path, *documents)
+    (table,) = build_tables(results, published_of(tmp_path, entry()))
+    assert table.title == 'Detection on COCO val2017'
+    headings = [column.heading for column in table.columns]
+    assert not [heading for heading in headings if 'mask' in heading or 'published' in heading]
+    assert sorted(table_columns(table)['box AP']) == ['*41.0', '40.0']
+    header = render(results, (), 'csv').splitlines()[0]
+    assert 'box_AP75' in header
+    assert 'mask' not in header
+
+
+def test_with_and_without_masks_boxes_are_compared_and_masks_dashed(tmp_path):
+    documents = [
+        document(metrics=boxes(48.0)),
+        document('swin_tiny', metrics=box_and_mask(47.0, 42.0)),
+        document('halo_tiny', metrics=box_and_mask(46.0, 41.0)),
+    ]
+    results = results_of(tmp_path, *documents)
+    (table,) = build_tables(results, published_of(tmp_path, entry(), entry('swin_tiny')))
+    columns = table_columns(table)
+    assert table.title == 'Detection on COCO val2017'
+    figures = zip(columns['box AP'], columns['mask AP'], strict=True)
+    assert dict(zip(columns['Backbone'], figures, strict=True)) == {
+        'dcn_tiny': ('*48.0', DASH),
+        'swin_tiny': ('47.0', '*42.0'),
+        'halo_tiny': ('46.0', '41.0'),
+    }
+    # The published detectors predict masks: only those that do are compared with them.
+    published = dict(zip(columns['Backbone'], columns['published box AP'], strict=True))
+    assert published == {'dcn_tiny': DASH, 'swin_tiny': '47.2', 'halo_tiny': DASH}
+    lines = list(csv.DictReader(io.StringIO(render(results, (), 'csv'))))
+    assert {line['backbone']: line['mask_AP'] for line in lines} == {
+        'dcn_tiny': '',
+        'swin_tiny': '42.0',
+        'halo_tiny': '41.0',
+    }
+
+
+@pytest.mark.parametrize('missing', ['mask_AP50', 'box_AP'])
+def test_a_part_of_the_metrics_is_no_result(tmp_path, missing):
+    metrics = box_and_mask(40.0, 30.0)
+    del metrics[missing]
+    with pytest.raises(UserError, match=f"'metrics.{missing}' is missing"):
+        results_of(tmp_path, document(metrics=metrics))

@@ -215,9 +215,9 @@ class TestTargets:
         truth = Objects((20, 30), np.zeros(0, np.int64), empty, np.zeros(0, bool), [])
         assert instances(truth).masks.shape == (0, 20, 30)
 
-    def test_one_stage_detector_is_refused(self):
-        class RetinaNet(torch.nn.Module):
+    def test_a_detector_of_another_kind_is_refused(self):
+        class DETR(torch.nn.Module):
             pass
 
-        with pytest.raises(UserError, match=r'RetinaNet is no two-stage detector .*--attacks none'):
-            check_attackable(RetinaNet(), 'detection')
+        with pytest.raises(UserError, match=r'DETR is neither a two-stage detector, .*--attacks none'):
+            check_attackable(DETR(), 'detection')

@@ -12,12 +12,14 @@ def look(
     fix: Path | None = None,
     num_classes: int | None = None,
     keep_zero_label: bool = False,
+    config: Path | None = None,
 ) -> Examination:
     """Examine a data root on two threads, with the options of the command line."""
     return examine(
         Namespace(
             data_root=root,
             kind=None,
+            config=config,
             num_classes=num_classes,
             keep_zero_label=keep_zero_label,
             workers=2,

@@ -92,7 +92,7 @@ IN_FILE = {
     'negative area': (of_first('annotations', area=-5.0), 'wrong areas'),
     'area beyond the box': (of_first('annotations', area=1e6), 'wrong areas'),
     'area of 400 digits': (of_first('annotations', area=10**400), 'wrong areas'),
-    'no polygon': (of_first('annotations', segmentation=[]), 'malformed masks'),
+    'no polygon': (of_first('annotations', segmentation=[]), 'missing masks'),
     'empty polygon': (of_first('annotations', segmentation=[[]]), 'masks of no area'),
     'two points': (of_first('annotations', segmentation=[[1, 1, 9, 9]]), 'masks of no area'),
     'points on a line': (
@@ -405,3 +405,66 @@ class TestNumbersOfFiles:
         assert misnumbered([{**image, 'file_name': 'a.jpg'} for image in self.images]) == {}
         assert misnumbered([{'id': 'x', 'file_name': '1.jpg'}, {'id': 1}, 'no object']) == {}
         assert misnumbered([{'id': 1, 'file_name': f'{"1" * 5000}.jpg'}]) == {}
+
+
+class TestBoxesAlone:
+    """Annotations without masks, for a detector with masks and for one without."""
+
+    CONFIG = """
+default_scope = 'mmdet'
+model = dict(type='{kind}', backbone=dict(type='ResNet'), {head}=dict(type='Head'))
+train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadAnnotations', with_mask=True)]))
+"""
+
+    @pytest.fixture
+    def boxes(self, root):
+        def change(content):
+            for number, entry in enumerate(content['annotations']):
+                del entry['segmentation']
+                entry |= [{}, {'segmentation': []}, {'segmentation': None}][number % 3]
+
+        for file in (root / 'annotations').glob('*.json'):
+            edit(file, change)
+        return root
+
+    @pytest.fixture
+    def config(self, tmp_path):
+        def write(kind, head):
+            file = tmp_path / f'{kind}.py'
+            file.write_text(self.CONFIG.format(kind=kind, head=head))
+            return file
+
+        return write
+
+    def test_a_detector_without_masks_needs_none(self, boxes, config):
+        assert not look(boxes, config=config('RetinaNet', 'bbox_head')).findings
+
+    def test_a_detector_with_masks_needs_them(self, boxes, config, capsys):
+        found = look(boxes, config=config('SOLO', 'mask_head'))
+        assert {*found.by_kind()} == {'missing masks'}
+        assert len(found.findings) == found.counts['annotations']
+        assert 'warning' not in capsys.readouterr().err
+
+    def test_without_a_config_they_are_needed_and_the_option_is_named(self, boxes, capsys):
+        assert {*look(boxes).by_kind()} == {'missing masks'}
+        assert 'give its --config' in capsys.readouterr().err
+
+    def test_boxes_are_mended(self, boxes, config, tmp_path):
+        first, second = json.loads((boxes / TRAIN).read_text())['annotations'][:2]
+        edit(boxes / TRAIN, on_box(lambda x, y, w, h: [x, y, w + 64, h]))
+        edit(boxes / TRAIN, lambda content: content['annotations'][1].update(area=-1))
+        retinanet = config('RetinaNet', 'bbox_head')
+        found = look(boxes, fix=tmp_path / 'mended', config=retinanet)
+        assert {*found.by_kind()} == {'boxes that leave the image', 'wrong areas'}
+        assert not look(tmp_path / 'mended', config=retinanet).findings
+        mended = json.loads((tmp_path / 'mended' / TRAIN).read_text())['annotations']
+        left, top, width, height = mended[0]['bbox']
+        assert [left, top, height] == [first['bbox'][0], first['bbox'][1], first['bbox'][3]]
+        assert left + width == 64
+        assert mended[1]['area'] == pytest.approx(second['bbox'][2] * second['bbox'][3])
+
+    def test_a_config_of_another_task(self, boxes, tmp_path):
+        file = tmp_path / 'segmentor.py'
+        file.write_text("default_scope = 'mmseg'\nmodel = dict(type='EncoderDecoder')\n")
+        with pytest.raises(UserError, match='is not of a detector'):
+            look(boxes, config=file)
