@@ -289,7 +289,7 @@ def table(trials: int, resamples: int, images_of_truth: int = IMAGES_OF_TRUTH) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--trials', type=int, default=TRIALS, help='pairs a row (default %(default)s)')
-    parser.add_argument('--resamples', type=int, default=1000, help='a trial (default %(default)s)')
+    parser.add_argument('--resamples', type=int, default=400, help='a trial (default %(default)s)')
     parser.add_argument('--write', action='store_true', help=f'write the table into {DOCS.name}')
     arguments = parser.parse_args()
     found = table(arguments.trials, arguments.resamples)
