@@ -20,7 +20,7 @@ def warnings(monkeypatch):
 
 
 def test_of_detections(tmp_path, monkeypatch, warnings):
-    def fail(truth, predictions, categories):
+    def fail(truth, predictions, categories, kinds):
         raise IndexError('a mask is missing')
 
     monkeypatch.setattr(instances, 'collect_instances', fail)
