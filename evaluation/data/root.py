@@ -122,9 +122,9 @@ def _move_loader(cfg: Config, name: str, top: str | None, new: str) -> None:
     loader = copy.deepcopy(cfg[name])
     every = [top]
     for part in plain_datasets(loader.dataset):
-        own = [_trimmed(part.get('data_root')), top]
-        every += [*own, _common_folder(part, own)]
-        _move_dataset(part, f'{name}.dataset', top, _roots(every[-3:], new))
+        roots = _roots_of(part, top)
+        every += roots
+        _move_dataset(part, f'{name}.dataset', top, _roots(roots, new))
     roots = _roots(every, new)
     evaluator_name = name.replace('_dataloader', '_evaluator')
     evaluator = _move_evaluator(copy.deepcopy(cfg.get(evaluator_name)), evaluator_name, roots)
@@ -202,13 +202,24 @@ def _move_texts(value: Any, roots: Roots) -> Any:
     return roots.moved_text(value) if isinstance(value, str) else value
 
 
+def _roots_of(dataset: ConfigDict, top: str | None) -> list[str | None]:
+    """Return the folders that the new root replaces in a data set."""
+    own = _trimmed(dataset.get('data_root'))
+    # The place below the config's root is kept.
+    covered = own and top and _inside(own, top) is not None
+    roots = [None if covered else own, top]
+    return [*roots, _common_folder(dataset, roots)]
+
+
 def _common_folder(dataset: ConfigDict, roots: Sequence[str | None]) -> str | None:
     """Return the folder of a data set's paths that no root is joined to or covers.
 
     It takes two paths to tell: the folder of a single file is not the root of a data set.
     """
     known = _roots(roots, '')
-    paths = [path for path in _paths(dataset) if not (_trimmed(roots[0]) and not os.path.isabs(path))]
+    paths = [
+        path for path in _paths(dataset) if not (dataset.get('data_root') and not os.path.isabs(path))
+    ]
     stray = {_trimmed(path) for path in paths if all(_inside(path, root) is None for root in known.old)}
     if len(stray) < 2 or len({os.path.isabs(path) for path in stray}) > 1:
         return None

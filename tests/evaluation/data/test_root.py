@@ -100,6 +100,19 @@ class TestEveryPlace:
             f'{NEW}/{part}/annotations/val.json' for part in 'ab'
         ]
 
+    @pytest.mark.parametrize('form', [str, os.path.abspath])
+    def test_a_data_set_below_the_root_of_the_config(self, form):
+        """It stays there, with all that names it."""
+        file = form('data/coco/part/annotations/val.json')
+        absolute = coco(
+            'data/coco/part', os.path.abspath(file), os.path.abspath('data/coco/part/val2017')
+        )
+        for dataset in (coco('data/coco/part'), absolute):
+            cfg = config(dataset, evaluator=dict(ann_file=file))
+            set_data_root(cfg, NEW, TEST)
+            assert files_of(cfg) == [(f'{NEW}/part/annotations/val.json', f'{NEW}/part/val2017')]
+            assert cfg.test_evaluator.ann_file == f'{NEW}/part/annotations/val.json'
+
     @pytest.mark.parametrize('root', ['data/coco', '/own/coco', '/own/coco/'])
     @pytest.mark.parametrize('of', ['data/coco', 'own'])
     def test_of_evaluators(self, root, of):
