@@ -7,7 +7,15 @@ from evaluation.page.speeds import Speed
 from evaluation.results.result import Result, shown_metrics
 from evaluation.tables.headings import DIGITS, HEADINGS, printed
 from evaluation.tables.identity import is_part, training_text
-from evaluation.tables.published import COMPARED_METRICS, FIGURES, RECIPES, Entry, find_figure
+from evaluation.tables.published import (
+    COMPARED_METRICS,
+    FIGURES,
+    RECIPES,
+    Entry,
+    find_figure,
+    is_recipe_unknown,
+    why_not_compared,
+)
 from evaluation.tables.table import best_of, contest_of
 
 
@@ -68,6 +76,7 @@ def describe_run(
         'metrics': dict(result.metrics),
         'best': sorted(best),
         'published': _published(result, published),
+        'notCompared': why_not_compared(published, result),
         'training': training_text(result),
         'trained': _share(result),
         'finished': result.training.finished,
@@ -126,6 +135,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
             'value': figure.value,
             'architecture': figure.architecture,
             'source': figure.source,
+            'isRecipeUnknown': is_recipe_unknown(result),
             'difference': None if ours is None else float(ours - theirs),
         }
     return found

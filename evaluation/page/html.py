@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from evaluation.rounding import fixed, signed, significant
 from evaluation.tables.headings import DIGITS
+from evaluation.tables.table import not_compared_notes
 
 _PACKAGE = 'evaluation.page'
 # In the order in which they are needed; together one script.
@@ -97,6 +98,8 @@ def _columns(data: Mapping) -> dict:
         'published': published,
         'figures': list(figures),
         'of_others': of_others,
+        'recipe_unknown': any(f['isRecipeUnknown'] for run in runs for f in run['published'].values()),
+        'not_compared': not_compared_notes((run['label'], run['notCompared']) for run in runs),
         'digits': DIGITS,
     }
 

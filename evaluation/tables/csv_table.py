@@ -12,7 +12,7 @@ from evaluation.errors import UserError
 from evaluation.results.result import HEADLINE_METRICS, Flops, Result, shown_metrics
 from evaluation.significance.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of
-from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure
+from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure, why_not_compared
 
 
 def to_csv(
@@ -75,6 +75,7 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         if metric in metrics:
             record |= _comparison(result, metric, published)
     return record | {
+        'not_compared': why_not_compared(published, result),
         'config': result.config,
         'epoch': result.epoch,
         'max_epochs': result.max_epochs,

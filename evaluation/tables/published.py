@@ -7,7 +7,7 @@ one is of the network that the mixer was first published in, such as Swin or Con
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.errors import UserError
@@ -24,7 +24,9 @@ ARCHITECTURES = ('unified', 'original')
 class Recipe:
     """What a published task was trained for and tested on, and the figures it must state.
 
-    With `any_length`, results of trainings of unknown length are compared, too.
+    `start` is where trainings started, as `Result.start` says it. `batch_size` is in images of a step,
+    with exceptions by mixer in `batch_sizes`. With `any_length`, results of trainings of unknown length
+    are compared, too.
     """
 
     task: str
@@ -32,14 +34,24 @@ class Recipe:
     unit: str
     length: int
     images: int
+    start: str
+    batch_size: int
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     any_length: bool = False
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 RECIPES = {
     'mask_rcnn': Recipe(
-        'mask_rcnn_coco_1x', 'COCO val2017', 'epochs', 12, 5000, required=('box_ap', 'mask_ap')
+        'mask_rcnn_coco_1x',
+        'COCO val2017',
+        'epochs',
+        12,
+        5000,
+        'pretrained',
+        batch_size=16,
+        required=('box_ap', 'mask_ap'),
     ),
     'upernet': Recipe(
         'upernet_ade20k_160k',
@@ -47,11 +59,22 @@ RECIPES = {
         'iterations',
         160_000,
         2000,
+        'pretrained',
+        batch_size=16,
         required=('miou',),
         optional=('miou_multi_scale',),
     ),
     'imagenet': Recipe(
-        'imagenet', 'ImageNet-1k val', 'epochs', 300, 50_000, required=('top1',), any_length=True
+        'imagenet',
+        'ImageNet-1k val',
+        'epochs',
+        300,
+        50_000,
+        'scratch',
+        batch_size=1024,
+        required=('top1',),
+        any_length=True,
+        batch_sizes={'convnext': 4096, 'dcn': 4096},
     ),
 }
 
@@ -127,24 +150,70 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
 def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure | None:
     """Return the published figure that `metric` of `result` can be compared with, if there is one.
 
-    It must be of the same backbone, whole data set, planned length of training and kind of test: mIoU
-    with test-time augmentation is compared with the multi-scale mIoU. The unified architecture is
-    preferred to the original. The published detectors predict masks, so one without is another model.
+    It must be of the same backbone and whole data set, and `obstacles` must find nothing. mIoU with
+    test-time augmentation is compared with the multi-scale mIoU. The unified architecture is preferred
+    to the original.
     """
-    if not {*COMPARED_METRICS[result.task]} <= result.metrics.keys():
-        return None
-    recipe = RECIPES[result.task]
-    planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
-    is_unknown = planned is None and recipe.any_length
-    if not is_whole_data_set(result) or not (is_unknown or planned == recipe.length):
+    if not is_whole_data_set(result) or obstacles(result):
         return None
     key = FIGURES.get((metric, result.test_time_augmentation))
     candidates = [
         Figure(entry.figures[key], entry.architecture, entry.source)
-        for entry in entries
-        if (entry.model, entry.task) == (result.backbone, recipe.task) and key in entry.figures
+        for entry in _entries_of(entries, result)
+        if key in entry.figures
     ]
     return min(candidates, key=lambda figure: ARCHITECTURES.index(figure.architecture), default=None)
+
+
+def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
+    """Say why a result stands beside no published figure, although there is one of its backbone.
+
+    None where it does, where nothing is published, and for a different data set.
+    """
+    recipe = RECIPES[result.task]
+    if result.dataset != recipe.dataset or not _entries_of(entries, result):
+        return None
+    found = obstacles(result)
+    if result.images != recipe.images:
+        found = (f'{result.images:,} of {recipe.images:,} images', *found)
+    return '; '.join(found) or None
+
+
+def obstacles(result: Result) -> tuple[str, ...]:
+    """Say in what a result, as far as it tells, differs from how published figures came about.
+
+    A start or a batch size that is not known is no obstacle; `is_recipe_unknown` says so.
+    """
+    recipe = RECIPES[result.task]
+    planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
+    batch_size = recipe.batch_sizes.get(result.mixer, recipe.batch_size)
+    found = []
+    if result.start not in (None, recipe.start):
+        found.append(f'start {result.start}, published {recipe.start}')
+    if planned is None and not recipe.any_length:
+        found.append(f'length not known, published {recipe.length} {recipe.unit}')
+    elif planned not in (None, recipe.length):
+        found.append(f'{planned} {recipe.unit}, published {recipe.length}')
+    if result.batch_size not in (None, batch_size):
+        found.append(f'batch size {result.batch_size}, published {batch_size}')
+    is_published = any(
+        (m, result.test_time_augmentation) in FIGURES for m in COMPARED_METRICS[result.task]
+    )
+    if not is_published:
+        found.append('test-time augmentation, published without')
+    if not {*COMPARED_METRICS[result.task]} <= result.metrics.keys():
+        found.append('without masks, published with masks')
+    return tuple(found)
+
+
+def is_recipe_unknown(result: Result) -> bool:
+    """Return whether a result does not tell the start or the batch size of its training."""
+    return result.start is None or result.batch_size is None
+
+
+def _entries_of(entries: Sequence[Entry], result: Result) -> list[Entry]:
+    task = RECIPES[result.task].task
+    return [entry for entry in entries if (entry.model, entry.task) == (result.backbone, task)]
 
 
 def is_whole_data_set(result: Result) -> bool:

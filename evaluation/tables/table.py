@@ -1,7 +1,7 @@
 """Tables of results: one for each task and data set, with the published figures beside ours."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -38,6 +38,8 @@ from evaluation.tables.published import (
     Entry,
     Figure,
     find_figure,
+    is_recipe_unknown,
+    why_not_compared,
 )
 from evaluation.tables.seeds import seeds_tables
 
@@ -312,6 +314,12 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
     figures = _figures(rows, published)
     if figures:
         notes.append(_source_note(figures))
+        if any(is_recipe_unknown(row) for row, _ in figures):
+            notes.append(
+                'Where a result does not tell the start or the batch size of its training, it is taken '
+                'to be as published.'
+            )
+    notes += not_compared_notes((row.backbone, why_not_compared(published, row)) for row in rows)
     if any(row.test_time_augmentation for row, _ in figures):
         notes.append('With test-time augmentation (TTA), the published figure is the multi-scale one.')
     if any(figure.architecture == 'original' for _, figure in figures):
@@ -322,6 +330,23 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
     if not all(row.training.finished for row in rows):
         notes.append(f'{DOUBLE_DAGGER} Not at the end of its training, or not known to be.')
     return notes
+
+
+def not_compared_notes(reasons: Iterable[tuple[str, str | None]]) -> list[str]:
+    """Return a note that says why rows stand beside no published figure; none without such rows.
+
+    Args:
+        reasons: name of each row and why it is not compared; None where it is, or nothing is published.
+    """
+    # Dictionaries rather than sets: they keep the order of the rows.
+    names: dict[str, dict[str, None]] = {}
+    for name, reason in reasons:
+        if reason is not None:
+            names.setdefault(reason, {})[name] = None
+    if not names:
+        return []
+    found = ' '.join(f'{", ".join(each)}: {reason}.' for reason, each in names.items())
+    return [f'Not compared with published figures, since the runs differ. {found}']
 
 
 def _flops_notes(counted: Sequence[Flops]) -> list[str]:

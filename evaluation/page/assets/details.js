@@ -37,6 +37,7 @@ function metricsList(run) {
       `${figure.value}, ${figure.architecture} architecture, ${figure.source}`,
     ]);
   }
+  if (run.notCompared) rows.push(['published', `not compared: ${run.notCompared}`]);
   DATA.speeds.forEach((speed, index) => {
     const time = run.speeds[index];
     if (time !== undefined) rows.push(['time (ms)', `${significant(time)}: ${speed.condition}; ${speed.file}`]);

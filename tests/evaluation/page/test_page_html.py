@@ -104,6 +104,16 @@ def test_sections_without_anything_to_show_are_absent(small, tmp_path):
     assert sections(tmp_path) == {'runs', 'cost'}
 
 
+def test_why_a_run_stands_beside_no_published_figure(tmp_path):
+    write_run(tmp_path / 'a', document(initialization='scratch', value=62.25))
+    text = page(tmp_path, load_published())
+    note = 'Not compared with published figures, since the runs differ. '
+    assert f'<li>{note}' in text
+    assert 'start scratch, published pretrained.</li>' in text
+    assert '>62.3</td>' in text
+    assert '>62.2</td>' not in text
+
+
 def test_names_never_become_markup(tmp_path):
     content = document()
     content |= {'backbone': HOSTILE, 'mixer': HOSTILE, 'scale': HOSTILE, 'dataset': HOSTILE}

@@ -105,6 +105,11 @@ class TestPublished:
         assert run['published']['box_AP']['difference'] == 0.0
         assert run['published']['mask_AP']['difference'] == pytest.approx(35.3 - 40.5)
 
+    def test_a_run_of_another_kind_has_no_difference_and_a_reason(self, tmp_path):
+        (run,) = self.data(tmp_path, document(initialization='scratch'))['runs']
+        assert run['published'] == {}
+        assert run['notCompared'] == 'start scratch, published pretrained'
+
     def test_points_stand_at_our_cost_or_at_the_stated_one(self, tmp_path):
         data = self.data(tmp_path, document(), document('upernet'))
         unified, other = data['published']

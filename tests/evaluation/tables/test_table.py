@@ -18,7 +18,13 @@ from evaluation.results.reading import load_results, read_result
 from evaluation.results.selection import select
 from evaluation.significance.seeds import by_experiment
 from evaluation.tables.formats import DASH, escape_latex, escape_markdown
-from evaluation.tables.published import PACKAGED, Figure, find_figure, load_published
+from evaluation.tables.published import (
+    PACKAGED,
+    Figure,
+    find_figure,
+    load_published,
+    why_not_compared,
+)
 from evaluation.tables.table import build_tables, render
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -175,6 +181,8 @@ def test_markdown_of_a_small_case(tmp_path):
         'Of some results no digest of the annotations is known (data.sha256): that they are the same is taken for granted.\n'  # noqa: E501
         '\n'
         'Published, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
+        '\n'
+        'Where a result does not tell the start or the batch size of its training, it is taken to be as published.\n'  # noqa: E501
         '\n'
         '‡ Not at the end of its training, or not known to be.\n'
     )
@@ -1104,7 +1112,9 @@ def test_imagenet_beside_nothing_published(tmp_path, change):
     wanted = {'epoch': 100, 'max_epochs': 300, **change}
     images = wanted.pop('images', 50_000)
     content = classification('halo_tiny', iteration=None, max_iterations=None, **wanted)
-    assert 'published' not in markdown_of(tmp_path, content | {'images': images})
+    text = markdown_of(tmp_path, content | {'images': images})
+    assert '| published' not in text
+    assert 'Not compared with published figures, since the runs differ. halo_tiny: ' in text
 
 
 def boxes(value):
@@ -1157,3 +1167,81 @@ def test_a_part_of_the_metrics_is_no_result(tmp_path, missing):
     del metrics[missing]
     with pytest.raises(UserError, match=f"'metrics.{missing}' is missing"):
         results_of(tmp_path, document(metrics=metrics))
+
+
+def told(backbone='dcn_tiny', task='mask_rcnn', batch_size=16, initialization='a.pth', **changes):
+    """A result that tells the start and the batch size of its training."""
+    content = document(backbone, task, initialization=initialization, **changes)
+    return content | {'batch_size': batch_size}
+
+
+class TestLikeWithLike:
+    """A difference from a published figure only where the run is what was published."""
+
+    @pytest.mark.parametrize(
+        ('content', 'reason'),
+        [
+            (told(initialization='scratch'), 'start scratch, published pretrained'),
+            (told(batch_size=2), 'batch size 2, published 16'),
+            (told(max_epochs=36, epoch=36), '36 epochs, published 12'),
+            (told(max_epochs=None), 'length not known, published 12 epochs'),
+            (told(test_time_augmentation=True), 'test-time augmentation, published without'),
+            (told(images=48), '48 of 5,000 images'),
+            (
+                told(initialization='scratch', batch_size=8),
+                'start scratch, published pretrained; batch size 8, published 16',
+            ),
+            (
+                told('swin_tiny', 'upernet', initialization='scratch'),
+                'start scratch, published pretrained',
+            ),
+            (told('swin_tiny', 'upernet', max_iterations=80_000), '80000 iterations, published 160000'),
+        ],
+    )
+    def test_otherwise_the_reason(self, tmp_path, content, reason):
+        entries = load_published()
+        (result,) = results_of(tmp_path, content)
+        metric = 'box_AP' if result.task == 'mask_rcnn' else 'mIoU'
+        assert find_figure(entries, result, metric) is None
+        assert why_not_compared(entries, result) == reason
+        for form in ('markdown', 'latex'):
+            text = render([result], entries, form)
+            assert f'{reason}.' in text.replace('\\_', '_')
+            assert 'published box AP' not in text
+        (record,) = csv.DictReader(io.StringIO(render([result], entries, 'csv')))
+        assert record['not_compared'] == reason
+        assert record[f'difference_{metric}'] == ''
+
+    def test_a_run_as_published_has_no_note(self, tmp_path):
+        entries = load_published()
+        alike, scratch = told(), told('swin_tiny', initialization='scratch')
+        (table,) = build_tables(results_of(tmp_path, alike, scratch), entries)
+        columns = table_columns(table)
+        assert columns['Backbone'] == ['swin_tiny', 'dcn_tiny']
+        assert columns['Δ box AP'] == ['–', '−7.2']
+        assert [note for note in table.notes if 'ublished figures' in note] == [
+            'Not compared with published figures, since the runs differ. '
+            'swin_tiny: start scratch, published pretrained.'
+        ]
+        assert not any('taken to be as published' in note for note in table.notes)
+
+    def test_classifiers_start_from_scratch_with_the_batch_of_their_mixer(self, tmp_path):
+        entries = load_published()
+        wanted = {'epoch': 300, 'max_epochs': 300, 'iteration': None, 'max_iterations': None}
+
+        def reason(backbone, start, batch_size):
+            folder = tmp_path / f'{backbone}{start}{batch_size}'
+            content = classification(backbone, initialization=start, **wanted)
+            return why_not_compared(entries, *results_of(folder, content | {'batch_size': batch_size}))
+
+        assert reason('swin_tiny', 'scratch', 1024) is None
+        assert reason('dcn_tiny', 'scratch', 4096) is None
+        assert reason('dcn_tiny', 'scratch', 1024) == 'batch size 1024, published 4096'
+        assert reason('swin_tiny', 'a.pth', 1024) == 'start pretrained, published scratch'
+
+    def test_nothing_to_say_of_what_is_not_published(self, tmp_path):
+        own, unknown = told(dataset='mine', initialization='scratch'), told('mine_tiny', batch_size=2)
+        for number, content in enumerate((own, unknown)):
+            (result,) = results_of(tmp_path / str(number), content)
+            assert why_not_compared(load_published(), result) is None
+            assert why_not_compared([], result) is None
