@@ -9,27 +9,20 @@ import copy
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
+from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from backbones import BackboneError
 from evaluation.errors import UserError
+from evaluation.model_heads import BOX_REGIONS, MASK_REGIONS, run_parts, standard_size
 from evaluation.operator_flops import count_flops
 from evaluation.random_state import seeded
-
-BOX_REGIONS = 1000
-MASK_REGIONS = 100
-
-# Height and width of the input that published FLOPs are stated for, by the head that a model has:
-# a detector, a segmentor, a classifier.
-STANDARD_SIZES = {'roi_head': (800, 1280), 'decode_head': (512, 2048), 'backbone.head': (224, 224)}
 
 CONVENTION = (
     'FLOPs of one image: a multiply-add counts once, and only products that are summed count '
@@ -52,12 +45,13 @@ _PARTS = (
     (r'backbone\b', 'backbone (other)', None),
     (r'neck\b', 'neck', None),
     (r'rpn_head\b', 'RPN head', None),
-    (r'roi_head\.bbox_head\b', 'box head', None),
+    (r'roi_head\.shared_head\b', 'shared head', None),
+    (r'(?:roi_head\.)?bbox_head\b', 'box head', None),
     (r'roi_head\.mask_head\b', 'mask head', None),
     (r'decode_head\b', 'decode head', None),
     (r'auxiliary_head\b', AUXILIARY_HEAD, None),
-    (r'', 'other', None),
 )
+OTHER = 'other'
 
 
 @dataclass(frozen=True)
@@ -127,8 +121,8 @@ def complexity_of_config(
         size: height and width of the image; None for the one that publications use.
 
     Raises:
-        UserError: the model cannot be built, is none of a two-stage detector, an encoder-decoder and a
-            classifier, or does not run on this size.
+        UserError: the model cannot be built, is of a kind whose parts cannot be run by themselves, or
+            does not run on this size.
     """
     with seeded(0):
         return complexity(build_without_values(model, scope), size)
@@ -138,7 +132,7 @@ def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complex
     """Parameters and FLOPs of a model, which is set to eval mode.
 
     Args:
-        model: a two-stage detector, an encoder-decoder or a classifier, on any device.
+        model: a detector, an encoder-decoder or a classifier, on any device.
         size: height and width of the image; None for the one that publications use.
 
     Raises:
@@ -165,40 +159,6 @@ def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complex
         tuple(sorted(counter.uncounted)),
         counter.norms.total(),
     )
-
-
-def run_parts(model: nn.Module, images: Tensor) -> list:
-    """Run all that a test of images runs, with a fixed number of regions an image in a detector.
-
-    Args:
-        model: a two-stage detector, an encoder-decoder or a classifier.
-        images: (B, 3, H, W).
-
-    Returns:
-        What each head returns, in the order of the network.
-    """
-    features = model.backbone(images)
-    if _head_name(model) == 'backbone.head':
-        return [features]
-    if model.with_neck:
-        features = model.neck(features)
-    if _head_name(model) == 'decode_head':
-        return [model.decode_head(features)]
-    outputs = [model.rpn_head(features)] if model.with_rpn else []
-    heads = model.roi_head
-    outputs.append(heads.bbox_head(_regions(heads.bbox_roi_extractor, BOX_REGIONS, features)))
-    if heads.with_mask:
-        outputs.append(heads.mask_head(_regions(heads.mask_roi_extractor, MASK_REGIONS, features)))
-    return outputs
-
-
-def standard_size(model: nn.Module) -> tuple[int, int]:
-    """Height and width of the input that publications state FLOPs for.
-
-    Raises:
-        UserError: the model is none of a two-stage detector, an encoder-decoder and a classifier.
-    """
-    return STANDARD_SIZES[_head_name(model)]
 
 
 def build_without_values(model: Mapping, scope: str | None) -> nn.Module:
@@ -241,7 +201,8 @@ def part_of(name: str) -> str:
     for pattern, part, first in _PARTS:
         if match := re.match(pattern, name):
             return part if first is None else f'{part} {int(match[1]) + first}'
-    raise AssertionError('the last pattern fits every name')
+    # A part of another architecture, such as `encoder`, under its own name.
+    return name.partition('.')[0].replace('_', ' ') or OTHER
 
 
 def _parts(model: nn.Module, flops_by_module: Mapping[str, int]) -> tuple[Part, ...]:
@@ -258,20 +219,10 @@ def _parts(model: nn.Module, flops_by_module: Mapping[str, int]) -> tuple[Part, 
 
 
 def _place(part: str) -> tuple[int, str]:
-    """Place of a part in the network."""
+    """Place of a part in the network; parts of other architectures come last, by name."""
     kinds = [kind for _, kind, _ in _PARTS]
-    return next(place for place, kind in enumerate(kinds) if part.startswith(kind)), part
-
-
-def _head_name(model: nn.Module) -> str:
-    modules = dict(model.named_modules())
-    for name in STANDARD_SIZES:
-        if name in modules:
-            return name
-    raise UserError(
-        f'FLOPs of {type(model).__name__} cannot be counted: only of two-stage detectors, such as '
-        'MaskRCNN, of EncoderDecoder and of ImageClassifier'
-    )
+    places = (place for place, kind in enumerate(kinds) if part.startswith(kind))
+    return next(places, len(kinds)), part
 
 
 def _module_that_raised(error: Exception, model: nn.Module) -> str:
@@ -280,9 +231,3 @@ def _module_that_raised(error: Exception, model: nn.Module) -> str:
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     owners = [names.get(id(frame.f_locals.get('self'))) for frame in frames]
     return next((name for name in reversed(owners) if name), type(model).__name__)
-
-
-def _regions(extractor: nn.Module, count: int, features: Sequence[Tensor]) -> Tensor:
-    """What RoIAlign would give the head, (count * B, C, height, width), for regions of a whole image."""
-    size = extractor.roi_layers[0].output_size
-    return adaptive_avg_pool2d(features[0], size).repeat(count, 1, 1, 1)

@@ -12,15 +12,9 @@ from torch import Tensor, nn
 from backbones import BackboneError
 from evaluation.benchmark.cost import Cost, count_cost
 from evaluation.benchmark.sizes import Size
-from evaluation.complexity import (
-    BOX_REGIONS,
-    MASK_REGIONS,
-    build_without_values,
-    complexity,
-    run_parts,
-    standard_size,
-)
+from evaluation.complexity import build_without_values, complexity
 from evaluation.errors import UserError
+from evaluation.model_heads import BOX_REGIONS, MASK_REGIONS, run_parts, standard_size
 from evaluation.random_state import seeded
 
 WHOLE_MODELS = (

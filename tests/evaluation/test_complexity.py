@@ -415,7 +415,12 @@ def test_parts_by_name():
         'backbone.cls_token': 'backbone (other)',
         'neck.lateral_convs.0': 'neck',
         'roi_head.mask_head.upsample': 'mask head',
-        'rest': 'other',
+        'bbox_head.retina_cls': 'box head',
+        'roi_head.bbox_head.2.fc_cls': 'box head',
+        'roi_head.shared_head.layer4': 'shared head',
+        'encoder.layers.0': 'encoder',
+        'query_embedding.weight': 'query embedding',
+        '': 'other',
     }
     assert {name: part_of(name) for name in expected} == expected
 

@@ -5,9 +5,10 @@ from torch import nn
 from evaluation.benchmark.passes import random_images, tensors_of
 from evaluation.benchmark.sizes import Size
 from evaluation.benchmark.subjects import ConfigSubject, WholeModel, common_shape, row_names
-from evaluation.complexity import build_without_values, complexity_of_config, run_parts
+from evaluation.complexity import build_without_values, complexity_of_config
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
+from evaluation.model_heads import run_parts
 from evaluation.operator_flops import count_flops
 from tests.variants import ROOT
 
