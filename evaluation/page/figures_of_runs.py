@@ -7,7 +7,14 @@ from evaluation.page.speeds import Speed
 from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.tables.headings import DIGITS, HEADINGS, printed
 from evaluation.tables.identity import is_part, training_text
-from evaluation.tables.published import COMPARED_METRICS, FIGURES, RECIPES, Entry, find_figure
+from evaluation.tables.published import (
+    COMPARED_METRICS,
+    FIGURES,
+    RECIPES,
+    Entry,
+    differs_in_recipe,
+    find_figure,
+)
 from evaluation.tables.table import best_of, contest_of
 
 
@@ -121,6 +128,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
         found[metric] = {
             'value': figure.value,
             'architecture': figure.architecture,
+            'otherRecipe': differs_in_recipe(result, figure),
             'source': figure.source,
             'difference': None if ours is None else float(ours - theirs),
         }

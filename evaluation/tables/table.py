@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
+from evaluation.recipe import FAIR, RELEASED
 from evaluation.results.result import HEADLINE_METRICS, TASKS, Flops, Result
 from evaluation.results.selection import row_order
 from evaluation.significance.bootstrap import CONFIDENCE, Interval
@@ -20,6 +21,7 @@ from evaluation.tables.formats import (
     DELTA,
     DOUBLE_DAGGER,
     MINUS,
+    PILCROW,
     SECTION,
     Cell,
     Column,
@@ -35,11 +37,16 @@ from evaluation.tables.published import (
     RECIPES,
     Entry,
     Figure,
+    differs_in_recipe,
     find_figure,
 )
 from evaluation.tables.seeds import seeds_tables
 
 FORMATS = ('markdown', 'latex', 'csv')
+RECIPE_NOTES = {
+    FAIR: 'Recipe: fair, with weight decay on the same kinds of parameters for all mixers.',
+    RELEASED: 'Recipe: released, with weight decay by the released names and shapes of parameters.',
+}
 
 
 def render(
@@ -204,6 +211,7 @@ def contest_of(row: Result) -> tuple | None:
         training.unit,
         training.total,
         row.start,
+        row.recipe,
         row.images,
         row.data_sha256,
         row.test_time_augmentation,
@@ -229,6 +237,7 @@ def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[Builder
         if figure is None:
             return Cell(DASH)
         mark = DAGGER if figure.architecture == 'original' else ''
+        mark = PILCROW if differs_in_recipe(row, figure) else mark
         return Cell(str(printed(figure.value, row.task)), mark=mark)
 
     def build_difference(row: Result) -> Cell:
@@ -296,10 +305,12 @@ def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Resul
 
 def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> list[str]:
     notes = _flops_notes([row.flops for row in rows if row.flops])
+    notes += _recipe_notes({row.recipe for row in rows})
     if any(cell.bold for group in groups for row in group for cell in row):
+        recipe = 'recipe, ' if any(row.recipe for row in rows) else ''
         notes.append(
-            'Bold: best of each scale, among finished runs of equal start, length, images and use of '
-            'test-time augmentation.'
+            f'Bold: best of each scale, among finished runs of equal {recipe}start, length, images and '
+            'use of test-time augmentation.'
         )
         if any(row.data_sha256 is None for row in rows if contest_of(row)):
             notes.append(
@@ -316,9 +327,20 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
             f"{DAGGER} Published for another architecture, the mixer's original network: "
             'the difference is not one of training alone.'
         )
+    if any(differs_in_recipe(row, figure) for row, figure in figures):
+        notes.append(
+            f'{PILCROW} Published for the released recipe, whose weight decay differs from the fair '
+            'one: the difference is not one of training alone.'
+        )
     if not all(row.training.finished for row in rows):
         notes.append(f'{DOUBLE_DAGGER} Not at the end of its training, or not known to be.')
     return notes
+
+
+def _recipe_notes(recipes: set[str | None]) -> list[str]:
+    """Say what the column of recipes says, where there is none because all rows are of one."""
+    (recipe,) = recipes if len(recipes) == 1 else (None,)
+    return [RECIPE_NOTES[recipe]] if recipe in RECIPE_NOTES else []
 
 
 def _flops_notes(counted: Sequence[Flops]) -> list[str]:
