@@ -12,6 +12,7 @@ from backbones.checkpoint import install_safe_loading  # noqa: E402
 from backbones.errors import BackboneError, DamagedFileError  # noqa: E402
 from backbones.layer_decay import LayerDecayConstructor  # noqa: E402
 from backbones.mixers import MIXERS, TokenMixer  # noqa: E402
+from backbones.released_decay import ReleasedDecayConstructor  # noqa: E402
 from backbones.unified import UnifiedBackbone, UnifiedClassifier  # noqa: E402
 
 install_safe_loading()
@@ -21,6 +22,7 @@ __all__ = [
     'BackboneError',
     'DamagedFileError',
     'LayerDecayConstructor',
+    'ReleasedDecayConstructor',
     'TokenMixer',
     'UnifiedBackbone',
     'UnifiedClassifier',

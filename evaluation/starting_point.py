@@ -21,6 +21,7 @@ from evaluation.errors import UserError, warn
 from evaluation.experiment import backbone_errors_reported
 from evaluation.initialization import fit_part
 from evaluation.model_loading import check_whole, fit_model
+from evaluation.recipe import RELEASED
 from evaluation.results.description import config_name
 from evaluation.results.result import TASKS
 from evaluation.runner import TRAINING_STATE
@@ -112,7 +113,8 @@ def find_pretrained(wish: str, cfg: Config) -> str:
         return wish
     if cfg.model.backbone.type == 'ResNet':
         return ResNet50_Weights.IMAGENET1K_V1.url
-    backbone = re.sub(f'^({"|".join(TASKS)})_', '', config_name(cfg.filename))
+    name = config_name(cfg.filename).removesuffix(f'_{RELEASED}')
+    backbone = re.sub(f'^({"|".join(TASKS)})_', '', name)
     for entry in load_published():
         if entry.model == backbone and entry.task == 'imagenet' and entry.checkpoint:
             return entry.checkpoint

@@ -12,6 +12,9 @@ from backbones.ops.linear import Linear
 class DeformableConvolutionV3(TokenMixer):
     """Each head sums values at learnt offsets around a 3x3 grid, with weights that sum to one.
 
+    Offsets and weights start near those of an undeformed uniform average: their projections start from
+    the backbone's truncated normal, as in the released classifiers, and not from zero as in InternImage.
+
     Args:
         dim: channels C.
         block_index: not used, every block is alike.
@@ -37,12 +40,6 @@ class DeformableConvolutionV3(TokenMixer):
         self.attention_weights = Linear(dim, points)
         self.value_proj = Linear(dim, dim)
         self.output_proj = Linear(dim, dim)
-
-    def reset_parameters(self) -> None:
-        """Start as a uniform average over the undeformed grid."""
-        for linear in (self.sampling_offsets, self.attention_weights):
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Sample and sum, (B, H, W, C) -> (B, H, W, C)."""

@@ -39,9 +39,9 @@ class HaloAttention(TokenMixer):
         self.width_rel = nn.Parameter(torch.empty(positions))
 
     def reset_parameters(self) -> None:
-        """Start the relative positions from a truncated normal, std 0.02."""
-        nn.init.trunc_normal_(self.height_rel, std=0.02)
-        nn.init.trunc_normal_(self.width_rel, std=0.02)
+        """Start the relative positions from a normal of std d ** -0.5, d the channels of a head."""
+        for table in (self.height_rel, self.width_rel):
+            nn.init.normal_(table, std=table.shape[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend, (B, H, W, C) -> (B, H, W, C)."""

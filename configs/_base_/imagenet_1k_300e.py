@@ -11,6 +11,9 @@ Published of the unified backbones at the tiny scale: 82.1 (pvt) to 83.3 (dcn) t
 A leaf adds the backbone, with its drop path. The recipe is the one of DeiT and Swin; depthwise and
 deformable convolution were trained with four times the images a step and the learning rate:
 `imagenet_1k_300e_batch4096.py`.
+
+This is the fair page: norms, biases, layer scales and positions are not decayed, for all mixers alike.
+In the release their shapes decided: `imagenet_1k_300e_released.py`.
 """
 
 from mmengine.config import read_base
@@ -135,7 +138,9 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     result=dict(type='ResultHook', task='imagenet', dataset='ImageNet-1k val'),
 )
-# What is evaluated are the averaged weights.
-custom_hooks = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4)]
+# The averaged weights are evaluated. Statistics of batch norms are averaged with them, as in timm.
+custom_hooks = [
+    dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4, update_buffers=True)
+]
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
 log_processor = dict(by_epoch=True)

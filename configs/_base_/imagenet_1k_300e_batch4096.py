@@ -1,7 +1,7 @@
 """`imagenet_1k_300e.py` with 4096 images a step, as ConvNeXt and InternImage were trained.
 
 512 on each of 8 GPUs; `--auto-scale-lr` adapts the learning rate to another number. The learning rate
-falls to 1e-6.
+falls to 1e-6. Weight decay as in the release: `imagenet_1k_300e_batch4096_released.py`.
 """
 
 from mmengine.config import read_base

@@ -7,7 +7,10 @@ Cost at the tiny scale: 88,000 iterations of 16 images; one of 800x1280 takes ab
 Expected box / mask AP of the released tiny models: halo 46.9 / 42.4, pvt 44.2 / 40.6, swin 44.3 / 40.5,
 convnext 44.3 / 40.5, dcn 47.2 / 42.5.
 
-A leaf adds the backbone. Optimisation follows Swin's: AdamW, no weight decay on norms and positions.
+A leaf adds the backbone. Optimization follows Swin's: AdamW, no weight decay on norms and positions.
+
+This is the fair page: what a parameter is decides about its decay, for all mixers alike. In the release
+its name decided: `mask_rcnn_coco_1x_released.py`.
 """
 
 from mmengine.config import read_base

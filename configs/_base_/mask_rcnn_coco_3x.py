@@ -3,7 +3,7 @@
     bash tools/dist_train.sh my_leaf.py 8 --pretrained released --amp
 
 A leaf of this recipe is one of `mask_rcnn_*.py` with `mask_rcnn_coco_3x` for `mask_rcnn_coco_1x`.
-Data as for 1x; three times its cost.
+Data as for 1x; three times its cost. Weight decay as in the release: `mask_rcnn_coco_3x_released.py`.
 """
 
 from mmengine.config import read_base

@@ -38,6 +38,7 @@ OF_THE_TRAINING = (
     'iteration',
     'max_epochs',
     'max_iterations',
+    'recipe',
     'initialization',
     'batch_size',
     'mixed_precision',

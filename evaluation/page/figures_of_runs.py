@@ -12,6 +12,7 @@ from evaluation.tables.published import (
     FIGURES,
     RECIPES,
     Entry,
+    differs_in_recipe,
     find_figure,
     is_recipe_unknown,
     why_not_compared,
@@ -134,6 +135,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
         found[metric] = {
             'value': figure.value,
             'architecture': figure.architecture,
+            'otherRecipe': differs_in_recipe(result, figure),
             'source': figure.source,
             'isRecipeUnknown': is_recipe_unknown(result),
             'difference': None if ours is None else float(ours - theirs),

@@ -11,7 +11,7 @@ _ELSEWHERE = {
     'schema_version', 'metrics', 'per_class', 'config', 'checkpoint', 'task', 'mixer', 'scale',
     'backbone', 'dataset', 'images', 'epoch', 'iteration', 'max_epochs', 'max_iterations', 'parameters',
     'complexity', 'versions', 'git', 'hardware', 'created', 'wall_time_seconds', 'seed',
-    'initialization',
+    'initialization', 'recipe',
 }  # fmt: skip
 # Lists longer than this are counted, not written out.
 _LONGEST_LIST = 20
@@ -39,6 +39,7 @@ def provenance(run: Run) -> list[dict]:
         'Training': {
             'progress': training_text(result),
             'start': result.initialization,
+            'recipe': result.recipe,
             'seed': result.seed,
             'wall time (s)': document.get('wall_time_seconds'),
             'iterations': result.iteration,

@@ -89,6 +89,7 @@ def run_folder(file: Path) -> tuple[Path, str | None]:
 # What tells evaluations apart, in the order in which it is added to names that are alike.
 _PARTS: tuple[Callable[[Result], str], ...] = (
     lambda result: result.start or '',
+    lambda result: '' if result.recipe is None else f'{result.recipe} recipe',
     lambda result: result.config,
     lambda result: '' if result.seed is None else f'seed {result.seed}',
     lambda result: 'TTA' if result.test_time_augmentation else '',

@@ -15,6 +15,7 @@ from evaluation.complexity import complexity_of_config
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.provenance import file_sha256
+from evaluation.recipe import RELEASED, recipe_of
 from evaluation.starting_weights import starting_weights
 
 
@@ -39,6 +40,7 @@ def describe_training(runner: Runner) -> dict:
     return {
         'max_epochs': runner.max_epochs if by_epoch else None,
         'max_iterations': runner.max_iters,
+        'recipe': recipe_of(runner.cfg.get('optim_wrapper') or {}),
         'seed': runner.seed,
         'initialization': starting_weights(runner.cfg),
         'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
@@ -50,8 +52,11 @@ def describe_training(runner: Runner) -> dict:
 
 
 def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:
-    """Names for tables: from a config `<task>_<mixer>_<scale>`, else the config's own name."""
-    name = config_name(config_file).removeprefix(f'{task}_')
+    """Names for tables: from a config `<task>_<mixer>_<scale>`, else the config's own name.
+
+    A suffix `_released` names the recipe and not the backbone.
+    """
+    name = config_name(config_file).removeprefix(f'{task}_').removesuffix(f'_{RELEASED}')
     mixer = getattr(backbone, 'mixer_name', None)
     scale = name.removeprefix(f'{mixer}_')
     if mixer is None or scale == name:

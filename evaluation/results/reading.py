@@ -42,6 +42,7 @@ _FIELDS = {
     'seed': 'seed',
     'images': 'images',
     'initialization': 'initialization',
+    'recipe': 'recipe',
     'test_time_augmentation': 'test_time_augmentation',
     'wall_time_seconds': 'wall_time_seconds',
 }

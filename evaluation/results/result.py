@@ -56,7 +56,7 @@ class Result:
     for a baseline. `flops` are None where they could not be counted, and in files of before they were.
     `images` are those evaluated, without the `images_skipped`. The digests of config and
     data, `evidence`, what each image contributed, and how the training went are None in files of before
-    they were told.
+    they were told. `recipe` is `fair` or `released`, None where the training's is not known or its own.
     `created` has a time zone. `path` is the file that it was read from.
     """
 
@@ -93,6 +93,7 @@ class Result:
     wall_time_seconds: float | None
     created: datetime
     path: Path
+    recipe: str | None = None
 
     @property
     def headline_metrics(self) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ def setup(result: Result) -> tuple:
         result.batch_size,
         result.mixed_precision,
         result.learning_rate_scaled,
+        result.recipe,
     )
 
 
@@ -53,6 +54,7 @@ def row_order(result: Result) -> tuple:
         _rank(MIXER_ORDER, result.mixer),
         result.backbone,
         result.config,
+        result.recipe or '',
         result.start == 'pretrained',
         result.test_time_augmentation,
         -1 if result.iteration is None else result.iteration,

@@ -186,6 +186,12 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
             'One was tested with test-time augmentation (TTA) and the other without: the difference is '
             'not one of the models alone.'
         )
+    recipes = {result.recipe or 'unknown' for result in results}
+    if len(recipes) > 1:
+        found.append(
+            f'Their recipes differ ({" and ".join(sorted(recipes))}): the difference is not one of the '
+            'models alone.'
+        )
     if any(result.data_sha256 is None for result in results):
         found.append(
             'Whether both were tested on the same annotations is not known: their data.sha256 is null.'

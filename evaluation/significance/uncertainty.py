@@ -48,6 +48,17 @@ class Uncertainty:
         test = self.tests[other.path].get(metric)
         return None if test is None else test.is_told_apart
 
+    def covers(self, metric: str, figure: float, step: float) -> bool:
+        """Whether a figure from elsewhere, without per-image records, lies inside the interval.
+
+        Args:
+            metric: name of the metric.
+            figure: in percent.
+            step: to which the figure was rounded.
+        """
+        found = self.intervals[metric]
+        return bool(found.low <= figure + step / 2 and figure - step / 2 <= found.high)
+
 
 def uncertainties(
     results: Sequence[Result],

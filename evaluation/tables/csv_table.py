@@ -83,6 +83,7 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         'max_iterations': result.max_iterations,
         'finished': str(result.training.finished).lower(),
         'images': result.images,
+        'recipe': result.recipe,
         'initialization': result.initialization,
         'test_time_augmentation': str(result.test_time_augmentation).lower(),
         'seed': result.seed,

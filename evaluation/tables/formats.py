@@ -8,6 +8,7 @@ MINUS = '−'
 DAGGER = '†'
 DOUBLE_DAGGER = '‡'
 SECTION = '§'
+PILCROW = '¶'
 DELTA = 'Δ'
 ALMOST = '≈'
 PLUS_MINUS = '±'
@@ -116,6 +117,7 @@ _LATEX = {character: '\\' + character for character in '{}$&#%_'} | {
     DAGGER: r'$^\dagger$',
     DOUBLE_DAGGER: r'$^\ddagger$',
     SECTION: r'$^\S$',
+    PILCROW: r'$^\P$',
     DELTA: r'$\Delta$',
     ALMOST: r'$^\approx$',
     PLUS_MINUS: r'$\pm$',

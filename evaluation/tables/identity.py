@@ -34,6 +34,8 @@ def identity_columns(rows: Sequence[Result], with_seed: bool) -> list[Builder]:
         columns.append(_text('Config', lambda row: row.config))
     if with_seed and _differ_in(rows, lambda row: row.seed):
         columns.append(_text('Seed', lambda row: row.seed, numeric=True))
+    if len({row.recipe for row in rows}) > 1:
+        columns.append(_text('Recipe', lambda row: row.recipe))
     if any(row.initialization for row in rows):
         columns.append(_text('Start', lambda row: row.start))
     if any(row.test_time_augmentation for row in rows):
@@ -71,7 +73,7 @@ def _differ_in(rows: Sequence[Result], value: Callable[[Result], object]) -> boo
 
 def _look(row: Result) -> tuple:
     """What every table shows of a row, or shows where rows differ in it."""
-    return row.backbone, row.training, row.start, row.test_time_augmentation
+    return row.backbone, row.recipe, row.training, row.start, row.test_time_augmentation
 
 
 def _text(heading: str, value: Callable[[Result], object], numeric: bool = False) -> Builder:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evaluation.errors import UserError
 from evaluation.files import read_text
+from evaluation.recipe import FAIR
 from evaluation.results.result import Result
 
 PACKAGED = Path(__file__).with_name('published.json')
@@ -163,6 +164,14 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
         if key in entry.figures
     ]
     return min(candidates, key=lambda figure: ARCHITECTURES.index(figure.architecture), default=None)
+
+
+def differs_in_recipe(result: Result, figure: Figure) -> bool:
+    """Return whether a result was trained by another variant of the recipe than a published figure.
+
+    The unified backbones were published with the released recipes, the original networks with their own.
+    """
+    return figure.architecture == 'unified' and result.recipe == FAIR
 
 
 def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:

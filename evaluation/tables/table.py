@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
+from evaluation.recipe import FAIR, RELEASED
 from evaluation.results.result import TASKS, Flops, Result, shown_metrics
 from evaluation.results.selection import row_order
 from evaluation.rounding import fixed
@@ -22,6 +23,7 @@ from evaluation.tables.formats import (
     DELTA,
     DOUBLE_DAGGER,
     MINUS,
+    PILCROW,
     SECTION,
     Cell,
     Column,
@@ -30,13 +32,14 @@ from evaluation.tables.formats import (
     to_latex,
     to_markdown,
 )
-from evaluation.tables.headings import HEADINGS, printed, title_of
+from evaluation.tables.headings import DIGITS, HEADINGS, printed, title_of
 from evaluation.tables.identity import Builder, identity_columns, training_text
 from evaluation.tables.published import (
     COMPARED_METRICS,
     RECIPES,
     Entry,
     Figure,
+    differs_in_recipe,
     find_figure,
     is_recipe_unknown,
     why_not_compared,
@@ -44,6 +47,10 @@ from evaluation.tables.published import (
 from evaluation.tables.seeds import seeds_tables
 
 FORMATS = ('markdown', 'latex', 'csv')
+RECIPE_NOTES = {
+    FAIR: 'Recipe: fair, with weight decay on the same kinds of parameters for all mixers.',
+    RELEASED: 'Recipe: released, with weight decay by the released names and shapes of parameters.',
+}
 
 
 def render(
@@ -108,7 +115,7 @@ def _build_table(
         *identity_columns(rows, with_seed=True),
         *_size_columns(),
         *(_metric_column(metric, rows, uncertainty) for metric in shown_metrics(rows)),
-        *_published_columns(rows, published),
+        *_published_columns(rows, published, uncertainty),
         *_analysis_columns(rows, analyses),
         (Column('Training', 'Training', numeric=False), _training_cell),
     ]
@@ -207,24 +214,29 @@ def contest_of(row: Result) -> tuple | None:
         training.unit,
         training.total,
         row.start,
+        row.recipe,
         row.images,
         row.data_sha256,
         row.test_time_augmentation,
     )
 
 
-def _published_columns(rows: list[Result], published: Sequence[Entry]) -> list[Builder]:
+def _published_columns(
+    rows: list[Result], published: Sequence[Entry], uncertainty: Mapping[Path, Uncertainty]
+) -> list[Builder]:
     """Return figure and difference (ours - published) of each metric, none if no figure fits."""
     if not _figures(rows, published):
         return []
     return [
         column
         for metric in COMPARED_METRICS[rows[0].task]
-        for column in _comparison_columns(metric, published)
+        for column in _comparison_columns(metric, published, uncertainty)
     ]
 
 
-def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[Builder]:
+def _comparison_columns(
+    metric: str, published: Sequence[Entry], uncertainty: Mapping[Path, Uncertainty]
+) -> list[Builder]:
     heading, latex = HEADINGS[metric]
 
     def build_figure(row: Result) -> Cell:
@@ -232,6 +244,7 @@ def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[Builder
         if figure is None:
             return Cell(DASH)
         mark = DAGGER if figure.architecture == 'original' else ''
+        mark = PILCROW if differs_in_recipe(row, figure) else mark
         return Cell(str(printed(figure.value, row.task)), mark=mark)
 
     def build_difference(row: Result) -> Cell:
@@ -240,7 +253,10 @@ def _comparison_columns(metric: str, published: Sequence[Entry]) -> list[Builder
         if figure is None or ours is None:
             return Cell(DASH)
         difference = ours - printed(figure.value, row.task)
-        return Cell(f'{difference:+}'.replace('-', MINUS) if difference else str(abs(difference)))
+        text = f'{difference:+}'.replace('-', MINUS) if difference else str(abs(difference))
+        step = 10.0 ** -DIGITS[row.task]
+        is_tied = uncertainty and uncertainty[row.path].covers(metric, figure.value, step)
+        return Cell(text, mark=ALMOST if is_tied else '')
 
     return [
         (Column(f'published {heading}', f'published {latex}'), build_figure),
@@ -275,8 +291,9 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
     counts = ' or '.join(f'{count:,}' for count in images)
     return [
         f'In parentheses: interval of {100 * CONFIDENCE:.0f} % for the figure expected on as many such '
-        f'images ({counts}), {method}; {none}{ALMOST} cannot be told from the best by a paired test. '
-        'Neither includes how much another seed would change.'
+        f'images ({counts}), {method}; {none}{ALMOST} cannot be told from the best by a paired test, or, '
+        f'beside {DELTA}, from the published figure, which lies inside our interval. None of these includes '
+        'how much another seed would change.'
     ]
 
 
@@ -301,10 +318,12 @@ def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Resul
 
 def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> list[str]:
     notes = _flops_notes([row.flops for row in rows if row.flops])
+    notes += _recipe_notes({row.recipe for row in rows})
     if any(cell.bold for group in groups for row in group for cell in row):
+        recipe = 'recipe, ' if any(row.recipe for row in rows) else ''
         notes.append(
-            'Bold: best of each scale, among finished runs of equal start, length, images and use of '
-            'test-time augmentation.'
+            f'Bold: best of each scale, among finished runs of equal {recipe}start, length, images and '
+            'use of test-time augmentation.'
         )
         if any(row.data_sha256 is None for row in rows if contest_of(row)):
             notes.append(
@@ -327,6 +346,11 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
             f"{DAGGER} Published for another architecture, the mixer's original network: "
             'the difference is not one of training alone.'
         )
+    if any(differs_in_recipe(row, figure) for row, figure in figures):
+        notes.append(
+            f'{PILCROW} Published for the released recipe, whose weight decay differs from the fair '
+            'one: the difference is not one of training alone.'
+        )
     if not all(row.training.finished for row in rows):
         notes.append(f'{DOUBLE_DAGGER} Not at the end of its training, or not known to be.')
     return notes
@@ -347,6 +371,12 @@ def not_compared_notes(reasons: Iterable[tuple[str, str | None]]) -> list[str]:
         return []
     found = ' '.join(f'{", ".join(each)}: {reason}.' for reason, each in names.items())
     return [f'Not compared with published figures, since the runs differ. {found}']
+
+
+def _recipe_notes(recipes: set[str | None]) -> list[str]:
+    """Say what the column of recipes says, where there is none because all rows are of one."""
+    (recipe,) = recipes if len(recipes) == 1 else (None,)
+    return [RECIPE_NOTES[recipe]] if recipe in RECIPE_NOTES else []
 
 
 def _flops_notes(counted: Sequence[Flops]) -> list[str]:

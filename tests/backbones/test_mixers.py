@@ -295,16 +295,6 @@ def test_dcn(height, width, kernel, reach):
     assert_equal_to_oracle(mixer, tokens(height, width), lambda x: dcn_oracle(x, p, kernel))
 
 
-def test_dcn_starts_as_a_uniform_average():
-    mixer = MIXERS['dcn'](DIM, 0, num_heads=HEADS).double()
-    mixer.reset_parameters()
-    x = tokens(5, 4)
-    value = mixer.value_proj(x).permute(0, 3, 1, 2)
-    average = torch.nn.functional.avg_pool2d(value, 3, 1, 1, count_include_pad=True)
-    expected = mixer.output_proj(average.permute(0, 2, 3, 1))
-    torch.testing.assert_close(mixer(x), expected)
-
-
 # Windows
 
 

@@ -1,6 +1,6 @@
 """Halo attention (HaloNet), four scales.
 
-`drop_path_rate` is that of the dense recipes; an ImageNet leaf sets its own.
+`drop_path_rate` is that of Mask R-CNN; leaves of UperNet and ImageNet set their own.
 """
 
 halo_micro = dict(

@@ -34,7 +34,7 @@ function metricsList(run) {
   for (const [metric, figure] of Object.entries(run.published)) {
     rows.push([
       `published ${metricLabel(metric)}`,
-      `${figure.value}, ${figure.architecture} architecture, ${figure.source}`,
+      `${figure.value}, ${figure.architecture} architecture, ${figure.otherRecipe ? 'released recipe (not this run\'s), ' : ''}${figure.source}`,
     ]);
   }
   if (run.notCompared) rows.push(['published', `not compared: ${run.notCompared}`]);

@@ -64,6 +64,12 @@ def test_what_the_options_of_a_training_changed_is_told(monkeypatch, amp, scalin
     assert described['mixed_precision'] is amp
     assert described['learning_rate_scaled'] is scaled
     assert described['batch_size'] == 8
+    assert described['recipe'] is None
+    for leaf in ('mask_rcnn_dcn_micro', 'upernet_dcn_micro', 'imagenet_dcn_micro'):
+        cfg.optim_wrapper = read_config(str(ROOT / f'configs/{leaf}.py')).optim_wrapper
+        assert describe_training(runner)['recipe'] == 'fair'
+        cfg.optim_wrapper.constructor = 'ReleasedDecayConstructor'
+        assert describe_training(runner)['recipe'] == 'released'
 
 
 class Backbone:
@@ -75,8 +81,9 @@ class Backbone:
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
 def test_leaf_names_say_mixer_and_scale(task, variant):
     mixer, scale = variant.rsplit('_', 1)
-    described = describe_backbone(f'configs/{task}_{variant}.py', task, Backbone(mixer))
-    assert described == {'backbone': variant, 'mixer': mixer, 'scale': scale}
+    for suffix in ('', '_released'):
+        described = describe_backbone(f'configs/{task}_{variant}{suffix}.py', task, Backbone(mixer))
+        assert described == {'backbone': variant, 'mixer': mixer, 'scale': scale}
 
 
 def test_baselines_and_other_names_have_no_scale():

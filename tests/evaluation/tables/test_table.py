@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from evaluation.errors import UserError
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.selection import select
+from evaluation.significance.comparison import cautions
 from evaluation.significance.seeds import by_experiment
 from evaluation.tables.formats import DASH, escape_latex, escape_markdown
 from evaluation.tables.published import (
@@ -54,6 +55,7 @@ def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
         'complexity': flops(266.553) if detection else flops(944.385, 512, 2048),
         'seed': 0,
         'images': 5000 if detection else 2000,
+        'recipe': None,
         'initialization': None,
         'test_time_augmentation': False,
         'versions': {'torch': '2.11.0'},
@@ -319,6 +321,58 @@ def test_tables_do_not_depend_on_the_order_of_results(tmp_path_factory, contents
         assert render(select(shuffled, every), published, format) == in_order
         if every:
             assert render(shuffled, published, format) == in_order
+
+
+# Recipes
+
+
+def test_variants_of_a_recipe_are_not_one_contest(tmp_path):
+    columns = columns_of(
+        tmp_path,
+        document('swin_tiny', recipe='fair', metrics=box_and_mask(40, 30)),
+        document('dcn_tiny', recipe='fair', metrics=box_and_mask(41, 31)),
+        document('swin_tiny', recipe='released', metrics=box_and_mask(44, 34)),
+        document('dcn_tiny', recipe='released', metrics=box_and_mask(43, 33)),
+        document('halo_tiny', metrics=box_and_mask(50, 40)),
+    )
+    assert columns['Recipe'] == ['–', 'fair', 'released', 'fair', 'released']
+    assert columns['box AP'] == ['50.0', '40.0', '*44.0', '*41.0', '43.0']
+
+
+@pytest.mark.parametrize('recipe', [None, 'fair', 'released'])
+def test_one_recipe_for_all_rows_is_a_note(tmp_path, recipe):
+    found = results_of(
+        tmp_path, document('swin_tiny', recipe=recipe), document('dcn_tiny', recipe=recipe)
+    )
+    (table,) = build_tables(found, ())
+    assert 'Recipe' not in table_columns(table)
+    notes = [note for note in table.notes if note.startswith('Recipe: ')]
+    assert [note.split(':')[1].split(',')[0] for note in notes] == [f' {recipe}'] * bool(recipe)
+
+
+def test_a_fair_run_beside_a_published_figure_of_the_release_is_marked(tmp_path):
+    published = published_of(tmp_path, entry('dcn_tiny'), entry('swin_tiny', architecture='original'))
+    columns = columns_of(
+        tmp_path / 'results',
+        document('dcn_tiny', recipe='fair'),
+        document('dcn_tiny', recipe='released'),
+        document('swin_tiny', recipe='fair'),
+        published=published,
+    )
+    assert columns['published box AP'] == ['47.2†', '47.2¶', '47.2']
+    (table,) = build_tables(results_of(tmp_path / 'results'), published)
+    assert any(note.startswith('¶ Published for the released recipe') for note in table.notes)
+
+
+def test_variants_of_a_recipe_are_two_experiments(tmp_path):
+    found = results_of(
+        tmp_path,
+        *(document(recipe=recipe, seed=seed) for recipe in ('fair', 'released') for seed in (0, 1)),
+    )
+    assert len(by_experiment(found)) == 2
+    assert len(select(found, every=False)) == 4
+    assert 'Their recipes differ (fair and released)' in cautions(found)[0]
+    assert not any('recipes' in caution for caution in cautions(found[:1]))
 
 
 # Bold

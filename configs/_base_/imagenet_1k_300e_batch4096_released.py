@@ -1,0 +1,20 @@
+"""`imagenet_1k_300e_batch4096.py` with the weight decay of the release, as published figures have it.
+
+    bash tools/dist_train.sh configs/imagenet_convnext_tiny.py 8 --amp \
+      --cfg-options optim_wrapper.constructor=ReleasedDecayConstructor --work-dir work_dirs/released
+
+is the same without a leaf. A leaf of this recipe imports this page instead of
+`imagenet_1k_300e_batch4096`.
+
+The release exempts parameters with one axis, biases and swin's relative positions.
+Unlike the fair page, it decays the layer scales of halo and convnext, which have four axes there, halo's
+relative positions and pvt's position embeddings. All else is equal.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .imagenet_1k_300e_batch4096 import *
+
+optim_wrapper.update(constructor='ReleasedDecayConstructor')
+del optim_wrapper['paramwise_cfg']

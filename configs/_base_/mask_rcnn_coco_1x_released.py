@@ -1,0 +1,19 @@
+"""`mask_rcnn_coco_1x.py` with the weight decay of the release, as published figures have it.
+
+    bash tools/dist_train.sh configs/mask_rcnn_halo_tiny.py 8 --pretrained released --amp \
+      --cfg-options optim_wrapper.constructor=ReleasedDecayConstructor --work-dir work_dirs/released
+
+is the same without a leaf. A leaf of this recipe imports this page instead of `mask_rcnn_coco_1x`.
+
+The release exempts a parameter only where its released name contains `norm`, `absolute_pos_embed` or
+`relative_position_bias_table`. Unlike the fair page, it decays the norms of stem and downsampling,
+halo's relative positions and pvt's position embeddings. All else is equal.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .mask_rcnn_coco_1x import *
+
+optim_wrapper.update(constructor='ReleasedDecayConstructor')
+del optim_wrapper['paramwise_cfg']
