@@ -19,6 +19,7 @@ custom_imports = dict(
     imports=[
         'backbones',
         'evaluation.hooks.checkpoint',
+        'evaluation.hooks.segmentation_drawing',
         'evaluation.data.loading',
         'evaluation.data.reproducible_loading',
         'evaluation.hooks.result',
@@ -161,7 +162,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=16000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    visualization=dict(type='DrawSegmentations'),
     result=dict(type='ResultHook', task='upernet', dataset='ADE20K val'),
 )
 visualizer = dict(
