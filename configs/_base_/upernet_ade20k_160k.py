@@ -25,6 +25,7 @@ custom_imports = dict(
         'evaluation.hooks.result',
         'evaluation.data.segmentation_map',
         'evaluation.metrics.segmentation',
+        'evaluation.segmentation_tta',
     ]
 )
 default_scope = 'mmseg'
@@ -110,7 +111,7 @@ tta_pipeline = [
         ],
     ),
 ]
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='SegmentationTTAModel')
 
 train_dataloader = dict(
     batch_size=2,

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
 from evaluation.config.keywords import check_keywords
+from evaluation.config.segmentation import check_segmentation
 from evaluation.config.types import built_settings, check_types, setting
 from evaluation.errors import UserError
 
@@ -45,6 +46,8 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     check_types(cfg)
     check_keywords(cfg)
     check_whole_numbers(cfg)
+    if cfg.default_scope == 'mmseg':
+        check_segmentation(cfg)
     for loader in loaders:
         if cfg.get(loader) is not None:
             check_workers(cfg, loader)

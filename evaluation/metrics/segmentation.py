@@ -81,7 +81,8 @@ def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
     """
     columns = classes + 1
     pairs = label.int() * columns
-    pairs += predicted.clamp(max=classes)
+    # A map that passed a threshold is of floats.
+    pairs += predicted.int().clamp(max=classes)
     counts = torch.bincount(pairs.flatten(), minlength=(IGNORED + 1) * columns)
     confusion = counts.view(IGNORED + 1, columns)[:IGNORED]
     others = confusion[classes:].sum(0, keepdim=True)
