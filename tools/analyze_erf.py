@@ -20,7 +20,7 @@ from evaluation.numbers import whole
 
 # What OpenCV resizes and a machine has memory for.
 LARGEST_SIDE = 2**14
-OF_A_MODEL = ('config', 'images', 'limit', 'targets', 'work_dir', 'checkpoint_key')
+OF_A_MODEL = ('config', 'images', 'limit', 'targets', 'protocol', 'work_dir', 'checkpoint_key')
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -30,6 +30,7 @@ def parse_arguments() -> argparse.Namespace:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
     from evaluation.analysis.options import add_model_arguments
+    from evaluation.analysis.protocols import REPLKNET, SUITE
 
     parser = CommandLine(__doc__)
     add_model_arguments(parser, batch=1, batch_help='images in a pass, at most 8')
@@ -45,6 +46,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         '--seed', type=whole, default=0, metavar='N', help='of a model before training; default 0'
+    )
+    parser.add_argument(
+        '--protocol',
+        choices=[SUITE, REPLKNET],
+        help="images, gradients and areas as the suite measures (default), or as RepLKNet's code does",
     )
     arguments = parser.parse_args()
     check_combinations(arguments)
@@ -86,6 +92,7 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.model import read_analysed_config
     from evaluation.analysis.options import own_device, result_file
     from evaluation.analysis.parts import join_processes
+    from evaluation.analysis.protocols import SUITE
     from evaluation.analysis.receptive_field.figure import draw_maps
     from evaluation.analysis.receptive_field.result import maps_of, write_result
     from evaluation.analysis.receptive_field.run import Plan, analyse
@@ -104,6 +111,7 @@ def analyse_model(arguments: argparse.Namespace) -> str:
         targets=arguments.targets,
         seed=arguments.seed,
         device=own_device(arguments.device),
+        protocol=arguments.protocol or SUITE,
     )
     join_processes(arguments.launcher)
     result = analyse(plan, output)
@@ -117,7 +125,7 @@ def compare(files: list[Path], output: Path) -> str:
     """Draw results side by side, and return their table.
 
     Raises:
-        UserError: a file is none of a result, or the sizes differ.
+        UserError: a file is none of a result, or sizes or protocols differ.
     """
     from evaluation.analysis.figures import write_figure
     from evaluation.analysis.receptive_field.figure import draw_maps
@@ -131,6 +139,11 @@ def compare(files: list[Path], output: Path) -> str:
             raise UserError(
                 f'{file} is of images of {model.size}x{model.size}, {files[0]} of '
                 f'{models[0].size}x{models[0].size}; compare results of one --size'
+            )
+        if model.protocol != models[0].protocol:
+            raise UserError(
+                f'{file} is of the protocol {model.protocol}, {files[0]} of {models[0].protocol}; '
+                'compare results of one --protocol'
             )
     if len({model.images for model in models}) > 1:
         warn('the results are of different images')

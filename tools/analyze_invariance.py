@@ -22,7 +22,7 @@ from evaluation.numbers import positive
 
 OF_A_MODEL = (
     'config', 'checkpoint', 'data_root', 'limit', 'transforms', 'strengths', 'steps', 'directions',
-    'fill', 'rotate', 'reference_score', 'work_dir', 'checkpoint_key',
+    'fill', 'rotate', 'reference_score', 'protocol', 'work_dir', 'checkpoint_key',
 )  # fmt: skip
 
 
@@ -33,11 +33,17 @@ def parse_arguments() -> argparse.Namespace:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
     from evaluation.analysis.options import add_model_arguments
+    from evaluation.analysis.protocols import RELEASED, SUITE
     from evaluation.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
     add_model_arguments(parser, batch=8, batch_help='images in a pass')
     add_data_arguments(parser)
+    parser.add_argument(
+        '--protocol',
+        choices=[SUITE, RELEASED],
+        help="views of the suite (default), or those of the paper's released code, of classifiers alone",
+    )
     parser.add_argument(
         '--transforms', nargs='+', metavar='NAME', help='of translation, rotation, scale; default: all'
     )
@@ -58,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
         '--directions',
         nargs='+',
         metavar='NAME',
-        help='of translations: right, down-right, down ...; default: all eight',
+        help='of translations: right, down-right, down ...; default: all eight, or the seven released',
     )
     parser.add_argument(
         '--fill',
@@ -129,12 +135,16 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.invariance.table import curve_table
     from evaluation.analysis.options import result_file
     from evaluation.analysis.parts import is_main, join_processes
+    from evaluation.analysis.protocols import SUITE
     from evaluation.analysis.subject import open_subject
 
+    protocol = arguments.protocol or SUITE
     conditions = choose_conditions(
-        arguments.transforms, arguments.strengths, arguments.steps, arguments.directions
+        arguments.transforms, arguments.strengths, arguments.steps, arguments.directions, protocol
     )
-    settings = Settings(conditions, arguments.fill, arguments.rotate, arguments.reference_score)
+    settings = Settings(
+        conditions, arguments.fill, arguments.rotate, arguments.reference_score, protocol
+    )
     output = result_file(arguments, 'invariance.json')
     subject = open_subject(arguments)
     join_processes(arguments.launcher)
@@ -153,7 +163,7 @@ def compare(files: list[Path], output: Path) -> str:
     """Draw results side by side, and return their table.
 
     Raises:
-        UserError: a file is none of a result, or the tasks differ.
+        UserError: a file is none of a result, or tasks or protocols differ.
     """
     from evaluation.analysis.figures import write_figure
     from evaluation.analysis.invariance.figure import draw_curves
@@ -162,6 +172,12 @@ def compare(files: list[Path], output: Path) -> str:
     from evaluation.tables.formats import to_markdown
 
     results = read_results(files)
+    for file, result in zip(files, results, strict=True):
+        if result.protocol != results[0].protocol:
+            raise UserError(
+                f'{file} is of the protocol {result.protocol}, {files[0]} of {results[0].protocol}; '
+                'compare results of one --protocol'
+            )
     if any(result.compared != results[0].compared for result in results):
         warn('the results are of different images, strengths or settings')
     write_figure(draw_curves(results), output)

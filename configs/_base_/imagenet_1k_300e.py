@@ -48,10 +48,8 @@ model = dict(
 )
 
 data_root = 'data/imagenet'
-# As the field decodes ImageNet: by Pillow, whatever orientation the file states.
-load_image = dict(
-    type='LoadCheckedImage', imdecode_backend='pillow', color_type='color_ignore_orientation'
-)
+# As the release decodes ImageNet: by OpenCV, turned by the EXIF orientation.
+load_image = dict(type='LoadCheckedImage', color_type='color')
 train_pipeline = [
     load_image,
     dict(

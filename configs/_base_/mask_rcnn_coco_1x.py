@@ -22,6 +22,7 @@ custom_imports = dict(
     imports=[
         'backbones',
         'evaluation.hooks.checkpoint',
+        'evaluation.hooks.instance_drawing',
         'evaluation.metrics.instances',
         'evaluation.instance_tta',
         'evaluation.data.loading',
@@ -257,7 +258,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='SafeCheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='DetVisualizationHook'),
+    visualization=dict(type='DrawInstances'),
     result=dict(type='ResultHook', task='mask_rcnn', dataset='COCO val2017'),
 )
 visualizer = dict(

@@ -23,11 +23,13 @@ custom_imports = dict(
     imports=[
         'backbones',
         'evaluation.hooks.checkpoint',
+        'evaluation.hooks.segmentation_drawing',
         'evaluation.data.loading',
         'evaluation.data.reproducible_loading',
         'evaluation.hooks.result',
         'evaluation.data.segmentation_map',
         'evaluation.metrics.segmentation',
+        'evaluation.segmentation_tta',
     ]
 )
 default_scope = 'mmseg'
@@ -113,7 +115,7 @@ tta_pipeline = [
         ],
     ),
 ]
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='SegmentationTTAModel')
 
 train_dataloader = dict(
     batch_size=2,
@@ -169,7 +171,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=16000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
+    visualization=dict(type='DrawSegmentations'),
     result=dict(type='ResultHook', task='upernet', dataset='ADE20K val'),
 )
 visualizer = dict(

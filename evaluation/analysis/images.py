@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
+from PIL import Image
 from torch import Tensor, nn
 
 from evaluation.data.image_files import read_whole
@@ -62,6 +63,16 @@ def load_image(path: Path, size: int) -> np.ndarray:
     """
     image = decoded(read_whole(str(path), None, ADVICE), str(path), advice=ADVICE)
     return middle_square(image, size)
+
+
+def load_squashed_image(path: Path, size: int) -> np.ndarray:
+    """Read an image and resize it to a square, whatever its sides: (size, size, 3), uint8, BGR.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    image = decoded(read_whole(str(path), None, ADVICE), str(path), advice=ADVICE)
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def middle_square(image: np.ndarray, size: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
 from evaluation.config.keywords import check_keywords
 from evaluation.config.old_names import check_old_names
+from evaluation.config.segmentation import check_segmentation
 from evaluation.config.types import built_settings, check_types, setting
 from evaluation.errors import UserError
 
@@ -47,6 +48,8 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     check_types(cfg)
     check_keywords(cfg)
     check_whole_numbers(cfg)
+    if cfg.default_scope == 'mmseg':
+        check_segmentation(cfg)
     for loader in loaders:
         if cfg.get(loader) is not None:
             check_workers(cfg, loader)

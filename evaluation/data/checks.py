@@ -19,6 +19,7 @@ from evaluation.data.coco_file import check_coco
 from evaluation.data.image_files import ADVICE
 from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.names import leads_out
+from evaluation.data.segmentation_pipelines import TRAINING, check_stackable, check_transforms
 from evaluation.errors import UserError
 from evaluation.processes.ranks import process_rank
 
@@ -42,6 +43,8 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
     check_masks(cfg, loaders)
     for _, dataset in datasets:
         check_layout(dataset)
+    if scope == 'mmseg':
+        check_transforms(cfg, datasets)
     for loader, dataset in datasets:
         # The classes of images with labels are in their files.
         if lister_of(dataset, scope) != LABELLED_IMAGES:
@@ -58,6 +61,12 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
             check_pairs(dataset, scope, may_lack_images)
         elif lister == LABELLED_IMAGES:
             check_labelled_images(cfg, loader, dataset, may_lack_images)
+    for loader in loaders:
+        if scope == 'mmseg' and loader != TRAINING and cfg[loader].batch_size > 1:
+            parts = [
+                build_dataset(each, scope, each.pipeline) for name, each in datasets if name == loader
+            ]
+            check_stackable(cfg, loader, parts, skip_bad_images)
 
 
 def lister_of(dataset: ConfigDict, scope: str) -> str:

@@ -3,9 +3,11 @@
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import BaseDataset
 from mmengine.registry import TRANSFORMS
 
 from evaluation.data.image_files import ADVICE, BadFileError, read_whole
+from evaluation.data.orientation import check_not_turned, turn_hint
 
 
 @TRANSFORMS.register_module()
@@ -15,7 +17,26 @@ class LoadCheckedImage(LoadImageFromFile):
     Of a truncated JPEG, some versions of OpenCV return the part that is there over grey, without an
     error, and a benchmark would go on with it. On an image of another size than the annotated one,
     masks would lie elsewhere.
+
+    By default an image is not turned by its EXIF orientation. Maps and annotations are for the pixels as
+    the file stores them, and nothing turns those; OpenMMLab's loader turns the image alone.
+
+    Args:
+        to_float32: convert the pixels to float32.
+        color_type: flag of mmcv's `imfrombytes`. `color` turns images by their EXIF orientation, for
+            data that were annotated on turned images; `color_ignore_orientation` does not.
+        imdecode_backend: decoder.
+        backend_args: of the file backend.
     """
+
+    def __init__(
+        self,
+        to_float32: bool = False,
+        color_type: str = 'color_ignore_orientation',
+        imdecode_backend: str = 'cv2',
+        backend_args: dict | None = None,
+    ) -> None:
+        super().__init__(to_float32, color_type, imdecode_backend, backend_args=backend_args)
 
     def transform(self, results: dict) -> dict:
         """Add `img` (H, W, 3), `img_shape` and `ori_shape` from `img_path`.
@@ -23,7 +44,8 @@ class LoadCheckedImage(LoadImageFromFile):
         Where `height` and `width` are given, as COCO's annotations do, the image must have them.
 
         Raises:
-            BadFileError: the file is missing, truncated, no image, or of another size.
+            BadFileError: the file is missing, truncated, no image, of another size, or a TIFF that
+                decoders turn although `color_type` says not to.
         """
         path = results['img_path']
         content = read_whole(path, self.backend_args)
@@ -31,20 +53,43 @@ class LoadCheckedImage(LoadImageFromFile):
         height, width = image.shape[:2]
         stated = results.get('height', height), results.get('width', width)
         if stated != (height, width):
-            message = _size_message(path, (height, width), stated)
+            message = _size_message(content, path, (height, width), stated)
             raise BadFileError(message, 'images of another size than annotated')
         results['img'] = image.astype(np.float32) if self.to_float32 else image
         results['img_shape'] = results['ori_shape'] = (height, width)
         return results
 
     def _decode(self, content: bytes, path: str) -> np.ndarray:
+        if self.color_type.endswith('_ignore_orientation'):
+            check_not_turned(content, path)
         return decoded(content, path, self.color_type, self.imdecode_backend)
+
+
+def image_of(dataset: BaseDataset, path: str) -> np.ndarray:
+    """Load an image as the pipeline of a data set does.
+
+    Args:
+        dataset: of OpenMMLab, or a wrapper of one.
+        path: of the image.
+
+    Returns:
+        (H, W, 3), uint8, RGB.
+
+    Raises:
+        BadFileError: the image cannot be used.
+    """
+    while not hasattr(dataset, 'pipeline'):
+        dataset = dataset.datasets[0] if hasattr(dataset, 'datasets') else dataset.dataset
+    steps = dataset.pipeline.transforms
+    load = next((step for step in steps if isinstance(step, LoadImageFromFile)), LoadImageFromFile())
+    image = load.transform({'img_path': path})['img']
+    return np.ascontiguousarray(image[..., ::-1].astype(np.uint8))
 
 
 def decoded(
     content: bytes,
     path: str,
-    color_type: str = 'color',
+    color_type: str = 'color_ignore_orientation',
     imdecode_backend: str | None = None,
     advice: str = ADVICE,
 ) -> np.ndarray:
@@ -64,10 +109,10 @@ def decoded(
     return image
 
 
-def _size_message(path: str, size: tuple[int, int], stated: tuple[int, int]) -> str:
+def _size_message(content: bytes, path: str, size: tuple[int, int], stated: tuple[int, int]) -> str:
     (height, width), (stated_height, stated_width) = size, stated
-    turned = ' (turned by its EXIF orientation?)' if size == stated[::-1] else ''
+    hint = turn_hint(content) if size == stated[::-1] else None
     return (
-        f'{path} is {width}x{height} pixels{turned}, its annotations are for '
-        f'{stated_width}x{stated_height}; {ADVICE}'
+        f'{path} is {width}x{height} pixels, its annotations are for {stated_width}x{stated_height}; '
+        f'{hint or ADVICE}'
     )

@@ -8,6 +8,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
 from evaluation.data.image_files import ADVICE, FORMATS, BadFileError, read_whole
+from evaluation.data.orientation import turn_hint
 from evaluation.errors import UserError
 
 IGNORED = 255
@@ -52,7 +53,8 @@ class LoadCheckedSegmentationMap(LoadAnnotations):
             content = read_whole(path, self.backend_args)
             check_bits(content, path)
             with Image.open(io.BytesIO(content), formats=FORMATS) as header:
-                check_header(header, path, results['ori_shape'])
+                advice = self._advice(header.size, results)
+                check_header(header, path, results['ori_shape'], advice)
             super()._load_seg_map(results)
         except BadFileError:
             raise
@@ -62,6 +64,13 @@ class LoadCheckedSegmentationMap(LoadAnnotations):
             raise BadFileError(message, 'undecodable images') from None
         check_labels(results['gt_seg_map'], path, self.num_classes, self.reduce_zero_label)
 
+    def _advice(self, size: tuple[int, int], results: dict) -> str:
+        """What to do about a map whose width and height may be those of the turned image."""
+        height, width = results['ori_shape']
+        if height == width or size != (height, width) or 'img_path' not in results:
+            return ADVICE
+        return turn_hint(read_whole(results['img_path'], self.backend_args)) or ADVICE
+
     def _check_settings(self, of_dataset: bool) -> None:
         if self.reduce_zero_label not in (None, of_dataset):
             raise UserError(
@@ -70,13 +79,16 @@ class LoadCheckedSegmentationMap(LoadAnnotations):
             )
 
 
-def check_header(header: Image.Image, path: str, image_size: tuple[int, int]) -> None:
+def check_header(
+    header: Image.Image, path: str, image_size: tuple[int, int], advice: str = ADVICE
+) -> None:
     """Compare what the head of a map's file says with what it should.
 
     Args:
         header: the opened map; its pixels are not read.
         path: its name.
         image_size: height and width of the image.
+        advice: what to do about a map of another size, for the message.
 
     Raises:
         BadFileError: it holds no indices, or is of another size.
@@ -87,7 +99,7 @@ def check_header(header: Image.Image, path: str, image_size: tuple[int, int]) ->
     height, width = image_size
     if header.size != (width, height):
         raise BadFileError(
-            f'{path} is {header.width}x{header.height} pixels, its image {width}x{height}; {ADVICE}',
+            f'{path} is {header.width}x{header.height} pixels, its image {width}x{height}; {advice}',
             'maps of another size than their image',
         )
 

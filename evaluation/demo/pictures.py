@@ -13,7 +13,7 @@ from evaluation.demo.scenes import PALETTE, SEGMENT_CLASSES
 from evaluation.drawing.pixels import Colour, enlarge, paste
 from evaluation.drawing.predictions import colour_classes, draw_instances, draw_segmentation
 from evaluation.drawing.text import ink_text, text_cover
-from evaluation.drawing.trained import SCORE_THRESHOLD, Trained, load_trained, read_rgb
+from evaluation.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
 from evaluation.files import write_bytes
@@ -163,8 +163,8 @@ def _column(
 ) -> list[np.ndarray]:
     """Return one picture, then its instances and its classes, each true and predicted."""
     detected, segmented = detector.predict(index), segmentor.predict(index)
-    image = read_rgb(detected.img_path)
-    if not np.array_equal(image, read_rgb(segmented.img_path)):
+    image = detector.image(index)
+    if not np.array_equal(image, segmentor.image(index)):
         raise UserError(
             f'{detected.img_path} and {segmented.img_path} show different pictures: '
             'both data sets must be written from the same scenes'

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -14,6 +13,7 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.data.checks import check_data
+from evaluation.data.loading import image_of
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported
 
@@ -39,6 +39,14 @@ class Trained:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of their labels."""
         return tuple(self.dataset.metainfo['classes'])
+
+    def image(self, index: int) -> np.ndarray:
+        """A picture as the data set loads it, (H, W, 3) uint8, RGB.
+
+        Raises:
+            BadFileError: it cannot be used.
+        """
+        return image_of(self.dataset, self.dataset.get_data_info(index)['img_path'])
 
     def predict(self, index: int) -> Any:
         """The data sample of one picture, with truth and prediction, on the CPU."""
@@ -72,15 +80,3 @@ def load_trained(config: Config, name: str, checkpoint: str, loader: str) -> Tra
         reason = ' '.join(str(error).split())
         raise UserError(f'{checkpoint} does not fit {name}: {reason:.200}') from error
     return Trained(scope, model.to(get_device()).eval(), dataset)
-
-
-def read_rgb(path: str) -> np.ndarray:
-    """A picture as (H, W, 3) uint8, RGB.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    image = cv2.imread(path)
-    if image is None:
-        raise UserError(f'{path}: cannot be read as a picture')
-    return np.ascontiguousarray(image[..., ::-1])

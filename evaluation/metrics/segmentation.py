@@ -91,7 +91,9 @@ def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
     check_maps(predicted, label, image=None)
     columns = classes + 1
     pairs = label.int() * columns
-    pairs += torch.where(predicted < 0, classes, predicted.clamp(max=classes))
+    # A map that passed a threshold is of floats.
+    found = predicted.int()
+    pairs += torch.where(found < 0, classes, found.clamp(max=classes))
     counts = torch.bincount(pairs.flatten(), minlength=(IGNORED + 1) * columns)
     confusion = counts.view(IGNORED + 1, columns)[:IGNORED]
     others = confusion[classes:].sum(0, keepdim=True)

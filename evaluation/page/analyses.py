@@ -97,15 +97,19 @@ def _read_receptive_field(file: Path) -> tuple[str, dict]:
     maps = receptive_field.read_maps(file)
     targets = [
         {
-            'name': target.name,
+            'name': target.name + receptive_field.mark_of(maps.protocol),
             'image': as_data_uri(target.mean),
             'height': target.mean.shape[0],
             'width': target.mean.shape[1],
-            'areas': {str(share): significant(ratio) for share, ratio in target.area_ratios.items()},
+            'areas': {
+                str(share): significant(ratio)
+                for share, ratio in target.area_ratios.items()
+                if ratio is not None
+            },
         }
         for target in maps.targets
     ]
-    return f'{maps.images} {maps.size}', {'size': maps.size, 'targets': targets}
+    return f'{maps.images} {maps.size} {maps.protocol}', {'size': maps.size, 'targets': targets}
 
 
 def _read_invariance(file: Path) -> tuple[str, dict]:
@@ -114,11 +118,14 @@ def _read_invariance(file: Path) -> tuple[str, dict]:
         transform: {
             'unit': STRENGTH_UNITS[transform],
             'strengths': list(curve.strengths),
-            'metrics': {name: [_number(v) for v in curve.metrics[name]] for name in result.shown},
+            'metrics': {
+                name + result.mark: [_number(v) for v in curve.metrics[name]] for name in result.shown
+            },
         }
         for transform, curve in result.curves.items()
     }
-    shown = {'images': result.subject['images']['count'], 'shown': list(result.shown), 'curves': curves}
+    names = [name + result.mark for name in result.shown]
+    shown = {'images': result.subject['images']['count'], 'shown': names, 'curves': curves}
     return json.dumps(result.compared, sort_keys=True), shown
 
 

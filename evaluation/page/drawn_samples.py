@@ -14,7 +14,7 @@ from evaluation.drawing.predictions import (
     draw_instances,
     draw_segmentation,
 )
-from evaluation.drawing.trained import SCORE_THRESHOLD, Trained, read_rgb
+from evaluation.drawing.trained import SCORE_THRESHOLD, Trained
 
 # Of the longer side, pixels; smaller images are enlarged.
 SIDE = 320
@@ -37,7 +37,7 @@ def draw_sample(trained: Trained, index: int) -> dict:
         UserError: the image cannot be read.
     """
     sample = trained.predict(index)
-    image = _resized(read_rgb(trained.dataset.get_data_info(index)['img_path']))
+    image = _resized(trained.image(index))
     if 'pred_instances' in sample:
         truth, found, *texts = _instances(image, sample, trained)
     elif 'pred_sem_seg' in sample:

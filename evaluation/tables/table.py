@@ -291,9 +291,9 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
     counts = ' or '.join(f'{count:,}' for count in images)
     return [
         f'In parentheses: interval of {100 * CONFIDENCE:.0f} % for the figure expected on as many such '
-        f'images ({counts}), {method}; {none}{ALMOST} cannot be told from the best by a paired test, or, '
-        f'beside {DELTA}, from the published figure, which lies inside our interval. None of these includes '
-        'how much another seed would change.'
+        f'images ({counts}), {method}; {none}{ALMOST} cannot be told from the best by a paired test, or '
+        f'beside {DELTA}, from the published figure, which lies inside our interval. '
+        'None of these includes how much another seed would change.'
     ]
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from evaluation.analysis.invariance.classification import ClassificationComparison
 from evaluation.analysis.invariance.conditions import Condition
 from evaluation.analysis.invariance.dense import DetectionComparison, SegmentationComparison
+from evaluation.analysis.invariance.released import ReleasedComparison
+from evaluation.analysis.protocols import RELEASED, SUITE
 from evaluation.analysis.subject import Subject
 from evaluation.analysis.tasks.inputs import mean_color
 from evaluation.analysis.tasks.samples import Sample
@@ -28,12 +30,14 @@ class Settings:
         rotate: `before` or `after` a classifier's crop of the middle; None for after it, and for others.
         reference_score: least score of the detections that others are compared with; None for
             `REFERENCE_SCORE`, and for other tasks.
+        protocol: `suite`, or `released` for the views of the code released with arXiv 2211.05781.
     """
 
     conditions: Sequence[Condition]
     fill: str | None
     rotate: str | None
     reference_score: float | None
+    protocol: str = SUITE
 
 
 class Comparison(Protocol):
@@ -82,6 +86,8 @@ def comparison_of(subject: Subject, settings: Settings) -> Comparison:
         raise UserError(
             f'--reference-score is of detectors, and the model is of {subject.task.name}; leave it out'
         )
+    if settings.protocol == RELEASED:
+        return _released(subject, settings)
     fill = settings.fill or ('black' if is_classifier else 'mean')
     color = BLACK if fill == 'black' else mean_color(subject.cfg)
     if is_classifier:
@@ -90,3 +96,14 @@ def comparison_of(subject: Subject, settings: Settings) -> Comparison:
         score = REFERENCE_SCORE if settings.reference_score is None else settings.reference_score
         return DetectionComparison(subject.task, color, score)
     return SegmentationComparison(subject.task, color)
+
+
+def _released(subject: Subject, settings: Settings) -> ReleasedComparison:
+    if subject.task.name != 'classification':
+        raise UserError(
+            f'--protocol {RELEASED} is of classifiers, and the model is of {subject.task.name}; '
+            'leave it out'
+        )
+    if settings.fill == 'mean':
+        raise UserError(f'--protocol {RELEASED} fills with black; leave out --fill mean')
+    return ReleasedComparison(subject, rotate_first=settings.rotate == 'before')

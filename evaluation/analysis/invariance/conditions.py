@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.analysis.invariance.geometry import Affine, rotation, translation, zoom
+from evaluation.analysis.protocols import SUITE
 from evaluation.errors import UserError, did_you_mean
 
 TRANSLATION, ROTATION, SCALE = TRANSFORMS = ('translation', 'rotation', 'scale')
@@ -28,6 +29,8 @@ DIRECTIONS = {
     'up': (0, -1),
     'up-right': (1, -1),
 }
+# The release draws a number below 7 for one of eight directions; this one, its last, never comes.
+NEVER_RELEASED = 'up-right'
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def choose_conditions(
     strengths: Sequence[float] | None,
     steps: int | None,
     directions: Sequence[str] | None,
+    protocol: str = SUITE,
 ) -> list[Condition]:
     """What the command line asks for, in order.
 
@@ -72,13 +76,15 @@ def choose_conditions(
         transforms: names; None for all.
         strengths: of the one transform; None for the paper's.
         steps: take so many of the paper's, evenly, with the first and the last; None for all.
-        directions: of translations; None for all eight.
+        directions: of translations; None for all of the protocol.
+        protocol: `suite` with eight directions, or `released` with seven.
 
     Raises:
         UserError: a name is unknown, a strength out of bounds, or options do not go together.
     """
     chosen = _known('--transforms', transforms, TRANSFORMS)
-    ways = _known('--directions', directions, DIRECTIONS)
+    known = [name for name in DIRECTIONS if protocol == SUITE or name != NEVER_RELEASED]
+    ways = _known('--directions', directions, known)
     if strengths and (len(chosen) > 1 or steps):
         what = '--steps' if steps else 'several --transforms'
         raise UserError(f'--strengths and {what} do not go together; give one transform and no --steps')

@@ -37,7 +37,7 @@ def draw_curves(results: Sequence[Result]) -> Figure:
     for row, name in enumerate(shown):
         for column, transform in enumerate(transforms):
             lines = _draw(panels[row, column], results, name, transform)
-        panels[row, 0].set_ylabel(f'{name} (%)', fontsize=9, color=_INK)
+        panels[row, 0].set_ylabel(f'{name}{results[0].mark} (%)', fontsize=9, color=_INK)
         # All panels of a row share it.
         panels[row, 0].set_ylim(0, _ceiling(results, name))
     for column, transform in enumerate(transforms):

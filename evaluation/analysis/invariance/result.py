@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evaluation.analysis.invariance.conditions import CONSISTENCY, UNITS
 from evaluation.analysis.json_results import model_name, read_result
+from evaluation.analysis.protocols import SUITE
 from evaluation.errors import UserError
 from evaluation.files import json_text, write_output
 from evaluation.provenance import git_state, hardware, now, versions
@@ -59,6 +60,16 @@ class Result:
     def name(self) -> str:
         """Name of the model."""
         return model_name(self.subject)
+
+    @property
+    def protocol(self) -> str:
+        """By which the images were changed; older results know only the suite's."""
+        return self.settings.get('protocol', SUITE)
+
+    @property
+    def mark(self) -> str:
+        """What names of figures end in, so that figures of two protocols never stand under one name."""
+        return '' if self.protocol == SUITE else f' ({self.protocol} protocol)'
 
     @property
     def compared(self) -> tuple:
@@ -132,12 +143,12 @@ def _columns(result: Result) -> dict:
     consistency = next(name for name in result.shown if name.endswith(CONSISTENCY))
     figures, ranges = {}, []
     for transform, curve in result.curves.items():
-        figures[f'{transform} {consistency}'] = mean_of_numbers(curve.metrics[consistency])
+        figures[f'{transform} {consistency}{result.mark}'] = mean_of_numbers(curve.metrics[consistency])
         least, most = curve.strengths[0], curve.strengths[-1]
         ranges.append(f'{transform} {least:g} to {most:g} {UNITS[transform]}')
     note = (
-        f'{consistency.capitalize()}: with the predictions for the unchanged images, mean over '
-        f'{", ".join(ranges)}; images: {result.subject["images"]["count"]}.'
+        f'{consistency.capitalize()}{result.mark}: with the predictions for the unchanged images, mean '
+        f'over {", ".join(ranges)}; images: {result.subject["images"]["count"]}.'
     )
     return columns({name: _numbers([value])[0] for name, value in figures.items()}, note)
 

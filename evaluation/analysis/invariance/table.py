@@ -23,7 +23,7 @@ def curve_table(results: Sequence[Result]) -> Table:
         headings += [f'{name} unchanged'] if name in unchanged else []
         headings += [f'{name} mean', f'{name} least']
     return Table(
-        title=f'Invariance, {results[0].subject["task"]}',
+        title=f'Invariance, {results[0].subject["task"]}{results[0].mark}',
         columns=tuple(
             Column(heading, heading, numeric=heading not in ('Model', 'Transform'))
             for heading in headings

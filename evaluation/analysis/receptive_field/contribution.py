@@ -1,7 +1,8 @@
 """How much each pixel of an image contributes to a number that a network computes from it.
 
 The contribution of a pixel is the absolute gradient of the number, summed over the channels of the image
-(Luo et al., "Understanding the Effective Receptive Field", arXiv 1701.04128, section 2).
+(Luo et al., "Understanding the Effective Receptive Field", arXiv 1701.04128, section 2). RepLKNet's code
+(arXiv 2203.06717) sums the positive part of the gradient instead.
 """
 
 import torch
@@ -27,7 +28,9 @@ def centre_value(feature_map: Tensor) -> Tensor:
     return feature_map[:, :, height // 2, width // 2].relu().sum(1)
 
 
-def contributions(values: Tensor, images: Tensor, name: str, keep_graph: bool) -> Tensor:
+def contributions(
+    values: Tensor, images: Tensor, name: str, keep_graph: bool, positive_part: bool = False
+) -> Tensor:
     """Contribution of every pixel of each image to its own value.
 
     Args:
@@ -35,6 +38,7 @@ def contributions(values: Tensor, images: Tensor, name: str, keep_graph: bool) -
         images: (B, C, H, W), which the values were computed from.
         name: of the target, for messages.
         keep_graph: whether other values of the same computation come later.
+        positive_part: take the positive part of the gradient, and not its absolute value.
 
     Returns:
         (B, H, W), float64, on the CPU.
@@ -53,7 +57,8 @@ def contributions(values: Tensor, images: Tensor, name: str, keep_graph: bool) -
             f'target {name}: the model computes it without a gradient with respect to the image; '
             'choose others with --targets'
         )
-    found = gradient.detach().abs().sum(1).double().cpu()
+    gradient = gradient.detach()
+    found = (gradient.relu() if positive_part else gradient.abs()).sum(1).double().cpu()
     if not found.isfinite().all():
         raise UserError(
             f'target {name}: the gradient with respect to the image is no finite number; '

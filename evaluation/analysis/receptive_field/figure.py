@@ -84,6 +84,8 @@ def _draw(axes: Axes, target: TargetResult, colors: LogNorm):
     picture = axes.imshow(shares, norm=colors, cmap=_COLORS, interpolation='nearest')
     height, width = target.mean.shape
     for share, dash in _SQUARES.items():
+        if target.area_ratios[share] is None:
+            continue
         side = np.sqrt(target.area_ratios[share] * height * width)
         corner = width // 2 - side / 2, height // 2 - side / 2
         square = Rectangle(corner, side, side, fill=False, color='white', linewidth=0.9, linestyle=dash)

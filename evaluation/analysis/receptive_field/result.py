@@ -10,10 +10,12 @@ import numpy as np
 
 from evaluation.analysis.json_results import model_name, read_result
 from evaluation.analysis.parts import npz_bytes
+from evaluation.analysis.protocols import REPLKNET, SUITE
 from evaluation.analysis.receptive_field.statistics import (
     THRESHOLDS,
     centred_area_ratios,
     gaussian_fits,
+    logged_area_ratios,
 )
 from evaluation.analysis.receptive_field.targets import STAGE
 from evaluation.errors import UserError
@@ -25,6 +27,7 @@ ANALYSIS = 'effective receptive field'
 SCHEMA_VERSION = 1
 TOOL = 'tools/analyze_erf.py'
 HALF = 0.5
+AREA_RATIOS = {SUITE: centred_area_ratios, REPLKNET: logged_area_ratios}
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,19 @@ class TargetResult:
         grid: height and width of its map; None for a detection's score.
         images: how many have it.
         mean: (H, W), mean contribution over these images.
+        protocol: by which areas are measured, `suite` or `replknet`.
     """
 
     name: str
     grid: tuple[int, int] | None
     images: int
     mean: np.ndarray
+    protocol: str = SUITE
 
     @cached_property
-    def area_ratios(self) -> dict[float, float]:
+    def area_ratios(self) -> dict[float, float | None]:
         """Area of the smallest centred square that holds a share of the contribution, by that share."""
-        return centred_area_ratios(self.mean)
+        return AREA_RATIOS[self.protocol](self.mean)
 
     def as_json(self) -> dict:
         """Its figures."""
@@ -79,6 +84,7 @@ class Result:
         seed: of what no checkpoint set; None where it set all.
         device: `cpu` or `cuda`.
         targets: in the order of the network.
+        protocol: by which contributions and areas are measured.
     """
 
     config: str
@@ -90,6 +96,7 @@ class Result:
     seed: int | None
     device: str
     targets: list[TargetResult]
+    protocol: str = SUITE
 
     def as_json(self, maps: dict) -> dict:
         """Everything but the maps.
@@ -109,6 +116,7 @@ class Result:
             'size': self.size,
             'batch': self.batch,
             'seed': self.seed,
+            'protocol': self.protocol,
             'targets': {target.name: target.as_json() for target in self.targets},
             'maps': maps,
             **self._columns(),
@@ -123,13 +131,16 @@ class Result:
         stages = [target for target in self.targets if target.name.startswith(STAGE)]
         if not stages:
             return columns({}, '')
-        last = stages[-1]
+        last, mark = stages[-1], mark_of(self.protocol)
+        what = f'log10(x + 1) of what the middle of {last.name} depends on, its positive part,'
+        if self.protocol == SUITE:
+            what = f'what the middle of {last.name} depends on,'
         note = (
-            f'ERF: area of the smallest centred square that holds half of what the middle of '
-            f'{last.name} depends on, in percent of the image; images: {last.images} of '
-            f'{self.size}x{self.size}.'
+            f'ERF{mark}: area of the smallest centred square that holds half of {what} in percent of '
+            f'the image; images: {last.images} of {self.size}x{self.size}.'
         )
-        return columns({f'ERF {last.name}': 100 * last.area_ratios[HALF]}, note)
+        ratio = last.area_ratios[HALF]
+        return columns({f'ERF {last.name}{mark}': None if ratio is None else 100 * ratio}, note)
 
 
 @dataclass(frozen=True)
@@ -141,12 +152,19 @@ class Maps:
         size: side of the maps, in pixels.
         images: SHA-256 of the images that they are of.
         targets: in the order of the network.
+        protocol: by which contributions and areas are measured.
     """
 
     name: str
     size: int
     images: str
     targets: list[TargetResult]
+    protocol: str = SUITE
+
+
+def mark_of(protocol: str) -> str:
+    """What names of figures end in, so that figures of two protocols never stand under one name."""
+    return '' if protocol == SUITE else ' (RepLKNet)'
 
 
 def maps_of(result: Result) -> Maps:
@@ -156,6 +174,7 @@ def maps_of(result: Result) -> Maps:
         result.size,
         result.images['sha256'],
         result.targets,
+        result.protocol,
     )
 
 
@@ -186,11 +205,14 @@ def read_maps(file: Path) -> Maps:
         raise UserError(f'{path} is damaged, or not the maps of {file}; repeat the analysis')
     with np.load(path, allow_pickle=False) as arrays:
         maps = {name: arrays[name] for name in arrays.files}
+    protocol = content.get('protocol', SUITE)
+    if protocol not in AREA_RATIOS:
+        raise UserError(f'{file} is of an unknown protocol ({protocol}); repeat the analysis')
     targets = [
-        TargetResult(name, facts['grid'] and tuple(facts['grid']), facts['images'], maps[name])
+        TargetResult(name, facts['grid'] and tuple(facts['grid']), facts['images'], maps[name], protocol)
         for name, facts in content['targets'].items()
     ]
-    return Maps(model_name(content), content['size'], content['images']['sha256'], targets)
+    return Maps(model_name(content), content['size'], content['images']['sha256'], targets, protocol)
 
 
 def shares() -> list[str]:

@@ -15,6 +15,7 @@ from evaluation.analysis.images import (
     digest_of_images,
     find_images,
     load_image,
+    load_squashed_image,
     model_input,
 )
 from evaluation.analysis.model import (
@@ -25,6 +26,7 @@ from evaluation.analysis.model import (
     read_weights,
 )
 from evaluation.analysis.parts import Parts, complete, is_main, key_of
+from evaluation.analysis.protocols import REPLKNET, SUITE
 from evaluation.analysis.receptive_field.contribution import centre_value, contributions, moved
 from evaluation.analysis.receptive_field.detection import top_detections
 from evaluation.analysis.receptive_field.result import Result, TargetResult
@@ -63,6 +65,7 @@ class Plan:
         targets: names; None for all but `score`.
         seed: of a model before training.
         device: where it runs.
+        protocol: `suite`, or `replknet` for images, gradients and areas as RepLKNet's code has them.
     """
 
     cfg: Config
@@ -74,6 +77,7 @@ class Plan:
     targets: Sequence[str] | None
     seed: int
     device: torch.device
+    protocol: str = SUITE
 
 
 def analyse(plan: Plan, output: Path) -> Result | None:
@@ -123,7 +127,8 @@ def analyse(plan: Plan, output: Path) -> Result | None:
         batch=plan.batch,
         seed=None if checkpoint and not checkpoint.is_backbone_alone else plan.seed,
         device=plan.device.type,
-        targets=[target_result(name, grids.get(name), sums) for name in targets],
+        targets=[target_result(name, grids.get(name), sums, plan.protocol) for name in targets],
+        protocol=plan.protocol,
     )
     parts.remove()
     return result
@@ -163,6 +168,7 @@ def facts_of(plan: Plan, files: Sequence[ImageFile], targets: Sequence[str], wei
         'size': plan.size,
         'batch': plan.batch,
         'targets': list(targets),
+        'protocol': plan.protocol,
         'device': plan.device.type,
         'versions': versions(),
     }
@@ -173,10 +179,12 @@ def part_of_images(
 ) -> dict[str, np.ndarray]:
     """Contributions to each target, (H, W), summed over some images, and the number of these."""
     sums: dict[str, np.ndarray] = {}
+    is_replknet = plan.protocol == REPLKNET
+    load = load_squashed_image if is_replknet else load_image
     for begin in range(0, len(files), plan.batch):
         batch = files[begin : begin + plan.batch]
-        images = model_input(model, [load_image(file.path, plan.size) for file in batch])
-        for name, maps in batch_contributions(model, images, targets).items():
+        images = model_input(model, [load(file.path, plan.size) for file in batch])
+        for name, maps in batch_contributions(model, images, targets, is_replknet).items():
             for contribution in maps:
                 sums[name] = sums.get(name, 0.0) + contribution.numpy()
             sums[name + IMAGES] = sums.get(name + IMAGES, 0) + np.asarray(len(maps))
@@ -184,13 +192,16 @@ def part_of_images(
     return {name: x if name.endswith(IMAGES) else x.astype(np.float32) for name, x in sums.items()}
 
 
-def batch_contributions(model: nn.Module, images: Tensor, targets: Sequence[str]) -> dict[str, Tensor]:
+def batch_contributions(
+    model: nn.Module, images: Tensor, targets: Sequence[str], positive_part: bool = False
+) -> dict[str, Tensor]:
     """Contributions to each target, for every image that has it.
 
     Args:
         model: in eval mode.
         images: (B, 3, H, W), normalised.
         targets: names.
+        positive_part: of the gradient, and not its absolute value.
 
     Returns:
         By target, (B or fewer, H, W), float64, on the CPU.
@@ -205,7 +216,8 @@ def batch_contributions(model: nn.Module, images: Tensor, targets: Sequence[str]
             values[SCORE] = top.scores
     found = {}
     for name, value in values.items():
-        found[name] = contributions(value, images, name, keep_graph=name != [*values][-1])
+        is_last = name == [*values][-1]
+        found[name] = contributions(value, images, name, not is_last, positive_part)
     if top:
         middle = images.shape[-1] // 2
         found[SCORE] = torch.stack(
@@ -217,7 +229,9 @@ def batch_contributions(model: nn.Module, images: Tensor, targets: Sequence[str]
     return found
 
 
-def target_result(name: str, grid: Grid | None, sums: dict[str, np.ndarray]) -> TargetResult:
+def target_result(
+    name: str, grid: Grid | None, sums: dict[str, np.ndarray], protocol: str = SUITE
+) -> TargetResult:
     """Mean over images, and its figures.
 
     Raises:
@@ -234,4 +248,4 @@ def target_result(name: str, grid: Grid | None, sums: dict[str, np.ndarray]) -> 
             f'target {name}: no pixel contributes, since no channel is positive in the middle of its '
             'map; give more images, or other --targets'
         )
-    return TargetResult(name, grid, images, mean)
+    return TargetResult(name, grid, images, mean, protocol)

@@ -36,15 +36,45 @@ def centred_area_ratios(
         thresholds: shares, each above 0 and below 1.
     """
     height, width = contribution.shape
-    rows = np.abs(np.arange(height) - height // 2)
-    columns = np.abs(np.arange(width) - width // 2)
-    ring = np.maximum(rows[:, None], columns[None, :])
-    held = np.cumsum(np.bincount(ring.ravel(), contribution.ravel()))
+    held = _held_by_squares(contribution)
     reach = [int(np.searchsorted(held, share * held[-1])) for share in thresholds]
     return {
         share: min((2 * k + 1) ** 2 / (height * width), 1.0)
         for share, k in zip(thresholds, reach, strict=True)
     }
+
+
+def logged_area_ratios(
+    contribution: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
+) -> dict[float, float | None]:
+    """Area ratios as RepLKNet's code measures them: of log10(contribution + 1), above a share.
+
+    Squares have sides of 2k + 1 pixels, k from 1 to H // 2 - 1. The first that holds *more* than the
+    share counts.
+
+    Args:
+        contribution: (H, W), none negative and not all 0.
+        thresholds: shares, each above 0 and below 1.
+
+    Returns:
+        By share; None where no square holds more.
+    """
+    height, width = contribution.shape
+    held = _held_by_squares(np.log10(contribution.astype(np.float64) + 1))
+    ratios: dict[float, float | None] = {}
+    for share in thresholds:
+        enough = [k for k in range(1, height // 2) if held[min(k, len(held) - 1)] > share * held[-1]]
+        ratios[share] = (2 * enough[0] + 1) ** 2 / (height * width) if enough else None
+    return ratios
+
+
+def _held_by_squares(contribution: np.ndarray) -> np.ndarray:
+    """What the squares around the middle hold, by k, the largest all of it."""
+    height, width = contribution.shape
+    rows = np.abs(np.arange(height) - height // 2)
+    columns = np.abs(np.arange(width) - width // 2)
+    ring = np.maximum(rows[:, None], columns[None, :])
+    return np.cumsum(np.bincount(ring.ravel(), contribution.ravel()))
 
 
 def gaussian_fits(contribution: np.ndarray) -> tuple[GaussianFit, GaussianFit]:

@@ -38,7 +38,7 @@ def segmentation_loss(model: nn.Module, maps: Tensor) -> Loss:
     """Cross-entropy of the decode head's logits at the size of the image, mean over labelled pixels.
 
     Args:
-        model: a segmentor of mmseg whose classes exclude each other.
+        model: a segmentor of mmseg whose classes exclude each other; one channel stands for two.
         maps: (B, H, W), labels of the images that the loss will be asked for; `IGNORED` for none.
     """
 
@@ -50,6 +50,9 @@ def segmentation_loss(model: nn.Module, maps: Tensor) -> Loss:
         metas = [{**sample.metainfo, 'pad_shape': tuple(inputs.shape[2:])} for sample in samples]
         logits = model.encode_decode(inputs, metas)[:, :, :height, :width]
         labels = maps.to(logits.device, torch.int64)
+        if logits.shape[1] == 1:
+            # The logit of class 1, against class 0's of zero: then softmax is the sigmoid.
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction='none')
         return losses.sum((1, 2)) / (labels != IGNORED).sum((1, 2)).clamp(min=1)
 

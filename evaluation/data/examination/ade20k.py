@@ -10,6 +10,7 @@ from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.layouts import ADE20K_SPLITS
 from evaluation.data.listing import visible_files_below
 from evaluation.data.loading import LoadCheckedImage
+from evaluation.data.orientation import check_upright
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
 from evaluation.errors import UserError
 
@@ -77,15 +78,17 @@ def load_pair(images: Path, maps: Path, labels: Labels, name: str) -> None:
     """Load an image and its map as a training does.
 
     Raises:
-        BadFileError: one of them cannot be used.
+        BadFileError: one of them cannot be used, or the image states an orientation.
     """
-    loaded = LOAD.transform({'img_path': str(images / f'{name}{IMAGE}')})
+    path = str(images / f'{name}{IMAGE}')
+    loaded = LOAD.transform({'img_path': path})
     loaded |= {
         'seg_map_path': str(maps / f'{name}{MAP}'),
         'reduce_zero_label': labels.reduce_zero_label,
         'seg_fields': [],
     }
     LoadCheckedSegmentationMap(labels.num_classes).transform(loaded)
+    check_upright(Path(path).read_bytes(), path)
 
 
 def _is_there(root: Path, split: str) -> bool:

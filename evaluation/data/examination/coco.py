@@ -20,6 +20,7 @@ from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.layouts import COCO_FILES
 from evaluation.data.listing import files_below
 from evaluation.data.loading import LoadCheckedImage
+from evaluation.data.orientation import check_upright
 from evaluation.data.plain_values import LARGEST_ID, is_id, quoted
 from evaluation.errors import UserError
 from evaluation.garbage_collection import garbage_collection_paused
@@ -214,10 +215,12 @@ def load(folder: Path, image: dict) -> None:
     """Load an image as a training does.
 
     Raises:
-        BadFileError: it cannot be used.
+        BadFileError: it cannot be used, or states an orientation.
     """
+    path = str(folder / image['file_name'])
     stated = {key: image[key] for key in ('height', 'width')}
-    LOAD.transform({'img_path': str(folder / image['file_name']), **stated})
+    LOAD.transform({'img_path': path, **stated})
+    check_upright(Path(path).read_bytes(), path)
 
 
 def compare_categories(examination: Examination, names: dict[str, list]) -> None:

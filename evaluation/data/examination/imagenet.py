@@ -18,7 +18,7 @@ from evaluation.data.names import leads_out
 from evaluation.errors import UserError
 
 # As the recipe of the classifiers reads them.
-LOAD = LoadCheckedImage(imdecode_backend='pillow', color_type='color_ignore_orientation')
+LOAD = LoadCheckedImage(color_type='color')
 
 # Name of an image, relative to the split's folder, and its label or the name of its class.
 Entry = tuple[str, int | str]

@@ -9,7 +9,7 @@ function invarianceContent(group) {
   const metrics = [...new Set(found.flatMap((each) => each.shown))];
   const transforms = [...new Set(found.flatMap((each) => Object.keys(each.curves)))];
   const remembered = invariance.metric.get(group);
-  const consistency = metrics.find((name) => name.endsWith('consistency')) ?? metrics[0];
+  const consistency = metrics.find((name) => name.includes('consistency')) ?? metrics[0];
   const metric = metrics.includes(remembered) ? remembered : consistency;
   const select = choice('Figure', metrics.map((value) => ({ value, label: value })), metric, (value) => {
     invariance.metric.set(group, value);

@@ -1,5 +1,6 @@
 """The two layouts of ImageNet, and what timm makes of an image."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -73,8 +74,8 @@ def test_a_split_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize('size', [(375, 500), (500, 333), (200, 200), (1000, 300)])
-def test_evaluation_crops_as_timm_does_on_the_opened_file(tmp_path, size):
-    """timm's own chain: Pillow opens the file, timm resizes, crops and normalises."""
+def test_evaluation_crops_as_timm_does_on_the_decoded_file(tmp_path, size):
+    """timm's own chain, on what OpenCV decodes: resize, crop, normalize."""
     root = tmp_path / 'data'
     folder = root / 'val/only'
     folder.mkdir(parents=True)
@@ -84,7 +85,7 @@ def test_evaluation_crops_as_timm_does_on_the_opened_file(tmp_path, size):
     cfg = read_config(str(ROOT / 'configs/imagenet_swin_micro.py'))
     dataset = ImageNetDataset(str(root), 'val', pipeline=cfg.test_pipeline)
     expected = create_transform(224, is_training=False, interpolation='bicubic', crop_pct=0.875)(
-        Image.open(folder / 'image.jpg').convert('RGB')
+        Image.fromarray(cv2.imread(str(folder / 'image.jpg'))[..., ::-1])
     )
     preprocessor = cfg.model.data_preprocessor
     mean, std = (torch.tensor(preprocessor[key]).view(3, 1, 1) for key in ('mean', 'std'))

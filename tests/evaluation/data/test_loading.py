@@ -236,14 +236,6 @@ class TestImage:
         with pytest.raises(BadFileError, match=r'is 32x24 pixels, its annotations are for 32x20'):
             load_image(file, height=20, width=32)
 
-    def test_turned(self, tmp_path):
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        file = tmp_path / 'a.jpg'
-        file.write_bytes(encoded('jpeg', exif=exif))
-        with pytest.raises(BadFileError, match=r'is 24x32 pixels \(turned by its EXIF orientation\?\)'):
-            load_image(file, height=24, width=32)
-
 
 def save_map(file, labels, mode=None):
     """Write labels (H, W) as a PNG, of a Pillow mode where it is given."""

@@ -1,11 +1,9 @@
 """Models that change as their images do are found to; classifiers get the paper's views."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pycocotools import mask as coco_mask
 
 from evaluation.analysis.invariance.classification import window
@@ -19,17 +17,12 @@ from evaluation.analysis.invariance.conditions import (
 )
 from evaluation.analysis.invariance.dense import DetectionComparison, SegmentationComparison
 from evaluation.analysis.invariance.run import curves, measure, split
-from evaluation.analysis.model import build_model, read_analysed_config
 from evaluation.analysis.parts import combined
-from evaluation.analysis.subject import open_subject
 from evaluation.analysis.tasks.classification import Classification
 from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.objects import Detections, Objects
 from evaluation.analysis.tasks.samples import Sample
 from evaluation.analysis.tasks.segmentation import Segmentation
-from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scenes import write_imagenet
-from tests.commands import ROOT
 
 GREY = (128, 128, 128)
 COLORS = np.array([[0, 0, 250], [0, 250, 0], [250, 0, 0]], np.uint8)
@@ -155,33 +148,6 @@ class TestEquivariantModels:
         found = measured(Seer(task, lambda _: seen), comparison, conditions, Sample('', image, truth))
         assert found[TRANSLATION].metrics['box consistency'][0] == pytest.approx(100.0)
         assert found[TRANSLATION].metrics['box consistency'][1] < 20
-
-
-@pytest.fixture(scope='module')
-def classifier(tmp_path_factory):
-    """A small classifier of generated shapes, as the command opens it."""
-    folder = tmp_path_factory.mktemp('classifier')
-    write_imagenet(folder / 'data', PRETRAINING_STYLE, {'train': 24, 'val': 9}, seed=0)
-    config = str(ROOT / 'configs/demo/imagenet_convnext_micro.py')
-    options = {
-        'test_dataloader.dataset.pipeline.1.input_size': 48,
-        'test_dataloader.dataset.pipeline.1.crop_pct': 0.875,
-    }
-    model = build_model(read_analysed_config(config, options), None, 0, torch.device('cpu'))
-    torch.save({'state_dict': model.state_dict()}, folder / 'model.pth')
-    return open_subject(
-        argparse.Namespace(
-            config=config,
-            checkpoint=str(folder / 'model.pth'),
-            cfg_options=options,
-            checkpoint_key=None,
-            device='cpu',
-            data_root=str(folder / 'data'),
-            skip_bad_images=False,
-            limit=3,
-            batch=4,
-        )
-    )
 
 
 class TestClassifierViews:

@@ -1,0 +1,198 @@
+"""Checks of a segmentor's heads and test settings, before anything is built from them."""
+
+import inspect
+import warnings
+from collections.abc import Iterator
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+
+from evaluation.config.types import built_settings, registered
+from evaluation.errors import UserError
+
+# What maps, transforms, losses and the metric agree on.
+IGNORED = 255
+# mmseg's others, of depth or of text and image, have settings of their own.
+SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
+MODES = ('whole', 'slide')
+DOUBLE_SIGMOID = 'SegTTAModel'
+
+
+def check_segmentation(cfg: Config) -> None:
+    """Check what mmseg would only find out at the first step, or at the first validation.
+
+    Raises:
+        UserError: a setting is missing, or does not fit the others.
+    """
+    if type_name(cfg.model) not in SEGMENTORS:
+        return
+    check_ignored_labels(cfg)
+    for place, head in heads_of(cfg.model):
+        check_channels_of_head(place, head)
+    check_test_mode(cfg.model)
+    check_binary_augmentation(cfg)
+
+
+def type_name(settings: ConfigDict) -> str:
+    """Return the name of the class that settings are of, without its scope."""
+    kind = settings.get('type') or ''
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+
+
+def heads_of(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    """Each head with a channel for each class, which all of `BaseDecodeHead` are, and its place."""
+    for name in ('decode_head', 'auxiliary_head'):
+        heads = model.get(name)
+        places = enumerate(heads) if isinstance(heads, (list, tuple)) else [(None, heads)]
+        for index, head in places:
+            if isinstance(head, dict) and 'num_classes' in head and has_channels_of_classes(head):
+                yield f'model.{name}' if index is None else f'model.{name}.{index}', head
+
+
+def has_channels_of_classes(head: ConfigDict) -> bool:
+    """Whether a head is one of mmseg's `BaseDecodeHead`; others may have channels of queries."""
+    kinds = [kind for _, kind in registered(head.get('type'), 'mmseg') if inspect.isclass(kind)]
+    # By name: an import of mmseg would cost every command seconds.
+    return any(base.__name__ == 'BaseDecodeHead' for kind in kinds for base in kind.__mro__)
+
+
+def check_ignored_labels(cfg: Config) -> None:
+    """Check that all parts ignore the label that the metric ignores.
+
+    Raises:
+        UserError: one ignores another one, or pads maps with a label that counts.
+    """
+    ignored = IGNORED
+    for settings in built_settings(cfg):
+        # mmseg's own metric has a setting for it.
+        if settings.place.startswith(('val_evaluator', 'test_evaluator')):
+            ignored = settings.content.get('ignore_index', ignored)
+    for settings in built_settings(cfg):
+        for name in ('ignore_index', 'seg_pad_val'):
+            value = settings.content.get(name, ignored)
+            # A loss may ignore nothing: what a head ignores is handed to it.
+            if value not in (ignored, None) and (name, value) != ('seg_pad_val', IGNORED):
+                raise UserError(
+                    f'{settings.place}.{name}={value}, but maps and metric ignore {ignored} alone; give '
+                    f'{settings.place}.{name}={ignored}, and write {ignored} into maps where they have '
+                    'another label to ignore'
+                )
+
+
+def check_channels_of_head(place: str, head: ConfigDict) -> None:
+    """Check that a head has a channel for each class, or one channel and a threshold for two.
+
+    Raises:
+        UserError: it has another number, or its loss or threshold is not for one channel.
+    """
+    classes = head.get('num_classes')
+    channels = head.get('out_channels') or classes
+    if not isinstance(classes, int) or not isinstance(channels, int):
+        raise UserError(
+            f'{place}.num_classes={classes!r} and out_channels={channels!r}: give whole numbers'
+        )
+    if classes < 2:
+        raise UserError(
+            f'{place}.num_classes={classes}: one class has nothing to be told from; give two classes '
+            f'(num_classes=2 and two names in metainfo.classes), with {place}.out_channels=1 for one '
+            'channel and a threshold'
+        )
+    if channels != classes and (channels, classes) != (1, 2):
+        raise UserError(
+            f'{place}.out_channels={channels} with num_classes={classes}; give {classes}, or 1 with two '
+            'classes'
+        )
+    if channels != 1:
+        return
+    threshold = head.get('threshold')
+    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if threshold is not None and not (is_number and 0 < threshold < 1):
+        raise UserError(
+            f'{place}.threshold={threshold}: it is compared with a probability; give a number between '
+            '0 and 1'
+        )
+    check_binary_losses(place, head)
+
+
+def check_binary_losses(place: str, head: ConfigDict) -> None:
+    """Try each loss of a head of one channel: the truth must cost less than its opposite.
+
+    Raises:
+        UserError: it does not, or the loss cannot be computed.
+    """
+    if head.get('sampler'):
+        raise UserError(
+            f'{place}.sampler needs a channel for each class; leave out {place}.out_channels'
+        )
+    wanted = head.get('loss_decode') or ConfigDict(type='CrossEntropyLoss')
+    listed = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+    for settings in listed:
+        if not costs_of_truth_are_lower(settings):
+            raise UserError(
+                f'{place}.loss_decode: {settings.get("type")} with these settings cannot train '
+                f'out_channels=1; give CrossEntropyLoss with use_sigmoid=True, or leave out '
+                f'{place}.out_channels'
+            )
+
+
+def costs_of_truth_are_lower(settings: ConfigDict) -> bool:
+    """Whether a loss of mmseg can tell the right map of one channel from the wrong one."""
+    labels = torch.tensor([[[0, 0, 1, 1], [0, 1, 0, 1]]])
+    right = 8.0 * (2 * labels[:, None] - 1)
+    with warnings.catch_warnings(), DefaultScope.overwrite_default_scope('mmseg'):
+        warnings.simplefilter('ignore')
+        try:
+            loss = MODELS.build(ConfigDict(settings))
+            costs = [
+                loss(logits, labels, weight=None, ignore_index=IGNORED) for logits in (right, -right)
+            ]
+        # Losses raise whatever their arithmetic runs into.
+        except Exception:
+            return False
+    return bool(costs[0] < costs[1])
+
+
+def check_test_mode(model: ConfigDict) -> None:
+    """Check how images are tested: whole, or by windows that slide.
+
+    Raises:
+        UserError: there is no such mode, or windows lack a size or a stride that covers the image.
+    """
+    settings = model.get('test_cfg') or {}
+    mode = settings.get('mode')
+    if mode not in MODES:
+        raise UserError(
+            f"model.test_cfg.mode={mode!r}: give 'whole', or 'slide' with crop_size and stride"
+        )
+    if mode == 'whole':
+        return
+    for name in ('crop_size', 'stride'):
+        value = settings.get(name)
+        is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+        if not is_pair or not all(type(side) is int and side > 0 for side in value):
+            raise UserError(
+                f"model.test_cfg.mode='slide' with {name}={value}; give height and width in pixels, "
+                'such as model.test_cfg.crop_size=512,512 model.test_cfg.stride=341,341'
+            )
+    if any(step > side for step, side in zip(settings.stride, settings.crop_size, strict=True)):
+        raise UserError(
+            f'model.test_cfg.stride={list(settings.stride)} is larger than its '
+            f'crop_size={list(settings.crop_size)}, which leaves gaps; give a smaller stride'
+        )
+
+
+def check_binary_augmentation(cfg: Config) -> None:
+    """Check that test-time augmentation fits a head of one channel.
+
+    Raises:
+        UserError: it takes the sigmoid of what is a probability already.
+    """
+    head = cfg.model.get('decode_head')
+    model = cfg.get('tta_model') or {}
+    is_binary = isinstance(head, dict) and head.get('out_channels') == 1
+    if is_binary and type_name(model) == DOUBLE_SIGMOID:
+        raise UserError(
+            f'tta_model.type={DOUBLE_SIGMOID} takes the sigmoid twice where decode_head.out_channels=1, '
+            'so that every pixel passes the threshold; give tta_model.type=SegmentationTTAModel'
+        )

@@ -1,0 +1,30 @@
+"""Drawing on images as the data set loads them, and not as OpenMMLab's hooks read them again.
+
+Those turn an image by its EXIF orientation, while predictions and truth are for the pixels as stored.
+"""
+
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.visualization import Visualizer
+
+from evaluation.data.loading import image_of
+
+
+class LoadedImages:
+    """Stand in for a visualizer; replace the images that it is given.
+
+    Args:
+        visualizer: draws.
+        dataset: whose pipeline loads the images.
+    """
+
+    def __init__(self, visualizer: Visualizer, dataset: BaseDataset) -> None:
+        self._visualizer = visualizer
+        self._dataset = dataset
+
+    def add_datasample(self, name: str, image: np.ndarray, data_sample: Any, **options: Any) -> None:
+        """Draw a sample as `Visualizer.add_datasample` does, on the image at its `img_path`."""
+        loaded = image_of(self._dataset, data_sample.img_path)
+        self._visualizer.add_datasample(name, loaded, data_sample, **options)
