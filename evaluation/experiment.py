@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,17 @@ def add_key_and_launcher(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Config:
+def load_config(
+    arguments: argparse.Namespace,
+    loaders: tuple[str, ...],
+    without_truth: Callable[[Config], None] | None = None,
+) -> Config:
     """Read the config and apply the common options.
 
     Args:
         arguments: with `config` and what `add_common_arguments` adds.
         loaders: which of the config's data loaders will be used; their data are looked for.
+        without_truth: prepares the config for data sets whose annotations are not needed.
 
     Raises:
         UserError: the config, an option or the data set is missing or wrong, or the work dir cannot be
@@ -103,7 +108,9 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
         warn(warning)
     cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'
     check_work_dir(Path(cfg.work_dir))
-    use_data(cfg, loaders, arguments)
+    if without_truth:
+        without_truth(cfg)
+    use_data(cfg, loaders, arguments, needs_truth=without_truth is None)
     if arguments.tensorboard:
         write_tensorboard(cfg)
     if arguments.compile:
@@ -127,13 +134,16 @@ def check_planned(arguments: argparse.Namespace, digest: str) -> None:
         )
 
 
-def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace) -> None:
+def use_data(
+    cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace, needs_truth: bool = True
+) -> None:
     """Look for the data of some loaders.
 
     Args:
         cfg: the config.
         loaders: names of its data loaders that will be used, where it has them.
         arguments: with what `add_data_arguments` adds.
+        needs_truth: whether images must have annotations.
 
     Raises:
         UserError: something is missing or wrong.
@@ -141,7 +151,7 @@ def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespac
     if arguments.data_root:
         set_data_root(cfg, arguments.data_root)
     loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
-    check_data(cfg, loaders, arguments.skip_bad_images)
+    check_data(cfg, loaders, arguments.skip_bad_images, needs_truth)
     if arguments.skip_bad_images:
         leave_out_bad_images(cfg, loaders)
 
