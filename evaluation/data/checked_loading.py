@@ -8,6 +8,7 @@ half grey, without an error.
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
 from evaluation.data.class_counts import class_names
@@ -60,7 +61,7 @@ def checked_pipeline(dataset: dict, scope: str) -> list:
             return type(step)(**{**step, 'type': LoadCheckedImage.__name__})
         # mmdet's transform of this name reads no file.
         if step_name(step) == 'LoadAnnotations' and scope == 'mmseg':
-            return _checked_map(step, len(class_names(dataset, scope)))
+            return _checked_map(step, len(class_names(ConfigDict(dataset), scope)))
         return step
 
     return checked(dataset['pipeline'])

@@ -19,6 +19,12 @@ def test_loaders_are_replaced_in_wrapped_data_sets():
     assert names(wrapped.datasets[0].dataset.pipeline) == ['mmcv.LoadImageFromFile', 'LoadAnnotations']
 
 
+def test_a_plain_dict_will_do():
+    steps = [{'type': 'LoadAnnotations'}]
+    dataset = {'type': 'BaseSegDataset', 'metainfo': {'classes': ['a', 'b']}, 'pipeline': steps}
+    assert with_checked_loading(dataset, 'mmseg')['pipeline'][0]['num_classes'] == 2
+
+
 def test_objects_keep_the_transform_of_mmdet():
     dataset = {'type': 'CocoDataset', 'pipeline': [{'type': 'LoadAnnotations', 'with_bbox': True}]}
     assert with_checked_loading(dataset, 'mmdet') == dataset
