@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -81,12 +81,17 @@ def add_key_and_launcher(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Config:
+def load_config(
+    arguments: argparse.Namespace,
+    loaders: tuple[str, ...],
+    without_truth: Callable[[Config], None] | None = None,
+) -> Config:
     """Read the config and apply the common options.
 
     Args:
         arguments: with `config` and what `add_common_arguments` adds.
         loaders: which of the config's data loaders will be used; their data are looked for.
+        without_truth: prepares the config for data sets whose annotations are not needed.
 
     Raises:
         UserError: the config, an option or the data set is missing or wrong, or the work dir cannot be
@@ -107,7 +112,9 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
         warn(warning)
     cfg.work_dir = work_dir(cfg, arguments.work_dir, arguments.config)
     check_work_dir(Path(cfg.work_dir))
-    use_data(cfg, loaders, arguments)
+    if without_truth:
+        without_truth(cfg)
+    use_data(cfg, loaders, arguments, needs_truth=without_truth is None)
     if arguments.tensorboard:
         write_tensorboard(cfg)
     if arguments.compile:
@@ -131,13 +138,16 @@ def check_planned(arguments: argparse.Namespace, digest: str) -> None:
         )
 
 
-def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace) -> None:
+def use_data(
+    cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace, needs_truth: bool = True
+) -> None:
     """Look for the data of some loaders.
 
     Args:
         cfg: the config.
         loaders: names of its data loaders that will be used, where it has them.
         arguments: with what `add_data_arguments` adds.
+        needs_truth: whether images must have annotations.
 
     Raises:
         UserError: something is missing or wrong.
@@ -150,7 +160,7 @@ def use_data(cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespac
     loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
     if leave_out_unused_masks(cfg):
         note('the model predicts no masks, so none are loaded (with_mask=False)')
-    check_data(cfg, loaders, arguments.skip_bad_images)
+    check_data(cfg, loaders, arguments.skip_bad_images, needs_truth)
     if arguments.skip_bad_images:
         leave_out_bad_images(cfg, loaders)
 

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.errors import UserError
 from evaluation.files import rename_whole
@@ -178,7 +179,9 @@ class BenchmarkRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a data loader; one with a seeded sampler gets a `SeededDataset`."""
+        """Build a data loader with checked loading; a seeded sampler gets a `SeededDataset`."""
+        if isinstance(dataloader, dict):
+            dataloader = {**dataloader, 'dataset': with_checked_loading(dataloader['dataset'])}
         if isinstance(dataloader, dict) and dataloader['sampler']['type'] in SEEDED_SAMPLERS:
             dataset = {'type': 'SeededDataset', 'dataset': dataloader['dataset'], 'seed': seed}
             # Where workers start: how often they do must not change the model's random numbers.

@@ -1,6 +1,7 @@
 """What `tools/test.py` does."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -12,6 +13,7 @@ from evaluation.hooks.result import ResultHook
 from evaluation.machine_faults import machine_faults_reported
 from evaluation.metrics.prediction_dump import DumpPredictions
 from evaluation.starting_point import check_fits
+from evaluation.submission.option import leave_out_truth, write_submission
 
 
 def test(arguments: argparse.Namespace) -> None:
@@ -20,10 +22,14 @@ def test(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: something in the arguments, the config, the data or the checkpoint is wrong.
     """
-    cfg = load_config(arguments, ('test_dataloader',))
+    folder = arguments.format_only
+    prepare = partial(leave_out_truth, folder=folder) if folder else None
+    cfg = load_config(arguments, ('test_dataloader',), prepare)
     # Of the training; a dumped config may have it.
     cfg.resume = False
     check_wishes(cfg, arguments)
+    if folder:
+        write_submission(cfg, folder)
     if arguments.show_dir:
         draw_predictions(cfg, arguments.show_dir)
     if arguments.out:

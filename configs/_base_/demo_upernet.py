@@ -41,7 +41,6 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 test_pipeline[1].update(scale=crop_size)
-test_pipeline[2].update(num_classes=8)
 tta_pipeline[1].update(
     transforms=[
         [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (96, 128, 160)],

@@ -86,10 +86,12 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 # Annotations are loaded after the resize: predictions are compared at the original size.
+# The inferencers of mmseg look for these names of loaders. The suite itself loads by `LoadCheckedImage`
+# and `LoadCheckedSegmentationMap`.
 test_pipeline = [
-    dict(type='LoadCheckedImage'),
+    dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    dict(type='LoadCheckedSegmentationMap', num_classes=150, reduce_zero_label=True),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
 # The test scale times 0.5 to 1.75, as the published multi-scale figures were measured.

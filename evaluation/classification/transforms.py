@@ -63,9 +63,10 @@ class PackClassification(BaseTransform):
     """Image and label as mmengine's runner hands them to a model."""
 
     def transform(self, results: dict) -> dict:
-        """Return `inputs` (3, H, W), and `data_samples` with `gt_label` and the image's path."""
+        """Return `inputs` (3, H, W), and `data_samples` with `gt_label`, if any, and the path."""
         sample = BaseDataElement(
-            metainfo={key: results[key] for key in ('img_path', 'img_shape', 'ori_shape')},
-            gt_label=torch.tensor(results['gt_label']),
+            metainfo={key: results[key] for key in ('img_path', 'img_shape', 'ori_shape')}
         )
+        if 'gt_label' in results:
+            sample.gt_label = torch.tensor(results['gt_label'])
         return {'inputs': results['img'], 'data_samples': sample}

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from evaluation.classification.layout import class_folders, labelled_images
 from evaluation.config.masks import check_masks, needs_masks
 from evaluation.config.types import setting
+from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import check_coco
 from evaluation.data.image_files import ADVICE
@@ -27,20 +28,24 @@ IMAGENET_CLASSES = 1000
 LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
 
 
-def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False) -> None:
+def check_data(
+    cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False, needs_truth: bool = True
+) -> None:
     """Look at all that the data sets of some loaders name, and whether the model fits them.
 
     Args:
         cfg: the config.
         loaders: names of its data loaders that will be used.
         skip_bad_images: whether images may be missing.
+        needs_truth: whether images must have annotations.
 
     Raises:
         UserError: something is missing or not what it should be; the message says which.
     """
     scope = cfg.default_scope
     datasets = [(name, dataset) for name in loaders for dataset in plain_datasets(cfg[name].dataset)]
-    check_masks(cfg, loaders)
+    if needs_truth:
+        check_masks(cfg, loaders)
     for _, dataset in datasets:
         check_layout(dataset)
     if scope == 'mmseg':
@@ -55,8 +60,8 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
         may_lack_images = skip_bad_images or 'left_out' in dataset
         lister = lister_of(dataset, scope)
         if lister == 'CocoDataset.load_data_list':
-            with_masks = needs_masks(cfg, loader, [dataset])
-            check_instances(dataset, scope, may_lack_images, with_masks)
+            with_masks = needs_truth and needs_masks(cfg, loader, [dataset])
+            check_instances(dataset, scope, may_lack_images, with_masks, needs_truth)
         elif lister == 'BaseSegDataset.load_data_list':
             check_pairs(dataset, scope, may_lack_images)
         elif lister == LABELLED_IMAGES:
@@ -99,7 +104,8 @@ def path_of(dataset: ConfigDict, name: str) -> Path:
 
 def build_dataset(dataset: ConfigDict, scope: str, pipeline: Sequence[dict] = ()) -> BaseDataset:
     """Build a data set with another pipeline; it may be empty, which mmengine cannot serialize."""
-    settings = {**dataset, 'pipeline': list(pipeline), 'serialize_data': False}
+    settings = with_checked_loading({**dataset, 'pipeline': list(pipeline)}, scope)
+    settings['serialize_data'] = False
     with DefaultScope.overwrite_default_scope(scope):
         return DATASETS.build(settings)
 
@@ -120,7 +126,10 @@ def check_layout(dataset: ConfigDict) -> None:
         raise UserError(f'data root {root} is empty; the data root must have {layout}')
     for path in folders + files:
         if not path.exists():
-            raise UserError(f'{path} is missing; the data root must have {layout}')
+            maps = dataset.get('data_prefix', {}).get('seg_map_path')
+            is_of_maps = maps is not None and path == path_of(dataset, maps)
+            advice = '; a test without maps needs --format-only DIR' if is_of_maps else ''
+            raise UserError(f'{path} is missing; the data root must have {layout}{advice}')
         if path in files and not path.is_file():
             raise UserError(f'{path} is not a file; the data root must have {layout}')
         if path in folders and not path.is_dir():
@@ -148,7 +157,9 @@ def check_evaluators(cfg: Config, loader: str) -> None:
             )
 
 
-def check_instances(dataset: ConfigDict, scope: str, may_lack_images: bool, with_masks: bool) -> None:
+def check_instances(
+    dataset: ConfigDict, scope: str, may_lack_images: bool, with_masks: bool, needs_truth: bool
+) -> None:
     """Look into an annotation file, and for the images that it lists.
 
     Raises:
@@ -157,7 +168,7 @@ def check_instances(dataset: ConfigDict, scope: str, may_lack_images: bool, with
     file = path_of(dataset, dataset.ann_file)
     note(f'checking {file}')
     evaluated = dataset.get('test_mode', False)
-    names = check_coco(file, class_names(dataset, scope), evaluated, with_masks)
+    names = check_coco(file, class_names(dataset, scope), evaluated, with_masks, needs_truth)
     folder = path_of(dataset, dataset.data_prefix.img)
     there = files_below(folder)
     missing = [name for name in names if os.path.normpath(name) not in there]
@@ -188,11 +199,12 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
             f'{built.ann_file} lists {outside[0]!r}, which leads out of the folder of images; '
             'correct or remove it'
         )
-    unmapped, unpictured = ([], []) if may_lack_images else unpaired(built)
+    has_maps = 'seg_map_path' in folders
+    unmapped, unpictured = unpaired(built) if has_maps and not may_lack_images else ([], [])
     if unmapped:
         raise UserError(
             f'{len(unmapped)} of the {len(built)} images in {folders["img_path"]} have no segmentation '
-            f'map, such as {unmapped[0]}; {ADVICE}'
+            f'map, such as {unmapped[0]}; {ADVICE}, or test without maps by --format-only DIR'
         )
     if unpictured:
         raise UserError(

@@ -23,6 +23,8 @@ from evaluation.errors import UserError, warn
 from evaluation.garbage_collection import garbage_collection_paused
 
 _LISTS = ('images', 'annotations', 'categories')
+_WITHOUT_TRUTH = ('images', 'categories')
+_FORMAT_ONLY = 'write predictions without truth by tools/test.py --format-only DIR'
 _WANTED = f'give COCO ground truth, an object with {", ".join(_LISTS)}'
 _WITHOUT_MASKS = (
     'but the config uses masks; add it, or give the config of a detector without masks, such as '
@@ -33,7 +35,11 @@ _WITHOUT_MASKS = (
 # It would look for garbage among millions of objects: half of the time.
 @garbage_collection_paused()
 def check_coco(
-    file: Path, classes: Sequence[str], evaluated: bool, with_masks: bool = True
+    file: Path,
+    classes: Sequence[str],
+    evaluated: bool,
+    with_masks: bool = True,
+    needs_truth: bool = True,
 ) -> list[str]:
     """Look at every entry of an annotation file.
 
@@ -42,6 +48,7 @@ def check_coco(
         classes: names of the data set's classes, in the order of the labels.
         evaluated: whether pycocotools will evaluate on it, which needs `iscrowd`.
         with_masks: whether masks will be used; else every `segmentation` may be missing or malformed.
+        needs_truth: whether it must have annotations; if not, they are not looked at.
 
     Returns:
         file names of the images.
@@ -50,9 +57,11 @@ def check_coco(
         UserError: it is not COCO's format, or does not fit the classes; the message names the entry.
     """
     data = read_json(file)
-    check_sections(data, file)
+    check_sections(data, file, _LISTS if needs_truth else _WITHOUT_TRUTH)
     sizes = check_images(data['images'], file)
     category_names = check_categories(data['categories'], classes, file)
+    if not needs_truth:
+        return [image['file_name'] for image in data['images']]
     check_annotations(data['annotations'], sizes, category_names, evaluated, file, with_masks)
     warn_of_oddities(data['annotations'], sizes, file, with_masks)
     used = {category_names[annotation['category_id']] for annotation in data['annotations']}
@@ -85,8 +94,8 @@ def read_json(file: Path) -> Any:
         raise UserError(f'{file} is not JSON; {_WANTED}') from error
 
 
-def check_sections(data: Any, file: Path) -> None:
-    """Look for the three lists.
+def check_sections(data: Any, file: Path, sections: Sequence[str] = _LISTS) -> None:
+    """Look for the lists.
 
     Raises:
         UserError: one is missing, is no list, or is empty.
@@ -95,13 +104,15 @@ def check_sections(data: Any, file: Path) -> None:
         raise UserError(f'{file} is a list, as predictions are written; {_WANTED}')
     if type(data) is not dict:
         raise UserError(f'{file} is not an object; {_WANTED}')
-    for name in _LISTS:
+    for name in sections:
         if name not in data:
-            raise UserError(f'{file} has no {name}; {_WANTED}')
+            advice = f', or {_FORMAT_ONLY}' if name == 'annotations' else ''
+            raise UserError(f'{file} has no {name}; {_WANTED}{advice}')
         if type(data[name]) is not list:
             raise UserError(f'{file}: {name} is not a list; {_WANTED}')
         if not data[name]:
-            raise UserError(f'{file}: the list of {name} is empty; {_WANTED}')
+            advice = f', or {_FORMAT_ONLY}' if name == 'annotations' else ''
+            raise UserError(f'{file}: the list of {name} is empty; {_WANTED}{advice}')
 
 
 def check_images(images: list, file: Path) -> dict[int | str, tuple[int, int]]:

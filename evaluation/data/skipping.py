@@ -16,6 +16,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from evaluation.data.checked_loading import checked_pipeline, step_name
 from evaluation.data.checks import build_dataset, note, plain_datasets, unpaired
 from evaluation.data.coco_file import listed
 from evaluation.data.image_files import ADVICE, BadFileError
@@ -39,7 +40,8 @@ def leave_out_bad_images(cfg: Config, loaders: Sequence[str]) -> None:
     """
     for loader in loaders:
         for dataset in plain_datasets(cfg[loader].dataset):
-            pipeline = [step for step in dataset.pipeline if step.type in LOADING]
+            checked = checked_pipeline(dataset, cfg.default_scope)
+            pipeline = [step for step in checked if step_name(step) in LOADING]
             if not pipeline:
                 raise UserError(f'--skip-bad-images needs {LOADING[0]} in the pipeline of {loader}')
             built = build_dataset(dataset, cfg.default_scope, pipeline)

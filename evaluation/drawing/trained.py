@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.checks import check_data
 from evaluation.data.loading import image_of
 from evaluation.errors import UserError
@@ -72,7 +73,7 @@ def load_trained(config: Config, name: str, checkpoint: str, loader: str) -> Tra
     check_data(config, [loader])
     with DefaultScope.overwrite_default_scope(scope), backbone_errors_reported():
         model = MODELS.build(config.model)
-        dataset = DATASETS.build(config[loader].dataset)
+        dataset = DATASETS.build(with_checked_loading(config[loader].dataset, scope))
         weights = weights_of(read_checkpoint(checkpoint), checkpoint)
     try:
         model.load_state_dict(weights)

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones import MIXERS, UnifiedBackbone
+from evaluation.data.checked_loading import checked_pipeline
 from evaluation.experiment import read_config
 from tests.variants import ROOT, SCALES
 
@@ -353,9 +354,10 @@ def test_data_of_upernet():
     (resize,) = steps(test.pipeline, 'Resize')
     assert resize == {'type': 'Resize', 'scale': (2048, 512), 'keep_ratio': True}
     # Labels are compared at the image's own size, so they must not be resized.
-    kinds = [s.type for s in test.pipeline]
+    tested = checked_pipeline(test, 'mmseg')
+    kinds = [s.type for s in tested]
     assert kinds.index('LoadCheckedSegmentationMap') > kinds.index('Resize')
-    for pipeline in (train.pipeline, test.pipeline):
+    for pipeline in (train.pipeline, tested):
         (load_map,) = steps(pipeline, 'LoadCheckedSegmentationMap')
         assert load_map.reduce_zero_label
         assert load_map.num_classes == 150
@@ -385,9 +387,13 @@ def test_every_pipeline_builds(task, folder):
 
 
 def assert_nothing_is_loaded_unchecked(cfg):
-    assert 'LoadImageFromFile' not in cfg.pretty_text
-    # mmdet's, which loads no file, is another class of the same name.
-    assert cfg.default_scope == 'mmdet' or 'LoadAnnotations' not in cfg.pretty_text
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        pipeline = str(checked_pipeline(cfg[loader].dataset, cfg.default_scope))
+        assert 'LoadCheckedImage' in pipeline
+        assert 'LoadImageFromFile' not in pipeline
+        # mmdet's, which loads no file, is another class of the same name.
+        assert cfg.default_scope == 'mmdet' or 'LoadAnnotations' not in pipeline
+    assert 'LoadImageFromFile' not in str(cfg.tta_pipeline)
 
 
 @every_task

@@ -9,9 +9,10 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import nn
 
 from evaluation.analysis.tasks.inputs import as_tensors
-from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, step_name, test_dataset
+from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
 from evaluation.classification.accuracy import GUESSES
 from evaluation.classification.transforms import TimmTransforms
+from evaluation.data.checked_loading import step_name
 from evaluation.errors import UserError
 
 IMAGES = 'images'

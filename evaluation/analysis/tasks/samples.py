@@ -109,11 +109,6 @@ def open_samples(
     return Samples(build_dataset(test_dataset(cfg), cfg.default_scope, pipeline), limit, make)
 
 
-def step_name(step: Mapping) -> str:
-    """Name of a transform in a config, without the library that it is of."""
-    return str(step['type']).rpartition('.')[2]
-
-
 def _with_lengths(facts: Mapping, root: str) -> dict:
     """What a data set says of an image, its paths relative to the data root and with their lengths."""
     found = {}

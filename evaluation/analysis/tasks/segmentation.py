@@ -9,7 +9,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from evaluation.analysis.tasks.inputs import as_tensors
-from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, step_name, test_dataset
+from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
+from evaluation.data.checked_loading import step_name
 from evaluation.errors import UserError
 from evaluation.metrics.segmentation import count_areas
 

@@ -150,7 +150,6 @@ class TestClasses:
             'model.decode_head',
             'model.auxiliary_head',
             'train_dataloader.dataset.pipeline.1',
-            'val_dataloader.dataset.pipeline.2',
             'tta_pipeline.1.transforms.2.0',
         ],
     )

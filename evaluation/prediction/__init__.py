@@ -1,0 +1,1 @@
+"""Predictions of a trained model on the user's own images."""

@@ -1,0 +1,1 @@
+"""Predictions in the files that evaluation servers take, for test sets with or without truth."""

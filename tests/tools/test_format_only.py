@@ -1,0 +1,93 @@
+"""`tools/test.py --format-only`: test sets without truth, and with it."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+KIND = 'Data'
+
+
+@pytest.fixture
+def checkpoint(trial, weights, tmp_path):
+    file = tmp_path / 'weights.pth'
+    torch.save({'state_dict': weights(trial.task)}, file)
+    return file
+
+
+@pytest.fixture
+def root(trial, tmp_path):
+    """The data set without annotations."""
+    root = shutil.copytree(trial.data_root, tmp_path / 'data')
+    if trial.task == 'mask_rcnn':
+        file = root / 'annotations/instances_val2017.json'
+        content = json.loads(file.read_text())
+        del content['annotations']
+        file.write_text(json.dumps(content))
+    else:
+        shutil.rmtree(root / 'annotations/validation')
+    return root
+
+
+def arguments(trial, root):
+    """The trial's options with another data root."""
+    given = trial.arguments()
+    given[given.index('--data-root') + 1] = root
+    return given
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def test_writes_what_the_server_takes(trial, root, checkpoint, commands, tmp_path):
+    common = [trial.config, checkpoint]
+    commands.succeed('test', *common, '--format-only', 'blind', *arguments(trial, root), folder=tmp_path)
+    commands.succeed(
+        'test', *common, '--format-only', 'seen', '--out', 'out.pkl', *trial.arguments(), folder=tmp_path
+    )
+    assert not [*tmp_path.rglob('result.json')]
+    blind = files(tmp_path / 'blind')
+    assert blind == files(tmp_path / 'seen')
+    samples = pickle.loads((tmp_path / 'out.pkl').read_bytes())
+    if trial.task == 'upernet':
+        assert sorted(blind) == sorted(f'{p.stem}.png' for p in (root / 'images/validation').iterdir())
+        for sample in samples:
+            name = sample['img_path'].rpartition('/')[2].replace('.jpg', '.png')
+            own = np.asarray(Image.open(tmp_path / 'blind' / name))
+            # 0 in the files is no class.
+            assert np.array_equal(own, sample['pred_sem_seg']['data'][0].numpy() + 1)
+        return
+    assert sorted(blind) == ['results.bbox.json', 'results.segm.json']
+    content = json.loads((root / 'annotations/instances_val2017.json').read_text())
+    ids = [category['id'] for category in content['categories']]
+    expected = [
+        (sample['img_id'], ids[label], score, mask)
+        for sample in samples
+        for label, score, mask in zip(
+            sample['pred_instances']['labels'].tolist(),
+            sample['pred_instances']['scores'].tolist(),
+            sample['pred_instances']['masks'],
+            strict=True,
+        )
+    ]
+    found = json.loads(blind['results.segm.json'])
+    assert [(e['image_id'], e['category_id'], e['score']) for e in found] == [e[:3] for e in expected]
+    assert np.array_equal(coco_mask.decode(found[0]['segmentation']), coco_mask.decode(expected[0][3]))
+    boxes = json.loads(blind['results.bbox.json'])
+    corners = samples[0]['pred_instances']['bboxes'][0].double()
+    assert boxes[0]['bbox'] == [*corners[:2].tolist(), *(corners[2:] - corners[:2]).tolist()]
+
+
+def test_without_the_option_is_refused(trial, root, checkpoint, test, refused):
+    outcome = test(trial.config, checkpoint, *arguments(trial, root))
+    given = 'a test set without truth'
+    if trial.task == 'mask_rcnn':
+        refused(KIND, given, outcome, 'has no annotations', '--format-only DIR')
+    else:
+        refused(KIND, f'{given}: maps', outcome, 'is missing', '--format-only DIR')

@@ -1,0 +1,57 @@
+"""Predict images of your own with a trained detector, segmentor or classifier.
+
+    python tools/predict.py configs/mask_rcnn_dcn_tiny.py epoch_12.pth photo.jpg photos/ --out found
+
+IMAGES are files, folders or quoted patterns. A detector writes pictures and predictions.json (COCO
+results: boxes, masks, names of images), a segmentor pictures and PNG maps of class indices, a
+classifier predictions.json with the top-5 classes.
+"""
+
+import argparse
+from pathlib import Path
+
+from evaluation.errors import CommandLine, UserError, command
+from evaluation.numbers import positive
+
+
+def parse_arguments() -> argparse.Namespace:
+    from evaluation.config.options import add_overrides
+    from evaluation.experiment import WEIGHT_KEYS
+
+    parser = CommandLine(__doc__)
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='path or URL of the weights')
+    parser.add_argument('images', nargs='+', metavar='IMAGES', help='files, folders or patterns')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where to write')
+    parser.add_argument(
+        '--score-threshold',
+        type=float,
+        default=0.3,
+        metavar='S',
+        help='leave out instances with a lower score; default 0.3',
+    )
+    parser.add_argument('--no-pictures', dest='pictures', action='store_false', help='draw nothing')
+    parser.add_argument('--batch-size', type=positive, default=1, metavar='N', help='default 1')
+    parser.add_argument(
+        '--device', metavar='cpu|cuda|cuda:N', help='default: the first GPU, else the CPU'
+    )
+    parser.add_argument(
+        '--checkpoint-key', choices=WEIGHT_KEYS, help='which weights to take of a file that has several'
+    )
+    add_overrides(parser)
+    arguments = parser.parse_args()
+    if not 0 <= arguments.score_threshold <= 1:
+        raise UserError(f'--score-threshold {arguments.score_threshold}: give a number from 0 to 1')
+    return arguments
+
+
+@command
+def main() -> None:
+    arguments = parse_arguments()
+    from evaluation.prediction.command import predict
+
+    predict(arguments)
+
+
+if __name__ == '__main__':
+    main()
