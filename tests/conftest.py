@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,15 @@ torch.set_num_threads(int(os.environ.get('TEST_THREADS', '1')))
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+def pytest_configure():
+    """Take SIGINT again where the launcher ignores it, as `nohup make test &` does in a script.
+
+    The commands that tests start would inherit that, and tests of interruptions send it.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
