@@ -18,6 +18,7 @@ from evaluation.average_precision.option import add_evaluator_option, use_evalua
 from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
+from evaluation.config.schedule_length import length_warnings
 from evaluation.data.checks import check_data
 from evaluation.data.skipping import leave_out_bad_images
 from evaluation.errors import UserError, warn
@@ -99,6 +100,7 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
     use_evaluator(cfg, arguments.evaluator)
+    warnings += length_warnings(cfg) if 'train_dataloader' in loaders else []
     for warning in warnings:
         warn(warning)
     cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
 from evaluation.config.keywords import check_keywords
+from evaluation.config.schedule import check_schedule
 from evaluation.config.types import built_settings, check_types, setting
 from evaluation.errors import UserError
 
@@ -22,6 +23,7 @@ LEAST = {
     'train_dataloader.num_workers': 0,
     'val_dataloader.num_workers': 0,
     'test_dataloader.num_workers': 0,
+    'optim_wrapper.accumulative_counts': 1,
     'train_cfg.max_epochs': 1,
     'train_cfg.max_iters': 1,
     'train_cfg.val_interval': 1,
@@ -55,6 +57,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
         check_batch_norm(cfg, processes)
         check_mixing(cfg)
         check_precision(cfg)
+        check_schedule(cfg, processes)
 
 
 def check_parts(cfg: Config, loaders: Sequence[str]) -> None:
