@@ -14,6 +14,7 @@ from torch import nn
 from evaluation.complexity import complexity_of_config
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
+from evaluation.effective_batch import effective_batch_size
 from evaluation.provenance import file_sha256
 
 
@@ -40,7 +41,7 @@ def describe_training(runner: Runner) -> dict:
         'max_iterations': runner.max_iters,
         'seed': runner.seed,
         'initialization': starting_weights(runner.cfg),
-        'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
+        'batch_size': effective_batch_size(runner.cfg, runner.world_size),
         'mixed_precision': isinstance(runner.optim_wrapper, AmpOptimWrapper),
         'learning_rate_scaled': bool((runner.cfg.get('auto_scale_lr') or {}).get('enable')),
         'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],

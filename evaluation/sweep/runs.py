@@ -11,6 +11,7 @@ from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
+from evaluation.effective_batch import effective_batch_size
 from evaluation.errors import UserError
 from evaluation.experiment import set_data_root
 from evaluation.identity import config_sha256
@@ -131,7 +132,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         training_data_sha256=digests.of_data(cfg.train_dataloader.dataset),
         start=start,
         start_sha256=start_sha256,
-        batch_size=cfg.train_dataloader.batch_size * wishes.processes,
+        batch_size=effective_batch_size(cfg, wishes.processes),
         options=wishes.flags,
     )
     training = [*common, '--seed', str(wanted.seed), *wishes.flags]
