@@ -15,6 +15,7 @@ from evaluation.classification.layout import class_folders, labelled_images
 from evaluation.config.types import setting
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import check_coco
+from evaluation.data.evaluated import check_evaluated
 from evaluation.data.image_files import ADVICE
 from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.names import leads_out
@@ -38,6 +39,8 @@ def check_data(cfg: Config, loaders: Sequence[str], skip_bad_images: bool = Fals
     """
     scope = cfg.default_scope
     datasets = [(name, dataset) for name in loaders for dataset in plain_datasets(cfg[name].dataset)]
+    for loader in loaders:
+        check_evaluated(cfg, loader)
     for _, dataset in datasets:
         check_layout(dataset)
     for loader, dataset in datasets:
@@ -123,7 +126,8 @@ def check_evaluators(cfg: Config, loader: str) -> None:
     Raises:
         UserError: one has another file.
     """
-    dataset = cfg[loader].dataset
+    # Of several data sets, as in a training, no evaluator has the file.
+    dataset = next(plain_datasets(cfg[loader].dataset))
     name = loader.replace('_dataloader', '_evaluator')
     evaluators = cfg.get(name, [])
     for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
