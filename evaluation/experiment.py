@@ -26,6 +26,7 @@ from evaluation.freed_memory import keep_freed_memory
 from evaluation.hooks.compilation import add_compile_option, use_compiler
 from evaluation.hooks.time_shares import use_time_shares
 from evaluation.identity import config_sha256
+from evaluation.processes.model_wrapper import set_model_wrapper
 from evaluation.processes.ranks import process_count
 from evaluation.processes.rendezvous import init_method
 from evaluation.processes.slurm_tasks import meeting_of_slurm_tasks
@@ -100,7 +101,7 @@ def load_config(arguments: argparse.Namespace, loaders: tuple[str, ...]) -> Conf
     set_backend(cfg)
     check_config(cfg, loaders, process_count())
     use_evaluator(cfg, arguments.evaluator)
-    warnings += length_warnings(cfg) if 'train_dataloader' in loaders else []
+    warnings += length_warnings(cfg, arguments.cfg_options) if 'train_dataloader' in loaders else []
     for warning in warnings:
         warn(warning)
     cfg.work_dir = arguments.work_dir or f'work_dirs/{Path(arguments.config).stem}'
@@ -198,14 +199,12 @@ def set_backend(cfg: Config) -> None:
     """Choose how several processes talk: by NCCL and with SyncBN on GPUs, by gloo without."""
     if cfg.launcher == 'none':
         return
-    if torch.cuda.is_available():
+    on_gpu = torch.cuda.is_available()
+    set_model_wrapper(cfg, on_gpu)
+    if on_gpu:
         cfg.sync_bn = 'torch'
-        return
-    cfg.env_cfg.dist_cfg.backend = 'gloo'
-    # Modules on the CPU must not name a device.
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
-    )
+    else:
+        cfg.env_cfg.dist_cfg.backend = 'gloo'
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 They may be meant, as in a trial of some iterations, so they do not stop a training.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from mmengine.config import Config
 from mmengine.hooks import LoggerHook
@@ -29,8 +29,14 @@ from evaluation.config.schedule import (
 TO_AN_END = (CosineAnnealingParamScheduler, PolyParamScheduler, OneCycleParamScheduler)
 
 
-def length_warnings(cfg: Config) -> list[str]:
-    """Name settings that the training does not reach, and steps that no scheduler acts on."""
+def length_warnings(cfg: Config, options: Collection[str] = ()) -> list[str]:
+    """Name settings that the training does not reach, and steps that no scheduler acts on.
+
+    Args:
+        cfg: with the overrides of the command line.
+        options: keys of these overrides. One of the length makes a trial of a few steps, which does not
+            reach the end of the schedule on purpose.
+    """
     loop = loop_of(cfg)
     if loop is None:
         return []
@@ -41,7 +47,9 @@ def length_warnings(cfg: Config) -> list[str]:
         found.append(
             f'train_cfg.val_begin={begin} lies beyond {loop.length_key}: nothing will be evaluated'
         )
-    found += [line for scheduler in in_unit for line in _length_of(scheduler, loop)]
+    if loop.length_key.partition('=')[0] not in options:
+        found += [line for scheduler in in_unit for line in _beyond(scheduler, loop)]
+    found += [line for scheduler in in_unit for line in _wrong_period(scheduler, loop)]
     found += list(_gaps(in_unit, loop))
     sampler = sampler_of(cfg)
     if not loop.by_epoch and sampler.is_a('DefaultSampler'):
@@ -61,12 +69,11 @@ def length_warnings(cfg: Config) -> list[str]:
     return found
 
 
-def _length_of(scheduler: Part, loop: Loop) -> Iterator[str]:
-    """What does not fit between one scheduler and the length of the training."""
+def _beyond(scheduler: Part, loop: Loop) -> Iterator[str]:
+    """What of a scheduler lies beyond the length of the training."""
     begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
     place, name = scheduler.place, name_of(scheduler)
     late = [step for step in milestones_of(scheduler) if begin + step >= loop.length]
-    periods = scheduler.settings.get('periods')
     if begin >= loop.length:
         yield f'{place} ({name}) begins at {begin}, which {loop.length_key} never reaches'
     elif late:
@@ -76,11 +83,16 @@ def _length_of(scheduler: Part, loop: Loop) -> Iterator[str]:
             f'{place} ({name}) ends at {end}, which {loop.length_key} never reaches; '
             f'give {place}.end={loop.length} to run all of it'
         )
+
+
+def _wrong_period(scheduler: Part, loop: Loop) -> Iterator[str]:
+    """A period of a cosine that is not how long it acts."""
+    begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
     total = scheduler.settings.get('T_max')
-    if total and not periods and total != end - begin:
+    if total and total != end - begin:
         yield (
-            f'{place}.T_max={total} is not the {end - begin} {loop.unit} from {begin} to {end}; '
-            'leave it out to take these'
+            f'{scheduler.place}.T_max={total} is not the {end - begin} {loop.unit} from {begin} to '
+            f'{end}; leave it out to take these'
         )
 
 

@@ -287,11 +287,19 @@ class TestLengths:
         assert said in line
 
     def test_shortened_trial(self):
-        """Trials of the README: no refusal."""
+        """As in the README's trials: no refusal, and no warning where the length is an override."""
         cfg = read_config(str(ROOT / 'configs/upernet_swin_micro.py'))
-        merge_options(cfg, {'train_cfg.max_iters': 20, 'train_cfg.val_interval': 20})
+        trial = {'train_cfg.max_iters': 20, 'train_cfg.val_interval': 20}
+        merge_options(cfg, trial)
         check_schedule(cfg, 1)
         assert 'begins at 1500' in '\n'.join(length_warnings(cfg))
+        assert length_warnings(cfg, trial) == []
+
+    def test_lengthened_by_an_override(self):
+        cfg = made(EPOCHS, [dict(type='CosineAnnealingLR', end=3)])
+        longer = {'train_cfg.max_epochs': 9}
+        merge_options(cfg, longer)
+        assert 'leaves epochs 3 to 9' in length_warnings(cfg, longer)[0]
 
 
 class TestNoFalseAlarm:
