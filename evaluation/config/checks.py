@@ -10,9 +10,11 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
+from evaluation.config.checkpoint_names import check_checkpoint_names
 from evaluation.config.keywords import check_keywords
 from evaluation.config.schedule import check_schedule
 from evaluation.config.types import built_settings, check_types, setting
+from evaluation.config.visualization import check_visualization
 from evaluation.errors import UserError
 
 # Least values of whole numbers.
@@ -47,6 +49,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     check_types(cfg)
     check_keywords(cfg)
     check_whole_numbers(cfg)
+    check_visualization(cfg)
     for loader in loaders:
         if cfg.get(loader) is not None:
             check_workers(cfg, loader)
@@ -58,6 +61,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
         check_mixing(cfg)
         check_precision(cfg)
         check_schedule(cfg, processes)
+        check_checkpoint_names(cfg)
 
 
 def check_parts(cfg: Config, loaders: Sequence[str]) -> None:

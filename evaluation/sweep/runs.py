@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from evaluation.config.checkpoint_names import final_checkpoint
 from evaluation.config.checks import check_config
 from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
@@ -138,8 +139,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     training = [*common, '--seed', str(wanted.seed), *wishes.flags]
     training += ['--pretrained', pretrained] if pretrained else []
     epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
-    final = f'epoch_{epochs}.pth' if epochs else f'iter_{iterations}.pth'
-    task = Task(folder, config, identity, tuple(training), tuple(common), final)
+    task = Task(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
     return Run(wanted.name, task, iterations, epochs)
 
 
