@@ -19,6 +19,7 @@ from evaluation.config.file import read_config
 from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.options import add_overrides, merge_options
 from evaluation.config.run_settings import check_run_settings, work_dir
+from evaluation.config.schedule_length import length_warnings
 from evaluation.data.checks import check_data, note
 from evaluation.data.root import set_data_root, unused_data_root
 from evaluation.data.skipping import leave_out_bad_images
@@ -27,6 +28,7 @@ from evaluation.freed_memory import keep_freed_memory
 from evaluation.hooks.compilation import add_compile_option, use_compiler
 from evaluation.hooks.time_shares import use_time_shares
 from evaluation.identity import config_sha256
+from evaluation.processes.model_wrapper import set_model_wrapper
 from evaluation.processes.ranks import process_count
 from evaluation.processes.rendezvous import init_method
 from evaluation.processes.slurm_tasks import meeting_of_slurm_tasks
@@ -108,6 +110,7 @@ def load_config(
     check_config(cfg, loaders, process_count())
     check_run_settings(cfg)
     use_evaluator(cfg, arguments.evaluator)
+    warnings += length_warnings(cfg, arguments.cfg_options) if 'train_dataloader' in loaders else []
     for warning in warnings:
         warn(warning)
     cfg.work_dir = work_dir(cfg, arguments.work_dir, arguments.config)
@@ -197,14 +200,12 @@ def set_backend(cfg: Config) -> None:
     """Choose how several processes talk: by NCCL and with SyncBN on GPUs, by gloo without."""
     if cfg.launcher == 'none':
         return
-    if torch.cuda.is_available():
+    on_gpu = torch.cuda.is_available()
+    set_model_wrapper(cfg, on_gpu)
+    if on_gpu:
         cfg.sync_bn = 'torch'
-        return
-    cfg.env_cfg.dist_cfg.backend = 'gloo'
-    # Modules on the CPU must not name a device.
-    cfg.model_wrapper_cfg = dict(
-        type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
-    )
+    else:
+        cfg.env_cfg.dist_cfg.backend = 'gloo'
 
 
 @contextlib.contextmanager

@@ -8,12 +8,14 @@ import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
+from evaluation.effective_batch import accumulated_batches, effective_batch_size
 from evaluation.errors import UserError
 from evaluation.files import rename_whole
 from evaluation.hooks.checkpoint import UNFINISHED
@@ -45,6 +47,28 @@ class BenchmarkRunner(Runner):
         logger = super().build_logger(log_level, log_file, **settings)
         settle_log_faults(logger)
         return logger
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rate linearly with the effective batch; mmengine leaves accumulation out.
+
+        Args:
+            optim_wrapper: of one optimizer, or of several.
+            auto_scale_lr: with `enable`, and `base_batch_size`, the batch that the config's rate is for.
+        """
+        if not (auto_scale_lr or {}).get('enable'):
+            return
+        base = auto_scale_lr['base_batch_size']
+        batch = effective_batch_size(self.cfg, self.world_size)
+        several = isinstance(optim_wrapper, OptimWrapperDict)
+        for wrapper in optim_wrapper.values() if several else [optim_wrapper]:
+            for group in wrapper.optimizer.param_groups:
+                group['lr'] *= batch / base
+        self.logger.info(
+            f'learning rate times {batch / base:g}: the config has it for a batch of {base}, and this '
+            f'training has {batch} images a step ({self.world_size} processes, '
+            f'{accumulated_batches(self.cfg)} accumulated batches of '
+            f'{self.cfg.train_dataloader.batch_size} each)'
+        )
 
     def load_or_resume(self) -> None:
         """Load what `to_test` holds, the content and origin of a checkpoint, or as the config says.

@@ -27,7 +27,7 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.amp:
         use_mixed_precision(cfg)
     if arguments.auto_scale_lr:
-        if 'auto_scale_lr' not in cfg:
+        if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
             raise UserError(f'{arguments.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
     resume = resumed_by_restart(cfg.work_dir) or checkpoint_to_resume(cfg, arguments.resume)

@@ -10,10 +10,13 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS
 
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
+from evaluation.config.checkpoint_names import check_checkpoint_names
 from evaluation.config.keywords import check_keywords
 from evaluation.config.old_names import check_old_names
+from evaluation.config.schedule import check_schedule
 from evaluation.config.segmentation import check_segmentation
 from evaluation.config.types import built_settings, check_types, setting
+from evaluation.config.visualization import check_visualization
 from evaluation.errors import UserError
 
 # Least values of whole numbers.
@@ -24,6 +27,7 @@ LEAST = {
     'train_dataloader.num_workers': 0,
     'val_dataloader.num_workers': 0,
     'test_dataloader.num_workers': 0,
+    'optim_wrapper.accumulative_counts': 1,
     'train_cfg.max_epochs': 1,
     'train_cfg.max_iters': 1,
     'train_cfg.val_interval': 1,
@@ -50,6 +54,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     check_whole_numbers(cfg)
     if cfg.default_scope == 'mmseg':
         check_segmentation(cfg)
+    check_visualization(cfg)
     for loader in loaders:
         if cfg.get(loader) is not None:
             check_workers(cfg, loader)
@@ -60,6 +65,8 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
         check_batch_norm(cfg, processes)
         check_mixing(cfg)
         check_precision(cfg)
+        check_schedule(cfg, processes)
+        check_checkpoint_names(cfg)
 
 
 def check_parts(cfg: Config, loaders: Sequence[str]) -> None:

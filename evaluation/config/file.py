@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
 from evaluation.config.imports import check_imports
+from evaluation.config.inherited_imports import keep_inherited_imports
 from evaluation.errors import UserError, did_you_mean
 
 # `<task>_<mixer>_<scale>.py`.
@@ -37,6 +38,7 @@ def read_config(file: str) -> Config:
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ''
         raise UserError(f'config {place or path}: {type(error).__name__}: {reason}') from error
+    keep_inherited_imports(cfg, files)
     import_modules(cfg, files)
     return cfg
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 
 from evaluation.config.text import read_literals
+from evaluation.effective_batch import effective_batch_size
 from evaluation.errors import UserError, warn
 from evaluation.processes.ranks import process_count
 
@@ -34,7 +35,8 @@ FREE = re.compile(
 )
 # Parts that change the rest of the training, which may be wanted.
 WARNED = re.compile(
-    r'train_cfg\.max_(epochs|iters)|(train_dataloader|auto_scale_lr)\..*|optim_wrapper\.clip_grad(\..*)?'
+    r'train_cfg\.max_(epochs|iters)|(train_dataloader|auto_scale_lr)\..*'
+    r'|optim_wrapper\.(accumulative_counts|clip_grad(\..*)?)'
 )
 MISSING = 'nothing'
 
@@ -71,7 +73,7 @@ def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
         )
     for line in lines.values():
         warn(f'going on from {source}: {line}')
-    images = cfg.train_dataloader.batch_size * process_count()
+    images = effective_batch_size(cfg, process_count())
     before = meta.get('training', {}).get('batch_size')
     if 'train_dataloader.batch_size' not in lines and before not in (None, images):
         warn(f'going on from {source}: a step has {images} images here and {before} there')

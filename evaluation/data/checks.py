@@ -17,6 +17,7 @@ from evaluation.config.types import setting
 from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import check_coco
+from evaluation.data.evaluated import check_evaluated
 from evaluation.data.image_files import ADVICE
 from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.names import leads_out
@@ -46,6 +47,8 @@ def check_data(
     datasets = [(name, dataset) for name in loaders for dataset in plain_datasets(cfg[name].dataset)]
     if needs_truth:
         check_masks(cfg, loaders)
+    for loader in loaders:
+        check_evaluated(cfg, loader)
     for _, dataset in datasets:
         check_layout(dataset)
     if scope == 'mmseg':
@@ -144,7 +147,8 @@ def check_evaluators(cfg: Config, loader: str) -> None:
     Raises:
         UserError: one has another file.
     """
-    dataset = cfg[loader].dataset
+    # Of several data sets, as in a training, no evaluator has the file.
+    dataset = next(plain_datasets(cfg[loader].dataset))
     name = loader.replace('_dataloader', '_evaluator')
     evaluators = cfg.get(name, [])
     for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:

@@ -24,6 +24,7 @@ NEEDED = dict.fromkeys(('id', 'image_id', 'category_id', 'bbox', 'area'))
 LARGEST_AREA = 1e10
 MALFORMED = 'malformed entries'
 MISSING_MASKS = 'missing masks'
+ID = 'a whole number or a text'
 
 
 class Fault(NamedTuple):
@@ -36,7 +37,7 @@ class Fault(NamedTuple):
 def image_fault(image: dict) -> Fault | None:
     """What keeps an entry of `images` from being used, if something does."""
     if not is_id(image.get('id')):
-        return Fault(MALFORMED, 'has no id')
+        return Fault(MALFORMED, _lack(image, 'id', ID))
     name = image.get('file_name')
     if type(name) is not str:
         return Fault(MALFORMED, 'has no file_name')
@@ -49,7 +50,7 @@ def image_fault(image: dict) -> Fault | None:
         )
     for side in ('height', 'width'):
         if type(image.get(side)) is not int or image[side] < 1:
-            return Fault(MALFORMED, f'has no {side} in pixels')
+            return Fault(MALFORMED, _lack(image, side, 'a whole number of pixels'))
     if image['height'] * image['width'] > MOST_PIXELS:
         size = f'{quoted(image["width"])}x{quoted(image["height"])}'
         return Fault(
@@ -59,10 +60,17 @@ def image_fault(image: dict) -> Fault | None:
     return None
 
 
+def _lack(entry: dict, key: str, expected: str) -> str:
+    """What is wrong with a value: that there is none, or which it is."""
+    if entry.get(key) is None:
+        return f'has no {key}'
+    return f'has the {key} {quoted(entry[key])}, not {expected}'
+
+
 def category_fault(category: dict) -> Fault | None:
     """What keeps an entry of `categories` from being used, if something does."""
     if not is_id(category.get('id')):
-        return Fault(MALFORMED, 'has no id')
+        return Fault(MALFORMED, _lack(category, 'id', ID))
     if type(category.get('name')) is not str:
         return Fault(MALFORMED, 'has no name')
     if not is_name(category['name']):
@@ -89,6 +97,9 @@ def annotation_fault(
     if not NEEDED.keys() <= annotation.keys() or (evaluated and 'iscrowd' not in annotation):
         missing = next(key for key in (*NEEDED, 'iscrowd') if key not in annotation)
         return Fault(MALFORMED, f'has no {missing}')
+    for key in ('image_id', 'category_id'):
+        if type(annotation[key]) is float:
+            return Fault(MALFORMED, _lack(annotation, key, ID))
     image, category = annotation['image_id'], annotation['category_id']
     if not is_id(image) or image not in sizes:
         text = f'has image_id {quoted(image)}, which the file does not list'
@@ -97,7 +108,7 @@ def annotation_fault(
         text = f'has category_id {quoted(category)}, which the file does not list'
         return Fault('annotations of unknown categories', text)
     if not is_id(annotation['id']):
-        return Fault(MALFORMED, 'has no id')
+        return Fault(MALFORMED, _lack(annotation, 'id', ID))
     for key in ('iscrowd', 'ignore'):
         if type(annotation.get(key, 0)) not in (int, bool) or annotation.get(key, 0) not in (0, 1):
             return Fault(MALFORMED, f'has {key} {quoted(annotation[key])}, neither 0 nor 1')

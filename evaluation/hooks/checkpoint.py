@@ -7,6 +7,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from evaluation.config.checkpoint_names import any_checkpoint
 from evaluation.files import write_text
 
 # So that one is left if the other turns out to be damaged.
@@ -76,7 +77,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     @master_only
     def _remove_unfinished(self) -> None:
-        for file in Path(self.out_dir).glob(self.filename_tmpl.format('*') + UNFINISHED):
+        for file in Path(self.out_dir).glob(any_checkpoint(self.filename_tmpl) + UNFINISHED):
             file.unlink()
 
     def _path(self, step: int) -> str:

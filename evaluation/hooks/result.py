@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from evaluation.config.checkpoint_names import checkpoint_of_step
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.evidence.files import FILE as EVIDENCE_FILE
@@ -119,7 +120,7 @@ class ResultHook(Hook):
         """Write the result of an evaluation while training."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         step = f'epoch_{runner.epoch}' if by_epoch else f'iter_{runner.iter}'
-        checkpoint = Path(runner.work_dir) / f'{step}.pth'
+        checkpoint = Path(runner.work_dir) / checkpoint_of_step(runner, by_epoch)
         progress = {'epoch': runner.epoch if by_epoch else None, 'iteration': runner.iter}
         self._write(
             runner,

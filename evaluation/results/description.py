@@ -14,6 +14,7 @@ from torch import nn
 from evaluation.complexity import complexity_of_config
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
+from evaluation.effective_batch import effective_batch_size
 from evaluation.provenance import file_sha256
 from evaluation.recipe import RELEASED, recipe_of
 from evaluation.starting_weights import starting_weights
@@ -43,7 +44,7 @@ def describe_training(runner: Runner) -> dict:
         'recipe': recipe_of(runner.cfg.get('optim_wrapper') or {}),
         'seed': runner.seed,
         'initialization': starting_weights(runner.cfg),
-        'batch_size': runner.world_size * runner.cfg.train_dataloader.batch_size,
+        'batch_size': effective_batch_size(runner.cfg, runner.world_size),
         'mixed_precision': isinstance(runner.optim_wrapper, AmpOptimWrapper),
         'learning_rate_scaled': bool((runner.cfg.get('auto_scale_lr') or {}).get('enable')),
         'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],

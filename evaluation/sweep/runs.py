@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from evaluation.config.checkpoint_names import final_checkpoint
 from evaluation.config.checks import check_config
 from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
@@ -16,6 +17,7 @@ from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, ran
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
 from evaluation.data.root import config_data_root, set_data_root
+from evaluation.effective_batch import effective_batch_size
 from evaluation.errors import UserError, warn
 from evaluation.identity import config_sha256
 from evaluation.provenance import file_sha256
@@ -155,14 +157,13 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         training_data_sha256=digests.of_data(cfg.train_dataloader.dataset),
         start=start,
         start_sha256=start_sha256,
-        batch_size=cfg.train_dataloader.batch_size * wishes.processes,
+        batch_size=effective_batch_size(cfg, wishes.processes),
         options=flags,
     )
     training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []
     epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
-    final = f'epoch_{epochs}.pth' if epochs else f'iter_{iterations}.pth'
-    task = Task(folder, config, identity, tuple(training), tuple(common), final)
+    task = Task(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
     return Run(wanted.name, task, iterations, epochs)
 
 

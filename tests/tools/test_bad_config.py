@@ -250,6 +250,24 @@ class TestOptions:
                 'model.data_preprocessor.size=(16,16)',
                 ['model.data_preprocessor.size=(16, 16)', '32 pixels or more'],
             ),
+            (
+                'a schedule of epochs under a loop of iterations',
+                'upernet',
+                'param_scheduler.1.by_epoch=True',
+                ['param_scheduler.1 (PolyLR) counts epochs', 'give param_scheduler.1.by_epoch=False'],
+            ),
+            (
+                'a backend of logs whose package is not installed',
+                'upernet',
+                "visualizer.vis_backends=[{'type':'AimVisBackend'}]",
+                ['visualizer.vis_backends.0 (AimVisBackend) needs the package aim: pip install aim'],
+            ),
+            (
+                'names of checkpoints without their number',
+                'upernet',
+                'default_hooks.checkpoint.filename_tmpl=last.pth',
+                ["default_hooks.checkpoint.filename_tmpl='last.pth'", 'ends in the number'],
+            ),
         ],
     )
     def test_refused(self, train, trials, tmp_path, refused, given, task, option, messages):

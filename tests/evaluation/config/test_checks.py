@@ -98,7 +98,7 @@ class TestNoFalseAlarm:
             {'optim_wrapper.paramwise_cfg.custom_keys.stem.decay_mult': 0},
             {'default_hooks.checkpoint.max_keep_ckpts': 2},
             {'default_hooks.runtime_info.type': 'RuntimeInfoHook'},
-            {'param_scheduler.0.convert_to_iter_based': True},
+            {'param_scheduler.1.convert_to_iter_based': True},
             {'custom_hooks': [dict(type='EMAHook', priority=49)]},
             {'env_cfg.resource_limit': 8192},
             {'find_unused_parameters': True},

@@ -89,6 +89,12 @@ class TestSame:
         check_same_experiment(swin, checkpoint, 'epoch_1.pth')
         assert 'a step has 8 images here and 2 there' in capsys.readouterr().err
 
+    def test_accumulated_batches_are_images_of_a_step(self, swin, checkpoint, capsys):
+        check_same_experiment(
+            changed(swin, optim_wrapper__accumulative_counts=3), checkpoint, 'epoch_1.pth'
+        )
+        assert 'a step has 6 images here and 2 there' in capsys.readouterr().err
+
     @pytest.mark.parametrize('meta', [{}, {'cfg': None}, {'cfg': '(:'}, {'cfg': 'pass'}])
     def test_file_that_does_not_say(self, swin, capsys, meta):
         check_same_experiment(swin, {'meta': meta}, 'epoch_1.pth')

@@ -127,12 +127,15 @@ class TestEntries:
         ('values', 'message'),
         [
             ({'id': None}, 'of the images, entry 2 has no id'),
-            ({'id': [1]}, 'of the images, entry 2 has no id'),
+            ({'id': [1]}, 'of the images, entry 2 has the id \\[1\\], not a whole number or a text'),
+            ({'id': 9.0}, 'of the images, entry 2 has the id 9.0, not a whole number or a text'),
             ({'id': 7}, 'of the images, 2 have the id 7'),
             ({'file_name': None}, 'the one with id 9 has no file_name'),
             ({'file_name': 3}, 'the one with id 9 has no file_name'),
-            ({'height': 0}, 'the one with id 9 has no height in pixels'),
-            ({'width': '50'}, 'the one with id 9 has no width in pixels'),
+            ({'height': 0}, 'the one with id 9 has the height 0, not a whole number of pixels'),
+            ({'height': 40.0}, 'the one with id 9 has the height 40.0, not a whole number of pixels'),
+            ({'height': None}, 'the one with id 9 has no height'),
+            ({'width': '50'}, "the one with id 9 has the width '50', not a whole number of pixels"),
         ],
     )
     def test_image(self, tmp_path, values, message):

@@ -72,6 +72,16 @@ def test_what_the_options_of_a_training_changed_is_told(monkeypatch, amp, scalin
         assert describe_training(runner)['recipe'] == 'released'
 
 
+@pytest.mark.parametrize(('wrapper', 'batch'), [({}, 8), ({'accumulative_counts': 3}, 24)])
+def test_batch_is_that_of_an_optimizer_step(monkeypatch, wrapper, batch):
+    monkeypatch.setattr(description, 'data_sha256', lambda dataset: 'd0')
+    cfg = config(train_dataloader={'batch_size': 4, 'dataset': {}}, optim_wrapper=wrapper)
+    runner = SimpleNamespace(
+        train_loop=None, max_iters=9, seed=0, world_size=2, cfg=cfg, optim_wrapper=None
+    )
+    assert describe_training(runner)['batch_size'] == batch
+
+
 class Backbone:
     def __init__(self, mixer_name):
         self.mixer_name = mixer_name

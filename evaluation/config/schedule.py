@@ -1,0 +1,332 @@
+"""Checks that loop, sampler, schedulers and hooks of a training count in the same unit.
+
+mmengine steps schedulers with `by_epoch=True` after each epoch. An iteration loop has one epoch, so
+there they never take effect, and nothing says so. `check_schedule` refuses what cannot be meant.
+`evaluation.config.schedule_length` warns of what may be meant.
+"""
+
+import functools
+import inspect
+from dataclasses import dataclass
+
+from mmengine.config import Config
+from mmengine.hooks import (
+    CheckpointHook,
+    EarlyStoppingHook,
+    EMAHook,
+    ParamSchedulerHook,
+)
+from mmengine.optim.scheduler import (
+    ConstantParamScheduler,
+    LinearParamScheduler,
+    MultiStepParamScheduler,
+    StepParamScheduler,
+)
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+
+from evaluation.config.types import registered
+from evaluation.errors import UserError
+
+INFINITE_SAMPLERS = ('InfiniteSampler', 'MultiSourceSampler')
+# Settings of hooks in epochs.
+EPOCHS_OF_HOOKS = ('begin_epoch', 'switch_epoch', 'num_last_epochs')
+WARM_UPS = (LinearParamScheduler, ConstantParamScheduler)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The training loop.
+
+    Attributes:
+        by_epoch: whether it counts epochs.
+        length: how many of its unit it runs.
+        name: its class, for messages.
+    """
+
+    by_epoch: bool
+    length: int
+    name: str
+
+    @property
+    def unit(self) -> str:
+        """What it counts."""
+        return 'epochs' if self.by_epoch else 'iterations'
+
+    @property
+    def length_key(self) -> str:
+        """The setting of the length, with its value."""
+        return f'train_cfg.max_{"epochs" if self.by_epoch else "iters"}={self.length}'
+
+
+@dataclass(frozen=True)
+class Part:
+    """A scheduler, hook or sampler.
+
+    Attributes:
+        place: where it stands in the config.
+        settings: its settings.
+        built: its class; `object` where that is not known.
+    """
+
+    place: str
+    settings: dict
+    built: type = object
+
+    def get(self, name: str) -> object:
+        """A setting, or the default of the class."""
+        if name in self.settings:
+            return self.settings[name]
+        return _defaults(self.built).get(name)
+
+    def is_a(self, *names: str) -> bool:
+        """Whether its class, or one that it derives from, has one of these names."""
+        return any(base.__name__ in names for base in self.built.__mro__)
+
+
+@functools.cache
+def _defaults(built: type) -> dict:
+    """Defaults of a class's arguments; those of its bases where it hands keywords on."""
+    found: dict = {}
+    for base in reversed(built.__mro__):
+        init = vars(base).get('__init__')
+        if inspect.isfunction(init):
+            found |= {
+                name: parameter.default
+                for name, parameter in inspect.signature(init).parameters.items()
+                if parameter.default is not parameter.empty
+            }
+    return found
+
+
+def check_schedule(cfg: Config, processes: int) -> None:
+    """Check that all parts of a training count what its loop counts.
+
+    Args:
+        cfg: with the overrides of the command line.
+        processes: how many share the training.
+
+    Raises:
+        UserError: a part counts in the other unit, or could never act; the message names the fix.
+    """
+    loop = loop_of(cfg)
+    if loop is None:
+        return
+    hooks = hooks_of(cfg)
+    schedulers = schedulers_of(cfg)
+    _check_sampler(sampler_of(cfg), loop)
+    for scheduler in schedulers:
+        _check_unit(scheduler, loop, sampler_of(cfg), processes)
+    stepped = (cfg.get('default_hooks') or {}).get('param_scheduler', True) is not None
+    if schedulers and not stepped and not any(issubclass(h.built, ParamSchedulerHook) for h in hooks):
+        raise UserError(
+            'default_hooks.param_scheduler=None: no scheduler of param_scheduler would ever step; '
+            "give default_hooks.param_scheduler.type='ParamSchedulerHook', or param_scheduler=None"
+        )
+    for hook in hooks:
+        _check_checkpoints(hook, loop)
+        _check_epochs_of_hook(hook, loop)
+        _check_validation(hook, cfg)
+    if not loop.by_epoch and (cfg.get('log_processor') or {}).get('by_epoch', True):
+        raise UserError(
+            f'log_processor counts epochs, but {loop.length_key} counts iterations; '
+            'give log_processor.by_epoch=False'
+        )
+
+
+def loop_of(cfg: Config) -> Loop | None:
+    """The training loop; None where it is of a kind that is not known."""
+    settings = cfg.train_cfg
+    wanted = settings.get('type')
+    if wanted is None:
+        built = EpochBasedTrainLoop if settings.get('by_epoch') else IterBasedTrainLoop
+    else:
+        built = LOOPS.get(wanted) if isinstance(wanted, str) else wanted
+    for base, key in ((EpochBasedTrainLoop, 'max_epochs'), (IterBasedTrainLoop, 'max_iters')):
+        if inspect.isclass(built) and issubclass(built, base) and isinstance(settings.get(key), int):
+            return Loop(base is EpochBasedTrainLoop, settings[key], built.__name__)
+    return None
+
+
+def schedulers_of(cfg: Config) -> list[Part]:
+    """Schedulers of the config: a list, a single one, or several by name of an optimizer."""
+    found = []
+
+    def gather(value: object, place: str) -> None:
+        if isinstance(value, (list, tuple)):
+            for index, entry in enumerate(value):
+                gather(entry, f'{place}.{index}')
+        elif isinstance(value, dict) and 'type' in value:
+            found.append(_part(cfg, place, value))
+        elif isinstance(value, dict):
+            for name, entry in value.items():
+                gather(entry, f'{place}.{name}')
+
+    gather(cfg.get('param_scheduler'), 'param_scheduler')
+    return found
+
+
+def hooks_of(cfg: Config) -> list[Part]:
+    """Hooks of the config, and mmengine's checkpoint hook where the config does not name one."""
+    default_hooks = cfg.get('default_hooks') or {}
+    found = [
+        _part(cfg, f'default_hooks.{name}', settings)
+        for name, settings in default_hooks.items()
+        if isinstance(settings, dict)
+    ]
+    found += [
+        _part(cfg, f'custom_hooks.{index}', settings)
+        for index, settings in enumerate(cfg.get('custom_hooks') or ())
+        if isinstance(settings, dict)
+    ]
+    if 'checkpoint' not in default_hooks:
+        found.append(Part('default_hooks.checkpoint', {'interval': 1}, CheckpointHook))
+    return found
+
+
+def sampler_of(cfg: Config) -> Part:
+    """The sampler of training images."""
+    settings = cfg.train_dataloader.get('sampler')
+    return _part(cfg, 'train_dataloader.sampler', settings if isinstance(settings, dict) else {})
+
+
+def _part(cfg: Config, place: str, settings: dict) -> Part:
+    found = [each for _, each in registered(settings.get('type'), cfg.get('default_scope'))]
+    return Part(place, settings, next(filter(inspect.isclass, found), object))
+
+
+def _check_sampler(sampler: Part, loop: Loop) -> None:
+    if loop.by_epoch and sampler.is_a(*INFINITE_SAMPLERS):
+        raise UserError(
+            f'{sampler.place}.type={name_of(sampler)!r} never ends, and so would the first of '
+            f"{loop.length_key}; give {sampler.place}.type='SeededSampler'"
+        )
+
+
+def _check_unit(scheduler: Part, loop: Loop, sampler: Part, processes: int) -> None:
+    """Check the unit of a scheduler.
+
+    Raises:
+        UserError: it would never step, or in a unit that is not meant.
+    """
+    place, by_epoch = scheduler.place, bool(scheduler.settings.get('by_epoch', True))
+    converted = bool(scheduler.settings.get('convert_to_iter_based'))
+    name = name_of(scheduler)
+    if getattr(scheduler.built, 'need_val_args', False):  # stepped after evaluations in either loop
+        if not by_epoch:
+            raise UserError(f'{place}.by_epoch=False: {name} takes only {place}.by_epoch=True')
+        return
+    if converted and not by_epoch:
+        raise UserError(
+            f'{place}.convert_to_iter_based=True converts epochs, but {place}.by_epoch=False; '
+            f'give {place}.convert_to_iter_based=False'
+        )
+    if not loop.by_epoch and by_epoch:
+        if not converted:
+            raise UserError(
+                f'{place} ({name}) counts epochs, but {loop.length_key} counts iterations: it would '
+                f'never step; give {place}.by_epoch=False, with {_positions(scheduler)} in iterations'
+            )
+        if 'end' not in scheduler.settings or (processes > 1 and sampler.is_a(*INFINITE_SAMPLERS)):
+            raise UserError(
+                f'{place} ({name}) is converted from epochs, whose length does not follow from '
+                f'{loop.length_key}; give {place}.convert_to_iter_based=False {place}.by_epoch=False, '
+                f'with {_positions(scheduler)} in iterations'
+            )
+    if loop.by_epoch and not by_epoch and not issubclass(scheduler.built, WARM_UPS):
+        key, value = _last_position(scheduler)
+        if isinstance(value, (int, float)) and 1 < value <= loop.length:
+            raise UserError(
+                f'{place} ({name}) counts iterations, but its {key} of {value} is of the size '
+                f'of {loop.length_key}; give {place}.by_epoch=True, or {_positions(scheduler)} in '
+                'iterations'
+            )
+
+
+def _last_position(scheduler: Part) -> tuple[str, object]:
+    """The setting that says in which unit a decay is meant, and its value."""
+    if issubclass(scheduler.built, MultiStepParamScheduler) and milestones_of(scheduler):
+        return 'last milestone', max(milestones_of(scheduler))
+    if issubclass(scheduler.built, StepParamScheduler):
+        return 'step_size', scheduler.settings.get('step_size')
+    return 'end', scheduler.settings.get('end')
+
+
+def _positions(scheduler: Part) -> str:
+    """The settings of a scheduler that are in its unit."""
+    names = ['begin', 'end']
+    if issubclass(scheduler.built, MultiStepParamScheduler):
+        names.append('milestones')
+    elif issubclass(scheduler.built, StepParamScheduler):
+        names.append('step_size')
+    elif 'T_max' in scheduler.settings:
+        names.append('T_max')
+    return f'{", ".join(names[:-1])} and {names[-1]}'
+
+
+def milestones_of(scheduler: Part) -> list[int]:
+    """Milestones of a scheduler, counted from its `begin`."""
+    return [*(scheduler.settings.get('milestones') or ())]
+
+
+def _check_checkpoints(hook: Part, loop: Loop) -> None:
+    """Check when checkpoints are saved.
+
+    Raises:
+        UserError: not when the loop counts, or never.
+    """
+    if not issubclass(hook.built, CheckpointHook):
+        return
+    place = hook.place
+    if bool(hook.get('by_epoch')) != loop.by_epoch:
+        theirs = 'iterations' if loop.by_epoch else 'epochs'
+        raise UserError(
+            f'{place} counts {theirs}, but {loop.length_key} counts {loop.unit}; '
+            f'give {place}.by_epoch={loop.by_epoch}, with {place}.interval in {loop.unit}'
+        )
+    interval = hook.get('interval')
+    if not hook.get('save_last') and isinstance(interval, int) and not 0 < interval <= loop.length:
+        raise UserError(
+            f'{place}.interval={interval} and save_last=False: nothing would be saved in '
+            f'{loop.length_key}; give {place}.interval={loop.length} or less, or {place}.save_last=True'
+        )
+
+
+def _check_epochs_of_hook(hook: Part, loop: Loop) -> None:
+    """Check settings of a hook in epochs or iterations.
+
+    Raises:
+        UserError: the loop does not count these, or ends before.
+    """
+    for name in EPOCHS_OF_HOOKS:
+        if not loop.by_epoch and hook.settings.get(name):
+            raise UserError(
+                f'{hook.place}.{name}={hook.settings[name]} counts epochs, but {loop.length_key} counts '
+                f'iterations; leave out {hook.place} ({name_of(hook)}), or count iterations in it'
+            )
+    if issubclass(hook.built, EMAHook):
+        name = 'begin_epoch' if loop.by_epoch else 'begin_iter'
+        begin = hook.settings.get(name) or 0
+        if begin > loop.length:
+            raise UserError(
+                f'{hook.place}.{name}={begin} lies beyond {loop.length_key}: no weights would be '
+                f'averaged; give {hook.place}.{name}={loop.length} or less'
+            )
+
+
+def _check_validation(hook: Part, cfg: Config) -> None:
+    """Check that there are evaluations for a hook that acts on their figures.
+
+    Raises:
+        UserError: there are none.
+    """
+    best = issubclass(hook.built, CheckpointHook) and hook.get('save_best')
+    if cfg.get('val_cfg') is None and (best or issubclass(hook.built, EarlyStoppingHook)):
+        what = f'{hook.place}.save_best={best!r}' if best else f'{hook.place} ({name_of(hook)})'
+        remedy = f'{hook.place}.save_best=None' if best else f'leave out {hook.place}'
+        raise UserError(f'{what} needs evaluations, but val_cfg is None; give val_cfg, or {remedy}')
+
+
+def name_of(part: Part) -> str:
+    """The class of a part, or what its config calls it."""
+    return part.built.__name__ if part.built is not object else str(part.settings.get('type'))

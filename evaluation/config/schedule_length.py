@@ -1,0 +1,124 @@
+"""Warnings of schedules that do not fit the length of a training.
+
+They may be meant, as in a trial of some iterations, so they do not stop a training.
+"""
+
+from collections.abc import Collection, Iterator
+
+from mmengine.config import Config
+from mmengine.hooks import LoggerHook
+from mmengine.optim.scheduler import (
+    CosineAnnealingParamScheduler,
+    OneCycleParamScheduler,
+    PolyParamScheduler,
+)
+
+from evaluation.config.schedule import (
+    WARM_UPS,
+    Loop,
+    Part,
+    hooks_of,
+    loop_of,
+    milestones_of,
+    name_of,
+    sampler_of,
+    schedulers_of,
+)
+
+# Schedulers whose value at their end is the point of them.
+TO_AN_END = (CosineAnnealingParamScheduler, PolyParamScheduler, OneCycleParamScheduler)
+
+
+def length_warnings(cfg: Config, options: Collection[str] = ()) -> list[str]:
+    """Name settings that the training does not reach, and steps that no scheduler acts on.
+
+    Args:
+        cfg: with the overrides of the command line.
+        options: keys of these overrides. One of the length makes a trial of a few steps, which does not
+            reach the end of the schedule on purpose.
+    """
+    loop = loop_of(cfg)
+    if loop is None:
+        return []
+    in_unit = [s for s in schedulers_of(cfg) if bool(s.settings.get('by_epoch', True)) == loop.by_epoch]
+    begin = cfg.train_cfg.get('val_begin') or 0
+    found = []
+    if cfg.get('val_cfg') is not None and begin > loop.length:
+        found.append(
+            f'train_cfg.val_begin={begin} lies beyond {loop.length_key}: nothing will be evaluated'
+        )
+    if loop.length_key.partition('=')[0] not in options:
+        found += [line for scheduler in in_unit for line in _beyond(scheduler, loop)]
+    found += [line for scheduler in in_unit for line in _wrong_period(scheduler, loop)]
+    found += list(_gaps(in_unit, loop))
+    sampler = sampler_of(cfg)
+    if not loop.by_epoch and sampler.is_a('DefaultSampler'):
+        found.append(
+            f'{sampler.place}.type={name_of(sampler)!r} ends with the images, where {loop.name} starts '
+            f"all workers again; give {sampler.place}.type='SeededInfiniteSampler'"
+        )
+    for hook in hooks_of(cfg):
+        if not loop.by_epoch and issubclass(hook.built, LoggerHook) and hook.get('log_metric_by_epoch'):
+            found.append(
+                f'{hook.place}.log_metric_by_epoch=True: {loop.name} has one epoch, so all evaluations '
+                f'are logged at step 0; give {hook.place}.log_metric_by_epoch=False'
+            )
+        switch = hook.settings.get('switch_epoch') or 0
+        if loop.by_epoch and switch >= loop.length:
+            found.append(f'{hook.place}.switch_epoch={switch} is never reached in {loop.length_key}')
+    return found
+
+
+def _beyond(scheduler: Part, loop: Loop) -> Iterator[str]:
+    """What of a scheduler lies beyond the length of the training."""
+    begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
+    place, name = scheduler.place, name_of(scheduler)
+    late = [step for step in milestones_of(scheduler) if begin + step >= loop.length]
+    if begin >= loop.length:
+        yield f'{place} ({name}) begins at {begin}, which {loop.length_key} never reaches'
+    elif late:
+        yield f'{place}.milestones: {late} are never reached in {loop.length_key}; give others'
+    elif issubclass(scheduler.built, (*TO_AN_END, *WARM_UPS)) and end > loop.length and end < 10**8:
+        yield (
+            f'{place} ({name}) ends at {end}, which {loop.length_key} never reaches; '
+            f'give {place}.end={loop.length} to run all of it'
+        )
+
+
+def _wrong_period(scheduler: Part, loop: Loop) -> Iterator[str]:
+    """A period of a cosine that is not how long it acts."""
+    begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
+    total = scheduler.settings.get('T_max')
+    if total and total != end - begin:
+        yield (
+            f'{scheduler.place}.T_max={total} is not the {end - begin} {loop.unit} from {begin} to '
+            f'{end}; leave it out to take these'
+        )
+
+
+def _gaps(schedulers: list[Part], loop: Loop) -> Iterator[str]:
+    """Schedulers that leave steps without one, or end before the training while a decay is due."""
+    spans = sorted(
+        (
+            s.settings.get('begin') or 0,
+            s.settings.get('end', float('inf')),
+            s.place,
+            issubclass(s.built, TO_AN_END),
+        )
+        for s in schedulers
+        if s.settings.get('param_name') in (None, 'lr')
+    )
+    covered, before, decays = 0, None, False
+    for begin, end, place, is_decay in spans:
+        if before and begin > covered:
+            yield (
+                f'no scheduler acts from {covered}, where {before} ends, to {begin}, where {place} '
+                f'begins; give {place}.begin={covered} to leave no gap'
+            )
+        if end > covered:
+            covered, before, decays = end, place, is_decay
+    if decays and covered < loop.length:
+        yield (
+            f'{before}.end={covered} leaves {loop.unit} {covered} to {loop.length} at the rate that it '
+            f'ends with; give {before}.end={loop.length} to fill {loop.length_key}'
+        )
