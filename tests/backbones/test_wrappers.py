@@ -15,6 +15,8 @@ from backbones.checkpoint.wrappers import unwrapped_name
 from evaluation.model_loading import check_whole, fit_model
 from tests.variants import VARIANTS
 
+pytestmark = pytest.mark.habits
+
 
 class Holder(nn.Module):
     """What a trainer makes of a model: an attribute, and a loss with a weight of its own."""

@@ -20,6 +20,8 @@ from evaluation.metrics.instances import InstanceMetric
 from evaluation.metrics.prediction_dump import smaller
 from tests.detectors import BOX_DETECTORS, micro_detector
 
+pytestmark = pytest.mark.habits
+
 SIDE = 64
 CLASSES = ('disc', 'square')
 BOXES = np.array([[8.0, 8.0, 40.0, 40.0], [30.0, 4.0, 60.0, 30.0]])

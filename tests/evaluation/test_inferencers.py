@@ -15,6 +15,8 @@ from mmdet.apis import DetInferencer, inference_detector, init_detector  # isort
 from mmseg.apis import MMSegInferencer, inference_model, init_model  # isort: skip
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.habits
+
 FILES = {task: ROOT / f'configs/demo/{task}_convnext_micro.py' for task in ('mask_rcnn', 'upernet')}
 CLASSES = {'mask_rcnn': ['disc', 'bolt'] + ['x'] * 4, 'upernet': ['ground'] + ['x'] * 7}
 

@@ -17,6 +17,8 @@ from evaluation.model_heads import run_parts
 from tests.detectors import BOX_DETECTORS, micro_detector, published_model
 from tests.evaluation.test_complexity import SWIN_T, SWIN_T_DIMS
 
+pytestmark = pytest.mark.habits
+
 SEGMENTORS = Path(mmseg.__file__).parent / '.mim/configs'
 CASCADE = 'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py'
 

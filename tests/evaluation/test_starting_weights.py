@@ -17,6 +17,8 @@ from evaluation.starting_weights import forget_pretrained, pretrained_parts, sta
 from evaluation.sweep.runs import Digests, start_of
 from tests.variants import ROOT
 
+pytestmark = pytest.mark.habits
+
 DIMS = [8, 16, 32, 64]
 TINY = {
     'model.backbone.dims': DIMS,

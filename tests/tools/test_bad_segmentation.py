@@ -8,6 +8,8 @@ from PIL import Image
 
 from tests.tools.test_bad_data import IMAGES, on
 
+pytestmark = pytest.mark.habits
+
 KIND = 'Configs and options'
 VALIDATION = 'val_dataloader.dataset.pipeline'
 RESIZE = "{'type':'Resize','scale':(64,64)}"

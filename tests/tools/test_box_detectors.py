@@ -8,6 +8,8 @@ import pytest
 
 from tests.commands import option_list, read_results
 
+pytestmark = pytest.mark.habits
+
 KIND = 'Data'
 NO_MASKS = {'model.roi_head.mask_head': None, 'train_cfg.max_epochs': 1}
 

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+pytestmark = pytest.mark.habits
+
 KIND = 'Data'
 
 

@@ -14,6 +14,8 @@ from evaluation.config.file import read_config
 from evaluation.prediction.outputs import COCO_IDS
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.habits
+
 KIND = 'Tables and other commands'
 VAL = {'mask_rcnn': 'val2017', 'upernet': 'images/validation'}
 

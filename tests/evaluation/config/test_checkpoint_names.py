@@ -15,6 +15,8 @@ from evaluation.config.checkpoint_names import (
 from evaluation.errors import UserError
 from evaluation.hooks.checkpoint import SafeCheckpointHook
 
+pytestmark = pytest.mark.habits
+
 
 def config(template, **length):
     checkpoint = {} if template is None else {'filename_tmpl': template}

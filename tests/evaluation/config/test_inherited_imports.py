@@ -7,6 +7,8 @@ import pytest
 from evaluation.config.file import read_config
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.habits
+
 BASE = ROOT / 'configs/mask_rcnn_swin_micro.py'
 
 

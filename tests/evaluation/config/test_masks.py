@@ -19,6 +19,8 @@ from evaluation.experiment import read_config
 from tests.commands import ROOT
 from tests.detectors import BOX_DETECTORS, CONFIGS
 
+pytestmark = pytest.mark.habits
+
 LOADERS = ('train_dataloader', 'val_dataloader')
 MASK_DETECTORS = (
     'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',

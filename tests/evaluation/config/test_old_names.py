@@ -10,6 +10,8 @@ from evaluation.config.options import merge_options
 from evaluation.errors import UserError
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.habits
+
 TRAINING = ('train_dataloader', 'val_dataloader')
 
 

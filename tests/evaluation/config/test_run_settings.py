@@ -18,6 +18,8 @@ from evaluation.sweep.configs import Wanted
 from evaluation.sweep.runs import Digests, Wishes, flags_of, make_run, own_seed
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.habits
+
 LEAF = ROOT / 'configs/demo/upernet_dcn_micro.py'
 
 

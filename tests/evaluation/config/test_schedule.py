@@ -22,6 +22,8 @@ from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.errors import UserError
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.habits
+
 EPOCHS = dict(type='EpochBasedTrainLoop', max_epochs=3)
 ITERATIONS = dict(type='IterBasedTrainLoop', max_iters=6, val_interval=6)
 DECAY = dict(type='MultiStepLR', milestones=[1, 2], gamma=0.1)

@@ -24,6 +24,8 @@ from tests.commands import ROOT
 
 from mmseg.structures import SegDataSample  # isort: skip
 
+pytestmark = pytest.mark.habits
+
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 DIMS = [16, 32, 64, 128]
 SIGMOID = {'type': 'CrossEntropyLoss', 'use_sigmoid': True}

@@ -10,6 +10,8 @@ from mmengine.visualization import BaseVisBackend
 from evaluation.config.visualization import PACKAGES, check_visualization
 from evaluation.errors import UserError
 
+pytestmark = pytest.mark.habits
+
 
 def config(*types):
     return Config({'visualizer': {'vis_backends': [{'type': each} for each in types]}})

@@ -1,7 +1,10 @@
+import pytest
 from mmengine.config import ConfigDict
 
 import evaluation.data.segmentation_map  # noqa: F401
 from evaluation.data.checked_loading import with_checked_loading, without_truth
+
+pytestmark = pytest.mark.habits
 
 
 def names(pipeline):

@@ -13,6 +13,8 @@ from evaluation.errors import UserError
 from evaluation.metrics.segmentation import SegmentationMetric
 from tests.commands import ROOT
 
+pytestmark = pytest.mark.habits
+
 DETECTION, SEGMENTATION, CLASSES = (
     f'configs/{task}_swin_micro.py' for task in ('mask_rcnn', 'upernet', 'imagenet')
 )

@@ -24,6 +24,8 @@ from evaluation.hooks.segmentation_drawing import DrawSegmentations
 from tests.evaluation.data.examination.looking import look
 from tests.variants import ROOT
 
+pytestmark = pytest.mark.habits
+
 SHAPES = {'oblong': (48, 64), 'square': (64, 64)}
 CASES = [
     *[('oblong', orientation) for orientation in (1, 2, 3, 4, 6)],

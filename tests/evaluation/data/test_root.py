@@ -14,6 +14,8 @@ from evaluation.data.root import config_data_root, set_data_root, unused_data_ro
 from evaluation.errors import UserError
 from tests.variants import ROOT
 
+pytestmark = pytest.mark.habits
+
 NEW = '/new/coco'
 TEST = ('test_dataloader',)
 

@@ -8,6 +8,8 @@ from torch import nn
 from evaluation import experiment
 from evaluation.experiment import set_backend
 
+pytestmark = pytest.mark.habits
+
 
 def wrapper_on(monkeypatch, gpu, **settings):
     """The wrapper's settings of a training by several processes."""
