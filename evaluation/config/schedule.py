@@ -184,10 +184,10 @@ def hooks_of(cfg: Config) -> list[Part]:
     return found
 
 
-def sampler_of(cfg: Config) -> Part:
-    """The sampler of training images."""
-    settings = cfg.train_dataloader.get('sampler')
-    return _part(cfg, 'train_dataloader.sampler', settings if isinstance(settings, dict) else {})
+def sampler_of(cfg: Config, loader: str = 'train_dataloader') -> Part:
+    """The sampler of a loader's images."""
+    settings = cfg[loader].get('sampler')
+    return _part(cfg, f'{loader}.sampler', settings if isinstance(settings, dict) else {})
 
 
 def _part(cfg: Config, place: str, settings: dict) -> Part:

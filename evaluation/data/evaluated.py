@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config, ConfigDict
 
+from evaluation.config.schedule import INFINITE_SAMPLERS, name_of, sampler_of
 from evaluation.data.class_counts import dataset_class
 from evaluation.errors import UserError
 
@@ -19,10 +20,17 @@ def check_evaluated(cfg: Config, loader: str) -> None:
         loader: a data loader; one of training passes.
 
     Raises:
-        UserError: a wrapper repeats or mixes images, or joins data sets that the evaluation cannot join.
+        UserError: the sampler never ends, or a wrapper repeats or mixes images, or joins data sets that
+            the evaluation cannot join.
     """
     if loader not in EVALUATED:
         return
+    sampler = sampler_of(cfg, loader)
+    if sampler.is_a(*INFINITE_SAMPLERS):
+        raise UserError(
+            f'{sampler.place}.type={name_of(sampler)!r} never ends, and so would the evaluation; '
+            f"give {sampler.place}.type='DefaultSampler' and {sampler.place}.shuffle=False"
+        )
     dataset = cfg[loader].dataset
     for place, wrapper in wrappers_of(dataset, f'{loader}.dataset'):
         if 'dataset' in wrapper:

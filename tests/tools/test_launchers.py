@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from tests.commands import read_results
 from tests.launching import TOOLS, free_port, places, shell
@@ -53,7 +54,7 @@ class TestDistributed:
 
     def test_two_processes_train_together(self, trial, tmp_path):
         length = {'mask_rcnn': {'train_cfg__max_epochs': 1}, 'upernet': {'train_cfg__max_iters': 2}}
-        arguments = trial.arguments(**length[trial.task])
+        arguments = trial.arguments(**length[trial.task], find_unused_parameters=True)
         done = shell(
             'dist_train.sh', trial.config, 2, '--work-dir', tmp_path, *arguments, PORT=free_port()
         )
@@ -62,6 +63,8 @@ class TestDistributed:
         assert result['hardware']['world_size'] == 2
         assert result['batch_size'] == 8
         assert result['images'] == 7
+        wrapper = Config.fromfile(tmp_path / trial.config.name).model_wrapper_cfg
+        assert wrapper.find_unused_parameters is True
         # Eight scenes are one step of two times four.
         steps = {'mask_rcnn': 1, 'upernet': 2}[trial.task]
         assert result['iteration'] == steps

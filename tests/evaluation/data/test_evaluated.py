@@ -120,3 +120,10 @@ def test_joined_maps_have_the_figure_of_the_union():
     assert figures['mIoU'] == pytest.approx(100 * np.mean(iou), rel=1e-12)
     assert metric.report.images == 4
     assert metric.report.evidence is not None
+
+
+@pytest.mark.parametrize('loader', LOADERS)
+def test_endless_evaluation(loader):
+    cfg = read_config(str(ROOT / SEGMENTATION))
+    cfg[loader].sampler.type = 'InfiniteSampler'
+    assert f"{loader}.sampler.type='InfiniteSampler' never ends" in refusal(cfg, loader)
