@@ -16,7 +16,7 @@ from evaluation.config.masks import check_masks, needs_masks
 from evaluation.config.types import setting
 from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
-from evaluation.data.coco_file import check_coco
+from evaluation.data.coco_file import FORMAT_ONLY, check_coco
 from evaluation.data.evaluated import check_evaluated
 from evaluation.data.image_files import ADVICE
 from evaluation.data.listing import files_below, visible_files_below
@@ -26,6 +26,7 @@ from evaluation.errors import UserError
 from evaluation.processes.ranks import process_rank
 
 IMAGENET_CLASSES = 1000
+TESTED = 'test_dataloader'
 LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
 
 
@@ -49,8 +50,8 @@ def check_data(
         check_masks(cfg, loaders)
     for loader in loaders:
         check_evaluated(cfg, loader)
-    for _, dataset in datasets:
-        check_layout(dataset)
+    for loader, dataset in datasets:
+        check_layout(dataset, is_test=loader == TESTED)
     if scope == 'mmseg':
         check_transforms(cfg, datasets)
     for loader, dataset in datasets:
@@ -64,9 +65,10 @@ def check_data(
         lister = lister_of(dataset, scope)
         if lister == 'CocoDataset.load_data_list':
             with_masks = needs_truth and needs_masks(cfg, loader, [dataset])
-            check_instances(dataset, scope, may_lack_images, with_masks, needs_truth)
+            is_test = loader == TESTED
+            check_instances(dataset, scope, may_lack_images, with_masks, needs_truth, is_test)
         elif lister == 'BaseSegDataset.load_data_list':
-            check_pairs(dataset, scope, may_lack_images)
+            check_pairs(dataset, scope, may_lack_images, is_test=loader == TESTED)
         elif lister == LABELLED_IMAGES:
             check_labelled_images(cfg, loader, dataset, may_lack_images)
     for loader in loaders:
@@ -113,8 +115,12 @@ def build_dataset(dataset: ConfigDict, scope: str, pipeline: Sequence[dict] = ()
         return DATASETS.build(settings)
 
 
-def check_layout(dataset: ConfigDict) -> None:
+def check_layout(dataset: ConfigDict, is_test: bool = False) -> None:
     """Look for the folders and the file that a data set's config names.
+
+    Args:
+        dataset: its config.
+        is_test: whether it is tested, so that it may be meant to have no annotations.
 
     Raises:
         UserError: one is missing or empty; the message says what the layout is.
@@ -130,8 +136,8 @@ def check_layout(dataset: ConfigDict) -> None:
     for path in folders + files:
         if not path.exists():
             maps = dataset.get('data_prefix', {}).get('seg_map_path')
-            is_of_maps = maps is not None and path == path_of(dataset, maps)
-            advice = '; a test without maps needs --format-only DIR' if is_of_maps else ''
+            is_of_maps = is_test and maps is not None and path == path_of(dataset, maps)
+            advice = f', or {FORMAT_ONLY}' if is_of_maps else ''
             raise UserError(f'{path} is missing; the data root must have {layout}{advice}')
         if path in files and not path.is_file():
             raise UserError(f'{path} is not a file; the data root must have {layout}')
@@ -162,7 +168,12 @@ def check_evaluators(cfg: Config, loader: str) -> None:
 
 
 def check_instances(
-    dataset: ConfigDict, scope: str, may_lack_images: bool, with_masks: bool, needs_truth: bool
+    dataset: ConfigDict,
+    scope: str,
+    may_lack_images: bool,
+    with_masks: bool,
+    needs_truth: bool,
+    is_test: bool,
 ) -> None:
     """Look into an annotation file, and for the images that it lists.
 
@@ -172,7 +183,8 @@ def check_instances(
     file = path_of(dataset, dataset.ann_file)
     note(f'checking {file}')
     evaluated = dataset.get('test_mode', False)
-    names = check_coco(file, class_names(dataset, scope), evaluated, with_masks, needs_truth)
+    classes = class_names(dataset, scope)
+    names = check_coco(file, classes, evaluated, with_masks, needs_truth, is_test)
     folder = path_of(dataset, dataset.data_prefix.img)
     there = files_below(folder)
     missing = [name for name in names if os.path.normpath(name) not in there]
@@ -183,7 +195,7 @@ def check_instances(
         )
 
 
-def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
+def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool, is_test: bool = False) -> None:
     """Look for images without a segmentation map and for maps without an image.
 
     Raises:
@@ -206,9 +218,10 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool) -> None:
     has_maps = 'seg_map_path' in folders
     unmapped, unpictured = unpaired(built) if has_maps and not may_lack_images else ([], [])
     if unmapped:
+        advice = f', or {FORMAT_ONLY}' if is_test else ''
         raise UserError(
             f'{len(unmapped)} of the {len(built)} images in {folders["img_path"]} have no segmentation '
-            f'map, such as {unmapped[0]}; {ADVICE}, or test without maps by --format-only DIR'
+            f'map, such as {unmapped[0]}; {ADVICE}{advice}'
         )
     if unpictured:
         raise UserError(

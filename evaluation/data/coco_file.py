@@ -24,7 +24,7 @@ from evaluation.garbage_collection import garbage_collection_paused
 
 _LISTS = ('images', 'annotations', 'categories')
 _WITHOUT_TRUTH = ('images', 'categories')
-_FORMAT_ONLY = 'write predictions without truth by tools/test.py --format-only DIR'
+FORMAT_ONLY = 'write predictions without annotations by tools/test.py --format-only DIR'
 _WANTED = f'give COCO ground truth, an object with {", ".join(_LISTS)}'
 _WITHOUT_MASKS = (
     'but the config uses masks; add it, or give the config of a detector without masks, such as '
@@ -40,6 +40,7 @@ def check_coco(
     evaluated: bool,
     with_masks: bool = True,
     needs_truth: bool = True,
+    is_test: bool = False,
 ) -> list[str]:
     """Look at every entry of an annotation file.
 
@@ -49,6 +50,7 @@ def check_coco(
         evaluated: whether pycocotools will evaluate on it, which needs `iscrowd`.
         with_masks: whether masks will be used; else every `segmentation` may be missing or malformed.
         needs_truth: whether it must have annotations; if not, they are not looked at.
+        is_test: whether it is tested, so that it may be meant to have none.
 
     Returns:
         file names of the images.
@@ -57,7 +59,7 @@ def check_coco(
         UserError: it is not COCO's format, or does not fit the classes; the message names the entry.
     """
     data = read_json(file)
-    check_sections(data, file, _LISTS if needs_truth else _WITHOUT_TRUTH)
+    check_sections(data, file, _LISTS if needs_truth else _WITHOUT_TRUTH, is_test)
     sizes = check_images(data['images'], file)
     category_names = check_categories(data['categories'], classes, file)
     if not needs_truth:
@@ -94,7 +96,9 @@ def read_json(file: Path) -> Any:
         raise UserError(f'{file} is not JSON; {_WANTED}') from error
 
 
-def check_sections(data: Any, file: Path, sections: Sequence[str] = _LISTS) -> None:
+def check_sections(
+    data: Any, file: Path, sections: Sequence[str] = _LISTS, is_test: bool = False
+) -> None:
     """Look for the lists.
 
     Raises:
@@ -106,12 +110,12 @@ def check_sections(data: Any, file: Path, sections: Sequence[str] = _LISTS) -> N
         raise UserError(f'{file} is not an object; {_WANTED}')
     for name in sections:
         if name not in data:
-            advice = f', or {_FORMAT_ONLY}' if name == 'annotations' else ''
+            advice = f', or {FORMAT_ONLY}' if is_test and name == 'annotations' else ''
             raise UserError(f'{file} has no {name}; {_WANTED}{advice}')
         if type(data[name]) is not list:
             raise UserError(f'{file}: {name} is not a list; {_WANTED}')
         if not data[name]:
-            advice = f', or {_FORMAT_ONLY}' if name == 'annotations' else ''
+            advice = f', or {FORMAT_ONLY}' if is_test and name == 'annotations' else ''
             raise UserError(f'{file}: the list of {name} is empty; {_WANTED}{advice}')
 
 

@@ -3,7 +3,7 @@
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.registry import TRANSFORMS
 
 from evaluation.data.image_files import ADVICE, BadFileError, read_whole
@@ -80,7 +80,12 @@ def image_of(dataset: BaseDataset, path: str) -> np.ndarray:
     """
     while not hasattr(dataset, 'pipeline'):
         dataset = dataset.datasets[0] if hasattr(dataset, 'datasets') else dataset.dataset
-    steps = dataset.pipeline.transforms
+    return loaded_by(dataset.pipeline, path)
+
+
+def loaded_by(pipeline: Compose, path: str) -> np.ndarray:
+    """Load an image as a pipeline does; see `image_of`."""
+    steps = pipeline.transforms
     load = next((step for step in steps if isinstance(step, LoadImageFromFile)), LoadImageFromFile())
     image = load.transform({'img_path': path})['img']
     return np.ascontiguousarray(image[..., ::-1].astype(np.uint8))

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from evaluation.analysis.model import read_analysed_config
 from evaluation.analysis.options import own_device
+from evaluation.data.loading import loaded_by
 from evaluation.drawing.predictions import draw_segmentation
-from evaluation.drawing.trained import read_rgb
 from evaluation.errors import UserError
 from evaluation.experiment import check_work_dir
 from evaluation.prediction.images import check_readable, find_images, output_names
@@ -83,19 +84,23 @@ class Writer:
             self.entries += detections(sample, number, file, classes, self.threshold)
             if self.pictures:
                 picture = instances_picture(
-                    read_rgb(str(image)), sample, classes, self.predictor.palette, self.threshold
+                    self._picture(image), sample, classes, self.predictor.palette, self.threshold
                 )
         elif scope == 'mmseg':
             labels = class_map(sample)
             save_map(self.folder / 'maps' / f'{name}.png', labels)
             if self.pictures:
-                picture = draw_segmentation(read_rgb(str(image)), labels, self.predictor.palette)
+                picture = draw_segmentation(self._picture(image), labels, self.predictor.palette)
         else:
             self.entries.append(top_classes(sample, file, classes))
         if picture is not None:
             target = self.folder / 'pictures' / f'{name}.png'
             target.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(target), picture[..., ::-1])
+
+    def _picture(self, image: Path) -> np.ndarray:
+        """The image as the model saw it, turned by its EXIF orientation or not."""
+        return loaded_by(self.predictor.pipeline, str(image))
 
     def finish(self) -> None:
         """Write the files that list all images."""

@@ -46,7 +46,7 @@ def upernet(trials):
         (
             'a validation that loads the map before the resize',
             {f'{VALIDATION}.3': RESIZE},
-            ['loads the map (LoadCheckedSegmentationMap) before Resize', 'have the size of the file'],
+            ['loads the map (LoadAnnotations) before Resize', 'have the size of the file'],
         ),
         (
             'data sets of which one counts classes from 0',
