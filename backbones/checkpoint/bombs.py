@@ -75,7 +75,10 @@ def check_structure(structure: Structure) -> None:
 
     Raises:
         BombError: it is deeper or larger than any training's, or a call would make it so.
+        ValueError: it makes no value, as noise may.
     """
+    if structure.left < 0:
+        raise ValueError('the pickle ends without a value')
     if structure.depth > DEEPEST:
         raise BombError(f'containers nested {structure.depth:,} deep')
     if structure.entries > MOST_ENTRIES:

@@ -2,7 +2,7 @@
 
 import functools
 import http.server
-import os
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -122,10 +122,11 @@ class TestFiles:
             (lambda file: file.mkdir(), 'is a folder'),
             (lambda file: file.touch(), 'is empty'),
             (lambda file: file.write_text('buy milk'), 'truncated or not a checkpoint'),
-            (lambda file: file.write_bytes(os.urandom(5000)), 'truncated or not a checkpoint'),
+            (lambda file: file.write_bytes(random.Random(0).randbytes(5000)), 'truncated or not a'),
+            (lambda file: file.write_bytes(b'.' * 9), 'truncated or not a checkpoint'),
             (lambda file: torch.save([ONE], file), 'holds no weights but an object of list'),
         ],
-        ids=['missing', 'folder', 'empty', 'text', 'noise', 'list'],
+        ids=['missing', 'folder', 'empty', 'text', 'noise', 'a pickle of nothing', 'list'],
     )
     def test_what_is_none(self, tmp_path, prepare, reason):
         prepare(tmp_path / 'a.pth')

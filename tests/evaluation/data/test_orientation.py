@@ -15,6 +15,7 @@ from torchvision import transforms
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.classification import ImageNetDataset
+from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.image_files import BadFileError
 from evaluation.data.loading import LoadCheckedImage, image_of
 from evaluation.data.orientation import TURNED_IMAGES, orientation_of
@@ -95,7 +96,7 @@ def build(name, loader, root, pipeline=None):
             step['scale'] = (256, 128)
     settings.data_root = str(root)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return DATASETS.build(settings)
+        return DATASETS.build(with_checked_loading(settings))
 
 
 def agreement(image, truth):
