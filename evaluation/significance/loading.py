@@ -61,7 +61,7 @@ def _check_figures(result: Result, found: dict[str, float]) -> None:
 
 
 def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -> None:
-    """See that several models were tested on the same images and the same truth.
+    """See that several models were tested on the same images, classes and truth.
 
     Raises:
         UserError: they were not.
@@ -73,6 +73,12 @@ def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -
             raise UserError(
                 f'{first[0].path} and {result.path} were tested on other images ({differing} are in one '
                 'alone); evaluate both on the same'
+            )
+        if not np.array_equal(found.classes, first[1].classes):
+            raise UserError(
+                f'{first[0].path} and {result.path} were tested on different classes, or in a different '
+                f'order ({len(first[1].classes)} and {len(found.classes)} classes); evaluate both '
+                'on the same'
             )
         digests = first[0].data_sha256, result.data_sha256
         if digests[0] != digests[1] and None in digests:

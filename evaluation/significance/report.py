@@ -14,7 +14,7 @@ from evaluation.significance.comparison import (
     signed,
 )
 from evaluation.significance.metrics import GUESSES_OF
-from evaluation.significance.randomization import LEVEL
+from evaluation.significance.randomization import CERTAINTY, LEVEL
 from evaluation.tables.formats import DASH, Cell, Column, Table, to_markdown
 
 # The metrics that a sentence is written about.
@@ -71,7 +71,8 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
         how += f' Resamples in which a figure is undefined are left out, up to {undefined:,}.'
     test = (
         f'Told apart: p is at most {LEVEL:g} in a paired test that swaps the predictions of the two '
-        'models on images where they differ; it does not depend on a seed.'
+        'models on images where they differ; it does not depend on a seed. Where random swaps estimate '
+        f'p, the upper end of its {100 * CERTAINTY:.0f} % interval must be at most {LEVEL:g}, too.'
     )
     models = [model for each in comparisons for model in (each.a, each.b)]
     if max((model.spread.runs for model in models if model.spread), default=1) > 1:

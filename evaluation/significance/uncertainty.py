@@ -21,7 +21,7 @@ class Uncertainty:
 
     Attributes:
         path: file of the result.
-        data: images and truth; results can be compared where it is equal.
+        data: images, classes and truth; results can be compared where it is equal.
         evidence: per-image records.
         intervals: by metric.
         samples: by metric, figures on resampled images, (resamples,), percent.
@@ -88,7 +88,11 @@ def _uncertainty(
     (whole,), (samples,) = resample([metric], len(evidence.images), resamples, seed, on_progress)
     return Uncertainty(
         path=result.path,
-        data=(result.data_sha256, tuple(evidence.images.tolist())),
+        data=(
+            result.data_sha256,
+            tuple(evidence.images.tolist()),
+            tuple(np.asarray(evidence.classes).tolist()),
+        ),
         evidence=evidence,
         intervals={
             name: figure_interval(name, whole[name], samples[name], len(evidence.images))

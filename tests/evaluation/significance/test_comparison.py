@@ -1,5 +1,6 @@
 """Comparisons of results: what they say, and what is refused."""
 
+import dataclasses
 import json
 import math
 import re
@@ -246,6 +247,25 @@ class TestRefused:
         )
         with pytest.raises(UserError, match=r'other images \(2 are in one alone\)'):
             compare([a], [b], resamples=5)
+
+    @pytest.mark.parametrize('chosen', [[1, 0, 2, 3], [0, 1]])
+    def test_different_classes(self, tmp_path, chosen):
+        """The digest of the annotations is the same whichever classes a config takes."""
+        every = guesses(np.array([1, 0, 1, 1], bool))
+        names = ('a', 'b', 'c', 'd')
+        records = [
+            dataclasses.replace(every, classes=np.array(each))
+            for each in (names, [names[number] for number in chosen])
+        ]
+        a, b = (
+            read_result(write_result(tmp_path / name, each, name))
+            for name, each in zip(('dcn_tiny', 'swin_tiny'), records, strict=True)
+        )
+        assert a.data_sha256 == b.data_sha256
+        with pytest.raises(UserError, match='different classes, or in a different order'):
+            compare([a], [b], resamples=5)
+        first, second = uncertainties([a, b], resamples=200).values()
+        assert first.is_told_from(second, 'top1') is None
 
     def test_other_annotations(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0, 1])
