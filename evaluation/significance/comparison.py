@@ -8,7 +8,7 @@ import numpy as np
 from evaluation.errors import UserError
 from evaluation.results.result import HEADLINE_METRICS, Result, shared_metrics
 from evaluation.rounding import fixed
-from evaluation.significance.bootstrap import CONFIDENCE, RESAMPLES, Interval, resample
+from evaluation.significance.bootstrap import CONFIDENCE, RESAMPLES, SAME, Interval, resample
 from evaluation.significance.intervals import difference_interval, figure_interval
 from evaluation.significance.loading import check_same_images, headline_metrics, load_evidence
 from evaluation.significance.metrics import GUESSES_OF, Metric
@@ -101,6 +101,8 @@ class Comparison:
         if not self.test.differing:
             return f'the same predictions on {images}'
         if np.isnan(found.low):
+            if self.images > 1 and found.undefined <= (1 - CONFIDENCE) * self.resamples:
+                return f'no interval, since all resamples of {images} give the same difference'
             return f'{images} {"is" if self.images == 1 else "are"} too few for an interval'
         ends = ' to '.join(signed(end, self.metric) for end in (found.low, found.high))
         method = images if self.metric in GUESSES_OF else f'paired bootstrap of {images}'
@@ -226,7 +228,7 @@ def p_value_text(test: PairedTest) -> str:
 def rounded(value: float, metric: str) -> str:
     """A figure with as many digits as tables have, and more where zero would be left."""
     digits = _DIGITS[metric]
-    while value and digits < MOST_DIGITS and not float(fixed(value, digits)):
+    while abs(value) >= SAME and digits < MOST_DIGITS and not float(fixed(value, digits)):
         digits += 1
     return fixed(value, digits)
 

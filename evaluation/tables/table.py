@@ -217,6 +217,8 @@ def contest_of(row: Result) -> tuple | None:
         row.recipe,
         row.images,
         row.data_sha256,
+        # The digest of the annotations does not tell which of their classes were evaluated.
+        frozenset(name for values in row.per_class.values() for name in values),
         row.test_time_augmentation,
     )
 

@@ -174,6 +174,23 @@ class TestFewImages:
         assert '100.0 and 0.0; p = 1.00; 1 image is too few for an interval)' in found.sentence
         assert 'nan' not in comparison_text([found])
 
+    def test_detectors_that_find_nothing(self, tmp_path):
+        """Both are wrong on all images, in different ways."""
+        truth = [(0, box(0))]
+        sides = [
+            read_result(
+                write_result(
+                    tmp_path / name,
+                    evidence_of([(truth, [(0, box(500), score)])] * 9),
+                    f'{name}_tiny',
+                )
+            )
+            for name, score in (('a', 0.9), ('b', 0.8))
+        ]
+        found = compare(sides[:1], sides[1:], resamples=30)[0]
+        assert not found.is_told_apart
+        assert 'no interval, since all resamples of 9 images give the same' in found.sentence
+
     def test_of_one_image_with_objects(self, tmp_path):
         """A third has objects, so that (2 / 3) ** 3 of the resamples, 30 %, have none."""
         objects, nothing = [(0, box(0))], ([], [])
@@ -318,6 +335,8 @@ def test_ends_beside_zero_keep_their_sign():
     assert signed(-1.26, 'box_AP') == '\N{MINUS SIGN}1.3'
     assert rounded(49.296, 'mIoU') == '49.30'
     assert rounded(1e-9, 'box_AP') == '0.0000'
+    # What sums in a different order leave.
+    assert signed(1e-15, 'box_AP') == '+0.0'
 
 
 class TestBoxesAlone:

@@ -1299,3 +1299,17 @@ class TestLikeWithLike:
             (result,) = results_of(tmp_path / str(number), content)
             assert why_not_compared(load_published(), result) is None
             assert why_not_compared([], result) is None
+
+
+def test_models_of_different_classes_are_not_one_contest(tmp_path):
+    def of(backbone, value, *classes):
+        metrics = box_and_mask(value, value)
+        return document(backbone, metrics=metrics) | {
+            'per_class': {'box_AP': dict.fromkeys(classes, value)}
+        }
+
+    contest = (of('dcn_tiny', 40.0, 'a', 'b'), of('swin_tiny', 41.0, 'a', 'b'))
+    alone = of('halo_tiny', 50.0, 'a')
+    (table,) = build_tables(results_of(tmp_path, *contest, alone), ())
+    found = dict(zip(*(table_columns(table)[name] for name in ('Backbone', 'box AP')), strict=True))
+    assert found == {'dcn_tiny': '40.0', 'swin_tiny': '*41.0', 'halo_tiny': '50.0'}
