@@ -11,11 +11,13 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
+from backbones import BackboneError
 from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.analysis.model import Checkpoint, build_model, check_trained
 from evaluation.data.checked_loading import checked_pipeline, without_truth
 from evaluation.data.class_counts import class_names
 from evaluation.drawing.predictions import distinct_palette
+from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported
 
 IMAGENET_CLASSES = 1000
@@ -43,6 +45,9 @@ class Predictor:
         """Yield the data sample of each image, on the CPU.
 
         Images of different sizes share no batch in mmseg, which does not pad them.
+
+        Raises:
+            UserError: an image is too narrow for the backbone.
         """
         # mmdet and mmseg look up some parts by name only when they run.
         with DefaultScope.overwrite_default_scope(self.scope), torch.no_grad():
@@ -58,7 +63,12 @@ class Predictor:
             yield from self._run(batch)
 
     def _run(self, batch: list[dict]) -> Iterator[Any]:
-        for sample in self.model.test_step(pseudo_collate(batch)):
+        try:
+            samples = self.model.test_step(pseudo_collate(batch))
+        except BackboneError as error:
+            files = ', '.join(str(loaded['data_samples'].img_path) for loaded in batch)
+            raise UserError(f'{files}: {error}; leave out images that are so narrow') from error
+        for sample in samples:
             yield sample.cpu()
 
 

@@ -83,12 +83,15 @@ def test_bad_input_writes_nothing(trial, checkpoint, predict, refused, tmp_path)
     cut = tmp_path / 'cut.jpg'
     cut.write_bytes(good.read_bytes()[:-200])
     (tmp_path / 'empty').mkdir()
+    narrow = tmp_path / 'narrow.png'
+    Image.new('RGB', (200, 3)).save(narrow)
     other = tmp_path / 'other.pth'
     torch.save({'state_dict': {'backbone.x': torch.zeros(1)}}, other)
     for given, weights, image, message in (
         ('predict: no image', checkpoint, 'missing.jpg', 'missing.jpg is missing'),
         ('predict: a folder without images', checkpoint, 'empty', 'holds no image'),
         ('predict: an image that ends early', checkpoint, cut, 'cut.jpg ends early'),
+        ('predict: an image too narrow for the backbone', checkpoint, narrow, 'narrow.png: input of'),
         ('predict: a checkpoint of another model', other, good, 'other.pth'),
     ):
         outcome = predict(trial.config, weights, good, image, '--out', 'mine', *options(trial))
