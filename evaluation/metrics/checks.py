@@ -30,16 +30,18 @@ def check_maps(predicted: Tensor, label: Tensor, image: str | None) -> None:
 def check_scores(scores: Tensor, label: int, classes: int, image: str | None) -> None:
     """Check that there is a score for each class of the data set, and that the label is one.
 
+    There may be more scores than classes: a part of ImageNet is classified among its 1,000 classes.
+
     Args:
-        scores: (classes,).
+        scores: (logits,).
         label: true class.
         classes: how many the data set has.
         image: name of the image; None where it is not known.
 
     Raises:
-        UserError: there are more or fewer scores, or the label is no class.
+        UserError: there are fewer scores, or the label is no class.
     """
-    if scores.shape != (classes,):
+    if scores.ndim != 1 or len(scores) < classes:
         raise UserError(
             f'{_of(image)}scores of shape {_shape(scores)} for {classes} classes of the data set; '
             'set num_classes of the model to their number'

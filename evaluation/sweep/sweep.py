@@ -73,11 +73,10 @@ def sweep(arguments: argparse.Namespace) -> int:
     configs = find_configs(arguments.patterns)
     wishes, slurm = wishes_of(arguments), slurm_wishes(arguments)
     if arguments.test_only is None:
-        every = [
-            wanted
-            for config in configs
-            for wanted in trainings([config], arguments.seeds or [own_seed(config, wishes.options)])
-        ]
+        with quiet():
+            seeds = [arguments.seeds or [own_seed(config, wishes.options)] for config in configs]
+        pairs = zip(configs, seeds, strict=True)
+        every = [wanted for config, own in pairs for wanted in trainings([config], own)]
     else:
         every = evaluations(configs, Path(arguments.test_only), arguments.seeds)
     places = [] if slurm else local_places(arguments.gpus, arguments.parallel, len(every))

@@ -39,7 +39,6 @@ class TestScores:
         ('scores', 'label', 'message'),
         [
             ([0.5, 0.5], 0, r'x\.jpg: scores of shape \(2,\) for 3 classes of the data set'),
-            ([0.5, 0.3, 0.1, 0.1], 0, r'scores of shape \(4,\) for 3 classes'),
             ([[0.5, 0.3, 0.2]], 0, r'scores of shape \(1, 3\) for 3 classes'),
             ([0.5, 0.3, 0.2], 3, 'label 3 is none of the 3 classes'),
             ([0.5, 0.3, 0.2], -1, 'label -1 is none of the 3 classes'),
