@@ -135,7 +135,10 @@ def check_stackable(cfg: Config, loader: str, datasets: Sequence, may_lack_image
                     continue
                 sizes.add(size)
                 shape = tuple(dataset[index]['inputs'].shape[1:])
-            except (OSError, BadFileError):
+            except OSError:
+                # Loading names such a file in one line.
+                continue
+            except BadFileError:
                 if may_lack_images:
                     continue
                 raise

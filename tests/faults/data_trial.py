@@ -218,6 +218,7 @@ def look(root: Path) -> int:
                 keep_zero_label=False,
                 workers=1,
                 fix=None,
+                config=None,
             )
         ).findings
     )
