@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
+from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from evaluation.data.loading import image_of
@@ -28,3 +29,15 @@ class LoadedImages:
         """Draw a sample as `Visualizer.add_datasample` does, on the image at its `img_path`."""
         loaded = image_of(self._dataset, data_sample.img_path)
         self._visualizer.add_datasample(name, loaded, data_sample, **options)
+
+
+class DrawnAsLoaded:
+    """Mixin of a visualization hook: draw on images as they were loaded for the model."""
+
+    def before_val(self, runner: Runner) -> None:
+        """Draw on images of the validation set."""
+        self._visualizer = LoadedImages(runner.visualizer, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        """Draw on images of the test set."""
+        self._visualizer = LoadedImages(runner.visualizer, runner.test_dataloader.dataset)

@@ -2,21 +2,10 @@
 
 from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
 
-from evaluation.hooks.drawing import LoadedImages
+from evaluation.hooks.drawing import DrawnAsLoaded
 
 
 @HOOKS.register_module()
-class DrawInstances(DetVisualizationHook):
+class DrawInstances(DrawnAsLoaded, DetVisualizationHook):
     """`DetVisualizationHook` that draws on images as they were loaded for the model."""
-
-    def before_val(self, runner: Runner) -> None:
-        """Draw on images of the validation set."""
-        dataset = runner.val_dataloader.dataset
-        self._visualizer = LoadedImages(runner.visualizer, dataset)
-
-    def before_test(self, runner: Runner) -> None:
-        """Draw on images of the test set."""
-        dataset = runner.test_dataloader.dataset
-        self._visualizer = LoadedImages(runner.visualizer, dataset)

@@ -150,6 +150,14 @@ def weights(trials: dict[str, Trial]) -> Callable[[str], dict[str, Tensor]]:
     return build
 
 
+@pytest.fixture
+def checkpoint(trial: Trial, weights: Callable[[str], dict[str, Tensor]], tmp_path: Path) -> Path:
+    """A checkpoint of `trial`'s model before training."""
+    file = tmp_path / 'weights.pth'
+    torch.save({'state_dict': weights(trial.task)}, file)
+    return file
+
+
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 

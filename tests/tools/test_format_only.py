@@ -6,20 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 pytestmark = pytest.mark.habits
 
 KIND = 'Data'
-
-
-@pytest.fixture
-def checkpoint(trial, weights, tmp_path):
-    file = tmp_path / 'weights.pth'
-    torch.save({'state_dict': weights(trial.task)}, file)
-    return file
 
 
 @pytest.fixture

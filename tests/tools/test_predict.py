@@ -21,13 +21,6 @@ VAL = {'mask_rcnn': 'val2017', 'upernet': 'images/validation'}
 
 
 @pytest.fixture
-def checkpoint(trial, weights, tmp_path):
-    file = tmp_path / 'weights.pth'
-    torch.save({'state_dict': weights(trial.task)}, file)
-    return file
-
-
-@pytest.fixture
 def predict(commands, tmp_path):
     return lambda *arguments: commands('predict', *arguments, folder=tmp_path)
 
