@@ -15,6 +15,7 @@ from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
 from evaluation.average_precision.option import add_evaluator_option, use_evaluator
 from evaluation.config.checks import check_config
+from evaluation.config.digests import add_digests
 from evaluation.config.file import read_config
 from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.options import add_overrides, merge_options
@@ -27,7 +28,6 @@ from evaluation.errors import UserError, warn
 from evaluation.freed_memory import keep_freed_memory
 from evaluation.hooks.compilation import add_compile_option, use_compiler
 from evaluation.hooks.time_shares import use_time_shares
-from evaluation.identity import config_sha256
 from evaluation.processes.model_wrapper import set_model_wrapper
 from evaluation.processes.ranks import process_count
 from evaluation.processes.rendezvous import init_method
@@ -102,7 +102,7 @@ def load_config(
     cfg = read_config(arguments.config)
     warnings = merge_options(cfg, arguments.cfg_options)
     # Before anything is set that depends on the number of processes.
-    cfg.config_sha256 = config_sha256(cfg)
+    add_digests(cfg)
     check_planned(arguments, cfg.config_sha256)
     cfg.launcher = arguments.launcher
     cfg.checkpoint_key = arguments.checkpoint_key

@@ -33,7 +33,7 @@ STRICT_BACKBONES = ('UnifiedBackbone', 'UnifiedClassifier')
 
 
 def set_starting_point(
-    cfg: Config, pretrained: str | None, resume: str | None, config_sha256: str | None = None
+    cfg: Config, pretrained: str | None, resume: str | None, is_planned: bool = False
 ) -> None:
     """Note in the config where to start from, and check that it fits.
 
@@ -41,7 +41,7 @@ def set_starting_point(
         cfg: the config; may name a start itself, by `load_from` or by any `init_cfg` of the model.
         pretrained: path or URL of weights for the backbone, or `released`.
         resume: path or URL of a checkpoint to go on from, or `latest`, whatever the config says.
-        config_sha256: digest of the config under which that must have been written; None for any.
+        is_planned: whether it must have been written under this very config, as in a sweep.
 
     Raises:
         UserError: a checkpoint does not exist, is damaged, needs code to be run, or does not fit.
@@ -51,8 +51,8 @@ def set_starting_point(
     with backbone_errors_reported():
         if found := find_checkpoint(cfg.work_dir, resume):
             set_whole_model(cfg, *found, is_resumed=True)
-            if config_sha256:
-                check_config_of(found[1], found[0], config_sha256)
+            if is_planned:
+                check_config_of(found[1], found[0], cfg)
         elif cfg.get('load_from'):
             set_whole_model(cfg, cfg.load_from, read_checkpoint(cfg.load_from), is_resumed=False)
         if cfg.resume:

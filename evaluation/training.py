@@ -31,7 +31,7 @@ def train(arguments: argparse.Namespace) -> None:
             raise UserError(f'{arguments.config} has no auto_scale_lr.base_batch_size to scale from')
         cfg.auto_scale_lr.enable = True
     resume = resumed_by_restart(cfg.work_dir) or checkpoint_to_resume(cfg, arguments.resume)
-    set_starting_point(cfg, arguments.pretrained, resume, arguments.config_sha256)
+    set_starting_point(cfg, arguments.pretrained, resume, arguments.config_sha256 is not None)
     with machine_faults_reported(cfg.work_dir):
         runner = make_runner(cfg)
         print_log(f'training starts from {starting_weights(cfg)}', logger='current')

@@ -21,16 +21,6 @@ from mmengine.config import read_base
 with read_base():
     from .runtime import *
 
-custom_imports = dict(
-    imports=[
-        'backbones',
-        'evaluation.hooks.checkpoint',
-        'evaluation.classification',
-        'evaluation.data.loading',
-        'evaluation.data.reproducible_loading',
-        'evaluation.hooks.result',
-    ]
-)
 default_scope = 'mmengine'
 
 model = dict(

@@ -18,18 +18,6 @@ from mmengine.config import read_base
 with read_base():
     from .runtime import *
 
-custom_imports = dict(
-    imports=[
-        'backbones',
-        'evaluation.hooks.checkpoint',
-        'evaluation.hooks.instance_drawing',
-        'evaluation.metrics.instances',
-        'evaluation.instance_tta',
-        'evaluation.data.loading',
-        'evaluation.data.reproducible_loading',
-        'evaluation.hooks.result',
-    ]
-)
 default_scope = 'mmdet'
 
 model = dict(

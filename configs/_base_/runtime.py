@@ -5,6 +5,8 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
+# The name of this module is the same in all versions; what it imports may move.
+custom_imports = dict(imports=['evaluation.registration'])
 log_level = 'INFO'
 load_from = None
 resume = False

@@ -19,19 +19,6 @@ from mmengine.config import read_base
 with read_base():
     from .runtime import *
 
-custom_imports = dict(
-    imports=[
-        'backbones',
-        'evaluation.hooks.checkpoint',
-        'evaluation.hooks.segmentation_drawing',
-        'evaluation.data.loading',
-        'evaluation.data.reproducible_loading',
-        'evaluation.hooks.result',
-        'evaluation.data.segmentation_map',
-        'evaluation.metrics.segmentation',
-        'evaluation.segmentation_tta',
-    ]
-)
 default_scope = 'mmseg'
 
 crop_size = (512, 512)

@@ -13,6 +13,7 @@ from mmengine.config.utils import ConfigParsingError
 
 from evaluation.config.imports import check_imports
 from evaluation.config.inherited_imports import keep_inherited_imports
+from evaluation.config.moved_modules import current_name
 from evaluation.errors import UserError, did_you_mean
 
 # `<task>_<mixer>_<scale>.py`.
@@ -31,7 +32,8 @@ def read_config(file: str) -> Config:
     check_config_file(path)
     files = check_imports(Path(os.path.normpath(path)))
     try:
-        cfg = Config.fromfile(path)
+        # Stored configs may name modules that were moved since; `import_modules` knows them.
+        cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
         place = _place_in_config(error, files)
         if place is None and not isinstance(error, (ConfigParsingError, SyntaxError, OSError)):
@@ -83,7 +85,7 @@ def _place_in_config(error: Exception, files: list[Path]) -> str | None:
 
 
 def import_modules(cfg: Config, files: list[Path]) -> None:
-    """Import what `custom_imports` names; mmengine does this only for configs of the older style.
+    """Import what `custom_imports` names, under the names that modules have today.
 
     Args:
         cfg: a config.
@@ -97,7 +99,7 @@ def import_modules(cfg: Config, files: list[Path]) -> None:
     names = wishes.get('imports') or []
     for name in [names] if isinstance(names, str) else names:
         try:
-            importlib.import_module(name)
+            importlib.import_module(current_name(name))
         except ModuleNotFoundError as error:
             if wishes.get('allow_failed_imports'):
                 continue

@@ -79,13 +79,13 @@ def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
         warn(f'going on from {source}: a step has {images} images here and {before} there')
 
 
-def check_config_of(checkpoint: dict, source: str, digest: str) -> None:
-    """Demand that a checkpoint was written under the very config of a digest.
+def check_config_of(checkpoint: dict, source: str, cfg: Config) -> None:
+    """Demand that a checkpoint was written under the very config of a training.
 
     Args:
         checkpoint: with mmengine's `meta`.
         source: where it comes from, for messages.
-        digest: of the config.
+        cfg: the config, with its digests.
 
     Raises:
         UserError: it was another, or the checkpoint does not say which.
@@ -93,10 +93,11 @@ def check_config_of(checkpoint: dict, source: str, digest: str) -> None:
     meta = checkpoint.get('meta')
     text = meta.get('cfg') if isinstance(meta, dict) else None
     theirs = read_literals(text).get('config_sha256') if isinstance(text, str) else None
-    if theirs != digest:
+    ours = cfg.config_sha256
+    if theirs is None or theirs not in (ours, cfg.config_sha256_version_1):
         raise UserError(
-            f'{source} was trained under another config (digest {str(theirs)[:8]}, not {digest[:8]}); '
-            'give another --work-dir'
+            f'{source} was trained under a different config (digest {str(theirs)[:8]}, not {ours[:8]}); '
+            'give a different --work-dir'
         )
 
 

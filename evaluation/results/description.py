@@ -12,6 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from evaluation.complexity import complexity_of_config
+from evaluation.config.digests import DIGEST_VERSION
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.effective_batch import effective_batch_size
@@ -66,10 +67,12 @@ def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:
 
 
 def describe_config(cfg: Config) -> dict:
-    """Its name, its digest without paths, and all of it."""
+    """Its name, its digest without paths, the digest of earlier versions, and all of it."""
     return {
         'name': config_name(cfg.filename),
         'sha256': cfg.get('config_sha256'),
+        'digest_version': DIGEST_VERSION if cfg.get('config_sha256') else None,
+        'sha256_version_1': cfg.get('config_sha256_version_1'),
         'text': cfg.pretty_text,
     }
 

@@ -4,6 +4,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _FIELDS = {
     'dataset': 'dataset',
     'config': 'config.name',
     'config_sha256': 'config.sha256',
+    'config_sha256_version_1': 'config.sha256_version_1',
     'data_sha256': 'data.sha256',
     'training_data_sha256': 'training_data.sha256',
     'checkpoint': 'checkpoint.file',
@@ -66,7 +68,17 @@ def load_results(folders: Iterable[Path | str]) -> list[Result]:
             f'no result.json under {", ".join(map(str, folders))}; '
             'evaluating a checkpoint with tools/test.py writes one'
         )
-    return [read_result(file) for file in sorted(files.values())]
+    return _with_current_digests([read_result(file) for file in sorted(files.values())])
+
+
+def _with_current_digests(results: list[Result]) -> list[Result]:
+    """Give results of earlier versions the digest that results of the same config have today."""
+    known = {result.config_sha256_version_1: result.config_sha256 for result in results}
+    known.pop(None, None)
+    return [
+        replace(result, config_sha256=known.get(result.config_sha256, result.config_sha256))
+        for result in results
+    ]
 
 
 def read_result(file: Path) -> Result:

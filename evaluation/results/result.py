@@ -70,6 +70,7 @@ class Result:
     evidence: EvidenceFile | None
     config: str
     config_sha256: str | None
+    config_sha256_version_1: str | None
     data_sha256: str | None
     checkpoint: str | None
     checkpoint_sha256: str | None

@@ -59,7 +59,6 @@ def results(folder: Path) -> Iterator[tuple[Path, dict]]:
 def is_result_of(result: dict, identity: Identity) -> bool:
     """Whether a result is one of this run, at its end or on the way."""
     same = [
-        (_at(result, 'config', 'sha256'), identity.config_sha256),
         (_at(result, 'data', 'sha256'), identity.data_sha256),
         (result.get('test_time_augmentation'), False),
     ]
@@ -72,7 +71,8 @@ def is_result_of(result: dict, identity: Identity) -> bool:
             (start_name(result.get('initialization')), identity.start),
             (result.get('batch_size'), identity.batch_size),
         ]
-    return all(found == wanted for found, wanted in same)
+    is_config = identity.has_config(_at(result, 'config', 'sha256'))
+    return is_config and all(found == wanted for found, wanted in same)
 
 
 def start_name(source: object) -> object:

@@ -1,15 +1,15 @@
 """What a run is: two that agree in all of this would compute the same."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 SHOWN_DIGITS = 8
 # How messages call the parts.
 NAMES = {
     'config_sha256': 'the config',
+    'data_sha256': 'the data to evaluate on',
     'seed': 'the seed',
     'training_data_sha256': 'the training data',
-    'data_sha256': 'the data to evaluate on',
     'start': 'the start',
     'start_sha256': 'the file of the starting weights',
     'batch_size': 'the number of images a step',
@@ -32,6 +32,7 @@ class Identity:
         batch_size: images a step, of all processes together; None in a test alone.
         options: those of the command line that change what is computed, such as `--amp`.
         checkpoint_sha256: what is tested, in a test alone.
+        config_sha256_version_1: the digest of the same config in runs of earlier versions.
     """
 
     config_sha256: str
@@ -43,19 +44,25 @@ class Identity:
     batch_size: int | None = None
     options: tuple[str, ...] = ()
     checkpoint_sha256: str | None = None
+    config_sha256_version_1: str | None = None
 
     @property
     def is_test(self) -> bool:
         """Whether a checkpoint is tested, without training."""
         return self.checkpoint_sha256 is not None
 
+    def has_config(self, digest: object) -> bool:
+        """Return whether a digest is one of this config, in any version."""
+        return digest is not None and digest in (self.config_sha256, self.config_sha256_version_1)
+
 
 def differences(wanted: Identity, found: Identity) -> Iterator[str]:
     """What differs between two runs, in words."""
-    for field in fields(Identity):
-        ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
-        if ours != theirs:
-            yield f'{NAMES[field.name]} ({_short(theirs)} there, {_short(ours)} here)'
+    for field, name in NAMES.items():
+        ours, theirs = getattr(wanted, field), getattr(found, field)
+        is_same = wanted.has_config(theirs) if field == 'config_sha256' else ours == theirs
+        if not is_same:
+            yield f'{name} ({_short(theirs)} there, {_short(ours)} here)'
 
 
 def _short(value: object) -> str:

@@ -64,9 +64,9 @@ def why_another(folder: Path, identity: Identity, record: Record | None) -> str 
         identity: what is wanted.
         record: of the last attempt there.
     """
-    if record is None or record.identity == identity:
+    differing = ' and '.join(differences(identity, record.identity)) if record else ''
+    if not differing:
         return None
-    differing = ' and '.join(differences(identity, record.identity))
     return f'{folder} holds a run that differs in {differing}; give another --work-dir'
 
 

@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 
 from evaluation.config.checkpoint_names import final_checkpoint
 from evaluation.config.checks import check_config
+from evaluation.config.digests import add_digests
 from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
 from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
@@ -19,7 +20,6 @@ from evaluation.data.digest import data_sha256
 from evaluation.data.root import config_data_root, set_data_root
 from evaluation.effective_batch import effective_batch_size
 from evaluation.errors import UserError, warn
-from evaluation.identity import config_sha256
 from evaluation.provenance import file_sha256
 from evaluation.starting_point import use_pretrained
 from evaluation.starting_weights import starting_sources, starting_weights
@@ -130,7 +130,8 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     is_test = wanted.checkpoint is not None
     cfg = read_config(str(wanted.config))
     merge_options(cfg, wishes.options)
-    digest = config_sha256(cfg)
+    add_digests(cfg)
+    digest, old_digest = cfg.config_sha256, cfg.config_sha256_version_1
     check_config(cfg, TESTING if is_test else (*TRAINING, *TESTING), wishes.processes)
     check_run_settings(cfg)
     check_start_of_sweep(cfg, wanted.config)
@@ -144,7 +145,12 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     evaluated = digests.of_data(cfg.test_dataloader.dataset)
     config = str(wanted.config)
     if is_test:
-        identity = Identity(digest, evaluated, checkpoint_sha256=digests.of_file(wanted.checkpoint))
+        identity = Identity(
+            digest,
+            evaluated,
+            checkpoint_sha256=digests.of_file(wanted.checkpoint),
+            config_sha256_version_1=old_digest,
+        )
         task = Task(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
         return Run(wanted.name, task)
     pretrained = pretrained_of(wishes.pretrained, wanted)
@@ -159,6 +165,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         start_sha256=start_sha256,
         batch_size=effective_batch_size(cfg, wishes.processes),
         options=flags,
+        config_sha256_version_1=old_digest,
     )
     training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []

@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass, replace
 
+from evaluation.sweep.identity import differences
 from evaluation.sweep.record import INTERRUPTED, QUEUED, Record, change_record
 from evaluation.sweep.runs import Run
 from evaluation.times import now
@@ -47,7 +48,7 @@ def claim(wanted: Start, executor: str, devices: tuple[str, ...] = ()) -> Claim 
     def change(record: Record | None) -> Record | None:
         if (record and record.token) != (wanted.seen and wanted.seen.token):
             return None
-        if record and record.identity != identity:
+        if record and any(differences(identity, record.identity)):
             return None
         claimed.append(ours)
         return Record(

@@ -107,10 +107,10 @@ class TestFile:
 
     def test_module_that_is_not_there(self, train, configs, tmp_path, refused):
         leaf = configs / 'demo/upernet_dcn_micro.py'
-        line = append(leaf, "custom_imports.imports.append('evaluation.hooks.resul')")
-        place = f'{leaf}, line {line}: there is no module evaluation.hooks.resul'
+        line = append(leaf, "custom_imports.imports.append('evaluation.registratoin')")
+        place = f'{leaf}, line {line}: there is no module evaluation.registratoin'
         given = 'a config that imports a module that is not there'
-        refused(KIND, given, train(leaf), place, 'did you mean evaluation.hooks.result?')
+        refused(KIND, given, train(leaf), place, 'did you mean evaluation.registration?')
         assert not list(tmp_path.iterdir())
 
     def test_page_for_others_to_import(self, train, tmp_path, refused):

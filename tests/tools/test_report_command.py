@@ -90,12 +90,12 @@ class TestTrained:
         ('text', 'replacement', 'reason'),
         [
             (
-                "'evaluation.hooks.result'",
+                "'evaluation.registration'",
                 "'evaluation.gone'",
                 'config of the result: there is no module evaluation.gone to import',
             ),
             (
-                "'evaluation.hooks.result'",
+                "'evaluation.registration'",
                 "'beside'",
                 'its config imports beside, which is no part of the suite',
             ),

@@ -183,5 +183,5 @@ def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, tmp_path, 
     # What is gone on from is evaluated first, where that was missed.
     evaluated = [[r['iteration'] for r in read_results(folder)] for folder in (whole, damaged)]
     assert evaluated == [[4], [2, 4]]
-    assert f'error: {edited}/iter_4.pth was trained under another config (digest ' in said
+    assert f'error: {edited}/iter_4.pth was trained under a different config (digest ' in said
     assert not read_results(edited)

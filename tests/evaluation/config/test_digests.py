@@ -1,9 +1,9 @@
 import pytest
 from mmengine.config import Config
 
+from evaluation.config.digests import config_sha256
 from evaluation.config.options import merge_options
 from evaluation.experiment import read_config, set_data_root
-from evaluation.identity import config_sha256
 from tests.variants import ROOT
 
 LEAVES = sorted((ROOT / 'configs').rglob('*_micro.py'))

@@ -1,0 +1,97 @@
+"""Digest of a config: equal for runs of the same experiment, wherever their files and modules lie."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from mmengine.config import Config
+
+from evaluation.config.moved_modules import IMPORTS_OF_VERSION_1, REGISTRATION
+
+# Version 1, of results before this was stored beside the digest, included `custom_imports`.
+DIGEST_VERSION = 2
+# Settings of how and where a process runs, which no figure depends on. The seed and the starting weights
+# have fields of their own in `result.json`.
+NOT_OF_THE_EXPERIMENT = (
+    'config_sha256',
+    'config_sha256_version_1',
+    'data_root',
+    'work_dir',
+    'launcher',
+    'env_cfg',
+    'log_level',
+    'log_processor',
+    'visualizer',
+    'vis_backends',
+    'randomness',
+    'resume',
+    'checkpoint_key',
+)
+LOADING = re.compile(
+    r'(train|val|test)_dataloader\.(num_workers|persistent_workers|prefetch_factor|pin_memory)'
+)
+
+
+def config_sha256(cfg: Config) -> str:
+    """Return the SHA-256 of all settings of a config that an experiment consists of.
+
+    Text, comments and order of the file do not matter, nor the place of the data, nor which modules are
+    imported.
+
+    Args:
+        cfg: as it was read and overridden, before a command adds its own settings.
+    """
+    return _sha256({key: value for key, value in _settings(cfg).items() if key != 'custom_imports'})
+
+
+def config_sha256_version_1(cfg: Config) -> str:
+    """Return the digest that earlier versions of the suite computed of the same config.
+
+    Args:
+        cfg: as of `config_sha256`.
+    """
+    settings = _settings(cfg)
+    imports = settings.get('custom_imports')
+    usual = IMPORTS_OF_VERSION_1.get(cfg.get('default_scope'), ())
+    if isinstance(imports, dict) and isinstance(names := imports.get('imports'), list):
+        names = [old for name in names for old in (usual if name == REGISTRATION else [name])]
+        settings['custom_imports'] = {**imports, 'imports': names}
+    return _sha256(settings)
+
+
+def add_digests(cfg: Config) -> None:
+    """Store both digests in the config, for checkpoints and results."""
+    digests = config_sha256(cfg), config_sha256_version_1(cfg)
+    cfg.config_sha256, cfg.config_sha256_version_1 = digests
+
+
+def _settings(cfg: Config) -> dict[str, Any]:
+    settings = _without_place(cfg.to_dict(), str(cfg.get('data_root') or ''))
+    kept = {name: value for name, value in settings.items() if name not in NOT_OF_THE_EXPERIMENT}
+    if settings.get('resume') and settings.get('load_from'):
+        # This is `--resume CHECKPOINT`, which is in no digest.
+        kept['load_from'] = None
+    for name, value in kept.items():
+        if isinstance(value, dict):
+            kept[name] = {k: v for k, v in value.items() if not LOADING.fullmatch(f'{name}.{k}')}
+    return kept
+
+
+def _sha256(settings: dict[str, Any]) -> str:
+    text = json.dumps(settings, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_place(value: Any, root: str) -> Any:
+    """Return the same settings with `data_root` for the data root itself."""
+    if isinstance(value, dict):
+        return {str(k): _without_place(v, root) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_place(v, root) for v in value]
+    folder = root.rstrip('/')
+    if folder and value in (root, folder):
+        return 'data_root'
+    if folder and isinstance(value, str) and value.startswith(f'{folder}/'):
+        return f'data_root{value[len(folder) :]}'
+    return value
