@@ -1,6 +1,7 @@
 """Writing files so that a reader never sees half of one."""
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -110,3 +111,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: dict) -> None:
     """Write `content` as indented JSON."""
     write_text(path, json_text(content))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as `sha256sum` prints it."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Colours that tell models apart in every figure: one for each mixer, the same everywhere."""
+"""Colors, dashes and markers that tell models apart in figures; a mixer has one color everywhere."""
 
 from collections.abc import Iterable
 
@@ -8,10 +8,13 @@ COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#00
 # Further ones, as far from these and from each other with normal, red-blind and green-blind vision, and
 # seen on white and on the dark ground of the report.
 MORE_COLORS = ('#903C20', '#203CE4', '#205874', '#3C7474')
+# For models that share a color.
+DASHES = ('-', '--', ':')
+MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 
 
 def mixer_colors(known: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """A colour for each mixer, by name.
+    """A color for each mixer, by name.
 
     Args:
         known: mixers of the suite in their order, which have the first colours; as figures that draw

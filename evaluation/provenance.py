@@ -57,15 +57,6 @@ def hardware() -> dict:
     }
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as `sha256sum` prints it."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def weights_sha256(model: nn.Module) -> str:
     """SHA-256 of a model's state: the same in training and after loading, whatever file it is in."""
     digest = hashlib.sha256()

@@ -6,11 +6,11 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from evaluation.checkpoints.pointer import resumed_by_restart
 from evaluation.config.run_settings import checkpoint_to_resume, randomness
 from evaluation.errors import UserError
 from evaluation.experiment import backbone_errors_reported, load_config, make_runner
 from evaluation.machine_faults import machine_faults_reported
-from evaluation.processes.restarts import resumed_by_restart
 from evaluation.starting_point import set_starting_point
 from evaluation.starting_weights import starting_weights
 from evaluation.stopped_training import stop_explained

@@ -90,13 +90,14 @@ def analyse_model(arguments: argparse.Namespace) -> str:
         UserError: something in the arguments is wrong.
     """
     from evaluation.analysis.model import read_analysed_config
-    from evaluation.analysis.options import own_device, result_file
+    from evaluation.analysis.options import result_file
     from evaluation.analysis.parts import join_processes
     from evaluation.analysis.protocols import SUITE
     from evaluation.analysis.receptive_field.figure import draw_maps
     from evaluation.analysis.receptive_field.result import maps_of, write_result
     from evaluation.analysis.receptive_field.run import Plan, analyse
     from evaluation.analysis.receptive_field.table import area_table
+    from evaluation.benchmark.device import own_device
 
     cfg = read_analysed_config(arguments.config, arguments.cfg_options)
     cfg.checkpoint_key = arguments.checkpoint_key

@@ -1,13 +1,9 @@
 """Options that the commands of all analyses share."""
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from evaluation.benchmark.device import find_device
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
 from evaluation.config.run_settings import work_dir
@@ -113,15 +109,3 @@ def result_file(arguments: argparse.Namespace, name: str) -> Path:
     folder = Path(work_dir(cfg, arguments.work_dir, arguments.config))
     check_work_dir(folder)
     return folder / 'analysis' / name
-
-
-def own_device(name: str | None) -> torch.device:
-    """The device of a name; where several processes share a machine's GPUs, None is one for each.
-
-    Raises:
-        UserError: it is not there, or of another kind.
-    """
-    local_rank = int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0)))
-    if name is None and torch.cuda.is_available():
-        name = f'cuda:{local_rank % torch.cuda.device_count()}'
-    return find_device(name)

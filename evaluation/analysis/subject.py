@@ -19,20 +19,16 @@ from evaluation.analysis.model import (
     read_analysed_config,
     read_weights,
 )
-from evaluation.analysis.options import own_device
 from evaluation.analysis.parts import Parts, combined, complete, key_of
 from evaluation.analysis.tasks.inputs import batches
 from evaluation.analysis.tasks.samples import Sample, Samples
 from evaluation.analysis.tasks.task import Task, task_of
-from evaluation.benchmark.memory import (
-    OutOfMemoryError,
-    out_of_memory_raised,
-    refused_beyond_free_memory,
-)
+from evaluation.benchmark.device import own_device
 from evaluation.errors import UserError
 from evaluation.experiment import use_data
 from evaluation.provenance import versions
 from evaluation.results.description import config_name
+from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 LOADER = 'test_dataloader'
 

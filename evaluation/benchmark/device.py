@@ -1,5 +1,6 @@
 """The processor that is measured: found by its name, waited for, and described."""
 
+import os
 import platform
 import re
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +33,18 @@ def find_device(name: str | None) -> torch.device:
     if index >= gpus:
         raise UserError(f'device {name}: the GPUs here are cuda:0 to cuda:{gpus - 1}')
     return torch.device('cuda', index)
+
+
+def own_device(name: str | None) -> torch.device:
+    """The device of a name; where several processes share a machine's GPUs, None is one for each.
+
+    Raises:
+        UserError: it is not there, or of another kind.
+    """
+    local_rank = int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0)))
+    if name is None and torch.cuda.is_available():
+        name = f'cuda:{local_rank % torch.cuda.device_count()}'
+    return find_device(name)
 
 
 def check_dtype(device: torch.device, dtype: str) -> None:

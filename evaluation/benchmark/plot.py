@@ -13,10 +13,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from evaluation.benchmark.report import OUT_OF_MEMORY
 from evaluation.benchmark.rounds import Measurements
 from evaluation.benchmark.statistics import Spread, spread_of
-from evaluation.palette import COLORS
+from evaluation.palette import COLORS, DASHES, MARKERS
 
-DASHES = ('-', '--', ':')
-MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 _INK = '#333333'
 _GRID = '#dddddd'
 _LABEL_POINTS = 9

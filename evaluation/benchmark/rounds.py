@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from evaluation.benchmark.cost import Cost
 from evaluation.benchmark.failures import failures_explained
-from evaluation.benchmark.memory import OutOfMemoryError, out_of_memory_raised, peak_memory
+from evaluation.benchmark.memory import peak_memory
 from evaluation.benchmark.passes import Mode, time_pass
 from evaluation.benchmark.peak import MatrixProduct
 from evaluation.benchmark.sizes import Size
 from evaluation.benchmark.subjects import Subject
+from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised
 
 # Before the rounds: the first, which compiles and fills caches, one for the memory, and one more.
 UNTIMED_PASSES = 3

@@ -1,6 +1,9 @@
 """The file `last_checkpoint` of a work dir: mmengine names in it the checkpoint that it wrote last."""
 
+import os
 from pathlib import Path
+
+from evaluation.processes.restarts import LAUNCHED, restart_count
 
 
 def pointer_of(work_dir: str | Path) -> Path:
@@ -26,3 +29,15 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
     named = named_checkpoint(work_dir)
     places = [Path(work_dir, Path(named).name), Path(named)] if named else []
     return next((place for place in places if place.is_file()), None)
+
+
+def resumed_by_restart(work_dir: str) -> str | None:
+    """`latest` where a restarted training goes on from the last checkpoint that it wrote.
+
+    None if this is the first start, or none was written since: one that lies in the work dir from
+    another training is left alone, and the command line says again where to start.
+    """
+    pointer = pointer_of(work_dir)
+    if restart_count() == 0 or not pointer.is_file():
+        return None
+    return 'latest' if pointer.stat().st_mtime_ns >= int(os.environ.get(LAUNCHED, 0)) else None

@@ -5,7 +5,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from evaluation.average_precision.detections import KINDS
 from evaluation.errors import UserError
 
 # Names under which mmdet's detectors keep heads that predict masks.
@@ -15,6 +14,8 @@ MASK_TYPES = ('RTMDetInsHead', 'RTMDetInsSepBNHead')
 # These draw masks from boxes, so training needs none.
 BOX_SUPERVISED = ('BoxInst',)
 LOADER = 'LoadAnnotations'
+# What `CocoMetric` may be asked for.
+METRICS = ('bbox', 'segm')
 
 
 def predicts_masks(model: Mapping) -> bool:
@@ -109,11 +110,11 @@ def kinds_of_metric(metric: str | Sequence[str]) -> tuple[str, ...]:
         UserError: it names others than `bbox` and `segm`, or not `bbox`.
     """
     names = [metric] if isinstance(metric, str) else list(metric)
-    if 'bbox' not in names or not {*names} <= {*KINDS}:
+    if 'bbox' not in names or not {*names} <= {*METRICS}:
         raise UserError(
             f"metric={metric!r} of InstanceMetric: give 'bbox', or ['bbox', 'segm'] with masks"
         )
-    return tuple(kind for kind in KINDS if kind in names)
+    return tuple(kind for kind in METRICS if kind in names)
 
 
 def _evaluated(cfg: Config, loader: str) -> Iterator[Sequence[str]]:
@@ -125,7 +126,7 @@ def _evaluated(cfg: Config, loader: str) -> Iterator[Sequence[str]]:
             if metric is not None:
                 yield kinds_of_metric(metric)
             else:
-                yield tuple(KINDS) if predicts_masks(cfg.model) else ('bbox',)
+                yield METRICS if predicts_masks(cfg.model) else ('bbox',)
         elif _name(evaluator) == 'CocoMetric':
             yield [metric] if isinstance(metric, str) else metric or ['bbox']
 

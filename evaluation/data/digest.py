@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from evaluation.classification.layout import labelled_images
 from evaluation.data.checks import path_of, plain_datasets
 from evaluation.data.listing import files_below
-from evaluation.provenance import file_sha256
+from evaluation.files import file_sha256
 
 
 def data_sha256(dataset: ConfigDict) -> str | None:

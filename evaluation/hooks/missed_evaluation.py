@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from evaluation.files import file_sha256
 from evaluation.hooks.result import ResultHook
-from evaluation.provenance import file_sha256
 
 
 @HOOKS.register_module()

@@ -16,12 +16,12 @@ from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.evidence.files import FILE as EVIDENCE_FILE
 from evaluation.evidence.files import Evidence, write_evidence
-from evaluation.files import write_json
+from evaluation.files import file_sha256, write_json
 from evaluation.hooks.compilation import CompileHook
 from evaluation.hooks.time_shares import time_shares
 from evaluation.metrics.report import MetricReport
 from evaluation.model_loading import unwrapped
-from evaluation.provenance import file_sha256, git_state, hardware, now, versions, weights_sha256
+from evaluation.provenance import git_state, hardware, now, versions, weights_sha256
 from evaluation.results.description import (
     describe_backbone,
     describe_checkpoint,

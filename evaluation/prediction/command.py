@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from evaluation.analysis.model import read_analysed_config
-from evaluation.analysis.options import own_device
+from evaluation.benchmark.device import own_device
 from evaluation.data.loading import loaded_by
 from evaluation.drawing.predictions import draw_segmentation
 from evaluation.errors import UserError

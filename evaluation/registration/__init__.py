@@ -5,7 +5,11 @@ imports it but configs.
 """
 
 import backbones  # noqa: F401
-import evaluation.classification
+import evaluation.classification.accuracy
+import evaluation.classification.classifier
+import evaluation.classification.dataset
+import evaluation.classification.preprocessor
+import evaluation.classification.transforms
 import evaluation.data.loading
 import evaluation.data.reproducible_loading
 import evaluation.data.segmentation_map

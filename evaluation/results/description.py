@@ -16,7 +16,7 @@ from evaluation.config.digests import DIGEST_VERSION
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.effective_batch import effective_batch_size
-from evaluation.provenance import file_sha256
+from evaluation.files import file_sha256
 from evaluation.recipe import RELEASED, recipe_of
 from evaluation.starting_weights import starting_weights
 

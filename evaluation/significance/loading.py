@@ -6,7 +6,7 @@ import numpy as np
 
 from evaluation.errors import UserError
 from evaluation.evidence.files import Evidence, read_evidence
-from evaluation.provenance import file_sha256
+from evaluation.files import file_sha256
 from evaluation.results.result import HEADLINE_METRICS, Result
 from evaluation.significance.metrics import Metric, each_image_once, metric_of
 

@@ -20,7 +20,7 @@ from evaluation.data.digest import data_sha256
 from evaluation.data.root import config_data_root, set_data_root
 from evaluation.effective_batch import effective_batch_size
 from evaluation.errors import UserError, warn
-from evaluation.provenance import file_sha256
+from evaluation.files import file_sha256
 from evaluation.starting_point import use_pretrained
 from evaluation.starting_weights import starting_sources, starting_weights
 from evaluation.sweep.configs import Wanted

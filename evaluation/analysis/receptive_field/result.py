@@ -19,8 +19,8 @@ from evaluation.analysis.receptive_field.statistics import (
 )
 from evaluation.analysis.receptive_field.targets import STAGE
 from evaluation.errors import UserError
-from evaluation.files import json_text, write_output
-from evaluation.provenance import file_sha256, git_state, hardware, now, versions
+from evaluation.files import file_sha256, json_text, write_output
+from evaluation.provenance import git_state, hardware, now, versions
 from evaluation.tables.analyses import columns
 
 ANALYSIS = 'effective receptive field'

@@ -39,14 +39,10 @@ from evaluation.analysis.receptive_field.targets import (
     grids_of_targets,
     has_scores,
 )
-from evaluation.benchmark.memory import (
-    OutOfMemoryError,
-    out_of_memory_raised,
-    refused_beyond_free_memory,
-)
 from evaluation.errors import UserError, warn
 from evaluation.provenance import versions
 from evaluation.results.description import config_name
+from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 IMAGES = '.images'
 

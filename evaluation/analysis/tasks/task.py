@@ -13,7 +13,7 @@ from evaluation.analysis.tasks.classification import Classification
 from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.samples import Samples
 from evaluation.analysis.tasks.segmentation import Segmentation
-from evaluation.classification import ImageClassifier
+from evaluation.classification.classifier import ImageClassifier
 from evaluation.errors import UserError
 
 

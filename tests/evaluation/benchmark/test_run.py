@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from evaluation.benchmark import memory
 from evaluation.benchmark.passes import Mode
 from evaluation.benchmark.run import Plan, run
 from evaluation.benchmark.sizes import Size
 from evaluation.errors import UserError
+from evaluation.utils import memory
 from tests.commands import ROOT
 from tests.evaluation.benchmark.toys import CPU, Toy, refuse_above
 
@@ -16,7 +16,7 @@ from tests.evaluation.benchmark.toys import CPU, Toy, refuse_above
 FOR_REAL = """
 import pytest
 import torch
-from evaluation.benchmark import memory
+from evaluation.utils import memory
 from tests.evaluation.benchmark.test_run import Size, Toy, UserError, plan, run
 memory.free_memory = lambda: 400 * 10**6
 bytes_at = {side: 11 * 12 * side**2 for side in (1024, 2048)}

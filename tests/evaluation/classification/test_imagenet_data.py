@@ -8,7 +8,7 @@ from PIL import Image
 from timm.data import create_transform
 from torchvision.datasets import ImageFolder
 
-from evaluation.classification import ImageNetDataset
+from evaluation.classification.dataset import ImageNetDataset
 from evaluation.classification.layout import labelled_images
 from evaluation.errors import UserError
 from evaluation.experiment import read_config

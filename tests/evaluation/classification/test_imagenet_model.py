@@ -8,7 +8,9 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 from torch import nn
 
-from evaluation.classification import AccuracyMetric, ClassificationPreprocessor, ImageClassifier
+from evaluation.classification.accuracy import AccuracyMetric
+from evaluation.classification.classifier import ImageClassifier
+from evaluation.classification.preprocessor import ClassificationPreprocessor
 from evaluation.errors import UserError
 from evaluation.experiment import read_config
 from evaluation.model_loading import check_whole, fit_model

@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision import transforms
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.classification import ImageNetDataset
+from evaluation.classification.dataset import ImageNetDataset
 from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.image_files import BadFileError
 from evaluation.data.loading import LoadCheckedImage, image_of

@@ -9,7 +9,7 @@ from evaluation.average_precision.generated_problem import generate_problem
 from evaluation.evidence.classification import ClassificationEvidence, collect_guesses
 from evaluation.evidence.files import write_evidence
 from evaluation.evidence.instances import InstanceEvidence, collect_instances
-from evaluation.provenance import file_sha256
+from evaluation.files import file_sha256
 from evaluation.significance.metrics import accuracy, average_precision
 from tests.coco_truth import indexed
 from tests.evaluation.tables.test_table import document

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.classification import AccuracyMetric
+from evaluation.classification.accuracy import AccuracyMetric
 from evaluation.errors import UserError
 from evaluation.metrics.segmentation import SegmentationMetric, count_areas, count_pairs
 from tests.evaluation.metrics.test_instances import annotation, measure, rectangles, write_truth

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from evaluation.processes.restarts import COUNT, LAUNCHED, resumed_by_restart
+from evaluation.checkpoints.pointer import resumed_by_restart
+from evaluation.processes.restarts import COUNT, LAUNCHED
 
 LAUNCH = 10**18
 
