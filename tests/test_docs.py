@@ -9,10 +9,10 @@ from functools import cache
 
 import pytest
 
-from evaluation.complexity import complexity_of_config
 from evaluation.config.checks import check_config
 from evaluation.demo.scenes import SceneStyle, write_datasets
-from evaluation.experiment import read_config
+from evaluation.engine.experiment import read_config
+from evaluation.models.complexity import complexity_of_config
 from tests.commands import Commands
 from tests.variants import ROOT
 

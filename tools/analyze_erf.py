@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from evaluation.analysis.command import leave_result, print_table
-from evaluation.errors import CommandLine, UserError, command, warn
-from evaluation.numbers import whole
+from evaluation.utils.errors import CommandLine, UserError, command, warn
+from evaluation.utils.numbers import whole
 
 # What OpenCV resizes and a machine has memory for.
 LARGEST_SIDE = 2**14
@@ -89,7 +89,6 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: something in the arguments is wrong.
     """
-    from evaluation.analysis.model import read_analysed_config
     from evaluation.analysis.options import result_file
     from evaluation.analysis.parts import join_processes
     from evaluation.analysis.protocols import SUITE
@@ -97,7 +96,8 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.receptive_field.result import maps_of, write_result
     from evaluation.analysis.receptive_field.run import Plan, analyse
     from evaluation.analysis.receptive_field.table import area_table
-    from evaluation.benchmark.device import own_device
+    from evaluation.engine.trained_model import read_analysed_config
+    from evaluation.utils.devices import own_device
 
     cfg = read_analysed_config(arguments.config, arguments.cfg_options)
     cfg.checkpoint_key = arguments.checkpoint_key
@@ -132,7 +132,7 @@ def compare(files: list[Path], output: Path) -> str:
     from evaluation.analysis.receptive_field.figure import draw_maps
     from evaluation.analysis.receptive_field.result import read_maps
     from evaluation.analysis.receptive_field.table import area_table
-    from evaluation.tables.formats import to_markdown
+    from evaluation.utils.text_tables import to_markdown
 
     models = [read_maps(file) for file in files]
     for file, model in zip(files, models, strict=True):

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from evaluation.analysis.command import leave_result, print_table
-from evaluation.errors import CommandLine, UserError, command, warn
-from evaluation.numbers import positive
+from evaluation.utils.errors import CommandLine, UserError, command, warn
+from evaluation.utils.numbers import positive
 
 OF_A_MODEL = (
     'config', 'checkpoint', 'data_root', 'limit', 'transforms', 'strengths', 'steps', 'directions',
@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     """
     from evaluation.analysis.options import add_model_arguments
     from evaluation.analysis.protocols import RELEASED, SUITE
-    from evaluation.experiment import add_data_arguments
+    from evaluation.engine.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
     add_model_arguments(parser, batch=8, batch_help='images in a pass')
@@ -169,7 +169,7 @@ def compare(files: list[Path], output: Path) -> str:
     from evaluation.analysis.invariance.figure import draw_curves
     from evaluation.analysis.invariance.result import read_results
     from evaluation.analysis.invariance.table import curve_table
-    from evaluation.tables.formats import to_markdown
+    from evaluation.utils.text_tables import to_markdown
 
     results = read_results(files)
     for file, result in zip(files, results, strict=True):

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.analysis.command import leave_result, print_table
-from evaluation.errors import CommandLine, UserError, command, did_you_mean, warn
-from evaluation.numbers import whole
+from evaluation.utils.errors import CommandLine, UserError, command, did_you_mean, warn
+from evaluation.utils.numbers import whole
 
 if TYPE_CHECKING:
     from evaluation.analysis.robustness.conditions import Plan
@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
     from evaluation.analysis.options import add_model_arguments
-    from evaluation.experiment import add_data_arguments
+    from evaluation.engine.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
     add_model_arguments(parser, batch=4, batch_help='images in a pass')
@@ -217,7 +217,7 @@ def compare(files: list[Path], output: Path) -> str:
     from evaluation.analysis.robustness.figure import draw_robustness
     from evaluation.analysis.robustness.profile import read_profile
     from evaluation.analysis.robustness.table import robustness_table
-    from evaluation.tables.formats import to_markdown
+    from evaluation.utils.text_tables import to_markdown
 
     profiles = [read_profile(file) for file in files]
     for file, profile in zip(files, profiles, strict=True):

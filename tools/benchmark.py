@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.errors import CommandLine, UserError, command, warn
-from evaluation.numbers import positive, whole
+from evaluation.utils.errors import CommandLine, UserError, command, warn
+from evaluation.utils.numbers import positive, whole
 
 if TYPE_CHECKING:
     from evaluation.benchmark.run import Plan
@@ -136,8 +136,8 @@ def main() -> None:
         from evaluation.benchmark.report import as_json, picture_title, render
         from evaluation.benchmark.run import run
         from evaluation.benchmark.subjects import BACKBONES, WHOLE_MODELS
-        from evaluation.files import json_text, write_output
-        from evaluation.freed_memory import keep_freed_memory
+        from evaluation.utils.files import json_text, write_output
+        from evaluation.utils.freed_memory import keep_freed_memory
 
         scope = BACKBONES if arguments.backbone else WHOLE_MODELS
         plan = make_plan(arguments)
@@ -160,12 +160,12 @@ def make_plan(arguments: argparse.Namespace) -> 'Plan':
         UserError: a config, peer or device is wrong, the device is none for the dtype, or the sizes of
             the rows differ.
     """
-    from evaluation.benchmark.device import check_dtype, find_device
     from evaluation.benchmark.passes import Mode
     from evaluation.benchmark.peers import PeerSubject
     from evaluation.benchmark.run import Plan
     from evaluation.benchmark.sizes import growing_sizes
     from evaluation.benchmark.subjects import common_shape
+    from evaluation.utils.devices import check_dtype, find_device
 
     device = find_device(arguments.device)
     check_dtype(device, arguments.dtype)

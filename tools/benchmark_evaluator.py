@@ -9,10 +9,10 @@ Prints a Markdown table on stdout, and what is being done on stderr.
 import argparse
 import sys
 
-from evaluation.average_precision.benchmark import compare_evaluators, render_comparison
-from evaluation.average_precision.generated_problem import generate_problem
-from evaluation.errors import CommandLine, command
-from evaluation.numbers import positive, whole
+from evaluation.benchmark.average_precision import compare_evaluators, render_comparison
+from evaluation.metrics.average_precision.generated_problem import generate_problem
+from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.numbers import positive, whole
 
 SIZES = {
     'images': (5000, 'images'),

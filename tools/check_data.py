@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 
 from evaluation.data.examination.layouts import LAYOUTS
-from evaluation.errors import CommandLine, command
-from evaluation.files import user_path
-from evaluation.numbers import positive
-from evaluation.quiet import quiet
+from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.files import user_path
+from evaluation.utils.numbers import positive
+from evaluation.utils.quiet import quiet
 
 FINDINGS = 1
 
@@ -75,7 +75,7 @@ def main() -> None:
     with quiet():
         from evaluation.data.examination.command import examine
         from evaluation.data.examination.findings import as_json, as_text
-        from evaluation.files import check_output, json_text, write_output
+        from evaluation.utils.files import check_output, json_text, write_output
 
     # What was mended is no part of a list in JSON.
     with contextlib.redirect_stdout(sys.stderr):

@@ -12,9 +12,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from evaluation.errors import CommandLine, command
-from evaluation.files import check_output, write_output
-from evaluation.numbers import whole
+from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.files import check_output, write_output
+from evaluation.utils.numbers import whole
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,7 +46,7 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.output is not None:
         check_output(arguments.output)
-    from evaluation.significance.command import compare_places
+    from evaluation.statistics.command import compare_places
 
     text = compare_places(arguments)
     if arguments.output is None:

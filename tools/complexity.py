@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.errors import CommandLine, UserError, command, warn
+from evaluation.utils.errors import CommandLine, UserError, command, warn
 
 if TYPE_CHECKING:
-    from evaluation.complexity import Complexity
+    from evaluation.models.complexity import Complexity
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -42,8 +42,8 @@ def main() -> None:
     arguments = parse_arguments()
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
-        from evaluation.files import json_text, write_output
         from evaluation.tables.complexity import render_complexity
+        from evaluation.utils.files import json_text, write_output
 
         size = tuple(arguments.shape) if arguments.shape else None
         found = {config: count(config, arguments.cfg_options, size) for config in arguments.configs}
@@ -55,9 +55,9 @@ def main() -> None:
 
 def count(config: str, options: dict[str, object], size: tuple[int, int] | None) -> 'Complexity':
     """Parameters and FLOPs of a config file's model; what is wrong with it is said with its name."""
-    from evaluation.complexity import complexity_of_config
     from evaluation.config.file import read_config
     from evaluation.config.options import merge_options
+    from evaluation.models.complexity import complexity_of_config
 
     cfg = read_config(config)
     for warning in merge_options(cfg, options):

@@ -9,7 +9,7 @@ Nothing in the checkpoint is run. What was left out is printed.
 import argparse
 from pathlib import Path
 
-from evaluation.errors import CommandLine, UserError, command
+from evaluation.utils.errors import CommandLine, UserError, command
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,9 +36,9 @@ def main() -> None:
     """Convert and say what became of what."""
     arguments = parse_arguments()
     check_target(arguments.target, arguments.overwrite)
-    from evaluation.checkpoints.conversion import convert, file_content
-    from evaluation.experiment import backbone_errors_reported
-    from evaluation.files import write_output
+    from evaluation.engine.checkpoints.conversion import convert, file_content
+    from evaluation.engine.experiment import backbone_errors_reported
+    from evaluation.utils.files import write_output
 
     with backbone_errors_reported():
         conversion = convert(arguments.source, arguments.config, arguments.checkpoint_key)

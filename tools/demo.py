@@ -11,7 +11,7 @@ fields, invariance and robustness of the pretrained detectors. All that is writt
 
 import argparse
 
-from evaluation.errors import CommandLine, command
+from evaluation.utils.errors import CommandLine, command
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -15,8 +15,8 @@ from pathlib import Path
 from evaluation.doctor.advice import ERROR, advise
 from evaluation.doctor.facts import DATA_ROOTS, gather
 from evaluation.doctor.page import page
-from evaluation.errors import CommandLine, command
-from evaluation.files import json_text, user_path
+from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.files import json_text, user_path
 
 BROKEN = 1
 

@@ -14,8 +14,8 @@ import signal
 import sys
 import time
 
-from evaluation.errors import BAD_INPUT, UserError, command
-from evaluation.processes.restarts import LAUNCHED
+from evaluation.utils.errors import BAD_INPUT, UserError, command
+from evaluation.utils.processes.restarts import LAUNCHED
 
 # The process has said why.
 SELF_EXPLAINED = (BAD_INPUT, 128 + signal.SIGINT, 128 + signal.SIGTERM)

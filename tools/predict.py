@@ -10,13 +10,13 @@ classifier predictions.json with the top-5 classes.
 import argparse
 from pathlib import Path
 
-from evaluation.errors import CommandLine, UserError, command
-from evaluation.numbers import positive
+from evaluation.utils.errors import CommandLine, UserError, command
+from evaluation.utils.numbers import positive
 
 
 def parse_arguments() -> argparse.Namespace:
     from evaluation.config.options import add_overrides
-    from evaluation.experiment import WEIGHT_KEYS
+    from evaluation.engine.experiment import WEIGHT_KEYS
 
     parser = CommandLine(__doc__)
     parser.add_argument('config', metavar='CONFIG', help='config file')
@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.prediction.command import predict
+    from evaluation.engine.prediction.command import predict
 
     predict(arguments)
 

@@ -12,14 +12,14 @@ and, with --images, what each model predicts of the same images, drawn once and 
 import argparse
 from pathlib import Path
 
-from evaluation.errors import CommandLine, command
-from evaluation.numbers import positive, whole
-from evaluation.tables.published import PACKAGED
+from evaluation.results.published import PACKAGED
+from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.numbers import positive, whole
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from evaluation.significance.bootstrap import RESAMPLES
+    from evaluation.statistics.bootstrap import RESAMPLES
 
     parser = CommandLine(__doc__)
     parser.add_argument(
@@ -66,10 +66,10 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Read, draw, write."""
     arguments = parse_arguments()
-    from evaluation.files import check_output, write_output
-    from evaluation.page.build import TITLE, build_page
-    from evaluation.significance.bootstrap import check_resamples
-    from evaluation.tables.published import load_published
+    from evaluation.report.build import TITLE, build_page
+    from evaluation.results.published import load_published
+    from evaluation.statistics.bootstrap import check_resamples
+    from evaluation.utils.files import check_output, write_output
 
     check_output(arguments.output)
     if arguments.resamples:

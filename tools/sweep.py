@@ -12,7 +12,7 @@ all is done, 1 when some runs failed, 2 for bad input.
 import argparse
 import sys
 
-from evaluation.errors import CommandLine, command
+from evaluation.utils.errors import CommandLine, command
 
 
 def parse_arguments() -> argparse.Namespace:

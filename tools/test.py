@@ -7,11 +7,11 @@ Writes the log and result.json to `work_dirs/<config name>/<time>`; `tools/table
 
 import argparse
 
-from evaluation.errors import CommandLine, command
+from evaluation.utils.errors import CommandLine, command
 
 
 def parse_arguments() -> argparse.Namespace:
-    from evaluation.experiment import add_common_arguments
+    from evaluation.engine.experiment import add_common_arguments
 
     parser = CommandLine(__doc__)
     parser.add_argument('config', help='config file')
@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.testing import test
+    from evaluation.engine.testing import test
 
     test(arguments)
 

@@ -7,12 +7,12 @@ Writes logs, checkpoints, the dumped config and a result.json an evaluation to `
 
 import argparse
 
-from evaluation.errors import CommandLine, command
-from evaluation.numbers import whole
+from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.numbers import whole
 
 
 def parse_arguments() -> argparse.Namespace:
-    from evaluation.experiment import add_common_arguments
+    from evaluation.engine.experiment import add_common_arguments
 
     parser = CommandLine(__doc__)
     parser.add_argument('config', help='config file')
@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.training import train
+    from evaluation.engine.training import train
 
     train(arguments)
 

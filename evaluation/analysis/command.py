@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from evaluation.tables.formats import Table
+    from evaluation.utils.text_tables import Table
 
 
 def print_table(
@@ -47,7 +47,7 @@ def leave_result(output: Path, write: Callable[[Path], None], figure: 'Figure', 
         UserError: a file cannot be written.
     """
     from evaluation.analysis.figures import write_figure
-    from evaluation.tables.formats import to_markdown
+    from evaluation.utils.text_tables import to_markdown
 
     output.parent.mkdir(parents=True, exist_ok=True)
     write(output)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from evaluation.files import write_output
+from evaluation.utils.files import write_output
 
 KINDS = ('png', 'pdf')
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from evaluation.data.image_files import read_whole
 from evaluation.data.loading import decoded
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 ADVICE = 'restore it, or take it out of the folder'

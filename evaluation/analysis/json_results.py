@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from evaluation.errors import UserError
-from evaluation.files import read_text
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import read_text
 
 
 def read_result(file: Path, analysis: str, topic: str, schema_version: int, tool: str) -> dict:

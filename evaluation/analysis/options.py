@@ -7,9 +7,9 @@ from pathlib import Path
 from evaluation.config.file import read_config
 from evaluation.config.options import add_overrides, merge_options
 from evaluation.config.run_settings import work_dir
-from evaluation.errors import UserError
-from evaluation.experiment import add_key_and_launcher, check_work_dir
-from evaluation.numbers import positive
+from evaluation.engine.experiment import add_key_and_launcher, check_work_dir
+from evaluation.utils.errors import UserError
+from evaluation.utils.numbers import positive
 
 # What is typed for a trained model.
 MODEL = {'config': 'CONFIG', 'checkpoint': 'CHECKPOINT'}

@@ -23,9 +23,9 @@ import torch.distributed as dist
 from mmengine.dist import init_dist
 
 from evaluation.data.checks import note
-from evaluation.files import write_bytes
-from evaluation.interruption import Interrupted
-from evaluation.jobs import clock
+from evaluation.utils.files import write_bytes
+from evaluation.utils.interruption import Interrupted
+from evaluation.utils.jobs import clock
 
 ITEMS_IN_A_PART = 8
 REPORT_SECONDS = 5.0

@@ -12,22 +12,22 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from evaluation.analysis.model import (
+from evaluation.analysis.parts import Parts, combined, complete, key_of
+from evaluation.analysis.tasks.inputs import batches
+from evaluation.analysis.tasks.samples import Sample, Samples
+from evaluation.analysis.tasks.task import Task, task_of
+from evaluation.engine.experiment import use_data
+from evaluation.engine.trained_model import (
     build_model,
     check_trained,
     describe_weights,
     read_analysed_config,
     read_weights,
 )
-from evaluation.analysis.parts import Parts, combined, complete, key_of
-from evaluation.analysis.tasks.inputs import batches
-from evaluation.analysis.tasks.samples import Sample, Samples
-from evaluation.analysis.tasks.task import Task, task_of
-from evaluation.benchmark.device import own_device
-from evaluation.errors import UserError
-from evaluation.experiment import use_data
-from evaluation.provenance import versions
 from evaluation.results.description import config_name
+from evaluation.results.provenance import versions
+from evaluation.utils.devices import own_device
+from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 LOADER = 'test_dataloader'

@@ -7,7 +7,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-from evaluation.operator_flops import count_flops
+from evaluation.models.operator_flops import count_flops
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from evaluation.benchmark.passes import Mode
 from evaluation.benchmark.sizes import Size
-from evaluation.errors import UserError
-from evaluation.experiment import TOO_FEW_VALUES
+from evaluation.engine.experiment import TOO_FEW_VALUES
+from evaluation.utils.errors import UserError
 
 _NO_KERNEL = 'not implemented for'
 

@@ -6,7 +6,7 @@ from evaluation.benchmark.passes import Mode, random_images, time_pass
 from evaluation.benchmark.rounds import build
 from evaluation.benchmark.sizes import Size, smaller_sizes
 from evaluation.benchmark.subjects import Subject
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised
 
 # A pass over twice the side takes four times as long or more: no reason to wait for that.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evaluation.benchmark.device import synchronize
 from evaluation.benchmark.sizes import Size
+from evaluation.utils.devices import synchronize
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 

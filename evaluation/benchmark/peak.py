@@ -3,7 +3,7 @@
 import torch
 
 from evaluation.benchmark.passes import DTYPES, Mode, seconds_of
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 SIDES = {'cpu': 4096, 'cuda': 8192}
 # Processors without instructions for a dtype take minutes for a product of the usual side.

@@ -7,9 +7,9 @@ from torch import nn
 
 from evaluation.benchmark.cost import Cost, count_cost
 from evaluation.benchmark.sizes import Size
-from evaluation.complexity import parameters_without_values
-from evaluation.errors import UserError, did_you_mean
-from evaluation.random_state import seeded
+from evaluation.models.complexity import parameters_without_values
+from evaluation.utils.errors import UserError, did_you_mean
+from evaluation.utils.random_state import seeded
 
 PREFIX = 'timm:'
 # What the sides of images may have to be multiples of: strides, and strides times windows.

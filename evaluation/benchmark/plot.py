@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from evaluation.benchmark.report import OUT_OF_MEMORY
 from evaluation.benchmark.rounds import Measurements
 from evaluation.benchmark.statistics import Spread, spread_of
-from evaluation.palette import COLORS, DASHES, MARKERS
+from evaluation.utils.palette import COLORS, DASHES, MARKERS
 
 _INK = '#333333'
 _GRID = '#dddddd'

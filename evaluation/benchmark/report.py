@@ -6,8 +6,7 @@ from math import floor, log10
 
 import torch
 
-from evaluation.benchmark.device import describe_device
-from evaluation.benchmark.memory import MEMORY_NOTE
+from evaluation.benchmark.pass_memory import MEMORY_NOTE
 from evaluation.benchmark.passes import Mode
 from evaluation.benchmark.rounds import Measurement, Measurements
 from evaluation.benchmark.run import Plan
@@ -18,9 +17,10 @@ from evaluation.benchmark.statistics import (
     relative_speed,
     spread_of,
 )
-from evaluation.provenance import git_state, now, versions
-from evaluation.rounding import fixed
-from evaluation.tables.formats import DASH, SECTION, Cell, Column, Table, to_markdown
+from evaluation.results.provenance import git_state, now, versions
+from evaluation.utils.devices import describe_device
+from evaluation.utils.rounding import fixed
+from evaluation.utils.text_tables import DASH, SECTION, Cell, Column, Table, to_markdown
 
 OUT_OF_MEMORY = 'out of memory'
 FLOPS_NOTE = (

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evaluation.benchmark.cost import Cost
 from evaluation.benchmark.failures import failures_explained
-from evaluation.benchmark.memory import peak_memory
+from evaluation.benchmark.pass_memory import peak_memory
 from evaluation.benchmark.passes import Mode, time_pass
 from evaluation.benchmark.peak import MatrixProduct
 from evaluation.benchmark.sizes import Size

@@ -9,14 +9,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from evaluation.benchmark.compilation import compiled_throughout
-from evaluation.benchmark.device import current
 from evaluation.benchmark.fitting import largest_that_fits
 from evaluation.benchmark.passes import Mode, random_images
 from evaluation.benchmark.peak import MatrixProduct
 from evaluation.benchmark.rounds import UNTIMED_PASSES, Measurements, Progress, Row, timed_rounds
 from evaluation.benchmark.sizes import Size
 from evaluation.benchmark.subjects import Subject
-from evaluation.errors import UserError
+from evaluation.utils.devices import current
+from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # Coarsest stride of the backbones, and the smallest side that they take.
 STRIDE = 32

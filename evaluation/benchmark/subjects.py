@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from backbones import BackboneError
 from evaluation.benchmark.cost import Cost, count_cost
 from evaluation.benchmark.sizes import Size
-from evaluation.complexity import build_without_values, complexity
-from evaluation.errors import UserError
-from evaluation.model_heads import BOX_REGIONS, MASK_REGIONS, run_parts, standard_size
-from evaluation.random_state import seeded
+from evaluation.models.complexity import build_without_values, complexity
+from evaluation.models.heads import BOX_REGIONS, MASK_REGIONS, run_parts, standard_size
+from evaluation.utils.errors import UserError
+from evaluation.utils.random_state import seeded
 
 WHOLE_MODELS = (
     f'whole models: backbone, neck and heads; the box head on {BOX_REGIONS} regions of an image, the '

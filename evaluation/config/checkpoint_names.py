@@ -7,7 +7,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from evaluation.config.types import setting
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 PLACE = 'default_hooks.checkpoint.filename_tmpl'
 

@@ -17,7 +17,7 @@ from evaluation.config.schedule import check_schedule
 from evaluation.config.segmentation import check_segmentation
 from evaluation.config.types import built_settings, check_types, setting
 from evaluation.config.visualization import check_visualization
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # Least values of whole numbers.
 LEAST = {

@@ -4,7 +4,7 @@ import ast
 import os
 from pathlib import Path
 
-from evaluation.errors import UserError, did_you_mean
+from evaluation.utils.errors import UserError, did_you_mean
 
 
 def check_imports(file: Path) -> list[Path]:

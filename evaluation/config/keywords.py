@@ -19,7 +19,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader
 
 from evaluation.config.types import LOADERS, built_settings, registered
-from evaluation.errors import UserError, did_you_mean
+from evaluation.utils.errors import UserError, did_you_mean
 
 # Read by mmengine before the rest is handed to the class.
 READ_ANYWHERE = frozenset({'type', '_scope_', '_delete_'})

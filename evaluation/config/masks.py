@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # Names under which mmdet's detectors keep heads that predict masks.
 MASK_HEADS = ('mask_head', 'panoptic_head')

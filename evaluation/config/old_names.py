@@ -3,7 +3,7 @@
 from mmengine.config import Config
 
 from evaluation.config.types import setting
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # Settings that load weights unseen, or not at all.
 PRETRAINED = ('model', 'model.backbone')

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from evaluation.config.keywords import is_named_by, why_unknown
 from evaluation.config.text import UNREADABLE
 from evaluation.config.types import setting
-from evaluation.errors import UserError, did_you_mean
+from evaluation.utils.errors import UserError, did_you_mean
 
 # Read by the suite or by mmengine apart from the runner's own arguments.
 READ_AT_TOP = frozenset(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 
 from evaluation.config.types import registered_names
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # Whose modules may be imported, and whose registries may be asked.
 PACKAGES = ('backbones', 'evaluation', 'mmcv', 'mmdet', 'mmengine', 'mmseg')

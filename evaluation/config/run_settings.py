@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from evaluation.errors import UserError
-from evaluation.numbers import LARGEST
+from evaluation.utils.errors import UserError
+from evaluation.utils.numbers import LARGEST
 
 DEFAULT_SEED = 0
 LATEST = 'latest'

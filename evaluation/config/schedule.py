@@ -26,7 +26,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from evaluation.config.types import registered
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 INFINITE_SAMPLERS = ('InfiniteSampler', 'MultiSourceSampler')
 # Settings of hooks in epochs.

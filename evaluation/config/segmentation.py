@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 from evaluation.config.types import built_settings, registered
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # What maps, transforms, losses and the metric agree on.
 IGNORED = 255

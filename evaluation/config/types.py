@@ -10,7 +10,7 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.registry import Registry
 
-from evaluation.errors import UserError, did_you_mean
+from evaluation.utils.errors import UserError, did_you_mean
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Parts of a config that something is built from; the rest are names that it uses itself.

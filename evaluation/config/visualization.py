@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import VISBACKENDS
 
 from evaluation.config.types import setting
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # Packages that mmengine imports when a run starts.
 PACKAGES = {

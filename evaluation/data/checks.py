@@ -11,7 +11,6 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
-from evaluation.classification.layout import class_folders, labelled_images
 from evaluation.config.masks import check_masks, needs_masks
 from evaluation.config.types import setting
 from evaluation.data.checked_loading import with_checked_loading
@@ -19,11 +18,12 @@ from evaluation.data.class_counts import check_class_counts, class_names, datase
 from evaluation.data.coco_file import FORMAT_ONLY, check_coco
 from evaluation.data.evaluated import check_evaluated
 from evaluation.data.image_files import ADVICE
+from evaluation.data.imagenet_layout import class_folders, labelled_images
 from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.names import leads_out
 from evaluation.data.segmentation_pipelines import TRAINING, check_stackable, check_transforms
-from evaluation.errors import UserError
-from evaluation.processes.ranks import process_rank
+from evaluation.utils.errors import UserError
+from evaluation.utils.processes.ranks import process_rank
 
 IMAGENET_CLASSES = 1000
 TESTED = 'test_dataloader'

@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
 from evaluation.data.coco_file import listed
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 
 def dataset_class(dataset: ConfigDict, scope: str) -> type:

@@ -19,8 +19,8 @@ from evaluation.data.coco_entries import (
     image_fault,
 )
 from evaluation.data.plain_values import is_id, quoted
-from evaluation.errors import UserError, warn
-from evaluation.garbage_collection import garbage_collection_paused
+from evaluation.utils.errors import UserError, warn
+from evaluation.utils.garbage_collection import garbage_collection_paused
 
 _LISTS = ('images', 'annotations', 'categories')
 _WITHOUT_TRUTH = ('images', 'categories')

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mmengine.config import ConfigDict
 
-from evaluation.classification.layout import labelled_images
 from evaluation.data.checks import path_of, plain_datasets
+from evaluation.data.imagenet_layout import labelled_images
 from evaluation.data.listing import files_below
-from evaluation.files import file_sha256
+from evaluation.utils.files import file_sha256
 
 
 def data_sha256(dataset: ConfigDict) -> str | None:

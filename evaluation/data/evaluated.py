@@ -6,7 +6,7 @@ from mmengine.config import Config, ConfigDict
 
 from evaluation.config.schedule import INFINITE_SAMPLERS, name_of, sampler_of
 from evaluation.data.class_counts import dataset_class
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 EVALUATED = ('val_dataloader', 'test_dataloader')
 REMEDY = 'evaluate each data set by itself, or give one annotation file that has all'

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from mmengine import fileio
 from PIL import Image
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 ADVICE = 'restore it, or leave such images out with --skip-bad-images'
 

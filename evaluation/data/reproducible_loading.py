@@ -13,7 +13,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset
 
-from evaluation.random_state import seeded
+from evaluation.utils.random_state import seeded
 
 
 class DrawnIndex(int):

@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 
 from evaluation.config.types import LOADERS
 from evaluation.data.checks import plain_datasets
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # Settings of a data set that say where it lies. mmengine joins relative ones to `data_root`.
 PATHS = ('ann_file', 'data_prefix')

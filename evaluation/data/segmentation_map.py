@@ -9,7 +9,7 @@ from PIL import Image
 
 from evaluation.data.image_files import ADVICE, FORMATS, BadFileError, read_whole
 from evaluation.data.orientation import turn_hint
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 IGNORED = 255
 _INDEX_MODES = ('1', 'L', 'P')

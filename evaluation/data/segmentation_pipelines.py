@@ -10,7 +10,7 @@ from PIL import Image
 
 from evaluation.data.class_counts import dataset_class
 from evaluation.data.image_files import BadFileError
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 TRAINING = 'train_dataloader'
 # By the names of mmcv's and mmseg's transforms.

@@ -20,8 +20,8 @@ from evaluation.data.checked_loading import checked_pipeline, step_name
 from evaluation.data.checks import build_dataset, note, plain_datasets, unpaired
 from evaluation.data.coco_file import listed
 from evaluation.data.image_files import ADVICE, BadFileError
-from evaluation.errors import UserError
-from evaluation.jobs import clock
+from evaluation.utils.errors import UserError
+from evaluation.utils.jobs import clock
 
 LOADING = ('LoadCheckedImage', 'LoadCheckedSegmentationMap')
 # Decoders release the interpreter's lock, so that threads do.

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.analysis.names import ANALYSES
-from evaluation.checkpoints.pointer import last_checkpoint
 from evaluation.demo import demo
-from evaluation.errors import UserError
-from evaluation.files import write_text
-from evaluation.jobs import Job, clock, run_jobs
+from evaluation.engine.checkpoints.pointer import last_checkpoint
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import write_text
+from evaluation.utils.jobs import Job, clock, run_jobs
 
 TASK = 'mask_rcnn'
 # Of each analysis: options, and how long it takes beside the others.

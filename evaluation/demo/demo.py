@@ -10,18 +10,18 @@ import torch
 from mmengine.config import Config
 
 from backbones import MIXERS
-from evaluation.checkpoints.pointer import last_checkpoint
 from evaluation.demo.pictures import predictions_sheet, write_picture
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
-from evaluation.errors import UserError
-from evaluation.experiment import read_config
-from evaluation.files import write_bytes, write_text
-from evaluation.jobs import Job, clock, run_jobs
-from evaluation.page.build import build_page
-from evaluation.quiet import quiet
+from evaluation.engine.checkpoints.pointer import last_checkpoint
+from evaluation.engine.experiment import read_config
+from evaluation.report.build import build_page
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.table import render
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import write_bytes, write_text
+from evaluation.utils.jobs import Job, clock, run_jobs
+from evaluation.utils.quiet import quiet
 
 TASKS = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')

@@ -10,13 +10,13 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from evaluation.demo.scenes import PALETTE, SEGMENT_CLASSES
-from evaluation.drawing.pixels import Colour, enlarge, paste
-from evaluation.drawing.predictions import colour_classes, draw_instances, draw_segmentation
-from evaluation.drawing.text import ink_text, text_cover
-from evaluation.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
-from evaluation.errors import UserError
-from evaluation.experiment import read_config
-from evaluation.files import write_bytes
+from evaluation.engine.drawing.pixels import Colour, enlarge, paste
+from evaluation.engine.drawing.predictions import colour_classes, draw_instances, draw_segmentation
+from evaluation.engine.drawing.text import ink_text, text_cover
+from evaluation.engine.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
+from evaluation.engine.experiment import read_config
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import write_bytes
 
 Run = tuple[str | Path, str | Path]
 

@@ -39,7 +39,7 @@ from evaluation.demo.scene_shapes import (
     scatter_clutter,
     shape_cover,
 )
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 OBJECT_CLASSES = ('disc', 'square', 'triangle', 'star', 'ring', 'cross')
 SEGMENT_CLASSES = ('ground', 'sky', *OBJECT_CLASSES)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 
 def check_maps(predicted: Tensor, label: Tensor, image: str | None) -> None:

@@ -8,16 +8,16 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from pycocotools.coco import COCO
 
-from evaluation.average_precision.detections import KINDS, to_coco
-from evaluation.average_precision.evaluation import InstanceEvaluation
-from evaluation.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
 from evaluation.config.masks import kinds_of_metric
-from evaluation.errors import UserError
-from evaluation.evidence.instances import collect_instances
-from evaluation.garbage_collection import garbage_collection_paused
+from evaluation.metrics.average_precision.detections import KINDS, to_coco
+from evaluation.metrics.average_precision.evaluation import InstanceEvaluation
+from evaluation.metrics.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
 from evaluation.metrics.checks import check_instances
+from evaluation.metrics.evidence.instances import collect_instances
 from evaluation.metrics.report import MetricReport, evidence_or_none
 from evaluation.metrics.run_lengths import encode_masks
+from evaluation.utils.errors import UserError
+from evaluation.utils.garbage_collection import garbage_collection_paused
 
 # Names in papers, in the order of the evaluation's statistics, and as mmdet logs them.
 STATISTICS = {

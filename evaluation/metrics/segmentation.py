@@ -9,11 +9,11 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from evaluation.evidence.names import image_names
-from evaluation.evidence.segmentation import collect_confusion
 from evaluation.metrics.checks import check_maps
+from evaluation.metrics.evidence.names import image_names
+from evaluation.metrics.evidence.segmentation import collect_confusion
 from evaluation.metrics.report import MetricReport, evidence_or_none
-from evaluation.rounding import fixed
+from evaluation.utils.rounding import fixed
 
 IGNORED = 255
 

@@ -5,19 +5,19 @@ imports it but configs.
 """
 
 import backbones  # noqa: F401
-import evaluation.classification.accuracy
-import evaluation.classification.classifier
-import evaluation.classification.dataset
-import evaluation.classification.preprocessor
-import evaluation.classification.transforms
+import evaluation.data.imagenet_dataset
 import evaluation.data.loading
 import evaluation.data.reproducible_loading
 import evaluation.data.segmentation_map
-import evaluation.hooks.checkpoint
-import evaluation.hooks.instance_drawing
-import evaluation.hooks.result
-import evaluation.hooks.segmentation_drawing
-import evaluation.instance_tta
+import evaluation.data.timm_transforms
+import evaluation.engine.hooks.checkpoint
+import evaluation.engine.hooks.instance_drawing
+import evaluation.engine.hooks.result
+import evaluation.engine.hooks.segmentation_drawing
+import evaluation.metrics.accuracy
 import evaluation.metrics.instances
 import evaluation.metrics.segmentation
-import evaluation.segmentation_tta  # noqa: F401
+import evaluation.models.classifier
+import evaluation.models.instance_tta
+import evaluation.models.preprocessor
+import evaluation.models.segmentation_tta  # noqa: F401

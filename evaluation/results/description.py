@@ -11,14 +11,14 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
-from evaluation.complexity import complexity_of_config
 from evaluation.config.digests import DIGEST_VERSION
+from evaluation.config.effective_batch import effective_batch_size
+from evaluation.config.recipe import RELEASED, recipe_of
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
-from evaluation.effective_batch import effective_batch_size
-from evaluation.files import file_sha256
-from evaluation.recipe import RELEASED, recipe_of
-from evaluation.starting_weights import starting_weights
+from evaluation.models.complexity import complexity_of_config
+from evaluation.models.starting_weights import starting_weights
+from evaluation.utils.files import file_sha256
 
 
 def describe_complexity(model: Mapping, scope: str | None) -> dict | None:

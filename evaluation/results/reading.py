@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from evaluation.errors import UserError
-from evaluation.files import read_text
 from evaluation.results.result import HEADLINE_METRICS, OPTIONAL_METRICS, EvidenceFile, Flops, Result
 from evaluation.results.validation import check_schema
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import read_text
 
 # Of any count; counts are whole numbers of 64 bits.
 LARGEST_NUMBER = 2**63 - 1

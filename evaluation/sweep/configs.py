@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.checkpoints.latest import candidates
-from evaluation.errors import UserError
+from evaluation.engine.checkpoints.latest import candidates
+from evaluation.utils.errors import UserError
 
 # Of zeros before, a number could have two names.
 SEED = re.compile(r'seed_(0|[1-9][0-9]*)')

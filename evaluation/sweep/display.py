@@ -12,7 +12,7 @@ from rich.table import Table
 from evaluation.sweep.items import ACTIVE, DONE, FAILED, INTERRUPTED, REFUSED, WAITING, Item
 from evaluation.sweep.progress import Progress, progress_of
 from evaluation.sweep.work import LOG
-from evaluation.times import clock
+from evaluation.utils.times import clock
 
 SECONDS_BETWEEN_LINES = 60.0
 STYLES = {DONE: 'green', FAILED: 'red', REFUSED: 'red', INTERRUPTED: 'yellow', ACTIVE: 'cyan'}

@@ -4,9 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from evaluation.errors import UserError
-from evaluation.experiment import check_work_dir
-from evaluation.machine_faults import machine_faults_reported
+from evaluation.engine.experiment import check_work_dir
+from evaluation.engine.machine_faults import machine_faults_reported
 from evaluation.sweep import record as records
 from evaluation.sweep.findings import look
 from evaluation.sweep.liveness import Liveness
@@ -14,7 +13,8 @@ from evaluation.sweep.planning import ATTEMPTS, FINISHED, REFUSED, RUNS, Decisio
 from evaluation.sweep.record import Record, change_record, read_record
 from evaluation.sweep.runs import Run
 from evaluation.sweep.submission import Start
-from evaluation.times import now
+from evaluation.utils.errors import UserError
+from evaluation.utils.times import now
 
 WAITING, ACTIVE, DONE, FAILED, INTERRUPTED = 'waiting', 'active', 'done', 'failed', 'interrupted'
 SETTLED = (DONE, FAILED, INTERRUPTED, REFUSED)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.processes.slurm_tasks import port_of_step
+from evaluation.utils.processes.slurm_tasks import port_of_step
 
 TOOLS = Path(__file__).resolve().parent.parent.parent / 'tools'
 # What `srun` tells its task about itself, which is the job's, not one of the training's processes.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import submitit
 
-from evaluation.errors import UserError
 from evaluation.sweep.locks import is_locked
 from evaluation.sweep.log import complaint
 from evaluation.sweep.record import (
@@ -19,6 +18,7 @@ from evaluation.sweep.record import (
     is_process_of,
 )
 from evaluation.sweep.work import RUN_LOCK
+from evaluation.utils.errors import UserError
 
 # `squeue` burdens the one controller of a cluster; what jobs note themselves is seen without it.
 SQUEUE_SECONDS = 15.0

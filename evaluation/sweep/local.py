@@ -9,7 +9,6 @@ from pathlib import Path
 
 import submitit
 
-from evaluation.errors import UserError
 from evaluation.sweep.launching import Place
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.locks import Lock
@@ -20,6 +19,7 @@ from evaluation.sweep.runs import Run
 from evaluation.sweep.signals import children_detached
 from evaluation.sweep.submission import Claim, Start, claim, note_submitted, withdraw
 from evaluation.sweep.work import Work
+from evaluation.utils.errors import UserError
 
 # submitit ends a local job after this; ours end by themselves.
 MINUTES = 10 * 366 * 24 * 60

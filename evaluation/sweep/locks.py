@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 POLL_SECONDS = 0.05
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)

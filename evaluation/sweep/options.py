@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from evaluation.config.options import add_overrides
-from evaluation.errors import CommandLine, UserError
-from evaluation.numbers import whole
 from evaluation.sweep.runs import Wishes
 from evaluation.sweep.slurm import SlurmWishes, check_slurm, minutes_of
+from evaluation.utils.errors import CommandLine, UserError
+from evaluation.utils.numbers import whole
 
 ROOT = 'work_dirs/sweep'
 EXECUTORS = ('local', 'slurm')

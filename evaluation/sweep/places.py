@@ -4,8 +4,8 @@ import os
 
 import torch
 
-from evaluation.errors import UserError
 from evaluation.sweep.launching import Place
+from evaluation.utils.errors import UserError
 
 FIRST_PORT = 29500
 # Between the ports of jobs that run at the same time, so that two of them never try the same.

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.results.result import HEADLINE_METRICS
-from evaluation.rounding import fixed
-from evaluation.scalars import latest_step
 from evaluation.sweep.findings import is_result_of, results
 from evaluation.sweep.log import epoch_length, tail
 from evaluation.sweep.runs import Run
 from evaluation.sweep.work import LOG
+from evaluation.utils.rounding import fixed
+from evaluation.utils.scalars import latest_step
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.errors import UserError
-from evaluation.files import write_json
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.locks import Lock
 from evaluation.sweep.processes import process_started
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import write_json
 
 FILE = 'sweep.json'
 LOCK = '.sweep.json.lock'

@@ -12,21 +12,21 @@ from mmengine.config import Config, ConfigDict
 from evaluation.config.checkpoint_names import final_checkpoint
 from evaluation.config.checks import check_config
 from evaluation.config.digests import add_digests
+from evaluation.config.effective_batch import effective_batch_size
 from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
 from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
 from evaluation.data.root import config_data_root, set_data_root
-from evaluation.effective_batch import effective_batch_size
-from evaluation.errors import UserError, warn
-from evaluation.files import file_sha256
-from evaluation.starting_point import use_pretrained
-from evaluation.starting_weights import starting_sources, starting_weights
+from evaluation.engine.starting_point import use_pretrained
+from evaluation.models.starting_weights import starting_sources, starting_weights
 from evaluation.sweep.configs import Wanted
 from evaluation.sweep.findings import start_name
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.work import Task
+from evaluation.utils.errors import UserError, warn
+from evaluation.utils.files import file_sha256
 
 TRAINING = ('train_dataloader', 'val_dataloader')
 TESTING = ('test_dataloader',)

@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-from evaluation.interruption import STOPPING
+from evaluation.utils.interruption import STOPPING
 
 # What a terminal sends to all that was started from it.
 OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)

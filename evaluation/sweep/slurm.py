@@ -12,7 +12,6 @@ from pathlib import Path
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from evaluation.errors import UserError
 from evaluation.sweep.launching import Place
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.local import SUBMITIT
@@ -21,6 +20,7 @@ from evaluation.sweep.record import read_record
 from evaluation.sweep.runs import Run
 from evaluation.sweep.submission import Claim, Start, claim, note_submitted, withdraw
 from evaluation.sweep.work import Work
+from evaluation.utils.errors import UserError
 
 # Between the signal before the end of a job's time and that end, at most.
 SECONDS_BEFORE_THE_END = 90

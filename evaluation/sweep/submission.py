@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from evaluation.sweep.identity import differences
 from evaluation.sweep.record import INTERRUPTED, QUEUED, Record, change_record
 from evaluation.sweep.runs import Run
-from evaluation.times import now
+from evaluation.utils.times import now
 
 
 @dataclass(frozen=True)

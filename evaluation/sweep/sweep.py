@@ -10,11 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from tqdm import tqdm
 
-from evaluation.errors import UserError
-from evaluation.experiment import check_work_dir
-from evaluation.interruption import Interrupted
-from evaluation.machine_faults import machine_faults_reported
-from evaluation.quiet import quiet
+from evaluation.engine.experiment import check_work_dir
+from evaluation.engine.machine_faults import machine_faults_reported
 from evaluation.sweep.configs import Wanted, evaluations, find_configs, trainings
 from evaluation.sweep.display import Lines, LiveTable, report
 from evaluation.sweep.items import (
@@ -39,6 +36,9 @@ from evaluation.sweep.runs import Digests, Run, Wishes, make_run, own_seed
 from evaluation.sweep.signals import interruptions_deferred
 from evaluation.sweep.slurm import SlurmExecutor, SlurmWishes
 from evaluation.sweep.submission import Claim, Start
+from evaluation.utils.errors import UserError
+from evaluation.utils.interruption import Interrupted
+from evaluation.utils.quiet import quiet
 
 SOME_FAILED = 1
 

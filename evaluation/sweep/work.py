@@ -11,7 +11,6 @@ from types import FrameType
 
 import submitit
 
-from evaluation.interruption import STOPPING
 from evaluation.sweep.findings import Findings, look
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.launching import Node, Place, command_of, environment_of
@@ -28,7 +27,8 @@ from evaluation.sweep.record import (
     own_process,
 )
 from evaluation.sweep.running import run_to_its_end
-from evaluation.times import now
+from evaluation.utils.interruption import STOPPING
+from evaluation.utils.times import now
 
 LOG = 'output.log'
 RUN_LOCK = '.sweep.lock'

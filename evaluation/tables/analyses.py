@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from evaluation.errors import UserError
-from evaluation.files import read_text
 from evaluation.results.reading import checked, time_of
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import read_text
 
 FOLDER = 'analysis'
 COLUMNS = 'columns'

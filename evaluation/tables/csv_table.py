@@ -8,11 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluation.errors import UserError
+from evaluation.results.published import COMPARED_METRICS, Entry, find_figure, why_not_compared
 from evaluation.results.result import HEADLINE_METRICS, Flops, Result, shown_metrics
-from evaluation.significance.uncertainty import Uncertainty
+from evaluation.statistics.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of
-from evaluation.tables.published import COMPARED_METRICS, Entry, find_figure, why_not_compared
+from evaluation.utils.errors import UserError
 
 
 def to_csv(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.rounding import fixed
+from evaluation.utils.rounding import fixed
 
 TITLES = {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet', 'imagenet': 'Classification'}
 

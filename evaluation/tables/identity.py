@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from evaluation.results.published import RECIPES, is_whole_data_set
 from evaluation.results.result import Result
-from evaluation.tables.formats import DASH, Cell, Column
-from evaluation.tables.published import RECIPES, is_whole_data_set
+from evaluation.utils.text_tables import DASH, Cell, Column
 
 Builder = tuple[Column, Callable[[Result], Cell]]
 

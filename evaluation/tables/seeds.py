@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from evaluation.results.result import Result, shown_metrics
-from evaluation.significance.seeds import by_experiment, spread
-from evaluation.tables.formats import DASH, PLUS_MINUS, Cell, Column, Table
+from evaluation.statistics.seeds import by_experiment, spread
 from evaluation.tables.headings import HEADINGS, printed, title_of
 from evaluation.tables.identity import identity_columns, training_text
+from evaluation.utils.text_tables import DASH, PLUS_MINUS, Cell, Column, Table
 
 NOTE = 'Mean and standard deviation of a single run (n - 1 in the denominator) over seeds.'
 

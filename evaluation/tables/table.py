@@ -7,16 +7,29 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluation.recipe import FAIR, RELEASED
+from evaluation.config.recipe import FAIR, RELEASED
+from evaluation.results.published import (
+    COMPARED_METRICS,
+    RECIPES,
+    Entry,
+    Figure,
+    differs_in_recipe,
+    find_figure,
+    is_recipe_unknown,
+    why_not_compared,
+)
 from evaluation.results.result import TASKS, Flops, Result, shown_metrics
 from evaluation.results.selection import row_order
-from evaluation.rounding import fixed
-from evaluation.significance.bootstrap import CONFIDENCE, Interval
-from evaluation.significance.metrics import GUESSES_OF
-from evaluation.significance.uncertainty import Uncertainty
+from evaluation.statistics.bootstrap import CONFIDENCE, Interval
+from evaluation.statistics.metrics import GUESSES_OF
+from evaluation.statistics.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
 from evaluation.tables.csv_table import to_csv
-from evaluation.tables.formats import (
+from evaluation.tables.headings import DIGITS, HEADINGS, printed, title_of
+from evaluation.tables.identity import Builder, identity_columns, training_text
+from evaluation.tables.seeds import seeds_tables
+from evaluation.utils.rounding import fixed
+from evaluation.utils.text_tables import (
     ALMOST,
     DAGGER,
     DASH,
@@ -32,19 +45,6 @@ from evaluation.tables.formats import (
     to_latex,
     to_markdown,
 )
-from evaluation.tables.headings import DIGITS, HEADINGS, printed, title_of
-from evaluation.tables.identity import Builder, identity_columns, training_text
-from evaluation.tables.published import (
-    COMPARED_METRICS,
-    RECIPES,
-    Entry,
-    Figure,
-    differs_in_recipe,
-    find_figure,
-    is_recipe_unknown,
-    why_not_compared,
-)
-from evaluation.tables.seeds import seeds_tables
 
 FORMATS = ('markdown', 'latex', 'csv')
 RECIPE_NOTES = {

@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from backbones import MIXERS
 from backbones.checkpoint import fit_weights
 from evaluation.demo.scenes import OBJECT_CLASSES
-from evaluation.experiment import read_config
+from evaluation.engine.experiment import read_config
 from tests.configs.test_leaves import POSITIONS, learning_rates
 from tests.variants import ROOT, SCALES, VARIANTS
 

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones import MIXERS, UnifiedBackbone
 from evaluation.data.checked_loading import checked_pipeline
-from evaluation.experiment import read_config
+from evaluation.engine.experiment import read_config
 from tests.variants import ROOT, SCALES
 
 TASKS = {'mask_rcnn': 'MaskRCNN', 'upernet': 'EncoderDecoder'}

@@ -15,8 +15,8 @@ from torch import nn
 from backbones import MIXERS, BackboneError, ReleasedDecayConstructor
 from backbones.checkpoint.names import released_name
 from backbones.released_decay import exempt_parameters
-from evaluation.experiment import read_config
-from evaluation.recipe import POSITIONS, RELEASED_CONSTRUCTOR, recipe_of
+from evaluation.config.recipe import POSITIONS, RELEASED_CONSTRUCTOR, recipe_of
+from evaluation.engine.experiment import read_config
 from tests.released import classifier_shapes, dense_shapes, mask_rcnn_shapes
 from tests.variants import ROOT, VARIANTS, classifier_config
 

@@ -9,8 +9,8 @@ import sys
 import tidecv
 from pycocotools import mask as coco_mask
 
-from evaluation.average_precision.generated_problem import Problem
-from tests.evaluation.evidence.tide_problems import problems
+from evaluation.metrics.average_precision.generated_problem import Problem
+from tests.evaluation.metrics.evidence.tide_problems import problems
 
 KINDS = {'box': tidecv.TIDE.BOX, 'mask': tidecv.TIDE.MASK}
 

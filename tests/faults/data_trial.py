@@ -20,9 +20,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from evaluation.data.examination.command import examine
-from evaluation.errors import BAD_INPUT, CommandLine, command
-from evaluation.experiment import add_common_arguments, load_config
-from evaluation.runner import BenchmarkRunner
+from evaluation.engine.experiment import add_common_arguments, load_config
+from evaluation.engine.runner import BenchmarkRunner
+from evaluation.utils.errors import BAD_INPUT, CommandLine, command
 from tests.commands import ROOT, option_list
 from tests.faults.image_mutations import mutate_image, mutate_map
 from tests.faults.json_mutations import BYTES, mutate_json

@@ -35,7 +35,7 @@ CYCLE = ('coco', 'ade20k', 'coco', 'imagenet', 'coco')
 def write_data(folder: Path) -> None:
     """Generate small data of each task."""
     from evaluation.demo.scenes import SceneStyle, write_datasets
-    from tests.evaluation.classification.images import write_lists
+    from tests.evaluation.data.class_folders import write_lists
 
     write_datasets(folder, SceneStyle(height=64, width=64), {'train': 4, 'val': 3}, seed=0)
     write_lists(folder / 'imagenet')

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from evaluation.model_loading import unwrapped
+from evaluation.models.weights import unwrapped
 
 
 class PoisonHook(Hook):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from evaluation.jobs import Job
 from evaluation.results.reading import load_results
+from evaluation.utils.jobs import Job
 
 LINES = [{'loss': 1.5 + step, 'data': {'time': 0.25}, 'step': step} for step in range(1, 4)]
 TEXT = ''.join(json.dumps(line) + '\n' for line in LINES).encode()

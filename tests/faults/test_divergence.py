@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluation.errors import UserError
-from evaluation.hooks.divergence import TOLERATED_IN_A_ROW, DivergenceHook
+from evaluation.engine.hooks.divergence import TOLERATED_IN_A_ROW, DivergenceHook
+from evaluation.utils.errors import UserError
 from tests.faults.trainings import (
     ITERATIONS,
     assert_same_end,

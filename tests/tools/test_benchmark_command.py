@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.benchmark.device import has_bfloat16_products
+from evaluation.utils.devices import has_bfloat16_products
 from tests.commands import ROOT
 from tests.tools.test_complexity_command import tables_of
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from evaluation.errors import UserError
-from evaluation.experiment import read_config
-from evaluation.starting_point import find_pretrained
+from evaluation.engine.experiment import read_config
+from evaluation.engine.starting_point import find_pretrained
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT, read_results
 from tests.data.fill import fill
 
@@ -399,7 +399,7 @@ class TestPretrained:
     @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
     @pytest.mark.parametrize('mixer', ['halo', 'pvt', 'swin', 'convnext', 'dcn'])
     def test_released_weights_are_looked_up(self, task, mixer):
-        published = json.loads((ROOT / 'evaluation/tables/published.json').read_text())
+        published = json.loads((ROOT / 'evaluation/results/published.json').read_text())
         for scale in ('micro', 'tiny', 'small', 'base'):
             (address,) = (
                 entry['checkpoint']

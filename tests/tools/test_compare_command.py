@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from evaluation.results.reading import read_result
-from evaluation.significance.loading import headline_metrics, load_evidence
-from tests.evaluation.evidence.problems import guesses, instance_evidence, write_result
+from evaluation.statistics.loading import headline_metrics, load_evidence
+from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
 
 KIND = 'Tables and other commands'
 

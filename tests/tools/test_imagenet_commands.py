@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.commands import ROOT, option_list, read_results
-from tests.evaluation.classification.images import CLASSES, write_folders
+from tests.evaluation.data.class_folders import CLASSES, write_folders
 from tests.launching import free_port, places, shell
 from tests.released import classifier_shapes, filled, imagenet_file
 

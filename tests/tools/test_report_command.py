@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.evaluation.page.matrix import document, write_run
+from tests.evaluation.report.matrix import document, write_run
 
 KIND = 'Tables and other commands'
 

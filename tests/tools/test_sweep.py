@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from evaluation.errors import CommandLine
 from evaluation.sweep.configs import Wanted
 from evaluation.sweep.options import add_arguments, wishes_of
 from evaluation.sweep.record import Record, change_record
 from evaluation.sweep.runs import Digests, make_run
+from evaluation.utils.errors import CommandLine
 from tests.commands import read_results
 from tests.launching import TOOLS, environment_of_tests, processes_with, start
 from tests.tools.sweeping import NAME, Project, make_project, wait_for

@@ -14,7 +14,7 @@ from evaluation.analysis.protocols import RELEASED, SUITE
 from evaluation.analysis.subject import Subject
 from evaluation.analysis.tasks.inputs import mean_color
 from evaluation.analysis.tasks.samples import Sample
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 BLACK = (0, 0, 0)
 REFERENCE_SCORE = 0.3

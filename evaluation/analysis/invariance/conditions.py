@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from evaluation.analysis.invariance.geometry import Affine, rotation, translation, zoom
 from evaluation.analysis.protocols import SUITE
-from evaluation.errors import UserError, did_you_mean
+from evaluation.utils.errors import UserError, did_you_mean
 
 TRANSLATION, ROTATION, SCALE = TRANSFORMS = ('translation', 'rotation', 'scale')
 # Of the paper: pixels, degrees, and the crop's share of the image.

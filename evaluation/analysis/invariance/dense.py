@@ -11,7 +11,7 @@ from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.objects import Detections, Objects, rectangle
 from evaluation.analysis.tasks.samples import Sample
 from evaluation.analysis.tasks.segmentation import Segmentation
-from evaluation.average_precision.detections import KINDS
+from evaluation.metrics.average_precision.detections import KINDS
 from evaluation.metrics.segmentation import IGNORED
 
 AGREEING, SHARED = 'agreeing pixels', 'shared pixels'

@@ -10,7 +10,7 @@ from matplotlib.ticker import MultipleLocator
 
 from evaluation.analysis.invariance.conditions import ROTATION, SCALE, TRANSFORMS, TRANSLATION, UNITS
 from evaluation.analysis.invariance.result import Result
-from evaluation.palette import COLORS, DASHES, MARKERS
+from evaluation.utils.palette import COLORS, DASHES, MARKERS
 
 PANEL_INCHES = 2.9, 2.1
 # Legend and titles.

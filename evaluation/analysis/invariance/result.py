@@ -11,10 +11,10 @@ from pathlib import Path
 from evaluation.analysis.invariance.conditions import CONSISTENCY, UNITS
 from evaluation.analysis.json_results import model_name, read_result
 from evaluation.analysis.protocols import SUITE
-from evaluation.errors import UserError
-from evaluation.files import json_text, write_output
-from evaluation.provenance import git_state, hardware, now, versions
+from evaluation.results.provenance import git_state, hardware, now, versions
 from evaluation.tables.analyses import columns
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import json_text, write_output
 
 ANALYSIS = 'invariance'
 SCHEMA_VERSION = 1

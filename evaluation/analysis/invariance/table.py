@@ -4,8 +4,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from evaluation.analysis.invariance.result import Result
-from evaluation.rounding import fixed
-from evaluation.tables.formats import DASH, Cell, Column, Table
+from evaluation.utils.rounding import fixed
+from evaluation.utils.text_tables import DASH, Cell, Column, Table
 
 NOTE = (
     'In percent. Unchanged: of the images as they are. Mean and least: over the strengths of the '

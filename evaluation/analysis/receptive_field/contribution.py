@@ -8,7 +8,7 @@ The contribution of a pixel is the absolute gradient of the number, summed over 
 import torch
 from torch import Tensor
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 
 def centre_value(feature_map: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ from evaluation.analysis.receptive_field.statistics import (
     logged_area_ratios,
 )
 from evaluation.analysis.receptive_field.targets import STAGE
-from evaluation.errors import UserError
-from evaluation.files import file_sha256, json_text, write_output
-from evaluation.provenance import git_state, hardware, now, versions
+from evaluation.results.provenance import git_state, hardware, now, versions
 from evaluation.tables.analyses import columns
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import file_sha256, json_text, write_output
 
 ANALYSIS = 'effective receptive field'
 SCHEMA_VERSION = 1

@@ -18,13 +18,6 @@ from evaluation.analysis.images import (
     load_squashed_image,
     model_input,
 )
-from evaluation.analysis.model import (
-    Checkpoint,
-    build_model,
-    describe_weights,
-    model_without_values,
-    read_weights,
-)
 from evaluation.analysis.parts import Parts, complete, is_main, key_of
 from evaluation.analysis.protocols import REPLKNET, SUITE
 from evaluation.analysis.receptive_field.contribution import centre_value, contributions, moved
@@ -39,9 +32,16 @@ from evaluation.analysis.receptive_field.targets import (
     grids_of_targets,
     has_scores,
 )
-from evaluation.errors import UserError, warn
-from evaluation.provenance import versions
+from evaluation.engine.trained_model import (
+    Checkpoint,
+    build_model,
+    describe_weights,
+    model_without_values,
+    read_weights,
+)
 from evaluation.results.description import config_name
+from evaluation.results.provenance import versions
+from evaluation.utils.errors import UserError, warn
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 IMAGES = '.images'

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from evaluation.analysis.protocols import SUITE
 from evaluation.analysis.receptive_field.result import Maps, TargetResult, mark_of, shares
 from evaluation.analysis.receptive_field.statistics import gaussian_fits
-from evaluation.rounding import fixed, significant
-from evaluation.tables.formats import DASH, Cell, Column, Table
+from evaluation.utils.rounding import fixed, significant
+from evaluation.utils.text_tables import DASH, Cell, Column, Table
 
 NOTE = (
     'Area of the smallest centred square that holds this share of the contribution, in percent of the '

@@ -7,7 +7,7 @@ from mmdet.models.roi_heads import StandardRoIHead
 from torch import Tensor, nn
 
 from backbones import BackboneError, UnifiedClassifier
-from evaluation.errors import UserError, did_you_mean
+from evaluation.utils.errors import UserError, did_you_mean
 
 STAGE, NECK, LOGITS, SCORE = 'stage', 'neck', 'logits', 'score'
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 ATTACKS = ('fgsm', 'pgd')
 NORMS = ('linf', 'l2')

@@ -9,8 +9,8 @@ import inspect
 import numpy as np
 from imagecorruptions import corrupt, corruption_dict, get_corruption_names
 
-from evaluation.errors import UserError
-from evaluation.random_state import seeded
+from evaluation.utils.errors import UserError
+from evaluation.utils.random_state import seeded
 
 CORRUPTIONS = tuple(get_corruption_names('common'))
 KINDS = {kind: get_corruption_names(kind) for kind in ('noise', 'blur', 'weather', 'digital')}

@@ -15,7 +15,7 @@ from evaluation.analysis.robustness.conditions import Condition
 from evaluation.analysis.robustness.corruptions import CORRUPTIONS
 from evaluation.analysis.robustness.profile import Profile
 from evaluation.analysis.robustness.table import attacks_of, percent
-from evaluation.palette import COLORS
+from evaluation.utils.palette import COLORS
 
 CURVE_INCHES = 3.2
 CELL_INCHES = 0.48, 0.24

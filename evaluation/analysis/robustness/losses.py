@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from evaluation.analysis.robustness.attacks import Loss
 from evaluation.metrics.segmentation import IGNORED
-from evaluation.random_state import seeded
+from evaluation.utils.random_state import seeded
 
 
 def classification_loss(model: nn.Module, labels: Tensor) -> Loss:

@@ -12,9 +12,9 @@ from evaluation.analysis.json_results import model_name, read_result
 from evaluation.analysis.robustness.budgets import UNITS
 from evaluation.analysis.robustness.conditions import Condition, Plan
 from evaluation.analysis.robustness.summary import Summary, summarize
-from evaluation.files import json_text, write_output
-from evaluation.provenance import git_state, hardware, now, versions
+from evaluation.results.provenance import git_state, hardware, now, versions
 from evaluation.tables.analyses import columns
+from evaluation.utils.files import json_text, write_output
 
 ANALYSIS = 'robustness'
 SCHEMA_VERSION = 1

@@ -8,8 +8,8 @@ from evaluation.analysis.robustness.budgets import UNITS
 from evaluation.analysis.robustness.conditions import Condition
 from evaluation.analysis.robustness.corruptions import CORRUPTIONS, KINDS
 from evaluation.analysis.robustness.profile import Profile
-from evaluation.rounding import fixed
-from evaluation.tables.formats import DASH, Cell, Column, Table
+from evaluation.utils.rounding import fixed
+from evaluation.utils.text_tables import DASH, Cell, Column, Table
 
 SUMMARIES = (
     'mPC: mean performance under corruption. rPC: in percent of the clean one. Kinds of corruptions: '

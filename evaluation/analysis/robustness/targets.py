@@ -16,7 +16,7 @@ from evaluation.analysis.robustness.losses import (
     segmentation_loss,
 )
 from evaluation.analysis.tasks.objects import Objects
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 ADVICE = 'so it cannot be attacked; leave the attacks out with --attacks none'
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from evaluation.analysis.tasks.inputs import as_tensors
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
-from evaluation.classification.accuracy import GUESSES
-from evaluation.classification.transforms import TimmTransforms
 from evaluation.data.checked_loading import step_name
-from evaluation.errors import UserError
+from evaluation.data.timm_transforms import TimmTransforms
+from evaluation.metrics.accuracy import GUESSES
+from evaluation.utils.errors import UserError
 
 IMAGES = 'images'
 CROSS_ENTROPY = 'cross-entropy'

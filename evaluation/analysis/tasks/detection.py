@@ -19,11 +19,11 @@ from evaluation.analysis.tasks.objects import (
     resized_code,
 )
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
-from evaluation.average_precision.detections import KINDS
 from evaluation.data.checked_loading import step_name
 from evaluation.data.coco_masks import is_run_length_code, is_usable, polygons_are_drawable
-from evaluation.errors import UserError
+from evaluation.metrics.average_precision.detections import KINDS
 from evaluation.metrics.run_lengths import encode_masks
+from evaluation.utils.errors import UserError
 
 LEFT_OUT = ('LoadAnnotations', 'PackDetInputs')
 

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from evaluation.analysis.tasks.objects import Detections, Objects
-from evaluation.average_precision.detections import sides_of
-from evaluation.average_precision.matching import (
+from evaluation.metrics.average_precision.detections import sides_of
+from evaluation.metrics.average_precision.matching import (
     OVERLAPS,
     RECALLS,
     best_of_each_class,
     match_image,
     overlaps_of,
 )
-from evaluation.average_precision.resampled import precision_sums, ranked
+from evaluation.metrics.average_precision.resampled import precision_sums, ranked
 
 
 def match(truth: Objects, found: Detections, kind: str) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 
 from evaluation.data.checks import build_dataset, plain_datasets
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 
 @dataclass(frozen=True)

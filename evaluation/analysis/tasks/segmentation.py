@@ -11,8 +11,8 @@ from torch import nn
 from evaluation.analysis.tasks.inputs import as_tensors
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
 from evaluation.data.checked_loading import step_name
-from evaluation.errors import UserError
 from evaluation.metrics.segmentation import count_areas
+from evaluation.utils.errors import UserError
 
 AREAS = 'areas'
 

@@ -13,8 +13,8 @@ from evaluation.analysis.tasks.classification import Classification
 from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.samples import Samples
 from evaluation.analysis.tasks.segmentation import Segmentation
-from evaluation.classification.classifier import ImageClassifier
-from evaluation.errors import UserError
+from evaluation.models.classifier import ImageClassifier
+from evaluation.utils.errors import UserError
 
 
 class Task(Protocol):

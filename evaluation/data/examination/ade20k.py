@@ -12,7 +12,7 @@ from evaluation.data.listing import visible_files_below
 from evaluation.data.loading import LoadCheckedImage
 from evaluation.data.orientation import check_upright
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 IMAGE, MAP = '.jpg', '.png'
 # Endings of images that the data set would not find.

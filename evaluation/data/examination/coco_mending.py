@@ -20,7 +20,7 @@ from evaluation.data.examination.doubts import (
     largest_area,
 )
 from evaluation.data.plain_values import all_finite, is_id
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 Sizes = dict[int | str, tuple[int, int]]
 

@@ -16,7 +16,7 @@ from evaluation.data.examination.imagenet import examine_imagenet
 from evaluation.data.examination.layouts import ADE20K, COCO, IMAGENET, layout_of
 from evaluation.data.examination.links import clear, new_root
 from evaluation.data.examination.mending import mend_ade20k, mend_coco, mend_imagenet
-from evaluation.errors import UserError, warn
+from evaluation.utils.errors import UserError, warn
 
 
 def examine(arguments: argparse.Namespace) -> Examination:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from evaluation.classification.layout import REFERENCE_SPLIT, class_folders, listed_image
 from evaluation.data.examination.files import bad_files, reason
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.layouts import IMAGENET_SPLITS
+from evaluation.data.imagenet_layout import REFERENCE_SPLIT, class_folders, listed_image
 from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.loading import LoadCheckedImage
 from evaluation.data.names import leads_out
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 # As the recipe of the classifiers reads them.
 LOAD = LoadCheckedImage(color_type='color')

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 COCO, ADE20K, IMAGENET = LAYOUTS = ('coco', 'ade20k', 'imagenet')
 COCO_FILES = 'annotations/instances_*.json'

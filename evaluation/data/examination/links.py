@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 
 def new_root(folder: Path, source: Path) -> bool:

@@ -16,8 +16,8 @@ from evaluation.data.examination.coco_mending import mended
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.imagenet import Entry, has_list
 from evaluation.data.examination.links import link, link_files
-from evaluation.errors import UserError
-from evaluation.files import write_bytes, write_text
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import write_bytes, write_text
 
 
 def mend_coco(examination: Examination, folder: Path, with_masks: bool = True) -> list[str]:

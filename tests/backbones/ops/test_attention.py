@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from backbones import BackboneError
 from backbones.ops import attention, attention_cpu, attention_reference, halo_gradients_cpu
-from evaluation.operator_flops import count_flops
+from evaluation.models.operator_flops import count_flops
 
 BOTH = pytest.mark.parametrize('module', [attention_cpu, attention_reference])
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-1}

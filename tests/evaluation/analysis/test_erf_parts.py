@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, complete, key_of
-from evaluation.interruption import Interrupted
+from evaluation.utils.interruption import Interrupted
 
 ITEMS = list(range(2 * ITEMS_IN_A_PART + 3))
 

@@ -3,7 +3,7 @@ import pytest
 from evaluation.benchmark import fitting
 from evaluation.benchmark.fitting import largest_that_fits
 from evaluation.benchmark.sizes import Size
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.evaluation.benchmark.toys import CPU, Toy, refuse_above
 
 

@@ -4,7 +4,7 @@ import torch
 from evaluation.benchmark import peak
 from evaluation.benchmark.passes import Mode
 from evaluation.benchmark.peak import MatrixProduct, affordable_side
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.evaluation.benchmark.toys import CPU
 
 

@@ -5,7 +5,7 @@ import torch
 from evaluation.benchmark.passes import random_images, tensors_of
 from evaluation.benchmark.peers import PeerSubject
 from evaluation.benchmark.sizes import Size
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 CPU = torch.device('cpu')
 SQUARE = Size(1, 224, 224)

@@ -11,7 +11,7 @@ from evaluation.benchmark.cost import Cost
 from evaluation.benchmark.plot import MARKERS, draw_growth, growth_curves, spread_apart
 from evaluation.benchmark.rounds import Measurement, Measurements
 from evaluation.benchmark.sizes import Size
-from evaluation.palette import COLORS
+from evaluation.utils.palette import COLORS
 
 COST = Cost(1, 1, ())
 

@@ -12,7 +12,7 @@ from evaluation.benchmark.report import as_json, precision, render, significant
 from evaluation.benchmark.rounds import Measurement, Measurements
 from evaluation.benchmark.run import Plan
 from evaluation.benchmark.sizes import Size
-from evaluation.files import json_text
+from evaluation.utils.files import json_text
 from tests.evaluation.benchmark.toys import CPU, Toy
 
 FAST = Cost(parameters=1_500_000, flops=2_000_000_000, uncounted_operators=())

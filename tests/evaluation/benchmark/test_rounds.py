@@ -8,7 +8,7 @@ from evaluation.benchmark.compilation import compiled_throughout
 from evaluation.benchmark.failures import failures_explained
 from evaluation.benchmark.passes import Mode, random_images
 from evaluation.benchmark.rounds import UNTIMED_PASSES, Row, build, timed_rounds
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.evaluation.benchmark.toys import CPU, SIZE, Toy
 
 ROUNDS = 8

@@ -7,8 +7,8 @@ import pytest
 from evaluation.benchmark.passes import Mode
 from evaluation.benchmark.run import Plan, run
 from evaluation.benchmark.sizes import Size
-from evaluation.errors import UserError
 from evaluation.utils import memory
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.evaluation.benchmark.toys import CPU, Toy, refuse_above
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.benchmark.sizes import Size, growing_sizes, smaller_sizes
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 SIDES = st.integers(1, 10_000)
 

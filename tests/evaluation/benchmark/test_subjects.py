@@ -5,11 +5,11 @@ from torch import nn
 from evaluation.benchmark.passes import random_images, tensors_of
 from evaluation.benchmark.sizes import Size
 from evaluation.benchmark.subjects import ConfigSubject, WholeModel, common_shape, row_names
-from evaluation.complexity import build_without_values, complexity_of_config
-from evaluation.errors import UserError
-from evaluation.experiment import read_config
-from evaluation.model_heads import run_parts
-from evaluation.operator_flops import count_flops
+from evaluation.engine.experiment import read_config
+from evaluation.models.complexity import build_without_values, complexity_of_config
+from evaluation.models.heads import run_parts
+from evaluation.models.operator_flops import count_flops
+from evaluation.utils.errors import UserError
 from tests.variants import ROOT
 
 SIZE = Size(batch=1, height=64, width=96)

@@ -12,8 +12,8 @@ from evaluation.config.checkpoint_names import (
     checkpoint_of_step,
     final_checkpoint,
 )
-from evaluation.errors import UserError
-from evaluation.hooks.checkpoint import SafeCheckpointHook
+from evaluation.engine.hooks.checkpoint import SafeCheckpointHook
+from evaluation.utils.errors import UserError
 
 pytestmark = pytest.mark.habits
 

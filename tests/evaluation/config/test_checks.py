@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from backbones import LayerDecayConstructor
-from evaluation import experiment
 from evaluation.config.checks import check_batch_norm, check_config, check_image_sizes
 from evaluation.config.file import read_config
 from evaluation.config.imports import check_imports
@@ -25,7 +24,8 @@ from evaluation.config.keywords import WELL_KNOWN, Others, check_keywords, signa
 from evaluation.config.options import add_overrides, find, merge_options, read_value
 from evaluation.config.text import read_literals
 from evaluation.config.types import check_types, registered, setting
-from evaluation.errors import UserError
+from evaluation.engine import experiment
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 LEAVES = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'configs/demo').glob('*.py')])

@@ -3,7 +3,7 @@ from mmengine.config import Config
 
 from evaluation.config.digests import config_sha256
 from evaluation.config.options import merge_options
-from evaluation.experiment import read_config, set_data_root
+from evaluation.engine.experiment import read_config, set_data_root
 from tests.variants import ROOT
 
 LEAVES = sorted((ROOT / 'configs').rglob('*_micro.py'))

@@ -14,8 +14,8 @@ from evaluation.config.masks import (
     needs_masks,
     predicts_masks,
 )
-from evaluation.errors import UserError
-from evaluation.experiment import read_config
+from evaluation.engine.experiment import read_config
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.detectors import BOX_DETECTORS, CONFIGS
 

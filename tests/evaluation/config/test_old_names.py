@@ -7,7 +7,7 @@ from evaluation.config.checks import check_config
 from evaluation.config.file import read_config
 from evaluation.config.old_names import check_old_names
 from evaluation.config.options import merge_options
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.habits

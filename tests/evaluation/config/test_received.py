@@ -2,8 +2,8 @@ import pytest
 from mmengine.config import Config
 
 from evaluation.config.received import check_received
-from evaluation.errors import UserError
-from evaluation.experiment import read_config
+from evaluation.engine.experiment import read_config
+from evaluation.utils.errors import UserError
 from tests.variants import ROOT
 
 LEAVES = sorted((ROOT / 'configs').glob('*.py')) + sorted((ROOT / 'configs/demo').glob('*.py'))

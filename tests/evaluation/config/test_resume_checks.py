@@ -8,7 +8,7 @@ from mmengine.config import Config
 from evaluation.config.file import read_config
 from evaluation.config.resume_checks import check_same_experiment
 from evaluation.config.text import read_literals
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 SWIN = ROOT / 'configs/mask_rcnn_swin_tiny.py'

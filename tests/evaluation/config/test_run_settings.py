@@ -6,16 +6,16 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from evaluation import starting_point, training
 from evaluation.analysis.options import result_file
 from evaluation.config.digests import config_sha256
 from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
 from evaluation.config.run_settings import check_run_settings, checkpoint_to_resume, randomness, work_dir
-from evaluation.errors import UserError
-from evaluation.starting_point import set_starting_point
+from evaluation.engine import starting_point, training
+from evaluation.engine.starting_point import set_starting_point
 from evaluation.sweep.configs import Wanted
 from evaluation.sweep.runs import Digests, Wishes, flags_of, make_run, own_seed
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.habits

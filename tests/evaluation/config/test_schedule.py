@@ -19,7 +19,7 @@ from evaluation.config.options import merge_options
 from evaluation.config.schedule import check_schedule
 from evaluation.config.schedule_length import length_warnings
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.habits

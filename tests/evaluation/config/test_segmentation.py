@@ -17,9 +17,9 @@ from evaluation.config.checks import check_config
 from evaluation.config.segmentation import check_segmentation
 from evaluation.data.checks import check_data, plain_datasets
 from evaluation.data.segmentation_pipelines import check_transforms
-from evaluation.errors import UserError
-from evaluation.experiment import read_config, set_data_root
+from evaluation.engine.experiment import read_config, set_data_root
 from evaluation.metrics.segmentation import SegmentationMetric
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 from mmseg.structures import SegDataSample  # isort: skip

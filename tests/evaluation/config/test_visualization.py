@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.visualization import BaseVisBackend
 
 from evaluation.config.visualization import PACKAGES, check_visualization
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 pytestmark = pytest.mark.habits
 

@@ -15,8 +15,8 @@ from evaluation.data.class_counts import class_counts, class_names
 from evaluation.data.listing import files_below, visible_files_below
 from evaluation.data.skipping import dataset_without, images_skipped, leave_out_bad_images
 from evaluation.demo.scenes import SceneStyle, write_datasets
-from evaluation.errors import UserError
-from evaluation.experiment import read_config, set_data_root
+from evaluation.engine.experiment import read_config, set_data_root
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 LEAVES = {'mask_rcnn': 'demo/mask_rcnn_swin_micro.py', 'upernet': 'demo/upernet_swin_micro.py'}

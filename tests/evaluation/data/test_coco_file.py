@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from evaluation.data.coco_file import check_coco, listed
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 CLASSES = ['cat', 'dog', 'owl']

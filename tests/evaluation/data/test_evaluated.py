@@ -9,8 +9,8 @@ from mmengine.config import ConfigDict
 
 from evaluation.config.file import read_config
 from evaluation.data.evaluated import check_evaluated
-from evaluation.errors import UserError
 from evaluation.metrics.segmentation import SegmentationMetric
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.habits

@@ -26,7 +26,7 @@ from evaluation.data.image_files import (
     read_whole,
 )
 from evaluation.data.loading import LoadCheckedImage
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap, check_labels  # isort: skip

@@ -14,14 +14,14 @@ from PIL import Image
 from torchvision import transforms
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.classification.dataset import ImageNetDataset
 from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.image_files import BadFileError
+from evaluation.data.imagenet_dataset import ImageNetDataset
 from evaluation.data.loading import LoadCheckedImage, image_of
 from evaluation.data.orientation import TURNED_IMAGES, orientation_of
-from evaluation.experiment import read_config
-from evaluation.hooks.instance_drawing import DrawInstances
-from evaluation.hooks.segmentation_drawing import DrawSegmentations
+from evaluation.engine.experiment import read_config
+from evaluation.engine.hooks.instance_drawing import DrawInstances
+from evaluation.engine.hooks.segmentation_drawing import DrawSegmentations
 from tests.evaluation.data.examination.looking import look
 from tests.variants import ROOT
 

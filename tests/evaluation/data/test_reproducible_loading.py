@@ -15,7 +15,7 @@ from evaluation.data.reproducible_loading import (
     SeededInfiniteSampler,
     SeededSampler,
 )
-from evaluation.random_state import random_state, restore_random_state, seeded
+from evaluation.utils.random_state import random_state, restore_random_state, seeded
 
 
 def draws():

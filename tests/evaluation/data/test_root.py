@@ -11,7 +11,7 @@ from evaluation.config.options import merge_options
 from evaluation.config.types import LOADERS
 from evaluation.data.checks import plain_datasets
 from evaluation.data.root import config_data_root, set_data_root, unused_data_root
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.variants import ROOT
 
 pytestmark = pytest.mark.habits

@@ -23,13 +23,13 @@ from evaluation.demo.scenes import (
     write_ade20k,
     write_datasets,
 )
-from evaluation.drawing.predictions import (
+from evaluation.engine.drawing.predictions import (
     distinct_palette,
     draw_instances,
     draw_segmentation,
 )
-from evaluation.errors import UserError
-from evaluation.experiment import read_config, set_data_root
+from evaluation.engine.experiment import read_config, set_data_root
+from evaluation.utils.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / 'configs' / 'demo'
 RED, BLUE = (220, 40, 60), (30, 60, 230)

@@ -35,7 +35,7 @@ from evaluation.demo.scenes import (
     write_datasets,
     write_imagenet,
 )
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 STYLE = SceneStyle(height=96, width=112, empty_probability=0.2, crowd_probability=0.3)
 SINGLE = SceneStyle(objects_min=1, objects_max=1, empty_probability=0.0, crowd_probability=0.0)

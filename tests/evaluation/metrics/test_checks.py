@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.classification.accuracy import AccuracyMetric
-from evaluation.errors import UserError
+from evaluation.metrics.accuracy import AccuracyMetric
 from evaluation.metrics.segmentation import SegmentationMetric, count_areas, count_pairs
+from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.test_instances import annotation, measure, rectangles, write_truth
 
 BOX = (5, 5, 20, 20)

@@ -15,9 +15,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.average_precision.evaluators import EVALUATORS
-from evaluation.errors import UserError
+from evaluation.metrics.average_precision.evaluators import EVALUATORS
 from evaluation.metrics.instances import InstanceMetric
+from evaluation.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL_COCO = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.classification.accuracy import AccuracyMetric
 from evaluation.metrics import instances, report
+from evaluation.metrics.accuracy import AccuracyMetric
 from evaluation.metrics.segmentation import SegmentationMetric
 from tests.evaluation.metrics.test_instances import annotation, measure, rectangles, write_truth
 

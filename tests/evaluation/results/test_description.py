@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
-from evaluation.experiment import read_config
+from evaluation.engine.experiment import read_config
 from evaluation.results import description
 from evaluation.results.description import (
     config_name,

@@ -6,12 +6,12 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from evaluation.errors import UserError
 from evaluation.results.documentation import fields_table
 from evaluation.results.reading import read_result
 from evaluation.results.validation import VERSIONS, check_schema, schema
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
-from tests.evaluation.evidence.problems import as_version_2
+from tests.evaluation.metrics.evidence.problems import as_version_2
 from tests.evaluation.tables.test_table import document
 
 PAGE = ROOT / 'docs/results.md'

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation import experiment
+from evaluation.engine import experiment
 from evaluation.sweep import display
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.items import (

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from evaluation.errors import UserError
-from evaluation.scalars import Step, latest_step
 from evaluation.sweep import places
 from evaluation.sweep.configs import Wanted, evaluations, find_configs, trainings
 from evaluation.sweep.launching import TOOLS, Node, Place, command_of, environment_of, free_port
@@ -21,6 +19,8 @@ from evaluation.sweep.log import complaint, epoch_length, reason, tail
 from evaluation.sweep.places import local_places
 from evaluation.sweep.runs import data_root_of, pretrained_of
 from evaluation.sweep.slurm import SlurmWishes, minutes_of, outside_of_a_job, parameters_of
+from evaluation.utils.errors import UserError
+from evaluation.utils.scalars import Step, latest_step
 
 
 @pytest.fixture

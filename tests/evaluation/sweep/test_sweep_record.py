@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.errors import UserError
 from evaluation.sweep.identity import Identity
 from evaluation.sweep.liveness import Liveness
 from evaluation.sweep.local import LocalExecutor
@@ -23,6 +22,7 @@ from evaluation.sweep.record import (
 from evaluation.sweep.runs import Run
 from evaluation.sweep.submission import Start, claim, note_submitted, withdraw
 from evaluation.sweep.work import RUN_LOCK, Task
+from evaluation.utils.errors import UserError
 
 IDENTITY = Identity('c' * 64, 'd' * 64, seed=0, options=('--amp',))
 

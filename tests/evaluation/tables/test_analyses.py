@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from evaluation.errors import UserError
 from evaluation.results.reading import load_results
 from evaluation.tables.analyses import columns, load_analyses
 from evaluation.tables.table import render
+from evaluation.utils.errors import UserError
 from tests.evaluation.tables.test_table import document
 
 NOTE = 'Consistency: of ten images.'

@@ -13,20 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.errors import UserError
-from evaluation.results.reading import load_results, read_result
-from evaluation.results.selection import select
-from evaluation.significance.comparison import cautions
-from evaluation.significance.seeds import by_experiment
-from evaluation.tables.formats import DASH, escape_latex, escape_markdown
-from evaluation.tables.published import (
+from evaluation.results.published import (
     PACKAGED,
     Figure,
     find_figure,
     load_published,
     why_not_compared,
 )
+from evaluation.results.reading import load_results, read_result
+from evaluation.results.selection import select
+from evaluation.statistics.comparison import cautions
+from evaluation.statistics.seeds import by_experiment
 from evaluation.tables.table import build_tables, render
+from evaluation.utils.errors import UserError
+from evaluation.utils.text_tables import DASH, escape_latex, escape_markdown
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = ROOT / 'tools' / 'table.py'

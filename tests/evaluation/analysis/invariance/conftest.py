@@ -5,10 +5,10 @@ import argparse
 import pytest
 import torch
 
-from evaluation.analysis.model import build_model, read_analysed_config
 from evaluation.analysis.subject import open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scenes import write_imagenet
+from evaluation.engine.trained_model import build_model, read_analysed_config
 from tests.commands import ROOT
 
 

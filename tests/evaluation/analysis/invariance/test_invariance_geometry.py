@@ -23,7 +23,7 @@ from evaluation.analysis.invariance.warping import (
     warp_objects,
 )
 from evaluation.analysis.tasks.objects import Objects, rectangle
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 FILL = (1, 2, 3)
 SIDES = st.integers(8, 40)

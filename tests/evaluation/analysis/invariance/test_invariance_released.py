@@ -23,8 +23,8 @@ from evaluation.analysis.invariance.released import recentred_window
 from evaluation.analysis.invariance.result import read_results, write_result
 from evaluation.analysis.invariance.run import analyse, summarise
 from evaluation.analysis.invariance.table import curve_table
-from evaluation.errors import UserError
-from evaluation.page.analyses import _read_invariance
+from evaluation.report.analyses import _read_invariance
+from evaluation.utils.errors import UserError
 
 RELEASED = 'released'
 # Middle of the window, rows and columns, in steps of the strength: the seven that are ever drawn.

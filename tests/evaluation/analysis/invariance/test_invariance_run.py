@@ -12,15 +12,15 @@ from evaluation.analysis.invariance.comparison import Settings
 from evaluation.analysis.invariance.conditions import choose_conditions
 from evaluation.analysis.invariance.result import read_results, write_result
 from evaluation.analysis.invariance.run import analyse, summarise
-from evaluation.analysis.model import build_model, read_analysed_config
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.subject import facts_of, open_subject
 from evaluation.analysis.tasks.samples import Samples
 from evaluation.analysis.tasks.task import task_of
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scenes import write_imagenet
-from evaluation.errors import UserError
-from evaluation.interruption import Interrupted
+from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.utils.errors import UserError
+from evaluation.utils.interruption import Interrupted
 from tests.commands import ROOT
 
 CONFIG = str(ROOT / 'configs/demo/imagenet_dcn_micro.py')

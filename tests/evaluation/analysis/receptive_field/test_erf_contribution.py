@@ -9,7 +9,7 @@ from torch import nn
 from backbones import MIXERS
 from evaluation.analysis.receptive_field.contribution import centre_value, contributions, moved
 from evaluation.analysis.receptive_field.statistics import THRESHOLDS, centred_area_ratios
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 
 def contribution_to_the_middle(network, images):

@@ -10,7 +10,7 @@ from evaluation.analysis.figures import figure_bytes
 from evaluation.analysis.receptive_field.figure import draw_maps
 from evaluation.analysis.receptive_field.result import Maps, TargetResult
 from evaluation.analysis.receptive_field.table import area_table, percent
-from evaluation.tables.formats import to_markdown
+from evaluation.utils.text_tables import to_markdown
 
 
 def model(name, targets, size=64):

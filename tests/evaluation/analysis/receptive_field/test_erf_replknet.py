@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.analysis.model import build_model, read_analysed_config
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.receptive_field.result import maps_of, read_maps, write_result
 from evaluation.analysis.receptive_field.run import Plan, analyse, facts_of
 from evaluation.analysis.receptive_field.statistics import THRESHOLDS, logged_area_ratios
 from evaluation.analysis.receptive_field.table import area_table
 from evaluation.analysis.receptive_field.targets import feature_maps
-from evaluation.errors import UserError
+from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 SIZE = 64

@@ -18,7 +18,7 @@ from evaluation.analysis.robustness.attacks import (
     within,
 )
 from evaluation.analysis.robustness.budgets import radius_of
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 SHAPE = (3, 5, 4)
 ROUNDING = 1e-9

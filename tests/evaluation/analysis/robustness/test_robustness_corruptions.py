@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from evaluation.analysis.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupted
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 
 RANDOM = {
     'gaussian_noise', 'shot_noise', 'impulse_noise', 'glass_blur', 'motion_blur', 'snow', 'frost',

@@ -16,7 +16,7 @@ from evaluation.analysis.robustness.corruptions import CORRUPTIONS
 from evaluation.analysis.robustness.figure import draw_robustness
 from evaluation.analysis.robustness.profile import read_profile, to_csv, write_profile
 from evaluation.analysis.robustness.table import robustness_table
-from evaluation.tables.formats import to_markdown
+from evaluation.utils.text_tables import to_markdown
 from tests.evaluation.analysis.robustness.profiles import PLAN, profile
 
 NO_ATTACKS = replace(PLAN, attacks=[])

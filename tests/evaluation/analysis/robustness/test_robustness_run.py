@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
-from evaluation.analysis.model import build_model, read_analysed_config
 from evaluation.analysis.robustness import run
 from evaluation.analysis.robustness.attacked import attacked_trials
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
@@ -20,8 +19,9 @@ from evaluation.analysis.subject import open_subject
 from evaluation.analysis.tasks.objects import Objects
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
-from evaluation.errors import UserError
-from evaluation.interruption import Interrupted
+from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.utils.errors import UserError
+from evaluation.utils.interruption import Interrupted
 from tests.commands import ROOT
 
 COUNT = 9

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.evaluation.data.examination.looking import look
 

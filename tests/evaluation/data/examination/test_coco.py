@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from evaluation.data.coco_file import check_coco
 from evaluation.data.examination.coco import misnumbered
-from evaluation.errors import UserError
+from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.evaluation.data.examination.looking import look
 

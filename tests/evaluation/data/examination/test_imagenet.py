@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.classification.layout import labelled_images
-from evaluation.errors import UserError
-from tests.evaluation.classification.images import write_folders, write_lists
+from evaluation.data.imagenet_layout import labelled_images
+from evaluation.utils.errors import UserError
+from tests.evaluation.data.class_folders import write_folders, write_lists
 from tests.evaluation.data.examination.looking import look
 
 

@@ -1,1 +1,0 @@
-"""Image classification, as ImageNet does it: data, model and metric for mmengine's runner."""

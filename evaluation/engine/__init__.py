@@ -1,0 +1,1 @@
+"""Training and testing by mmengine's runner: commands, hooks, checkpoints, faults."""

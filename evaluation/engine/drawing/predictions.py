@@ -1,0 +1,184 @@
+"""Instances and segmentation maps over a picture.
+
+Where a class colours a pixel, the colour lies over the grey of the picture, so that the hue tells the
+class and nothing else.
+"""
+
+import colorsys
+import math
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from evaluation.engine.drawing.pixels import Colour, grey, mix, paste
+from evaluation.engine.drawing.text import contrast, ink_text, text_cover
+
+# In a segmentation map as mmseg loads it.
+UNLABELLED = 255
+INSTANCE_OPACITY = 0.45
+SEGMENT_OPACITY = 0.65
+
+
+def distinct_palette(count: int) -> list[Colour]:
+    """Return RGB colours that differ: hues a golden section apart, in four tones by turns of eight."""
+    golden = (math.sqrt(5) - 1) / 2
+    tones = ((0.85, 0.85), (0.5, 1.0), (0.95, 0.5), (0.4, 0.7))
+    hsv = [(i * golden % 1, *tones[i // 8 % len(tones)]) for i in range(count)]
+    return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(*colour)) for colour in hsv]
+
+
+def colour_classes(classes: Sequence[str], colours: Mapping[str, Colour]) -> dict[str, Colour]:
+    """A colour for each class: the one that it has, or one of a distinct palette."""
+    names = list(dict.fromkeys(classes))
+    others = [name for name in names if name not in colours]
+    invented = dict(zip(others, distinct_palette(len(others)), strict=True))
+    return {name: invented.get(name) or tuple(colours[name]) for name in names}
+
+
+def draw_instances(
+    image: np.ndarray,
+    masks: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None,
+    classes: Sequence[str],
+    palette: Sequence[Colour],
+) -> np.ndarray:
+    """Draw instances on a picture: translucent masks with outlines, thin boxes, names and scores.
+
+    Where masks overlap, the smaller lies in front; outlines lie in front of all masks, and names go
+    where they hide no other name, if there is such a place, and as little as may be of the objects.
+    A name longer than the picture is wide is cut at its edge: enlarge pictures under 64 pixels.
+
+    Args:
+        image: (H, W, 3) uint8, RGB; stays as it is.
+        masks: (N, H, W) bool.
+        boxes: (N, 4), x1, y1, x2, y2 in pixels, the upper ends exclusive.
+        labels: (N,) indices into `classes`.
+        scores: (N,) in [0, 1]; None for the truth, which has none.
+        classes: names.
+        palette: RGB colour of each class.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: shapes do not fit together.
+    """
+    shapes = [masks.shape, boxes.shape, labels.shape]
+    count = len(labels)
+    if shapes != [(count, *image.shape[:2]), (count, 4), (count,)]:
+        raise ValueError(f'masks, boxes, labels of shapes {shapes} on an image of {image.shape}')
+    if scores is not None and scores.shape != (count,):
+        raise ValueError(f'{count} labels, but scores of shape {scores.shape}')
+    # Stable, so that equal pictures come from equal input on every machine.
+    order = np.argsort(-masks.sum(axis=(1, 2)), kind='stable')
+    colours = [tuple(map(int, palette[label])) for label in labels]
+    rectangles = [_pixel_box(box, image.shape) for box in boxes]
+
+    drawn = image.copy()
+    backdrop = grey(drawn)
+    for i in order:
+        drawn[masks[i]] = mix(backdrop[masks[i]], colours[i], INSTANCE_OPACITY)
+    for i in order:
+        left, top, right, bottom = rectangles[i]
+        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colours[i], 1)
+    for i in order:
+        drawn[_outline(masks[i])] = colours[i]
+    texts = [classes[label] for label in labels]
+    if scores is not None:
+        texts = [f'{text} {score:.2f}' for text, score in zip(texts, scores, strict=True)]
+    _paint_tags(drawn, texts, colours, rectangles, masks)
+    return drawn
+
+
+def draw_segmentation(
+    image: np.ndarray, segmentation: np.ndarray, palette: Sequence[Colour]
+) -> np.ndarray:
+    """Draw a segmentation map over a picture, in translucent colours.
+
+    Args:
+        image: (H, W, 3) uint8, RGB; stays as it is.
+        segmentation: (H, W) class indices; 255 is unlabelled and leaves the picture visible.
+        palette: RGB colour of each class.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ValueError: the map has another size than the picture, or a class without a colour.
+    """
+    if segmentation.shape != image.shape[:2]:
+        raise ValueError(f'segmentation of shape {segmentation.shape} on an image of {image.shape}')
+    labelled = segmentation != UNLABELLED
+    used = segmentation[labelled]
+    if used.size and not 0 <= used.min() <= used.max() < len(palette):
+        raise ValueError(f'classes {used.min()} to {used.max()}, but {len(palette)} colours')
+    drawn = image.copy()
+    colours = np.asarray(palette, float)[used]
+    drawn[labelled] = mix(grey(drawn)[labelled], colours, SEGMENT_OPACITY)
+    return drawn
+
+
+def _pixel_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return the pixels that a box touches, at least one, inside an image of `shape`."""
+    height, width = shape[:2]
+    left, top = np.clip(np.floor(box[:2]), 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(box[2:]), (left + 1, top + 1), (width, height)).astype(int)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask, (H, W) bool, along its border; the image's edge is no border."""
+    thickness = max(1, round(min(mask.shape) / 150))
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inside = cv2.erode(mask.astype(np.uint8), cross, iterations=thickness)
+    return mask & (inside == 0)
+
+
+def _paint_tags(
+    drawn: np.ndarray,
+    texts: Sequence[str],
+    colours: Sequence[Colour],
+    rectangles: Sequence[tuple[int, int, int, int]],
+    masks: np.ndarray,
+) -> None:
+    """Put a tag with its text at each rectangle, in place."""
+    height, width = drawn.shape[:2]
+    capital = int(np.clip(min(height, width) / 32, 6, 10))
+    objects = masks.any(axis=0)
+    tags = np.zeros((height, width), bool)
+    for text, colour, rectangle in zip(texts, colours, rectangles, strict=True):
+        cover = np.pad(text_cover(text, capital), ((0, 0), (2, 2)))[:height, :width]
+        h, w = cover.shape
+        left, top = _tag_place(rectangle, h, w, tags, objects)
+        tag = np.full((h, w, 3), colour, np.uint8)
+        ink_text(tag, cover, 0, 0, contrast(colour))
+        paste(drawn, tag, left, top)
+        tags[top : top + h, left : left + w] = True
+
+
+def _tag_place(
+    rectangle: tuple[int, int, int, int], h: int, w: int, tags: np.ndarray, objects: np.ndarray
+) -> tuple[int, int]:
+    """Return left and top of the place at a rectangle where a tag hides the least.
+
+    Args:
+        rectangle: left, top, right, bottom; the latter two exclusive.
+        h: height of the tag.
+        w: its width.
+        tags: (H, W) bool, where tags lie already.
+        objects: (H, W) bool, where objects lie.
+    """
+    left, top, right, bottom = rectangle
+    rows = (top - h, bottom, top, bottom - h)
+    candidates = [(x, y) for y in rows for x in (left, right - w, (left + right - w) // 2)]
+    height, width = tags.shape
+
+    def hidden(place: tuple[int, int]) -> tuple[int, int]:
+        under = np.s_[place[1] : place[1] + h, place[0] : place[0] + w]
+        return int(tags[under].sum()), int(objects[under].sum())
+
+    inside = [(min(max(x, 0), width - w), min(max(y, 0), height - h)) for x, y in candidates]
+    return min(inside, key=hidden)

@@ -1,0 +1,247 @@
+"""From a config and the command line's wishes to mmengine's runner, for both tasks alike."""
+
+import argparse
+import contextlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed
+from mmengine.config import Config, ConfigDict
+
+from backbones import BackboneError
+from backbones.checkpoint import WEIGHT_KEYS
+from evaluation.config.checks import check_config
+from evaluation.config.digests import add_digests
+from evaluation.config.file import read_config
+from evaluation.config.masks import leave_out_unused_masks
+from evaluation.config.options import add_overrides, merge_options
+from evaluation.config.run_settings import check_run_settings, work_dir
+from evaluation.config.schedule_length import length_warnings
+from evaluation.data.checks import check_data, note
+from evaluation.data.root import set_data_root, unused_data_root
+from evaluation.data.skipping import leave_out_bad_images
+from evaluation.engine.hooks.compilation import add_compile_option, use_compiler
+from evaluation.engine.hooks.time_shares import use_time_shares
+from evaluation.engine.runner import BenchmarkRunner
+from evaluation.metrics.average_precision.option import add_evaluator_option, use_evaluator
+from evaluation.utils.errors import UserError, warn
+from evaluation.utils.freed_memory import keep_freed_memory
+from evaluation.utils.processes.model_wrapper import set_model_wrapper
+from evaluation.utils.processes.ranks import process_count
+from evaluation.utils.processes.rendezvous import init_method
+from evaluation.utils.processes.slurm_tasks import meeting_of_slurm_tasks
+
+# What torch's batch norms say to a single value a channel.
+TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that training and testing share."""
+    parser.add_argument(
+        '--work-dir', help="where to write; default: the config's work_dir, or work_dirs/<config name>"
+    )
+    add_data_arguments(parser)
+    parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
+    add_compile_option(parser)
+    add_evaluator_option(parser)
+    parser.add_argument(
+        '--config-sha256',
+        metavar='DIGEST',
+        help='refuse the config, and a checkpoint to go on from, of another digest; given by sweeps',
+    )
+    parser.add_argument(
+        '--time-shares',
+        action='store_true',
+        help='measure which share of the time is data, each part of the model, the metric; a bit slower',
+    )
+    add_overrides(parser)
+    add_key_and_launcher(parser)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that takes the config's data sets."""
+    parser.add_argument('--data-root', help='root of the data set; default: the one in the config')
+    parser.add_argument(
+        '--skip-bad-images',
+        action='store_true',
+        help='load every image before the start and go on without those that are missing or damaged',
+    )
+
+
+def add_key_and_launcher(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that takes a checkpoint and runs on several processes."""
+    parser.add_argument(
+        '--checkpoint-key',
+        choices=WEIGHT_KEYS,
+        help='which weights to take of a checkpoint that has several; default: the first of these',
+    )
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
+    )
+
+
+def load_config(
+    arguments: argparse.Namespace,
+    loaders: tuple[str, ...],
+    without_truth: Callable[[Config], None] | None = None,
+) -> Config:
+    """Read the config and apply the common options.
+
+    Args:
+        arguments: with `config` and what `add_common_arguments` adds.
+        loaders: which of the config's data loaders will be used; their data are looked for.
+        without_truth: prepares the config for data sets whose annotations are not needed.
+
+    Raises:
+        UserError: the config, an option or the data set is missing or wrong, or the work dir cannot be
+            written. Nothing is written before all that can be known without building is checked.
+    """
+    cfg = read_config(arguments.config)
+    warnings = merge_options(cfg, arguments.cfg_options)
+    # Before anything is set that depends on the number of processes.
+    add_digests(cfg)
+    check_planned(arguments, cfg.config_sha256)
+    cfg.launcher = arguments.launcher
+    cfg.checkpoint_key = arguments.checkpoint_key
+    set_backend(cfg)
+    check_config(cfg, loaders, process_count())
+    check_run_settings(cfg)
+    use_evaluator(cfg, arguments.evaluator)
+    warnings += length_warnings(cfg, arguments.cfg_options) if 'train_dataloader' in loaders else []
+    for warning in warnings:
+        warn(warning)
+    cfg.work_dir = work_dir(cfg, arguments.work_dir, arguments.config)
+    check_work_dir(Path(cfg.work_dir))
+    if without_truth:
+        without_truth(cfg)
+    use_data(cfg, loaders, arguments, needs_truth=without_truth is None)
+    if arguments.tensorboard:
+        write_tensorboard(cfg)
+    if arguments.compile:
+        use_compiler(cfg, arguments.compile)
+    if arguments.time_shares:
+        use_time_shares(cfg)
+    return cfg
+
+
+def check_planned(arguments: argparse.Namespace, digest: str) -> None:
+    """Compare the digest of a config with the one that was asked for, if one was.
+
+    Raises:
+        UserError: they differ.
+    """
+    planned = arguments.config_sha256
+    if planned not in (None, digest):
+        raise UserError(
+            f'{arguments.config} was changed since this run was planned (its digest was {planned[:8]}, '
+            f'and is {digest[:8]}); take the change back, or plan anew with another --work-dir'
+        )
+
+
+def use_data(
+    cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace, needs_truth: bool = True
+) -> None:
+    """Look for the data of some loaders.
+
+    Args:
+        cfg: the config.
+        loaders: names of its data loaders that will be used, where it has them.
+        arguments: with what `add_data_arguments` adds.
+        needs_truth: whether images must have annotations.
+
+    Raises:
+        UserError: something is missing or wrong.
+    """
+    if arguments.data_root:
+        for warning in set_data_root(cfg, arguments.data_root, loaders):
+            warn(warning)
+    elif unused := unused_data_root(cfg, loaders):
+        warn(f'data_root={unused} of the config is not that of its data sets; give --data-root {unused}')
+    loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
+    if leave_out_unused_masks(cfg):
+        note('the model predicts no masks, so none are loaded (with_mask=False)')
+    check_data(cfg, loaders, arguments.skip_bad_images, needs_truth)
+    if arguments.skip_bad_images:
+        leave_out_bad_images(cfg, loaders)
+
+
+def write_tensorboard(cfg: Config) -> None:
+    """Write scalars for TensorBoard too.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if importlib.util.find_spec('tensorboard') is None:
+        raise UserError('--tensorboard needs the package tensorboard: pip install tensorboard')
+    cfg.visualizer.vis_backends.append(ConfigDict(type='TensorboardVisBackend'))
+
+
+def check_work_dir(folder: Path) -> None:
+    """Check that a folder can be written, or made, without making it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    # Not `Path.exists`, which raises where a folder on the way may not be entered.
+    way = (folder.absolute(), *folder.absolute().parents)
+    present = next(path for path in way if os.path.exists(path))
+    if not present.is_dir():
+        what = 'is a file' if present == folder.absolute() else f'cannot be made: {present} is a file'
+        raise UserError(f'work dir {folder} {what}; choose another with --work-dir')
+    if not os.access(present, os.W_OK | os.X_OK):
+        what = '' if present == folder.absolute() else f': {present} is not'
+        raise UserError(f'work dir {folder} is not writable{what}; choose another with --work-dir')
+
+
+def set_backend(cfg: Config) -> None:
+    """Choose how several processes talk: by NCCL and with SyncBN on GPUs, by gloo without."""
+    if cfg.launcher == 'none':
+        return
+    on_gpu = torch.cuda.is_available()
+    set_model_wrapper(cfg, on_gpu)
+    if on_gpu:
+        cfg.sync_bn = 'torch'
+    else:
+        cfg.env_cfg.dist_cfg.backend = 'gloo'
+
+
+@contextlib.contextmanager
+def backbone_errors_reported() -> Iterator[None]:
+    """Turn a `BackboneError`, and that of a batch norm with too few values, into a `UserError`."""
+    try:
+        yield
+    except BackboneError as error:
+        raise UserError(str(error)) from error
+    except ValueError as error:
+        if not str(error).startswith(TOO_FEW_VALUES):
+            raise
+        raise UserError(
+            f'a batch norm got one value a channel ({str(error).partition(", got ")[2]}); '
+            'give a larger train_dataloader.batch_size or larger images'
+        ) from error
+
+
+def make_runner(cfg: Config) -> BenchmarkRunner:
+    """Make the work dir and build the runner; several processes meet here.
+
+    Raises:
+        UserError: the work dir cannot be made, or the backbone's settings are wrong.
+    """
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
+    if cfg.launcher == 'slurm':
+        os.environ.update(meeting_of_slurm_tasks(os.environ))
+    if cfg.launcher == 'pytorch':
+        cfg.env_cfg.dist_cfg.init_method = init_method()
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+        # mmengine would ask for a GPU.
+        if cfg.launcher in ('pytorch', 'slurm'):
+            torch.distributed.init_process_group('gloo', cfg.env_cfg.dist_cfg.get('init_method'))
+    with backbone_errors_reported():
+        return BenchmarkRunner.from_cfg(cfg)

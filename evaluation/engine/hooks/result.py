@@ -1,0 +1,204 @@
+"""Writes `result.json` after every evaluation, in training and in testing."""
+
+import time
+from pathlib import Path
+
+from mmengine.config import ConfigDict
+from mmengine.dist import master_only
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from evaluation.config.checkpoint_names import checkpoint_of_step
+from evaluation.data.digest import data_sha256
+from evaluation.data.skipping import images_skipped
+from evaluation.engine.hooks.compilation import CompileHook
+from evaluation.engine.hooks.time_shares import time_shares
+from evaluation.metrics.evidence.files import FILE as EVIDENCE_FILE
+from evaluation.metrics.evidence.files import Evidence, write_evidence
+from evaluation.metrics.report import MetricReport
+from evaluation.models.weights import unwrapped
+from evaluation.results.description import (
+    describe_backbone,
+    describe_checkpoint,
+    describe_complexity,
+    describe_config,
+    describe_parameters,
+    describe_training,
+    is_augmented,
+)
+from evaluation.results.provenance import git_state, hardware, now, versions, weights_sha256
+from evaluation.utils.files import file_sha256, write_json
+
+SCHEMA_VERSION = 2
+# Entries of a result that a training notes and its checkpoints carry.
+OF_THE_TRAINING = (
+    'epoch',
+    'iteration',
+    'max_epochs',
+    'max_iterations',
+    'recipe',
+    'initialization',
+    'batch_size',
+    'mixed_precision',
+    'learning_rate_scaled',
+    'seed',
+)
+
+
+@HOOKS.register_module()
+class ResultHook(Hook):
+    """Leaves one `result.json` an evaluation, with all that is needed to trust and repeat it.
+
+    In training it lies in `<work_dir>/<time>/epoch_<n>/` or `iter_<n>/`, in testing in
+    `<work_dir>/<time>/`. What only the training knows travels in the checkpoint's `meta`.
+
+    Args:
+        task: `mask_rcnn`, `upernet` or `imagenet`.
+        dataset: name of the evaluated data, as tables print it.
+    """
+
+    # After the checkpoint hook, whose file the result names.
+    priority = 'LOWEST'
+
+    def __init__(self, task: str, dataset: str) -> None:
+        self.task = task
+        self.dataset = dataset
+        self.training: dict = {}
+        self.complexity: dict | None = None
+        self.checkpoint: Path | None = None
+        self.weights_sha256: str | None = None
+        self.data_sha256: str | None = None
+        self.started = self.evaluation_started = time.monotonic()
+
+    @master_only
+    def before_run(self, runner: Runner) -> None:
+        """Count what the model costs, on a copy without values."""
+        model = runner.cfg.model
+        # Around a model with test-time augmentation there is another.
+        self.complexity = describe_complexity(
+            model.get('module', model), runner.cfg.get('default_scope')
+        )
+
+    def before_train(self, runner: Runner) -> None:
+        """Note what this training is; one that is resumed started where it did at first."""
+        first_start = self.training.get('initialization') if runner.cfg.get('resume') else None
+        self.training = describe_training(runner)
+        self.training['initialization'] = first_start or self.training['initialization']
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Store it with the weights."""
+        checkpoint['meta']['training'] = self.training
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Take from a checkpoint what a test run cannot know."""
+        meta = checkpoint.get('meta', {})
+        # A training by iterations stores epoch 0.
+        progress = {'epoch': meta.get('epoch') or None, 'iteration': meta.get('iter')}
+        self.training = {**meta.get('training', {}), **progress}
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Start the clock, and note the weights: where these are averaged, others follow."""
+        self._before_evaluation(runner, runner.cfg.val_dataloader)
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        """Likewise."""
+        self._before_evaluation(runner, runner.cfg.test_dataloader)
+
+    @master_only
+    def _before_evaluation(self, runner: Runner, loader: ConfigDict) -> None:
+        self.evaluation_started = time.monotonic()
+        self.weights_sha256 = weights_sha256(unwrapped(runner.model))
+        # Once: the file may be long.
+        if self.data_sha256 is None:
+            self.data_sha256 = data_sha256(loader.dataset)
+
+    @master_only
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Write the result of an evaluation while training."""
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        step = f'epoch_{runner.epoch}' if by_epoch else f'iter_{runner.iter}'
+        checkpoint = Path(runner.work_dir) / checkpoint_of_step(runner, by_epoch)
+        progress = {'epoch': runner.epoch if by_epoch else None, 'iteration': runner.iter}
+        self._write(
+            runner,
+            runner.val_evaluator,
+            runner.cfg.val_dataloader,
+            folder=Path(runner.log_dir) / step,
+            checkpoint=checkpoint if checkpoint.is_file() else None,
+            training={**self.training, **progress},
+        )
+
+    @master_only
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Write the result of a test run."""
+        self._write(
+            runner,
+            runner.test_evaluator,
+            runner.cfg.test_dataloader,
+            folder=Path(runner.log_dir),
+            checkpoint=self.checkpoint,
+            training=self.training,
+        )
+
+    def _write(
+        self,
+        runner: Runner,
+        evaluator: Evaluator,
+        loader: ConfigDict,
+        folder: Path,
+        checkpoint: Path | None,
+        training: dict,
+    ) -> None:
+        reports = [r for r in (getattr(m, 'report', None) for m in evaluator.metrics) if r]
+        if not reports:
+            print_log('no metric of the suite was evaluated: no result.json', logger='current')
+            return
+        report, model = reports[0], unwrapped(runner.model)
+        content = {
+            'schema_version': SCHEMA_VERSION,
+            'task': self.task,
+            **describe_backbone(runner.cfg.filename, self.task, model.backbone),
+            'dataset': self.dataset,
+            'images_skipped': images_skipped(loader.dataset),
+            **leave_figures(folder, report),
+            'config': describe_config(runner.cfg),
+            'data': {'sha256': self.data_sha256},
+            'checkpoint': describe_checkpoint(checkpoint, self.weights_sha256),
+            **{name: training.get(name) for name in OF_THE_TRAINING},
+            'training_data': {'sha256': training.get('data_sha256')},
+            'training_images_skipped': training.get('images_skipped', 0),
+            'test_time_augmentation': is_augmented(runner.model),
+            'compiled': any(isinstance(hook, CompileHook) for hook in runner.hooks),
+            'parameters': describe_parameters(model),
+            'complexity': self.complexity,
+            'versions': {**versions(), 'evaluator': report.evaluator},
+            'git': git_state(),
+            'hardware': hardware(),
+            'wall_time_seconds': round(time.monotonic() - self.started, 1),
+            'evaluation_seconds': round(time.monotonic() - self.evaluation_started, 1),
+            'time_shares': time_shares(runner),
+            'created': now(),
+        }
+        write_json(folder / 'result.json', content)
+        print_log(f'result written to {folder / "result.json"}', logger='current')
+
+
+def leave_figures(folder: Path, report: MetricReport) -> dict:
+    """What a metric found, whose evidence is written beside the result."""
+    return {
+        'images': report.images,
+        'metrics': report.metrics,
+        'per_class': report.per_class,
+        'evidence': leave_evidence(folder, report.evidence),
+    }
+
+
+def leave_evidence(folder: Path, evidence: Evidence | None) -> dict | None:
+    """Write evidence beside a result, and describe it; None where there is none."""
+    if evidence is None:
+        return None
+    write_evidence(folder / EVIDENCE_FILE, evidence)
+    return {'file': EVIDENCE_FILE, 'sha256': file_sha256(folder / EVIDENCE_FILE)}

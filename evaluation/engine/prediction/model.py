@@ -1,0 +1,112 @@
+"""A trained model that predicts files, as `tools/test.py` does."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+
+from backbones import BackboneError
+from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.data.checked_loading import checked_pipeline, without_truth
+from evaluation.data.class_counts import class_names
+from evaluation.engine.drawing.predictions import distinct_palette
+from evaluation.engine.experiment import backbone_errors_reported
+from evaluation.engine.trained_model import Checkpoint, build_model, check_trained
+from evaluation.utils.errors import UserError
+
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with its test pipeline.
+
+    Attributes:
+        scope: library that names its parts.
+        model: in eval mode.
+        pipeline: from `img_path` to what the model takes.
+        classes: their names, in the order of the labels.
+        palette: RGB color of each class.
+    """
+
+    scope: str
+    model: BaseModel
+    pipeline: Compose
+    classes: tuple[str, ...]
+    palette: list[tuple[int, int, int]]
+
+    def predict(self, images: Sequence[Path], batch_size: int) -> Iterator[Any]:
+        """Yield the data sample of each image, on the CPU.
+
+        Images of different sizes share no batch in mmseg, which does not pad them.
+
+        Raises:
+            UserError: an image is too narrow for the backbone.
+        """
+        # mmdet and mmseg look up some parts by name only when they run.
+        with DefaultScope.overwrite_default_scope(self.scope), torch.no_grad():
+            batch: list[dict] = []
+            for number, image in enumerate(images):
+                # The id is what mmdet's samples carry; nothing is looked up by it.
+                loaded = self.pipeline({'img_path': str(image), 'img_id': number})
+                other_size = batch and loaded['inputs'].shape != batch[0]['inputs'].shape
+                if len(batch) == batch_size or (self.scope == 'mmseg' and other_size):
+                    yield from self._run(batch)
+                    batch = []
+                batch.append(loaded)
+            yield from self._run(batch)
+
+    def _run(self, batch: list[dict]) -> Iterator[Any]:
+        try:
+            samples = self.model.test_step(pseudo_collate(batch))
+        except BackboneError as error:
+            files = ', '.join(str(loaded['data_samples'].img_path) for loaded in batch)
+            raise UserError(f'{files}: {error}; leave out images that are so narrow') from error
+        for sample in samples:
+            yield sample.cpu()
+
+
+def load_predictor(cfg: Config, source: str, key: str | None, device: torch.device) -> Predictor:
+    """Build a model with its weights; nothing of its data set is looked for.
+
+    Args:
+        cfg: of the model, with a `test_dataloader`.
+        source: path or URL of the checkpoint.
+        key: which weights to take of a file that has several.
+        device: where the model runs.
+
+    Raises:
+        UserError: the checkpoint cannot be read or does not fit, or the classes are unknown.
+    """
+    with backbone_errors_reported():
+        content = read_checkpoint(source)
+        checkpoint = Checkpoint(source, weights_of(content, source, key))
+    check_trained(cfg, checkpoint)
+    dataset, scope = cfg.test_dataloader.dataset, cfg.default_scope
+    meta = content.get('meta', {}).get('dataset_meta') or {}
+    classes = meta.get('classes') or _known_classes(cfg)
+    palette = meta.get('palette')
+    if not isinstance(palette, (list, tuple)) or len(palette) < len(classes):
+        palette = distinct_palette(len(classes))
+    with DefaultScope.overwrite_default_scope(scope):
+        pipeline = Compose(without_truth(checked_pipeline(dataset, scope)))
+    model = build_model(cfg, checkpoint, 0, device)
+    return Predictor(scope, model, pipeline, tuple(classes), [tuple(color) for color in palette])
+
+
+def _known_classes(cfg: Config) -> Sequence[str]:
+    """Return the classes that the config's data set has, where the checkpoint does not say.
+
+    Raises:
+        UserError: they are unknown.
+    """
+    if cfg.default_scope in ('mmdet', 'mmseg'):
+        return class_names(cfg.test_dataloader.dataset, cfg.default_scope)
+    count = cfg.model.backbone.get('num_classes', IMAGENET_CLASSES)
+    return [str(label) for label in range(count)]

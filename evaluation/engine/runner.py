@@ -1,0 +1,214 @@
+"""mmengine's runner, with checkpoints that are read safely, checked, and written whole."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from backbones.checkpoint import read_checkpoint, weights_of
+from evaluation.config.effective_batch import accumulated_batches, effective_batch_size
+from evaluation.data.checked_loading import with_checked_loading
+from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
+from evaluation.engine.hooks.checkpoint import UNFINISHED
+from evaluation.engine.hooks.divergence import DivergenceHook
+from evaluation.engine.hooks.missed_evaluation import MissedEvaluationHook
+from evaluation.engine.hooks.random_state import RandomStateHook
+from evaluation.engine.hooks.shared_statistics import SharedStatisticsHook
+from evaluation.models.weights import check_whole, fit_model, unwrapped
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import rename_whole
+from evaluation.utils.log_faults import settle_log_faults
+from evaluation.utils.random_state import RandomState, random_state
+
+# What a checkpoint must hold for a training to go on from it.
+TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')
+
+
+class BenchmarkRunner(Runner):
+    """Loads every checkpoint through `backbones.checkpoint`, with a report of what became of it.
+
+    `checkpoint_key` of the config chooses among several sets of weights in a file.
+    """
+
+    resumed_random_states: list[RandomState] | None = None
+    to_test: tuple[dict, str] | None = None
+
+    def build_logger(
+        self, log_level: int | str = 'INFO', log_file: str | None = None, **settings: object
+    ) -> MMLogger:
+        """Build mmengine's logger; a log file that cannot be written stops the run."""
+        logger = super().build_logger(log_level, log_file, **settings)
+        settle_log_faults(logger)
+        return logger
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rate linearly with the effective batch; mmengine leaves accumulation out.
+
+        Args:
+            optim_wrapper: of one optimizer, or of several.
+            auto_scale_lr: with `enable`, and `base_batch_size`, the batch that the config's rate is for.
+        """
+        if not (auto_scale_lr or {}).get('enable'):
+            return
+        base = auto_scale_lr['base_batch_size']
+        batch = effective_batch_size(self.cfg, self.world_size)
+        several = isinstance(optim_wrapper, OptimWrapperDict)
+        for wrapper in optim_wrapper.values() if several else [optim_wrapper]:
+            for group in wrapper.optimizer.param_groups:
+                group['lr'] *= batch / base
+        self.logger.info(
+            f'learning rate times {batch / base:g}: the config has it for a batch of {base}, and this '
+            f'training has {batch} images a step ({self.world_size} processes, '
+            f'{accumulated_batches(self.cfg)} accumulated batches of '
+            f'{self.cfg.train_dataloader.batch_size} each)'
+        )
+
+    def load_or_resume(self) -> None:
+        """Load what `to_test` holds, the content and origin of a checkpoint, or as the config says.
+
+        Raises:
+            BackboneError: the checkpoint does not fit, or lacks a weight to be tested.
+            UserError: processes on several machines see different checkpoints.
+        """
+        self._check_one_start()
+        if self.to_test is None:
+            super().load_or_resume()
+        elif not self._has_loaded:
+            self.load_content(*self.to_test, strict=True)
+
+    def _check_one_start(self) -> None:
+        """Compare what the processes are about to load: each has looked for itself."""
+        start = Path(self._load_from or '').name if self.to_test is None else ''
+        starts = all_gather_object((start, self._resume))
+        if len(set(starts)) > 1:
+            names = ', '.join(sorted({name or 'nothing' for name, _ in starts}))
+            raise UserError(
+                f'processes would start from different checkpoints ({names}), as machines see different '
+                'files; give them one work dir, or name the checkpoint by --resume CHECKPOINT'
+            )
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: torch.device | Callable | str = 'cpu',
+        strict: bool = False,
+    ) -> dict:
+        """Load weights from a path or URL.
+
+        Args:
+            filename: path or URL.
+            map_location: as for `torch.load`.
+            strict: whether every weight of the model must be in the file.
+
+        Raises:
+            BackboneError: the file cannot be read or does not fit.
+        """
+        return self.load_content(read_checkpoint(filename, map_location), filename, strict)
+
+    def load_content(self, content: dict, source: str, strict: bool = False) -> dict:
+        """Load weights from what `read_checkpoint` returned.
+
+        Args:
+            content: the file's.
+            source: where it comes from, for messages.
+            strict: whether every weight of the model must be in the file.
+
+        Raises:
+            BackboneError: the weights do not fit.
+        """
+        model = unwrapped(self.model)
+        weights = weights_of(content, source, self.cfg.get('checkpoint_key'))
+        fitted, report = fit_model(model, weights, source)
+        self.logger.info(f'{source}:\n  {report}')
+        if strict:
+            check_whole(model, fitted, report, source)
+        # A text that mmengine would run as Python, to compare how many GPUs it names.
+        meta = {key: value for key, value in content.get('meta', {}).items() if key != 'config'}
+        checkpoint = {**content, 'meta': meta, 'state_dict': fitted}
+        # Hooks may exchange the weights, as the one of averaged weights does.
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model.load_state_dict(checkpoint['state_dict'], strict=False)
+        if self._resume:
+            self.resumed_random_states = meta.get('random_states')
+        self._has_loaded = True
+        return checkpoint
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Save a checkpoint, with the random state of every process; the arguments are mmengine's.
+
+        A file of the same name stays as it is until the new one is whole and on the disk.
+
+        Raises:
+            UserError: the weights are no finite numbers.
+        """
+        states = all_gather_object(random_state())
+        if not is_main_process():
+            return
+        is_local = file_client_args is None and backend_args is None and '://' not in str(out_dir)
+        unfinished = f'{filename}{UNFINISHED}' if is_local else filename
+        try:
+            super().save_checkpoint(
+                out_dir,
+                unfinished,
+                file_client_args=file_client_args,
+                save_optimizer=save_optimizer,
+                save_param_scheduler=save_param_scheduler,
+                meta={**(meta or {}), 'random_states': states},
+                by_epoch=by_epoch,
+                backend_args=backend_args,
+            )
+            if is_local:
+                rename_whole(Path(out_dir, unfinished), Path(out_dir, filename))
+        except BaseException as error:
+            if isinstance(error, OSError):
+                error.filename = str(Path(out_dir, filename))
+            if is_local:
+                with contextlib.suppress(OSError):
+                    Path(out_dir, unfinished).unlink(missing_ok=True)
+            raise
+
+    def register_hooks(
+        self,
+        default_hooks: dict[str, Hook | dict] | None = None,
+        custom_hooks: list[Hook | dict] | None = None,
+    ) -> None:
+        """Register the config's hooks, and those by which a training can be trusted and gone on with."""
+        super().register_hooks(default_hooks, custom_hooks)
+        for hook in (
+            DivergenceHook(),
+            RandomStateHook(),
+            SharedStatisticsHook(),
+            MissedEvaluationHook(),
+        ):
+            self.register_hook(hook)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader with checked loading; a seeded sampler gets a `SeededDataset`."""
+        if isinstance(dataloader, dict):
+            dataloader = {**dataloader, 'dataset': with_checked_loading(dataloader['dataset'])}
+        if isinstance(dataloader, dict) and dataloader['sampler']['type'] in SEEDED_SAMPLERS:
+            dataset = {'type': 'SeededDataset', 'dataset': dataloader['dataset'], 'seed': seed}
+            # Where workers start: how often they do must not change the model's random numbers.
+            generator = torch.Generator().manual_seed(seed)
+            dataloader = {**dataloader, 'dataset': dataset, 'generator': generator}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)

@@ -1,0 +1,113 @@
+"""Collect predictions of a test set and write them, in place of an evaluation."""
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from mmengine.registry import METRICS
+from PIL import Image
+
+from evaluation.metrics.average_precision.detections import KINDS, to_coco
+from evaluation.metrics.run_lengths import encode_masks
+from evaluation.utils.files import write_bytes, write_text
+
+NAME = 'results'
+
+
+@METRICS.register_module()
+class InstanceSubmission(BaseMetric):
+    """Write `results.bbox.json` and, if the detector has masks, `results.segm.json`.
+
+    Args:
+        folder: where to write.
+        category_ids: id of each class in the data set's file, in the order of the labels.
+    """
+
+    def __init__(self, folder: str, category_ids: Sequence[int]) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.category_ids = list(category_ids)
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep the predictions of some images; `data_batch` is not used."""
+        for sample in data_samples:
+            found = sample['pred_instances']
+            prediction = {name: found[name].cpu().numpy() for name in ('bboxes', 'scores', 'labels')}
+            if 'masks' in found:
+                prediction['masks'] = [as_text(code) for code in encode_masks(found['masks'])]
+            self.results.append({'img_id': sample['img_id'], **prediction})
+
+    def compute_metrics(self, results: list[dict]) -> dict:
+        """Write the files; return no figures."""
+        kinds = [kind for kind in KINDS if kind == 'bbox' or all('masks' in r for r in results)]
+        for kind in kinds:
+            file = self.folder / f'{NAME}.{kind}.json'
+            write_text(file, json.dumps(to_coco(results, self.category_ids, kind), allow_nan=False))
+            print_log(f'{len(results)} images: predictions written to {file}', logger='current')
+        return {}
+
+
+def as_text(code: dict) -> dict:
+    """Return a run-length code whose counts are text, as JSON has them."""
+    return {'size': list(code['size']), 'counts': code['counts'].decode()}
+
+
+@METRICS.register_module()
+class MapSubmission(BaseMetric):
+    """Write a PNG of class indices for each image, in the labels of the data set's own maps.
+
+    Args:
+        folder: where to write.
+        images: folder of the images; maps are named by their paths below it.
+    """
+
+    def __init__(self, folder: str, images: str) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.images = images
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Write the maps of some images; `data_batch` is not used."""
+        table = own_labels(
+            len(self.dataset_meta['classes']),
+            self.dataset_meta.get('label_map'),
+            self.dataset_meta.get('reduce_zero_label', False),
+        )
+        for sample in data_samples:
+            predicted = sample['pred_sem_seg']['data'][0].cpu().numpy().astype(np.int64)
+            name = Path(os.path.relpath(sample['img_path'], self.images)).with_suffix('.png')
+            write_bytes(self.folder / name, png(table[predicted]))
+            self.results.append(str(name))
+
+    def compute_metrics(self, results: list[str]) -> dict:
+        """Return no figures."""
+        print_log(f'{len(results)} maps written to {self.folder}', logger='current')
+        return {}
+
+
+def own_labels(classes: int, label_map: dict | None, reduce_zero_label: bool) -> np.ndarray:
+    """Return the label in a data set's files of each class that a model predicts, (classes,).
+
+    Args:
+        classes: how many there are.
+        label_map: class that mmseg gives to each label, where only a part of the classes is used.
+        reduce_zero_label: whether 0 in the files is no class.
+    """
+    labels = np.arange(classes)
+    for label, index in (label_map or {}).items():
+        if 0 <= index < classes:
+            labels[index] = label
+    labels = labels + bool(reduce_zero_label)
+    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def png(labels: np.ndarray) -> bytes:
+    """Encode labels (H, W) as a grey PNG."""
+    content = io.BytesIO()
+    Image.fromarray(labels).save(content, 'PNG')
+    return content.getvalue()

@@ -1,0 +1,180 @@
+"""A config, and a checkpoint where there is one, as a model to be looked at."""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+
+from backbones import BackboneError
+from backbones.checkpoint import fit_weights, local_copy, read_checkpoint, weights_of
+from backbones.checkpoint.report import some
+from evaluation.config.checks import check_config
+from evaluation.config.file import read_config
+from evaluation.config.options import merge_options
+from evaluation.engine.experiment import backbone_errors_reported
+from evaluation.models.complexity import build_without_values
+from evaluation.models.starting_weights import forget_pretrained
+from evaluation.models.weights import BACKBONE, check_whole, fit_model
+from evaluation.results.description import describe_checkpoint
+from evaluation.results.provenance import weights_sha256
+from evaluation.utils.errors import UserError, warn
+from evaluation.utils.processes.ranks import process_count
+from evaluation.utils.random_state import seeded
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights of a whole model, or of a backbone or classifier alone.
+
+    Attributes:
+        source: path or URL.
+        weights: in the file's own names.
+    """
+
+    source: str
+    weights: dict[str, Tensor]
+
+    @property
+    def is_backbone_alone(self) -> bool:
+        """Whether it says nothing of neck and heads."""
+        return not any(name.startswith(BACKBONE) for name in self.weights)
+
+
+def read_analysed_config(file: str, options: dict, loaders: Sequence[str] = ()) -> Config:
+    """Read a config whose model is looked at, and override settings; its data are not looked for.
+
+    Args:
+        file: path of the config.
+        options: overrides.
+        loaders: names of its data loaders that will be used.
+
+    Raises:
+        UserError: it cannot be read, or something in it is wrong.
+    """
+    cfg = read_config(file)
+    warnings = merge_options(cfg, options)
+    check_config(cfg, loaders, process_count())
+    for warning in warnings:
+        warn(warning)
+    return cfg
+
+
+def read_weights(source: str, key: str | None) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        source: path or URL.
+        key: entry that holds the weights; see `weights_of`.
+
+    Raises:
+        UserError: it cannot be read, or holds no weights.
+    """
+    with backbone_errors_reported():
+        return Checkpoint(source, weights_of(read_checkpoint(source), source, key))
+
+
+def model_without_values(cfg: Config, checkpoint: Checkpoint | None) -> nn.Module:
+    """The model on the `meta` device, after a look at whether it can take the weights.
+
+    Raises:
+        UserError: the model cannot be built, has no backbone, or the weights do not fit it.
+    """
+    with backbone_errors_reported(), seeded(0):
+        model = build_without_values(cfg.model, cfg.default_scope).eval()
+        if not isinstance(getattr(model, 'backbone', None), nn.Module):
+            raise UserError(
+                f'{type(model).__name__} has no backbone; give the config of a detector or segmentor'
+            )
+        if checkpoint:
+            fitting_weights(model, checkpoint)
+    return model
+
+
+def check_trained(cfg: Config, checkpoint: Checkpoint) -> None:
+    """See that a checkpoint has every weight of the model.
+
+    Raises:
+        UserError: the model cannot be built, or the checkpoint is of another, or of its backbone alone.
+    """
+    model = model_without_values(cfg, None)
+    with backbone_errors_reported():
+        fitted, report = fit_model(model, checkpoint.weights, checkpoint.source)
+        check_whole(model, fitted, report, checkpoint.source)
+
+
+def build_model(
+    cfg: Config, checkpoint: Checkpoint | None, seed: int, device: torch.device
+) -> nn.Module:
+    """The model in eval mode, whose parameters need no gradient.
+
+    Args:
+        cfg: of the whole model.
+        checkpoint: its weights; None for a model as it is before any training, pretraining included.
+        seed: of all that no checkpoint sets.
+        device: where it shall be.
+
+    Raises:
+        UserError: the weights do not fit.
+    """
+    config = copy.deepcopy(cfg.model)
+    forget_pretrained(config)
+    with (
+        backbone_errors_reported(),
+        seeded(seed),
+        _quiet_initialization(),
+        DefaultScope.overwrite_default_scope(cfg.default_scope),
+    ):
+        model = MODELS.build(config)
+        model.init_weights()
+        if checkpoint:
+            model.load_state_dict(fitting_weights(model, checkpoint), strict=False)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def fitting_weights(model: nn.Module, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
+    """A checkpoint's weights in the model's names: all of its own, or all of its backbone's.
+
+    Output norms may be missing where the checkpoint is of a backbone alone, since a dense model starts
+    them anew.
+
+    Raises:
+        BackboneError: some are missing, left over, or of another shape.
+    """
+    source = checkpoint.source
+    if not checkpoint.is_backbone_alone:
+        fitted, report = fit_model(model, checkpoint.weights, source)
+        check_whole(model, fitted, report, source)
+        return fitted
+    fitted, report = fit_weights(model.backbone, checkpoint.weights, source)
+    if not report.is_whole:
+        wrong = some(report.mismatched or report.missing or report.unexpected, 2)
+        raise BackboneError(
+            f'checkpoint {source} is not a whole backbone of this config ({wrong}); '
+            'take the config that it was trained with'
+        )
+    return {BACKBONE + name: value for name, value in fitted.items()}
+
+
+def describe_weights(model: nn.Module, checkpoint: Checkpoint | None) -> dict:
+    """Digests of the weights, and of their file where there is one."""
+    file = local_copy(checkpoint.source) if checkpoint else None
+    return describe_checkpoint(file, weights_sha256(model))
+
+
+@contextmanager
+def _quiet_initialization() -> Iterator[None]:
+    """Keep mmengine from printing how each parameter was initialised."""
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,82 @@
+// What the page was made of, and numbers as they are printed.
+
+const DATA = JSON.parse(byId('data').textContent);
+const RUNS = new Map(DATA.runs.map((run) => [run.key, run]));
+const GROUPS = new Map(DATA.groups.map((group) => [group.title, group]));
+const MINUS = '−';
+
+function metricLabel(metric) {
+  return DATA.labels[metric] ?? metric;
+}
+
+// Rounds as the tables do (evaluation/utils/rounding.py): the shortest decimal that is the number, ties away from
+// zero. toFixed and toPrecision round the binary number.
+function rounded(value, digits) {
+  const [mantissa, power] = Math.abs(value).toExponential().split('e');
+  const [whole, part = ''] = mantissa.split('.');
+  const shift = Number(power) - part.length + digits;
+  let number = BigInt(whole + part);
+  if (shift >= 0) number *= 10n ** BigInt(shift);
+  else number = (2n * number + 10n ** BigInt(-shift)) / (2n * 10n ** BigInt(-shift));
+  if (digits < 0) number *= 10n ** BigInt(-digits);
+  const after = Math.max(digits, 0);
+  const text = number.toString().padStart(after + 1, '0');
+  const point = text.length - after;
+  return (value < 0 && number ? MINUS : '') + (after ? `${text.slice(0, point)}.${text.slice(point)}` : text);
+}
+
+function fixed(value, digits) {
+  return value === null || value === undefined ? '–' : rounded(value, digits);
+}
+
+// Three significant digits, without zeros at the end.
+function significant(value) {
+  if (value === null || value === undefined) return '–';
+  const text = rounded(value, 2 - Number(value.toExponential().split('e')[1]));
+  return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+}
+
+function runsOf(group, runs) {
+  return runs.filter((run) => run.group === group);
+}
+
+// The analysis of a kind of a run's weights; null where there is none.
+function analysisOf(run, kind) {
+  const index = run.analyses[kind];
+  return index === undefined ? null : DATA.analyses[index];
+}
+
+// Runs with an analysis of a kind, each weights once: several evaluations may be of the same ones.
+function analysed(runs, kind) {
+  const seen = new Set();
+  return runs.filter((run) => {
+    const index = run.analyses[kind];
+    if (index === undefined || seen.has(index)) return false;
+    seen.add(index);
+    return true;
+  });
+}
+
+// What stands in place of an analysis where no run that is compared has one.
+function notAnalysed(group, kind) {
+  const others = analysed(runsOf(group, visibleRuns()), kind);
+  const text = others.length
+    ? 'None of the ticked runs was analysed. '
+    : `No run shown of ${group} was analysed; tools/analyze_${kind}.py does it.`;
+  const tickThem = element('button', {
+    type: 'button',
+    text: others.length === 1 ? 'Compare the one that was' : `Compare the ${others.length} that were`,
+    onclick: () => choose([...comparedRuns().filter((run) => run.group !== group), ...others]),
+  });
+  return element('p', {}, text, others.length ? tickThem : null);
+}
+
+// Says so where analyses that stand side by side are of other images or settings.
+function basisNote(runs, kind) {
+  const bases = new Set(runs.map((run) => analysisOf(run, kind).basis));
+  if (bases.size < 2) return null;
+  return element('p', {
+    class: 'problem',
+    text: 'These are not of the same images and settings: compare them with care.',
+  });
+}

@@ -1,0 +1,198 @@
+"""Figures of runs beside published ones, and what the table and the plots of a report show of them."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from evaluation.report.runs import Run
+from evaluation.report.speeds import Speed
+from evaluation.results.published import (
+    COMPARED_METRICS,
+    FIGURES,
+    RECIPES,
+    Entry,
+    differs_in_recipe,
+    find_figure,
+    is_recipe_unknown,
+    why_not_compared,
+)
+from evaluation.results.result import Result, shown_metrics
+from evaluation.tables.headings import DIGITS, HEADINGS, printed
+from evaluation.tables.identity import is_part, training_text
+from evaluation.tables.table import best_of, contest_of
+
+
+def metric_label(metric: str) -> str:
+    """A metric as tables call it; `box_APs` is `box AP small`."""
+    if metric in HEADINGS:
+        return HEADINGS[metric][0]
+    for suffix, size in (('APs', 'small'), ('APm', 'medium'), ('APl', 'large')):
+        if metric.endswith(suffix):
+            return f'{metric[: -len(suffix)].replace("_", " ")}AP {size}'
+    return metric.replace('_', ' ')
+
+
+def describe_group(title: str, members: Sequence[Run]) -> dict:
+    """A task on a data set: its metrics, and the size of the images that FLOPs are of."""
+    task = members[0].result.task
+    metrics = shown_metrics([run.result for run in members])
+    sizes = {(run.result.flops.height, run.result.flops.width) for run in members if run.result.flops}
+    return {
+        'title': title,
+        'task': task,
+        'metrics': [{'key': metric, 'label': metric_label(metric)} for metric in metrics],
+        'compared': [metric for metric in COMPARED_METRICS[task] if metric in metrics],
+        'digits': DIGITS[task],
+        'flopsSizes': [f'{height}x{width}' for height, width in sorted(sizes)],
+    }
+
+
+def describe_run(
+    run: Run, published: Sequence[Entry], speeds: Sequence[Speed], best: Collection[str]
+) -> dict:
+    """What table and plots show of an evaluation.
+
+    Args:
+        run: the evaluation.
+        published: figures to compare with.
+        speeds: measured times.
+        best: metrics in which it is the best of its kind.
+    """
+    result = run.result
+    return {
+        'key': run.key,
+        'label': run.label,
+        'group': run.group,
+        'task': result.task,
+        'backbone': result.backbone,
+        'mixer': result.mixer,
+        'scale': result.scale,
+        'start': result.start,
+        'seed': result.seed,
+        'config': result.config,
+        'tta': result.test_time_augmentation,
+        'images': result.images,
+        'isPart': is_part(result),
+        'parameters': result.total_parameters,
+        'flops': result.flops and result.flops.count,
+        'uncounted': list(result.flops.uncounted_operators) if result.flops else [],
+        'metrics': dict(result.metrics),
+        'best': sorted(best),
+        'published': _published(result, published),
+        'notCompared': why_not_compared(published, result),
+        'training': training_text(result),
+        'trained': _share(result),
+        'finished': result.training.finished,
+        'created': result.created.isoformat(timespec='seconds'),
+        'selected': run.is_selected,
+        'path': str(result.path),
+        'speeds': {
+            str(index): speed.milliseconds[name]
+            for index, speed in enumerate(speeds)
+            for name in (_row_of(result.config, speed.milliseconds),)
+            if name is not None
+        },
+        'perClass': _per_class(result.per_class),
+    }
+
+
+def best_metrics(members: Sequence[Run]) -> dict[str, set[str]]:
+    """Metrics in which a run is the best of its kind, as tables print them in bold, by its key.
+
+    Args:
+        members: of one group; those that are not selected take no part.
+    """
+    found: dict[str, set[str]] = {run.key: set() for run in members}
+    selected = [run for run in members if run.is_selected]
+    for metric in shown_metrics([run.result for run in members]):
+        best = best_of(metric, [run.result for run in selected])
+        for run in selected:
+            value, contest = run.result.metrics.get(metric), contest_of(run.result)
+            if value is not None and best.get(contest) == printed(value, run.result.task):
+                found[run.key].add(metric)
+    return found
+
+
+def _row_of(config: str, rows: Mapping[str, float]) -> str | None:
+    """The row of a benchmark that is of a config; where stems are alike, rows are called by paths."""
+    return config if config in rows else None
+
+
+def _share(result: Result) -> float | None:
+    training = result.training
+    return training.done / training.total if training.done is not None and training.total else None
+
+
+def _published(result: Result, entries: Sequence[Entry]) -> dict:
+    found = {}
+    for metric in COMPARED_METRICS[result.task]:
+        figure = find_figure(entries, result, metric)
+        if figure is None:
+            continue
+        # Of the figures as they are printed, as in the tables.
+        ours, theirs = (
+            printed(result.metrics.get(metric), result.task),
+            printed(figure.value, result.task),
+        )
+        found[metric] = {
+            'value': figure.value,
+            'architecture': figure.architecture,
+            'otherRecipe': differs_in_recipe(result, figure),
+            'source': figure.source,
+            'isRecipeUnknown': is_recipe_unknown(result),
+            'difference': None if ours is None else float(ours - theirs),
+        }
+    return found
+
+
+def _per_class(content: object) -> dict[str, dict[str, float | None]]:
+    """Metrics by class; whatever is no number counts as undefined."""
+    if not isinstance(content, Mapping):
+        return {}
+    return {
+        str(metric): {str(name): _percent(value) for name, value in classes.items()}
+        for metric, classes in content.items()
+        if isinstance(classes, Mapping)
+    }
+
+
+def _percent(value: object) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= 101 else None
+
+
+def published_points(entries: Sequence[Entry], groups: Mapping[str, Sequence[Run]]) -> list[dict]:
+    """Published figures that a plot of accuracy against cost can show.
+
+    Those of the unified architecture stand at the cost of our run of the same backbone; those of other
+    networks only where their source states it. None is shown for another data set than was published on.
+    """
+    points = []
+    for title, members in groups.items():
+        recipe = RECIPES[members[0].result.task]
+        if members[0].result.dataset != recipe.dataset:
+            continue
+        costs = {run.result.backbone: run.result for run in members}
+        for entry in entries:
+            if entry.task != recipe.task:
+                continue
+            own = costs.get(entry.model) if entry.architecture == 'unified' else None
+            flops = own.flops.count if own and own.flops else entry.flops
+            parameters = own.total_parameters if own else entry.parameters
+            values = {
+                metric: entry.figures[key]
+                for (metric, is_augmented), key in FIGURES.items()
+                if key in entry.figures and not is_augmented
+            }
+            if values and (flops or parameters):
+                points.append(
+                    {
+                        'group': title,
+                        'model': entry.model,
+                        'mixer': entry.model.rpartition('_')[0],
+                        'architecture': entry.architecture,
+                        'source': entry.source,
+                        'flops': flops,
+                        'parameters': parameters,
+                        'metrics': values,
+                    }
+                )
+    return points

@@ -1,0 +1,175 @@
+"""Losses, learning rate and metrics over a training, from the scalars that it logged."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evaluation.report.problems import Problems
+
+POINTS = 200
+SCALARS = 'vis_data/scalars.json'
+# mmengine's logger says them of COCO as shares, and -1 where they are undefined.
+_COCO_KINDS = {'bbox': 'box', 'segm': 'mask'}
+_SIGNIFICANT = 5
+_LARGEST = 1e300
+
+
+@dataclass
+class Curve:
+    """A value over the iterations; `steps` rise."""
+
+    steps: list[int] = field(default_factory=list)
+    values: list[float | None] = field(default_factory=list)
+
+    def cut(self, step: int) -> None:
+        """Forget what came from a step on."""
+        kept = sum(each < step for each in self.steps)
+        del self.steps[kept:], self.values[kept:]
+
+
+@dataclass
+class Curves:
+    """What was logged while training, and what evaluations found, by name."""
+
+    training: dict[str, Curve] = field(default_factory=dict)
+    evaluation: dict[str, Curve] = field(default_factory=dict)
+
+    def cut(self, step: int) -> None:
+        """Forget what came from a step on."""
+        for curve in (*self.training.values(), *self.evaluation.values()):
+            curve.cut(step)
+
+    def as_json(self) -> dict:
+        """Thinned and rounded, without what has no value."""
+        return {
+            kind: {
+                name: _curve_json(curve)
+                for name, curve in curves.items()
+                if any(value is not None for value in curve.values)
+            }
+            for kind, curves in (('training', self.training), ('evaluation', self.evaluation))
+        }
+
+
+def read_curves(folder: Path, started: str | None, problems: Problems) -> Curves | None:
+    """What a run logged, over all its starts.
+
+    A resumed run has a file for each start. Where one begins before another ended, the steps of the
+    former hold; so a run that began anew hides the earlier one.
+
+    Args:
+        folder: of the run.
+        started: name of the folder of the start that is looked at; later ones are left out. None takes
+            all.
+        problems: for files that are malformed; the last line of a run that was killed may break off.
+
+    Returns:
+        None where nothing was logged of a training.
+    """
+    curves = Curves()
+    for file in sorted(folder.glob(f'*/{SCALARS}')):
+        if started is None or file.parent.parent.name <= started:
+            with problems.leaving_out(file):
+                _append(curves, _read_lines(file, problems))
+    return curves if curves.training else None
+
+
+def _read_lines(file: Path, problems: Problems) -> list[dict]:
+    lines = file.read_text(encoding='utf-8').splitlines()
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            if type(entry) is not dict:
+                raise ValueError('not an object')
+            found.append(entry)
+        except (ValueError, RecursionError):
+            # A process that is killed while it writes leaves a part of its last line.
+            if number < len(lines):
+                problems.add(f'left out: {file}: line {number} is malformed')
+    return found
+
+
+def _append(curves: Curves, entries: Sequence[dict]) -> None:
+    """Go on with what one start logged."""
+    training = [entry['step'] for entry in entries if _is_training(entry)]
+    if not training:
+        return
+    curves.cut(min(training))
+    last = 0
+    for entry in entries:
+        if _is_training(entry):
+            last = entry['step']
+            _add(curves.training, last, {n: v for n, v in entry.items() if _is_shown(n)})
+        elif last:
+            # mmengine numbers evaluations by epoch or by iteration; here all are at iterations.
+            _add(curves.evaluation, last, _metrics(entry))
+
+
+def _is_training(entry: dict) -> bool:
+    return type(entry.get('step')) is int and 'lr' in entry
+
+
+def _is_shown(name: str) -> bool:
+    return name in ('lr', 'grad_norm') or 'loss' in name
+
+
+def _metrics(entry: dict) -> dict[str, float | None]:
+    """Metrics in percent, by the names of the suite."""
+    metrics = {}
+    for name, value in entry.items():
+        if name in ('step', 'time', 'data_time', 'memory', 'epoch', 'iter') or not _is_number(value):
+            continue
+        kind, _, rest = name.removeprefix('coco/').partition('_mAP')
+        if name.startswith('coco/') and kind in _COCO_KINDS:
+            suffix = rest.removeprefix('_')
+            metrics[f'{_COCO_KINDS[kind]}_AP{suffix}'] = 100 * value if value >= 0 else None
+        else:
+            metrics[name] = value
+    return metrics
+
+
+def _add(curves: dict[str, Curve], step: int, values: dict) -> None:
+    for name, value in values.items():
+        curve = curves.setdefault(name, Curve())
+        if curve.steps and curve.steps[-1] >= step:
+            curve.cut(step)
+        curve.steps.append(step)
+        curve.values.append(_finite(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _finite(value: object) -> float | None:
+    """A number, unless it is undefined, infinite or too large to be drawn."""
+    return float(value) if _is_number(value) and abs(value) <= _LARGEST else None
+
+
+def _curve_json(curve: Curve) -> dict:
+    kept = thinned(len(curve.steps), POINTS)
+    return {
+        'x': [curve.steps[index] for index in kept],
+        'y': [significant(curve.values[index]) for index in kept],
+    }
+
+
+def thinned(count: int, most: int) -> list[int]:
+    """Indices of at most `most` of `count` things, evenly apart, the first and the last among them.
+
+    Args:
+        count: how many there are.
+        most: 1 or more; the first alone if 1.
+    """
+    if count <= most:
+        return list(range(count))
+    if most == 1:
+        return [0]
+    return [round(index * (count - 1) / (most - 1)) for index in range(most)]
+
+
+def significant(value: float | None, digits: int = _SIGNIFICANT) -> float | None:
+    """A number with a few significant digits, which is shorter in JSON."""
+    return None if value is None else float(f'{value:.{digits}g}')

@@ -1,0 +1,239 @@
+"""Compare two models that were evaluated on the same images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.results.result import HEADLINE_METRICS, Result, shared_metrics
+from evaluation.statistics.bootstrap import CONFIDENCE, RESAMPLES, SAME, Interval, resample
+from evaluation.statistics.intervals import difference_interval, figure_interval
+from evaluation.statistics.loading import check_same_images, headline_metrics, load_evidence
+from evaluation.statistics.metrics import GUESSES_OF, Metric
+from evaluation.statistics.names import distinct_names
+from evaluation.statistics.randomization import LEVEL, PairedTest, paired_tests
+from evaluation.statistics.seeds import Spread, spread
+from evaluation.tables.headings import DIGITS
+from evaluation.utils.errors import UserError
+from evaluation.utils.rounding import fixed
+
+# As papers write them.
+WORDS = {
+    'box_AP': 'box AP',
+    'box_AP50': 'box AP50',
+    'box_AP75': 'box AP75',
+    'mask_AP': 'mask AP',
+    'mask_AP50': 'mask AP50',
+    'mask_AP75': 'mask AP75',
+    'mIoU': 'mIoU',
+    'mAcc': 'mAcc',
+    'aAcc': 'aAcc',
+    'top1': 'top-1 accuracy',
+    'top5': 'top-5 accuracy',
+}
+# As tables have them.
+_DIGITS = {name: DIGITS[task] for task, names in HEADLINE_METRICS.items() for name in names}
+MOST_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Model:
+    """One side of a comparison.
+
+    Attributes:
+        name: for people.
+        spread: over seeds.
+        interval: of the mean over seeds, on as many images of the same kind.
+    """
+
+    name: str
+    spread: Spread | None
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models by one metric.
+
+    Attributes:
+        metric: name in `result.json`.
+        a: the first model.
+        b: the second.
+        difference: first minus second, in points.
+        test: whether the two differ by more than chance; None where the metric is undefined.
+        images: how many both were evaluated on.
+        resamples: how many were drawn for the intervals.
+        seed: of the draws; the test does not depend on it.
+        cautions: what else the two may differ in, a sentence each.
+    """
+
+    metric: str
+    a: Model
+    b: Model
+    difference: Interval
+    test: PairedTest | None
+    images: int
+    resamples: int
+    seed: int
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the two differ by more than chance explains."""
+        return self.test is not None and self.test.is_told_apart
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words that can be quoted."""
+        word = WORDS[self.metric]
+        if self.test is None:
+            return f'{word} is undefined on these images.'
+        first, second, found = self._better_first()
+        figures = ' and '.join(rounded(model.interval.value, self.metric) for model in (first, second))
+        details = f'{figures}; {p_value_text(self.test)}; {self._interval_text(found)}'
+        if self.is_told_apart:
+            by = f'{rounded(found.value, self.metric)} points'
+            return f'{first.name} has {by} more {word} than {second.name} ({details}).'
+        return f'{first.name} and {second.name} cannot be told apart by {word} ({details}).'
+
+    def _interval_text(self, found: Interval) -> str:
+        images = f'{self.images:,} image{"" if self.images == 1 else "s"}'
+        if not self.test.differing:
+            return f'the same predictions on {images}'
+        if np.isnan(found.low):
+            if self.images > 1 and found.undefined <= (1 - CONFIDENCE) * self.resamples:
+                return f'no interval, since all resamples of {images} give the same difference'
+            return f'{images} {"is" if self.images == 1 else "are"} too few for an interval'
+        ends = ' to '.join(signed(end, self.metric) for end in (found.low, found.high))
+        method = images if self.metric in GUESSES_OF else f'paired bootstrap of {images}'
+        how = f'{100 * CONFIDENCE:.0f} % interval of the difference {ends}, {method}'
+        if not found.undefined:
+            return how
+        return f'{how}, undefined in {found.undefined:,} of {self.resamples:,} resamples'
+
+    def _better_first(self) -> tuple[Model, Model, Interval]:
+        """The model of the higher figure, the other, and the difference in this order."""
+        if self.difference.value >= 0:
+            return self.a, self.b, self.difference
+        found = self.difference
+        turned = Interval(-found.value, -found.high, -found.low, found.undefined)
+        return self.b, self.a, turned
+
+
+def compare(
+    a: Sequence[Result],
+    b: Sequence[Result],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    on_progress: Callable[[], None] = lambda: None,
+    on_swap: Callable[[], None] = lambda: None,
+) -> list[Comparison]:
+    """Compare two models by all metrics that tables show of their task.
+
+    Both are evaluated on the same resamples of the images, so that what makes an image hard for both
+    does not blur the difference. For a model with several seeds, the mean over them is compared.
+
+    Args:
+        a: results of the first model, of one experiment, a seed each.
+        b: results of the second.
+        resamples: how many to draw for the intervals.
+        seed: of the draws.
+        on_progress: called after each resample.
+        on_swap: called after each swap of the paired test, of which there are at most `MOST_SWAPS`.
+
+    Raises:
+        UserError: they are of different tasks or images, or have no evidence.
+    """
+    results = [*a, *b]
+    if len({result.task for result in results}) > 1:
+        raise UserError(f'{a[0].path} is of {a[0].task} and {b[0].path} of {b[0].task}; compare like')
+    evidence = [load_evidence(result) for result in results]
+    check_same_images(results, evidence)
+    metrics = [headline_metrics(results[0].task, found) for found in evidence]
+    sides = [_mean(metrics[: len(a)]), _mean(metrics[len(a) :])]
+    images = len(evidence[0].images)
+    whole, samples = resample(sides, images, resamples, seed, on_progress)
+    names = distinct_names(a, b)
+    doubts = cautions(results)
+    headlines = shared_metrics(results)
+    records = evidence[: len(a)], evidence[len(a) :]
+    tests = paired_tests(headlines, *records, on_swap)
+    found = []
+    for metric in headlines:
+        (value, other), (drawn, others) = ([each[metric] for each in part] for part in (whole, samples))
+        difference, test = Interval(np.nan, np.nan, np.nan), tests[metric]
+        if test is not None:
+            difference = difference_interval(metric, value - other, drawn - others, records, test)
+        found.append(
+            Comparison(
+                metric=metric,
+                a=Model(names[0], spread(a, metric), figure_interval(metric, value, drawn, images)),
+                b=Model(names[1], spread(b, metric), figure_interval(metric, other, others, images)),
+                difference=difference,
+                test=test,
+                images=images,
+                resamples=resamples,
+                seed=seed,
+                cautions=doubts,
+            )
+        )
+    return found
+
+
+def cautions(results: Sequence[Result]) -> tuple[str, ...]:
+    """What models that are compared differ in, or may, beside the models; a sentence each."""
+    found = []
+    if len({result.test_time_augmentation for result in results}) > 1:
+        found.append(
+            'One was tested with test-time augmentation (TTA) and the other without: the difference is '
+            'not one of the models alone.'
+        )
+    recipes = {result.recipe or 'unknown' for result in results}
+    if len(recipes) > 1:
+        found.append(
+            f'Their recipes differ ({" and ".join(sorted(recipes))}): the difference is not one of the '
+            'models alone.'
+        )
+    if any(result.data_sha256 is None for result in results):
+        found.append(
+            'Whether both were tested on the same annotations is not known: their data.sha256 is null.'
+        )
+    if any(result.headline_metrics != results[0].headline_metrics for result in results):
+        found.append('One predicts masks and the other boxes alone: they are compared by boxes.')
+    return tuple(found)
+
+
+def _mean(metrics: Sequence[Metric]) -> Metric:
+    """The mean over several runs, each on the same images."""
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        figures = [metric(weights) for metric in metrics]
+        return {name: float(np.mean([each[name] for each in figures])) for name in figures[0]}
+
+    return evaluate
+
+
+def p_value_text(test: PairedTest) -> str:
+    """`p = 0.03`, with enough digits to show on which side of 5 % it lies; `p ≤` where it is a bound."""
+    if test.p_value < 0.001:
+        return 'p < 0.001'
+    text = f'{test.p_value:.1g}' if test.p_value < 0.01 else f'{test.p_value:.2f}'
+    if float(text) == LEVEL and not test.is_told_apart:
+        text = f'{test.p_value:.3f}'
+    # No random swap gave the observed difference.
+    is_bound = test.swaps and test.p_value * (1 + test.swaps) < 2
+    return f'p {"≤" if is_bound else "="} {text}'
+
+
+def rounded(value: float, metric: str) -> str:
+    """A figure with as many digits as tables have, and more where zero would be left."""
+    digits = _DIGITS[metric]
+    while abs(value) >= SAME and digits < MOST_DIGITS and not float(fixed(value, digits)):
+        digits += 1
+    return fixed(value, digits)
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference with its sign."""
+    text = rounded(value, metric)
+    return text.replace('-', '\N{MINUS SIGN}') if text.startswith('-') else f'+{text}'

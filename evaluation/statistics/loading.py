@@ -1,0 +1,93 @@
+"""From a result to its metrics as functions of the images, and whether both are of one evaluation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluation.metrics.evidence.files import Evidence, read_evidence
+from evaluation.results.result import HEADLINE_METRICS, Result
+from evaluation.statistics.metrics import Metric, each_image_once, metric_of
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import file_sha256
+
+# In percent; the evidence determines the figures to the last digits.
+TOLERANCE = 1e-6
+
+
+def load_evidence(result: Result) -> Evidence:
+    """Read the evidence of a result, and see that the result's figures come from it.
+
+    Raises:
+        UserError: there is none, or it is not of this result.
+    """
+    if result.evidence is None:
+        raise UserError(
+            f'{result.path} has no evidence of its images, as those of earlier versions of the suite; '
+            'evaluate the checkpoint again'
+        )
+    file = result.evidence.path
+    if not file.is_file():
+        raise UserError(f'{file} is missing; keep it beside result.json, or evaluate again')
+    if file_sha256(file) != result.evidence.sha256:
+        raise UserError(f'{file} is not the one that {result.path} names; evaluate again')
+    evidence = read_evidence(file, result.task)
+    if len(evidence.images) != result.images:
+        raise UserError(f'{file} is of another number of images than {result.path}; evaluate again')
+    _check_figures(result, headline_metrics(result.task, evidence)(each_image_once(evidence)))
+    return evidence
+
+
+def headline_metrics(task: str, evidence: Evidence) -> Metric:
+    """The function that computes the metrics of a task that tables show and the evidence determines."""
+    matches = getattr(evidence, 'matches', None)
+    names = [
+        name for name in HEADLINE_METRICS[task] if matches is None or name.partition('_')[0] in matches
+    ]
+    return metric_of(evidence, names)
+
+
+def _check_figures(result: Result, found: dict[str, float]) -> None:
+    if found.keys() != {*result.headline_metrics}:
+        raise UserError(
+            f'{result.path} has {", ".join(result.headline_metrics)}, but its evidence determines '
+            f'{", ".join(found)}; evaluate again'
+        )
+    for name, value in found.items():
+        told = result.metrics[name]
+        if np.isnan(value) != (told is None) or (told is not None and abs(told - value) > TOLERANCE):
+            raise UserError(
+                f'{result.path} says {name} is {told}, but its evidence says {value}; evaluate again'
+            )
+
+
+def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -> None:
+    """See that several models were tested on the same images, classes and truth.
+
+    Raises:
+        UserError: they were not.
+    """
+    first, *others = zip(results, evidence, strict=True)
+    for result, found in others:
+        if not np.array_equal(found.images, first[1].images):
+            differing = len(np.setxor1d(found.images, first[1].images))
+            raise UserError(
+                f'{first[0].path} and {result.path} were tested on other images ({differing} are in one '
+                'alone); evaluate both on the same'
+            )
+        if not np.array_equal(found.classes, first[1].classes):
+            raise UserError(
+                f'{first[0].path} and {result.path} were tested on different classes, or in a different '
+                f'order ({len(first[1].classes)} and {len(found.classes)} classes); evaluate both '
+                'on the same'
+            )
+        digests = first[0].data_sha256, result.data_sha256
+        if digests[0] != digests[1] and None in digests:
+            raise UserError(
+                f'whether {first[0].path} and {result.path} were tested on the same annotations is not '
+                'known (the data.sha256 of one is null); evaluate both again'
+            )
+        if digests[0] != digests[1]:
+            raise UserError(
+                f'{first[0].path} and {result.path} were tested on other annotations (their data.sha256 '
+                'differ); evaluate both on the same'
+            )

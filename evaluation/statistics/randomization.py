@@ -1,0 +1,214 @@
+"""A paired randomization test of the difference between two models (Fisher, 1935).
+
+If two models are equally good, it makes no difference which of them a prediction came from. The test
+swaps the predictions of both models on randomly chosen images and counts how often the swapped
+difference is at least as large as the observed one. That share is the p-value. It holds for any number
+of images and any metric. Five differing images never suffice for a p-value of 5 %, since 2 of the 32
+ways to swap them give the observed difference or its negative (6 %).
+
+The answer depends on the two models alone: small problems and accuracy are computed exactly, and
+others by swaps that are always the same.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from scipy import signal, stats
+
+from evaluation.metrics.evidence.classification import ClassificationEvidence
+from evaluation.metrics.evidence.files import Evidence
+from evaluation.statistics.joining import balanced_pairs, differing_images, joined, swap_weights
+from evaluation.statistics.metrics import Metric, metric_of, right_images
+
+# Two models are told apart where the p-value is at most this.
+LEVEL = 0.05
+# Up to so many differing images, all ways to swap them are tried: 1,024, since swapping the others
+# instead gives the same difference with the opposite sign.
+MOST_ENUMERATED = 11
+# Random swaps go on in steps until it is clear whether the p-value is below or above the level.
+SWAPS_A_STEP = 100
+MOST_SWAPS = 1000
+# Of the limits of a p-value that is estimated from random swaps.
+CERTAINTY = 0.99
+# In percent; sums in a different order differ by less.
+SAME = 1e-9
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Whether two models are told apart by one metric.
+
+    Attributes:
+        p_value: share of the ways to swap images that give at least the observed difference.
+        is_told_apart: whether that is at most 5 %, beyond doubt where it is an estimate.
+        swaps: how many random swaps it was estimated from; 0 where it is exact.
+        differing: on how many images the two differ.
+    """
+
+    p_value: float
+    is_told_apart: bool
+    swaps: int
+    differing: int
+
+
+def paired_tests(
+    metrics: Sequence[str],
+    a: Sequence[Evidence],
+    b: Sequence[Evidence],
+    on_progress: Callable[[], None] = lambda: None,
+) -> dict[str, PairedTest | None]:
+    """Test whether two models differ, by each of several metrics.
+
+    Args:
+        metrics: names such as `box_AP` or `top1`, of one task.
+        a: per-image records of the first model, one for each seed; the mean over seeds is compared.
+        b: those of the second model, on the same images.
+        on_progress: called after each random swap.
+
+    Returns:
+        By name; None where the metric is undefined on these images.
+    """
+    if isinstance(a[0], ClassificationEvidence):
+        return {name: _test_of_accuracy(name, a, b) for name in metrics}
+    pairs = balanced_pairs(a, b)
+    differing = np.any([differing_images(*pair) for pair in pairs], axis=0)
+    count = int(differing.sum())
+    is_exact = count <= MOST_ENUMERATED
+    difference = _difference_of_swapped(metrics, pairs, by_rank=not is_exact)
+    observed = difference(np.zeros(len(differing), np.bool_))
+    if is_exact:
+        p_values, swaps = _enumerate(difference, differing, observed), 0
+        told = p_values <= LEVEL
+    else:
+        exceeding, swaps = _sample(difference, differing, observed, on_progress)
+        p_values = (1 + exceeding) / (1 + swaps)
+        told = np.array([_limits(each, swaps)[1] <= LEVEL for each in exceeding])
+    return {
+        name: PairedTest(float(p_values[place]), bool(told[place]), swaps, count)
+        if np.isfinite(observed[place])
+        else None
+        for place, name in enumerate(metrics)
+    }
+
+
+def _difference_of_swapped(
+    metrics: Sequence[str], pairs: Sequence[tuple[Evidence, Evidence]], by_rank: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    """From swapped images, (N,), bool, to the differences in percent, (metrics,)."""
+    evaluated: list[Metric] = [metric_of(joined(*pair, by_rank), metrics) for pair in pairs]
+
+    def difference(swapped: np.ndarray) -> np.ndarray:
+        ours, theirs = swap_weights(swapped)
+        total = np.zeros(len(metrics))
+        for metric in evaluated:
+            first, second = metric(ours), metric(theirs)
+            total += [first[name] - second[name] for name in metrics]
+        return total / len(evaluated)
+
+    return difference
+
+
+def _enumerate(
+    difference: Callable[[np.ndarray], np.ndarray], differing: np.ndarray, observed: np.ndarray
+) -> np.ndarray:
+    """Try all ways to swap; the p-values, (metrics,)."""
+    rest = np.flatnonzero(differing)[1:]
+
+    def evaluate(chosen: tuple[bool, ...]) -> np.ndarray:
+        swapped = np.zeros(len(differing), np.bool_)
+        swapped[rest] = chosen
+        return difference(swapped)
+
+    with _threads() as threads:
+        found = np.array(list(threads.map(evaluate, product((False, True), repeat=len(rest)))))
+    return _exceeding(found, observed) / len(found)
+
+
+def _sample(
+    difference: Callable[[np.ndarray], np.ndarray],
+    differing: np.ndarray,
+    observed: np.ndarray,
+    on_progress: Callable[[], None],
+) -> tuple[np.ndarray, int]:
+    """Swap random images until all p-values are clear.
+
+    Returns:
+        how many swaps give at least the observed difference, (metrics,), and how many there were.
+    """
+
+    def evaluate(number: int) -> np.ndarray:
+        random = np.random.default_rng([_SEED, number])
+        found = difference(differing & (random.random(len(differing)) < 0.5))
+        on_progress()
+        return found
+
+    exceeding, swaps = np.zeros(len(observed), np.int64), 0
+    with _threads() as threads:
+        while swaps < MOST_SWAPS and not all(_is_clear(each, swaps) for each in exceeding):
+            step = range(swaps, min(swaps + SWAPS_A_STEP, MOST_SWAPS))
+            exceeding += _exceeding(np.array(list(threads.map(evaluate, step))), observed)
+            swaps = step.stop
+    return exceeding, swaps
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+
+def _exceeding(found: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Count, of (swaps, metrics), the swaps that give at least the observed difference, (metrics,)."""
+    # An undefined difference counts against the claim.
+    return np.sum(~(np.abs(found) < np.abs(observed) - SAME), axis=0)
+
+
+def _is_clear(exceeding: int, swaps: int) -> bool:
+    if not swaps:
+        return False
+    low, high = _limits(exceeding, swaps)
+    return not low <= LEVEL <= high
+
+
+def _limits(exceeding: int, swaps: int) -> tuple[float, float]:
+    """Exact limits of a p-value (Clopper and Pearson, 1934)."""
+    found = stats.binomtest(int(exceeding), swaps).proportion_ci(CERTAINTY, method='exact')
+    return found.low, found.high
+
+
+def _test_of_accuracy(
+    metric: str, a: Sequence[ClassificationEvidence], b: Sequence[ClassificationEvidence]
+) -> PairedTest | None:
+    """The exact distribution of the swapped difference; with one run each, McNemar's exact test."""
+    ours = np.sum([right_images(run, metric) for run in a], axis=0, dtype=np.int64)
+    theirs = np.sum([right_images(run, metric) for run in b], axis=0, dtype=np.int64)
+    if not len(ours):
+        return None
+    # Of an image, in units that make the means over runs whole numbers.
+    differences = len(b) * ours - len(a) * theirs
+    p_value = sign_flip_p_value(differences)
+    return PairedTest(p_value, p_value <= LEVEL, 0, int(np.count_nonzero(differences)))
+
+
+def sign_flip_p_value(differences: np.ndarray) -> float:
+    """Share of the ways to choose signs that make the sum at least as far from zero, exactly.
+
+    Args:
+        differences: (N,), int64.
+    """
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    observed, total = abs(int(differences.sum())), int(np.abs(differences).sum())
+    if not observed:
+        return 1.0
+    # Of the sum of the negative ones, from 0 on: binomial for each size, and their sum by convolution.
+    distribution = np.ones(1)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        part = np.zeros(size * count + 1)
+        part[::size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        distribution = signal.convolve(distribution, part)
+    # A negative part x makes the sum total - 2 x.
+    tail = distribution[: (total - observed) // 2 + 1].sum()
+    return float(np.clip(2 * tail, 0, 1))

@@ -1,0 +1,105 @@
+"""Errors that are the caller's to mend, and how a command reports them."""
+
+import argparse
+import difflib
+import functools
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from evaluation.utils.interruption import STOPPING, Interrupted, stopping_signals
+from evaluation.utils.processes.group_exit import exit_without_finalization
+from evaluation.utils.processes.ranks import process_count, process_rank, speaks_first
+
+BAD_INPUT = 2
+# What gloo and NCCL say.
+LOST_PARTNER = re.compile('(closed|reset) by peer|remote process exited')
+# For the first of several processes to say what all would, and for the launcher to end the others.
+SECONDS_FOR_THE_FIRST = 5.0
+
+
+class UserError(Exception):
+    """Bad input: the message is one line that says what is wrong and what to do."""
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser whose complaints are `UserError`s; shows the description as it is written."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> None:
+        """Refuse the command line.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(f'{message}; --help lists the options')
+
+
+def command(main: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a command's `main`: a `UserError` becomes one line on stderr and exit status 2.
+
+    Ctrl-C and SIGTERM become one line and the exit status that shells give them, 130 and 143. Any other
+    exception keeps its traceback, since it is a defect of the suite. Of several processes one speaks.
+    """
+
+    @functools.wraps(main)
+    @exit_without_finalization()
+    def run() -> None:
+        ending: BaseException | None = None
+        with stopping_signals(main.__code__.co_filename) as received:
+            try:
+                main()
+            except BaseException as error:
+                if received.signal is None and not isinstance(error, UserError):
+                    if is_lost_partner(error):
+                        _wait_for_the_launcher()
+                    raise
+                ending = error
+        if received.signal is not None:
+            if speaks_first():
+                advice = f': {ending}' if isinstance(ending, Interrupted) else ''
+                print(f'interrupted{advice}', file=sys.stderr)
+            sys.exit(128 + received.signal)
+        if ending is not None:
+            _say_error(str(ending))
+            sys.exit(BAD_INPUT)
+
+    return run
+
+
+def _say_error(line: str) -> None:
+    if speaks_first():
+        print(f'error: {line}', file=sys.stderr)
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    time.sleep(SECONDS_FOR_THE_FIRST)
+    print(f'error: process {process_rank()} of {process_count()}: {line}', file=sys.stderr)
+
+
+def is_lost_partner(error: BaseException) -> bool:
+    """Whether another process of the group has ended, which this one notices where it talks to it."""
+    return process_count() > 1 and LOST_PARTNER.search(str(error)) is not None
+
+
+def _wait_for_the_launcher() -> None:
+    """Let the launcher, which knows which process was the first to fail, end this one without a word."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(2 * SECONDS_FOR_THE_FIRST)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr, once however many processes there are."""
+    if process_rank() == 0:
+        print(f'warning: {message}', file=sys.stderr)
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
+    """`; did you mean ...?` with the names nearest to a misspelt one, or nothing."""
+    by_lower_case = {each.lower(): each for each in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, count)
+    return f'; did you mean {" or ".join(by_lower_case[each] for each in near)}?' if near else ''

@@ -1,0 +1,64 @@
+"""What the suite's runner checks beyond mmengine's."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+
+from evaluation.engine import runner as module
+from evaluation.engine.runner import BenchmarkRunner
+from evaluation.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ('elsewhere', 'named'),
+    [(('epoch_2.pth', True), 'epoch_2.pth, epoch_3.pth'), (('', False), 'epoch_3.pth, nothing')],
+)
+def test_processes_must_go_on_from_one_checkpoint(monkeypatch, elsewhere, named):
+    """Machines whose file systems differ would train with different weights, and not notice."""
+    here = SimpleNamespace(_load_from='run/epoch_3.pth', _resume=True, to_test=None)
+    monkeypatch.setattr(module, 'all_gather_object', lambda mine: [mine, elsewhere])
+    with pytest.raises(UserError, match=named):
+        BenchmarkRunner._check_one_start(here)
+
+
+def test_the_same_name_may_lie_in_different_places(monkeypatch):
+    here = SimpleNamespace(_load_from='/here/epoch_3.pth', _resume=True, to_test=None)
+    monkeypatch.setattr(module, 'all_gather_object', lambda mine: [mine, ('epoch_3.pth', True)])
+    BenchmarkRunner._check_one_start(here)
+
+
+def wrapper():
+    groups = [{'params': [torch.zeros(1, requires_grad=True)], 'lr': rate} for rate in (0.1, 0.01)]
+    return OptimWrapper(torch.optim.SGD(groups))
+
+
+def scaled(optim_wrapper, accumulated, scaling, processes=2):
+    """Scale the rates of a training of 4 images a process."""
+    runner = object.__new__(BenchmarkRunner)
+    runner.cfg = Config(
+        {'train_dataloader': {'batch_size': 4}, 'optim_wrapper': {'accumulative_counts': accumulated}}
+    )
+    runner._world_size = processes
+    runner.logger = MMLogger('scaled')
+    runner.scale_lr(optim_wrapper, scaling)
+
+
+@pytest.mark.parametrize(('accumulated', 'factor'), [(1, 0.5), (2, 1.0), (4, 2.0)])
+def test_rate_is_scaled_with_the_effective_batch(accumulated, factor):
+    """4 images of each of 2 processes, accumulated twice, are the batch of 16 that the rate is for."""
+    one, several = wrapper(), OptimWrapperDict(first=wrapper(), second=wrapper())
+    for each in (one, several):
+        scaled(each, accumulated, {'enable': True, 'base_batch_size': 16})
+    for each in (one, *several.values()):
+        assert each.get_lr()['lr'] == pytest.approx([0.1 * factor, 0.01 * factor])
+
+
+@pytest.mark.parametrize('scaling', [None, {'enable': False, 'base_batch_size': 16}])
+def test_rate_is_not_scaled_unless_asked(scaling):
+    one = wrapper()
+    scaled(one, 4, scaling)
+    assert one.get_lr()['lr'] == [0.1, 0.01]

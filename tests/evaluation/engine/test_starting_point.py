@@ -1,0 +1,116 @@
+"""Where a training starts from, found and checked before it begins."""
+
+import pytest
+import torch
+import torchvision
+from mmengine.registry import MODELS, DefaultScope
+from torchvision.models import ResNet50_Weights
+
+from evaluation.engine.experiment import read_config
+from evaluation.engine.starting_point import find_pretrained, set_starting_point, without_values
+from evaluation.models.starting_weights import starting_weights
+from evaluation.utils.errors import UserError
+from tests.released import classifier_shapes, filled
+from tests.variants import ROOT
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    """Read a config as the commands do."""
+
+    def read(name):
+        config = read_config(str(ROOT / f'configs/{name}.py'))
+        config.update(checkpoint_key=None, work_dir=str(tmp_path / 'work'))
+        return config
+
+    return read
+
+
+class TestBaseline:
+    """ResNet-50 loads by names of its own, and is checked like the rest."""
+
+    @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+    def test_loads_what_torchvision_has(self, cfg, task, tmp_path):
+        weights = torchvision.models.resnet50().state_dict()
+        torch.save(weights, tmp_path / 'resnet50.pth')
+        config = cfg(f'{task}_r50')
+        set_starting_point(config, str(tmp_path / 'resnet50.pth'), None)
+        with DefaultScope.overwrite_default_scope(config.default_scope):
+            backbone = MODELS.build(config.model.backbone)
+        backbone.init_weights()
+        state = backbone.state_dict()
+        assert all(torch.equal(state[name], weights[name]) for name in state)
+
+    def test_refuses_others(self, cfg, tmp_path):
+        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / 'resnet18.pth')
+        with pytest.raises(
+            UserError, match=r'resnet18\.pth: only .* of the parameters fit this backbone'
+        ):
+            set_starting_point(cfg('mask_rcnn_r50'), str(tmp_path / 'resnet18.pth'), None)
+
+    def test_init_cfg_of_the_config_reports_too(self, cfg, tmp_path):
+        """Where mmengine would load whatever fits, be it nothing."""
+        torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
+        config = cfg('upernet_r50')
+        config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
+        with pytest.raises(UserError, match=r'only 0\.0% of .* they are of swin_micro'):
+            set_starting_point(config, None, None)
+
+    def test_layers_initialised_one_by_one_are_from_scratch(self, cfg):
+        config = cfg('mask_rcnn_r50')
+        config.model.backbone.init_cfg = [{'type': 'Kaiming', 'layer': 'Conv2d'}]
+        set_starting_point(config, None, None)
+        assert starting_weights(config) == 'scratch'
+
+    def test_names_of_model_zoos(self, cfg, monkeypatch, tmp_path):
+        reached = []
+
+        def download(url, path):
+            reached.append(url)
+            torch.save(torchvision.models.resnet50().state_dict(), path)
+
+        monkeypatch.setattr('backbones.checkpoint.files._download', download)
+        monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+        config = cfg('mask_rcnn_r50')
+        config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': 'torchvision://resnet50'}
+        set_starting_point(config, None, None)
+        assert reached == [ResNet50_Weights.IMAGENET1K_V1.url]
+        config.model.backbone.init_cfg.checkpoint = 'torchvision://resnet51'
+        with pytest.raises(UserError, match='torchvision:// has no resnet51'):
+            set_starting_point(config, None, None)
+
+    def test_released_are_those_of_torchvision(self, cfg):
+        assert find_pretrained('released', cfg('mask_rcnn_r50')).startswith(
+            'https://download.pytorch.org/'
+        )
+
+
+@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+def test_looking_at_a_model_leaves_its_config_alone(cfg, task):
+    """It is stored in checkpoints, and compared where a training goes on from them, again and again."""
+    config = cfg(f'{task}_swin_micro')
+    before = config.pretty_text
+    without_values(config, config.model)
+    without_values(config, config.model.backbone)
+    assert config.pretty_text == before
+
+
+class TestInitCfg:
+    def test_of_the_config_is_checked_too(self, cfg, tmp_path):
+        torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
+        config = cfg('mask_rcnn_halo_micro')
+        config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
+        with pytest.raises(UserError, match='halo_micro; they are of swin_micro'):
+            set_starting_point(config, None, None)
+
+    def test_prefix(self, cfg, tmp_path):
+        weights = {f'net.{n}': v for n, v in filled(classifier_shapes('pvt_micro')).items()}
+        torch.save({'ema': weights, 'model': {'net.x': torch.ones(1)}}, tmp_path / 'a.pth')
+        config = cfg('mask_rcnn_pvt_micro')
+        config.model.backbone.init_cfg = {
+            'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'net', 'key': 'ema'
+        }  # fmt: skip
+        set_starting_point(config, None, None)
+        config.model.backbone.init_cfg.prefix = 'backbone'
+        with pytest.raises(UserError, match=r"a\.pth has nothing under the prefix 'backbone\.'"):
+            set_starting_point(config, None, None)

@@ -1,0 +1,80 @@
+import errno
+
+import pytest
+
+from evaluation.engine.stopped_training import stop_explained
+from evaluation.utils.errors import UserError
+from evaluation.utils.interruption import Interrupted
+
+
+def save(work_dir, name):
+    """What mmengine leaves of a checkpoint."""
+    (work_dir / name).write_text('weights')
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / name))
+
+
+def advice(work_dir, *saved, resumed_from=None, error=KeyboardInterrupt):
+    """What is said when a training that saved some checkpoints is interrupted."""
+
+    def train():
+        with stop_explained(str(work_dir), resumed_from):
+            for name in saved:
+                save(work_dir, name)
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise error
+
+    with pytest.raises(Interrupted) as caught:
+        train()
+    return str(caught.value)
+
+
+class TestInterruptionOfTraining:
+    def test_names_the_last_checkpoint(self, tmp_path):
+        said = advice(tmp_path, 'epoch_1.pth', 'epoch_2.pth')
+        expected = f'the last checkpoint is {tmp_path}/epoch_2.pth; to go on, '
+        assert said == f'{expected}repeat the command with --resume'
+
+    def test_checkpoint_of_an_earlier_training_is_not_its_own(self, tmp_path):
+        save(tmp_path, 'epoch_9.pth')
+        assert advice(tmp_path).startswith('no checkpoint was written yet; ')
+
+    def test_resumed(self, tmp_path):
+        save(tmp_path, 'epoch_9.pth')
+        said = advice(tmp_path, resumed_from='epoch_9.pth')
+        assert said.startswith('no checkpoint was written since epoch_9.pth; ')
+
+    def test_checkpoint_that_is_gone(self, tmp_path):
+        (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'gone.pth'))
+        assert advice(tmp_path).startswith('no checkpoint was written yet; ')
+
+    def test_error_while_it_unwinds(self, tmp_path):
+        said = advice(tmp_path, 'epoch_1.pth', error=RuntimeError('a data worker is gone'))
+        assert said.startswith(f'the last checkpoint is {tmp_path}/epoch_1.pth; ')
+
+    def test_other_errors_pass(self, tmp_path):
+        with pytest.raises(RuntimeError, match='broken'), stop_explained(str(tmp_path)):
+            raise RuntimeError('broken')
+
+
+class TestFault:
+    def test_of_the_machine(self, tmp_path):
+        expected = rf'^{tmp_path}/log: No space left on device; make room there; no checkpoint was '
+        with pytest.raises(UserError, match=expected), stop_explained(str(tmp_path)):
+            raise OSError(errno.ENOSPC, 'full', f'{tmp_path}/log')
+
+    def test_of_the_user_after_a_checkpoint(self, tmp_path):
+        def train():
+            with stop_explained(str(tmp_path)):
+                save(tmp_path, 'epoch_1.pth')
+                raise UserError('the loss is nan')
+
+        with pytest.raises(
+            UserError, match=rf'^the loss is nan; the last checkpoint is {tmp_path}/epoch'
+        ):
+            train()
+
+    def test_of_the_user_before_any_checkpoint(self, tmp_path):
+        with pytest.raises(UserError, match=r'^no such file$'), stop_explained(str(tmp_path)):
+            raise UserError('no such file')

@@ -1,0 +1,71 @@
+"""Small evaluations with evidence, and result files of them."""
+
+import json
+
+import numpy as np
+
+from evaluation.metrics.average_precision.detections import KINDS
+from evaluation.metrics.average_precision.generated_problem import generate_problem
+from evaluation.metrics.evidence.classification import ClassificationEvidence, collect_guesses
+from evaluation.metrics.evidence.files import write_evidence
+from evaluation.metrics.evidence.instances import InstanceEvidence, collect_instances
+from evaluation.statistics.metrics import accuracy, average_precision
+from evaluation.utils.files import file_sha256
+from tests.coco_truth import indexed
+from tests.evaluation.tables.test_table import document
+
+
+def instance_evidence(images=3, detections=20, classes=3, seed=0, detector=0, kinds=tuple(KINDS)):
+    """Matches of a generated problem; detectors differ in the scores and places of what they find."""
+    problem = generate_problem(images, detections, classes, seed)
+    random = np.random.default_rng(detector)
+    for prediction in problem.predictions if detector else ():
+        kept = np.flatnonzero(random.random(len(prediction['scores'])) < 0.8)
+        prediction['masks'] = [prediction['masks'][i] for i in kept]
+        for name in ('bboxes', 'scores', 'labels'):
+            prediction[name] = prediction[name][kept]
+    categories = list(range(1, classes + 1))
+    return collect_instances(indexed(problem.truth), problem.predictions, categories, kinds)
+
+
+def guesses(right, names=None):
+    """Evidence of a classifier that is right for some images."""
+    names = names or [f'{number:04}.jpg' for number in range(len(right))]
+    return collect_guesses(names, [(0, int(not r), 0 if r else 5) for r in right], ('a', 'b'))
+
+
+def write_result(folder, evidence: InstanceEvidence | ClassificationEvidence, backbone, /, **changes):
+    """Write a result of the present version with evidence, its figures those of the evidence."""
+    weights = np.ones(len(evidence.images), np.int64)
+    if isinstance(evidence, ClassificationEvidence):
+        task, metrics = 'imagenet', accuracy(evidence)(weights)
+    else:
+        task = 'mask_rcnn'
+        metrics = {}
+        for kind in evidence.matches:
+            metrics |= average_precision(evidence, kind)(weights)
+    folder.mkdir(parents=True)
+    write_evidence(folder / 'evidence.npz', evidence)
+    entry = {'file': 'evidence.npz', 'sha256': file_sha256(folder / 'evidence.npz')}
+    content = as_version_2(document(backbone, task, metrics=metrics, images=len(evidence.images)))
+    content |= {'evidence': entry, **changes}
+    (folder / 'result.json').write_text(json.dumps(content))
+    return folder / 'result.json'
+
+
+def as_version_2(content):
+    """A result of the first version with the fields that came with the second."""
+    return content | {
+        'schema_version': 2,
+        'images_skipped': {'count': 0, 'names': []},
+        'evidence': None,
+        'config': {**content['config'], 'sha256': 'c0'},
+        'data': {'sha256': 'd0'},
+        'training_data': {'sha256': 'd1'},
+        'training_images_skipped': 0,
+        'batch_size': 16,
+        'compiled': False,
+        'git': {'revision': 'abc', 'dirty': False},
+        'evaluation_seconds': 3.0,
+        'time_shares': None,
+    }

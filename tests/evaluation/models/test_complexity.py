@@ -1,0 +1,437 @@
+"""Parameters and FLOPs of whole models: against published figures, and by hand from the mathematics."""
+
+import copy
+import random
+from math import ceil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS
+from torch import nn
+
+from backbones import MIXERS
+from backbones.unified import build_mixer
+from evaluation.engine.experiment import read_config
+from evaluation.models.complexity import (
+    CONVENTION,
+    build_without_values,
+    complexity,
+    complexity_of_config,
+    part_of,
+)
+from evaluation.models.operator_flops import FORMULAS, count_flops
+from evaluation.utils.errors import UserError
+from tests.variants import MICRO, ROOT, VARIANTS
+
+LEAVES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').glob('*.py'))
+SMALL = (64, 96)
+SWIN_T = {
+    'type': 'SwinTransformer',
+    'embed_dims': 96,
+    'depths': [2, 2, 6, 2],
+    'num_heads': [3, 6, 12, 24],
+    'window_size': 7,
+    'drop_path_rate': 0.2,
+}
+SWIN_T_DIMS = [96, 192, 384, 768]
+
+
+def model_config(leaf):
+    """Model and scope of a config, a copy of one's own."""
+    cfg = read_config(str(ROOT / leaf))
+    return cfg.model, cfg.default_scope
+
+
+@pytest.fixture(scope='module', params=['mask_rcnn', 'upernet'])
+def swin_t(request):
+    """Task, and what mmdet's or mmseg's own Swin-T costs in the recipe's heads."""
+    task = request.param
+    model, scope = model_config(f'configs/{task}_r50.py')
+    model.backbone = ConfigDict(SWIN_T)
+    if task == 'mask_rcnn':
+        model.neck.in_channels = SWIN_T_DIMS
+    else:
+        model.decode_head.in_channels = SWIN_T_DIMS
+        model.auxiliary_head.in_channels = SWIN_T_DIMS[2]
+    return task, complexity_of_config(model, scope)
+
+
+class TestPublishedFigures:
+    """Swin-T: its authors' repositories and arXiv 2103.14030, table 3; ResNet-50: arXiv 2107.00652."""
+
+    def test_swin_t(self, swin_t):
+        task, found = swin_t
+        published = {
+            'mask_rcnn': (48, 267, 800, 1280),
+            'upernet': (60, 945, 512, 2048),
+        }
+        parameters, flops, *size = published[task]
+        assert [found.height, found.width] == size
+        assert found.uncounted_operators == ()
+        assert round(found.parameters / 1e6) == parameters
+        assert round(found.flops_with_norms / 1e9) == flops
+
+    def test_swin_t_with_and_without_norms(self, swin_t):
+        """As mmengine counts the same models, whose figures the published ones are rounded from."""
+        task, found = swin_t
+        assert round(found.flops / 1e9, 2) == {'mask_rcnn': 266.55, 'upernet': 944.39}[task]
+        assert round(found.flops_with_norms / 1e9, 2) == {'mask_rcnn': 266.99, 'upernet': 945.07}[task]
+
+    def test_resnet_50(self):
+        found = complexity_of_config(*model_config('configs/mask_rcnn_r50.py'))
+        assert round(found.parameters / 1e6) == 44
+        assert round(found.flops / 1e9, 2) == 259.32
+        assert round(found.flops_with_norms / 1e9, 2) == 259.77
+
+    def test_published_parameters_have_the_auxiliary_head(self, swin_t):
+        task, found = swin_t
+        auxiliary = [part for part in found.parts if part.name == 'auxiliary head']
+        assert len(auxiliary) == (task == 'upernet')
+        for part in auxiliary:
+            assert part.flops is None
+            assert round((found.parameters - part.parameters) / 1e6) == 59
+
+
+# Multiply-adds by hand. `height` and `width` are the map's in tokens, `c` its channels.
+
+
+def swin_by_hand(height, width, c, *, num_heads, window_size=7):
+    padded = window_size * ceil(height / window_size) * window_size * ceil(width / window_size)
+    qkv = 3 * c * c * padded
+    logits_and_values = 2 * window_size**2 * c * padded
+    return qkv + logits_and_values + c * c * height * width
+
+
+def halo_by_hand(height, width, c, *, num_heads, block_size=7, halo_size=3):
+    padded = block_size * ceil(height / block_size) * block_size * ceil(width / block_size)
+    window = block_size + 2 * halo_size
+    q_and_kv = 3 * c * c * height * width
+    logits_and_values = 2 * window**2 * c * padded
+    # Every query meets a relative row for each row of the window, and so for columns.
+    positions = 2 * window * c * padded
+    return q_and_kv + logits_and_values + positions + c * c * height * width
+
+
+def pvt_by_hand(height, width, c, *, num_heads, sr_ratio):
+    tokens, keys = height * width, (height // sr_ratio) * (width // sr_ratio)
+    reduction = c * c * sr_ratio**2 * keys if sr_ratio > 1 else 0
+    q_and_proj = 2 * c * c * tokens
+    kv = 2 * c * c * keys
+    logits_and_values = 2 * tokens * keys * c
+    return reduction + q_and_proj + kv + logits_and_values
+
+
+def convnext_by_hand(height, width, c, *, kernel_size=7):
+    return (2 * c * c + kernel_size**2 * c) * height * width
+
+
+def dcn_by_hand(height, width, c, *, num_heads, kernel_size=3):
+    points = kernel_size**2
+    depthwise = points * c
+    offsets_and_weights = 3 * points * num_heads * c
+    value_and_output = 2 * c * c
+    # Bilinear: four neighbours for each channel of each point, then the point's weight.
+    sampling = (4 + 1) * points * c
+    return (depthwise + offsets_and_weights + value_and_output + sampling) * height * width
+
+
+BY_HAND = {
+    'halo': halo_by_hand,
+    'pvt': pvt_by_hand,
+    'swin': swin_by_hand,
+    'convnext': convnext_by_hand,
+    'dcn': dcn_by_hand,
+}
+
+
+def by_hand(token):
+    assert token in BY_HAND, (
+        f'no FLOPs by hand of the mixer {token!r}: write them from its equations and enter them in '
+        'BY_HAND, so that the count of its operators has something to be compared with'
+    )
+    return BY_HAND[token]
+
+
+def options_of(token, stage):
+    """Options of the micro scale's mixer in a stage, without its type."""
+    mixer = MICRO[f'{token}_micro']['mixer']
+    return {
+        name: value[stage] if isinstance(value, (list, tuple)) else value
+        for name, value in mixer.items()
+        if name != 'type'
+    }
+
+
+def mixer_flops(token, stage, height, width, batch=1, block_index=1):
+    config = MICRO[f'{token}_micro']
+    dim = config['dims'][stage]
+    mixer = build_mixer(config['mixer'], stage, 4, dim, block_index).to('meta')
+    with torch.no_grad(), count_flops(mixer) as counter:
+        mixer(torch.empty(batch, height, width, dim, device='meta'))
+    assert not counter.uncounted
+    return counter.total
+
+
+@pytest.mark.parametrize('token', MIXERS)
+class TestMixersByHand:
+    # Windows of 7 fill the first map and not the others; reductions by 8 to 1 leave a remainder or not.
+    @pytest.mark.parametrize(
+        ('stage', 'size'), [(0, (56, 28)), (0, (25, 38)), (1, (23, 9)), (3, (3, 5))]
+    )
+    def test_mixer(self, token, stage, size):
+        dim = MICRO[f'{token}_micro']['dims'][stage]
+        expected = by_hand(token)(*size, dim, **options_of(token, stage))
+        assert mixer_flops(token, stage, *size) == expected
+
+    @settings(max_examples=6, deadline=None)
+    @given(height=st.integers(8, 40), width=st.integers(8, 40), batch=st.integers(1, 4))
+    def test_a_batch_costs_its_images(self, token, height, width, batch):
+        dim = MICRO[f'{token}_micro']['dims'][0]
+        image = by_hand(token)(height, width, dim, **options_of(token, 0))
+        for block_index in (0, 1):
+            assert mixer_flops(token, 0, height, width, batch, block_index) == batch * image
+
+    # The second is padded in every stage.
+    @pytest.mark.parametrize('size', [(224, 224), (203, 330)])
+    def test_backbone(self, token, size):
+        config = MICRO[f'{token}_micro']
+        with torch.no_grad():
+            backbone = build_without_values(config, None)
+            with count_flops(backbone) as counter:
+                backbone(torch.empty(1, 3, *size, device='meta'))
+        assert counter.total == sum(backbone_by_hand(token, config, *size))
+
+
+def backbone_by_hand(token, config, height, width):
+    """Multiply-adds of stem and stages, whose strided convolutions round up."""
+    dims, ratios = config['dims'], config.get('mlp_ratios', (4, 4, 4, 4))
+    height, width = ceil(height / 2), ceil(width / 2)
+    yield 9 * 3 * (dims[0] // 2) * height * width
+    in_dim = dims[0] // 2
+    for stage, (dim, depth, ratio) in enumerate(zip(dims, config['depths'], ratios, strict=True)):
+        height, width = ceil(height / 2), ceil(width / 2)
+        yield 9 * in_dim * dim * height * width
+        mixer = {k: v[stage] if isinstance(v, list | tuple) else v for k, v in config['mixer'].items()}
+        del mixer['type']
+        block = by_hand(token)(height, width, dim, **mixer) + 2 * ratio * dim**2 * height * width
+        yield depth * block
+        in_dim = dim
+
+
+class TestLeaves:
+    @pytest.mark.parametrize('leaf', LEAVES)
+    def test_every_operator_is_known_and_every_part_counted(self, leaf):
+        config, scope = model_config(leaf)
+        if 'depths' in config.backbone:
+            # An even and an odd block have all operators, and are faster to build.
+            config.backbone.depths = [2, 1, 1, 1]
+        model = build_without_values(config, scope)
+        found = complexity(model, SMALL)
+        assert found.uncounted_operators == ()
+        assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+        assert found.flops == sum(part.flops for part in found.parts if part.flops is not None)
+        heads = {
+            'mmdet': ['neck', 'RPN head', 'box head', 'mask head'],
+            'mmseg': ['decode head', 'auxiliary head'],
+            'mmengine': ['classification head'],
+        }[scope]
+        stages = [f'stage {number}' for number in (1, 2, 3, 4)]
+        assert [part.name for part in found.parts] == ['stem', *stages, *heads]
+        for part in found.parts:
+            assert part.parameters > 0
+            assert (part.flops is None) if part.name == 'auxiliary head' else part.flops > 0
+
+    def test_there_are_as_many_as_the_suite_has(self):
+        assert len(LEAVES) >= 2 * (4 * len(MIXERS) + 1)
+
+
+@pytest.fixture(scope='module')
+def flops():
+    found = complexity_of_config(*model_config('configs/mask_rcnn_swin_tiny.py'), (320, 480))
+    return {part.name: part.flops for part in found.parts}
+
+
+class TestHeads:
+    """By the sizes of the recipe: 256 channels, 80 classes, five levels."""
+
+    def test_neck(self, flops):
+        sizes = [(320 // s) * (480 // s) for s in (4, 8, 16, 32)]
+        lateral = sum(256 * dim * size for dim, size in zip((96, 192, 384, 768), sizes, strict=True))
+        assert flops['neck'] == lateral + 9 * 256 * 256 * sum(sizes)
+
+    def test_region_proposals(self, flops):
+        positions = sum(ceil(320 / s) * ceil(480 / s) for s in (4, 8, 16, 32, 64))
+        assert flops['RPN head'] == positions * (9 * 256 * 256 + 256 * 3 + 256 * 3 * 4)
+
+    def test_boxes_of_1000_regions(self, flops):
+        per_region = 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * (81 + 4 * 80)
+        assert flops['box head'] == 1000 * per_region
+
+    def test_masks_of_100_regions(self, flops):
+        convolutions = 4 * 9 * 256 * 256 * 14 * 14
+        # Each of the 14x14 inputs is spread over 2x2 outputs.
+        upsampling = 256 * 256 * 4 * 14 * 14
+        assert flops['mask head'] == 100 * (convolutions + upsampling + 256 * 80 * 28 * 28)
+
+
+@pytest.mark.parametrize('token', MIXERS)
+def test_values_make_no_difference(token):
+    """On the CPU, where other kernels run, the count is that of tensors without values."""
+    model, scope = model_config(f'configs/demo/upernet_{token}_micro.py')
+    real = MODELS.build({**model, '_scope_': scope})
+    assert complexity(real, SMALL) == complexity(build_without_values(model, scope), SMALL)
+
+
+def test_an_operator_without_a_formula_is_named_and_missing_from_the_sum(monkeypatch):
+    model, scope = model_config('configs/upernet_dcn_micro.py')
+    whole = complexity_of_config(model, scope, (64, 64))
+    monkeypatch.delitem(FORMULAS, 'dense_mixers::dcnv3')
+    less = complexity_of_config(model, scope, (64, 64))
+    assert less.uncounted_operators == ('dense_mixers::dcnv3',)
+    assert less.as_json()['uncounted_operators'] == ['dense_mixers::dcnv3']
+    backbone = VARIANTS['dcn_micro']
+    samples = [
+        5 * 9 * dim * depth * (16 >> stage) ** 2
+        for stage, (dim, depth) in enumerate(zip(backbone['dims'], backbone['depths'], strict=True))
+    ]
+    assert whole.flops - less.flops == sum(samples)
+
+
+def test_area_not_orientation_counts_where_windows_fit():
+    """1280x800 and 800x1280 are the same for every operator."""
+    model, scope = model_config('configs/mask_rcnn_swin_micro.py')
+    upright, lying = (complexity_of_config(model, scope, size) for size in ((448, 224), (224, 448)))
+    assert upright.flops == lying.flops
+    assert (upright.height, upright.width) == (448, 224)
+
+
+class TestBuilding:
+    def test_nothing_has_values(self):
+        model = build_without_values(*model_config('configs/mask_rcnn_swin_micro.py'))
+        tensors = [*model.parameters(), *model.buffers()]
+        assert {tensor.device.type for tensor in tensors} == {'meta'}
+
+    def test_frozen_parameters_stay_so(self):
+        model = build_without_values(*model_config('configs/mask_rcnn_r50.py'))
+        assert not model.backbone.layer1[0].conv1.weight.requires_grad
+        assert model.backbone.layer2[0].conv1.weight.requires_grad
+
+    def test_shared_parameters_stay_shared(self):
+        class Tied(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.other = nn.Linear(3, 3), nn.Linear(3, 3)
+                self.other.weight = self.one.weight
+
+        MODELS.register_module(name='Tied', module=Tied, force=True)
+        try:
+            model = build_without_values({'type': 'Tied'}, None)
+        finally:
+            del MODELS.module_dict['Tied']
+        assert model.other.weight is model.one.weight
+        assert sum(parameter.numel() for parameter in model.parameters()) == 9 + 3 + 3
+
+    def test_models_built_afterwards_have_values(self):
+        build_without_values(*model_config('configs/upernet_swin_micro.py'))
+        assert nn.Linear(2, 2).weight.device.type == 'cpu'
+        with pytest.raises(UserError):
+            build_without_values({'type': 'UnifiedBackbone'}, None)
+        assert nn.Linear(2, 2).weight.device.type == 'cpu'
+
+    def test_random_numbers_go_on_as_if_nothing_was(self):
+        model, scope = model_config('configs/mask_rcnn_dcn_micro.py')
+
+        def draw():
+            return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+
+        def seed():
+            torch.manual_seed(3)
+            np.random.seed(3)
+            random.seed(3)
+
+        seed()
+        expected = draw()
+        seed()
+        complexity_of_config(model, scope, (64, 64))
+        assert draw() == expected
+
+    def test_config_stays_as_it_was(self):
+        model, scope = model_config('configs/mask_rcnn_pvt_micro.py')
+        before = copy.deepcopy(model.to_dict())
+        complexity_of_config(model, scope, (64, 64))
+        assert model.to_dict() == before
+
+
+class TestBadInput:
+    def refused(self, model, scope, size=None):
+        with pytest.raises(UserError) as caught:
+            complexity_of_config(model, scope, size)
+        assert '\n' not in str(caught.value)
+        return str(caught.value)
+
+    @pytest.mark.parametrize(
+        ('size', 'message'),
+        [((31, 64), 'at least 32'), ((0, 64), 'at least 1'), ((64, -1), 'at least 1')],
+    )
+    def test_size(self, size, message):
+        model, scope = model_config('configs/upernet_swin_micro.py')
+        said = self.refused(model, scope, size)
+        assert f'{size[0]}x{size[1]} (height x width)' in said
+        assert message in said
+
+    def test_unknown_type(self):
+        assert 'MaskRCNNN' in self.refused({'type': 'MaskRCNNN'}, 'mmdet')
+
+    def test_mixer_option(self):
+        model, scope = model_config('configs/upernet_swin_micro.py')
+        model.backbone.mixer.window = 7
+        assert "no option 'window'" in self.refused(model, scope)
+
+    def test_channels_that_do_not_fit(self):
+        model, scope = model_config('configs/mask_rcnn_swin_micro.py')
+        model.neck.in_channels = [1, 2, 3, 4]
+        said = self.refused(model, scope, (64, 64))
+        assert 'does not run on an image of 64x64 (height x width): neck.lateral_convs.0.conv: ' in said
+
+    def test_model_of_another_kind(self):
+        assert 'only of two-stage detectors' in self.refused(MICRO['swin_micro'], None)
+
+
+def test_parts_by_name():
+    expected = {
+        'backbone.stem.conv1.weight': 'stem',
+        'backbone.stages.0.1.mixer.qkv': 'stage 1',
+        'backbone.downsamples.0.conv': 'stage 2',
+        'backbone.out_norms.3': 'stage 4',
+        'backbone.conv1': 'stem',
+        'backbone.layer1.0.conv1': 'stage 1',
+        'backbone.patch_embed.projection': 'stem',
+        'backbone.norm3': 'stage 4',
+        'backbone.stages.0.downsample.reduction': 'stage 1',
+        'backbone.cls_token': 'backbone (other)',
+        'neck.lateral_convs.0': 'neck',
+        'roi_head.mask_head.upsample': 'mask head',
+        'bbox_head.retina_cls': 'box head',
+        'roi_head.bbox_head.2.fc_cls': 'box head',
+        'roi_head.shared_head.layer4': 'shared head',
+        'encoder.layers.0': 'encoder',
+        'query_embedding.weight': 'query embedding',
+        '': 'other',
+    }
+    assert {name: part_of(name) for name in expected} == expected
+
+
+def test_figures_in_files():
+    found = complexity_of_config(*model_config('configs/upernet_convnext_micro.py'), SMALL)
+    written = found.as_json()
+    assert (written['height'], written['width']) == SMALL
+    assert written['flops'] == found.flops
+    assert written['flops'] == sum(part['flops'] or 0 for part in written['parts'])
+    assert written['norm_flops'] == found.norm_flops > 0
+    assert written['flops_with_norms'] == found.flops + found.norm_flops
+    assert written['parameters'] == sum(part['parameters'] for part in written['parts'])
+    assert written['convention'] == CONVENTION

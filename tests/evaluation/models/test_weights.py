@@ -1,0 +1,96 @@
+"""Checkpoints of whole models and of backbones alone, into detectors and segmentors."""
+
+import pytest
+import torch
+
+from backbones import BackboneError
+from evaluation.engine.experiment import read_config
+from evaluation.engine.starting_point import without_values as model_without_values
+from evaluation.models.weights import check_whole, fit_model
+from tests.released import classifier_shapes, mask_rcnn_shapes, without_values
+from tests.variants import ROOT, VARIANTS
+
+every_variant = pytest.mark.parametrize('variant', VARIANTS)
+
+
+def build(task, variant):
+    cfg = read_config(str(ROOT / f'configs/{task}_{variant}.py'))
+    return model_without_values(cfg, cfg.model)
+
+
+@every_variant
+def test_released_detectors_load_whole(variant):
+    model = build('mask_rcnn', variant)
+    fitted, report = fit_model(model, without_values(mask_rcnn_shapes(variant)), 'a.pth')
+    assert fitted.keys() == model.state_dict().keys()
+    assert report.backbone.share == report.rest.share == 1
+    assert not report.backbone.expected
+    assert not report.rest.expected
+    check_whole(model, fitted, report, 'a.pth')
+    assert str(report).count('(100.0%') == 2
+
+
+@every_variant
+@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+def test_released_classifiers_load_the_backbone_alone(task, variant):
+    model = build(task, variant)
+    fitted, report = fit_model(model, without_values(classifier_shapes(variant)), 'a.pth')
+    own = {name for name in model.state_dict() if name.startswith('backbone.')}
+    assert own - fitted.keys() == {name for name in own if name.startswith('backbone.out_norms.')}
+    assert report.backbone.share == 1
+    assert report.backbone.is_whole
+    ((reason, names),) = report.rest.expected.items()
+    assert reason == 'the file holds a backbone alone, the rest starts anew'
+    assert set(names) == model.state_dict().keys() - own
+    assert report.rest.is_whole
+    with pytest.raises(BackboneError, match=r'a\.pth holds a backbone alone, of which 100\.0% fits'):
+        check_whole(model, fitted, report, 'a.pth')
+
+
+def test_other_heads_start_anew_and_are_reported():
+    model = build('mask_rcnn', 'swin_tiny')
+    fitted, report = fit_model(model, without_values(mask_rcnn_shapes('swin_tiny', classes=20)), 'a.pth')
+    others = {name.split(':')[0] for name in report.rest.mismatched}
+    assert others == model.state_dict().keys() - fitted.keys()
+    assert {name.rsplit('.', 1)[0] for name in others} == {
+        'roi_head.bbox_head.fc_cls',
+        'roi_head.bbox_head.fc_reg',
+        'roi_head.mask_head.conv_logits',
+    }
+    with pytest.raises(BackboneError, match='6 weights of another shape, such as'):
+        check_whole(model, fitted, report, 'a.pth')
+
+
+@pytest.mark.parametrize('leaf', ['out_norm_2.weight', 'stages.3.1.norm2.bias'])
+def test_a_backbone_that_is_not_whole_cannot_be_tested(leaf):
+    model = build('mask_rcnn', 'swin_tiny')
+    weights = without_values(mask_rcnn_shapes('swin_tiny'))
+    del weights[f'backbone.{leaf}']
+    fitted, report = fit_model(model, weights, 'a.pth')
+    with pytest.raises(BackboneError, match=r'1 weight missing, such as backbone\.'):
+        check_whole(model, fitted, report, 'a.pth')
+
+
+def test_counters_of_batch_norms_may_be_missing():
+    model = build('upernet', 'convnext_tiny')
+    state = {n: v for n, v in model.state_dict().items() if not n.endswith('num_batches_tracked')}
+    assert len(state) < len(model.state_dict())
+    fitted, report = fit_model(model, state, 'a.pth')
+    check_whole(model, fitted, report, 'a.pth')
+    assert 'counters of batch norms' in report.rest.expected
+
+
+def test_another_scale_is_refused_by_name():
+    weights = without_values(mask_rcnn_shapes('halo_small'))
+    with pytest.raises(
+        BackboneError, match='halo_tiny; they are of halo_small: take a config of halo_small'
+    ):
+        fit_model(build('mask_rcnn', 'halo_tiny'), weights, 'a.pth')
+
+
+def test_values_arrive():
+    cfg = read_config(str(ROOT / 'configs/demo/upernet_convnext_micro.py'))
+    model = model_without_values(cfg, cfg.model)
+    state = {name: torch.randn(value.shape) for name, value in model.state_dict().items()}
+    fitted, _ = fit_model(model, state, 'a.pth')
+    assert all(torch.equal(fitted[name], value) for name, value in state.items())

@@ -1,0 +1,195 @@
+"""What a page takes from benchmarks, published figures, maps and result files."""
+
+import base64
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.report.build import build_page
+from evaluation.report.contribution_map import SIDE, as_data_uri
+from evaluation.report.data import Sources, page_data
+from evaluation.report.problems import Problems
+from evaluation.report.runs import gather_runs
+from evaluation.report.speeds import load_speeds
+from evaluation.results.published import Entry
+from evaluation.results.reading import load_results
+from evaluation.results.selection import MIXER_ORDER
+from evaluation.utils.palette import COLORS, mixer_colors
+from tests.evaluation.report.matrix import (
+    START,
+    document,
+    scalars,
+    write_analyses,
+    write_run,
+    write_scalars,
+)
+
+
+@pytest.fixture
+def problems():
+    return Problems()
+
+
+def benchmark(**changes):
+    """What `tools/benchmark.py --json` writes, as far as it is read."""
+    row = {'name': 'mask_rcnn_swin_tiny', 'seconds': [0.030, 0.010, 0.020], 'ran_out_of_memory': False}
+    large = {'name': 'mask_rcnn_swin_base', 'seconds': [], 'ran_out_of_memory': True}
+    size = {'batch': 2, 'height': 800, 'width': 1280}
+    whole = {
+        'machine': {'device': 'cuda:0', 'name': 'H100'},
+        'dtype': 'bf16',
+        'backward': False,
+        'compiled': True,
+        'scope': 'backbone, neck and heads: on 1000 regions',
+        'rounds': 3,
+        'results': [{'size': size, 'rows': [row, large]}],
+    }
+    return whole | changes
+
+
+class TestSpeeds:
+    def test_median_over_rounds_in_milliseconds(self, tmp_path, problems):
+        (tmp_path / 'speed.json').write_text(json.dumps(benchmark()))
+        (found,) = load_speeds([tmp_path], problems)
+        assert found.milliseconds == {'mask_rcnn_swin_tiny': 20.0}
+        assert found.condition == (
+            'forward, backbone, neck and heads, 2 images of 800x1280, bf16, compiled, H100'
+        )
+
+    def test_stands_beside_the_run_of_its_config(self, tmp_path, problems):
+        write_run(tmp_path / 'swin', document())
+        write_run(tmp_path / 'dcn', document(mixer='dcn'))
+        (tmp_path / 'speed.json').write_text(json.dumps(benchmark()))
+        runs = gather_runs(load_results([tmp_path]))
+        data = page_data(Sources(runs, speeds=load_speeds([tmp_path], problems)), 'x')
+        assert [run['speeds'] for run in data['runs']] == [{'0': 20.0}, {}]
+
+    def test_other_json_files_are_no_problem(self, tmp_path, problems):
+        (tmp_path / 'other.json').write_text('{"a": 1}')
+        (tmp_path / 'list.json').write_text('[')
+        assert load_speeds([tmp_path], problems) == []
+        assert problems.messages == []
+
+    def test_a_broken_benchmark_is_named(self, tmp_path, problems):
+        file = tmp_path / 'speed.json'
+        file.write_text(json.dumps(benchmark(results=[{}])))
+        assert load_speeds([tmp_path], problems) == []
+        assert problems.messages == [f"left out: {file}: 'size' is missing"]
+
+
+def test_mixers_that_the_suite_has_not_have_colours_of_their_own():
+    colors = mixer_colors(MIXER_ORDER, {'focal', 'hornet', 'van', 'swin'})
+    assert tuple(colors[mixer] for mixer in MIXER_ORDER) == COLORS[: len(MIXER_ORDER)]
+    assert len({*colors.values(), COLORS[-1]}) == len(MIXER_ORDER) + 4
+
+
+class TestPublished:
+    UNIFIED = Entry(
+        'swin_tiny', 'mask_rcnn_coco_1x', 'unified', 'a paper', {'box_ap': 44.3, 'mask_ap': 40.5}
+    )
+    OTHER = Entry('x_tiny', 'upernet_ade20k_160k', 'original', 's', {'miou': 46.0}, flops=9e11)
+
+    def data(self, folder, *documents):
+        for number, content in enumerate(documents):
+            write_run(folder / str(number), content)
+        runs = gather_runs(load_results([folder]))
+        return page_data(Sources(runs, published=[self.UNIFIED, self.OTHER]), 'x')
+
+    def test_the_difference_is_ours_minus_theirs_as_printed(self, tmp_path):
+        (run,) = self.data(tmp_path, document(value=44.26))['runs']
+        assert run['published']['box_AP']['difference'] == 0.0
+        assert run['published']['mask_AP']['difference'] == pytest.approx(35.3 - 40.5)
+
+    def test_a_run_of_another_kind_has_no_difference_and_a_reason(self, tmp_path):
+        (run,) = self.data(tmp_path, document(initialization='scratch'))['runs']
+        assert run['published'] == {}
+        assert run['notCompared'] == 'start scratch, published pretrained'
+
+    def test_points_stand_at_our_cost_or_at_the_stated_one(self, tmp_path):
+        data = self.data(tmp_path, document(), document('upernet'))
+        unified, other = data['published']
+        assert unified['flops'] == data['runs'][0]['flops']
+        assert unified['metrics'] == {'box_AP': 44.3, 'mask_AP': 40.5}
+        assert (other['flops'], other['parameters']) == (9e11, None)
+
+    def test_no_point_for_another_data_set(self, tmp_path):
+        assert self.data(tmp_path, document(dataset='my data'))['published'] == []
+
+
+class TestMaps:
+    def picture(self, mean):
+        content = base64.b64decode(as_data_uri(mean).partition(',')[2])
+        return np.asarray(Image.open(io.BytesIO(content)).convert('RGB')).astype(int)
+
+    def test_the_largest_is_light_and_what_is_fainter_than_a_ten_thousandth_is_black(self):
+        mean = np.full((8, 8), 1e-6)
+        mean[4, 4], mean[2, 2] = 1.0, 0.01
+        picture = self.picture(mean)
+        assert picture.shape == (8, 8, 3)
+        assert picture[4, 4].min() > 180
+        assert picture[0, 0].max() < 10
+        assert picture[0, 0].sum() < picture[2, 2].sum() < picture[4, 4].sum()
+
+    def test_large_maps_become_means_of_blocks(self):
+        mean = np.full((224, 224), 1e-9)
+        mean[:3, :3] = 1.0
+        picture = self.picture(mean)
+        assert max(picture.shape) <= SIDE
+        assert picture[0, 0].min() > 180
+        assert picture[1, 1].max() < 10
+
+    @pytest.mark.parametrize('mean', [np.zeros((4, 4)), np.full((4, 4), np.nan), np.ones(4)])
+    def test_what_is_no_map_is_refused(self, mean):
+        with pytest.raises(ValueError, match='map'):
+            as_data_uri(mean)
+
+
+def test_details_hold_whatever_a_later_version_adds(tmp_path):
+    file = write_run(tmp_path / 'run', document())
+    content = json.loads(file.read_text())
+    content['data'] = {'sha256': 'd4' * 32, 'files': [{'a': 1}]}
+    content['something'] = 'new'
+    file.write_text(json.dumps(content))
+    data = page_data(Sources(gather_runs(load_results([tmp_path]))), 'x')
+    rows = {name: text for part in data['details']['r0']['sections'] for name, text in part['rows']}
+    assert rows['data.sha256'] == 'd4' * 32
+    assert rows['data.files'] == '1 entries'
+    assert rows['something'] == 'new'
+    assert rows['weights_sha256'] == 'swin_tinymask_rcnn'
+
+
+def test_numbers_and_nesting_that_no_page_can_hold_are_left_out_by_name(tmp_path, capsys):
+    """The page is written, and lists each file that is odd; all else is on it."""
+    run = tmp_path / 'run'
+    write_run(run, document())
+    write_analyses(run, 'swin_tinymask_rcnn')
+    steps = [scalars(step, loss=loss) for step, loss in ((1, 10**400), (2, 1.5), (3, 1.7976931e308))]
+    log = write_scalars(run, START, [*steps[:1], '[' * 200_000, *steps[1:]])
+    row = {'name': 'mask_rcnn_swin_tiny', 'ran_out_of_memory': False}
+    size = {'batch': 1, 'height': 8, 'width': 8}
+    odd = {}
+    for name, seconds in (('nan', [math.nan]), ('infinite', [math.inf]), ('huge', [10**400])):
+        results = [{'size': size, 'rows': [{**row, 'seconds': seconds}]}]
+        odd[name] = tmp_path / f'{name}.json'
+        odd[name].write_text(json.dumps(benchmark(results=results)))
+    odd['deep'] = run / 'analysis' / 'deep.json'
+    odd['deep'].write_text('[' * 200_000)
+    odd['budget'] = run / 'analysis' / 'budget.json'
+    content = json.loads((run / 'analysis' / 'robustness.json').read_text())
+    content['columns']['figures'] = {'mPC': 10**400}
+    odd['budget'].write_text(json.dumps(content))
+
+    page = build_page([tmp_path], [], resamples=0).decode()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    assert data['curves'][0]['training']['loss'] == {'x': [1, 2, 3], 'y': [None, 1.5, None]}
+    assert {each['kind'] for each in data['analyses']} == {'erf', 'robustness'}
+    assert data['speeds'] == []
+    named = {*odd.values(), log}
+    assert len(data['problems']) == len(named)
+    assert {file for file in named for line in data['problems'] if str(file) in line} == named
+    assert capsys.readouterr().err.count('left out: ') == len(named)

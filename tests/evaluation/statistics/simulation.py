@@ -1,0 +1,304 @@
+"""Simulate pairs of models to see how often intervals and tests are right.
+
+    python -m tests.evaluation.statistics.simulation            # print the table
+    python -m tests.evaluation.statistics.simulation --write    # and put it into docs/results.md
+
+Images have a difficulty that both models share, so that their errors are correlated as those of real
+models are. Two equal models differ by chance alone: how often they are told apart is the rate of false
+positives. Of two unequal ones the expected difference is known from many more images.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
+from evaluation.metrics.evidence.classification import ClassificationEvidence
+from evaluation.metrics.evidence.files import Evidence
+from evaluation.metrics.evidence.instances import InstanceEvidence, Matches
+from evaluation.metrics.evidence.segmentation import SegmentationEvidence
+from evaluation.statistics.bootstrap import resample
+from evaluation.statistics.intervals import difference_interval, figure_interval
+from evaluation.statistics.metrics import each_image_once, metric_of
+from evaluation.statistics.randomization import paired_tests
+
+DOCS = Path(__file__).parents[3] / 'docs' / 'results.md'
+START, END = '<!-- simulation -->', '<!-- end of simulation -->'
+CLASSES = tuple(f'class {number}' for number in range(6))
+# Shares of the objects and pixels: some classes are rare, as in real data.
+SHARES = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
+TRIALS = 400
+# Images from which the expected figures are known, in sets of the size of a trial.
+IMAGES_OF_TRUTH = 200_000
+
+Pair = tuple[Evidence, Evidence, Evidence]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A metric, and models to simulate it with.
+
+    Attributes:
+        metric: name of the metric.
+        images: how many are evaluated.
+        simulate: from images and random numbers to records of a model, of an equal one, and of a
+            better one.
+        setting: what else matters, for people.
+    """
+
+    metric: str
+    images: int
+    simulate: Callable[[int, np.random.Generator], Pair]
+    setting: str = ''
+
+
+def names(images: int) -> np.ndarray:
+    return np.array([f'{number:06}' for number in range(images)])
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def classifiers(accuracy: float) -> Callable[[int, np.random.Generator], Pair]:
+    """Two classifiers of this accuracy, and one that corrects a third of its errors."""
+
+    def simulate(images: int, random: np.random.Generator) -> Pair:
+        # Half of the images are as hard for one as for the other.
+        shared, is_shared = random.random(images), random.random(images) < 0.5
+
+        def classify(error: float) -> ClassificationEvidence:
+            right = np.where(is_shared, shared, random.random(images)) >= error
+            label = np.zeros(images, np.int32)
+            wrong = (~right).astype(np.int32)
+            return ClassificationEvidence(names(images), CLASSES, label, wrong, wrong.astype(np.uint8))
+
+        error = 1 - accuracy
+        return classify(error), classify(error), classify(error * 2 / 3)
+
+    return simulate
+
+
+def segmentors(images: int, random: np.random.Generator) -> Pair:
+    """Confusion of images that hold some of the classes, with errors by image and by class."""
+    classes = len(CLASSES)
+    area = random.dirichlet(2 * SHARES, images) * 10_000
+    area[area < 200] = 0
+    difficulty = random.normal(0, 0.6, (images, 1)) + random.normal(0, 0.4, (images, classes))
+
+    def segment(skill: float) -> SegmentationEvidence:
+        right = sigmoid(1 + skill - difficulty + random.normal(0, 0.6, (images, classes)))
+        confusion = np.zeros((images, classes, classes), np.int64)
+        mistaken = random.dirichlet(0.5 * SHARES, (images, classes))
+        confusion += ((area * (1 - right))[..., None] * mistaken).astype(np.int64)
+        for number in range(classes):
+            confusion[:, number, number] += (area * right)[:, number].astype(np.int64)
+        image, label, predicted = np.nonzero(confusion)
+        pixels = confusion[image, label, predicted]
+        return SegmentationEvidence(names(images), CLASSES, image, label, predicted, pixels)
+
+    return segment(0), segment(0), segment(0.15)
+
+
+def detectors(share_differing: float = 1.0) -> Callable[[int, np.random.Generator], Pair]:
+    """Detectors that find objects by skill and difficulty and invent others.
+
+    Args:
+        share_differing: of the images on which the equal model has predictions of its own.
+    """
+
+    def simulate(images: int, random: np.random.Generator) -> Pair:
+        counts = random.poisson(3, images)
+        image = np.repeat(np.arange(images), counts)
+        label = random.choice(len(CLASSES), len(image), p=SHARES)
+        hardness = random.normal(0, 0.7, images)
+        difficulty = hardness[image] + random.normal(0, 0.7, len(image))
+        objects = image, label, difficulty
+
+        first = detect(images, objects, hardness, 0, random)
+        second = detect(images, objects, hardness, 0, random)
+        if share_differing < 1:
+            second = merged(first, second, random.random(images) < share_differing)
+        return first, second, detect(images, objects, hardness, 0.3, random)
+
+    return simulate
+
+
+def detect(
+    images: int,
+    objects: tuple[np.ndarray, np.ndarray, np.ndarray],
+    hardness: np.ndarray,
+    skill: float,
+    random: np.random.Generator,
+) -> InstanceEvidence:
+    image, label, difficulty = objects
+    logit = 0.8 + skill - difficulty + random.normal(0, 1, len(image))
+    found = random.random(len(image)) < sigmoid(logit)
+    overlap = 0.55 + 0.12 * logit + 0.12 * random.normal(0, 1, len(image))
+    score = sigmoid(logit + random.normal(0, 1, len(image)))
+    invented = np.repeat(np.arange(images), random.poisson(2 * np.exp(0.4 * hardness)))
+    bits = (overlap[found, None] >= OVERLAPS) @ (1 << np.arange(len(OVERLAPS)))
+    return evidence_of(
+        images,
+        (image, label),
+        np.concatenate([image[found], invented]),
+        np.concatenate([label[found], random.integers(len(CLASSES), size=len(invented))]),
+        np.concatenate([score[found], sigmoid(random.normal(-0.7, 1, len(invented)))]),
+        np.concatenate([bits, np.zeros(len(invented), np.int64)]),
+    )
+
+
+def evidence_of(
+    images: int,
+    objects: tuple[np.ndarray, np.ndarray],
+    image: np.ndarray,
+    label: np.ndarray,
+    score: np.ndarray,
+    bits: np.ndarray,
+) -> InstanceEvidence:
+    order = np.lexsort((-score, image, label))
+    columns = len(AREAS)
+    hits = np.repeat(bits[order, None].astype(np.uint16), columns, axis=1)
+    nothing = np.zeros(len(order))
+    matches = Matches(hits, np.zeros_like(hits), nothing.astype(np.uint8), nothing.astype(np.int32) - 1)
+    return InstanceEvidence(
+        images=names(images),
+        classes=CLASSES,
+        detection_image=image[order].astype(np.int32),
+        detection_class=label[order].astype(np.int16),
+        detection_score=score[order],
+        object_image=objects[0].astype(np.int32),
+        object_class=objects[1].astype(np.int16),
+        object_counts=np.ones((len(objects[0]), columns), np.bool_),
+        matches={'box': matches},
+    )
+
+
+def merged(first: InstanceEvidence, second: InstanceEvidence, chosen: np.ndarray) -> InstanceEvidence:
+    """The first detector, with the second's predictions on the chosen images, (images,), bool."""
+    kept = [~chosen[first.detection_image], chosen[second.detection_image]]
+    columns = [
+        np.concatenate([column[keep] for column, keep in zip(pair, kept, strict=True)])
+        for pair in (
+            (first.detection_image, second.detection_image),
+            (first.detection_class, second.detection_class),
+            (first.detection_score, second.detection_score),
+            (first.matches['box'].hits[:, 0], second.matches['box'].hits[:, 0]),
+        )
+    ]
+    return evidence_of(len(chosen), (first.object_image, first.object_class), *columns)
+
+
+SCENARIOS = (
+    Scenario('top1', 20, classifiers(0.9), 'accuracy 90 %'),
+    Scenario('top1', 48, classifiers(0.97), 'accuracy 97 %'),
+    Scenario('top1', 120, classifiers(0.99), 'accuracy 99 %'),
+    Scenario('top1', 200, classifiers(0.8), 'accuracy 80 %'),
+    Scenario('top1', 1000, classifiers(0.75), 'accuracy 75 %'),
+    *(Scenario('mIoU', images, segmentors) for images in (20, 48, 200, 1000)),
+    *(Scenario('box_AP', images, detectors()) for images in (20, 48, 200, 1000)),
+    *(Scenario('box_AP', images, detectors(0.1), 'one image in ten differs') for images in (48, 200)),
+)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of the trials.
+
+    Attributes:
+        false_positives: equal models were told apart.
+        figure_covered: the interval of a figure covers the expected figure.
+        difference_covered: that of a difference of unequal models covers the expected one.
+        difference: the expected difference, in points.
+        power: unequal models were told apart.
+    """
+
+    false_positives: float
+    figure_covered: float
+    difference_covered: float
+    difference: float
+    power: float
+
+
+def rates(scenario: Scenario, trials: int, resamples: int, images_of_truth: int) -> Rates:
+    expected, better = expectation(scenario, max(200, images_of_truth // scenario.images))
+    outcomes = [trial(scenario, number, resamples, expected, better) for number in range(trials)]
+    shares = np.nanmean(np.array(outcomes, np.float64), axis=0)
+    return Rates(*shares[:3], better - expected, shares[3])
+
+
+def expectation(scenario: Scenario, sets: int) -> tuple[float, float]:
+    """Mean figures of the model and of the better one, over many sets of images."""
+    figures = []
+    for number in range(sets):
+        first, _, third = scenario.simulate(scenario.images, np.random.default_rng([2, number]))
+        figures.append([value(scenario.metric, each) for each in (first, third)])
+    return tuple(np.nanmean(figures, axis=0))
+
+
+def value(metric: str, evidence: Evidence) -> float:
+    return metric_of(evidence, [metric])(each_image_once(evidence))[metric]
+
+
+def trial(
+    scenario: Scenario, number: int, resamples: int, expected: float, better: float
+) -> tuple[float, float, float, float]:
+    metric, images = scenario.metric, scenario.images
+    first, equal, third = scenario.simulate(images, np.random.default_rng([1, number]))
+    metrics = [metric_of(each, [metric]) for each in (first, third)]
+    whole, samples = resample(metrics, images, resamples, seed=number)
+    (value, other), (drawn, others) = ([each[metric] for each in part] for part in (whole, samples))
+    null, test = (paired_tests([metric], [a], [b])[metric] for a, b in ((first, equal), (third, first)))
+    if None in (null, test):
+        return (np.nan,) * 4
+    figure = figure_interval(metric, value, drawn, images)
+    difference = difference_interval(metric, other - value, others - drawn, ([third], [first]), test)
+    return (
+        null.is_told_apart,
+        covers(figure.low, figure.high, expected),
+        covers(difference.low, difference.high, better - expected),
+        test.is_told_apart,
+    )
+
+
+def covers(low: float, high: float, expected: float) -> float:
+    return np.nan if np.isnan(low) else float(low <= expected <= high)
+
+
+def table(trials: int, resamples: int, images_of_truth: int = IMAGES_OF_TRUTH) -> str:
+    rows = [
+        '| Metric | Images | False positives | Coverage, figure | Coverage, difference '
+        '| Expected difference | Told apart |',
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+    ]
+    for scenario in tqdm(SCENARIOS, desc='scenarios', disable=None):
+        found = rates(scenario, trials, resamples, images_of_truth)
+        word = {'top1': 'top-1', 'mIoU': 'mIoU', 'box_AP': 'box AP'}[scenario.metric]
+        name = f'{word}, {scenario.setting}' if scenario.setting else word
+        shares = found.false_positives, found.figure_covered, found.difference_covered
+        cells = [f'{100 * share:.1f} %' for share in shares]
+        cells += [f'{found.difference:.1f}', f'{100 * found.power:.0f} %']
+        rows.append(f'| {name} | {scenario.images:,} | {" | ".join(cells)} |')
+    return '\n'.join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--trials', type=int, default=TRIALS, help='pairs a row (default %(default)s)')
+    parser.add_argument('--resamples', type=int, default=400, help='a trial (default %(default)s)')
+    parser.add_argument('--write', action='store_true', help=f'write the table into {DOCS.name}')
+    arguments = parser.parse_args()
+    found = table(arguments.trials, arguments.resamples)
+    print(found)
+    if arguments.write:
+        before, rest = DOCS.read_text().split(START)
+        _, after = rest.split(END)
+        DOCS.write_text(f'{before}{START}\n{found}\n{END}{after}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,221 @@
+"""Intervals against closed forms, and metrics on resamples against their direct computation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import stats
+
+from evaluation.metrics.evidence.classification import collect_guesses
+from evaluation.metrics.evidence.segmentation import collect_confusion
+from evaluation.metrics.segmentation import IGNORED, SegmentationMetric, count_pairs
+from evaluation.statistics.bootstrap import check_resamples, draw, expanded_tail, interval, resample
+from evaluation.statistics.intervals import figure_interval, share_difference_interval, share_interval
+from evaluation.statistics.metrics import accuracy, average_precision, intersection_over_union
+from evaluation.utils.errors import UserError
+from tests.evaluation.metrics.evidence.problems import instance_evidence
+
+CLASSES = ('wall', 'sky', 'tree')
+
+
+def classifier(right):
+    """Evidence of images of which some are right."""
+    names = [f'{number:05}.jpg' for number in range(len(right))]
+    return accuracy(collect_guesses(names, [(0, int(not r), 0 if r else 5) for r in right], CLASSES))
+
+
+class TestKnownProportions:
+    @pytest.mark.parametrize('share', [0.5, 0.8, 0.95])
+    def test_interval_of_an_accuracy(self, share):
+        """The standard error of a proportion is sqrt(p (1 - p) / n)."""
+        images = 4000
+        right = np.arange(images) < share * images
+        (whole,), (samples,) = resample([classifier(right)], images, 2000, seed=1)
+        found = interval(whole['top1'], samples['top1'], images)
+        error = 100 * math.sqrt(share * (1 - share) / images)
+        assert found.value == pytest.approx(100 * share, abs=1e-12)
+        # Ends of an interval by 2000 resamples scatter by about 5 % of its half width.
+        assert found.high - found.value == pytest.approx(1.96 * error, rel=0.15)
+        assert found.value - found.low == pytest.approx(1.96 * error, rel=0.15)
+
+    def test_interval_of_a_paired_difference(self):
+        """Right by one alone b, by the other c of n images: variance (b + c - (b - c)^2 / n) / n^2."""
+        images, only_a, only_b = 3000, 180, 120
+        a = np.arange(images) < 2000 + only_a
+        b = (np.arange(images) < 2000) | (np.arange(images) >= images - only_b)
+        whole, samples = resample([classifier(a), classifier(b)], images, 2000, seed=2)
+        found = interval(
+            whole[0]['top1'] - whole[1]['top1'], samples[0]['top1'] - samples[1]['top1'], images
+        )
+        variance = (only_a + only_b - (only_a - only_b) ** 2 / images) / images**2
+        assert found.value == pytest.approx(100 * (only_a - only_b) / images, abs=1e-9)
+        for end in (found.low, found.high):
+            assert abs(end - found.value) == pytest.approx(196 * math.sqrt(variance), rel=0.15)
+
+    def test_intervals_cover_the_truth_as_often_as_they_say(self):
+        images, share, trials = 150, 0.7, 200
+        random = np.random.default_rng(3)
+        hits = 0
+        for trial in range(trials):
+            right = random.random(images) < share
+            (whole,), (samples,) = resample([classifier(right)], images, 300, seed=trial)
+            found = interval(whole['top1'], samples['top1'], images)
+            hits += found.low <= 100 * share <= found.high
+        # Four standard errors of a binomial of 0.95.
+        assert abs(hits / trials - 0.95) < 4 * math.sqrt(0.95 * 0.05 / trials)
+
+
+def test_a_bias_of_the_resamples_does_not_move_the_interval():
+    samples = 7 + stats.norm.ppf((np.arange(20000) + 0.5) / 20000)
+    found = interval(5.0, samples, 10**6)
+    assert (found.low, found.high) == (pytest.approx(3.04, abs=0.01), pytest.approx(6.96, abs=0.01))
+
+
+def test_intervals_of_ap_cover_that_of_a_population_of_images():
+    """Of 600 images a detector's AP is known; samples of 60 have intervals that cover it, and its bias.
+
+    AP of 60 images is higher on average than that of 600, so the truth is the mean AP of 60 images.
+    """
+    population = instance_evidence(600, 30, 3, seed=5)
+    random = np.random.default_rng(0)
+    figures = average_precision(population, 'box')
+    chosen = [random.choice(600, 60, replace=False) for _ in range(120)]
+    values, hits = [], []
+    for number, images in enumerate(chosen):
+        metric = restricted(figures, images, 600)
+        (whole,), (samples,) = resample([metric], 60, 150, seed=number)
+        values.append(whole['box_AP'])
+        hits.append(interval(whole['box_AP'], samples['box_AP'], 60))
+    truth = np.mean(values)
+    covered = np.mean([each.low <= truth <= each.high for each in hits])
+    # Without replacement figures vary by sqrt(0.9) of what the intervals take for granted.
+    assert 0.88 <= covered <= 1
+
+
+def restricted(metric, images, population):
+    """A metric of some images of a population."""
+
+    def evaluate(weights):
+        whole = np.zeros(population, np.int64)
+        whole[images] = weights
+        return metric(whole)
+
+    return evaluate
+
+
+def test_figures_stay_between_0_and_100():
+    samples = 3 + stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
+    assert figure_interval('box_AP', 0.5, samples, 10**6).low == 0
+    assert figure_interval('mIoU', 99.5, samples, 10**6).high == 100
+    assert interval(0.5, samples, 10**6).low == pytest.approx(0.5 - 1.96, abs=0.01)
+    assert np.isnan(figure_interval('box_AP', np.nan, samples, 10**6).low)
+
+
+class TestShares:
+    """Against published values and scipy's own intervals."""
+
+    @pytest.mark.parametrize(('right', 'images'), [(0, 20), (20, 20), (7, 20), (1, 1), (49_000, 50_000)])
+    def test_interval_is_exact(self, right, images):
+        found = share_interval(100 * right / images, images)
+        expected = stats.binomtest(right, images).proportion_ci(method='exact')
+        assert (found.low, found.high) == pytest.approx((100 * expected.low, 100 * expected.high))
+
+    def test_none_of_20(self):
+        found = figure_interval('top1', 0.0, np.zeros(9), 20)
+        assert (found.low, found.high) == (0.0, pytest.approx(16.84, abs=0.005))
+
+    def test_a_difference_by_hand(self):
+        """3 images are right by the first alone, 1 by the second, of 20 (Agresti and Min, section 3)."""
+        differences = np.array([1, 1, 1, -1] + [0] * 16)
+        found = share_difference_interval(differences)
+        deviation = math.sqrt((3.5 + 1.5 - (3.5 - 1.5) ** 2 / 22) / 22**2)
+        assert found.value == pytest.approx(10)
+        assert found.low == pytest.approx(100 * (2 / 22 - 1.959964 * deviation))
+        assert found.high == pytest.approx(100 * (2 / 22 + 1.959964 * deviation))
+
+    @pytest.mark.parametrize('differences', [np.zeros(20), np.ones(20)])
+    def test_differences_of_no_or_all_images_have_an_interval(self, differences):
+        found = share_difference_interval(differences)
+        assert found.high - found.low > 5
+        assert -100 <= found.low <= found.value <= found.high <= 100
+
+
+def test_few_images_widen_an_interval():
+    """A mean of normal samples of n has an interval of Student's distribution."""
+    samples = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
+    for images in (5, 20, 1000):
+        found = interval(0.0, samples, images)
+        expected = stats.t.ppf(0.975, images - 1) * math.sqrt(images / (images - 1))
+        assert found.high == pytest.approx(expected, rel=1e-2)
+    assert expanded_tail(10**7) == pytest.approx(0.025, rel=1e-4)
+
+
+def test_undefined_figures_have_no_interval():
+    assert np.isnan(interval(np.nan, np.ones(5), 9).low)
+    assert np.isnan(interval(3.0, np.full(5, np.nan), 9).high)
+
+
+def test_an_interval_of_95_percent_needs_as_many_resamples():
+    samples = np.arange(100.0)
+    samples[:5] = np.nan
+    found = interval(52.0, samples, 10**7)
+    assert (found.undefined, found.low) == (5, pytest.approx(5 + 0.025 * 94))
+    samples[5] = np.nan
+    found = interval(52.5, samples, 10**7)
+    assert found.undefined == 6
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_resamples_that_are_all_alike_have_no_interval():
+    for value in (0.0, 3.0):
+        found = interval(value, np.full(9, value), 48)
+        assert np.isnan([found.low, found.high]).all()
+
+
+def test_draws_depend_on_seed_and_number_alone():
+    assert np.array_equal(draw(50, 1, 2), draw(50, 1, 2))
+    assert not np.array_equal(draw(50, 1, 2), draw(50, 1, 3))
+    assert not np.array_equal(draw(50, 1, 2), draw(50, 2, 2))
+    assert draw(50, 0, 0).sum() == 50
+
+
+@pytest.mark.parametrize('number', [0, -1, 199, 10**9])
+def test_numbers_that_cannot_be_drawn(number):
+    with pytest.raises(UserError, match='--resamples'):
+        check_resamples(number)
+
+
+MAPS = arrays.arrays(np.uint8, (3, 4), elements=st.sampled_from([0, 1, 2]))
+LABELS = arrays.arrays(np.uint8, (3, 4), elements=st.sampled_from([0, 1, 2, 7, IGNORED]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(MAPS, LABELS), min_size=3, max_size=3),
+    st.lists(st.integers(0, 3), min_size=3, max_size=3),
+)
+def test_mean_iou_of_a_resample_is_that_of_its_images(pairs, weights):
+    if not any(weights):
+        return
+    pixels = [
+        count_pairs(torch.from_numpy(predicted).long(), torch.from_numpy(label), len(CLASSES))
+        for predicted, label in pairs
+    ]
+    evidence = collect_confusion(['b', 'a', 'c'], pixels, CLASSES)
+    metric = SegmentationMetric()
+    metric.dataset_meta = {'classes': CLASSES}
+    # In the order of the names.
+    for place, times in zip((1, 0, 2), weights, strict=True):
+        predicted, label = pairs[place]
+        sample = {
+            'pred_sem_seg': {'data': torch.from_numpy(predicted).long()},
+            'gt_sem_seg': {'data': torch.from_numpy(label)},
+        }
+        metric.process({}, [sample] * times)
+    expected = metric.evaluate(size=sum(weights))
+    found = intersection_over_union(evidence)(np.array(weights))
+    assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)

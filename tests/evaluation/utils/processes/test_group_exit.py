@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands import ROOT
+from tests.launching import free_port
+
+SCRIPT = """
+import os
+import sys
+from evaluation.utils.errors import UserError, command
+
+class AtTheVeryEnd:
+    def __del__(self):
+        os.write(1, b'taken apart')
+
+def main():
+    import atexit
+    import torch
+    if {group}:
+        torch.distributed.init_process_group(
+            'gloo', init_method='tcp://127.0.0.1:{port}', rank=0, world_size=1
+        )
+    atexit.register(print, 'registered later')
+    sys.stdout.write('not flushed yet; ')
+    {end}
+
+kept = AtTheVeryEnd()
+command(main)()
+"""
+
+
+def ended(group, end):
+    script = SCRIPT.format(group=group, end=end, port=free_port())
+    return subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT)
+
+
+ENDS = {
+    'pass': (0, ''),
+    'raise UserError("no such file")': (2, 'error: no such file'),
+    'raise RuntimeError("a defect")': (1, 'RuntimeError: a defect'),
+    'sys.exit(7)': (7, ''),
+    'sys.exit("why")': (1, 'why'),
+    'sys.exit()': (0, ''),
+}
+
+
+@pytest.mark.parametrize('group', [True, False])
+@pytest.mark.parametrize('end', ENDS)
+def test_status_and_output_are_kept(group, end):
+    done = ended(group, end)
+    status, message = ENDS[end]
+    assert done.returncode == status
+    assert done.stdout.startswith('not flushed yet; registered later\n')
+    assert done.stderr.rstrip().endswith(message)
+    assert bool(done.stderr) is bool(message)
+
+
+@pytest.mark.parametrize('group', [True, False])
+def test_interpreter_is_taken_apart_only_outside_a_group(group):
+    assert ('taken apart' in ended(group, 'pass').stdout) is not group
