@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from hypothesis import strategies as st
 
 from evaluation.tables.headings import printed
 from evaluation.utils.rounding import fixed, signed, significant
+from tests.commands import ROOT
 
-SCRIPT = Path(__file__).resolve().parents[2] / 'evaluation' / 'page' / 'assets' / 'data.js'
+SCRIPT = ROOT / 'evaluation/report/assets/data.js'
 FIGURES = st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6).map(lambda n: n / 1000)
 TIES = [
     (62.25, 1, '62.3'),

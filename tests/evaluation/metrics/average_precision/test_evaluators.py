@@ -19,8 +19,8 @@ from evaluation.metrics.average_precision.evaluators import EVALUATORS, check_ev
 from evaluation.metrics.average_precision.generated_problem import generate_problem
 from evaluation.utils.errors import UserError
 from tests.coco_truth import indexed
+from tests.commands import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 REAL_COCO = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))
 HEIGHT, WIDTH = 120, 130
 every_evaluator = pytest.mark.parametrize('name', EVALUATORS)

@@ -1,7 +1,6 @@
 """Error kinds against the figures of the original tool, tidecv 1.0.1 (tests/data/measure_tide.py)."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ from evaluation.metrics.evidence.instances import collect_instances
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
 from evaluation.statistics.metrics import average_precision
 from tests.coco_truth import indexed
+from tests.commands import ROOT
 from tests.evaluation.metrics.evidence.tide_problems import problems
 
-MEASURED = json.loads((Path(__file__).parents[2] / 'data' / 'tide.json').read_text())
+MEASURED = json.loads((ROOT / 'tests/data/tide.json').read_text())
 # In the order of `CATEGORIES`.
 SHORT = ('Cls', 'Loc', 'Both', 'Dupe', 'Bkg', 'Miss', 'FalsePos', 'FalseNeg')
 PROBLEMS = dict(problems())
