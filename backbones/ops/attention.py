@@ -4,7 +4,6 @@ GPUs and the compiler have PyTorch's fused attention. The CPU has operators of i
 windows where they lie in the map, in inference and in training.
 """
 
-import importlib
 from collections.abc import Callable
 from types import ModuleType
 
@@ -14,8 +13,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from backbones.errors import BackboneError
 from backbones.ops import attention_reference
+from backbones.ops.fast_paths import fast_path
 from backbones.ops.gradients import gradients_by_autograd
-from backbones.ops.numba_modules import numba_module
 from backbones.ops.tracing import is_traced
 
 
@@ -125,17 +124,17 @@ def _halo(
     block_size: int,
     halo_size: int,
 ) -> Tensor:
-    return compiled_module().halo_attention(q, k, v, height_rel, width_rel, block_size, halo_size)
+    return _kernels().halo_attention(q, k, v, height_rel, width_rel, block_size, halo_size)
 
 
 @torch.library.custom_op('dense_mixers::window_attention', mutates_args=())
 def _windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, shift: int) -> Tensor:
-    return compiled_module().window_attention(q, k, v, bias, window_size, shift)
+    return _kernels().window_attention(q, k, v, bias, window_size, shift)
 
 
 @torch.library.custom_op('dense_mixers::global_attention', mutates_args=())
 def _global(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return compiled_module().global_attention(q, k, v)
+    return _kernels().global_attention(q, k, v)
 
 
 class _TrainedHalo(torch.autograd.Function):
@@ -152,7 +151,7 @@ class _TrainedHalo(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type='cpu')
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         options = ctx.block_size, ctx.halo_size
-        module = gradients_module('halo')
+        module = fast_path('cpu', 'halo_gradients', 'attention')
         own = module.halo_gradients if module.serves(*options) else None
         return _gradients(ctx, grad, options, own, attention_reference.on_cut_windows)
 
@@ -171,7 +170,7 @@ class _TrainedWindows(torch.autograd.Function):
     @torch.amp.custom_bwd(device_type='cpu')
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         options = ctx.window_size, ctx.shift
-        own = gradients_module('window').window_gradients
+        own = fast_path('cpu', 'window_gradients', 'attention').window_gradients
         return _gradients(ctx, grad, options, own, attention_reference.window_attention)
 
 
@@ -227,7 +226,7 @@ def _compiled_serves(*tensors: Tensor) -> bool:
         and all(x.dtype in (torch.float32, torch.bfloat16) and x.stride(-1) == 1 for x in tensors)
         and all(_evenly_spaced(x) for x in tensors)
         and not is_traced()
-        and compiled_module() is not None
+        and _kernels() is not None
     )
 
 
@@ -241,11 +240,6 @@ def _evenly_spaced(x: Tensor) -> bool:
     return True
 
 
-def gradients_module(kind: str) -> ModuleType:
-    """The CPU's gradients of `halo` or `window`, where `compiled_module` is not None."""
-    return importlib.import_module(f'backbones.ops.{kind}_gradients_cpu')
-
-
-def compiled_module() -> ModuleType | None:
-    """The CPU's operators; None where numba cannot be used."""
-    return numba_module('attention_cpu', 'attention')
+def _kernels() -> ModuleType | None:
+    """The CPU's operators; None where plain PyTorch is to be used."""
+    return fast_path('cpu', 'attention', 'attention')

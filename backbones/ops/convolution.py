@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.ops.fast_paths import fast_path, is_fast
 from backbones.ops.linear import with_weight_gradient
-from backbones.ops.numba_modules import numba_module
 from backbones.ops.tracing import is_traced
 
 # Most numbers of the unfolded map that are in memory at once, 4 MiB of float32, which stay in the cache.
@@ -54,6 +54,7 @@ class Convolution(nn.Conv2d):
             and x.dtype == self.weight.dtype == torch.float32
             and x.numel() > 0
             and not torch.is_autocast_enabled('cpu')
+            and is_fast('cpu')
         )
 
     def _is_depthwise(self) -> bool:
@@ -65,7 +66,7 @@ class Convolution(nn.Conv2d):
             and self.kernel_size == (side, side)
             and self.padding == (side // 2, side // 2)
             and side % 2 == 1
-            and compiled_module() is not None
+            and _kernels() is not None
         )
 
 
@@ -103,7 +104,7 @@ class _Convolution(torch.autograd.Function):
         if needs_weight:
             maps = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
             if groups > 1:
-                grad_weight = compiled_module().depthwise_weight_gradient(*maps, weight.shape[-1])
+                grad_weight = _kernels().depthwise_weight_gradient(*maps, weight.shape[-1])
             else:
                 grad_weight = by_unfolding(*maps, weight.shape[2:], stride, padding)
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None, None, None, None
@@ -143,6 +144,5 @@ def by_unfolding(
     return total.view(out_channels, high, wide, channels).permute(0, 3, 1, 2)
 
 
-def compiled_module() -> ModuleType | None:
-    """The gradients that numba compiles; None where it cannot be used."""
-    return numba_module('convolution_cpu', 'training')
+def _kernels() -> ModuleType | None:
+    return fast_path('cpu', 'convolution', 'training')

@@ -3,10 +3,6 @@
 Three implementations: plain PyTorch, the reference for the others; numba on the CPU; Triton on CUDA.
 """
 
-import functools
-import importlib
-import os
-import warnings
 from types import ModuleType
 
 import torch
@@ -15,12 +11,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from backbones.errors import BackboneError
 from backbones.ops import dcnv3_reference
-
-# The setting, an environment variable, so that all processes of a launcher have it.
-SETTING = 'DCNV3_IMPLEMENTATION'
-# Of each, the module and the type of device that it runs on.
-COMPILED = {'numba': ('dcnv3_cpu', 'cpu'), 'triton': ('dcnv3_triton', 'cuda')}
-CHOICES = ('auto', 'reference', *COMPILED)
+from backbones.ops.fast_paths import BACKENDS, fast_path
 
 
 def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
@@ -28,9 +19,8 @@ def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> T
 
     Samples outside the map are zero, and so are those at positions that are not finite. Differentiable
     once; seen through by `torch.compile` and `torch.export`.
-    Half precision is sampled and summed in float32. `DCNV3_IMPLEMENTATION` in the environment chooses
-    among `auto`, `reference`, `numba` and `triton`; `auto` is the fastest that the device has, and the
-    reference in float64.
+    Half precision is sampled and summed in float32; float64 is left to the reference. For
+    `DENSE_MIXERS_CPU` and `DENSE_MIXERS_CUDA` in the environment see `fast_paths`.
 
     Args:
         value: (B, H, W, heads, D).
@@ -43,7 +33,7 @@ def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> T
         (B, H, W, heads, D), in the dtype of `value`.
 
     Raises:
-        BackboneError: shapes do not fit each other, or the implementation asked for cannot run here.
+        BackboneError: shapes do not fit each other, or a setting of the environment is unknown.
     """
     check_shapes(value, offsets, logits, kernel_size)
     if implementation(value.device.type, value.dtype) == 'reference':
@@ -54,7 +44,7 @@ def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> T
 @torch.library.custom_op('dense_mixers::dcnv3', mutates_args=())
 def sample(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
     """`dcnv3` by a compiled implementation, as one operator."""
-    return _compiled_for(value).forward(value, offsets, logits, kernel_size)
+    return _kernels(value.device.type).forward(value, offsets, logits, kernel_size)
 
 
 @torch.library.custom_op('dense_mixers::dcnv3_backward', mutates_args=())
@@ -62,7 +52,7 @@ def sample_backward(
     grad_out: Tensor, value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, offsets and logits of `sample`."""
-    return _compiled_for(value).backward(grad_out, value, offsets, logits, kernel_size)
+    return _kernels(value.device.type).backward(grad_out, value, offsets, logits, kernel_size)
 
 
 @sample.register_fake
@@ -112,40 +102,16 @@ def check_shapes(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: in
 
 @torch.compiler.assume_constant_result
 def implementation(device: str, dtype: torch.dtype) -> str:
-    """Which of `CHOICES` but `auto` computes on this type of device, in this dtype.
+    """Return what computes on a type of device in a dtype: `numba`, `triton` or `reference`.
 
     Raises:
-        BackboneError: the setting is unknown, or what it asks for cannot run here.
+        BackboneError: a setting of the environment is unknown.
     """
-    choice = os.environ.get(SETTING) or 'auto'
-    if choice not in CHOICES:
-        raise BackboneError(f'{SETTING}={choice}: choose from {", ".join(CHOICES)}')
     # Shapes alone are computed on `meta`, which any implementation gives.
-    able = [name for name, (_, own) in COMPILED.items() if own == device or device == 'meta']
-    if choice == 'auto':
-        usable = dtype != torch.float64 and able and compiled_module(able[0])
-        return able[0] if usable else 'reference'
-    if choice != 'reference' and (choice not in able or compiled_module(choice) is None):
-        raise BackboneError(
-            f'{SETTING}={choice} cannot run on {device}: it needs {choice} installed, and '
-            f'{COMPILED[choice][1]}; choose auto'
-        )
-    return choice
+    device = 'cpu' if device == 'meta' else device
+    is_plain = dtype == torch.float64 or _kernels(device) is None
+    return 'reference' if is_plain else BACKENDS[device].library
 
 
-@functools.cache
-def compiled_module(name: str) -> ModuleType | None:
-    """The module of a compiled implementation; None, with one warning, where it does not import."""
-    try:
-        importlib.import_module(name)
-        return importlib.import_module(f'backbones.ops.{COMPILED[name][0]}')
-    except (ImportError, RuntimeError) as error:
-        warnings.warn(
-            f'deformable convolution is slow, in plain PyTorch: {name} cannot be used ({error})',
-            stacklevel=2,
-        )
-        return None
-
-
-def _compiled_for(value: Tensor) -> ModuleType:
-    return compiled_module(implementation(value.device.type, value.dtype))
+def _kernels(device: str) -> ModuleType | None:
+    return fast_path(device, 'dcnv3', 'deformable convolution')

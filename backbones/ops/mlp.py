@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbones.ops.cpu.module_hooks import is_called_by_nobody_else
+from backbones.ops.fast_paths import is_fast
 from backbones.ops.gelu import gelu_and_gradient
 from backbones.ops.gradients import gradients_by_autograd
 from backbones.ops.linear import (
@@ -47,25 +49,9 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply, (..., C) -> (..., C)."""
-        if _untouched(self.fc1, LinearGelu) and _untouched(self.fc2, Linear):
+        if is_called_by_nobody_else(self.fc1, LinearGelu) and is_called_by_nobody_else(self.fc2, Linear):
             return mlp(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
         return self.fc2(self.fc1(x))
-
-
-def _untouched(layer: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether a layer does what its class says: not exchanged, and no hook waits for its call."""
-    hooks = (
-        layer._forward_hooks,
-        layer._forward_pre_hooks,
-        layer._backward_hooks,
-        layer._backward_pre_hooks,
-    )
-    return (
-        type(layer) is kind
-        and 'forward' not in layer.__dict__
-        and not any(hooks)
-        and not nn.modules.module._has_any_global_hook()
-    )
 
 
 def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
@@ -83,7 +69,7 @@ def mlp(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tenso
         (..., C').
     """
     tensors = (x, weight1, bias1, weight2, bias2)
-    if is_traced() or x.device.type != 'cpu' or x.numel() == 0:
+    if is_traced() or x.device.type != 'cpu' or x.numel() == 0 or not is_fast('cpu'):
         return _at_once(*tensors)
     if not torch.is_grad_enabled():
         return _in_chunks(*tensors)

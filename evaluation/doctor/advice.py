@@ -125,7 +125,7 @@ def on_gpus(facts: dict[str, Any]) -> Iterator[Advice]:
         capability = tuple(gpu['capability'])
         if capability < LEAST_CAPABILITY:
             text = f'{name} has compute capability {capability[0]}.{capability[1]}: Triton needs 7.0'
-            yield Advice(WARNING, f'{text}; set DCNV3_IMPLEMENTATION=reference')
+            yield Advice(WARNING, f'{text}; set DENSE_MIXERS_CUDA=reference')
         if gpu['memory'] < LEAST_GPU_MEMORY:
             size = in_gib(gpu['memory'])
             yield Advice(WARNING, f'{name} has {size}; give a smaller train_dataloader.batch_size')

@@ -90,11 +90,11 @@ def mixer_facts() -> dict[str, Any]:
     """What the mixers' own operators run on, on each device."""
     import torch
 
-    attention, dcnv3 = (
-        importlib.import_module(f'backbones.ops.{name}') for name in ('attention', 'dcnv3')
+    dcnv3, fast_paths = (
+        importlib.import_module(f'backbones.ops.{name}') for name in ('dcnv3', 'fast_paths')
     )
     devices = ['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu']
-    compiled = attention.compiled_module() is not None
+    compiled = fast_paths.fast_path('cpu', 'attention', 'attention') is not None
     return {
         'dcnv3': {device: dcnv3.implementation(device, torch.float32) for device in devices},
         'attention': {'cpu': 'numba' if compiled else 'PyTorch'}

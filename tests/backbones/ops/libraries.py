@@ -2,7 +2,7 @@
 
 import pytest
 
-from backbones.ops import linear
+from backbones.ops.cpu import onednn
 
 # As by processors: AMD's of Zen 5; others not by Intel; Intel's.
 LIBRARIES = {
@@ -17,7 +17,7 @@ LIBRARIES = {
 
 def use_library(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Take the products of linear layers from one of `LIBRARIES`; skip where it is not there."""
-    if name != 'mkl' and not linear.HAS_ONEDNN:
+    if name != 'mkl' and not onednn.works():
         pytest.skip('needs oneDNN')
     for setting, value in LIBRARIES[name].items():
-        monkeypatch.setattr(linear, setting, value)
+        monkeypatch.setattr(onednn, setting, value)

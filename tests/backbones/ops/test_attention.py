@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 
 from backbones import BackboneError
-from backbones.ops import attention, attention_cpu, attention_reference, halo_gradients_cpu
+from backbones.ops import attention, attention_reference
+from backbones.ops.cpu import attention as attention_cpu
+from backbones.ops.cpu import halo_gradients as halo_gradients_cpu
 from evaluation.models.operator_flops import count_flops
 
 BOTH = pytest.mark.parametrize('module', [attention_cpu, attention_reference])

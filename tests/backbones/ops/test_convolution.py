@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.ops import convolution, convolution_cpu
+from backbones.ops import convolution
 from backbones.ops.convolution import Convolution
+from backbones.ops.cpu import convolution as convolution_cpu
 
 
 def check_gradients(layer, x):

@@ -1,14 +1,15 @@
-import warnings
-
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
 
 from backbones import BackboneError
-from backbones.ops import dcnv3_cpu, dcnv3_reference, dcnv3_triton
-from backbones.ops.dcnv3 import SETTING, compiled_module, dcnv3, implementation, sample
+from backbones.ops import dcnv3_reference
+from backbones.ops.cpu import dcnv3 as dcnv3_cpu
+from backbones.ops.dcnv3 import dcnv3, implementation, sample
+from backbones.ops.triton import dcnv3 as dcnv3_triton
 
+SETTING = 'DENSE_MIXERS_CPU'
 EXACT = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
@@ -126,7 +127,7 @@ def test_half_precision_maps_are_sampled_at_exact_places(dtype):
     torch.testing.assert_close(output.float(), expected, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize('choice', ['reference', 'numba'])
+@pytest.mark.parametrize('choice', ['reference', 'fast'])
 def test_points_run_down_the_columns(monkeypatch, choice):
     """With all weight on point 1 of the 3x3 grid, the output is the token to the left."""
     monkeypatch.setenv(SETTING, choice)
@@ -138,7 +139,7 @@ def test_points_run_down_the_columns(monkeypatch, choice):
     torch.testing.assert_close(output[0, :, :, 0, 0], expected.float(), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('choice', ['reference', 'numba'])
+@pytest.mark.parametrize('choice', ['reference', 'fast'])
 def test_offsets_are_x_then_y_in_tokens(monkeypatch, choice):
     monkeypatch.setenv(SETTING, choice)
     value = torch.arange(12.0).view(1, 3, 4, 1, 1)
@@ -188,35 +189,9 @@ def test_setting_is_followed(monkeypatch):
     monkeypatch.setattr(dcnv3_cpu, 'forward', refuse)
     monkeypatch.setenv(SETTING, 'reference')
     dcnv3(*tensors, 3)
-    monkeypatch.setenv(SETTING, 'numba')
+    monkeypatch.setenv(SETTING, 'fast')
     with pytest.raises(AssertionError, match='not this one'):
         dcnv3(*tensors, 3)
-
-
-def test_setting_that_cannot_be_followed(monkeypatch):
-    tensors = inputs((1, 4, 5, 2, 16))[:3]
-    monkeypatch.setenv(SETTING, 'fastest')
-    with pytest.raises(BackboneError, match='choose from auto, reference, numba, triton'):
-        dcnv3(*tensors, 3)
-    monkeypatch.setenv(SETTING, 'triton')
-    with pytest.raises(BackboneError, match='cannot run on cpu'):
-        dcnv3(*tensors, 3)
-
-
-def test_without_numba_one_warning_and_the_reference(monkeypatch):
-    def missing(name):
-        raise ImportError(f'no module {name}')
-
-    monkeypatch.setattr('importlib.import_module', missing)
-    compiled_module.cache_clear()
-    try:
-        with pytest.warns(UserWarning, match='slow, in plain PyTorch: numba cannot be used'):
-            assert implementation('cpu', torch.float32) == 'reference'
-        with warnings.catch_warnings():
-            warnings.simplefilter('error')
-            assert implementation('cpu', torch.float32) == 'reference'
-    finally:
-        compiled_module.cache_clear()
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -3,14 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from backbones.ops.linear import (
-    Linear,
-    cast_once,
-    has_wide_units,
-    linear,
-    linear_gelu,
-    narrowest_by_onednn,
-)
+from backbones.ops.cpu.onednn import has_wide_units, narrowest_by_onednn
+from backbones.ops.linear import Linear, cast_once, linear, linear_gelu
 from backbones.ops.mlp import Mlp
 from tests.backbones.ops.libraries import LIBRARIES, use_library
 

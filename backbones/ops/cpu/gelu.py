@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.ops.attention_cpu import LANES
-from backbones.ops.compiled import compiled
-from backbones.ops.threads import for_ranges
-from backbones.ops.vector_rows import (
+from backbones.ops.cpu.attention import LANES
+from backbones.ops.cpu.compiled import compiled
+from backbones.ops.cpu.threads import for_ranges
+from backbones.ops.cpu.vector_rows import (
     add_product,
     exponentials,
     filled_row,

@@ -1,4 +1,4 @@
-"""Triton kernels of DCNv3's sampling; `backbones.ops.dcnv3_triton` launches them.
+"""Triton kernels of DCNv3's sampling; `backbones.ops.triton.dcnv3` launches them.
 
 A *row* is one head of one token: D channels that lie next to each other in `value`, and its K logits and
 2 K offsets in theirs. A program works on `BLOCK` rows. What concerns a point is computed in registers:

@@ -146,6 +146,6 @@ def _power_of_two(number: int) -> int:
 
 
 def _kernels() -> ModuleType:
-    from backbones.ops import dcnv3_triton_kernels
+    from backbones.ops.triton import dcnv3_kernels
 
-    return dcnv3_triton_kernels
+    return dcnv3_kernels

@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from backbones.ops.compiled import compiled
-from backbones.ops.threads import for_ranges
-from backbones.ops.vector_rows import add_product, load_row, store_row
+from backbones.ops.cpu.compiled import compiled
+from backbones.ops.cpu.threads import for_ranges
+from backbones.ops.cpu.vector_rows import add_product, load_row, store_row
 
 COLUMNS, CHANNELS = 16, 32
 # Sums of their own, whatever the number of threads, so that this does not change the result.

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones.ops import dcnv3_triton
+from backbones.ops.triton import dcnv3 as dcnv3_triton
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
 def call(
     name: str, tensors: tuple[Tensor, ...], kernel_size: int, deterministic: bool, wide_index: bool
 ) -> Tensor | tuple[Tensor, ...]:
-    """`forward` or `backward` of `backbones.ops.dcnv3_triton`, under these settings."""
+    """`forward` or `backward` of `backbones.ops.triton.dcnv3`, under these settings."""
     before = torch.are_deterministic_algorithms_enabled()
     limit = -1 if wide_index else dcnv3_triton.INT32_MAX
     torch.use_deterministic_algorithms(deterministic)

@@ -4,8 +4,8 @@ import threading
 import pytest
 import torch
 
-from backbones.ops import threads
-from backbones.ops.threads import for_ranges
+from backbones.ops.cpu import threads
+from backbones.ops.cpu.threads import for_ranges
 
 
 @pytest.fixture(params=['openmp', 'pool'], autouse=True)

@@ -1,8 +1,8 @@
 """What the gradients of all attention share on the CPU, compiled by numba."""
 
-from backbones.ops.attention_cpu import KEYS, NEVER, QUERIES, F, add_products, softmax
-from backbones.ops.compiled import compiled
-from backbones.ops.vector_rows import (
+from backbones.ops.cpu.attention import KEYS, NEVER, QUERIES, F, add_products, softmax
+from backbones.ops.cpu.compiled import compiled
+from backbones.ops.cpu.vector_rows import (
     add_product,
     add_scaled,
     dot,

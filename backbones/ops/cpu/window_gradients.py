@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.ops.attention_cpu import (
+from backbones.ops.cpu.attention import (
     LANES,
     F,
     add_products,
@@ -25,10 +25,10 @@ from backbones.ops.attention_cpu import (
     store,
     weigh,
 )
-from backbones.ops.attention_gradients_cpu import slopes_of_scores, weigh_transposed, weights_of
-from backbones.ops.compiled import compiled
+from backbones.ops.cpu.attention_gradients import slopes_of_scores, weigh_transposed, weights_of
+from backbones.ops.cpu.compiled import compiled
+from backbones.ops.cpu.threads import for_ranges
 from backbones.ops.packing import empty_parts
-from backbones.ops.threads import for_ranges
 
 # Of the bias, whatever the number of threads, so that this does not change the result.
 SUMS = 16

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.ops.compiled import compiled
-from backbones.ops.threads import for_ranges
-from backbones.ops.vector_rows import (
+from backbones.ops.cpu.compiled import compiled
+from backbones.ops.cpu.threads import for_ranges
+from backbones.ops.cpu.vector_rows import (
     add_scaled,
     dot,
     exponentials,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from backbones.ops import attention_reference
-from backbones.ops.compiled import compiled, has_wide_vectors
-from backbones.ops.threads import for_ranges
-from backbones.ops.vector_rows import (
+from backbones.ops.cpu.compiled import compiled, has_wide_vectors
+from backbones.ops.cpu.threads import for_ranges
+from backbones.ops.cpu.vector_rows import (
     add_scaled,
     dot,
     exponentials,

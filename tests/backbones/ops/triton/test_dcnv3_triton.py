@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 
 import backbones.ops
-from backbones.ops import dcnv3_triton
-from tests.backbones.ops.triton_process import call, interpreter
+from backbones.ops.triton import dcnv3 as dcnv3_triton
+from tests.backbones.ops.triton.triton_process import call, interpreter
 
 pytestmark = pytest.mark.skipif(not dcnv3_triton.available(), reason='needs Triton')
 
@@ -406,7 +406,7 @@ def compiled(name, dtype, capability, wide_index=False, deterministic=False):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from backbones.ops import dcnv3_triton_kernels
+    from backbones.ops.triton import dcnv3_kernels as dcnv3_triton_kernels
 
     kernel = getattr(dcnv3_triton_kernels, name)
     element_size = {'fp32': 4, 'bf16': 2, 'fp16': 2}[dtype]
@@ -466,8 +466,8 @@ def test_wide_index_is_wide_in_every_product(name):
 
 def test_module_imports_without_triton(monkeypatch):
     monkeypatch.setitem(sys.modules, 'triton', None)
-    monkeypatch.delitem(sys.modules, 'backbones.ops.dcnv3_triton_kernels', raising=False)
-    monkeypatch.delattr(backbones.ops, 'dcnv3_triton_kernels', raising=False)
+    monkeypatch.delitem(sys.modules, 'backbones.ops.triton.dcnv3_kernels', raising=False)
+    monkeypatch.delattr(backbones.ops.triton, 'dcnv3_kernels', raising=False)
     spec = importlib.util.spec_from_file_location('imported_anew', dcnv3_triton.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -7,6 +7,7 @@ and end a forked process.
 
 import ctypes
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
@@ -29,7 +30,7 @@ def for_ranges(function: Work, count: int) -> None:
     parts = max(1, min(torch.get_num_threads(), count))
     if parts == 1:
         function(0, count)
-    elif openmp() and os.getpid() == PROCESS:
+    elif os.getpid() == PROCESS and openmp():
         _by_openmp(openmp(), function, count, parts)
     else:
         _by_pool(function, count, parts)
@@ -69,9 +70,20 @@ def openmp() -> ctypes.CDLL | None:
     """GNU's OpenMP that came with torch; None where torch has another, or none."""
     for file in sorted((Path(torch.__file__).parent / 'lib').glob('libgomp*.so*')):
         library = ctypes.CDLL(str(file))
-        if hasattr(library, 'GOMP_parallel'):
+        if hasattr(library, 'GOMP_parallel') and _covers_a_range(library):
             return library
+        warnings.warn(
+            f'the mixers are slower on the CPU: {file.name} cannot be called as that of GCC',
+            stacklevel=4,
+        )
     return None
+
+
+def _covers_a_range(library: ctypes.CDLL) -> bool:
+    """Return whether the parts that the library's threads work on are a whole range, each once."""
+    count, found = 8, []
+    _by_openmp(library, lambda begin, end: found.extend(range(begin, end)), count, parts=2)
+    return sorted(found) == [*range(count)]
 
 
 @cache

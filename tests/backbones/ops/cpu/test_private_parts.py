@@ -1,0 +1,99 @@
+"""Each private part of PyTorch that fast paths use, gone or changed: one warning, same figures."""
+
+import contextlib
+import importlib
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from backbones.ops import tracing
+from backbones.ops.cpu import module_hooks, onednn, threads
+from backbones.ops.linear import linear, linear_gelu
+from backbones.ops.mlp import Mlp
+
+
+@contextlib.contextmanager
+def warned_once(text):
+    """Expect a warning in a block that may be run twice."""
+    with pytest.warns(UserWarning, match=text) as caught:
+        yield
+    assert len([each for each in caught if text in str(each.message)]) == 1
+
+
+@pytest.fixture
+def fresh():
+    """Probes that have not been asked yet, before and after a test."""
+
+    def forget():
+        onednn._agrees_with_pytorch.cache_clear()
+        module_hooks._warn.cache_clear()
+        threads.openmp.cache_clear()
+
+    forget()
+    yield
+    forget()
+
+
+def gone(*_, **__):
+    raise AttributeError('no such operator')
+
+
+def changed(x, weight, bias, *_):
+    return F.linear(x, weight, bias) + 1
+
+
+@pytest.mark.usefixtures('fresh')
+@pytest.mark.skipif(not onednn.IS_BUILT, reason='needs oneDNN')
+@pytest.mark.parametrize('operator', [gone, changed])
+def test_onednn(monkeypatch, operator):
+    monkeypatch.setattr(onednn, 'NARROWEST_BY_ONEDNN', 1)
+    monkeypatch.setattr(onednn, 'linear', lambda x, weight, bias, gelu=False: operator(x, weight, bias))
+    x, weight, bias = torch.randn(6, 5), torch.randn(7, 5), torch.randn(7)
+    with warned_once('oneDNN operator cannot be used'), torch.no_grad():
+        for _ in range(2):
+            assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
+            assert torch.equal(linear_gelu(x, weight, bias), F.gelu(F.linear(x, weight, bias)))
+
+
+@pytest.mark.usefixtures('fresh')
+def test_hooks_that_cannot_be_listed(monkeypatch):
+    monkeypatch.delattr(nn.modules.module, '_has_any_global_hook')
+    network, x = Mlp(4, 8), torch.randn(2, 3, 4)
+    expected = network.fc2(F.gelu(F.linear(x, network.fc1.weight, network.fc1.bias)))
+    seen = []
+    with warned_once('hooks of layers cannot be listed'):
+        for _ in range(2):
+            torch.testing.assert_close(network(x), expected)
+    network.fc1.register_forward_hook(lambda *_: seen.append(1))
+    network(x)
+    assert seen == [1]
+
+
+@pytest.mark.usefixtures('fresh')
+@pytest.mark.skipif(threads.openmp() is None, reason="needs GNU's OpenMP")
+def test_openmp_that_leaves_parts_out(monkeypatch):
+    monkeypatch.setattr(threads, '_by_openmp', lambda library, function, count, parts: function(0, 1))
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
+    threads.openmp.cache_clear()
+    found = []
+    with warned_once('cannot be called as that of GCC'):
+        for _ in range(2):
+            threads.for_ranges(lambda begin, end: found.extend(range(begin, end)), 10)
+    assert sorted(found) == sorted([*range(10)] * 2)
+
+
+def test_transforms_that_cannot_be_seen(monkeypatch):
+    monkeypatch.delattr(torch._C._functorch, 'peek_interpreter_stack')
+    try:
+        with pytest.warns(UserWarning, match='does not say whether torch.func is at work'):
+            importlib.reload(tracing)
+        assert tracing.is_traced()
+    finally:
+        monkeypatch.undo()
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            importlib.reload(tracing)
+    assert not tracing.is_traced()
