@@ -4,13 +4,17 @@ A server process imports them once; every command runs in a fork of it, just as 
 would, with its own arguments, folder, output and exit status.
 """
 
+import contextlib
+import gc
 import importlib
 import json
 import os
 import resource
 import runpy
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import PIL.Image
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +32,15 @@ LIBRARIES = (
     'backbones',
     *(f'mmdet.{part}' for part in ('datasets', 'evaluation', 'models', 'visualization')),
     *(f'mmseg.{part}' for part in ('datasets', 'evaluation', 'models', 'visualization')),
+    *(f'{library}.engine' for library in ('mmdet', 'mmseg')),
+    # Imported by libraries where they are first used.
+    'matplotlib.backends.backend_agg',
+    'numba',
+    'numba.np.arrayobj',
+    'torch.distributed.run',
+    'torch.utils.cpp_extension',
+    'torch.utils.tensorboard',
+    'yapf.yapflib.yapf_api',
 )
 
 
@@ -76,8 +90,16 @@ class Commands:
 
     def __enter__(self) -> 'Commands':
         self.running: list[Running] = []
+        self._folder = Path(tempfile.mkdtemp())
+        address = self._folder / 'socket'
+        proxy = f'{sys.executable} -IS {ROOT}/tests/forked_python.py {address}'
+        Path(self.python).write_text(f'#!/bin/sh\nexec {proxy} "$@"\n')
+        Path(self.python).chmod(0o700)
+        # It takes connections before the server is ready.
+        listener = socket.create_server(str(address), family=socket.AF_UNIX)
         self._server = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, str(listener.fileno())],
+            pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -85,6 +107,7 @@ class Commands:
             cwd=ROOT,
             env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), 'no_proxy': '127.0.0.1'},
         )
+        listener.close()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,13 +116,29 @@ class Commands:
         self._server.stdin.close()
         self._server.wait()
         self._server.stdout.close()
+        shutil.rmtree(self._folder)
+
+    @property
+    def python(self) -> str:
+        """A program that runs a script as Python does, in a fork of the server."""
+        return str(self._folder / 'python')
+
+    @property
+    def forked(self) -> dict[str, str]:
+        """Environment with which the launchers, and torchrun, start forks of the server."""
+        return {'PYTHON': self.python, 'PYTHON_EXEC': self.python}
 
     def __call__(self, command: str, *arguments: object, folder: Path = ROOT) -> Outcome:
         """Run `python tools/<command>.py <arguments>` in `folder`."""
         return self.start(command, *arguments, folder=folder).wait()
 
     def start(
-        self, command: str, *arguments: object, folder: Path = ROOT, file_size: int = -1
+        self,
+        command: str,
+        *arguments: object,
+        folder: Path = ROOT,
+        file_size: int = -1,
+        modules: Path | None = None,
     ) -> Running:
         """Start the same, without waiting for its end.
 
@@ -108,14 +147,18 @@ class Commands:
             arguments: of its command line.
             folder: where it runs.
             file_size: the largest file that it may write, in bytes; -1 for no limit.
+            modules: folder of further modules, for the command and for the processes that it starts.
         """
         output = tempfile.mkdtemp()
+        for name in ('stdout', 'stderr'):
+            Path(output, name).touch()
         process = self.ask(
             script=str(ROOT / 'tools' / f'{command}.py'),
             arguments=[str(argument) for argument in arguments],
             folder=str(folder),
             output=output,
             file_size=file_size,
+            modules=[str(modules)] if modules else [],
         )
         running = Running(int(process), Path(output), self)
         self.running.append(running)
@@ -143,12 +186,26 @@ def read_results(folder: Path) -> list[dict]:
     return [json.loads(file.read_text()) for file in sorted(folder.rglob('result.json'))]
 
 
-def serve() -> None:
-    """Answer each request on stdin: to start a command by its process, to wait by its exit status."""
+def serve(listener: int) -> None:
+    """Answer each request on stdin: to start a command by its process, to wait by its exit status.
+
+    For each connection to the socket `listener`, fork what `tests/forked_python.py` asks for.
+    """
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # Imports print.
+    gc.disable()
     _import_libraries()
-    for line in sys.stdin:
+    proxies = socket.socket(fileno=listener)
+    while True:
+        if proxies in select.select([sys.stdin, proxies], [], [])[0]:
+            link, _ = proxies.accept()
+            if not os.fork():
+                _keep_fork(link)
+            link.close()
+            continue
+        line = sys.stdin.readline()
+        if not line:
+            return
         request = json.loads(line)
         if 'wait' in request:
             answer = os.waitstatus_to_exitcode(os.waitpid(request['wait'], 0)[1])
@@ -164,9 +221,43 @@ def _import_libraries() -> None:
     """Import what every command needs, but of the suite only what must come before mmdet."""
     for name in LIBRARIES:
         importlib.import_module(name)
+    PIL.Image.init()
+    # No fork searches them for garbage.
+    gc.freeze()
+    gc.enable()
 
 
-def _run(script: str, arguments: list[str], folder: str, output: str, file_size: int) -> None:
+def _keep_fork(link: socket.socket) -> None:
+    """Fork what `tests/forked_python.py` asks for, say how it ends, and kill it if that ends first."""
+    _, outputs, _, _ = socket.recv_fds(link, 1, 3)
+    answers = link.makefile('rw')
+    request = json.loads(answers.readline())
+    process = os.fork()
+    if not process:
+        for number, output in enumerate(outputs):
+            os.dup2(output, number)
+        os.environ.clear()
+        os.environ.update(request['environment'])
+        os.chdir(request['folder'])
+        _become(request['script'], request['arguments'])
+    print(process, file=answers, flush=True)
+    end = os.pidfd_open(process)
+    if end not in select.select([link, end], [], [])[0]:
+        os.kill(process, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    with contextlib.suppress(BrokenPipeError):
+        print(status, file=answers, flush=True)
+    os._exit(0)
+
+
+def _run(
+    script: str,
+    arguments: list[str],
+    folder: str,
+    output: str,
+    file_size: int,
+    modules: list[str],
+) -> None:
     """Become the command; does not return."""
     signal.alarm(SECONDS)
     os.chdir(folder)
@@ -174,6 +265,13 @@ def _run(script: str, arguments: list[str], folder: str, output: str, file_size:
         mode = os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY
         os.dup2(os.open(name, mode), number)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    os.environ['PYTHONPATH'] = os.pathsep.join([*modules, str(ROOT)])
+    sys.path[1:1] = modules
+    _become(script, arguments)
+
+
+def _become(script: str, arguments: list[str]) -> None:
+    """Run a script as Python does; does not return."""
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     status = 0
@@ -190,4 +288,4 @@ def _run(script: str, arguments: list[str], folder: str, output: str, file_size:
 
 
 if __name__ == '__main__':
-    serve()
+    serve(int(sys.argv[1]))

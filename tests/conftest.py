@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands import Outcome
+from tests.commands import Commands, Outcome
 from tests.errors_page import ErrorsPage
 
 # Several test processes share the cores; more threads each only make them wait for one another.
@@ -25,6 +26,11 @@ def pytest_configure():
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Keep the garbage collector from searching the libraries and all tests over and over."""
+    gc.freeze()
 
 
 def pytest_addoption(parser):
@@ -48,6 +54,13 @@ def pytest_collection_modifyitems(config, items):
         kept = [item for item in items if 'errors_page' in item.fixturenames]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+@pytest.fixture(scope='session')
+def commands() -> Iterator[Commands]:
+    """One server for all tests of a worker: it takes seconds to start."""
+    with Commands() as running:
+        yield running
 
 
 @pytest.fixture(scope='session')

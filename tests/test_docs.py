@@ -13,7 +13,6 @@ from evaluation.config.checks import check_config
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.engine.experiment import read_config
 from evaluation.models.complexity import complexity_of_config
-from tests.commands import Commands
 from tests.variants import ROOT
 
 COPIED = ('backbones', 'configs', 'evaluation', 'tools')
@@ -57,24 +56,23 @@ def test_files_that_are_named_exist(page):
 
 
 @pytest.fixture(scope='module')
-def options_of():
+def options_of(commands):
     """Options of a command, or of those that a launcher starts."""
-    with Commands() as commands:
 
-        @cache
-        def options(name):
-            text = commands(name, '--help').stdout
-            return set(re.findall(r'(?<![\w-])--[a-z][\w-]*', text))
+    @cache
+    def options(name):
+        text = commands(name, '--help').stdout
+        return set(re.findall(r'(?<![\w-])--[a-z][\w-]*', text))
 
-        def of_script(script):
-            name, ending = script.removeprefix('tools/').split('.')
-            if ending == 'py':
-                return options(name)
-            # dist_train.sh and slurm_train.sh start train.py; dist_analyze.sh any analysis.
-            started = (ROOT / 'tools').glob(f'{name.partition("_")[2]}*.py')
-            return set().union(*(options(file.stem) for file in started))
+    def of_script(script):
+        name, ending = script.removeprefix('tools/').split('.')
+        if ending == 'py':
+            return options(name)
+        # dist_train.sh and slurm_train.sh start train.py; dist_analyze.sh any analysis.
+        started = (ROOT / 'tools').glob(f'{name.partition("_")[2]}*.py')
+        return set().union(*(options(file.stem) for file in started))
 
-        yield of_script
+    return of_script
 
 
 def commands_in(text):

@@ -16,6 +16,7 @@ from backbones.checkpoint import WEIGHT_KEYS
 from evaluation.config.checks import check_config
 from evaluation.config.digests import add_digests
 from evaluation.config.file import read_config
+from evaluation.config.layout import remember_layout
 from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.options import add_overrides, merge_options
 from evaluation.config.run_settings import check_run_settings, work_dir
@@ -243,5 +244,6 @@ def make_runner(cfg: Config) -> BenchmarkRunner:
         # mmengine would ask for a GPU.
         if cfg.launcher in ('pytorch', 'slurm'):
             torch.distributed.init_process_group('gloo', cfg.env_cfg.dist_cfg.get('init_method'))
+    remember_layout()
     with backbone_errors_reported():
         return BenchmarkRunner.from_cfg(cfg)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.engine.checkpoints.latest import candidates
+from evaluation.engine.checkpoints.pointer import candidates
 from evaluation.utils.errors import UserError
 
 # Of zeros before, a number could have two names.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.engine.checkpoints.latest import candidates
+from evaluation.engine.checkpoints.pointer import candidates
 from evaluation.sweep.identity import Identity
 
 

@@ -1,4 +1,4 @@
-"""Python's search for garbage, put off while millions of objects are made that stay."""
+"""Pause Python's garbage collector while millions of objects are made that stay."""
 
 import contextlib
 import gc
@@ -15,3 +15,12 @@ def garbage_collection_paused() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def end_start_up() -> None:
+    """Collect garbage again, but never search what exists now: the modules of the libraries.
+
+    They are about a million objects; one search through them takes 0.3 s.
+    """
+    gc.freeze()
+    gc.enable()

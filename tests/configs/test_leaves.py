@@ -427,7 +427,7 @@ def test_heads_of_upernet():
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
 def test_batch_norms_are_not_synchronised_by_the_config(leaf):
-    assert 'SyncBN' not in read(leaf).pretty_text
+    assert 'SyncBN' not in str(read(leaf).to_dict())
 
 
 # The 3x recipe and overrides
@@ -590,7 +590,8 @@ def test_forward_and_backward(leaf):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
-            assert parameter.grad.isfinite().all(), name
+            # Of one entry that is not finite the norm is not; this takes no memory.
+            assert parameter.grad.norm().isfinite(), name
     if isinstance(model.backbone, UnifiedBackbone):
         for module in (model.backbone.stem, *model.backbone.downsamples, model.backbone.out_norms):
             assert all(p.grad.abs().max() > 0 for p in module.parameters())

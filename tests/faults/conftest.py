@@ -9,8 +9,8 @@ import pytest
 from tests.faults.progress import Progress
 from tests.faults.trainings import Training, trainings_of
 
-# One server, one set of scenes and one small training a task, as for the tests of the commands.
-from tests.tools.conftest import commands, scenes, train, trials  # noqa: F401
+# One set of scenes and one small training a task, as for the tests of the commands.
+from tests.tools.conftest import scenes, train, trials  # noqa: F401
 
 COLUMNS = ('fault', 'tried', 'survived', 'lost')
 
@@ -75,7 +75,7 @@ def trainings(trials: dict, full: bool) -> dict[str, Training]:  # noqa: F811
 
 @pytest.fixture(scope='session')
 def reference_of(
-    commands: object,  # noqa: F811
+    commands: object,
     trainings: dict[str, Training],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:

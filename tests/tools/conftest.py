@@ -1,6 +1,6 @@
 """Both tasks with a network and data so small that a whole training takes seconds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,12 +74,6 @@ class Trial:
         """Options of the command line; `more` are overrides, with `__` for a dot."""
         more = {key.replace('__', '.'): value for key, value in more.items()}
         return ['--data-root', self.data_root, *option_list({**self.options, **more})]
-
-
-@pytest.fixture(scope='session')
-def commands() -> Iterator[Commands]:
-    with Commands() as running:
-        yield running
 
 
 @pytest.fixture(scope='session')

@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -111,17 +110,18 @@ class TestFiles:
         assert content['targets']['score']['grid'] is None
 
     @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-    def test_two_processes_leave_the_same_bits(self, analyze, trials, folder, tmp_path):
+    def test_two_processes_leave_the_same_bits(self, commands, analyze, trials, folder, tmp_path):
         trial = trials['upernet']
         arguments = of_a_run(trial, folder, '--device', 'cpu', '--targets', 'stage2', 'logits')
         assert analyze(*arguments, '--output', 'one.json').status == 0
         done = subprocess.run(
             [
-                sys.executable, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port',
+                commands.python, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port',
                 free_port(), TOOLS / 'analyze_erf.py', *map(str, arguments), '--output', 'two.json',
                 '--launcher', 'pytorch',
             ],
-            env=environment_of_tests(), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+            env=environment_of_tests(**commands.forked), cwd=tmp_path, capture_output=True,
+            text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         (one, alone), (two, shared) = (read(tmp_path / f'{name}.json') for name in ('one', 'two'))

@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -89,7 +88,9 @@ class TestFiles:
                 assert float(rows[0][name]) == content['unchanged'][name]
 
     @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-    def test_two_processes_leave_the_same_bits(self, analyze, trials, of_a_run, tmp_path, scenes):
+    def test_two_processes_leave_the_same_bits(
+        self, commands, analyze, trials, of_a_run, tmp_path, scenes
+    ):
         root = twice_as_many(scenes / 'ADEChallengeData2016', tmp_path)
         trial = trials['upernet']
         config, checkpoint, *more = of_a_run(trial, '--transforms', 'rotation', '--steps', 2)
@@ -98,11 +99,12 @@ class TestFiles:
         assert outcome.status == 0, outcome.stderr[-3000:]
         done = subprocess.run(
             [
-                sys.executable, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port',
+                commands.python, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port',
                 free_port(), TOOLS / 'analyze_invariance.py', config, checkpoint, *map(str, more),
                 '--output', 'two.json', '--launcher', 'pytorch',
             ],
-            env=environment_of_tests(), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+            env=environment_of_tests(**commands.forked), cwd=tmp_path, capture_output=True,
+            text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         one, two = (json.loads((tmp_path / f'{name}.json').read_text()) for name in ('one', 'two'))

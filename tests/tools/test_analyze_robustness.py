@@ -92,16 +92,17 @@ class TestFiles:
         assert (content['clean']['loss'] is None) == (left_out == 'attacks')
 
     @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-    def test_two_processes_leave_the_same_bits(self, analyze, trial, of_a_run, tmp_path):
+    def test_two_processes_leave_the_same_bits(self, commands, analyze, trial, of_a_run, tmp_path):
         arguments = of_a_run(trial, *SHORT, limit=7)
         assert analyze(*arguments, '--output', 'one.json').status == 0
         done = subprocess.run(
             [
-                sys.executable, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port',
+                commands.python, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port',
                 free_port(), TOOLS / 'analyze_robustness.py', *map(str, arguments),
                 '--output', 'two.json', '--launcher', 'pytorch',
             ],
-            env=environment_of_tests(), cwd=tmp_path, capture_output=True, text=True, timeout=300,
+            env=environment_of_tests(**commands.forked), cwd=tmp_path, capture_output=True,
+            text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
         assert figures(tmp_path / 'one.json') == figures(tmp_path / 'two.json')

@@ -152,15 +152,16 @@ class TestWriting:
 
 
 @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-def test_two_processes_resume_as_if_they_had_not_stopped(trials, tmp_path):
+def test_two_processes_resume_as_if_they_had_not_stopped(commands, trials, tmp_path):
     trial = trials['upernet']
     whole, rest = tmp_path / 'whole', tmp_path / 'rest'
     much = {'model__backbone__drop_path_rate': 0.5, 'model__decode_head__dropout_ratio': 0.5}
     arguments = trial.arguments(**much)
     for folder, wishes in ((whole, ()), (rest, ('--resume', whole / 'iter_2.pth'))):
         done = shell(
-            'dist_train.sh', trial.config, 2, '--work-dir', folder, *wishes, *arguments, PORT=free_port()
-        )
+            'dist_train.sh', trial.config, 2, '--work-dir', folder, *wishes, *arguments,
+            PORT=free_port(), **commands.forked,
+        )  # fmt: skip
         assert done.status == 0, done.stderr[-4000:]
     assert len(torch.load(whole / 'iter_2.pth', weights_only=False)['meta']['random_states']) == 2
     digests = [read_results(folder)[-1]['checkpoint']['weights_sha256'] for folder in (whole, rest)]

@@ -88,10 +88,10 @@ def test_resuming_ends_with_the_same_weights(commands, trained, root, tmp_path):
 
 
 @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-def test_two_processes_measure_what_one_does(trained, root, tmp_path):
+def test_two_processes_measure_what_one_does(commands, trained, root, tmp_path):
     done = shell(
         'dist_test.sh', CONFIG, trained / 'epoch_2.pth', 2, '--work-dir', tmp_path,
-        *arguments(root), PORT=free_port(),
+        *arguments(root), PORT=free_port(), **commands.forked,
     )  # fmt: skip
     assert done.status == 0, done.stderr[-4000:]
     (found,), (_, expected) = read_results(tmp_path), read_results(trained)

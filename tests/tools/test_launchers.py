@@ -37,7 +37,8 @@ class TestDistributed:
         )  # fmt: skip
         done = shell(
             'dist_test.sh', trial.config, checkpoint, 2, '--work-dir', two,
-            '--out', tmp_path / 'two.pkl', *trial.arguments(), PORT=free_port(),
+            '--out', tmp_path / 'two.pkl', *trial.arguments(),
+            PORT=free_port(), **commands.forked,
         )  # fmt: skip
         assert done.status == 0, done.stderr[-4000:]
         (alone,), (shared,) = read_results(one), read_results(two)
@@ -52,12 +53,13 @@ class TestDistributed:
             for tensor, other in zip(tensors, shared[image], strict=True):
                 torch.testing.assert_close(other, tensor, rtol=0, atol=1e-5)
 
-    def test_two_processes_train_together(self, trial, tmp_path):
+    def test_two_processes_train_together(self, commands, trial, tmp_path):
         length = {'mask_rcnn': {'train_cfg__max_epochs': 1}, 'upernet': {'train_cfg__max_iters': 2}}
         arguments = trial.arguments(**length[trial.task], find_unused_parameters=True)
         done = shell(
-            'dist_train.sh', trial.config, 2, '--work-dir', tmp_path, *arguments, PORT=free_port()
-        )
+            'dist_train.sh', trial.config, 2, '--work-dir', tmp_path, *arguments,
+            PORT=free_port(), **commands.forked,
+        )  # fmt: skip
         assert done.status == 0, done.stderr[-4000:]
         (result,) = read_results(tmp_path)
         assert result['hardware']['world_size'] == 2

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import sys
 
 import pytest
 
@@ -13,10 +12,9 @@ from evaluation.sweep.record import Record, change_record
 from evaluation.sweep.runs import Digests, make_run
 from evaluation.utils.errors import CommandLine
 from tests.commands import read_results
-from tests.launching import TOOLS, environment_of_tests, processes_with, start
-from tests.tools.sweeping import NAME, Project, make_project, wait_for
+from tests.launching import processes_with
+from tests.tools.sweeping import NAME, make_project, wait_for
 
-SECONDS = 240
 STEPS = 12
 # Six seconds, of which hardly any are work.
 LONG = {
@@ -27,27 +25,20 @@ LONG = {
 
 
 @pytest.fixture
-def project(tmp_path, trials, monkeypatch):
-    made = make_project(tmp_path / 'project', trials['upernet'])
-    path = f'{made.folder}:{environment_of_tests()["PYTHONPATH"]}'
-    monkeypatch.setenv('PYTHONPATH', path)
-    return made
+def project(tmp_path, trials):
+    return make_project(tmp_path / 'project', trials['upernet'])
 
 
-def begin(project: Project, output, *arguments):
+@pytest.fixture
+def begin(commands, project):
     """Start a sweep as a process of its own."""
-    command = [sys.executable, TOOLS / 'sweep.py', *arguments]
-    return start(command, output, PYTHONPATH=os.environ['PYTHONPATH'])
+    return lambda *arguments: commands.start('sweep', *arguments, modules=project.folder)
 
 
-def ended(process, output):
-    """The exit status of a sweep, and all it said."""
-    status = process.wait(SECONDS)
-    return status, (output / 'stdout').read_text(), (output / 'stderr').read_text()
-
-
-def run(project, output, *arguments):
-    return ended(begin(project, output, *arguments), output)
+@pytest.fixture
+def run(begin):
+    """Run a sweep to its end."""
+    return lambda *arguments: begin(*arguments).wait()
 
 
 def are_training(project, name, seeds):
@@ -55,12 +46,13 @@ def are_training(project, name, seeds):
     return lambda: all((project.folder_of(name, seed) / 'last_checkpoint').is_file() for seed in seeds)
 
 
-def test_failing_config_stops_no_other_and_is_tried_once_more(project, tmp_path):
+def test_failing_config_stops_no_other_and_is_tried_once_more(project, run):
     bad = project.add('upernet_dcn_bad', 'FailingHook')
     patterns = [bad.with_name(f'{NAME}.py'), bad, bad.parents[1] / '_base_/runtime.py']
     arguments = project.arguments(*patterns, more=('--parallel', 2))
 
-    status, plan, _ = run(project, tmp_path / 'plan', *arguments, '--dry-run')
+    outcome = run(*arguments, '--dry-run')
+    status, plan = outcome.status, outcome.stdout
     assert status == 0
     assert not project.root.exists()
     words = [line.split(maxsplit=2)[:2] for line in plan.splitlines()]
@@ -68,7 +60,8 @@ def test_failing_config_stops_no_other_and_is_tried_once_more(project, tmp_path)
         ['refused', 'runtime/seed_0:'], ['new', 'upernet_dcn_bad/seed_0:'], ['new', f'{NAME}/seed_0:']
     ]  # fmt: skip
 
-    status, said, _ = run(project, tmp_path / 'first', *arguments)
+    outcome = run(*arguments)
+    status, said = outcome.status, outcome.stdout
     assert status == 1
     assert '3 runs: 1 done, 1 failed, 1 refused' in said
     assert 'failed: upernet_dcn_bad/seed_0: RuntimeError: the dog ate it (output: ' in said
@@ -77,24 +70,25 @@ def test_failing_config_stops_no_other_and_is_tried_once_more(project, tmp_path)
     assert project.iterations(NAME, 0) == [1, 2, 3, 4]
     assert project.record('upernet_dcn_bad', 0)['attempt'] == 2
 
-    status, plan, _ = run(project, tmp_path / 'second', *arguments, '--dry-run')
+    outcome = run(*arguments, '--dry-run')
+    status, plan = outcome.status, outcome.stdout
     assert status == 0
     assert 'retry     upernet_dcn_bad/seed_0: failed before: RuntimeError: the dog ate it' in plan
     assert f'finished  {NAME}/seed_0: ' in plan
 
 
-def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project, tmp_path, commands):
+def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project, commands, begin, run):
     slow = project.add('upernet_dcn_slow', 'SlowHook')
     name, seeds = slow.stem, (0, 1)
     arguments = project.arguments(slow, options=LONG, more=('--seeds', 0, 1, '--parallel', 2))
 
-    process = begin(project, tmp_path / 'first', *arguments)
+    first = begin(*arguments)
     wait_for(are_training(project, name, seeds), 'no checkpoint')
     # To the whole group, as a terminal does.
-    os.killpg(process.pid, signal.SIGINT)
-    status, _, stderr = ended(process, tmp_path / 'first')
-    assert status == 130
-    assert stderr.splitlines()[-1] == (
+    os.killpg(first.process, signal.SIGINT)
+    outcome = first.wait()
+    assert outcome.status == 130
+    assert outcome.stderr.splitlines()[-1] == (
         'interrupted: 0 of 2 runs are done; 2 running jobs were stopped; repeat the command to go on'
     )
     assert not processes_with(project.folder_of(name, 0))
@@ -103,19 +97,18 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
         assert record['state'] == 'interrupted'
         assert record['error'].startswith('interrupted: the last checkpoint is ')
 
-    process = begin(project, tmp_path / 'second', *arguments)
+    second = begin(*arguments)
     wait_for(lambda: all(len(project.starts(name, seed)) == 2 for seed in seeds), 'not resumed')
-    process.kill()
-    process.wait()
-    third, other = tmp_path / 'third', tmp_path / 'other'
-    process = begin(project, third, *arguments)
-    wait_for(lambda: 'runs' in (third / 'stdout').read_text(), 'not adopted')
-    status, _, stderr = run(project, other, *arguments)
+    os.kill(second.process, signal.SIGKILL)
+    second.wait()
+    third = begin(*arguments)
+    wait_for(lambda: 'runs' in (third.output / 'stdout').read_text(), 'not adopted')
+    other = run(*arguments)
     # Not while the third is at work; where that has just ended there is nothing left to do.
-    assert (status, 'another sweep is at work' in stderr) in [(2, True), (0, False)]
-    status, said, _ = ended(process, third)
-    assert status == 0, said
-    assert '2 runs: 2 done' in said
+    assert (other.status, 'another sweep is at work' in other.stderr) in [(2, True), (0, False)]
+    outcome = third.wait()
+    assert outcome.status == 0, outcome.stdout
+    assert '2 runs: 2 done' in outcome.stdout
 
     for seed in seeds:
         assert len(project.starts(name, seed)) == 2
@@ -129,7 +122,8 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
         assert [final['seed'] for final in finals] == [seed]
         assert project.record(name, seed)['state'] == 'done'
 
-    status, said, _ = run(project, tmp_path / 'fourth', *arguments)
+    outcome = run(*arguments)
+    status, said = outcome.status, outcome.stdout
     assert status == 0
     assert [line.split()[0] for line in said.splitlines()[:2]] == ['finished', 'finished']
     assert all(len(project.starts(name, seed)) == 2 for seed in seeds)
@@ -137,23 +131,25 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
     assert len(table.splitlines()) >= 2
 
 
-def test_checkpoints_of_a_folder_are_tested_once(project, tmp_path, work_dir_of):
+def test_checkpoints_of_a_folder_are_tested_once(project, run, work_dir_of):
     trained = work_dir_of('upernet')
     config = project.folder / f'configs/demo/{NAME}.py'
     arguments = project.arguments(config, more=('--test-only', trained.parent))
-    status, said, _ = run(project, tmp_path / 'first', *arguments)
+    outcome = run(*arguments)
+    status, said = outcome.status, outcome.stdout
     assert status == 0, said
     (tested,) = read_results(project.root / NAME / 'test')
     last = read_results(trained)[-1]
     assert tested['checkpoint']['weights_sha256'] == last['checkpoint']['weights_sha256']
     assert tested['metrics'] == pytest.approx(last['metrics'])
-    status, said, _ = run(project, tmp_path / 'second', *arguments)
+    outcome = run(*arguments)
+    status, said = outcome.status, outcome.stdout
     assert status == 0
     assert said.startswith(f'finished  {NAME}/test: ')
     assert len(read_results(project.root / NAME / 'test')) == 1
 
 
-def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, tmp_path, work_dir_of):
+def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, run, work_dir_of):
     """Three runs that were trained, without a result: as it was, damaged, and under another config."""
     leaf = (project.folder / f'configs/demo/{NAME}.py').read_text()
     # A setting with which a training may be gone on with, but which makes it another run.
@@ -175,7 +171,8 @@ def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, tmp_path, 
     os.truncate(damaged / 'iter_4.pth', 1000)
     (damaged / 'last_checkpoint').write_text('')
 
-    status, said, _ = run(project, tmp_path / 'sweep', *arguments)
+    outcome = run(*arguments)
+    status, said = outcome.status, outcome.stdout
     assert status == 1
     assert '3 runs: 2 done, 1 failed' in said
     assert project.iterations(whole.parent.name, 0) == [1, 2, 3, 4]

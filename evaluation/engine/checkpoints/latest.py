@@ -1,17 +1,12 @@
 """The latest whole checkpoint of a work dir, whatever a crash, a full disk or a move left of it."""
 
-import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from backbones import DamagedFileError
 from backbones.checkpoint import read_checkpoint
-from evaluation.engine.checkpoints.pointer import last_checkpoint, named_checkpoint, pointer_of
+from evaluation.engine.checkpoints.pointer import candidates, named_checkpoint, pointer_of
 from evaluation.utils.errors import UserError, warn
-
-# What trainings of the suite call their checkpoints.
-NAMES = re.compile(r'(?:epoch|iter)_(?P<number>\d+)\.pth')
 
 
 def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
@@ -72,21 +67,6 @@ def read_whole_checkpoint(source: str) -> dict:
                 f'checkpoint {source} is damaged (checksum of {changed}); get it again'
             )
     return content
-
-
-def candidates(work_dir: Path) -> Iterator[Path]:
-    """Checkpoints of a training that are there, whole or not, the one to be preferred first."""
-    file = last_checkpoint(work_dir)
-    folder = file.parent if file else work_dir
-    match = file and re.fullmatch(r'(?P<before>.*?)(?P<number>\d+)\.pth', file.name)
-    pattern = re.compile(rf'{re.escape(match["before"])}(?P<number>\d+)\.pth') if match else NAMES
-    if file:
-        yield file
-    numbered = {path: pattern.fullmatch(path.name) for path in folder.glob('*.pth')}
-    numbers = {path: int(match['number']) for path, match in numbered.items() if match}
-    for path in sorted(numbers, key=numbers.get, reverse=True):
-        if file is None or (match and numbers[path] < int(match['number'])):
-            yield path
 
 
 def _warn_of_another(work_dir: str, named: str | None, file: str, damage: list[str]) -> None:

@@ -1,9 +1,18 @@
-"""The file `last_checkpoint` of a work dir: mmengine names in it the checkpoint that it wrote last."""
+"""Find the checkpoints of a work dir, by its file `last_checkpoint` and by their names.
+
+mmengine writes in that file the name of its last checkpoint. Nothing here imports PyTorch: the jobs of
+sweeps, which only start others, would take seconds and memory for it.
+"""
 
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from evaluation.utils.processes.restarts import LAUNCHED, restart_count
+
+# What trainings of the suite call their checkpoints.
+NAMES = re.compile(r'(?:epoch|iter)_(?P<number>\d+)\.pth')
 
 
 def pointer_of(work_dir: str | Path) -> Path:
@@ -29,6 +38,21 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
     named = named_checkpoint(work_dir)
     places = [Path(work_dir, Path(named).name), Path(named)] if named else []
     return next((place for place in places if place.is_file()), None)
+
+
+def candidates(work_dir: Path) -> Iterator[Path]:
+    """Checkpoints of a training that are there, whole or not, the one to be preferred first."""
+    file = last_checkpoint(work_dir)
+    folder = file.parent if file else work_dir
+    match = file and re.fullmatch(r'(?P<before>.*?)(?P<number>\d+)\.pth', file.name)
+    pattern = re.compile(rf'{re.escape(match["before"])}(?P<number>\d+)\.pth') if match else NAMES
+    if file:
+        yield file
+    numbered = {path: pattern.fullmatch(path.name) for path in folder.glob('*.pth')}
+    numbers = {path: int(match['number']) for path, match in numbered.items() if match}
+    for path in sorted(numbers, key=numbers.get, reverse=True):
+        if file is None or (match and numbers[path] < int(match['number'])):
+            yield path
 
 
 def resumed_by_restart(work_dir: str) -> str | None:

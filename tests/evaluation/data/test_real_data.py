@@ -16,7 +16,7 @@ from PIL import Image
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
 from evaluation.engine.experiment import read_config, set_data_root
-from tests.commands import ROOT, Commands, option_list, read_results
+from tests.commands import ROOT, option_list, read_results
 
 import mmdet.registry  # isort: skip
 import mmseg.registry  # isort: skip
@@ -269,12 +269,6 @@ def test_loss_falls_on_the_same_two_images(task):
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3]), losses
-
-
-@pytest.fixture(scope='module')
-def commands():
-    with Commands() as running:
-        yield running
 
 
 @pytest.mark.parametrize('task', TASKS)

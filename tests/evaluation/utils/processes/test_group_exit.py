@@ -17,7 +17,8 @@ class AtTheVeryEnd:
 
 def main():
     import atexit
-    import torch
+    if {torch}:
+        import torch
     if {group}:
         torch.distributed.init_process_group(
             'gloo', init_method='tcp://127.0.0.1:{port}', rank=0, world_size=1
@@ -31,8 +32,8 @@ command(main)()
 """
 
 
-def ended(group, end):
-    script = SCRIPT.format(group=group, end=end, port=free_port())
+def ended(group, end, torch=True):
+    script = SCRIPT.format(group=group, torch=torch, end=end, port=free_port())
     return subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, cwd=ROOT)
 
 
@@ -46,10 +47,16 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize('group', [True, False])
-@pytest.mark.parametrize('end', ENDS)
-def test_status_and_output_are_kept(group, end):
-    done = ended(group, end)
+@pytest.mark.parametrize(
+    ('group', 'torch', 'end'),
+    [
+        *((True, True, end) for end in ENDS),
+        *((False, False, end) for end in ENDS),
+        (False, True, 'sys.exit(7)'),
+    ],
+)
+def test_status_and_output_are_kept(group, torch, end):
+    done = ended(group, end, torch)
     status, message = ENDS[end]
     assert done.returncode == status
     assert done.stdout.startswith('not flushed yet; registered later\n')
