@@ -19,7 +19,7 @@ from evaluation.utils.numbers import whole
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from evaluation.results.result import TASKS
+    from evaluation.tasks import TASKS
 
     parser = CommandLine(__doc__)
     parser.add_argument('a', help='result.json or work dir of the first model')
@@ -46,7 +46,7 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.output is not None:
         check_output(arguments.output)
-    from evaluation.statistics.command import compare_places
+    from evaluation.tables.comparison import compare_places
 
     text = compare_places(arguments)
     if arguments.output is None:

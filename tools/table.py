@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from evaluation.results.published import PACKAGED, load_published
 from evaluation.results.reading import load_results
-from evaluation.results.result import TASKS, Result
+from evaluation.results.result import Result
 from evaluation.results.selection import select
 from evaluation.statistics.bootstrap import RESAMPLES, check_resamples
 from evaluation.statistics.uncertainty import Uncertainty, uncertainties
 from evaluation.tables.analyses import figures_of, load_analyses
 from evaluation.tables.csv_table import single_task
 from evaluation.tables.table import FORMATS, render
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import CommandLine, UserError, command
 from evaluation.utils.files import check_output, write_output
 

@@ -13,9 +13,9 @@ from mmengine.config import Config
 from torch import nn
 
 from evaluation.analysis.parts import Parts, combined, complete, key_of
+from evaluation.analysis.tasks.adapter import Adapter, task_of
 from evaluation.analysis.tasks.inputs import batches
 from evaluation.analysis.tasks.samples import Sample, Samples
-from evaluation.analysis.tasks.task import Task, task_of
 from evaluation.engine.experiment import use_data
 from evaluation.engine.trained_model import (
     build_model,
@@ -40,7 +40,7 @@ class Subject:
     Attributes:
         cfg: its config.
         model: in eval mode, on `device`; its parameters need no gradient.
-        task: of the model.
+        task: adapter of the model's task.
         samples: of the test data set.
         checkpoint: digests of the weights and of their file.
         batch: most images in a pass.
@@ -49,7 +49,7 @@ class Subject:
 
     cfg: Config
     model: nn.Module
-    task: Task
+    task: Adapter
     samples: Samples
     checkpoint: dict
     batch: int

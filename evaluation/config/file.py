@@ -14,10 +14,11 @@ from mmengine.config.utils import ConfigParsingError
 from evaluation.config.imports import check_imports
 from evaluation.config.inherited_imports import keep_inherited_imports
 from evaluation.config.moved_modules import current_name
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError, did_you_mean
 
 # `<task>_<mixer>_<scale>.py`.
-LEAF = re.compile(r'(?P<task>mask_rcnn|upernet|imagenet)_(?P<mixer>[a-z0-9]+)_(?P<scale>[a-z0-9]+)\.py')
+LEAF = re.compile(r'(?P<task>' + '|'.join(TASKS) + r')_(?P<mixer>[a-z0-9]+)_(?P<scale>[a-z0-9]+)\.py')
 SCALES = ('micro', 'tiny', 'small', 'base')
 
 

@@ -14,11 +14,12 @@ from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
+from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_text
 from evaluation.utils.jobs import Job, clock, run_jobs
 
-TASK = 'mask_rcnn'
+TASK = INSTANCE_SEGMENTATION.key
 # Of each analysis: options, and how long it takes beside the others.
 OPTIONS = {
     'erf': ('--size', '128', '--limit', '24', '--targets', 'stage1', 'stage2', 'stage3', 'stage4'),

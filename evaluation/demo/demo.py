@@ -18,16 +18,19 @@ from evaluation.report.build import build_page
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.table import render
+from evaluation.tasks.classification import CLASSIFICATION
+from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
+from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text
 from evaluation.utils.jobs import Job, clock, run_jobs
 from evaluation.utils.quiet import quiet
 
-TASKS = ('mask_rcnn', 'upernet')
+TASKS = (INSTANCE_SEGMENTATION.key, SEMANTIC_SEGMENTATION.key)
 CONFIGS = Path('configs/demo')
 FOLDER = Path('work_dirs/demo')
 SPLITS = {'train': 160, 'val': 48}
-PRETRAINING_TASK = 'imagenet'
+PRETRAINING_TASK = CLASSIFICATION.key
 PRETRAINING_SPLITS = {'train': 480, 'val': 120}
 PRETRAINING_STYLE = SceneStyle(
     height=64,

@@ -15,6 +15,8 @@ from evaluation.engine.drawing.predictions import colour_classes, draw_instances
 from evaluation.engine.drawing.text import ink_text, text_cover
 from evaluation.engine.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
 from evaluation.engine.experiment import read_config
+from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
+from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 
@@ -223,8 +225,8 @@ def _segment_panels(
 def _sheet_title(detector_config: str | Path, segmentor_config: str | Path) -> str:
     backbones = dict.fromkeys(
         (
-            Path(detector_config).stem.removeprefix('mask_rcnn_'),
-            Path(segmentor_config).stem.removeprefix('upernet_'),
+            Path(detector_config).stem.removeprefix(f'{INSTANCE_SEGMENTATION.key}_'),
+            Path(segmentor_config).stem.removeprefix(f'{SEMANTIC_SEGMENTATION.key}_'),
         )
     )
     names = ' and '.join(backbones)

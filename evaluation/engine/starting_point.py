@@ -25,7 +25,8 @@ from evaluation.models.starting_weights import PRETRAINED, forget_pretrained, pr
 from evaluation.models.weights import check_whole, fit_model
 from evaluation.results.description import config_name
 from evaluation.results.published import load_published
-from evaluation.results.result import TASKS
+from evaluation.tasks import TASKS
+from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.utils.errors import UserError, warn
 
 # Backbones that load a checkpoint as it should be, or raise, though `init_weights` is their own.
@@ -115,8 +116,9 @@ def find_pretrained(wish: str, cfg: Config) -> str:
         return ResNet50_Weights.IMAGENET1K_V1.url
     name = config_name(cfg.filename).removesuffix(f'_{RELEASED}')
     backbone = re.sub(f'^({"|".join(TASKS)})_', '', name)
+    wanted = CLASSIFICATION.published.name
     for entry in load_published():
-        if entry.model == backbone and entry.task == 'imagenet' and entry.checkpoint:
+        if (entry.model, entry.task) == (backbone, wanted) and entry.checkpoint:
             return entry.checkpoint
     raise UserError(f'no released ImageNet weights are known for {backbone}; give a path or URL')
 

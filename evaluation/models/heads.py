@@ -8,19 +8,12 @@ from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 
 BOX_REGIONS = 1000
 MASK_REGIONS = 100
 
-# Height and width of the input that published FLOPs are stated for, by the head that a model has: a
-# two-stage detector, a detector of one stage or with a transformer, a segmentor, a classifier.
-STANDARD_SIZES = {
-    'roi_head': (800, 1280),
-    'bbox_head': (800, 1280),
-    'decode_head': (512, 2048),
-    'backbone.head': (224, 224),
-}
 # What of a RoI head is run; what else has parameters would go uncounted.
 _ROI_PARTS = ('bbox_head', 'mask_head', 'shared_head')
 # Forward passes of RoI heads that give each head the features of its regions, and nothing else.
@@ -39,17 +32,19 @@ def standard_size(model: nn.Module) -> tuple[int, int]:
     Raises:
         UserError: the model is of a kind whose parts cannot be run by themselves.
     """
-    return STANDARD_SIZES[head_name(model)]
+    name = head_name(model)
+    return next(task.flops_size for task in TASKS.values() if name in task.heads)
 
 
 def head_name(model: nn.Module) -> str:
-    """The head by which the kind of a model is known, one of `STANDARD_SIZES`.
+    """The head by which the kind of a model is known, one of a task's `heads`.
 
     Raises:
         UserError: the model is of another kind, or has a part that is not run.
     """
     modules = dict(model.named_modules())
-    name = next((name for name in STANDARD_SIZES if name in modules), None)
+    known = (name for task in TASKS.values() for name in task.heads)
+    name = next((name for name in known if name in modules), None)
     if name is None:
         raise _not_counted(
             model,

@@ -8,16 +8,16 @@ from itertools import combinations
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.metrics.evidence.files import Evidence
+from evaluation.metrics.evidence.base import Evidence
 from evaluation.report.runs import Run, labels
 from evaluation.report.training_curves import significant
-from evaluation.results.published import COMPARED_METRICS
 from evaluation.statistics.bootstrap import Interval
 from evaluation.statistics.comparison import Comparison, Model, cautions, signed
 from evaluation.statistics.intervals import difference_interval, figure_interval
 from evaluation.statistics.randomization import PairedTest, paired_tests
 from evaluation.statistics.seeds import by_experiment
 from evaluation.statistics.uncertainty import Uncertainty
+from evaluation.tasks import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def differences(
 def _tests(pair: tuple[_Experiment, _Experiment]) -> dict[str, PairedTest | None]:
     metrics = [
         metric
-        for metric in COMPARED_METRICS[pair[0].runs[0].result.task]
+        for metric in TASKS[pair[0].runs[0].result.task].primary
         if all(metric in each.samples for side in pair for each in side.drawn)
     ]
     return paired_tests(metrics, pair[0].evidence, pair[1].evidence)

@@ -15,9 +15,9 @@ from evaluation.statistics.error_analysis import error_costs
 from evaluation.statistics.loading import load_evidence
 from evaluation.statistics.metrics import each_image_once
 from evaluation.statistics.uncertainty import Uncertainty, uncertainties
+from evaluation.tasks import TASKS
 
 SEED = 0
-KINDS = ('box', 'mask')
 
 
 @dataclass
@@ -68,8 +68,9 @@ def _intervals(drawn: Uncertainty) -> dict[str, list[float]]:
 
 
 def _errors(run: Run) -> dict[str, dict[str, float | None]]:
-    """What errors cost a detector; nothing of other models."""
-    if run.result.task != 'mask_rcnn':
+    """Return what errors cost a detector; nothing of other models."""
+    overlaps = TASKS[run.result.task].overlaps
+    if not overlaps:
         return {}
     evidence = load_evidence(run.result)
     once = each_image_once(evidence)
@@ -78,6 +79,6 @@ def _errors(run: Run) -> dict[str, dict[str, float | None]]:
             name: float(value) if math.isfinite(value) else None
             for name, value in error_costs(evidence, kind)(once).items()
         }
-        for kind in KINDS
+        for kind in overlaps
         if kind in evidence.matches
     }

@@ -5,25 +5,24 @@ from collections.abc import Collection, Mapping, Sequence
 from evaluation.report.runs import Run
 from evaluation.report.speeds import Speed
 from evaluation.results.published import (
-    COMPARED_METRICS,
-    FIGURES,
-    RECIPES,
     Entry,
     differs_in_recipe,
     find_figure,
+    is_published_data_set,
     is_recipe_unknown,
     why_not_compared,
 )
 from evaluation.results.result import Result, shown_metrics
-from evaluation.tables.headings import DIGITS, HEADINGS, printed
+from evaluation.tables.headings import printed
 from evaluation.tables.identity import is_part, training_text
 from evaluation.tables.table import best_of, contest_of
+from evaluation.tasks import TASKS, find_metric
 
 
 def metric_label(metric: str) -> str:
     """A metric as tables call it; `box_APs` is `box AP small`."""
-    if metric in HEADINGS:
-        return HEADINGS[metric][0]
+    if found := find_metric(metric):
+        return found.heading
     for suffix, size in (('APs', 'small'), ('APm', 'medium'), ('APl', 'large')):
         if metric.endswith(suffix):
             return f'{metric[: -len(suffix)].replace("_", " ")}AP {size}'
@@ -32,15 +31,15 @@ def metric_label(metric: str) -> str:
 
 def describe_group(title: str, members: Sequence[Run]) -> dict:
     """A task on a data set: its metrics, and the size of the images that FLOPs are of."""
-    task = members[0].result.task
+    task = TASKS[members[0].result.task]
     metrics = shown_metrics([run.result for run in members])
     sizes = {(run.result.flops.height, run.result.flops.width) for run in members if run.result.flops}
     return {
         'title': title,
-        'task': task,
+        'task': task.key,
         'metrics': [{'key': metric, 'label': metric_label(metric)} for metric in metrics],
-        'compared': [metric for metric in COMPARED_METRICS[task] if metric in metrics],
-        'digits': DIGITS[task],
+        'compared': [metric for metric in task.primary if metric in metrics],
+        'digits': task.digits,
         'flopsSizes': [f'{height}x{width}' for height, width in sorted(sizes)],
     }
 
@@ -123,7 +122,7 @@ def _share(result: Result) -> float | None:
 
 def _published(result: Result, entries: Sequence[Entry]) -> dict:
     found = {}
-    for metric in COMPARED_METRICS[result.task]:
+    for metric in TASKS[result.task].primary:
         figure = find_figure(entries, result, metric)
         if figure is None:
             continue
@@ -167,19 +166,19 @@ def published_points(entries: Sequence[Entry], groups: Mapping[str, Sequence[Run
     """
     points = []
     for title, members in groups.items():
-        recipe = RECIPES[members[0].result.task]
-        if members[0].result.dataset != recipe.dataset:
+        if not is_published_data_set(members[0].result):
             continue
+        recipe = TASKS[members[0].result.task].published
         costs = {run.result.backbone: run.result for run in members}
         for entry in entries:
-            if entry.task != recipe.task:
+            if entry.task != recipe.name:
                 continue
             own = costs.get(entry.model) if entry.architecture == 'unified' else None
             flops = own.flops.count if own and own.flops else entry.flops
             parameters = own.total_parameters if own else entry.parameters
             values = {
                 metric: entry.figures[key]
-                for (metric, is_augmented), key in FIGURES.items()
+                for (metric, is_augmented), key in recipe.figures.items()
                 if key in entry.figures and not is_augmented
             }
             if values and (flops or parameters):

@@ -14,8 +14,8 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluation.tables.headings import DIGITS
 from evaluation.tables.table import not_compared_notes
+from evaluation.tasks import TASKS
 from evaluation.utils.rounding import fixed, signed, significant
 
 _PACKAGE = 'evaluation.report'
@@ -100,7 +100,7 @@ def _columns(data: Mapping) -> dict:
         'of_others': of_others,
         'recipe_unknown': any(f['isRecipeUnknown'] for run in runs for f in run['published'].values()),
         'not_compared': not_compared_notes((run['label'], run['notCompared']) for run in runs),
-        'digits': DIGITS,
+        'digits': {key: task.digits for key, task in TASKS.items()},
     }
 
 

@@ -7,11 +7,12 @@ one is of the network that the mixer was first published in, such as Swin or Con
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.config.recipe import FAIR
 from evaluation.results.result import Result
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text
 
@@ -19,77 +20,6 @@ PACKAGED = Path(__file__).with_name('published.json')
 
 # In order of preference.
 ARCHITECTURES = ('unified', 'original')
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a published task was trained for and tested on, and the figures it must state.
-
-    `start` is where trainings started, as `Result.start` says it. `batch_size` is in images of a step,
-    with exceptions by mixer in `batch_sizes`. With `any_length`, results of trainings of unknown length
-    are compared, too.
-    """
-
-    task: str
-    dataset: str
-    unit: str
-    length: int
-    images: int
-    start: str
-    batch_size: int
-    required: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    any_length: bool = False
-    batch_sizes: Mapping[str, int] = field(default_factory=dict)
-
-
-RECIPES = {
-    'mask_rcnn': Recipe(
-        'mask_rcnn_coco_1x',
-        'COCO val2017',
-        'epochs',
-        12,
-        5000,
-        'pretrained',
-        batch_size=16,
-        required=('box_ap', 'mask_ap'),
-    ),
-    'upernet': Recipe(
-        'upernet_ade20k_160k',
-        'ADE20K val',
-        'iterations',
-        160_000,
-        2000,
-        'pretrained',
-        batch_size=16,
-        required=('miou',),
-        optional=('miou_multi_scale',),
-    ),
-    'imagenet': Recipe(
-        'imagenet',
-        'ImageNet-1k val',
-        'epochs',
-        300,
-        50_000,
-        'scratch',
-        batch_size=1024,
-        required=('top1',),
-        any_length=True,
-        batch_sizes={'convnext': 4096, 'dcn': 4096},
-    ),
-}
-
-# Metric of a result, and whether it was measured with test-time augmentation: the published figure.
-# For Mask R-CNN only results without it are published.
-FIGURES = {
-    ('box_AP', False): 'box_ap',
-    ('mask_AP', False): 'mask_ap',
-    ('mIoU', False): 'miou',
-    ('mIoU', True): 'miou_multi_scale',
-    ('top1', False): 'top1',
-}
-
-COMPARED_METRICS = {'mask_rcnn': ('box_AP', 'mask_AP'), 'upernet': ('mIoU',), 'imagenet': ('top1',)}
 
 
 @dataclass(frozen=True)
@@ -157,7 +87,7 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
     """
     if not is_whole_data_set(result) or obstacles(result):
         return None
-    key = FIGURES.get((metric, result.test_time_augmentation))
+    key = TASKS[result.task].published.figures.get((metric, result.test_time_augmentation))
     candidates = [
         Figure(entry.figures[key], entry.architecture, entry.source)
         for entry in _entries_of(entries, result)
@@ -179,8 +109,8 @@ def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
 
     None where it does, where nothing is published, and for a different data set.
     """
-    recipe = RECIPES[result.task]
-    if result.dataset != recipe.dataset or not _entries_of(entries, result):
+    recipe = TASKS[result.task].published
+    if not is_published_data_set(result) or not _entries_of(entries, result):
         return None
     found = obstacles(result)
     if result.images != recipe.images:
@@ -193,7 +123,8 @@ def obstacles(result: Result) -> tuple[str, ...]:
 
     A start or a batch size that is not known is no obstacle; `is_recipe_unknown` says so.
     """
-    recipe = RECIPES[result.task]
+    task = TASKS[result.task]
+    recipe = task.published
     planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
     batch_size = recipe.batch_sizes.get(result.mixer, recipe.batch_size)
     found = []
@@ -205,13 +136,10 @@ def obstacles(result: Result) -> tuple[str, ...]:
         found.append(f'{planned} {recipe.unit}, published {recipe.length}')
     if result.batch_size not in (None, batch_size):
         found.append(f'batch size {result.batch_size}, published {batch_size}')
-    is_published = any(
-        (m, result.test_time_augmentation) in FIGURES for m in COMPARED_METRICS[result.task]
-    )
-    if not is_published:
+    if not any((name, result.test_time_augmentation) in recipe.figures for name in task.primary):
         found.append('test-time augmentation, published without')
-    if not {*COMPARED_METRICS[result.task]} <= result.metrics.keys():
-        found.append('without masks, published with masks')
+    if task.optional and not {*task.primary} <= result.metrics.keys():
+        found.append(task.optional.obstacle)
     return tuple(found)
 
 
@@ -221,14 +149,19 @@ def is_recipe_unknown(result: Result) -> bool:
 
 
 def _entries_of(entries: Sequence[Entry], result: Result) -> list[Entry]:
-    task = RECIPES[result.task].task
-    return [entry for entry in entries if (entry.model, entry.task) == (result.backbone, task)]
+    name = TASKS[result.task].published.name
+    return [entry for entry in entries if (entry.model, entry.task) == (result.backbone, name)]
+
+
+def is_published_data_set(result: Result) -> bool:
+    """Return whether a result is of the data set that is published on."""
+    recipe = TASKS[result.task].published
+    return recipe is not None and result.dataset == recipe.dataset
 
 
 def is_whole_data_set(result: Result) -> bool:
     """Return whether a result is of the data set that is published on, with all its images."""
-    recipe = RECIPES[result.task]
-    return (result.dataset, result.images) == (recipe.dataset, recipe.images)
+    return is_published_data_set(result) and result.images == TASKS[result.task].published.images
 
 
 def _parse(item: object) -> Entry:
@@ -239,12 +172,14 @@ def _parse(item: object) -> Entry:
             raise ValueError(f'{key!r} is missing or not text')
     if item['architecture'] not in ARCHITECTURES:
         raise ValueError(f"'architecture' is none of {', '.join(ARCHITECTURES)}")
-    recipes = {recipe.task: recipe for recipe in RECIPES.values()}
-    figures = {}
-    if item['task'] in recipes:
-        recipe = recipes[item['task']]
-        stated = (*recipe.required, *(key for key in recipe.optional if key in item))
-        figures = {key: _percentage(item, key) for key in stated}
+    recipes = (task.published for task in TASKS.values() if task.published)
+    figures = {
+        key: _percentage(item, key)
+        for recipe in recipes
+        if recipe.name == item['task']
+        for (_, is_augmented), key in recipe.figures.items()
+        if key in item or not is_augmented
+    }
     checkpoint = item.get('checkpoint')
     if checkpoint is not None and type(checkpoint) is not str:
         raise ValueError("'checkpoint' is not text")

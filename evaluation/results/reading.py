@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from evaluation.results.result import HEADLINE_METRICS, OPTIONAL_METRICS, EvidenceFile, Flops, Result
+from evaluation.results.result import EvidenceFile, Flops, Result
 from evaluation.results.validation import check_schema
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text
 
@@ -117,14 +118,8 @@ def _parse(data: object, file: Path) -> Result:
     check_schema(data)
     if (data['mixer'] is None) != (data['scale'] is None):
         raise ValueError("'mixer' and 'scale' must both be given or both be null")
-    optional = OPTIONAL_METRICS.get(data['task'], ())
-    if optional and data['metrics'].keys().isdisjoint(optional):
-        needed = set(HEADLINE_METRICS[data['task']]).difference(optional)
-    else:
-        needed = HEADLINE_METRICS[data['task']]
-    for name in HEADLINE_METRICS[data['task']]:
-        if name in needed and name not in data['metrics']:
-            raise ValueError(f"'metrics.{name}' is missing")
+    if missing := TASKS[data['task']].missing_metric(data['metrics']):
+        raise ValueError(f"'metrics.{missing}' is missing")
     return Result(
         **{field: checked(_value(data, key), key) for field, key in _FIELDS.items()},
         metrics=_printable(data['metrics'], 'metrics'),

@@ -5,14 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-HEADLINE_METRICS = {
-    'mask_rcnn': ('box_AP', 'box_AP50', 'box_AP75', 'mask_AP', 'mask_AP50', 'mask_AP75'),
-    'upernet': ('mIoU', 'mAcc', 'aAcc'),
-    'imagenet': ('top1', 'top5'),
-}
-TASKS = tuple(HEADLINE_METRICS)
-# What a result of the task need not have: a detector without masks has no mask AP.
-OPTIONAL_METRICS = {'mask_rcnn': ('mask_AP', 'mask_AP50', 'mask_AP75')}
+from evaluation.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,7 @@ class Result:
     @property
     def headline_metrics(self) -> tuple[str, ...]:
         """The metrics of its task that it has."""
-        return tuple(name for name in HEADLINE_METRICS[self.task] if name in self.metrics)
+        return tuple(name for name in TASKS[self.task].headlines if name in self.metrics)
 
     @property
     def start(self) -> str | None:
@@ -122,13 +115,13 @@ class Result:
 def shown_metrics(results: Sequence[Result]) -> tuple[str, ...]:
     """The metrics that any of several results of one task has, for the columns of a table."""
     known = {name for result in results for name in result.headline_metrics}
-    return tuple(name for name in HEADLINE_METRICS[results[0].task] if name in known)
+    return tuple(name for name in TASKS[results[0].task].headlines if name in known)
 
 
 def shared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
     """The metrics by which several results of one task can be compared, since all have them."""
     return tuple(
         name
-        for name in HEADLINE_METRICS[results[0].task]
+        for name in TASKS[results[0].task].headlines
         if all(name in result.metrics for result in results)
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from jsonschema import Draft202012Validator, ValidationError
 
+from evaluation.tasks import TASKS
+
 VERSIONS = (1, 2)
 TYPES = {
     'string': 'text',
@@ -18,11 +20,12 @@ TYPES = {
 }
 
 
-@functools.cache
 def schema(version: int) -> dict:
-    """The JSON schema of a version, one of `VERSIONS`."""
+    """The JSON schema of a version, one of `VERSIONS`, with the tasks that the suite knows."""
     file = Path(__file__).with_name(f'schema_v{version}.json')
-    return json.loads(file.read_text(encoding='utf-8'))
+    content = json.loads(file.read_text(encoding='utf-8'))
+    content['properties']['task']['enum'] = list(TASKS)
+    return content
 
 
 def check_schema(data: object) -> None:
@@ -40,13 +43,15 @@ def check_schema(data: object) -> None:
     if version not in VERSIONS:
         known = ' and '.join(map(str, VERSIONS))
         raise ValueError(f'schema version {version}, where {known} are read')
-    errors = sorted(_validator(version).iter_errors(data), key=lambda error: list(map(str, error.path)))
+    errors = sorted(
+        _validator(version, tuple(TASKS)).iter_errors(data), key=lambda error: list(map(str, error.path))
+    )
     if errors:
         raise ValueError(_sentence(errors[0]))
 
 
 @functools.cache
-def _validator(version: int) -> Draft202012Validator:
+def _validator(version: int, tasks: tuple[str, ...]) -> Draft202012Validator:
     return Draft202012Validator(schema(version))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from evaluation.statistics.metrics import Metric
+from evaluation.metrics.evidence.base import Measure
 from evaluation.utils.errors import UserError
 
 RESAMPLES = 1000
@@ -58,7 +58,7 @@ def draw(images: int, seed: int, number: int) -> np.ndarray:
 
 
 def resample(
-    metrics: Sequence[Metric],
+    metrics: Sequence[Measure],
     images: int,
     resamples: int,
     seed: int,

@@ -5,34 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.results.result import HEADLINE_METRICS, Result, shared_metrics
+from evaluation.metrics.evidence.base import Measure
+from evaluation.results.result import Result, shared_metrics
 from evaluation.statistics.bootstrap import CONFIDENCE, RESAMPLES, SAME, Interval, resample
 from evaluation.statistics.intervals import difference_interval, figure_interval
 from evaluation.statistics.loading import check_same_images, headline_metrics, load_evidence
-from evaluation.statistics.metrics import GUESSES_OF, Metric
 from evaluation.statistics.names import distinct_names
 from evaluation.statistics.randomization import LEVEL, PairedTest, paired_tests
 from evaluation.statistics.seeds import Spread, spread
-from evaluation.tables.headings import DIGITS
+from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.errors import UserError
 from evaluation.utils.rounding import fixed
 
-# As papers write them.
-WORDS = {
-    'box_AP': 'box AP',
-    'box_AP50': 'box AP50',
-    'box_AP75': 'box AP75',
-    'mask_AP': 'mask AP',
-    'mask_AP50': 'mask AP50',
-    'mask_AP75': 'mask AP75',
-    'mIoU': 'mIoU',
-    'mAcc': 'mAcc',
-    'aAcc': 'aAcc',
-    'top1': 'top-1 accuracy',
-    'top5': 'top-5 accuracy',
-}
-# As tables have them.
-_DIGITS = {name: DIGITS[task] for task, names in HEADLINE_METRICS.items() for name in names}
 MOST_DIGITS = 4
 
 
@@ -85,7 +69,7 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The outcome in words that can be quoted."""
-        word = WORDS[self.metric]
+        word = find_metric(self.metric).words
         if self.test is None:
             return f'{word} is undefined on these images.'
         first, second, found = self._better_first()
@@ -105,7 +89,7 @@ class Comparison:
                 return f'no interval, since all resamples of {images} give the same difference'
             return f'{images} {"is" if self.images == 1 else "are"} too few for an interval'
         ends = ' to '.join(signed(end, self.metric) for end in (found.low, found.high))
-        method = images if self.metric in GUESSES_OF else f'paired bootstrap of {images}'
+        method = images if find_metric(self.metric).is_share else f'paired bootstrap of {images}'
         how = f'{100 * CONFIDENCE:.0f} % interval of the difference {ends}, {method}'
         if not found.undefined:
             return how
@@ -199,11 +183,11 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
             'Whether both were tested on the same annotations is not known: their data.sha256 is null.'
         )
     if any(result.headline_metrics != results[0].headline_metrics for result in results):
-        found.append('One predicts masks and the other boxes alone: they are compared by boxes.')
+        found.append(TASKS[results[0].task].optional.caution)
     return tuple(found)
 
 
-def _mean(metrics: Sequence[Metric]) -> Metric:
+def _mean(metrics: Sequence[Measure]) -> Measure:
     """The mean over several runs, each on the same images."""
 
     def evaluate(weights: np.ndarray) -> dict[str, float]:
@@ -227,7 +211,7 @@ def p_value_text(test: PairedTest) -> str:
 
 def rounded(value: float, metric: str) -> str:
     """A figure with as many digits as tables have, and more where zero would be left."""
-    digits = _DIGITS[metric]
+    digits = find_metric(metric).digits
     while abs(value) >= SAME and digits < MOST_DIGITS and not float(fixed(value, digits)):
         digits += 1
     return fixed(value, digits)

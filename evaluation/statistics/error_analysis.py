@@ -7,9 +7,9 @@ import numpy as np
 
 from evaluation.metrics.average_precision.matching import AREAS
 from evaluation.metrics.average_precision.resampled import precisions_by_class
+from evaluation.metrics.evidence.base import Measure
 from evaluation.metrics.evidence.detection_errors import ERRORS
-from evaluation.metrics.evidence.instances import InstanceEvidence
-from evaluation.statistics.metrics import Metric
+from evaluation.metrics.evidence.matches import InstanceEvidence
 
 # In the order of the paper; the last two say what all false positives and all misses cost together.
 CATEGORIES = (
@@ -42,7 +42,7 @@ class _Detections:
     counted: np.ndarray
 
 
-def error_costs(evidence: InstanceEvidence, kind: str) -> Metric:
+def error_costs(evidence: InstanceEvidence, kind: str) -> Measure:
     """Compute by how many points AP50 would rise if one kind of error were fixed (TIDE, section 2.3).
 
     A classification or localisation error is fixed by making the detection right, if its object is not

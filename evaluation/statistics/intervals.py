@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from evaluation.metrics.evidence.files import Evidence
+from evaluation.metrics.evidence.base import Evidence
 from evaluation.statistics.bootstrap import CONFIDENCE, SAME, Interval, interval
-from evaluation.statistics.metrics import GUESSES_OF, right_images
 from evaluation.statistics.randomization import PairedTest
+from evaluation.tasks import find_metric
 
 
 def figure_interval(metric: str, value: float, samples: np.ndarray, images: int) -> Interval:
@@ -20,7 +20,7 @@ def figure_interval(metric: str, value: float, samples: np.ndarray, images: int)
         samples: figures of the resamples, (resamples,); not needed for a share of images.
         images: how many each resample has.
     """
-    if metric in GUESSES_OF:
+    if find_metric(metric).is_share:
         return share_interval(value, images)
     return _clipped(interval(value, samples, images), 0)
 
@@ -62,8 +62,8 @@ def difference_interval(
         sides: per-image records of both models, one for each seed.
         test: of the two models by this metric.
     """
-    if metric in GUESSES_OF:
-        ours, theirs = (np.mean([right_images(run, metric) for run in side], axis=0) for side in sides)
+    if find_metric(metric).is_share:
+        ours, theirs = (np.mean([run.right_images(metric) for run in side], axis=0) for side in sides)
         found = share_difference_interval(ours - theirs)
     elif not test.differing:
         return Interval(0.0, 0.0, 0.0, int(np.isnan(samples).sum()))

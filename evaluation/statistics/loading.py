@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.metrics.evidence.files import Evidence, read_evidence
-from evaluation.results.result import HEADLINE_METRICS, Result
-from evaluation.statistics.metrics import Metric, each_image_once, metric_of
+from evaluation.metrics.evidence.base import Evidence, Measure
+from evaluation.metrics.evidence.files import read_evidence
+from evaluation.results.result import Result
+from evaluation.statistics.metrics import each_image_once, metric_of
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import file_sha256
 
@@ -37,13 +39,9 @@ def load_evidence(result: Result) -> Evidence:
     return evidence
 
 
-def headline_metrics(task: str, evidence: Evidence) -> Metric:
+def headline_metrics(task: str, evidence: Evidence) -> Measure:
     """The function that computes the metrics of a task that tables show and the evidence determines."""
-    matches = getattr(evidence, 'matches', None)
-    names = [
-        name for name in HEADLINE_METRICS[task] if matches is None or name.partition('_')[0] in matches
-    ]
-    return metric_of(evidence, names)
+    return metric_of(evidence, [name for name in TASKS[task].headlines if evidence.determines(name)])
 
 
 def _check_figures(result: Result, found: dict[str, float]) -> None:

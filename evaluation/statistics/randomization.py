@@ -19,10 +19,10 @@ from itertools import product
 import numpy as np
 from scipy import signal, stats
 
-from evaluation.metrics.evidence.classification import ClassificationEvidence
-from evaluation.metrics.evidence.files import Evidence
+from evaluation.metrics.evidence.base import Evidence, Measure
 from evaluation.statistics.joining import balanced_pairs, differing_images, joined, swap_weights
-from evaluation.statistics.metrics import Metric, metric_of, right_images
+from evaluation.statistics.metrics import metric_of
+from evaluation.tasks import find_metric
 
 # Two models are told apart where the p-value is at most this.
 LEVEL = 0.05
@@ -73,8 +73,18 @@ def paired_tests(
     Returns:
         By name; None where the metric is undefined on these images.
     """
-    if isinstance(a[0], ClassificationEvidence):
-        return {name: _test_of_accuracy(name, a, b) for name in metrics}
+    shares = {name: _test_of_share(name, a, b) for name in metrics if find_metric(name).is_share}
+    others = [name for name in metrics if name not in shares]
+    return shares | (_tests_by_swapping(others, a, b, on_progress) if others else {})
+
+
+def _tests_by_swapping(
+    metrics: Sequence[str],
+    a: Sequence[Evidence],
+    b: Sequence[Evidence],
+    on_progress: Callable[[], None],
+) -> dict[str, PairedTest | None]:
+    """Test metrics whose swapped differences have no distribution in closed form."""
     pairs = balanced_pairs(a, b)
     differing = np.any([differing_images(*pair) for pair in pairs], axis=0)
     count = int(differing.sum())
@@ -100,7 +110,7 @@ def _difference_of_swapped(
     metrics: Sequence[str], pairs: Sequence[tuple[Evidence, Evidence]], by_rank: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
     """From swapped images, (N,), bool, to the differences in percent, (metrics,)."""
-    evaluated: list[Metric] = [metric_of(joined(*pair, by_rank), metrics) for pair in pairs]
+    evaluated: list[Measure] = [metric_of(joined(*pair, by_rank), metrics) for pair in pairs]
 
     def difference(swapped: np.ndarray) -> np.ndarray:
         ours, theirs = swap_weights(swapped)
@@ -179,12 +189,10 @@ def _limits(exceeding: int, swaps: int) -> tuple[float, float]:
     return found.low, found.high
 
 
-def _test_of_accuracy(
-    metric: str, a: Sequence[ClassificationEvidence], b: Sequence[ClassificationEvidence]
-) -> PairedTest | None:
+def _test_of_share(metric: str, a: Sequence[Evidence], b: Sequence[Evidence]) -> PairedTest | None:
     """The exact distribution of the swapped difference; with one run each, McNemar's exact test."""
-    ours = np.sum([right_images(run, metric) for run in a], axis=0, dtype=np.int64)
-    theirs = np.sum([right_images(run, metric) for run in b], axis=0, dtype=np.int64)
+    ours = np.sum([run.right_images(metric) for run in a], axis=0, dtype=np.int64)
+    theirs = np.sum([run.right_images(metric) for run in b], axis=0, dtype=np.int64)
     if not len(ours):
         return None
     # Of an image, in units that make the means over runs whole numbers.

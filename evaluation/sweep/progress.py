@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.results.result import HEADLINE_METRICS
 from evaluation.sweep.findings import is_result_of, results
 from evaluation.sweep.log import epoch_length, tail
 from evaluation.sweep.runs import Run
 from evaluation.sweep.work import LOG
+from evaluation.tasks import TASKS
 from evaluation.utils.rounding import fixed
 from evaluation.utils.scalars import latest_step
 
@@ -53,9 +53,9 @@ def latest_metric(run: Run) -> str | None:
     for _, result in results(run.task.folder):
         if is_result_of(result, run.task.identity):
             newest = result
-    if newest is None or newest.get('task') not in HEADLINE_METRICS:
+    if newest is None or newest.get('task') not in TASKS:
         return None
-    name = HEADLINE_METRICS[newest['task']][0]
+    name = TASKS[newest['task']].headlines[0]
     value = newest.get('metrics', {}).get(name)
     return None if value is None else f'{name.replace("_", " ")} {fixed(value, 1)}'
 

@@ -8,10 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluation.results.published import COMPARED_METRICS, Entry, find_figure, why_not_compared
-from evaluation.results.result import HEADLINE_METRICS, Flops, Result, shown_metrics
+from evaluation.results.published import Entry, find_figure, why_not_compared
+from evaluation.results.result import Flops, Result, shown_metrics
 from evaluation.statistics.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 
 
@@ -28,7 +29,7 @@ def to_csv(
     """
     task = single_task(results)
     others = {metric for result in results for metric in result.metrics}
-    others -= set(HEADLINE_METRICS[task])
+    others -= set(TASKS[task].headlines)
     metrics = (*shown_metrics(results), *sorted(others))
     analysed = [figures_of(analyses, result.weights_sha256) for result in results]
     headings = dict.fromkeys(heading for figures in analysed for heading in figures)
@@ -71,7 +72,7 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         **_flops(result.flops),
         **{metric: result.metrics.get(metric) for metric in metrics},
     }
-    for metric in COMPARED_METRICS[result.task]:
+    for metric in TASKS[result.task].primary:
         if metric in metrics:
             record |= _comparison(result, metric, published)
     return record | {

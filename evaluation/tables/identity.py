@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from evaluation.results.published import RECIPES, is_whole_data_set
+from evaluation.results.published import is_published_data_set, is_whole_data_set
 from evaluation.results.result import Result
 from evaluation.utils.text_tables import DASH, Cell, Column
 
@@ -61,8 +61,7 @@ def training_text(row: Result) -> str:
 
 def is_part(row: Result) -> bool:
     """Return whether a result is of a part of its data set, which must not pass for the whole."""
-    is_known = row.dataset == RECIPES[row.task].dataset
-    return row.images_skipped > 0 or (is_known and not is_whole_data_set(row))
+    return row.images_skipped > 0 or (is_published_data_set(row) and not is_whole_data_set(row))
 
 
 def _differ_in(rows: Sequence[Result], value: Callable[[Result], object]) -> bool:

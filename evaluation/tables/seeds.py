@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from evaluation.results.result import Result, shown_metrics
 from evaluation.statistics.seeds import by_experiment, spread
-from evaluation.tables.headings import HEADINGS, printed, title_of
+from evaluation.tables.headings import metric_column, printed, title_of
 from evaluation.tables.identity import identity_columns, training_text
 from evaluation.utils.text_tables import DASH, PLUS_MINUS, Cell, Column, Table
 
@@ -30,7 +30,7 @@ def _table(experiments: list[list[Result]]) -> Table:
     columns = [
         *(column for column, _ in identity),
         Column('Seeds', 'Seeds', numeric=False),
-        *(Column(*HEADINGS[metric]) for metric in metrics),
+        *(metric_column(metric) for metric in metrics),
         Column('Training', 'Training', numeric=False),
     ]
     rows = [

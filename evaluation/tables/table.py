@@ -9,25 +9,24 @@ from types import MappingProxyType
 
 from evaluation.config.recipe import FAIR, RELEASED
 from evaluation.results.published import (
-    COMPARED_METRICS,
-    RECIPES,
     Entry,
     Figure,
     differs_in_recipe,
     find_figure,
+    is_published_data_set,
     is_recipe_unknown,
     why_not_compared,
 )
-from evaluation.results.result import TASKS, Flops, Result, shown_metrics
+from evaluation.results.result import Flops, Result, shown_metrics
 from evaluation.results.selection import row_order
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
-from evaluation.statistics.metrics import GUESSES_OF
 from evaluation.statistics.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
 from evaluation.tables.csv_table import to_csv
-from evaluation.tables.headings import DIGITS, HEADINGS, printed, title_of
+from evaluation.tables.headings import metric_column, printed, title_of
 from evaluation.tables.identity import Builder, identity_columns, training_text
 from evaluation.tables.seeds import seeds_tables
+from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.rounding import fixed
 from evaluation.utils.text_tables import (
     ALMOST,
@@ -97,8 +96,8 @@ def build_tables(
 
 def place(result: Result) -> tuple:
     """Which table a result belongs to, and where that stands among tables."""
-    is_published = result.dataset == RECIPES[result.task].dataset
-    return TASKS.index(result.task), not is_published, result.dataset
+    order = list(TASKS).index(result.task)
+    return order, not is_published_data_set(result), result.dataset
 
 
 def _ordered(results: Sequence[Result]) -> list[Result]:
@@ -165,7 +164,7 @@ def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, U
             mark = ALMOST if is_tied else ''
         return Cell(text, bold=is_best, mark=mark)
 
-    return Column(*HEADINGS[metric]), build
+    return metric_column(metric), build
 
 
 def _interval_text(found: Interval, task: str) -> str:
@@ -231,7 +230,7 @@ def _published_columns(
         return []
     return [
         column
-        for metric in COMPARED_METRICS[rows[0].task]
+        for metric in TASKS[rows[0].task].primary
         for column in _comparison_columns(metric, published, uncertainty)
     ]
 
@@ -239,8 +238,6 @@ def _published_columns(
 def _comparison_columns(
     metric: str, published: Sequence[Entry], uncertainty: Mapping[Path, Uncertainty]
 ) -> list[Builder]:
-    heading, latex = HEADINGS[metric]
-
     def build_figure(row: Result) -> Cell:
         figure = find_figure(published, row, metric)
         if figure is None:
@@ -256,13 +253,13 @@ def _comparison_columns(
             return Cell(DASH)
         difference = ours - printed(figure.value, row.task)
         text = f'{difference:+}'.replace('-', MINUS) if difference else str(abs(difference))
-        step = 10.0 ** -DIGITS[row.task]
+        step = 10.0 ** -TASKS[row.task].digits
         is_tied = uncertainty and uncertainty[row.path].covers(metric, figure.value, step)
         return Cell(text, mark=ALMOST if is_tied else '')
 
     return [
-        (Column(f'published {heading}', f'published {latex}'), build_figure),
-        (Column(f'{DELTA} {heading}', rf'$\Delta$ {latex}'), build_difference),
+        (metric_column(metric, 'published '), build_figure),
+        (metric_column(metric, f'{DELTA} ', r'$\Delta$ '), build_difference),
     ]
 
 
@@ -286,7 +283,7 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
         return []
     images = sorted({row.images for row in rows})
     resamples = len(next(iter(uncertainty[rows[0].path].samples.values())))
-    is_exact = rows[0].headline_metrics[0] in GUESSES_OF
+    is_exact = find_metric(rows[0].headline_metrics[0]).is_share
     method = 'exact' if is_exact else f'by {resamples:,} resamples of them'
     found = [each for row in rows for each in uncertainty[row.path].intervals.values()]
     none = f'({DASH}) too few for one; ' if any(math.isnan(each.low) for each in found) else ''
@@ -311,9 +308,7 @@ def _training_cell(row: Result) -> Cell:
 def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Result, Figure]]:
     """Return every published figure that the table shows, with its row."""
     found = (
-        (row, find_figure(published, row, metric))
-        for row in rows
-        for metric in COMPARED_METRICS[row.task]
+        (row, find_figure(published, row, metric)) for row in rows for metric in TASKS[row.task].primary
     )
     return [(row, figure) for row, figure in found if figure is not None]
 
@@ -396,7 +391,7 @@ def _flops_notes(counted: Sequence[Flops]) -> list[str]:
 
 
 def _source_note(figures: list[tuple[Result, Figure]]) -> str:
-    recipe = RECIPES[figures[0][0].task]
+    recipe = TASKS[figures[0][0].task].published
     # Dictionaries rather than sets: they keep the order of the rows.
     backbones: dict[str, dict[str, None]] = {}
     for row, figure in figures:

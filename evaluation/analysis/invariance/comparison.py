@@ -12,6 +12,8 @@ from evaluation.analysis.invariance.dense import DetectionComparison, Segmentati
 from evaluation.analysis.invariance.released import ReleasedComparison
 from evaluation.analysis.protocols import RELEASED, SUITE
 from evaluation.analysis.subject import Subject
+from evaluation.analysis.tasks.classification import Classification
+from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.inputs import mean_color
 from evaluation.analysis.tasks.samples import Sample
 from evaluation.utils.errors import UserError
@@ -76,8 +78,8 @@ def comparison_of(subject: Subject, settings: Settings) -> Comparison:
     Raises:
         UserError: a setting is of another task.
     """
-    is_classifier = subject.task.name == 'classification'
-    is_detector = subject.task.name == 'detection'
+    is_classifier = isinstance(subject.task, Classification)
+    is_detector = isinstance(subject.task, Detection)
     if settings.rotate and not is_classifier:
         raise UserError(
             f'--rotate is of classifiers, and the model is of {subject.task.name}; leave it out'
@@ -99,7 +101,7 @@ def comparison_of(subject: Subject, settings: Settings) -> Comparison:
 
 
 def _released(subject: Subject, settings: Settings) -> ReleasedComparison:
-    if subject.task.name != 'classification':
+    if not isinstance(subject.task, Classification):
         raise UserError(
             f'--protocol {RELEASED} is of classifiers, and the model is of {subject.task.name}; '
             'leave it out'

@@ -27,7 +27,7 @@ from evaluation.analysis.tasks.samples import Sample
 def attacked_trials(subject: Subject, plan: Plan, indices: Sequence[int]) -> Iterator[list[Trial]]:
     """Some images as they are and under all attacks, in runs of images of one size."""
     # The loss of a detector takes one image at a time, and would only hold more memory.
-    batch = 1 if subject.task.name == 'detection' else subject.batch
+    batch = 1 if subject.task.loss_takes_one else subject.batch
     samples = [subject.samples[index] for index in indices]
     for run in runs(list(zip(indices, samples, strict=True)), batch):
         yield _attacked_run(subject, plan, *map(list, zip(*run, strict=True)), batch)
@@ -121,7 +121,7 @@ class Attack:
 
     def _loss(self, places: Sequence[int]) -> Loss:
         truths, seeds = ([each[place] for place in places] for each in (self._truths, self._seeds))
-        return loss_of(self._subject.model, self._subject.task.name, truths, seeds)
+        return loss_of(self._subject.task, self._subject.model, truths, seeds)
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:

@@ -34,7 +34,7 @@ def corrupted_sample(subject: Subject, index: int, condition: Condition, seed: i
     def change(image: np.ndarray) -> np.ndarray:
         return corrupted(image, condition.name, int(condition.level), seed, index)
 
-    if subject.task.name == 'classification':
+    if subject.task.is_cropped:
         sample = subject.samples[index]
         return replace(sample, image=change(sample.image))
     return subject.samples.changed(index, change)

@@ -14,12 +14,11 @@ from evaluation.analysis.robustness.conditions import Condition, Plan
 from evaluation.analysis.robustness.summary import Summary, summarize
 from evaluation.results.provenance import git_state, hardware, now, versions
 from evaluation.tables.analyses import columns
+from evaluation.tasks import TASKS
 from evaluation.utils.files import json_text, write_output
 
 ANALYSIS = 'robustness'
 SCHEMA_VERSION = 1
-# What tables and figures show, the first of them in pictures.
-HEADLINES = ('top-1', 'box AP', 'mask AP', 'mIoU')
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,9 @@ class Profile:
 
     @property
     def headlines(self) -> list[str]:
-        """The metrics that tables show."""
-        return [name for name in HEADLINES if name in self.clean]
+        """Headings of the primary metrics, which tables and figures show; pictures show the first."""
+        metrics = (metric for task in TASKS.values() for metric in task.metrics if metric.is_primary)
+        return [metric.heading for metric in metrics if metric.heading in self.clean]
 
     def value(self, condition: Condition, metric: str) -> float:
         """A metric under a condition; NaN where it is undefined or the condition was not tried."""

@@ -38,7 +38,7 @@ def analyse(subject: Subject, plan: Plan, output: Path) -> Parts:
         Interrupted: it was interrupted; the command can be repeated to go on.
     """
     if plan.attacks:
-        check_attackable(subject.model, subject.task.name)
+        check_attackable(subject.task, subject.model)
     count, passes = len(subject.samples), plan.passes
     items = schedule(count, len(passes))
     facts = {**facts_of(subject), 'analysis': 'robustness', 'plan': repr(plan)}

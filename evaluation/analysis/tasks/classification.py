@@ -13,6 +13,7 @@ from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, tes
 from evaluation.data.checked_loading import step_name
 from evaluation.data.timm_transforms import TimmTransforms
 from evaluation.metrics.accuracy import GUESSES
+from evaluation.models.classifier import ImageClassifier
 from evaluation.utils.errors import UserError
 
 IMAGES = 'images'
@@ -23,6 +24,13 @@ class Classification:
     """Truths are class indices, predictions logits (classes,)."""
 
     name = 'classification'
+    is_cropped = True
+    loss_takes_one = False
+
+    @classmethod
+    def of(cls, model: nn.Module) -> 'Classification | None':
+        """Return the adapter of a model; None where it is of another task."""
+        return cls() if isinstance(model, ImageClassifier) else None
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
         """The images of the config's test data set, resized and cropped as it says.

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from mmdet.models import BaseDetector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import nn
@@ -32,6 +33,13 @@ class Detection:
     """Truths are `Objects`, predictions `Detections`, with masks where the detector makes some."""
 
     name = 'detection'
+    is_cropped = False
+    loss_takes_one = True
+
+    @classmethod
+    def of(cls, model: nn.Module) -> 'Detection | None':
+        """Return the adapter of a model; None where it is of another task."""
+        return cls() if isinstance(model, BaseDetector) else None
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
         """The images of the config's test data set, resized as it says, and their objects."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import nn
 
@@ -25,9 +26,16 @@ class Segmentation:
     """
 
     name = 'segmentation'
+    is_cropped = False
+    loss_takes_one = False
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
+
+    @classmethod
+    def of(cls, model: nn.Module) -> 'Segmentation | None':
+        """Return the adapter of a model; None where it is of another task."""
+        return cls(model.num_classes) if isinstance(model, BaseSegmentor) else None
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
         """The images of the config's test data set and their label maps, resized as it says.

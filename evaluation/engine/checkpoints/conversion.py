@@ -26,6 +26,7 @@ from backbones.checkpoint import (
 )
 from evaluation.engine.experiment import read_config
 from evaluation.results.provenance import REPOSITORY
+from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 
 # The norms on the trunk are the classifier's and, where a dense model is built so, the backbone's.
 TRUNK_NORMS = 'stage_norms.'
@@ -104,7 +105,7 @@ def _config_of(weights: Mapping[str, Tensor], source: str, config: str | None) -
         raise BackboneError(
             f'checkpoint {source} is of no published mixer and scale; name its config with --config'
         )
-    return read_config(str(REPOSITORY / f'configs/mask_rcnn_{variant}.py'))
+    return read_config(str(REPOSITORY / f'configs/{INSTANCE_SEGMENTATION.key}_{variant}.py'))
 
 
 def _is_of_the_head(name: str) -> bool:

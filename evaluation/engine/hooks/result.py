@@ -16,8 +16,9 @@ from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
+from evaluation.metrics.evidence.base import Evidence
 from evaluation.metrics.evidence.files import FILE as EVIDENCE_FILE
-from evaluation.metrics.evidence.files import Evidence, write_evidence
+from evaluation.metrics.evidence.files import write_evidence
 from evaluation.metrics.report import MetricReport
 from evaluation.models.weights import unwrapped
 from evaluation.results.description import (
@@ -56,7 +57,7 @@ class ResultHook(Hook):
     `<work_dir>/<time>/`. What only the training knows travels in the checkpoint's `meta`.
 
     Args:
-        task: `mask_rcnn`, `upernet` or `imagenet`.
+        task: key of the task.
         dataset: name of the evaluated data, as tables print it.
     """
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.metrics.evidence.base import Evidence, Measure
+
 # How many classes of the highest scores count for top-5 accuracy.
 GUESSES = 5
+# How many guesses each image has, by metric.
+GUESSES_OF = {'top1': 1, 'top5': GUESSES}
 
 
 @dataclass(frozen=True)
-class ClassificationEvidence:
+class ClassificationEvidence(Evidence):
     """What became of each image.
 
     Attributes:
@@ -26,6 +30,26 @@ class ClassificationEvidence:
     label: np.ndarray
     predicted: np.ndarray
     place: np.ndarray
+
+    def metrics_of(self, wanted: str) -> Measure:
+        """Return the function that computes top-1 and top-5 accuracy.
+
+        Raises:
+            KeyError: there is no such metric.
+        """
+        if wanted not in GUESSES_OF:
+            raise KeyError(wanted)
+        right = {name: self.right_images(name) for name in GUESSES_OF}
+
+        def evaluate(weights: np.ndarray) -> dict[str, float]:
+            total = weights.sum()
+            return {name: 100 * float(weights[chosen].sum() / total) for name, chosen in right.items()}
+
+        return evaluate
+
+    def right_images(self, metric: str) -> np.ndarray:
+        """Return the images that count as right for `top1` or `top5`, (N,), bool."""
+        return self.place < GUESSES_OF[metric]
 
 
 def collect_guesses(

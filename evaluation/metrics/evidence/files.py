@@ -7,27 +7,17 @@ import sys
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.metrics.average_precision.detections import KINDS
-from evaluation.metrics.evidence.checks import check_arrays, check_matches
-from evaluation.metrics.evidence.classification import ClassificationEvidence
-from evaluation.metrics.evidence.instances import InstanceEvidence, Matches
-from evaluation.metrics.evidence.segmentation import SegmentationEvidence
+from evaluation.metrics.evidence.base import Evidence
+from evaluation.metrics.evidence.checks import check_arrays
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 
-Evidence = InstanceEvidence | SegmentationEvidence | ClassificationEvidence
 FILE = 'evidence.npz'
-EVIDENCE_OF = {
-    'mask_rcnn': InstanceEvidence,
-    'upernet': SegmentationEvidence,
-    'imagenet': ClassificationEvidence,
-}
 # Unpacked, ten times what a detector leaves on a data set of the size of COCO val2017.
 MOST_BYTES = 1 << 30
 # What NumPy and zipfile raise of files that are damaged in whatever way.
@@ -49,7 +39,7 @@ DAMAGED = (
 def write_evidence(file: Path, evidence: Evidence) -> None:
     """Write evidence; a reader never sees half of it."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **_arrays(evidence))
+    np.savez_compressed(buffer, **evidence.arrays())
     write_bytes(file, buffer.getvalue())
 
 
@@ -58,16 +48,15 @@ def read_evidence(file: Path, task: str) -> Evidence:
 
     Args:
         file: that was written with it.
-        task: `mask_rcnn`, `upernet` or `imagenet`.
+        task: key of its task.
 
     Raises:
         UserError: the file cannot be read, is not of this task, or is not whole.
     """
     try:
-        evidence = _evidence(_read_arrays(file), EVIDENCE_OF[task])
-        check_arrays(_arrays(evidence))
-        if isinstance(evidence, InstanceEvidence):
-            check_matches(evidence)
+        evidence = TASKS[task].record_type.from_arrays(_read_arrays(file))
+        check_arrays(evidence.arrays(), evidence.tables())
+        evidence.check()
     except OSError as error:
         raise UserError(f'{file}: cannot be read ({error.strerror or error})') from error
     except DAMAGED as error:
@@ -77,20 +66,6 @@ def read_evidence(file: Path, task: str) -> Evidence:
             'evaluate the checkpoint again'
         ) from error
     return evidence
-
-
-def _arrays(evidence: Evidence) -> dict[str, np.ndarray]:
-    """All arrays of some evidence, by name."""
-    arrays = {}
-    for field in fields(evidence):
-        value = getattr(evidence, field.name)
-        if field.name == 'matches':
-            for kind, matches in value.items():
-                for part in fields(Matches):
-                    arrays[f'{kind}_{part.name}'] = getattr(matches, part.name)
-        else:
-            arrays[field.name] = np.array(value) if isinstance(value, tuple) else value
-    return arrays
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -130,22 +105,3 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     if math.prod(shape) * dtype.itemsize > member.file_size:
         raise ValueError(f'{member.filename!r} is cut short')
-
-
-def _evidence(arrays: Mapping[str, np.ndarray], kind: type[Evidence]) -> Evidence:
-    values = {}
-    for field in fields(kind):
-        if field.name == 'matches':
-            values['matches'] = {
-                name: Matches(**{part.name: arrays[f'{name}_{part.name}'] for part in fields(Matches)})
-                for name in KINDS.values()
-                # A detector without masks leaves none; half of them is damage.
-                if name == 'box' or any(array.startswith(f'{name}_') for array in arrays)
-            }
-        elif field.name == 'classes':
-            if arrays['classes'].ndim != 1:
-                raise ValueError(f'classes has {arrays["classes"].ndim} axes')
-            values['classes'] = tuple(arrays['classes'].tolist())
-        else:
-            values[field.name] = arrays[field.name]
-    return kind(**values)

@@ -1,6 +1,6 @@
-"""Which detection hit which object, image by image: all that average precision depends on."""
+"""Match detections with objects, image by image, for the records of detectors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,53 +17,7 @@ from evaluation.metrics.average_precision.matching import (
     overlaps_of,
 )
 from evaluation.metrics.evidence.detection_errors import classify_errors
-
-
-@dataclass(frozen=True)
-class Matches:
-    """What became of D detections and G objects by one kind of overlap.
-
-    Attributes:
-        hits: (D, areas), uint16, bits of the thresholds of overlap at which a detection matches an
-            object of its class.
-        ignored: (D, areas), uint16, bits of those at which it counts neither as right nor as wrong.
-        errors: (D,), uint8, place in `ERRORS` at an overlap of 0.5.
-        targets: (D,), int32, the object that it matches or, had it not erred, would match; -1 for none.
-    """
-
-    hits: np.ndarray
-    ignored: np.ndarray
-    errors: np.ndarray
-    targets: np.ndarray
-
-
-@dataclass(frozen=True)
-class InstanceEvidence:
-    """Detections and objects of an evaluation, without their shapes.
-
-    Detections are put by class, image and falling score, at most 100 of a class in an image.
-
-    Attributes:
-        images: ids of all images that were looked at, in ascending order.
-        classes: names of the classes.
-        detection_image: (D,), int32, place in `images`.
-        detection_class: (D,), int16.
-        detection_score: (D,), float.
-        object_image: (G,), int32, place in `images`.
-        object_class: (G,), int16.
-        object_counts: (G, areas), bool, whether it counts in a range of areas.
-        matches: by kind of overlap, `box` and, of a model with masks, `mask`.
-    """
-
-    images: np.ndarray
-    classes: tuple[str, ...]
-    detection_image: np.ndarray
-    detection_class: np.ndarray
-    detection_score: np.ndarray
-    object_image: np.ndarray
-    object_class: np.ndarray
-    object_counts: np.ndarray
-    matches: Mapping[str, Matches]
+from evaluation.metrics.evidence.matches import InstanceEvidence, Matches
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.metrics.evidence.base import Evidence, Measure, interleaved
+
+METRICS = ('mIoU', 'mAcc', 'aAcc')
+
 
 @dataclass(frozen=True)
-class SegmentationEvidence:
+class SegmentationEvidence(Evidence):
     """Pixels by image, true class and predicted class, where there are any.
 
     Attributes:
@@ -25,6 +29,67 @@ class SegmentationEvidence:
     label: np.ndarray
     predicted: np.ndarray
     pixels: np.ndarray
+
+    def tables(self) -> dict[str, list[str]]:
+        """Return which arrays are columns of a table, by its first column."""
+        return {'image': ['label', 'predicted', 'pixels']}
+
+    def metrics_of(self, wanted: str) -> Measure:
+        """Return the function that computes mIoU, mean accuracy of classes and accuracy of pixels.
+
+        Raises:
+            KeyError: there is no such metric.
+        """
+        if wanted not in METRICS:
+            raise KeyError(wanted)
+        classes, images = len(self.classes), len(self.images)
+        labelled, found = self.label < classes, self.predicted < classes
+        tables = [
+            self._by_image(self.label, labelled & (self.label == self.predicted)),
+            self._by_image(self.label, labelled),
+            self._by_image(self.predicted, found),
+        ]
+        # (images, 3 x classes), so that one product counts all.
+        areas = np.concatenate(tables, axis=1) if images else np.zeros((0, 3 * classes))
+
+        def evaluate(weights: np.ndarray) -> dict[str, float]:
+            intersection, label, predicted = (weights @ areas).reshape(3, classes)
+            with np.errstate(invalid='ignore', divide='ignore'):
+                iou = intersection / (label + predicted - intersection)
+                accuracy = intersection / label
+                pixels = float(intersection.sum() / label.sum())
+            figures = (_mean(iou), _mean(accuracy), pixels)
+            return {name: 100 * value for name, value in zip(METRICS, figures, strict=True)}
+
+        return evaluate
+
+    def _by_image(self, column: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """Count pixels by image and class, (images, classes), exact in double precision."""
+        table = np.zeros((len(self.images), len(self.classes)))
+        np.add.at(table, (self.image[chosen], column[chosen]), self.pixels[chosen])
+        return table
+
+    def rows(self, other: 'SegmentationEvidence') -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return all counts of pixels."""
+        return self.image, [self.label, self.predicted, self.pixels]
+
+    def joined(
+        self, other: 'SegmentationEvidence', images: np.ndarray, by_rank: bool
+    ) -> 'SegmentationEvidence':
+        """Put the records of two models into one; there are no scores to rank."""
+        return SegmentationEvidence(
+            images=images,
+            classes=self.classes,
+            image=interleaved(self.image, other.image),
+            label=np.concatenate([self.label, other.label]),
+            predicted=np.concatenate([self.predicted, other.predicted]),
+            pixels=np.concatenate([self.pixels, other.pixels]),
+        )
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def collect_confusion(

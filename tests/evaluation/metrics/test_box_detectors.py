@@ -121,7 +121,7 @@ def test_views_are_merged(model):
 
 def test_it_can_be_attacked(model):
     """The loss of its training has a gradient by the pixels, and depends on the image alone."""
-    check_attackable(model, 'detection')
+    check_attackable(Detection(), model)
     truth = Objects(
         (SIDE, SIDE), np.array([0, 1]), BOXES, np.zeros(2, bool), [[rectangle(b)] for b in BOXES]
     )

@@ -17,9 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
+from evaluation.metrics.evidence.base import Evidence
 from evaluation.metrics.evidence.classification import ClassificationEvidence
-from evaluation.metrics.evidence.files import Evidence
-from evaluation.metrics.evidence.instances import InstanceEvidence, Matches
+from evaluation.metrics.evidence.matches import InstanceEvidence, Matches
 from evaluation.metrics.evidence.segmentation import SegmentationEvidence
 from evaluation.statistics.bootstrap import resample
 from evaluation.statistics.intervals import difference_interval, figure_interval

@@ -11,11 +11,11 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from evaluation.metrics.evidence.classification import collect_guesses
+from evaluation.metrics.evidence.matches import average_precision
 from evaluation.metrics.evidence.segmentation import collect_confusion
 from evaluation.metrics.segmentation import IGNORED, SegmentationMetric, count_pairs
 from evaluation.statistics.bootstrap import check_resamples, draw, expanded_tail, interval, resample
 from evaluation.statistics.intervals import figure_interval, share_difference_interval, share_interval
-from evaluation.statistics.metrics import accuracy, average_precision, intersection_over_union
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import instance_evidence
 
@@ -25,7 +25,8 @@ CLASSES = ('wall', 'sky', 'tree')
 def classifier(right):
     """Evidence of images of which some are right."""
     names = [f'{number:05}.jpg' for number in range(len(right))]
-    return accuracy(collect_guesses(names, [(0, int(not r), 0 if r else 5) for r in right], CLASSES))
+    guesses = [(0, int(not r), 0 if r else 5) for r in right]
+    return collect_guesses(names, guesses, CLASSES).metrics_of('top1')
 
 
 class TestKnownProportions:
@@ -217,5 +218,5 @@ def test_mean_iou_of_a_resample_is_that_of_its_images(pairs, weights):
         }
         metric.process({}, [sample] * times)
     expected = metric.evaluate(size=sum(weights))
-    found = intersection_over_union(evidence)(np.array(weights))
+    found = evidence.metrics_of('mIoU')(np.array(weights))
     assert found == pytest.approx(expected, abs=1e-9, nan_ok=True)

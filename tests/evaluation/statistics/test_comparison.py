@@ -10,13 +10,12 @@ import pytest
 
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare, rounded, signed
-from evaluation.statistics.error_report import errors_text
 from evaluation.statistics.loading import load_evidence
-from evaluation.statistics.metrics import metrics_of
 from evaluation.statistics.names import distinct_names
-from evaluation.statistics.report import comparison_text
 from evaluation.statistics.seeds import by_experiment, spread
 from evaluation.statistics.uncertainty import uncertainties
+from evaluation.tables.comparison import comparison_text
+from evaluation.tables.error_costs import errors_text
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
 from tests.evaluation.metrics.evidence.test_detection_errors import box, evidence_of
@@ -325,7 +324,7 @@ class TestRefused:
     def test_metrics_that_evidence_does_not_determine(self):
         for name in ('mIoU', 'box_AR', 'keypoint_AP'):
             with pytest.raises(KeyError):
-                metrics_of(instance_evidence(), name)
+                instance_evidence().metrics_of(name)
 
 
 def test_ends_beside_zero_keep_their_sign():

@@ -16,6 +16,7 @@ from evaluation.analysis.robustness.corruptions import corrupted
 from evaluation.analysis.robustness.run import analyse, measured, schedule, summarise
 from evaluation.analysis.robustness.targets import check_attackable, instances
 from evaluation.analysis.subject import open_subject
+from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.objects import Objects
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
@@ -220,4 +221,4 @@ class TestTargets:
             pass
 
         with pytest.raises(UserError, match=r'DETR is neither a two-stage detector, .*--attacks none'):
-            check_attackable(DETR(), 'detection')
+            check_attackable(Detection(), DETR())

@@ -6,10 +6,12 @@ import numpy as np
 
 from evaluation.metrics.average_precision.detections import KINDS
 from evaluation.metrics.average_precision.generated_problem import generate_problem
-from evaluation.metrics.evidence.classification import ClassificationEvidence, collect_guesses
+from evaluation.metrics.evidence.classification import collect_guesses
 from evaluation.metrics.evidence.files import write_evidence
-from evaluation.metrics.evidence.instances import InstanceEvidence, collect_instances
-from evaluation.statistics.metrics import accuracy, average_precision
+from evaluation.metrics.evidence.instances import collect_instances
+from evaluation.statistics.loading import headline_metrics
+from evaluation.statistics.metrics import each_image_once
+from evaluation.tasks import TASKS
 from evaluation.utils.files import file_sha256
 from tests.coco_truth import indexed
 from tests.evaluation.tables.test_table import document
@@ -34,16 +36,10 @@ def guesses(right, names=None):
     return collect_guesses(names, [(0, int(not r), 0 if r else 5) for r in right], ('a', 'b'))
 
 
-def write_result(folder, evidence: InstanceEvidence | ClassificationEvidence, backbone, /, **changes):
+def write_result(folder, evidence, backbone, /, **changes):
     """Write a result of the present version with evidence, its figures those of the evidence."""
-    weights = np.ones(len(evidence.images), np.int64)
-    if isinstance(evidence, ClassificationEvidence):
-        task, metrics = 'imagenet', accuracy(evidence)(weights)
-    else:
-        task = 'mask_rcnn'
-        metrics = {}
-        for kind in evidence.matches:
-            metrics |= average_precision(evidence, kind)(weights)
+    task = next(key for key, task in TASKS.items() if isinstance(evidence, task.record_type))
+    metrics = headline_metrics(task, evidence)(each_image_once(evidence))
     folder.mkdir(parents=True)
     write_evidence(folder / 'evidence.npz', evidence)
     entry = {'file': 'evidence.npz', 'sha256': file_sha256(folder / 'evidence.npz')}

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from evaluation.metrics.average_precision.generated_problem import generate_problem
-from evaluation.metrics.evidence.checks import check_matches
 from evaluation.metrics.evidence.detection_errors import ERRORS, classify_errors
 from evaluation.metrics.evidence.instances import collect_instances
+from evaluation.metrics.evidence.matches import average_precision
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
-from evaluation.statistics.metrics import average_precision
 from tests.coco_truth import indexed
 
 SIZE = 200
@@ -223,7 +222,7 @@ class TestCrowds:
         old = replace(evidence.matches['box'], errors=evidence.matches['box'].errors.copy())
         old.errors[0] = ERRORS.index('ignored')
         evidence = replace(evidence, matches={'box': old})
-        check_matches(evidence)
+        evidence.check()
         assert error_counts(evidence, 'box')['localisation'] == 0
         assert error_counts(evidence, 'box')['missed'] == 1
         assert costs(evidence)['localisation'] == 0

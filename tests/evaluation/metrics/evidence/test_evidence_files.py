@@ -14,7 +14,6 @@ from evaluation.metrics.evidence.detection_errors import ERRORS
 from evaluation.metrics.evidence.files import read_evidence, write_evidence
 from evaluation.metrics.evidence.names import image_names
 from evaluation.metrics.evidence.segmentation import collect_confusion
-from evaluation.statistics.metrics import metrics_of
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import instance_evidence
 
@@ -38,7 +37,7 @@ def test_read_back_as_it_was(tmp_path, task):
     evidence = evidence_of(task)
     write_evidence(tmp_path / 'evidence.npz', evidence)
     found = read_evidence(tmp_path / 'evidence.npz', task)
-    one, other = files._arrays(evidence), files._arrays(found)
+    one, other = evidence.arrays(), found.arrays()
     assert one.keys() == other.keys()
     for name in one:
         assert one[name].dtype == other[name].dtype
@@ -94,7 +93,7 @@ def test_classes_that_are_no_list(tmp_path, text):
 
 def damaged(part, index, value):
     """Arrays of evidence with another value in one of them."""
-    arrays = files._arrays(instance_evidence(20))
+    arrays = instance_evidence(20).arrays()
     changed = arrays[part].copy()
     changed[index(arrays) if callable(index) else index] = value
     return {part: changed}
@@ -177,7 +176,7 @@ def test_any_damage_is_named_or_does_no_harm(tmp_path, task, metric, damage):
         except UserError as error:
             complaints.append(str(error))
         else:
-            metrics_of(found, metric)(np.ones(len(found.images), np.int64))
+            found.metrics_of(metric)(np.ones(len(found.images), np.int64))
     assert len(complaints) > 100
     assert not [each for each in complaints if '\n' in each]
 

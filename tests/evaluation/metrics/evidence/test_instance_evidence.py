@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from evaluation.metrics.average_precision.detections import KINDS, to_coco
 from evaluation.metrics.average_precision.generated_problem import generate_problem
 from evaluation.metrics.evidence.instances import collect_instances
-from evaluation.statistics.metrics import average_precision
+from evaluation.metrics.evidence.matches import average_precision
 from tests.coco_truth import indexed
 
 SIZE = 120

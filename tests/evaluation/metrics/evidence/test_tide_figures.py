@@ -7,8 +7,8 @@ import pytest
 
 from evaluation.metrics.average_precision import resampled
 from evaluation.metrics.evidence.instances import collect_instances
+from evaluation.metrics.evidence.matches import average_precision
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
-from evaluation.statistics.metrics import average_precision
 from tests.coco_truth import indexed
 from tests.commands import ROOT
 from tests.evaluation.metrics.evidence.tide_problems import problems

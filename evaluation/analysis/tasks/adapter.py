@@ -1,30 +1,33 @@
-"""The task of a model, by what was built."""
+"""Adapters through which analyses see the models of a task."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import numpy as np
-from mmdet.models import BaseDetector
 from mmengine.config import Config
-from mmseg.models import BaseSegmentor
 from torch import nn
 
-from evaluation.analysis.tasks.classification import Classification
-from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.samples import Samples
-from evaluation.analysis.tasks.segmentation import Segmentation
-from evaluation.models.classifier import ImageClassifier
+from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 
 
-class Task(Protocol):
+class Adapter(Protocol):
     """What an analysis needs of a task.
 
     Attributes:
-        name: `classification`, `detection` or `segmentation`.
+        name: in files and messages.
+        is_cropped: whether images are corrupted after they are resized and cropped, not before.
+        loss_takes_one: whether the loss that attacks raise takes one image at a time.
     """
 
     name: str
+    is_cropped: bool
+    loss_takes_one: bool
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Optional['Adapter']:
+        """Return the adapter of a model; None where it is of another task."""
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
         """The images of the config's test data set, or so many, the first."""
@@ -47,18 +50,15 @@ class Task(Protocol):
         """Figures from combined arrays, in percent; NaN for one that nothing can be said of."""
 
 
-def task_of(model: nn.Module) -> Task:
-    """The task of a model.
+def task_of(model: nn.Module) -> Adapter:
+    """Return the adapter of the first task that a model is of.
 
     Raises:
         UserError: it is no classifier, detector or segmentor.
     """
-    if isinstance(model, ImageClassifier):
-        return Classification()
-    if isinstance(model, BaseDetector):
-        return Detection()
-    if isinstance(model, BaseSegmentor):
-        return Segmentation(model.num_classes)
+    for task in TASKS.values():
+        if adapter := task.analysis_adapter.of(model):
+            return adapter
     raise UserError(
         f'{type(model).__name__} is no ImageClassifier, detector of mmdet or segmentor of mmseg; '
         'give the config of one'

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from evaluation.benchmark import average_precision as benchmark
+from evaluation.benchmark import average_precision
 from evaluation.benchmark.average_precision import (
     Comparison,
     compare_evaluators,
@@ -53,7 +53,7 @@ def test_an_evaluator_that_errs_shows(problem, monkeypatch):
 
         return err
 
-    monkeypatch.setattr(benchmark, 'load_evaluator', load)
+    monkeypatch.setattr(average_precision, 'load_evaluator', load)
     assert compare_evaluators(problem, repeats=1).differences['fast'] == pytest.approx(0.25)
 
 

@@ -1,0 +1,203 @@
+"""Compare two models for `tools/compare.py`: a table, sentences to quote, and JSON."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from evaluation.results.reading import load_results, read_result
+from evaluation.results.result import Result
+from evaluation.results.selection import select
+from evaluation.statistics.bootstrap import CONFIDENCE, Interval, check_resamples
+from evaluation.statistics.comparison import (
+    Comparison,
+    Model,
+    compare,
+    p_value_text,
+    rounded,
+    signed,
+)
+from evaluation.statistics.randomization import CERTAINTY, LEVEL, MOST_SWAPS
+from evaluation.statistics.seeds import by_experiment
+from evaluation.tables.error_costs import errors_text
+from evaluation.tasks import TASKS, find_metric
+from evaluation.utils.errors import UserError
+from evaluation.utils.text_tables import DASH, Cell, Column, Table, to_markdown
+
+# Experiments that an error names.
+SHOWN = 3
+
+
+def compare_places(arguments: argparse.Namespace) -> str:
+    """Compare as the command line of `tools/compare.py` asks, and return what to write.
+
+    Raises:
+        UserError: a place holds no or several experiments, or the two cannot be compared.
+    """
+    check_resamples(arguments.resamples)
+    sides = [runs_at(Path(place), arguments.task) for place in (arguments.a, arguments.b)]
+    check_different(*sides)
+    with (
+        tqdm(total=arguments.resamples, desc='resamples', leave=False, disable=None) as resamples,
+        tqdm(total=MOST_SWAPS, desc='swaps at most', leave=False, disable=None) as swaps,
+    ):
+        comparisons = compare(
+            *sides, arguments.resamples, arguments.seed, resamples.update, swaps.update
+        )
+    if arguments.format == 'json':
+        return json.dumps([as_json(each) for each in comparisons], indent=1) + '\n'
+    parts = [comparison_text(comparisons)]
+    if TASKS[sides[0][0].task].overlaps:
+        names = [comparisons[0].a.name, comparisons[0].b.name]
+        parts.append(errors_text(names, sides))
+    return '\n'.join(parts)
+
+
+def check_different(a: Sequence[Result], b: Sequence[Result]) -> None:
+    """See that two models are two, or one with and without test-time augmentation.
+
+    Raises:
+        UserError: some weights are among both, tested in the same way.
+    """
+    for result, other in product(a, b):
+        same = result.weights_sha256 is not None and _tested(result) == _tested(other)
+        if same or result.path.resolve() == other.path.resolve():
+            raise UserError(f'{result.path} and {other.path} are of the same weights; name two models')
+
+
+def _tested(result: Result) -> tuple:
+    return result.task, result.weights_sha256, result.test_time_augmentation
+
+
+def runs_at(place: Path, task: str | None = None) -> list[Result]:
+    """The results of one experiment, a seed each, furthest in training, in a file or below a folder.
+
+    Raises:
+        UserError: there are none of the task, or those of several experiments.
+    """
+    if place.is_file():
+        result = read_result(place)
+        if task not in (None, result.task):
+            raise UserError(f'{place} is of {result.task}, not of {task}; leave --task out')
+        return [result]
+    found = [result for result in load_results([place]) if task in (None, result.task)]
+    if not found:
+        raise UserError(f'{place} has no result of {task}; leave --task out, or name another folder')
+    groups = by_experiment(select(found, every=False))
+    if len(groups) > 1:
+        names = [str(group[0].path.parent) for group in groups]
+        more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
+        raise UserError(
+            f'{place} holds {len(names)} experiments; name the folder of one, such as '
+            f'{", ".join(names[:SHOWN])}{more}'
+        )
+    return groups[0]
+
+
+def as_json(comparison: Comparison) -> dict:
+    """A comparison as JSON, null for what is undefined."""
+    return {
+        **_without_nan(asdict(comparison)),
+        'told_apart': comparison.is_told_apart,
+        'sentence': comparison.sentence,
+    }
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def comparison_text(comparisons: Sequence[Comparison]) -> str:
+    """Markdown: a row a metric, then sentences, then how it was computed."""
+    table = comparison_table(comparisons)
+    sentences = [f'- {each.sentence}' for each in comparisons if find_metric(each.metric).is_primary]
+    return '\n'.join([to_markdown(table), *sentences, ''])
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Both models and their difference, with intervals."""
+    first = comparisons[0]
+    names = [first.a.name, first.b.name]
+    columns = [
+        Column('Metric', 'Metric', numeric=False),
+        *(Column(name, name) for name in names),
+        Column('Difference', 'Difference'),
+        Column('Told apart', 'Told apart', numeric=False),
+    ]
+    rows = [
+        (
+            Cell(find_metric(each.metric).words),
+            Cell(model_text(each.a, each.metric)),
+            Cell(model_text(each.b, each.metric)),
+            Cell(interval_text(each.difference, each.metric, write=signed)),
+            Cell(told_apart_text(each)),
+        )
+        for each in comparisons
+    ]
+    return Table(f'{names[0]} and {names[1]}', tuple(columns), (tuple(rows),), tuple(notes(comparisons)))
+
+
+def told_apart_text(comparison: Comparison) -> str:
+    """Whether two models are told apart, and the p-value."""
+    if comparison.test is None:
+        return DASH
+    answer = 'yes' if comparison.is_told_apart else 'no'
+    return f'{answer} ({p_value_text(comparison.test)})'
+
+
+def notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """How the intervals and the test came about, and what they do not say."""
+    first = comparisons[0]
+    how = (
+        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % for the figure expected on '
+        f'{first.images:,} images of this kind, {_method(first)}.'
+    )
+    undefined = max(each.difference.undefined for each in comparisons)
+    if undefined:
+        how += f' Resamples in which a figure is undefined are left out, up to {undefined:,}.'
+    test = (
+        f'Told apart: p is at most {LEVEL:g} in a paired test that swaps the predictions of the two '
+        'models on images where they differ; it does not depend on a seed. Where random swaps estimate '
+        f'p, the upper end of its {100 * CERTAINTY:.0f} % interval must be at most {LEVEL:g}, too.'
+    )
+    models = [model for each in comparisons for model in (each.a, each.b)]
+    if max((model.spread.runs for model in models if model.spread), default=1) > 1:
+        seeds = 'Figures are means over seeds, with the standard deviation of a single run.'
+    else:
+        seeds = 'One seed each: how much another seed would change is not in these intervals.'
+    return [how, test, seeds, *first.cautions]
+
+
+def _method(comparison: Comparison) -> str:
+    if find_metric(comparison.metric).is_share:
+        return 'exact for one model (Clopper and Pearson), and for the difference by Agresti and Min'
+    return (
+        f'by {comparison.resamples:,} resamples of the images (seed {comparison.seed}), '
+        'the same for both models'
+    )
+
+
+def model_text(model: Model, metric: str) -> str:
+    """`22.5 (19.1 to 25.8)`, over several seeds `22.5 ± 0.3 (19.1 to 25.8)`."""
+    text = interval_text(model.interval, metric)
+    if model.spread is None or model.spread.deviation is None:
+        return text
+    value, rest = text.split(' ', 1)
+    return f'{value} ± {rounded(model.spread.deviation, metric)} {rest}'
+
+
+def interval_text(interval: Interval, metric: str, write: Callable[[float, str], str] = rounded) -> str:
+    """`22.5 (19.1 to 25.8)`, of a difference with signs if `write` is `signed`."""
+    if np.isnan(interval.value):
+        return DASH
+    value = write(interval.value, metric)
+    if np.isnan(interval.low):
+        return f'{value} ({DASH})'
+    return f'{value} ({write(interval.low, metric)} to {write(interval.high, metric)})'

@@ -1,0 +1,128 @@
+"""A task that is added to the registry is read, shown and compared like any other."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from evaluation.metrics.evidence.base import Evidence
+from evaluation.results.documentation import fields_table
+from evaluation.results.published import load_published
+from evaluation.results.reading import read_result
+from evaluation.statistics.comparison import compare
+from evaluation.statistics.uncertainty import uncertainties
+from evaluation.tables.comparison import comparison_text
+from evaluation.tables.table import render
+from evaluation.tasks import TASKS, Metric, Task
+from evaluation.tasks.instance_segmentation import BOX_METRICS
+from evaluation.utils.errors import UserError
+from tests.evaluation.metrics.evidence.problems import instance_evidence, write_result
+
+BOXES = Task(
+    key='retinanet',
+    title='RetinaNet',
+    metrics=BOX_METRICS,
+    record='evaluation.metrics.evidence.matches:InstanceEvidence',
+    heads=(),
+    flops_size=(800, 1280),
+    analysis='evaluation.analysis.tasks.detection:Detection',
+    overlaps=('box',),
+)
+
+
+@dataclass(frozen=True)
+class PointEvidence(Evidence):
+    """Records of a kind of their own: whether the keypoints of each image are found."""
+
+    images: np.ndarray
+    classes: tuple[str, ...]
+    found: np.ndarray
+
+    def metrics_of(self, wanted):
+        return lambda weights: {wanted: 100 * float(weights @ self.found / weights.sum())}
+
+    def right_images(self, metric):
+        return self.found.astype(bool)
+
+
+POINTS = Task(
+    key='keypoints',
+    title='Keypoints',
+    metrics=(Metric('PCK', 'PCK', 'PCK', 'PCK', digits=2, is_primary=True, is_share=True),),
+    record=f'{__name__}:PointEvidence',
+    heads=(),
+    flops_size=(256, 192),
+    analysis='evaluation.analysis.tasks.detection:Detection',
+)
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Results of two box detectors, under a task of their own."""
+    monkeypatch.setitem(TASKS, BOXES.key, BOXES)
+    files = [
+        write_result(
+            tmp_path / backbone,
+            instance_evidence(images=12, detector=number, kinds=('bbox',)),
+            backbone,
+            task=BOXES.key,
+        )
+        for number, backbone in enumerate(('dcn_tiny', 'swin_tiny'))
+    ]
+    return [read_result(file) for file in files]
+
+
+def test_the_schema_knows_it(results, tmp_path):
+    assert '`retinanet`' in fields_table(2)
+    content = json.loads(results[0].path.read_text()) | {'task': 'unknown'}
+    file = tmp_path / 'result.json'
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"task 'unknown' is none of mask_rcnn, .*, retinanet"):
+        read_result(file)
+    content = content | {'task': BOXES.key, 'metrics': {'box_AP': 1.0, 'box_AP50': 2.0}}
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"'metrics\.box_AP75' is missing"):
+        read_result(file)
+
+
+def test_tables_show_it(results):
+    drawn = uncertainties(results, resamples=200)
+    text = render(results, load_published(), 'markdown', uncertainty=drawn)
+    assert 'RetinaNet on COCO val2017' in text
+    assert ' box AP75 |' in text
+    assert 'mask' not in text
+    assert 'published box AP' not in text
+    rows = list(csv.DictReader(io.StringIO(render(results, load_published(), 'csv'))))
+    assert {row['task'] for row in rows} == {BOXES.key}
+    shown = {row['backbone']: float(row['box_AP']) for row in rows}
+    assert shown == {result.backbone: result.metrics['box_AP'] for result in results}
+
+
+def test_models_of_it_are_compared(results):
+    found = compare(results[:1], results[1:], resamples=200)
+    assert [each.metric for each in found] == list(BOXES.headlines)
+    assert 'box AP' in comparison_text(found)
+
+
+def test_records_of_a_kind_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(TASKS, POINTS.key, POINTS)
+    names = np.array([f'{number:03}.jpg' for number in range(40)])
+    results = [
+        read_result(
+            write_result(
+                tmp_path / backbone,
+                PointEvidence(names, ('nose',), (np.arange(40) >= missed).astype(np.uint8)),
+                backbone,
+            )
+        )
+        for backbone, missed in (('dcn_tiny', 30), ('swin_tiny', 4))
+    ]
+    (comparison,) = compare(results[:1], results[1:], resamples=200)
+    assert comparison.is_told_apart
+    assert comparison.sentence.startswith('swin_tiny has 65.00 points more PCK than dcn_tiny')
+    text = render(results, [], 'markdown', uncertainty=uncertainties(results, resamples=200))
+    assert 'Keypoints on ADE20K val' in text
+    assert '25.00 (' in text
