@@ -6,25 +6,21 @@ import pytest
 
 from evaluation.engine import experiment
 from evaluation.sweep import display
-from evaluation.sweep.identity import Identity
-from evaluation.sweep.items import (
-    ACTIVE,
+from evaluation.sweep.decisions import NEW, REFUSED, RETRY, Decision
+from evaluation.sweep.items import ACTIVE, LOST, WAITING, Item, Start, claim, observe, planned
+from evaluation.sweep.record import (
     DONE,
     FAILED,
     INTERRUPTED,
-    LOST,
-    WAITING,
-    Item,
-    observe,
-    planned,
+    Identity,
+    Record,
+    change_record,
+    read_record,
 )
-from evaluation.sweep.planning import NEW, REFUSED, RETRY, Decision
-from evaluation.sweep.record import Record, change_record, read_record
 from evaluation.sweep.runs import Run
-from evaluation.sweep.submission import Start, claim
 from evaluation.sweep.sweep import start
 from evaluation.sweep.work import Task
-from tests.evaluation.sweep.test_sweep_planning import result, write_result
+from tests.evaluation.sweep.test_sweep_decisions import result, write_result
 
 IDENTITY = Identity('c' * 64, 'd' * 64, 1, 'e' * 64, 'scratch', None, 4)
 

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.sweep.findings import Findings, look
-from evaluation.sweep.identity import Identity
-from evaluation.sweep.planning import FINISHED, NEW, REFUSED, RESUME, RETRY, RUNS, decide
-from evaluation.sweep.record import Record
+from evaluation.sweep.decisions import (
+    FINISHED,
+    NEW,
+    REFUSED,
+    RESUME,
+    RETRY,
+    RUNS,
+    Findings,
+    decide,
+    look,
+)
+from evaluation.sweep.record import Identity, Record
 
 IDENTITY = Identity(
     'c' * 64,

@@ -1,17 +1,17 @@
-"""The command line of `tools/sweep.py`."""
+"""Command line of `tools/sweep.py`."""
 
 import argparse
 from pathlib import Path
 
 from evaluation.config.options import add_overrides
+from evaluation.sweep.executors import SlurmWishes, check_slurm, minutes_of
 from evaluation.sweep.runs import Wishes
-from evaluation.sweep.slurm import SlurmWishes, check_slurm, minutes_of
 from evaluation.utils.errors import CommandLine, UserError
 from evaluation.utils.numbers import whole
 
 ROOT = 'work_dirs/sweep'
 EXECUTORS = ('local', 'slurm')
-# Options of `tools/train.py` that are passed on; they change what is computed.
+# Options passed on to `tools/train.py`; they change what is computed.
 FLAGS = {
     'deterministic': 'only deterministic algorithms; slower',
     'amp': 'train in mixed precision (GPU)',
@@ -21,7 +21,7 @@ SLURM_ONLY = ('partition', 'time', 'nodes', 'requeue', 'cpus_per_gpu', 'slurm_op
 
 
 def add_arguments(parser: CommandLine) -> None:
-    """Options of the command."""
+    """Add the options of the command."""
     parser.add_argument(
         'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/mask_rcnn_*_tiny.py'"
     )
@@ -67,7 +67,7 @@ def add_arguments(parser: CommandLine) -> None:
 
 
 def add_slurm_arguments(parser: CommandLine) -> None:
-    """Options that need `--executor slurm`."""
+    """Add the options that need `--executor slurm`."""
     slurm = parser.add_argument_group('with --executor slurm')
     slurm.add_argument(
         '--time', metavar='LIMIT', help='of one job, as for sbatch: 8:00:00, 2-0, minutes'
@@ -90,7 +90,7 @@ def add_slurm_arguments(parser: CommandLine) -> None:
 
 
 def wishes_of(arguments: argparse.Namespace) -> Wishes:
-    """What is asked of every run.
+    """Return the options that apply to every run.
 
     Raises:
         UserError: a number is wrong, or an option does not go with a test alone.
@@ -113,7 +113,7 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
 
 
 def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
-    """What to ask Slurm for; None without it.
+    """Return the resources to request from Slurm; None without it.
 
     Raises:
         UserError: an option is missing, wrong, or of no use without Slurm, or Slurm is not here.
@@ -149,7 +149,7 @@ def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
 
 
 def _executor(name: str) -> str:
-    # Not `choices`, whose complaint differs between versions of Python.
+    # `choices` would word its error differently in each version of Python.
     if name not in EXECUTORS:
         raise argparse.ArgumentTypeError(f'{name!r} is unknown; give {" or ".join(EXECUTORS)}')
     return name
