@@ -10,9 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from evaluation.benchmark.report import OUT_OF_MEMORY
 from evaluation.benchmark.rounds import Measurements
-from evaluation.benchmark.statistics import Spread, spread_of
+from evaluation.benchmark.speed_report import OUT_OF_MEMORY, Spread, spread_of
 from evaluation.utils.palette import COLORS, DASHES, MARKERS
 
 _INK = '#333333'

@@ -1,31 +1,69 @@
-"""A whole benchmark: all subjects at all sizes."""
+"""Measure all subjects at all sizes, and find a size that fits where memory runs out."""
 
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from tqdm import tqdm
 
-from evaluation.benchmark.compilation import compiled_throughout
-from evaluation.benchmark.fitting import largest_that_fits
-from evaluation.benchmark.passes import Mode, random_images
-from evaluation.benchmark.peak import MatrixProduct
-from evaluation.benchmark.rounds import UNTIMED_PASSES, Measurements, Progress, Row, timed_rounds
-from evaluation.benchmark.sizes import Size
+from evaluation.benchmark.passes import Mode, Size, random_images, smaller_sizes, time_pass
+from evaluation.benchmark.rounds import (
+    UNTIMED_PASSES,
+    MatrixProduct,
+    Measurements,
+    Progress,
+    Row,
+    build,
+    compiled_throughout,
+    timed_rounds,
+)
 from evaluation.benchmark.subjects import Subject
 from evaluation.utils.devices import current
 from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
+# A pass over twice the side takes at least four times as long; do not wait for it.
+PATIENCE_SECONDS = 5.0
+
+
+def largest_that_fits(subject: Subject, size: Size, mode: Mode) -> Size | None:
+    """Try smaller sizes, the smallest first, until memory runs out or a pass takes long.
+
+    Args:
+        subject: that has run out of memory.
+        size: at which it did; the sizes to try are halves of it.
+        mode: of the pass; trials are not compiled.
+
+    Returns:
+        The last size that fitted, or None if none did.
+    """
+    fitted = None
+    for smaller in smaller_sizes(size):
+        try:
+            seconds = _seconds_of_trial(subject, smaller, replace(mode, compiled=False))
+        except OutOfMemoryError:
+            break
+        except UserError:  # A peer may not take every size.
+            continue
+        fitted = smaller
+        if seconds > PATIENCE_SECONDS:
+            break
+    return fitted
+
+
+def _seconds_of_trial(subject: Subject, size: Size, mode: Mode) -> float:
+    with out_of_memory_raised(mode.device):
+        return time_pass(build(subject, size, mode), random_images(size, mode.device, seed=0), mode)
+
 
 @dataclass(frozen=True)
-class Plan:
-    """What to measure.
+class BenchmarkPlan:
+    """Subjects, sizes and settings of a benchmark.
 
     Attributes:
-        subjects: the rows, the first of which is what the others are compared with.
+        subjects: the rows; the others are compared with the first.
         sizes: the smallest first. At a single one every subject must fit into memory.
         mode: how to run.
         rounds: how often each row is timed.
@@ -42,7 +80,7 @@ class Plan:
 
     @property
     def must_fit(self) -> bool:
-        """Whether a subject for which memory runs out is an error, and not a row without figures."""
+        """Whether running out of memory is an error instead of a row without figures."""
         return len(self.sizes) == 1
 
     @property
@@ -51,12 +89,12 @@ class Plan:
         return UNTIMED_PASSES * len(self.subjects) + 1 + self.rounds * (len(self.subjects) + 1)
 
 
-def run(plan: Plan) -> list[Measurements]:
-    """Measure at one size after another; progress is shown on stderr.
+def run(plan: BenchmarkPlan) -> list[Measurements]:
+    """Measure at one size after another; show progress on stderr.
 
     Raises:
-        UserError: a subject does not take a size or cannot run in this mode, or memory ran out: at the
-            only size for one subject, else for all subjects at all sizes.
+        UserError: a subject does not take a size or cannot run in this mode, or memory ran out: for one
+            subject at the only size, or for all subjects at all sizes.
     """
     compiling = compiled_throughout() if plan.mode.compiled else nullcontext()
     with refused_beyond_free_memory(plan.mode.device), current(plan.mode.device), compiling:
@@ -67,8 +105,8 @@ def run(plan: Plan) -> list[Measurements]:
     return found
 
 
-def check_sizes(plan: Plan) -> None:
-    """Count the cost of every subject at every size, before time is spent on any.
+def check_sizes(plan: BenchmarkPlan) -> None:
+    """Count the cost of every subject at every size, before any is timed.
 
     Raises:
         UserError: a subject does not take a size.
@@ -78,11 +116,11 @@ def check_sizes(plan: Plan) -> None:
             subject.cost(size)
 
 
-def check_memory(plan: Plan, found: Sequence[Measurements]) -> None:
-    """Look for figures that are missing because memory ran out.
+def check_memory(plan: BenchmarkPlan, found: Sequence[Measurements]) -> None:
+    """Check for figures that are missing because memory ran out.
 
     Raises:
-        UserError: there is one at the only size, or there are no others; the message says what fits.
+        UserError: one is missing at the only size, or all are; the message says what fits.
     """
     if plan.must_fit:
         for subject, row in zip(plan.subjects, found[0].rows, strict=False):
@@ -95,8 +133,8 @@ def check_memory(plan: Plan, found: Sequence[Measurements]) -> None:
         )
 
 
-def measure(plan: Plan, size: Size, product: MatrixProduct, progress: Progress) -> Measurements:
-    """Measure all subjects at one size; where all must fit, stop at the first that does not."""
+def measure(plan: BenchmarkPlan, size: Size, product: MatrixProduct, progress: Progress) -> Measurements:
+    """Measure all subjects at one size; if all must fit, stop at the first that does not."""
     images = images_or_none(size, plan)
     found = Measurements(size, [], product.side)
     rows = []
@@ -113,8 +151,8 @@ def measure(plan: Plan, size: Size, product: MatrixProduct, progress: Progress) 
     return found
 
 
-def images_or_none(size: Size, plan: Plan) -> Tensor | None:
-    """The batch that all subjects get; None where memory has no room for it."""
+def images_or_none(size: Size, plan: BenchmarkPlan) -> Tensor | None:
+    """Return the batch for all subjects; None if it does not fit into memory."""
     try:
         with out_of_memory_raised(plan.mode.device):
             return random_images(size, plan.mode.device, plan.seed)
@@ -122,7 +160,7 @@ def images_or_none(size: Size, plan: Plan) -> Tensor | None:
         return None
 
 
-def _measure_with_progress(plan: Plan, size: Size, product: MatrixProduct) -> Measurements:
+def _measure_with_progress(plan: BenchmarkPlan, size: Size, product: MatrixProduct) -> Measurements:
     with tqdm(total=plan.steps, desc=str(size), unit='pass', leave=False, file=sys.stderr) as bar:
 
         def advance(name: str) -> None:

@@ -1,4 +1,4 @@
-"""How long each implementation of COCO's evaluation takes, and how far their figures are apart."""
+"""Duration of each implementation of COCO's evaluation, and differences between their results."""
 
 import contextlib
 import copy
@@ -23,14 +23,14 @@ REFERENCE = 'pycocotools'
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What was measured.
+class EvaluatorTimes:
+    """Durations of evaluators and differences of their results.
 
     Attributes:
-        title: the size of the problem.
-        seconds: of a processor, median of an evaluation, by evaluator and kind of overlap.
-        differences: of each evaluator the largest difference of a statistic or a precision from the
-            reference's, fractions.
+        title: size of the problem, in words.
+        seconds: median processor time of an evaluation, by evaluator and kind of overlap.
+        differences: for each evaluator, the largest difference of a statistic or a precision from the
+            reference, as a fraction.
     """
 
     title: str
@@ -40,16 +40,16 @@ class Comparison:
 
 def compare_evaluators(
     problem: Problem, repeats: int, say: Callable[[str], None] = lambda message: None
-) -> Comparison:
+) -> EvaluatorTimes:
     """Evaluate a problem by each evaluator in turn, several times.
 
-    Timed is what `InstanceMetric` asks of an evaluator: reading detections, matching, accumulating and
-    summarising, in this process. Each run has objects of its own.
+    The time covers what `InstanceMetric` asks of an evaluator: reading detections, matching,
+    accumulating and summarizing, in this process. Each run has its own objects.
 
     Args:
-        problem: what to evaluate.
-        repeats: how often, an odd number for a median that was measured.
-        say: told what is done.
+        problem: to evaluate.
+        repeats: runs of each evaluator; if odd, the median is one of the measured times.
+        say: receives progress messages.
     """
     evaluators = {name: load_evaluator(name) for name in EVALUATORS}
     seconds: dict[str, dict[str, list[float]]] = {
@@ -70,13 +70,13 @@ def compare_evaluators(
         name: {kind: statistics.median(taken) for kind, taken in by_kind.items()}
         for name, by_kind in seconds.items()
     }
-    return Comparison(describe(problem), medians, differences)
+    return EvaluatorTimes(describe(problem), medians, differences)
 
 
 def timed_evaluation(
     evaluator: InstanceEvaluator, problem: Problem, kind: str
 ) -> tuple[InstanceEvaluation, float]:
-    """Result of one evaluation, and the seconds of a processor that it took."""
+    """Return the result of one evaluation and its processor time in seconds."""
     truth = COCO()
     truth.dataset = copy.deepcopy(problem.truth)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -86,20 +86,20 @@ def timed_evaluation(
     detections = to_coco(problem.predictions, categories, kind)
     gc.collect()
     with garbage_collection_paused():
-        # One thread without input and output: other processes beside it shall not count.
+        # Evaluation is one thread without I/O; processor time excludes other processes.
         started = time.process_time()
         result = evaluator(truth, detections, images, categories, kind)
         return result, time.process_time() - started
 
 
 def largest_difference(one: InstanceEvaluation, other: InstanceEvaluation) -> float:
-    """Largest absolute difference of a statistic or a precision, a fraction."""
+    """Return the largest absolute difference of a statistic or a precision, as a fraction."""
     pairs = ((one.statistics, other.statistics), (one.precision, other.precision))
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
 def describe(problem: Problem) -> str:
-    """The size of a problem in words."""
+    """Return the size of a problem in words."""
     detections = sum(len(prediction['labels']) for prediction in problem.predictions)
     objects, classes = len(problem.truth['annotations']), len(problem.truth['categories'])
     return (
@@ -108,8 +108,8 @@ def describe(problem: Problem) -> str:
     )
 
 
-def render_comparison(comparison: Comparison, repeats: int) -> str:
-    """The figures as Markdown."""
+def render_comparison(comparison: EvaluatorTimes, repeats: int) -> str:
+    """Render the figures as Markdown."""
     columns = [Column('Evaluator', 'Evaluator', numeric=False)]
     headings = [
         *(f'{name} (s)' for name in KINDS.values()),

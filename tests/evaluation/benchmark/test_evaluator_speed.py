@@ -1,11 +1,13 @@
+"""Times and differences of evaluators."""
+
 import dataclasses
 
 import numpy as np
 import pytest
 
-from evaluation.benchmark import average_precision as benchmark
-from evaluation.benchmark.average_precision import (
-    Comparison,
+from evaluation.benchmark import evaluator_speed
+from evaluation.benchmark.evaluator_speed import (
+    EvaluatorTimes,
     compare_evaluators,
     largest_difference,
     render_comparison,
@@ -53,7 +55,7 @@ def test_an_evaluator_that_errs_shows(problem, monkeypatch):
 
         return err
 
-    monkeypatch.setattr(benchmark, 'load_evaluator', load)
+    monkeypatch.setattr(evaluator_speed, 'load_evaluator', load)
     assert compare_evaluators(problem, repeats=1).differences['fast'] == pytest.approx(0.25)
 
 
@@ -64,7 +66,7 @@ def test_difference_is_of_statistics_too(problem):
 
 
 def test_table():
-    comparison = Comparison(
+    comparison = EvaluatorTimes(
         'Some problem',
         {'pycocotools': {'bbox': 8.0, 'segm': 10.0}, 'fast': {'bbox': 1.0, 'segm': 3.0}},
         {'pycocotools': 0.0, 'fast': 2.5e-16},

@@ -1,43 +1,82 @@
-"""A benchmark as Markdown tables, and as plain data with every raw time."""
+"""Benchmark report: medians over rounds as Markdown tables, and all raw times as JSON."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import floor, log10
 
+import numpy as np
 import torch
 
-from evaluation.benchmark.pass_memory import MEMORY_NOTE
-from evaluation.benchmark.passes import Mode
+from evaluation.benchmark.measuring import BenchmarkPlan
+from evaluation.benchmark.passes import MEMORY_NOTE, Mode
 from evaluation.benchmark.rounds import Measurement, Measurements
-from evaluation.benchmark.run import Plan
-from evaluation.benchmark.statistics import (
-    peak_fraction,
-    peak_rates,
-    rates,
-    relative_speed,
-    spread_of,
-)
 from evaluation.results.provenance import git_state, now, versions
 from evaluation.utils.devices import describe_device
 from evaluation.utils.rounding import fixed
 from evaluation.utils.text_tables import DASH, SECTION, Cell, Column, Table, to_markdown
 
+# Hardware rates count multiplication and addition separately.
+OPERATIONS_PER_FLOP = 2
 OUT_OF_MEMORY = 'out of memory'
 FLOPS_NOTE = (
     'FLOPs: multiply-adds of the forward pass over one image, as tools/complexity.py counts them; rates '
     'and the fraction of the peak count two operations for each'
 )
-
 _Build = Callable[[Measurement], Cell]
 
 
-def render(plan: Plan, scope: str, results: Sequence[Measurements]) -> str:
-    """Write what was measured how, a table for each size, and where there are several, one of growth.
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles over rounds."""
+
+    median: float
+    lower: float
+    upper: float
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return median and quartiles, interpolated linearly."""
+    lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return Spread(median, lower, upper)
+
+
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """Return the quotients within each round."""
+    return [above / below for above, below in zip(numerators, denominators, strict=True)]
+
+
+def operations(row: Measurement, found: Measurements, mode: Mode) -> int:
+    """Return the operations of one pass over the whole batch: two per multiply-add."""
+    return OPERATIONS_PER_FLOP * row.cost.flops * found.size.batch * mode.flops_per_forward
+
+
+def peak_rates(found: Measurements) -> list[float]:
+    """Return the operations per second of the matrix product in each round."""
+    return [OPERATIONS_PER_FLOP * found.matrix_side**3 / seconds for seconds in found.matrix_seconds]
+
+
+def rates(row: Measurement, found: Measurements, mode: Mode) -> list[float]:
+    """Return the operations per second of a row in each round."""
+    return [operations(row, found, mode) / seconds for seconds in row.seconds]
+
+
+def peak_fraction(row: Measurement, found: Measurements, mode: Mode) -> float:
+    """Return the fraction of the peak that a row reaches: the median of the ratios within rounds."""
+    return spread_of(ratios(rates(row, found, mode), peak_rates(found))).median
+
+
+def relative_speed(row: Measurement, reference: Measurement) -> float:
+    """Return the speedup over another row: the median of the ratios within rounds."""
+    return spread_of(ratios(reference.seconds, row.seconds)).median
+
+
+def render(plan: BenchmarkPlan, scope: str, results: Sequence[Measurements]) -> str:
+    """Render the conditions, a table for each size and, for several sizes, a table of growth.
 
     Args:
-        plan: what was measured.
-        scope: which part of the networks, in words.
-        results: one for each size, in the order of the plan's.
+        plan: of the benchmark.
+        scope: timed part of the networks, in words.
+        results: one for each size of the plan, in order.
     """
     facts = '\n'.join(f'- {fact}' for fact in header(plan, scope))
     tables = [table_of_size(plan, found) for found in results]
@@ -46,8 +85,8 @@ def render(plan: Plan, scope: str, results: Sequence[Measurements]) -> str:
     return '\n'.join([f'{facts}\n', *map(to_markdown, tables)])
 
 
-def as_json(plan: Plan, scope: str, results: Sequence[Measurements]) -> dict:
-    """All raw figures, and what they depend on."""
+def as_json(plan: BenchmarkPlan, scope: str, results: Sequence[Measurements]) -> dict:
+    """Return all raw figures and their conditions."""
     mode = plan.mode
     return {
         'machine': describe_device(mode.device),
@@ -65,8 +104,8 @@ def as_json(plan: Plan, scope: str, results: Sequence[Measurements]) -> dict:
     }
 
 
-def header(plan: Plan, scope: str) -> list[str]:
-    """What every figure depends on, a line each."""
+def header(plan: BenchmarkPlan, scope: str) -> list[str]:
+    """Return the conditions of all figures, a line each."""
     return [
         machine_line(plan.mode),
         f'Timed: {scope}; random weights, random images',
@@ -79,7 +118,7 @@ def header(plan: Plan, scope: str) -> list[str]:
 
 
 def machine_line(mode: Mode) -> str:
-    """Processor, PyTorch, and the precision of products."""
+    """Describe the processor, PyTorch and the precision of products."""
     facts = describe_device(mode.device)
     where = f'{facts["name"]} ({facts["device"]})'
     if 'threads' in facts:
@@ -90,7 +129,7 @@ def machine_line(mode: Mode) -> str:
 
 
 def precision(mode: Mode, tf32: dict[str, bool] | None) -> str:
-    """The dtype, and where TF32 stands in for it."""
+    """Describe the dtype and the use of TF32."""
     if mode.dtype != 'fp32':
         return f'{mode.dtype} by autocast, weights fp32'
     if tf32 is None:
@@ -100,7 +139,7 @@ def precision(mode: Mode, tf32: dict[str, bool] | None) -> str:
 
 
 def pass_line(mode: Mode) -> str:
-    """What one pass is."""
+    """Describe one pass."""
     compiled = '; backbones compiled by torch.compile' if mode.compiled else ''
     if not mode.backward:
         return f'A pass: forward in eval mode, without gradients{compiled}'
@@ -111,26 +150,26 @@ def pass_line(mode: Mode) -> str:
 
 
 def what_runs(mode: Mode) -> str:
-    """One pass, as the heading of a table or picture."""
+    """Name one pass, for the heading of a table or picture."""
     return 'Forward and backward' if mode.backward else 'Forward'
 
 
-def table_of_size(plan: Plan, found: Measurements) -> Table:
-    """All figures at one size."""
+def table_of_size(plan: BenchmarkPlan, found: Measurements) -> Table:
+    """Return the table of all figures at one size."""
     columns = _columns(plan, found)
     rows = tuple(tuple(build(row) for _, build in columns) for row in found.rows)
     title = f'{what_runs(plan.mode)} on {found.size}, {plan.mode.dtype}'
     return Table(title, tuple(column for column, _ in columns), (rows,), tuple(_notes(plan, found)))
 
 
-def picture_title(plan: Plan, scope: str) -> str:
-    """What a picture of growth shows, in two lines."""
+def picture_title(plan: BenchmarkPlan, scope: str) -> str:
+    """Return the title of the picture of growth, in two lines."""
     what = f'{what_runs(plan.mode)}, {scope.partition(":")[0]}'
     return f'{what}{", compiled" * plan.mode.compiled}\n{machine_line(plan.mode)}'
 
 
 def table_of_growth(results: Sequence[Measurements]) -> Table:
-    """Median times, a row for each subject and a column for each size."""
+    """Return a table of median times, a row for each subject and a column for each size."""
     of_batch = len({found.size.batch for found in results}) > 1
     names = [
         str(found.size.batch) if of_batch else f'{found.size.height}x{found.size.width}'
@@ -144,7 +183,7 @@ def table_of_growth(results: Sequence[Measurements]) -> Table:
     return Table(f'Time (ms) by {"batch" if of_batch else "size"}', columns, (rows,), notes=())
 
 
-def _columns(plan: Plan, found: Measurements) -> list[tuple[Column, _Build]]:
+def _columns(plan: BenchmarkPlan, found: Measurements) -> list[tuple[Column, _Build]]:
     mode, reference = plan.mode, found.rows[0]
     unit, scale = rate_unit(found)
 
@@ -176,7 +215,7 @@ def _columns(plan: Plan, found: Measurements) -> list[tuple[Column, _Build]]:
     ]
 
 
-def _notes(plan: Plan, found: Measurements) -> list[str]:
+def _notes(plan: BenchmarkPlan, found: Measurements) -> list[str]:
     notes = []
     if found.matrix_seconds:
         unit, scale = rate_unit(found)
@@ -196,19 +235,19 @@ def _notes(plan: Plan, found: Measurements) -> list[str]:
 
 
 def rate_unit(found: Measurements) -> tuple[str, float]:
-    """Unit of rates, and how many operations a second it is: tera where the peak has any."""
+    """Return the unit of rates and its operations per second: tera if the peak reaches it."""
     peak = peak_rates(found)
     return ('TFLOP/s', 1e12) if peak and spread_of(peak).median >= 1e12 else ('GFLOP/s', 1e9)
 
 
 def quartiles(values: Sequence[float], factor: float) -> str:
-    """Lower and upper quartile, times a factor."""
+    """Format lower and upper quartile, times a factor."""
     spread = spread_of(values)
     return f'{significant(spread.lower * factor)}{DASH}{significant(spread.upper * factor)}'
 
 
 def significant(value: float) -> str:
-    """Three significant digits, and all those before the point."""
+    """Format with three significant digits, and all digits before the point."""
     if value <= 0:
         return '0'
     return fixed(value, max(0, 2 - floor(log10(value))))

@@ -1,12 +1,14 @@
+"""Whole benchmarks, and sizes that fit into memory."""
+
 import re
 import subprocess
 import sys
 
 import pytest
 
-from evaluation.benchmark.passes import Mode
-from evaluation.benchmark.run import Plan, run
-from evaluation.benchmark.sizes import Size
+from evaluation.benchmark import measuring
+from evaluation.benchmark.measuring import BenchmarkPlan, largest_that_fits, run
+from evaluation.benchmark.passes import Mode, Size
 from evaluation.utils import memory
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
@@ -17,7 +19,7 @@ FOR_REAL = """
 import pytest
 import torch
 from evaluation.utils import memory
-from tests.evaluation.benchmark.test_run import Size, Toy, UserError, plan, run
+from tests.evaluation.benchmark.test_measuring import Size, Toy, UserError, plan, run
 memory.free_memory = lambda: 400 * 10**6
 bytes_at = {side: 11 * 12 * side**2 for side in (1024, 2048)}
 assert bytes_at[1024] < 300e6 < 500e6 < bytes_at[2048]
@@ -31,7 +33,7 @@ SIZES = [Size(1, side, side) for side in (32, 64, 128)]
 
 
 def plan(*subjects, sizes=SIZES, mode=CPU, seed=0):
-    return Plan(subjects, sizes, mode, rounds=2, matrix_side=16, seed=seed)
+    return BenchmarkPlan(subjects, sizes, mode, rounds=2, matrix_side=16, seed=seed)
 
 
 class TestGrowth:
@@ -113,3 +115,44 @@ def test_progress_is_on_stderr_and_reaches_its_end(capfd):
     assert out == ''
     assert '1 image of 32x32' in err
     assert '/8 [' in err
+
+
+@pytest.mark.parametrize(
+    ('pixels', 'expected'),
+    [
+        (2 * 256 * 512, Size(2, 256, 512)),
+        (256 * 512, Size(1, 256, 512)),
+        (256 * 512 - 1, Size(1, 128, 256)),
+        (32 * 64, Size(1, 32, 64)),
+        (10, None),
+    ],
+)
+def test_the_last_before_memory_runs_out(pixels, expected):
+    assert largest_that_fits(Toy('toy', refuse_above(pixels)), Size(4, 256, 512), CPU) == expected
+
+
+def test_no_attempt_after_one_that_fails():
+    tried = []
+
+    def before(images):
+        tried.append(images[:, 0].numel())
+        refuse_above(128 * 128)(images)
+
+    largest_that_fits(Toy('toy', before), Size(1, 1024, 1024), CPU)
+    assert tried == [32 * 32, 64 * 64, 128 * 128, 256 * 256]
+
+
+def test_no_attempt_after_one_that_takes_long(monkeypatch):
+    monkeypatch.setattr(measuring, 'PATIENCE_SECONDS', 0.0)
+    assert largest_that_fits(Toy('toy'), Size(1, 1024, 1024), CPU) == Size(1, 32, 32)
+
+
+def test_sizes_that_a_peer_does_not_take_are_left_out():
+    class Choosy(Toy):
+        def build(self, size):
+            if size.height % 128:
+                raise UserError('multiples of 128')
+            return super().build(size)
+
+    toy = Choosy('toy', refuse_above(256 * 256))
+    assert largest_that_fits(toy, Size(1, 1024, 1024), CPU) == Size(1, 256, 256)
