@@ -1,23 +1,30 @@
-"""How much one model is better than another, of those that were tested on the same images."""
+"""Figures from per-image records: intervals, costs of errors, and differences between models."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from dataclasses import dataclass, field
+from itertools import combinations, groupby
 
 import numpy as np
 from tqdm import tqdm
 
 from evaluation.metrics.evidence.files import Evidence
-from evaluation.report.runs import Run, labels
+from evaluation.report.reported_runs import Problems, ReportedRun, labels
 from evaluation.report.training_curves import significant
 from evaluation.results.published import COMPARED_METRICS
 from evaluation.statistics.bootstrap import Interval
 from evaluation.statistics.comparison import Comparison, Model, cautions, signed
+from evaluation.statistics.error_analysis import error_costs
 from evaluation.statistics.intervals import difference_interval, figure_interval
+from evaluation.statistics.loading import load_evidence
+from evaluation.statistics.metrics import each_image_once
 from evaluation.statistics.randomization import PairedTest, paired_tests
 from evaluation.statistics.seeds import by_experiment
-from evaluation.statistics.uncertainty import Uncertainty
+from evaluation.statistics.uncertainty import Uncertainty, uncertainties
+
+SEED = 0
+KINDS = ('box', 'mask')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +32,7 @@ class _Experiment:
     """A model, of one seed or several."""
 
     name: str
-    runs: Sequence[Run]
+    runs: Sequence[ReportedRun]
     drawn: Sequence[Uncertainty]
 
     @property
@@ -34,15 +41,15 @@ class _Experiment:
         return [each.evidence for each in self.drawn]
 
     def figure(self, metric: str) -> tuple[float, np.ndarray]:
-        """The mean over seeds, of the images as they are and of each resample, (resamples,)."""
+        """Return the mean over seeds, of the original images and of each resample, (resamples,)."""
         value = float(np.mean([each.intervals[metric].value for each in self.drawn]))
         return value, np.mean([each.samples[metric] for each in self.drawn], axis=0)
 
 
 def differences(
-    runs: Sequence[Run], drawn: Mapping[str, Uncertainty], resamples: int, seed: int
+    runs: Sequence[ReportedRun], drawn: Mapping[str, Uncertainty], resamples: int, seed: int
 ) -> list[dict]:
-    """Compare all pairs of experiments, of each the mean over its seeds.
+    """Compare all pairs of experiments, each by the mean over its seeds.
 
     Args:
         runs: of one group.
@@ -51,7 +58,7 @@ def differences(
         seed: of the draws.
 
     Returns:
-        One for each pair and metric that is compared, the better model first.
+        One entry per pair and compared metric, the better model first.
     """
     pairs = [
         pair
@@ -75,8 +82,8 @@ def _tests(pair: tuple[_Experiment, _Experiment]) -> dict[str, PairedTest | None
     return paired_tests(metrics, pair[0].evidence, pair[1].evidence)
 
 
-def _experiments(runs: Sequence[Run], drawn: Mapping[str, Uncertainty]) -> list[_Experiment]:
-    """Runs that differ in their seed alone, together."""
+def _experiments(runs: Sequence[ReportedRun], drawn: Mapping[str, Uncertainty]) -> list[_Experiment]:
+    """Pool runs that differ only in their seed."""
     by_path = {run.result.path: run for run in runs}
     pooled = [
         [by_path[result.path] for result in alike]
@@ -100,10 +107,10 @@ def _difference(
     resamples: int,
     seed: int,
 ) -> dict | None:
-    """Return None where the difference or its interval is undefined."""
+    """Return a difference; None if it or its interval is undefined."""
     if test is None:
         return None
-    # The better one first, so that differences are not negative.
+    # The better model comes first, so that differences are not negative.
     one, other = sorted(pair, key=lambda experiment: -experiment.figure(metric)[0])
     (value, ours), (second, theirs) = one.figure(metric), other.figure(metric)
     images = one.runs[0].result.images
@@ -141,3 +148,66 @@ def _side(experiment: _Experiment) -> dict:
 
 def _by_end(found: Interval, write: Callable[[float], float | str]) -> dict[str, float | str]:
     return {'value': write(found.value), 'low': write(found.low), 'high': write(found.high)}
+
+
+@dataclass
+class ImageFindings:
+    """Figures from per-image records, by keys of runs; runs without records are left out.
+
+    Attributes:
+        intervals: low and high by metric, by run.
+        errors: points of AP50 that each kind of error costs, by kind of overlap, by run.
+        differences: between pairs of models tested on the same images, the better one first.
+    """
+
+    intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    errors: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    differences: list[dict] = field(default_factory=list)
+
+
+def weigh(runs: Sequence[ReportedRun], resamples: int, problems: Problems) -> ImageFindings:
+    """Evaluate the per-image records of all selected runs that have any.
+
+    Args:
+        runs: by group.
+        resamples: number to draw; 0 for no intervals.
+        problems: collects missing or damaged records.
+    """
+    found, drawn = ImageFindings(), {}
+    chosen = [run for run in runs if run.is_selected and run.result.evidence is not None]
+    for run in tqdm(chosen, desc='evidence', unit='run', disable=None if chosen else True):
+        with problems.leaving_out(run.result.evidence.path):
+            errors = _errors(run)
+            if resamples:
+                drawn[run.key] = uncertainties([run.result], resamples, SEED)[run.result.path]
+                found.intervals[run.key] = _intervals(drawn[run.key])
+            if errors:
+                found.errors[run.key] = errors
+    for _, members in groupby(chosen, key=lambda run: run.group):
+        known = [run for run in members if run.key in drawn]
+        found.differences += differences(known, drawn, resamples, SEED)
+    return found
+
+
+def _intervals(drawn: Uncertainty) -> dict[str, list[float]]:
+    return {
+        metric: [significant(each.low), significant(each.high)]
+        for metric, each in drawn.intervals.items()
+        if math.isfinite(each.low)
+    }
+
+
+def _errors(run: ReportedRun) -> dict[str, dict[str, float | None]]:
+    """Return the costs of errors of a detector; nothing for other models."""
+    if run.result.task != 'mask_rcnn':
+        return {}
+    evidence = load_evidence(run.result)
+    once = each_image_once(evidence)
+    return {
+        kind: {
+            name: float(value) if math.isfinite(value) else None
+            for name, value in error_costs(evidence, kind)(once).items()
+        }
+        for kind in KINDS
+        if kind in evidence.matches
+    }

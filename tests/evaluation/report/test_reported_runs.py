@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.report.runs import gather_runs, labels, run_folder
+from evaluation.report.reported_runs import gather_runs, labels, run_folder
 from evaluation.results.reading import load_results, read_result
 from tests.evaluation.report.matrix import document, write_run
 

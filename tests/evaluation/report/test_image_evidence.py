@@ -6,9 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from evaluation.report.evidence import weigh
-from evaluation.report.problems import Problems
-from evaluation.report.runs import gather_runs
+from evaluation.report.image_evidence import weigh
+from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.reading import load_results
 from evaluation.statistics.comparison import compare
 from tests.evaluation.metrics.evidence.problems import guesses, write_result

@@ -12,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backbones import MIXERS
-from evaluation.report.analyses import load_analyses
-from evaluation.report.build import build_page
-from evaluation.report.data import Sources, page_data
-from evaluation.report.html import SCRIPTS, json_for_script, render_page
-from evaluation.report.problems import Problems
-from evaluation.report.runs import gather_runs
+from evaluation.report.analyses_and_speeds import load_analyses
+from evaluation.report.report_page import (
+    SCRIPTS,
+    Sources,
+    build_page,
+    json_for_script,
+    page_data,
+    render_page,
+)
+from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import load_published
 from evaluation.results.reading import load_results
 from tests.commands import ROOT
@@ -132,7 +136,7 @@ def test_names_never_become_markup(tmp_path):
 
 def test_every_file_of_the_page_is_installed_with_the_package():
     declared = (ROOT / 'setup.cfg').read_text()
-    line = re.search(r'^evaluation\.page = (.+)$', declared, re.MULTILINE)[1]
+    line = re.search(r'^evaluation\.report = (.+)$', declared, re.MULTILINE)[1]
     patterns = [pattern.strip() for pattern in line.split(',')]
     assert patterns == ['assets/*', 'templates/*']
     assets = {file.name for file in (resources.files('evaluation.report') / 'assets').iterdir()}

@@ -1,21 +1,70 @@
-"""What analyses found of the weights that were evaluated: receptive fields, invariance, robustness."""
+"""Results of other commands: receptive fields, invariance, robustness and measured times."""
 
+import base64
+import io
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib
+import numpy as np
+from PIL import Image
+
 from evaluation.analysis.invariance import result as invariance
 from evaluation.analysis.invariance.conditions import UNITS as STRENGTH_UNITS
 from evaluation.analysis.receptive_field import result as receptive_field
+from evaluation.analysis.receptive_field.figure import FAINTEST
 from evaluation.analysis.robustness import profile as robustness
 from evaluation.analysis.robustness.budgets import UNITS as BUDGET_UNITS
 from evaluation.analysis.robustness.conditions import Condition
-from evaluation.report.contribution_map import as_data_uri
-from evaluation.report.problems import Problems
+from evaluation.report.reported_runs import Problems
 from evaluation.report.training_curves import significant
 from evaluation.tables.analyses import COLUMNS, FOLDER
+
+SIDE = 96
+# Colors of a palette picture; more are indistinguishable in a map of this size.
+_LEVELS = 64
+_COLORS = 'magma'
+# Keys of a benchmark, in the order in which they are written.
+_KEYS = {'machine', 'dtype', 'backward', 'compiled', 'scope', 'rounds', 'results'}
+# Other JSON files can be long; benchmarks are smaller than this.
+_MOST_BYTES = 50_000_000
+
+
+def as_data_uri(mean: np.ndarray) -> str:
+    """Return a map of contributions as PNG, on a logarithmic scale from 1e-4 of the largest.
+
+    Args:
+        mean: (H, W), contributions; larger maps are averaged down to `SIDE` pixels.
+
+    Raises:
+        ValueError: it is not a map, or has no contribution.
+    """
+    if mean.ndim != 2 or not np.isfinite(mean).all() or mean.max() <= 0:
+        raise ValueError('a map of contributions is empty, or not finite')
+    small = _averaged(mean)
+    shares = np.clip(small / small.max(), FAINTEST, 1.0)
+    levels = np.round((1 - np.log(shares) / np.log(FAINTEST)) * (_LEVELS - 1)).astype(np.uint8)
+    picture = Image.fromarray(levels, mode='P')
+    colors = matplotlib.colormaps[_COLORS](np.linspace(0, 1, _LEVELS))[:, :3]
+    picture.putpalette(np.round(255 * colors).astype(np.uint8).tobytes())
+    content = io.BytesIO()
+    picture.save(content, 'PNG', optimize=True)
+    return 'data:image/png;base64,' + base64.b64encode(content.getvalue()).decode()
+
+
+def _averaged(mean: np.ndarray) -> np.ndarray:
+    """Average over the smallest blocks that leave at most `SIDE` of them along the longer side."""
+    block = -(-max(mean.shape) // SIDE)
+    if block == 1:
+        return mean
+    starts = [np.arange(0, length, block) for length in mean.shape]
+    sums = np.add.reduceat(np.add.reduceat(mean, starts[0], axis=0), starts[1], axis=1)
+    sizes = [np.diff([*at, length]) for at, length in zip(starts, mean.shape, strict=True)]
+    return sums / np.outer(*sizes)
 
 
 @dataclass(frozen=True)
@@ -26,11 +75,11 @@ class Found:
         kind: `erf`, `invariance` or `robustness`.
         weights_sha256: digest of the weights, as in `result.json`.
         created: ISO 8601 time.
-        basis: what must be equal in analyses that are compared; images and settings.
-        note: what its figures in tables mean.
+        basis: images and settings; analyses are comparable if it is equal.
+        note: meaning of its figures in tables.
         figures: for tables, in percent.
-        content: what the page draws.
-        file: where it was read.
+        content: data for the page.
+        file: its source.
     """
 
     kind: str
@@ -44,9 +93,9 @@ class Found:
 
 
 def load_analyses(folders: Iterable[Path], problems: Problems) -> list[Found]:
-    """Every analysis at any depth below some folders, the oldest first.
+    """Load every analysis at any depth below some folders, the oldest first.
 
-    Files that are malformed are left out and named; those of other kinds are no problem.
+    Malformed files are left out and reported; files of different kinds are ignored.
     """
     files = {
         file.resolve(): file for folder in folders for file in Path(folder).rglob(f'{FOLDER}/*.json')
@@ -61,11 +110,11 @@ def load_analyses(folders: Iterable[Path], problems: Problems) -> list[Found]:
 
 
 def newest(analyses: Sequence[Found], weights_sha256: str | None) -> dict[str, Found]:
-    """The newest analysis of each kind of some weights, by kind.
+    """Return the newest analysis of each kind for some weights, by kind.
 
     Args:
         analyses: the oldest first.
-        weights_sha256: digest of the weights; None where it is not known.
+        weights_sha256: digest of the weights; None if unknown.
     """
     return {each.kind: each for each in analyses if each.weights_sha256 == weights_sha256}
 
@@ -79,7 +128,7 @@ def _read(file: Path) -> Found | None:
     basis, shown = read(file)
     columns = content[COLUMNS]
     figures = {str(name): _number(value) for name, value in columns['figures'].items()}
-    # NaN and infinity, which JSON has not, are a fault of this file and not of the page.
+    # Reject NaN and infinity, which JSON lacks, as errors of this file instead of the page.
     json.dumps([shown, figures], allow_nan=False)
     return Found(
         kind=kind,
@@ -170,5 +219,79 @@ _READERS: dict[str, tuple[str, Callable[[Path], tuple[str, dict]]]] = {
 
 
 def _number(value: float | None) -> float | None:
-    # Unrounded, since the page prints it with the rule of the tables.
+    # Unrounded: the page rounds as the tables do.
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Times under one condition.
+
+    Attributes:
+        condition: pass, size and machine, in words.
+        milliseconds: median over the rounds, by name of the row, which is that of a config.
+        file: its source.
+    """
+
+    condition: str
+    milliseconds: Mapping[str, float]
+    file: Path
+
+
+def load_speeds(folders: Iterable[Path], problems: Problems) -> list[Speed]:
+    """Load every benchmark (`tools/benchmark.py --json`) at any depth below some folders."""
+    files = {file.resolve(): file for folder in folders for file in Path(folder).rglob('*.json')}
+    found = []
+    for _, file in sorted(files.items()):
+        if file.name == 'result.json' or not _may_be_benchmark(file):
+            continue
+        with problems.leaving_out(file):
+            content = json.loads(file.read_text(encoding='utf-8'))
+            found += _speeds(content, file)
+    return found
+
+
+def _may_be_benchmark(file: Path) -> bool:
+    """Return whether a file begins like a benchmark, so that others need not be read."""
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            return False
+        with open(file, encoding='utf-8') as stream:
+            return '"machine"' in stream.read(200)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _speeds(content: object, file: Path) -> list[Speed]:
+    if type(content) is not dict or not content.keys() >= _KEYS:
+        raise ValueError('no benchmark of this version of the suite')
+    found = []
+    for result in content['results']:
+        size = result['size']
+        times = {
+            row['name']: _milliseconds(row['seconds'])
+            for row in result['rows']
+            if not row['ran_out_of_memory']
+        }
+        found.append(Speed(_condition(content, size), times, file))
+    return found
+
+
+def _milliseconds(seconds: Sequence[float]) -> float:
+    median = 1e3 * statistics.median(seconds)
+    if not math.isfinite(median):
+        raise ValueError('a time is not finite')
+    return median
+
+
+def _condition(content: Mapping, size: Mapping) -> str:
+    images = 'image' if size['batch'] == 1 else 'images'
+    facts = [
+        'forward and backward' if content['backward'] else 'forward',
+        content['scope'].partition(':')[0],
+        f'{size["batch"]} {images} of {size["height"]}x{size["width"]}',
+        content['dtype'],
+        *(['compiled'] if content['compiled'] else []),
+        content['machine']['name'],
+    ]
+    return ', '.join(facts)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.report.problems import Problems
+from evaluation.report.reported_runs import Problems
 from evaluation.report.training_curves import POINTS, read_curves, thinned
 from tests.evaluation.report.matrix import scalars, write_scalars
 
