@@ -1,4 +1,4 @@
-"""The demonstration's second half: what its detectors see, and what they withstand."""
+"""Second half of the demonstration: analyses of its detectors."""
 
 import hashlib
 import subprocess
