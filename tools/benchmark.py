@@ -20,7 +20,7 @@ from evaluation.utils.numbers import positive, whole
 
 if TYPE_CHECKING:
     from evaluation.benchmark.measuring import BenchmarkPlan
-    from evaluation.benchmark.subjects import ConfigSubject, Subject
+    from evaluation.benchmark.subjects import ConfigSubject, TimedSubject
 
 DTYPES = ('fp32', 'bf16', 'fp16')
 
@@ -174,7 +174,7 @@ def make_plan(arguments: argparse.Namespace) -> 'BenchmarkPlan':
         shapes = [(side, side) for side in arguments.side]
     else:
         shapes = [tuple(arguments.shape or common_shape(configs))]
-    subjects: list[Subject] = [*configs, *peers]
+    subjects: list[TimedSubject] = [*configs, *peers]
     return BenchmarkPlan(
         subjects=subjects,
         sizes=growing_sizes(shapes, arguments.batch),

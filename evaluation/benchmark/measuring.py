@@ -19,7 +19,7 @@ from evaluation.benchmark.rounds import (
     compiled_throughout,
     timed_rounds,
 )
-from evaluation.benchmark.subjects import Subject
+from evaluation.benchmark.subjects import TimedSubject
 from evaluation.utils.devices import current
 from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
@@ -28,7 +28,7 @@ from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refu
 PATIENCE_SECONDS = 5.0
 
 
-def largest_that_fits(subject: Subject, size: Size, mode: Mode) -> Size | None:
+def largest_that_fits(subject: TimedSubject, size: Size, mode: Mode) -> Size | None:
     """Try smaller sizes, the smallest first, until memory runs out or a pass takes long.
 
     Args:
@@ -53,7 +53,7 @@ def largest_that_fits(subject: Subject, size: Size, mode: Mode) -> Size | None:
     return fitted
 
 
-def _seconds_of_trial(subject: Subject, size: Size, mode: Mode) -> float:
+def _seconds_of_trial(subject: TimedSubject, size: Size, mode: Mode) -> float:
     with out_of_memory_raised(mode.device):
         return time_pass(build(subject, size, mode), random_images(size, mode.device, seed=0), mode)
 
@@ -71,7 +71,7 @@ class BenchmarkPlan:
         seed: of the images and of the order.
     """
 
-    subjects: Sequence[Subject]
+    subjects: Sequence[TimedSubject]
     sizes: Sequence[Size]
     mode: Mode
     rounds: int
@@ -170,7 +170,7 @@ def _measure_with_progress(plan: BenchmarkPlan, size: Size, product: MatrixProdu
         return measure(plan, size, product, advance)
 
 
-def _what_fits(subject: Subject, size: Size, mode: Mode) -> str:
+def _what_fits(subject: TimedSubject, size: Size, mode: Mode) -> str:
     smaller = largest_that_fits(subject, size, mode)
     advice = f'{smaller} fits' if smaller else 'nothing smaller was found to fit'
     return f'{subject.name} runs out of memory on {size} on {mode.device}; {advice}'

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 
 from evaluation.benchmark.passes import DTYPES, Mode, Size, peak_memory, seconds_of, time_pass
-from evaluation.benchmark.subjects import Cost, Subject
+from evaluation.benchmark.subjects import Cost, TimedSubject
 from evaluation.engine.experiment import TOO_FEW_VALUES
 from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised
@@ -164,7 +164,7 @@ class Measurements:
 class Row:
     """A subject at one size: its network, and the figures that its passes fill."""
 
-    def __init__(self, subject: Subject, size: Size, mode: Mode) -> None:
+    def __init__(self, subject: TimedSubject, size: Size, mode: Mode) -> None:
         self.figures = Measurement(subject.name, subject.cost(size))
         self._subject = subject
         self._size = size
@@ -219,7 +219,7 @@ class Row:
             self.fail()
 
 
-def build(subject: Subject, size: Size, mode: Mode) -> nn.Module:
+def build(subject: TimedSubject, size: Size, mode: Mode) -> nn.Module:
     """Build a subject's network on the device, in the state for the mode."""
     module = subject.build(size).to(mode.device).train(mode.backward)
     if mode.compiled:

@@ -26,7 +26,7 @@ _Build = Callable[[Measurement], Cell]
 
 
 @dataclass(frozen=True)
-class Spread:
+class Quartiles:
     """Median and quartiles over rounds."""
 
     median: float
@@ -34,10 +34,10 @@ class Spread:
     upper: float
 
 
-def spread_of(values: Sequence[float]) -> Spread:
+def spread_of(values: Sequence[float]) -> Quartiles:
     """Return median and quartiles, interpolated linearly."""
     lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
-    return Spread(median, lower, upper)
+    return Quartiles(median, lower, upper)
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:

@@ -65,7 +65,7 @@ def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
     return meta
 
 
-class Subject(Protocol):
+class TimedSubject(Protocol):
     """A row of the table.
 
     Attributes:

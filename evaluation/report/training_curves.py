@@ -16,7 +16,7 @@ _LARGEST = 1e300
 
 
 @dataclass
-class Curve:
+class LoggedCurve:
     """Values over iterations, in rising order of `steps`."""
 
     steps: list[int] = field(default_factory=list)
@@ -32,8 +32,8 @@ class Curve:
 class Curves:
     """Scalars of the training and of its evaluations, by name."""
 
-    training: dict[str, Curve] = field(default_factory=dict)
-    evaluation: dict[str, Curve] = field(default_factory=dict)
+    training: dict[str, LoggedCurve] = field(default_factory=dict)
+    evaluation: dict[str, LoggedCurve] = field(default_factory=dict)
 
     def cut(self, step: int) -> None:
         """Drop everything from a step on."""
@@ -130,9 +130,9 @@ def _metrics(entry: dict) -> dict[str, float | None]:
     return metrics
 
 
-def _add(curves: dict[str, Curve], step: int, values: dict) -> None:
+def _add(curves: dict[str, LoggedCurve], step: int, values: dict) -> None:
     for name, value in values.items():
-        curve = curves.setdefault(name, Curve())
+        curve = curves.setdefault(name, LoggedCurve())
         if curve.steps and curve.steps[-1] >= step:
             curve.cut(step)
         curve.steps.append(step)
@@ -148,7 +148,7 @@ def _finite(value: object) -> float | None:
     return float(value) if _is_number(value) and abs(value) <= _LARGEST else None
 
 
-def _curve_json(curve: Curve) -> dict:
+def _curve_json(curve: LoggedCurve) -> dict:
     kept = thinned(len(curve.steps), POINTS)
     return {
         'x': [curve.steps[index] for index in kept],

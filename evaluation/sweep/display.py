@@ -26,7 +26,7 @@ STYLES = {DONE: 'green', FAILED: 'red', REFUSED: 'red', INTERRUPTED: 'yellow', A
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Progress of a run.
 
     Attributes:
@@ -42,7 +42,7 @@ class Progress:
     metric: str | None = None
 
 
-def progress_of(run: Run, since: float = 0.0) -> Progress:
+def progress_of(run: Run, since: float = 0.0) -> RunProgress:
     """Read the progress of a run.
 
     Args:
@@ -51,13 +51,13 @@ def progress_of(run: Run, since: float = 0.0) -> Progress:
     """
     folder = run.task.folder
     if run.task.train is None:
-        return Progress(metric=latest_metric(run))
+        return RunProgress(metric=latest_metric(run))
     step = latest_step(folder, since)
     total = run.iterations or _iterations(folder, run.epochs)
     left = None
     if total is not None and step.seconds is not None:
         left = max(0, total - step.done) * step.seconds
-    return Progress(step.done, total, left, latest_metric(run))
+    return RunProgress(step.done, total, left, latest_metric(run))
 
 
 def latest_metric(run: Run) -> str | None:
@@ -142,7 +142,7 @@ def shown(items: Sequence[Item], rows: int) -> list[Item]:
 
 def cells(item: Item) -> tuple[str, str, str, str, str, str, str]:
     """Return a run's name, state, step, time left, metric, time taken and note."""
-    progress = Progress()
+    progress = RunProgress()
     if item.run and item.state in (ACTIVE, DONE):
         progress = progress_of(item.run, item.started() if item.state == ACTIVE else 0.0)
     step = f'{progress.done}/{progress.total or "?"}' if progress.done else ''

@@ -27,7 +27,7 @@ from evaluation.engine.starting_point import use_pretrained
 from evaluation.models.starting_weights import starting_sources, starting_weights
 from evaluation.sweep.decisions import start_name
 from evaluation.sweep.record import Identity
-from evaluation.sweep.work import Task
+from evaluation.sweep.work import RunTask
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.files import file_sha256
 
@@ -186,7 +186,7 @@ class Run:
     """
 
     name: str
-    task: Task
+    task: RunTask
     iterations: int | None = None
     epochs: int | None = None
 
@@ -272,7 +272,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
             checkpoint_sha256=digests.of_file(wanted.checkpoint),
             config_sha256_version_1=old_digest,
         )
-        task = Task(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
+        task = RunTask(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
         return Run(wanted.name, task)
     pretrained = pretrained_of(wishes.pretrained, wanted)
     flags = flags_of(cfg, wishes.flags)
@@ -291,7 +291,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []
     epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
-    task = Task(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
+    task = RunTask(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
     return Run(wanted.name, task, iterations, epochs)
 
 

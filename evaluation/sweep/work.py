@@ -46,7 +46,7 @@ LONGEST = 300
 
 
 @dataclass(frozen=True)
-class Task:
+class RunTask:
     """What a job does.
 
     Attributes:
@@ -79,7 +79,7 @@ class Work:
         lingers: whether to stay alive when stopped, so that Slurm can queue the job again.
     """
 
-    task: Task
+    task: RunTask
     place: Place
     token: str
     lingers: bool = False

@@ -19,7 +19,7 @@ from evaluation.sweep.record import (
 )
 from evaluation.sweep.runs import Run
 from evaluation.sweep.sweep import start
-from evaluation.sweep.work import Task
+from evaluation.sweep.work import RunTask
 from tests.evaluation.sweep.test_sweep_decisions import result, write_result
 
 IDENTITY = Identity('c' * 64, 'd' * 64, 1, 'e' * 64, 'scratch', None, 4)
@@ -38,7 +38,7 @@ class Jobs:
 @pytest.fixture
 def item(tmp_path):
     """A run whose first attempt is in work."""
-    task = Task(tmp_path, 'swin.py', IDENTITY, (), (), 'iter_8.pth')
+    task = RunTask(tmp_path, 'swin.py', IDENTITY, (), (), 'iter_8.pth')
     return Item('swin/seed_1', Run('swin/seed_1', task), Decision(NEW, ''), ACTIVE, attempt=1)
 
 

@@ -21,7 +21,7 @@ from evaluation.sweep.record import (
     read_record,
 )
 from evaluation.sweep.runs import Run
-from evaluation.sweep.work import RUN_LOCK, Task
+from evaluation.sweep.work import RUN_LOCK, RunTask
 from evaluation.utils.errors import UserError
 
 IDENTITY = Identity('c' * 64, 'd' * 64, seed=0, options=('--amp',))
@@ -29,7 +29,7 @@ IDENTITY = Identity('c' * 64, 'd' * 64, seed=0, options=('--amp',))
 
 @pytest.fixture
 def run(tmp_path):
-    return Run('swin/seed_0', Task(tmp_path / 'run', 'swin.py', IDENTITY, (), (), 'iter_8.pth'))
+    return Run('swin/seed_0', RunTask(tmp_path / 'run', 'swin.py', IDENTITY, (), (), 'iter_8.pth'))
 
 
 def sleeper(*code):

@@ -11,7 +11,7 @@ from evaluation.sweep.launching import (
     Place,
 )
 from evaluation.sweep.record import Identity
-from evaluation.sweep.work import REQUEUE, Task, Work, complaint, epoch_length, reason, tail
+from evaluation.sweep.work import REQUEUE, RunTask, Work, complaint, epoch_length, reason, tail
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def _own_signals():
 def test_second_machine_has_nothing_to_do_in_a_test_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(work, 'this_node', lambda: Node(1, 2, 'first'))
     identity = Identity('c' * 64, 'd' * 64, checkpoint_sha256='f' * 64)
-    task = Task(tmp_path, 'swin.py', identity, None, ('--work-dir', 'x'), None, 'swin.pth')
+    task = RunTask(tmp_path, 'swin.py', identity, None, ('--work-dir', 'x'), None, 'swin.pth')
     assert Work(task, Place(2, 1, None, 20000), 'token')() == 'done'
     assert not list(tmp_path.iterdir())
 
