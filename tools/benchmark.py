@@ -19,8 +19,8 @@ from evaluation.utils.errors import CommandLine, UserError, command, warn
 from evaluation.utils.numbers import positive, whole
 
 if TYPE_CHECKING:
-    from evaluation.benchmark.run import Plan
-    from evaluation.benchmark.subjects import ConfigSubject, Subject
+    from evaluation.benchmark.measuring import BenchmarkPlan
+    from evaluation.benchmark.subjects import ConfigSubject, TimedSubject
 
 DTYPES = ('fp32', 'bf16', 'fp16')
 
@@ -133,8 +133,8 @@ def main() -> None:
     arguments = parse_arguments()
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
-        from evaluation.benchmark.report import as_json, picture_title, render
-        from evaluation.benchmark.run import run
+        from evaluation.benchmark.measuring import run
+        from evaluation.benchmark.speed_report import as_json, picture_title, render
         from evaluation.benchmark.subjects import BACKBONES, WHOLE_MODELS
         from evaluation.utils.files import json_text, write_output
         from evaluation.utils.freed_memory import keep_freed_memory
@@ -153,17 +153,16 @@ def main() -> None:
     sys.stdout.write(render(plan, scope, results))
 
 
-def make_plan(arguments: argparse.Namespace) -> 'Plan':
+def make_plan(arguments: argparse.Namespace) -> 'BenchmarkPlan':
     """What the command line asks for.
 
     Raises:
         UserError: a config, peer or device is wrong, the device is none for the dtype, or the sizes of
             the rows differ.
     """
-    from evaluation.benchmark.passes import Mode
+    from evaluation.benchmark.measuring import BenchmarkPlan
+    from evaluation.benchmark.passes import Mode, growing_sizes
     from evaluation.benchmark.peers import PeerSubject
-    from evaluation.benchmark.run import Plan
-    from evaluation.benchmark.sizes import growing_sizes
     from evaluation.benchmark.subjects import common_shape
     from evaluation.utils.devices import check_dtype, find_device
 
@@ -175,8 +174,8 @@ def make_plan(arguments: argparse.Namespace) -> 'Plan':
         shapes = [(side, side) for side in arguments.side]
     else:
         shapes = [tuple(arguments.shape or common_shape(configs))]
-    subjects: list[Subject] = [*configs, *peers]
-    return Plan(
+    subjects: list[TimedSubject] = [*configs, *peers]
+    return BenchmarkPlan(
         subjects=subjects,
         sizes=growing_sizes(shapes, arguments.batch),
         mode=Mode(device, arguments.dtype, arguments.backward, arguments.compile),

@@ -28,7 +28,7 @@ def main() -> None:
 
     run_demo(arguments.parallel)
     if arguments.analyze:
-        from evaluation.demo.analyses import run_analyses
+        from evaluation.demo.demo_analyses import run_analyses
 
         run_analyses(arguments.parallel)
 

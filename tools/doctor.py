@@ -12,9 +12,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from evaluation.doctor.advice import ERROR, advise
+from evaluation.doctor.advice import ERROR, advise, page
 from evaluation.doctor.facts import DATA_ROOTS, gather
-from evaluation.doctor.page import page
 from evaluation.utils.errors import CommandLine, command
 from evaluation.utils.files import json_text, user_path
 

@@ -66,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Read, draw, write."""
     arguments = parse_arguments()
-    from evaluation.report.build import TITLE, build_page
+    from evaluation.report.report_page import TITLE, build_page
     from evaluation.results.published import load_published
     from evaluation.statistics.bootstrap import check_resamples
     from evaluation.utils.files import check_output, write_output

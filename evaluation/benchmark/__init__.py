@@ -1,5 +1,5 @@
-"""Times whole models and backbones side by side, with the rate of matrix products as the measure.
+"""Time whole models and backbones side by side, relative to the rate of matrix products.
 
-What is timed is a subject (`subjects`, `peers`); `passes` says what one pass is; `rounds` times all
-subjects and the matrix product in turn, so that the drift of a shared machine hits all alike.
+`subjects` and `peers` define what is timed, `passes` one pass, and `rounds` times all subjects and the
+matrix product in turn, so that the drift of a shared machine affects all equally.
 """

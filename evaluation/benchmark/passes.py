@@ -1,16 +1,79 @@
-"""One pass of a network over a batch: what it is, and how long it takes."""
+"""One pass of a network over a batch: sizes of batches, modes, duration and memory."""
 
+import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import profile
 
-from evaluation.benchmark.sizes import Size
 from evaluation.utils.devices import synchronize
+from evaluation.utils.errors import UserError
 
+# Coarsest stride of the backbones, and the smallest side that they take.
+STRIDE = 32
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+MEMORY_NOTE = (
+    'Memory: at the peak of one pass, what tensors take beyond weights and images, as the allocator '
+    'counts it'
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A batch of images of `height` and `width` pixels."""
+
+    batch: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        images = 'image' if self.batch == 1 else 'images'
+        return f'{self.batch} {images} of {self.height}x{self.width} (height x width)'
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images."""
+        return self.batch * self.height * self.width
+
+
+def growing_sizes(shapes: Sequence[tuple[int, int]], batches: Sequence[int]) -> list[Size]:
+    """Return every size once, the smallest first.
+
+    Args:
+        shapes: heights and widths.
+        batches: numbers of images.
+
+    Raises:
+        UserError: both have several values, so that growth could not be attributed to one.
+    """
+    if len(set(shapes)) > 1 and len(set(batches)) > 1:
+        raise UserError('both --side and --batch have several values; let one of them grow at a time')
+    sizes = {Size(batch, *shape) for shape in shapes for batch in batches}
+    return sorted(sizes, key=lambda size: size.pixels)
+
+
+def smaller_sizes(size: Size) -> list[Size]:
+    """Return sizes to try in place of one that does not fit, the smallest first.
+
+    Sides are halved, to multiples of 32, at one image; then the batch is halved at full sides.
+    """
+    shapes = [(size.height, size.width)]
+    while max(shapes[-1]) > STRIDE:
+        shapes.append(tuple(_halved(side) for side in shapes[-1]))
+    batches = [size.batch]
+    while batches[-1] > 1:
+        batches.append(batches[-1] // 2)
+    smaller = [replace(size, batch=batch) for batch in batches[1:]]
+    smaller += [Size(1, *shape) for shape in shapes[1:]]
+    return smaller[::-1]
+
+
+def _halved(side: int) -> int:
+    return min(side, max(STRIDE, -(-side // (2 * STRIDE)) * STRIDE))
 
 
 @dataclass(frozen=True)
@@ -31,12 +94,12 @@ class Mode:
 
     @property
     def flops_per_forward(self) -> int:
-        """FLOPs of a pass over those of its forward: a backward pass has two products for each one."""
+        """FLOPs of a pass relative to its forward: backward has two products for each one."""
         return 3 if self.backward else 1
 
 
 def run_pass(module: nn.Module, images: Tensor, mode: Mode) -> None:
-    """Run once; gradients of the parameters are left behind where there is a backward pass.
+    """Run once; after a backward pass, gradients of the parameters remain.
 
     Args:
         module: whose outputs are tensors, or lists, tuples and dicts of them. The loss is the sum of the
@@ -54,14 +117,14 @@ def run_pass(module: nn.Module, images: Tensor, mode: Mode) -> None:
 
 
 def time_pass(module: nn.Module, images: Tensor, mode: Mode) -> float:
-    """Seconds of one pass; gradients are dropped after the clock has stopped."""
+    """Return the seconds of one pass; drop gradients after the clock has stopped."""
     seconds = seconds_of(lambda: run_pass(module, images, mode), mode.device)
     module.zero_grad(set_to_none=True)
     return seconds
 
 
 def seconds_of(action: Callable[[], None], device: torch.device) -> float:
-    """Seconds until an action is done on a device."""
+    """Return the seconds until an action is done on a device."""
     synchronize(device)
     start = time.perf_counter()
     action()
@@ -70,7 +133,7 @@ def seconds_of(action: Callable[[], None], device: torch.device) -> float:
 
 
 def tensors_of(outputs: object) -> list[Tensor]:
-    """All tensors in nested lists, tuples and dicts."""
+    """Return all tensors in nested lists, tuples and dicts."""
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, dict):
@@ -81,6 +144,47 @@ def tensors_of(outputs: object) -> list[Tensor]:
 
 
 def random_images(size: Size, device: torch.device, seed: int) -> Tensor:
-    """Images of normally distributed values, (B, 3, H, W), from a seed, the same on every device."""
+    """Return normally distributed images, (B, 3, H, W), the same on every device for one seed."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(size.batch, 3, size.height, size.width, generator=generator).to(device)
+
+
+def peak_memory(module: nn.Module, images: Tensor, mode: Mode) -> int:
+    """Return the bytes of tensors at the peak of one pass, beyond those allocated before it.
+
+    On a GPU the allocator tracks the maximum. On the CPU it reports every allocation and release to
+    PyTorch's profiler, and the maximum of their running sum is the same figure.
+    """
+    measure = _peak_on_gpu if mode.device.type == 'cuda' else _peak_on_cpu
+    peak = measure(module, images, mode)
+    module.zero_grad(set_to_none=True)
+    return peak
+
+
+def _peak_on_gpu(module: nn.Module, images: Tensor, mode: Mode) -> int:
+    before = torch.cuda.memory_allocated(mode.device)
+    torch.cuda.reset_peak_memory_stats(mode.device)
+    run_pass(module, images, mode)
+    return torch.cuda.max_memory_allocated(mode.device) - before
+
+
+def _peak_on_cpu(module: nn.Module, images: Tensor, mode: Mode) -> int:
+    # Without a GPU, CUDA builds would print that they find none.
+    os.environ.setdefault('KINETO_LOG_LEVEL', '5')
+    with warnings.catch_warnings(), profile(use_cpu=True, profile_memory=True) as profiler:
+        warnings.simplefilter('ignore')
+        run_pass(module, images, mode)
+    changes = [event for event in profiler.kineto_results.events() if event.name() == '[memory]']
+    if not changes:
+        raise RuntimeError("PyTorch's profiler recorded no allocation")
+    changes.sort(key=lambda event: event.start_ns())
+    return highest_level(event.nbytes() for event in changes)
+
+
+def highest_level(changes: Iterable[int]) -> int:
+    """Return the maximum of a running sum that starts at 0."""
+    level = highest = 0
+    for change in changes:
+        level += change
+        highest = max(highest, level)
+    return highest

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import timm
 from torch import nn
 
-from evaluation.benchmark.cost import Cost, count_cost
-from evaluation.benchmark.sizes import Size
+from evaluation.benchmark.passes import Size
+from evaluation.benchmark.subjects import Cost, count_cost
 from evaluation.models.complexity import parameters_without_values
 from evaluation.utils.errors import UserError, did_you_mean
 from evaluation.utils.random_state import seeded
 
 PREFIX = 'timm:'
-# What the sides of images may have to be multiples of: strides, and strides times windows.
+# Image sides may have to be multiples of these: strides, and strides times windows.
 MULTIPLES = (4, 8, 14, 16, 28, 32, 56, 64, 112, 128, 224, 256)
 TRUNK = {'num_classes': 0}
 FEATURES = {'features_only': True}
@@ -22,10 +22,10 @@ class PeerSubject:
     """A network of timm without its classifier: its feature maps where timm offers them, else its trunk.
 
     Args:
-        name: `timm:` and a name that timm knows, such as `timm:swin_tiny_patch4_window7_224`.
+        name: `timm:` and a model of timm, such as `timm:swin_tiny_patch4_window7_224`.
 
     Raises:
-        UserError: it is no such name; the message has the nearest.
+        UserError: timm has no such model; the message names similar ones.
     """
 
     def __init__(self, name: str) -> None:
@@ -34,44 +34,44 @@ class PeerSubject:
         self._found_by_shape: dict[tuple[int, int], tuple[Cost, dict]] = {}
 
     def cost(self, size: Size) -> Cost:
-        """Parameters and FLOPs.
+        """Count parameters and FLOPs.
 
         Raises:
-            UserError: it does not take images of this size; the message has one that it takes.
+            UserError: it does not take images of this size; the message names one that it takes.
         """
         return self._found(size)[0]
 
     @property
     def note(self) -> str | None:
-        """Says where it is a trunk without feature maps, once its cost is counted."""
+        """Note that this is a trunk without feature maps, known once its cost is counted."""
         if all('features_only' in options for _, options in self._found_by_shape.values()):
             return None
         return 'timm offers no feature maps of it: its trunk alone, without the classifier'
 
     def build(self, size: Size) -> nn.Module:
-        """A network with random weights on the CPU, for images of this size.
+        """Build a network with random weights on the CPU, for images of this size.
 
         Raises:
-            UserError: it does not take images of this size; the message has one that it takes.
+            UserError: it does not take images of this size; the message names one that it takes.
         """
         return self._create(self._found(size)[1])
 
     def part_to_compile(self, module: nn.Module) -> nn.Module:
-        """All of it."""
+        """Return the whole network."""
         return module
 
     def _found(self, size: Size) -> tuple[Cost, dict]:
-        """Cost and options for a size, remembered."""
+        """Return cost and options for a size, cached."""
         shape = size.height, size.width
         if shape not in self._found_by_shape:
             self._found_by_shape[shape] = self._find(*shape)
         return self._found_by_shape[shape]
 
     def _find(self, height: int, width: int) -> tuple[Cost, dict]:
-        """Cost and options for a size.
+        """Find cost and options for a size.
 
         Raises:
-            UserError: there are none.
+            UserError: no options work.
         """
         found, reason = self._try(height, width)
         if found:
@@ -89,10 +89,10 @@ class PeerSubject:
         return f'nor does it take multiples of anything up to {MULTIPLES[-1]} near it; leave it out'
 
     def _try(self, height: int, width: int) -> tuple[tuple[Cost, dict] | None, str]:
-        """Cost and options for a size, or why there are none, in the words of timm.
+        """Return cost and options for a size, or the reason why there are none, in the words of timm.
 
-        The first way in which the network can be built decides. A thousand architectures refuse in as
-        many ways, so whatever they raise is taken for a refusal.
+        The first options that build a network decide. Architectures refuse sizes with many kinds of
+        exceptions, so any exception counts as a refusal.
         """
         reason = ''
         for options in _ways(height, width):
@@ -114,15 +114,15 @@ class PeerSubject:
 
 
 def architecture_of(name: str) -> str:
-    """What timm calls a peer.
+    """Return the name of a peer in timm.
 
     Raises:
-        UserError: the name has not the form `timm:NAME`, or timm does not know it.
+        UserError: the name does not have the form `timm:NAME`, or timm does not know it.
     """
     prefix, _, architecture = name.partition(':')
     if f'{prefix}:' != PREFIX or not architecture:
         raise UserError(f'peer {name!r} has not the form {PREFIX}NAME, such as timm:convnext_tiny')
-    # With a tag of pretrained weights, which are not loaded, it is a name too.
+    # Names with a tag of pretrained weights are valid too; the weights are not loaded.
     names = timm.list_pretrained() if '.' in architecture else timm.list_models()
     if architecture not in names:
         near = did_you_mean(architecture, names)
@@ -131,14 +131,14 @@ def architecture_of(name: str) -> str:
 
 
 def _ways(height: int, width: int) -> Iterator[dict]:
-    """Options to build a network with, the best first: those of fixed geometry must be told the size."""
+    """Yield build options, the best first; networks of fixed geometry need the size."""
     for what in (FEATURES, TRUNK):
         yield {**what, 'img_size': (height, width)}
         yield what
 
 
 def _reason(error: Exception) -> str:
-    """First line of what an error says, after a colon; nothing where an option is unknown."""
+    """Return a colon and the first line of an error; nothing if an option is unknown."""
     words = str(error).strip()
     if not words or 'unexpected keyword' in words:
         return ''

@@ -1,4 +1,4 @@
-"""Growth as a picture: what a pixel or an image costs by the size of the batch, a line for each row."""
+"""Plot of growth: time per pixel or image over the size of the batch, a line for each row."""
 
 import io
 from collections.abc import Sequence
@@ -10,9 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from evaluation.benchmark.report import OUT_OF_MEMORY
 from evaluation.benchmark.rounds import Measurements
-from evaluation.benchmark.statistics import Spread, spread_of
+from evaluation.benchmark.speed_report import OUT_OF_MEMORY, Quartiles, spread_of
 from evaluation.utils.palette import COLORS, DASHES, MARKERS
 
 _INK = '#333333'
@@ -23,7 +22,7 @@ _LEADING = 1.35
 
 
 @dataclass(frozen=True)
-class Curve:
+class GrowthCurve:
     """A row's times by size.
 
     Attributes:
@@ -35,12 +34,12 @@ class Curve:
 
     name: str
     sizes: tuple[int, ...]
-    milliseconds: tuple[Spread, ...]
+    milliseconds: tuple[Quartiles, ...]
     is_whole: bool
 
 
-def growth_curves(results: Sequence[Measurements]) -> tuple[list[Curve], bool]:
-    """Curves of all rows that ran at all, and whether it is the batch that grows.
+def growth_curves(results: Sequence[Measurements]) -> tuple[list[GrowthCurve], bool]:
+    """Return the curves of all rows that ran at all, and whether the batch grows.
 
     Times are of a megapixel where images grow, and of an image where the batch does, so that cost in
     proportion is level.
@@ -57,12 +56,12 @@ def growth_curves(results: Sequence[Measurements]) -> tuple[list[Curve], bool]:
         ]
         if points:
             sizes, spreads = zip(*points, strict=True)
-            curves.append(Curve(rows[0].name, sizes, spreads, len(points) == len(results)))
+            curves.append(GrowthCurve(rows[0].name, sizes, spreads, len(points) == len(results)))
     return curves, of_batch
 
 
 def draw_growth(results: Sequence[Measurements], title: str) -> bytes:
-    """A PNG of all curves on logarithmic axes, labelled at their ends; bands are quartiles.
+    """Draw all curves on logarithmic axes as PNG, labeled at their ends; bands are quartiles.
 
     Args:
         results: one for each size, the smallest first.
@@ -84,7 +83,7 @@ def draw_growth(results: Sequence[Measurements], title: str) -> bytes:
 
 
 def spread_apart(places: Sequence[float], gap: float) -> list[float]:
-    """Places at least `gap` apart, in the same order, and as near to the given ones as is simple.
+    """Return positions at least `gap` apart, in the same order and near the given ones.
 
     Runs of places that touch are centred on the mean of what they were.
     """
@@ -109,18 +108,18 @@ def _top(run: Sequence[float], gap: float) -> float:
     return sum(run) / len(run) + gap * (len(run) - 1) / 2
 
 
-def _scaled(seconds: Sequence[float], factor: float) -> Spread:
+def _scaled(seconds: Sequence[float], factor: float) -> Quartiles:
     return spread_of([each * factor for each in seconds])
 
 
 def _styles():
-    """Colour, dash and marker of one curve after another; a colour comes again with another dash."""
+    """Yield color, dash and marker of one curve after another; colors repeat with a different dash."""
     for dash in cycle(DASHES):
         for color, marker in zip(COLORS, MARKERS, strict=True):
             yield color, dash, marker
 
 
-def _draw_curve(axes: Axes, curve: Curve, color: str, dash: str, marker: str, zorder: int) -> None:
+def _draw_curve(axes: Axes, curve: GrowthCurve, color: str, dash: str, marker: str, zorder: int) -> None:
     lower = [spread.lower for spread in curve.milliseconds]
     upper = [spread.upper for spread in curve.milliseconds]
     axes.fill_between(curve.sizes, lower, upper, color=color, alpha=0.18, linewidth=0, zorder=2)
@@ -137,7 +136,7 @@ def _draw_curve(axes: Axes, curve: Curve, color: str, dash: str, marker: str, zo
     )
 
 
-def _set_axes(axes: Axes, curves: Sequence[Curve], of_batch: bool) -> None:
+def _set_axes(axes: Axes, curves: Sequence[GrowthCurve], of_batch: bool) -> None:
     axes.set_xscale('log')
     axes.set_yscale('log')
     sizes = sorted({size for curve in curves for size in curve.sizes})
@@ -158,7 +157,9 @@ def _set_axes(axes: Axes, curves: Sequence[Curve], of_batch: bool) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _label_ends(figure: Figure, axes: Axes, curves: Sequence[Curve], colors: Sequence[str]) -> None:
+def _label_ends(
+    figure: Figure, axes: Axes, curves: Sequence[GrowthCurve], colors: Sequence[str]
+) -> None:
     """Write each name right of the axes, apart from the others, with a line from the curve's end."""
     figure.canvas.draw()
     ends = [(curve.sizes[-1], curve.milliseconds[-1].median) for curve in curves]

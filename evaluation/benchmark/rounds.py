@@ -1,25 +1,126 @@
-"""Passes of all rows in turn, so that the drift of a shared machine hits all alike."""
+"""Rounds of passes: all rows and a large matrix product in turn, so that drift affects all equally."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
+import torch._dynamo
 from torch import Tensor, nn
+from torch._dynamo.exc import BackendCompilerFailed
 
-from evaluation.benchmark.cost import Cost
-from evaluation.benchmark.failures import failures_explained
-from evaluation.benchmark.pass_memory import peak_memory
-from evaluation.benchmark.passes import Mode, time_pass
-from evaluation.benchmark.peak import MatrixProduct
-from evaluation.benchmark.sizes import Size
-from evaluation.benchmark.subjects import Subject
+from evaluation.benchmark.passes import DTYPES, Mode, Size, peak_memory, seconds_of, time_pass
+from evaluation.benchmark.subjects import Cost, TimedSubject
+from evaluation.engine.experiment import TOO_FEW_VALUES
+from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised
 
-# Before the rounds: the first, which compiles and fills caches, one for the memory, and one more.
+# Rows share code, which is compiled again for the dims, depths and size of each.
+_MOST_VERSIONS = 4096
+_NO_KERNEL = 'not implemented for'
+SIDES = {'cpu': 4096, 'cuda': 8192}
+# Processors without instructions for a dtype need minutes for the usual side.
+LONGEST_SECONDS = 20.0
+_TRIAL_SIDE = 512
+# Passes before the rounds: one that compiles and fills caches, one that measures memory, one more.
 UNTIMED_PASSES = 3
-
-# Called with the name of what has just run.
+# Called with the name of the row that has just run.
 Progress = Callable[[str], None]
+
+
+@contextmanager
+def compiled_throughout() -> Iterator[None]:
+    """Compile every row; by default, rows beyond a recompile limit silently run uncompiled."""
+    limits = {
+        'recompile_limit': _MOST_VERSIONS,
+        'accumulated_recompile_limit': _MOST_VERSIONS,
+        'fail_on_recompile_limit_hit': True,
+    }
+    with torch._dynamo.config.patch(limits):
+        yield
+
+
+@contextmanager
+def failures_explained(name: str, size: Size, mode: Mode) -> Iterator[None]:
+    """Turn failures of the device, the batch or the compiler into errors that name the row.
+
+    Args:
+        name: of the row.
+        size: of the batch.
+        mode: how it runs.
+
+    Raises:
+        UserError: the device has no kernel for the dtype, a batch norm has too little to train on, or
+            the compiler failed.
+    """
+    try:
+        yield
+    except BackendCompilerFailed as error:
+        reason = ' '.join(str(error.inner_exception).split('\n\n')[0].split())
+        raise UserError(f'{name} cannot be compiled: {reason}; leave out --compile') from error
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ''
+        if TOO_FEW_VALUES in reason:
+            raise UserError(
+                f'{name} cannot train on {size}: a batch norm gets one value a channel; '
+                'give more images with --batch'
+            ) from error
+        if _NO_KERNEL in reason:
+            raise UserError(f'{name} does not run in {mode.dtype} on {mode.device}: {reason}') from error
+        raise
+
+
+class MatrixProduct:
+    """The product of two square matrices, in the dtype of a mode and without autocast.
+
+    Args:
+        side: of the matrices; None for 4096 on the CPU, or less where that would take longer than 20 s,
+            and 8192 on a GPU.
+        mode: device and dtype.
+
+    Raises:
+        UserError: the matrices do not fit into memory.
+    """
+
+    name = 'matrix product'
+
+    def __init__(self, side: int | None, mode: Mode) -> None:
+        self.side = side or affordable_side(mode)
+        self._device = mode.device
+        try:
+            self._factors = [_random_square(self.side, mode) for _ in range(2)]
+            self._product = torch.empty_like(self._factors[0])
+        except (RuntimeError, MemoryError) as error:
+            raise UserError(
+                f'matrices of {self.side}x{self.side} for the peak do not fit into memory; '
+                'give fewer with --matrix-side'
+            ) from error
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of one product."""
+        return self.side**3
+
+    def time(self) -> float:
+        """Return the seconds of one product."""
+        return seconds_of(lambda: torch.mm(*self._factors, out=self._product), self._device)
+
+
+def affordable_side(mode: Mode) -> int:
+    """Return the usual side for a device, halved until a product should take at most 20 s."""
+    side = SIDES[mode.device.type]
+    trial = MatrixProduct(_TRIAL_SIDE, mode)
+    trial.time()
+    seconds_per_flop = trial.time() / trial.flops
+    while side > _TRIAL_SIDE and seconds_per_flop * side**3 > LONGEST_SECONDS:
+        side //= 2
+    return side
+
+
+def _random_square(side: int, mode: Mode) -> torch.Tensor:
+    generator = torch.Generator(mode.device).manual_seed(0)
+    return torch.randn(side, side, generator=generator, device=mode.device).to(DTYPES[mode.dtype])
 
 
 @dataclass
@@ -32,7 +133,7 @@ class Measurement:
         seconds: of one pass in each round.
         first_pass_seconds: of the very first pass, compilation included.
         memory_bytes: see `peak_memory`.
-        ran_out_of_memory: whether an allocation was refused; then the three before are empty or None.
+        ran_out_of_memory: whether an allocation failed; then the three figures above are empty or None.
     """
 
     name: str
@@ -63,7 +164,7 @@ class Measurements:
 class Row:
     """A subject at one size: its network, and the figures that its passes fill."""
 
-    def __init__(self, subject: Subject, size: Size, mode: Mode) -> None:
+    def __init__(self, subject: TimedSubject, size: Size, mode: Mode) -> None:
         self.figures = Measurement(subject.name, subject.cost(size))
         self._subject = subject
         self._size = size
@@ -74,7 +175,7 @@ class Row:
         """Build the network, run the untimed passes and measure the memory.
 
         Args:
-            images: (B, 3, H, W); None where memory has no room for them, and so none for the row.
+            images: (B, 3, H, W); None if they do not fit into memory, so that the row fails.
             progress: called after every pass, `UNTIMED_PASSES` times.
         """
         if images is None:
@@ -103,7 +204,7 @@ class Row:
         progress(self.figures.name)
 
     def fail(self) -> None:
-        """Note that memory ran out, and give back what the network holds."""
+        """Record that memory ran out, and free the network."""
         self._module = None
         self.figures = Measurement(self.figures.name, self.figures.cost, ran_out_of_memory=True)
 
@@ -118,8 +219,8 @@ class Row:
             self.fail()
 
 
-def build(subject: Subject, size: Size, mode: Mode) -> nn.Module:
-    """A subject's network on the device, in the state that the mode asks for."""
+def build(subject: TimedSubject, size: Size, mode: Mode) -> nn.Module:
+    """Build a subject's network on the device, in the state for the mode."""
     module = subject.build(size).to(mode.device).train(mode.backward)
     if mode.compiled:
         subject.part_to_compile(module).compile(dynamic=False)
@@ -134,10 +235,10 @@ def timed_rounds(
     seed: int,
     progress: Progress,
 ) -> list[float]:
-    """Time all rows and the matrix product, each once a round, in an order drawn anew every round.
+    """Time all rows and the matrix product, each once per round, in a new random order every round.
 
     Args:
-        rows: ready to be timed; they keep their times.
+        rows: warmed up; they store their times.
         images: (B, 3, H, W).
         product: the peak.
         rounds: how many.

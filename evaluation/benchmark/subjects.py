@@ -1,19 +1,22 @@
-"""What is timed: the backbone or the whole model of a config."""
+"""Timed subjects from configs, backbones or whole models, with their parameters and FLOPs."""
 
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from backbones import BackboneError
-from evaluation.benchmark.cost import Cost, count_cost
-from evaluation.benchmark.sizes import Size
+from evaluation.benchmark.passes import Size
 from evaluation.models.complexity import build_without_values, complexity
 from evaluation.models.heads import BOX_REGIONS, MASK_REGIONS, run_parts, standard_size
+from evaluation.models.operator_flops import count_flops
 from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 
@@ -25,29 +28,66 @@ WHOLE_MODELS = (
 BACKBONES = 'backbones alone'
 
 
-class Subject(Protocol):
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and FLOPs of a subject.
+
+    Attributes:
+        parameters: all, frozen ones too.
+        flops: multiply-adds of the forward pass over one image.
+        uncounted_operators: operators that are missing from `flops`.
+    """
+
+    parameters: int
+    flops: int
+    uncounted_operators: tuple[str, ...]
+
+
+def count_cost(module: nn.Module, height: int, width: int) -> Cost:
+    """Count parameters and FLOPs of a module on one image; the module is not changed."""
+    module = without_values(module).eval()
+    with torch.no_grad(), count_flops(module) as counter:
+        module(torch.empty(1, 3, height, width, device='meta'))
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return Cost(parameters, counter.total, tuple(sorted(counter.uncounted)))
+
+
+def without_values(module: nn.Module) -> nn.Module:
+    """Return a copy on the `meta` device, which needs no memory for parameters and buffers."""
+    tensors = chain(module.parameters(), module.buffers())
+    return copy.deepcopy(module, {id(tensor): _on_meta(tensor) for tensor in tensors})
+
+
+def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    meta = tensor.detach().to('meta')
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(meta, requires_grad=tensor.requires_grad)
+    return meta
+
+
+class TimedSubject(Protocol):
     """A row of the table.
 
     Attributes:
-        name: what the row is called.
-        note: what a reader of its figures must know, once its cost is counted; None for nothing.
+        name: of the row.
+        note: a caveat about its figures, known once its cost is counted; None if there is none.
     """
 
     name: str
     note: str | None
 
     def cost(self, size: Size) -> Cost:
-        """Parameters and FLOPs.
+        """Count parameters and FLOPs.
 
         Raises:
             UserError: it does not take images of this size.
         """
 
     def build(self, size: Size) -> nn.Module:
-        """A network with random weights on the CPU, for images of this size."""
+        """Build a network with random weights on the CPU, for images of this size."""
 
     def part_to_compile(self, module: nn.Module) -> nn.Module:
-        """The backbone in what `build` returned."""
+        """Return the backbone of a network from `build`."""
 
 
 class WholeModel(nn.Module):
@@ -58,7 +98,7 @@ class WholeModel(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> list:
-        """(B, 3, H, W) to what each head returns."""
+        """Run images, (B, 3, H, W); return the output of each head."""
         return run_parts(self.model, images)
 
 
@@ -66,7 +106,7 @@ class ConfigSubject:
     """The backbone or the whole model of a config.
 
     Args:
-        name: what the row is called.
+        name: of the row.
         model: config of the model; not changed.
         scope: `default_scope` of the whole config: `mmdet` or `mmseg`.
         backbone_alone: leave out neck and heads.
@@ -90,15 +130,15 @@ class ConfigSubject:
             standard_size(self._without_values)
 
     def standard_shape(self) -> tuple[int, int]:
-        """Height and width that publications state FLOPs for.
+        """Return the height and width for which publications state FLOPs.
 
         Raises:
-            UserError: the model is of a kind without such a size.
+            UserError: this kind of model has no such size.
         """
         return standard_size(self._without_values)
 
     def cost(self, size: Size) -> Cost:
-        """Parameters and FLOPs.
+        """Count parameters and FLOPs.
 
         Raises:
             UserError: it does not take images of this size.
@@ -113,28 +153,28 @@ class ConfigSubject:
         return Cost(found.parameters, found.flops, found.uncounted_operators)
 
     def build(self, size: Size) -> nn.Module:
-        """A network with random weights on the CPU; it takes images of any size."""
+        """Build a network with random weights on the CPU, for images of any size."""
         config = copy.deepcopy(self._model.backbone if self._backbone_alone else self._model)
         with seeded(0), DefaultScope.overwrite_default_scope(self._scope):
             module = MODELS.build(config)
         return module if self._backbone_alone else WholeModel(module)
 
     def part_to_compile(self, module: nn.Module) -> nn.Module:
-        """The backbone in what `build` returned."""
+        """Return the backbone of a network from `build`."""
         return module if self._backbone_alone else module.model.backbone
 
 
 def row_names(configs: Sequence[str]) -> list[str]:
-    """A name for each config file: its stem, or its path where another file has the same stem."""
+    """Return a name for each config file: its stem, or its path if another file has the same stem."""
     stems = Counter(Path(config).stem for config in {*configs})
     return [Path(config).stem if stems[Path(config).stem] == 1 else config for config in configs]
 
 
 def common_shape(subjects: Sequence[ConfigSubject]) -> tuple[int, int]:
-    """The standard size that all subjects share.
+    """Return the standard size that all subjects share.
 
     Raises:
-        UserError: they have different ones, so that their times could not be compared.
+        UserError: the sizes differ, so that times would not be comparable.
     """
     shapes = {subject.standard_shape(): subject.name for subject in subjects}
     if len(shapes) > 1:

@@ -1,4 +1,4 @@
-"""What a machine and its environment are, and what in them is wrong or slow.
+"""Facts of a machine and its environment, and advice on what is wrong or slow.
 
-Works where parts are broken: imports neither torch nor any package of OpenMMLab.
+Runs in broken environments: only the probe imports torch or a package of OpenMMLab.
 """

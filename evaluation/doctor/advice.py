@@ -1,35 +1,38 @@
-"""What is wrong or slow in an environment, and what to do: pure functions of its facts."""
+"""Advice on an environment from its facts, and the page that prints both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.doctor.packages import as_numbers
+from evaluation.doctor.facts import as_numbers
 
 ERROR, WARNING, NOTE = LEVELS = ('error', 'warning', 'note')
 GIBIBYTE = 1 << 30
-# A worker hands over batches of some ten megabytes, several of them ahead.
+# A worker shares batches of about ten megabytes, several of them in advance.
 LEAST_SHARED = GIBIBYTE
-# Each batch that a worker hands over opens a file, as do logs and images.
+# Each batch from a worker opens a file, as do logs and images.
 LEAST_OPEN_FILES = 4096
 # A training leaves checkpoints of up to 1.5 GB.
 LEAST_DISK = 20 * GIBIBYTE
 LEAST_MEMORY = 8 * GIBIBYTE
-# Of a GPU: what Triton compiles for, and what two images with the heads of Mask R-CNN take.
+# Triton needs this capability; two images with the heads of Mask R-CNN need this memory.
 LEAST_CAPABILITY = (7, 0)
 LEAST_GPU_MEMORY = 8 * GIBIBYTE
 PYTHONS = ((3, 10), (3, 12))
-# torchvision 0.21 belongs to torch 2.6, 0.22 to 2.7, and so on.
+# torchvision 0.21 matches torch 2.6, 0.22 matches 2.7, and so on.
 TORCHVISION_AHEAD = 15
+WIDTH = 18
+COLOURS = {ERROR: '\x1b[31m', WARNING: '\x1b[33m', NOTE: '\x1b[36m'}
+PLAIN = '\x1b[0m'
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One line.
+    """One line of advice.
 
     Attributes:
-        level: `error` where commands will not run, `warning` where they are slow or at risk, `note`.
-        text: what is so, and what to do.
+        level: `error` if commands will not run, `warning` if they are slow or may fail, or `note`.
+        text: the problem, and what to do.
     """
 
     level: str
@@ -37,17 +40,17 @@ class Advice:
 
 
 def advise(facts: dict[str, Any]) -> list[Advice]:
-    """All advice on an environment, errors first.
+    """Return all advice on an environment, errors first.
 
     Args:
-        facts: as `facts.gather` returns them.
+        facts: from `gather`.
     """
     found = [line for advice in ALL for line in advice(facts)]
     return sorted(found, key=lambda line: LEVELS.index(line.level))
 
 
 def on_python(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Versions that the suite is made for."""
+    """Check the version of Python."""
     version = facts['system']['python']
     least, most = PYTHONS
     if not least <= as_numbers(version)[:2] <= most:
@@ -56,21 +59,21 @@ def on_python(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_imports(facts: dict[str, Any]) -> Iterator[Advice]:
-    """What cannot be imported."""
+    """Report packages that cannot be imported."""
     for name, error in facts['errors'].items():
         yield Advice(ERROR, f'{name} does not work: {error}{_remedy(error)}')
 
 
 def on_packages(facts: dict[str, Any]) -> Iterator[Advice]:
-    """What is missing or of another version than the suite asks for."""
+    """Report packages that are missing or outside the required range."""
     for line in facts['packages']['unfit']:
         remedy = 'pip install -c constraints.txt -e .'
         yield Advice(ERROR if 'missing' in line else WARNING, f'{line}: {remedy}')
 
 
 def on_torchvision(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Whether torch and torchvision are of one release."""
-    # Those that were imported say their build too.
+    """Check that torch and torchvision belong to the same release."""
+    # Imported packages report their build too.
     torch, torchvision = (
         facts['imports'].get(name, {}).get('version') or facts['packages']['versions'].get(name)
         for name in ('torch', 'torchvision')
@@ -92,7 +95,7 @@ def on_torchvision(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_opencv(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Two packages write the same files; the one that was installed last counts."""
+    """Check for several builds of OpenCV: they write the same files, and the last installed one wins."""
     gui = facts['imports'].get('opencv', {}).get('gui', 'NONE')
     versions = facts['packages']['versions']
     builds = [name for name in versions if name.startswith('opencv') and versions[name]]
@@ -106,7 +109,7 @@ def on_opencv(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_gpus(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Driver, torch's build and the GPUs."""
+    """Check driver, build of torch and GPUs."""
     torch = facts['imports'].get('torch')
     if torch is None:
         return
@@ -132,7 +135,7 @@ def on_gpus(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_mixers(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Operators that run on something slower than they could."""
+    """Report operators that run on a slow implementation."""
     mixers = facts['imports'].get('mixers', {})
     for device, name in mixers.get('dcnv3', {}).items():
         if name == 'reference':
@@ -142,7 +145,7 @@ def on_mixers(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_memory(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Memory, and the part of it that data workers share."""
+    """Check memory, and shared memory for data workers."""
     memory = facts['memory']
     usable = min(filter(None, (memory['total'], memory['limit'])), default=None)
     if usable is not None and usable < LEAST_MEMORY:
@@ -158,7 +161,7 @@ def on_memory(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_limits(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Files that may be open at once."""
+    """Check the limit of open files."""
     soft, most = facts['limits']['open_files'], facts['limits']['open_files_at_most']
     if 0 <= soft < LEAST_OPEN_FILES:
         can_be_raised = most < 0 or most >= LEAST_OPEN_FILES
@@ -167,7 +170,7 @@ def on_limits(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_cpu(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Cores that this process may use."""
+    """Report cores that this process may not use."""
     cpu = facts['cpu']
     allowed = min(filter(None, (cpu['cores_allowed'], cpu['cores_of_quota'])), default=None)
     if allowed is not None and cpu['cores'] and allowed < cpu['cores']:
@@ -178,7 +181,7 @@ def on_cpu(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_disk(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Where results would be written."""
+    """Check the folder for results."""
     disk = facts['disk']
     if not disk['writable']:
         yield Advice(WARNING, f'{disk["folder"]} cannot be written; give --work-dir')
@@ -188,7 +191,7 @@ def on_disk(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_data(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Data sets where the configs look for them."""
+    """Check data sets in the default folders of the configs."""
     for root, layout in facts['data'].items():
         if layout == 'unknown layout':
             yield Advice(WARNING, f'{root} has none of the known layouts; see docs/preparing_data.md')
@@ -198,12 +201,12 @@ def on_data(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def in_gib(size: int) -> str:
-    """Bytes in gibibytes: `7.5 GiB`."""
+    """Format bytes in gibibytes: `7.5 GiB`."""
     return f'{size / GIBIBYTE:.1f} GiB'
 
 
 def _remedy(error: str) -> str:
-    """What to do about an error of an import, where that is known."""
+    """Return a known remedy for an import error."""
     known = {
         'libGL': '; pip install --force-reinstall --no-deps opencv-python-headless',
         'No module named': '; pip install -c constraints.txt -e .',
@@ -226,3 +229,88 @@ ALL = (
     on_disk,
     on_data,
 )
+
+
+def page(facts: dict[str, Any], advice: Sequence[Advice], coloured: bool) -> str:
+    """Render one page: a line for each fact, then the advice."""
+    lines = [f'{name:{WIDTH}} {value}'.rstrip() for name, value in rows(facts)]
+    lines.append('')
+    for line in advice:
+        level = f'{COLOURS[line.level]}{line.level}{PLAIN}' if coloured else line.level
+        lines.append(f'{level}: {line.text}')
+    if not any(line.level != NOTE for line in advice):
+        lines.append('nothing is wrong')
+    return '\n'.join(lines) + '\n'
+
+
+def rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each line."""
+    system, cpu, memory = facts['system'], facts['cpu'], facts['memory']
+    changed = ', with changes' if facts['git']['changed'] else ''
+    yield 'suite', f'{facts["git"]["revision"] or "not a checkout of git"}{changed}'
+    yield 'system', system['system']
+    yield 'Python', f'{system["python"]}, {system["executable"]}'
+    yield from package_rows(facts)
+    yield from operator_rows(facts['imports'])
+    yield from gpu_rows(facts)
+    yield 'CPU', f'{cpu["name"]}, {", ".join(cpu["simd"]) or "SIMD unknown"}'
+    allowed = cpu['cores_allowed'] if cpu['cores_of_quota'] is None else f'{cpu["cores_of_quota"]:g}'
+    yield (
+        'cores',
+        f'{cpu["cores"]}, allowed {allowed}; OMP_NUM_THREADS {cpu["threads_set"] or "not set"}',
+    )
+    limit = f', limit {in_gib(memory["limit"])}' if memory['limit'] else ''
+    yield 'memory', f'{_size(memory["total"])}, free {_size(memory["available"])}{limit}'
+    yield '/dev/shm', f'{_size(memory["shared"])}, free {_size(memory["shared_free"])}'
+    yield (
+        'open files',
+        f'{facts["limits"]["open_files"]}, at most {facts["limits"]["open_files_at_most"]}',
+    )
+    yield 'free disk', f'{in_gib(facts["disk"]["free"])} for {facts["disk"]["folder"]}'
+    for root, layout in facts['data'].items():
+        yield 'data', f'{root}: {layout or "not there"}'
+    job = f', job {facts["slurm"]["job"]}' if facts['slurm']['job'] else ''
+    yield 'Slurm', f'{facts["slurm"]["sbatch"] or "not here"}{job}'
+    yield 'compiler', f'{system["compiler"] or "none"} (only torch.compile needs one)'
+
+
+def package_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield versions, several per line."""
+    torch = facts['imports'].get('torch', {})
+    versions = facts['packages']['versions']
+    parts = [f'CUDA {torch.get("cuda") or "none"}', f'cuDNN {torch.get("cudnn") or "none"}']
+    parts.append(f'NCCL {torch.get("nccl") or "none"}')
+    yield 'torch', f'{torch.get("version") or versions.get("torch")}, {", ".join(parts)}'
+    others = [f'{name} {version or "missing"}' for name, version in versions.items() if name != 'torch']
+    for start in range(0, len(others), 4):
+        yield '' if start else 'packages', ', '.join(others[start : start + 4])
+
+
+def operator_rows(imports: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield implementations of operators."""
+    yield 'mmcv operators', imports.get('mmcv operators', {}).get('operators', 'not importable')
+    mixers = imports.get('mixers', {})
+    for name in ('dcnv3', 'attention'):
+        on_devices = [f'{kind} on {device}' for device, kind in mixers.get(name, {}).items()]
+        yield name, ', '.join(on_devices) or 'not importable'
+    opencv = imports.get('opencv', {})
+    build = 'headless' if opencv.get('gui') == 'NONE' else 'with windows'
+    yield 'OpenCV', f'{opencv["version"]}, {build}' if opencv else 'not importable'
+
+
+def gpu_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a line for each GPU that torch sees, otherwise those of the driver."""
+    gpus = facts['imports'].get('gpus', {}).get('gpus', [])
+    for index, gpu in enumerate(gpus):
+        capability = '.'.join(map(str, gpu['capability']))
+        memory = f'{in_gib(gpu["memory"])}, free {in_gib(gpu["memory_free"])}'
+        yield f'GPU {index}', f'{gpu["name"]}, {memory}, compute capability {capability}'
+    if not gpus:
+        yield 'GPUs', 'none that torch sees'
+    for line in facts['driver']['gpus'] if not gpus else ():
+        yield 'driver knows', line
+    yield 'NVIDIA driver', facts['driver']['loaded'] or 'none'
+
+
+def _size(size: int | None) -> str:
+    return 'unknown' if size is None else in_gib(size)

@@ -1,6 +1,6 @@
-"""Imports what the commands import, and says what works.
+"""Import what the commands import, and report what works.
 
-A process of its own, since some of it may crash. Prints a line of JSON before each step and after.
+Runs as its own process, since imports may crash. Prints a line of JSON before and after each step.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def torch_facts() -> dict[str, Any]:
-    """Build of torch."""
+    """Return the build of torch."""
     import torch
 
     return {
@@ -33,7 +33,7 @@ def _nccl(torch: Any) -> str | None:
 
 
 def gpu_facts() -> dict[str, Any]:
-    """The GPUs that torch sees."""
+    """Return the GPUs that torch sees."""
     import torch
 
     gpus = []
@@ -52,7 +52,7 @@ def gpu_facts() -> dict[str, Any]:
 
 
 def torchvision_facts() -> dict[str, Any]:
-    """Whether the compiled operators are there."""
+    """Return whether the compiled operators exist."""
     import torch
     import torchvision
 
@@ -60,7 +60,7 @@ def torchvision_facts() -> dict[str, Any]:
 
 
 def mmcv_facts() -> dict[str, Any]:
-    """Which operators of mmcv detectors would run on."""
+    """Return the implementation of mmcv's operators."""
     import backbones  # Before mmcv.ops, which needs its operators.
 
     mmcv = importlib.import_module('mmcv.ops')
@@ -69,7 +69,7 @@ def mmcv_facts() -> dict[str, Any]:
 
 
 def importable(name: str) -> Callable[[], dict[str, Any]]:
-    """A step that imports a module."""
+    """Return a step that imports a module."""
 
     def step() -> dict[str, Any]:
         module = importlib.import_module(name)
@@ -79,7 +79,7 @@ def importable(name: str) -> Callable[[], dict[str, Any]]:
 
 
 def opencv_facts() -> dict[str, Any]:
-    """Which of the builds of OpenCV is the one in use."""
+    """Return which build of OpenCV is in use."""
     import cv2
 
     gui = next((line for line in cv2.getBuildInformation().splitlines() if 'GUI:' in line), '')
@@ -87,7 +87,7 @@ def opencv_facts() -> dict[str, Any]:
 
 
 def mixer_facts() -> dict[str, Any]:
-    """What the mixers' own operators run on, on each device."""
+    """Return the implementation of the mixers' operators on each device."""
     import torch
 
     dcnv3, fast_paths = (
@@ -120,8 +120,8 @@ STEPS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Take every step, whatever became of those before it."""
-    # Libraries print when they are imported.
+    """Take every step, whether or not earlier ones failed."""
+    # Keep what libraries print on import away from the answers.
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     for name, step in STEPS.items():
@@ -130,7 +130,7 @@ def main() -> None:
             answer = {'step': name, 'facts': step()}
         except KeyboardInterrupt:
             raise
-        # Whatever it is, it is what the user wants to know.
+        # Any failure of a step is an answer for the user.
         except BaseException as error:
             answer = {'step': name, 'error': f'{type(error).__name__}: {error}'.partition('\n')[0]}
         print(json.dumps(answer), file=answers, flush=True)

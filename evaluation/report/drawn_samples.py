@@ -1,12 +1,25 @@
-"""An image of a test set, its truth and what a model predicts of it, as small pictures."""
+"""Predictions of several models on the same images of their test set, drawn once and cached."""
 
 import base64
-from collections.abc import Sequence
+import contextlib
+import hashlib
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from mmengine.config import Config
+from tqdm import tqdm
 
+from evaluation.config.file import import_modules
+from evaluation.config.received import check_received
+from evaluation.config.text import read_literals
+from evaluation.config.types import check_types
 from evaluation.engine.drawing.pixels import Colour
 from evaluation.engine.drawing.predictions import (
     UNLABELLED,
@@ -14,12 +27,21 @@ from evaluation.engine.drawing.predictions import (
     draw_instances,
     draw_segmentation,
 )
-from evaluation.engine.drawing.trained import SCORE_THRESHOLD, Trained
+from evaluation.engine.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
+from evaluation.report.reported_runs import MALFORMED, Problems, ReportedRun, config_digest
+from evaluation.report.training_curves import thinned
+from evaluation.results.provenance import weights_sha256
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import write_json
 
-# Of the longer side, pixels; smaller images are enlarged.
+# Length of the longer side in pixels; smaller images are enlarged.
 SIDE = 320
 QUALITY = 78
 GUESSES = 3
+LOADER = 'test_dataloader'
+FOLDER = 'report'
+# Part of the digest that names cached pictures; increase it when pictures change.
+_VERSION = 2
 
 
 def draw_sample(trained: Trained, index: int) -> dict:
@@ -52,7 +74,7 @@ def draw_sample(trained: Trained, index: int) -> dict:
 
 
 def as_jpeg(image: np.ndarray) -> str:
-    """A picture, (H, W, 3) uint8, RGB, as a data URI."""
+    """Encode a picture, (H, W, 3) uint8, RGB, as a data URI."""
     content = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     return 'data:image/jpeg;base64,' + base64.b64encode(content.tobytes()).decode()
 
@@ -72,7 +94,7 @@ def _instances(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
     factors = np.array([width / sample.ori_shape[1], height / sample.ori_shape[0]] * 2)
 
     def drawn(masks: np.ndarray | None, instances: Any, scores: np.ndarray | None) -> np.ndarray:
-        # A detector without masks has boxes to draw, and no area to colour.
+        # A detector without masks has boxes to draw, and no area to color.
         if masks is None:
             masks = np.zeros((len(instances), height, width), bool)
         small = [
@@ -138,7 +160,7 @@ def _classified(image: np.ndarray, sample: Any, trained: Trained) -> dict:
 
 
 def _palette(trained: Trained) -> Sequence[Colour]:
-    """Colours of the data set's own where it has them."""
+    """Return the colors of the data set, or default ones if it has none."""
     own = trained.dataset.metainfo.get('palette')
     if own is not None and len(own) == len(trained.classes):
         return [tuple(colour) for colour in own]
@@ -147,3 +169,136 @@ def _palette(trained: Trained) -> Sequence[Colour]:
 
 def _counted(number: int, name: str) -> str:
     return f'{number} {name}{"" if number == 1 else "s"}'
+
+
+def gather_pictures(runs: Sequence[ReportedRun], count: int, problems: Problems) -> dict:
+    """Draw the predictions of each model on the same images.
+
+    Args:
+        runs: of which the selected ones are drawn.
+        count: how many images; fewer where a test set has fewer.
+        problems: for folders that cannot be written.
+
+    Returns:
+        `groups`, images with truth and predictions, by title; and `missing`, runs and why.
+    """
+    groups: dict[str, dict[str, dict]] = {}
+    missing = []
+    selected = [run for run in runs if run.is_selected]
+    for run in tqdm(selected, desc='predictions', unit='model', disable=None):
+        try:
+            drawn = _kept(run, count) or _drawn_anew(run, count, problems)
+        except UserError as error:
+            missing.append({'run': run.key, 'reason': str(error)})
+            continue
+        images = groups.setdefault(run.group, {})
+        for each in drawn:
+            image = images.setdefault(each['name'], {**each['shown'], 'predictions': {}})
+            image['predictions'][run.key] = each['prediction']
+    return {
+        'groups': {
+            title: {'images': [{'name': name, **image} for name, image in images.items()]}
+            for title, images in groups.items()
+        },
+        'missing': missing,
+    }
+
+
+def _kept_in(run: ReportedRun, count: int) -> Path:
+    """Return the file of the cached pictures of these weights, config and number."""
+    facts = [_VERSION, run.result.weights_sha256, config_digest(run), count]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return run.folder / FOLDER / f'pictures-{digest[:16]}.json'
+
+
+def _kept(run: ReportedRun, count: int) -> list[dict] | None:
+    """Return cached pictures; None if there are none or an image has changed since."""
+    try:
+        content = json.loads(_kept_in(run, count).read_text(encoding='utf-8'))
+        unchanged = all(_state(path) in (None, state) for path, state in content['sources'])
+        return content['images'] if unchanged else None
+    except MALFORMED:
+        return None
+
+
+def _state(path: str) -> list[int] | None:
+    """Return length and time of a file; None if it does not exist."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _drawn_anew(run: ReportedRun, count: int, problems: Problems) -> list[dict]:
+    """Run the model, and cache its pictures.
+
+    Raises:
+        UserError: checkpoint or data are missing, or not what was evaluated.
+    """
+    with _silence():
+        trained = _load(run)
+        images, sources = [], []
+        for index in thinned(len(trained.dataset), count):
+            path = trained.dataset.get_data_info(index)['img_path']
+            sources.append([path, _state(path)])
+            images.append(
+                {'name': f'{Path(path).name}, image {index + 1}', **draw_sample(trained, index)}
+            )
+    file = _kept_in(run, count)
+    try:
+        write_json(file, {'sources': sources, 'images': images})
+    except OSError as error:
+        problems.add(f'{file} cannot be written ({error.strerror}); pictures are drawn anew each time')
+    return images
+
+
+def _load(run: ReportedRun) -> Trained:
+    """Load the model and its data from the config in `result.json`, without executing that config.
+
+    Raises:
+        UserError: one of them is missing, or the weights are not those that were evaluated.
+    """
+    result = run.result
+    if result.checkpoint is None:
+        raise UserError('evaluated before a checkpoint was written')
+    checkpoint = _checkpoint_of(run)
+    text = str(run.document['config'].get('text', ''))
+    config = Config(read_literals(text, keep_tuples=True))
+    if not {'model', LOADER, 'default_scope'} <= {*config}:
+        raise UserError(f'{result.path}: its config has no model or no {LOADER}')
+    check_received(config, ('model', LOADER))
+    import_modules(config, [])
+    # Looking up a type may import it, so look only at the keys checked above.
+    check_types(Config({name: config[name] for name in ('model', LOADER, 'default_scope')}))
+    try:
+        trained = load_trained(config, result.config, str(checkpoint), LOADER)
+    except UserError:
+        raise
+    except Exception as error:  # A config of other versions: the report must not be lost for it.
+        raise UserError(f'its config cannot be built ({type(error).__name__}: {error})') from error
+    if result.weights_sha256 not in (None, weights_sha256(trained.model)):
+        raise UserError(f'{checkpoint} holds other weights than those that were evaluated')
+    return trained
+
+
+def _checkpoint_of(run: ReportedRun) -> Path:
+    """Return the checkpoint that was evaluated.
+
+    Raises:
+        UserError: it is not in the folder of its run.
+    """
+    # Use the name only, wherever the path points.
+    name = Path(run.result.checkpoint).name
+    for folder in (run.folder, run.result.path.parent):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f'{run.folder / name} is not there')
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Silence library output while loading and running."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield

@@ -1,9 +1,9 @@
-"""Figures of runs beside published ones, and what the table and the plots of a report show of them."""
+"""Figures of runs next to published ones, for the table and the plots of a report."""
 
 from collections.abc import Collection, Mapping, Sequence
 
-from evaluation.report.runs import Run
-from evaluation.report.speeds import Speed
+from evaluation.report.analyses_and_speeds import Speed
+from evaluation.report.reported_runs import ReportedRun
 from evaluation.results.published import (
     Entry,
     differs_in_recipe,
@@ -20,7 +20,7 @@ from evaluation.tasks import TASKS, find_metric
 
 
 def metric_label(metric: str) -> str:
-    """A metric as tables call it; `box_APs` is `box AP small`."""
+    """Return the heading of a metric; `box_APs` is `box AP small`."""
     if found := find_metric(metric):
         return found.heading
     for suffix, size in (('APs', 'small'), ('APm', 'medium'), ('APl', 'large')):
@@ -29,8 +29,8 @@ def metric_label(metric: str) -> str:
     return metric.replace('_', ' ')
 
 
-def describe_group(title: str, members: Sequence[Run]) -> dict:
-    """A task on a data set: its metrics, and the size of the images that FLOPs are of."""
+def describe_group(title: str, members: Sequence[ReportedRun]) -> dict:
+    """Describe a task on a data set: its metrics, and the image size for FLOPs."""
     task = TASKS[members[0].result.task]
     metrics = shown_metrics([run.result for run in members])
     sizes = {(run.result.flops.height, run.result.flops.width) for run in members if run.result.flops}
@@ -45,9 +45,9 @@ def describe_group(title: str, members: Sequence[Run]) -> dict:
 
 
 def describe_run(
-    run: Run, published: Sequence[Entry], speeds: Sequence[Speed], best: Collection[str]
+    run: ReportedRun, published: Sequence[Entry], speeds: Sequence[Speed], best: Collection[str]
 ) -> dict:
-    """What table and plots show of an evaluation.
+    """Describe an evaluation for table and plots.
 
     Args:
         run: the evaluation.
@@ -93,8 +93,8 @@ def describe_run(
     }
 
 
-def best_metrics(members: Sequence[Run]) -> dict[str, set[str]]:
-    """Metrics in which a run is the best of its kind, as tables print them in bold, by its key.
+def best_metrics(members: Sequence[ReportedRun]) -> dict[str, set[str]]:
+    """Return the metrics in which each run is the best of its kind (bold in tables), by its key.
 
     Args:
         members: of one group; those that are not selected take no part.
@@ -111,7 +111,7 @@ def best_metrics(members: Sequence[Run]) -> dict[str, set[str]]:
 
 
 def _row_of(config: str, rows: Mapping[str, float]) -> str | None:
-    """The row of a benchmark that is of a config; where stems are alike, rows are called by paths."""
+    """Return the row of a config in a benchmark; rows are named by paths if stems are equal."""
     return config if config in rows else None
 
 
@@ -126,7 +126,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
         figure = find_figure(entries, result, metric)
         if figure is None:
             continue
-        # Of the figures as they are printed, as in the tables.
+        # The difference of the printed figures, as in the tables.
         ours, theirs = (
             printed(result.metrics.get(metric), result.task),
             printed(figure.value, result.task),
@@ -143,7 +143,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
 
 
 def _per_class(content: object) -> dict[str, dict[str, float | None]]:
-    """Metrics by class; whatever is no number counts as undefined."""
+    """Return metrics by class; anything but a number counts as undefined."""
     if not isinstance(content, Mapping):
         return {}
     return {
@@ -158,8 +158,10 @@ def _percent(value: object) -> float | None:
     return value if is_number and 0 <= value <= 101 else None
 
 
-def published_points(entries: Sequence[Entry], groups: Mapping[str, Sequence[Run]]) -> list[dict]:
-    """Published figures that a plot of accuracy against cost can show.
+def published_points(
+    entries: Sequence[Entry], groups: Mapping[str, Sequence[ReportedRun]]
+) -> list[dict]:
+    """Return the published figures that a plot of accuracy against cost can show.
 
     Those of the unified architecture stand at the cost of our run of the same backbone; those of other
     networks only where their source states it. None is shown for another data set than was published on.

@@ -5,43 +5,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evaluation.report.problems import Problems
+from evaluation.report.reported_runs import Problems
 
 POINTS = 200
 SCALARS = 'vis_data/scalars.json'
-# mmengine's logger says them of COCO as shares, and -1 where they are undefined.
+# mmengine logs metrics of COCO as fractions, and -1 if they are undefined.
 _COCO_KINDS = {'bbox': 'box', 'segm': 'mask'}
 _SIGNIFICANT = 5
 _LARGEST = 1e300
 
 
 @dataclass
-class Curve:
-    """A value over the iterations; `steps` rise."""
+class LoggedCurve:
+    """Values over iterations, in rising order of `steps`."""
 
     steps: list[int] = field(default_factory=list)
     values: list[float | None] = field(default_factory=list)
 
     def cut(self, step: int) -> None:
-        """Forget what came from a step on."""
+        """Drop everything from a step on."""
         kept = sum(each < step for each in self.steps)
         del self.steps[kept:], self.values[kept:]
 
 
 @dataclass
 class Curves:
-    """What was logged while training, and what evaluations found, by name."""
+    """Scalars of the training and of its evaluations, by name."""
 
-    training: dict[str, Curve] = field(default_factory=dict)
-    evaluation: dict[str, Curve] = field(default_factory=dict)
+    training: dict[str, LoggedCurve] = field(default_factory=dict)
+    evaluation: dict[str, LoggedCurve] = field(default_factory=dict)
 
     def cut(self, step: int) -> None:
-        """Forget what came from a step on."""
+        """Drop everything from a step on."""
         for curve in (*self.training.values(), *self.evaluation.values()):
             curve.cut(step)
 
     def as_json(self) -> dict:
-        """Thinned and rounded, without what has no value."""
+        """Return thinned and rounded curves, without empty ones."""
         return {
             kind: {
                 name: _curve_json(curve)
@@ -53,7 +53,7 @@ class Curves:
 
 
 def read_curves(folder: Path, started: str | None, problems: Problems) -> Curves | None:
-    """What a run logged, over all its starts.
+    """Read the scalars of a run over all its starts.
 
     A resumed run has a file for each start. Where one begins before another ended, the steps of the
     former hold; so a run that began anew hides the earlier one.
@@ -85,14 +85,14 @@ def _read_lines(file: Path, problems: Problems) -> list[dict]:
                 raise ValueError('not an object')
             found.append(entry)
         except (ValueError, RecursionError):
-            # A process that is killed while it writes leaves a part of its last line.
+            # A killed process may leave a part of its last line.
             if number < len(lines):
                 problems.add(f'left out: {file}: line {number} is malformed')
     return found
 
 
 def _append(curves: Curves, entries: Sequence[dict]) -> None:
-    """Go on with what one start logged."""
+    """Append the scalars of one start."""
     training = [entry['step'] for entry in entries if _is_training(entry)]
     if not training:
         return
@@ -103,7 +103,7 @@ def _append(curves: Curves, entries: Sequence[dict]) -> None:
             last = entry['step']
             _add(curves.training, last, {n: v for n, v in entry.items() if _is_shown(n)})
         elif last:
-            # mmengine numbers evaluations by epoch or by iteration; here all are at iterations.
+            # mmengine numbers evaluations by epoch or iteration; here all are placed at iterations.
             _add(curves.evaluation, last, _metrics(entry))
 
 
@@ -116,7 +116,7 @@ def _is_shown(name: str) -> bool:
 
 
 def _metrics(entry: dict) -> dict[str, float | None]:
-    """Metrics in percent, by the names of the suite."""
+    """Return metrics in percent, by the names of the suite."""
     metrics = {}
     for name, value in entry.items():
         if name in ('step', 'time', 'data_time', 'memory', 'epoch', 'iter') or not _is_number(value):
@@ -130,9 +130,9 @@ def _metrics(entry: dict) -> dict[str, float | None]:
     return metrics
 
 
-def _add(curves: dict[str, Curve], step: int, values: dict) -> None:
+def _add(curves: dict[str, LoggedCurve], step: int, values: dict) -> None:
     for name, value in values.items():
-        curve = curves.setdefault(name, Curve())
+        curve = curves.setdefault(name, LoggedCurve())
         if curve.steps and curve.steps[-1] >= step:
             curve.cut(step)
         curve.steps.append(step)
@@ -144,11 +144,11 @@ def _is_number(value: object) -> bool:
 
 
 def _finite(value: object) -> float | None:
-    """A number, unless it is undefined, infinite or too large to be drawn."""
+    """Return a number; None if it is undefined, infinite or too large to draw."""
     return float(value) if _is_number(value) and abs(value) <= _LARGEST else None
 
 
-def _curve_json(curve: Curve) -> dict:
+def _curve_json(curve: LoggedCurve) -> dict:
     kept = thinned(len(curve.steps), POINTS)
     return {
         'x': [curve.steps[index] for index in kept],
@@ -157,7 +157,7 @@ def _curve_json(curve: Curve) -> dict:
 
 
 def thinned(count: int, most: int) -> list[int]:
-    """Indices of at most `most` of `count` things, evenly apart, the first and the last among them.
+    """Return at most `most` of `count` indices, evenly spaced, including the first and the last.
 
     Args:
         count: how many there are.
@@ -171,5 +171,5 @@ def thinned(count: int, most: int) -> list[int]:
 
 
 def significant(value: float | None, digits: int = _SIGNIFICANT) -> float | None:
-    """A number with a few significant digits, which is shorter in JSON."""
+    """Round a number to a few significant digits, which makes it shorter in JSON."""
     return None if value is None else float(f'{value:.{digits}g}')

@@ -1,25 +1,85 @@
-"""What a sweep shows while it works: a live table on a terminal, else a line now and then."""
+"""Progress of a sweep: a live table on a terminal, otherwise an occasional line."""
 
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from evaluation.sweep.items import ACTIVE, DONE, FAILED, INTERRUPTED, REFUSED, WAITING, Item
-from evaluation.sweep.progress import Progress, progress_of
-from evaluation.sweep.work import LOG
+from evaluation.sweep.decisions import REFUSED, is_result_of, results
+from evaluation.sweep.items import ACTIVE, WAITING, Item
+from evaluation.sweep.record import DONE, FAILED, INTERRUPTED
+from evaluation.sweep.runs import Run
+from evaluation.sweep.work import LOG, epoch_length, tail
+from evaluation.tasks import TASKS
+from evaluation.utils.rounding import fixed
+from evaluation.utils.scalars import latest_step
 from evaluation.utils.times import clock
 
 SECONDS_BETWEEN_LINES = 60.0
 STYLES = {DONE: 'green', FAILED: 'red', REFUSED: 'red', INTERRUPTED: 'yellow', ACTIVE: 'cyan'}
 
 
+@dataclass(frozen=True)
+class RunProgress:
+    """Progress of a run.
+
+    Attributes:
+        done: iterations so far.
+        total: of the whole training; None where it is not known yet.
+        seconds_left: of training; None where it is not known yet.
+        metric: the latest, such as `mIoU 41.2`; None before the first evaluation.
+    """
+
+    done: int = 0
+    total: int | None = None
+    seconds_left: float | None = None
+    metric: str | None = None
+
+
+def progress_of(run: Run, since: float = 0.0) -> RunProgress:
+    """Read the progress of a run.
+
+    Args:
+        run: which.
+        since: when its job started, in seconds since 1970.
+    """
+    folder = run.task.folder
+    if run.task.train is None:
+        return RunProgress(metric=latest_metric(run))
+    step = latest_step(folder, since)
+    total = run.iterations or _iterations(folder, run.epochs)
+    left = None
+    if total is not None and step.seconds is not None:
+        left = max(0, total - step.done) * step.seconds
+    return RunProgress(step.done, total, left, latest_metric(run))
+
+
+def latest_metric(run: Run) -> str | None:
+    """Return the first of the task's metrics in the newest result of a run, such as `mIoU 41.2`."""
+    newest = None
+    for _, result in results(run.task.folder):
+        if is_result_of(result, run.task.identity):
+            newest = result
+    if newest is None or newest.get('task') not in TASKS:
+        return None
+    name = TASKS[newest['task']].headlines[0]
+    value = newest.get('metrics', {}).get(name)
+    return None if value is None else f'{name.replace("_", " ")} {fixed(value, 1)}'
+
+
+def _iterations(folder: Path, epochs: int | None) -> int | None:
+    length = epoch_length(tail(folder / LOG))
+    return None if length is None or epochs is None else epochs * length
+
+
 class LiveTable:
-    """A table on a terminal, drawn anew at every change; a context manager."""
+    """Table on a terminal, redrawn at every change; a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)
@@ -32,21 +92,21 @@ class LiveTable:
         self._live.__exit__(*error)
 
     def show(self, items: Sequence[Item]) -> None:
-        """Draw where all runs are."""
+        """Draw the state of all runs."""
         table = Table(caption=summary(items), caption_justify='left')
         for name, justify in (('run', 'left'), ('state', 'left'), ('step', 'right'), ('left', 'right')):
             table.add_column(name, justify=justify, no_wrap=name != 'run')
         table.add_column('metric', no_wrap=True)
         table.add_column('time', justify='right', no_wrap=True)
         table.add_column('')
-        # Where not all fit, what happens is of more interest than what waits or is done.
+        # If not all rows fit, active and failed runs come before waiting and finished ones.
         for item in shown(items, self._live.console.height - 6):
             table.add_row(*map(escape, cells(item)), style=STYLES.get(item.state))
         self._live.update(table, refresh=True)
 
 
 class Lines:
-    """A line for every change of a run's state, and one for all of them now and then."""
+    """Print a line for every change of state, and a summary once in a while."""
 
     def __init__(self) -> None:
         self._said: dict[str, tuple] = {}
@@ -56,7 +116,7 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left open."""
+        """Do nothing."""
 
     def show(self, items: Sequence[Item]) -> None:
         """Print what has changed since the last time."""
@@ -72,7 +132,7 @@ class Lines:
 
 
 def shown(items: Sequence[Item], rows: int) -> list[Item]:
-    """The items that a table of so many rows shows, in their order."""
+    """Return the items that fit into a table of `rows` rows, in their order."""
     if len(items) <= rows:
         return list(items)
     weight = {ACTIVE: 0, FAILED: 1, REFUSED: 1, INTERRUPTED: 1, WAITING: 2, DONE: 3}
@@ -81,8 +141,8 @@ def shown(items: Sequence[Item], rows: int) -> list[Item]:
 
 
 def cells(item: Item) -> tuple[str, str, str, str, str, str, str]:
-    """A run's name, state, step, time left, metric, time taken, and what there is to say."""
-    progress = Progress()
+    """Return a run's name, state, step, time left, metric, time taken and note."""
+    progress = RunProgress()
     if item.run and item.state in (ACTIVE, DONE):
         progress = progress_of(item.run, item.started() if item.state == ACTIVE else 0.0)
     step = f'{progress.done}/{progress.total or "?"}' if progress.done else ''
@@ -93,7 +153,7 @@ def cells(item: Item) -> tuple[str, str, str, str, str, str, str]:
 
 
 def line(item: Item) -> str:
-    """A run in one line."""
+    """Return a run in one line."""
     name, phase, step, left, metric, taken, note = cells(item)
     parts = [f'step {step}' if step else '', f'about {left} left' if left else '', metric]
     parts += [f'{taken} since the start' if taken and item.state == ACTIVE else taken, note]
@@ -101,7 +161,7 @@ def line(item: Item) -> str:
 
 
 def summary(items: Sequence[Item]) -> str:
-    """How many runs are in which state."""
+    """Return the number of runs in each state, in words."""
     count = Counter(item.state for item in items)
     words = {WAITING: 'waiting', ACTIVE: 'in work', DONE: 'done', INTERRUPTED: 'interrupted'}
     words |= {FAILED: 'failed', REFUSED: 'refused'}
@@ -111,7 +171,7 @@ def summary(items: Sequence[Item]) -> str:
 
 
 def report(items: Sequence[Item]) -> list[str]:
-    """What there is to say at the end, a line for each run that is not done."""
+    """Return the final summary, with a line for each run that is not done."""
     lines = [summary(items)]
     for item in items:
         if item.state in (FAILED, INTERRUPTED, REFUSED):

@@ -1,39 +1,210 @@
-"""Where the runs of a sweep are, and what comes next for each."""
+"""State of each run of a sweep: claims before submission, liveness of jobs, and the next step."""
 
 import math
+import shutil
+import subprocess
+import time
+import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
+
+import submitit
 
 from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.machine_faults import machine_faults_reported
-from evaluation.sweep import record as records
-from evaluation.sweep.findings import look
-from evaluation.sweep.liveness import Liveness
-from evaluation.sweep.planning import ATTEMPTS, FINISHED, REFUSED, RUNS, Decision, decide
-from evaluation.sweep.record import Record, change_record, read_record
+from evaluation.sweep.decisions import ATTEMPTS, FINISHED, REFUSED, RUNS, Decision, decide, look
+from evaluation.sweep.record import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    QUEUED,
+    RUNNING,
+    Record,
+    change_record,
+    differences,
+    is_locked,
+    is_process_of,
+    read_record,
+)
 from evaluation.sweep.runs import Run
-from evaluation.sweep.submission import Start
+from evaluation.sweep.work import RUN_LOCK, complaint
 from evaluation.utils.errors import UserError
 from evaluation.utils.times import now
 
-WAITING, ACTIVE, DONE, FAILED, INTERRUPTED = 'waiting', 'active', 'done', 'failed', 'interrupted'
+# `squeue` burdens the controller of the cluster; the records of jobs are read without it.
+SQUEUE_SECONDS = 15.0
+SECONDS_TO_ANSWER = 60
+# In addition to the states of a record.
+WAITING, ACTIVE = 'waiting', 'active'
 SETTLED = (DONE, FAILED, INTERRUPTED, REFUSED)
 LOST = 'its job ended without a word: killed, out of memory, or the machine went down'
 
 
+@dataclass(frozen=True)
+class Start:
+    """A run that waits to be started.
+
+    Attributes:
+        run: which.
+        attempt: the number of the attempt that this will be.
+        seen: its record at the time of that decision.
+    """
+
+    run: Run
+    attempt: int
+    seen: Record | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that only this command submits.
+
+    Attributes:
+        run: which.
+        token: identifies this submission.
+    """
+
+    run: Run
+    token: str
+
+
+def claim(wanted: Start, executor: str, devices: tuple[str, ...] = ()) -> Claim | None:
+    """Record that a run is queued; return None if another command was faster.
+
+    A run whose folder holds a different run is not claimed either.
+    """
+    ours, identity = Claim(wanted.run, uuid.uuid4().hex), wanted.run.task.identity
+    claimed = []
+
+    def change(record: Record | None) -> Record | None:
+        if (record and record.token) != (wanted.seen and wanted.seen.token):
+            return None
+        if record and any(differences(identity, record.identity)):
+            return None
+        claimed.append(ours)
+        return Record(
+            identity=identity,
+            state=QUEUED,
+            attempt=wanted.attempt,
+            token=ours.token,
+            executor=executor,
+            devices=devices,
+            submitted=now(),
+        )
+
+    change_record(wanted.run.task.folder, change)
+    return ours if claimed else None
+
+
+def note_submitted(ours: Claim, **facts: object) -> None:
+    """Add facts about its job to the record, unless the job has already recorded itself."""
+
+    def change(record: Record | None) -> Record | None:
+        if record is None or record.token != ours.token or record.state != QUEUED:
+            return None
+        return replace(record, **facts)
+
+    change_record(ours.run.task.folder, change)
+
+
+def withdraw(ours: Claim, error: str) -> None:
+    """Record that a claimed run could not be submitted."""
+    note_submitted(ours, state=INTERRUPTED, error=error, ended=now())
+
+
+class Liveness:
+    """Check which runs have a job that is queued, starting or running."""
+
+    def __init__(self) -> None:
+        self._queue = Queue()
+        self._started: dict[str, submitit.Job] = {}
+
+    def note_started(self, token: str, job: submitit.Job) -> None:
+        """Remember a local job of this command, whose end is known at once."""
+        self._started[token] = job
+
+    def note_queued(self, job_id: str) -> None:
+        """Remember a job that Slurm has just accepted."""
+        self._queue.add(job_id)
+
+    def is_alive(self, folder: Path, record: Record | None) -> bool:
+        """Return whether a run is in work, or will be without being started again.
+
+        Args:
+            folder: of the run.
+            record: of the run.
+
+        Raises:
+            UserError: Slurm has the job, and cannot be asked here.
+        """
+        if is_locked(folder / RUN_LOCK):
+            return True
+        if record is None or record.state in (DONE, FAILED):
+            return False
+        if record.executor == 'slurm':
+            # This includes interrupted jobs: Slurm may restart them.
+            return record.job is not None and self._queue.has(record.job)
+        if record.state not in (QUEUED, RUNNING):
+            return False
+        job = self._started.get(record.token)
+        return not job.done() if job else is_process_of(record)
+
+
+class Queue:
+    """Queued and running Slurm jobs of this user."""
+
+    def __init__(self) -> None:
+        self._jobs: set[str] = set()
+        self._read_at: float | None = None
+
+    def add(self, job_id: str) -> None:
+        """Add a job that was submitted since the queue was read."""
+        self._jobs.add(job_id)
+
+    def has(self, job_id: str) -> bool:
+        """Return whether a job, or an element `<job>_<number>` of an array, is in the queue.
+
+        Raises:
+            UserError: Slurm has never answered.
+        """
+        if self._read_at is None or time.monotonic() - self._read_at > SQUEUE_SECONDS:
+            self._read()
+        return job_id in self._jobs
+
+    def _read(self) -> None:
+        if shutil.which('squeue') is None:
+            raise UserError(
+                'its job is with Slurm, and squeue is not here; run this on a machine of the cluster'
+            )
+        command = ['squeue', '--me', '--array', '--noheader', '--format=%i']
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER, check=True
+            )
+            self._jobs = set(done.stdout.split())
+        except (OSError, subprocess.SubprocessError) as error:
+            if self._read_at is None:
+                raise UserError(
+                    f'squeue does not answer ({complaint(error)}); try again when Slurm is there'
+                ) from error
+            # The controller is briefly unavailable: its last answer still holds.
+        self._read_at = time.monotonic()
+
+
 @dataclass
 class Item:
-    """One run of a sweep, and where it is.
+    """One run of a sweep and its state.
 
     Attributes:
         name: what messages call it.
-        run: None where its config, data or start are wrong.
-        decision: what was to be done at first.
-        state: one of the words above.
-        record: what its folder said last.
+        run: None if its config, data or start is invalid.
+        decision: made when the sweep began.
+        state: `WAITING`, `ACTIVE` or one of `SETTLED`.
+        record: last record read from its folder.
         attempt: number of the last attempt; 0 before the first.
         is_adopted: whether another command started it.
-        note: what there is to say.
+        note: reason for the state.
     """
 
     name: str
@@ -47,36 +218,36 @@ class Item:
 
     @property
     def phase(self) -> str:
-        """The state in words, of a run in work that of its job."""
+        """State in words; for an active run, the state of its job."""
         if self.state != ACTIVE:
             return self.state
-        state = self.record.state if self.record else records.RUNNING
+        state = self.record.state if self.record else RUNNING
         return state if self.attempt < 2 else f'{state} again'
 
     def seconds(self) -> float | None:
-        """How long the last attempt has run, None before it did."""
+        """Return the duration of the last attempt; None before it has started."""
         if self.record is None or self.record.started is None or self.state == WAITING:
             return None
         end = self.record.ended or now()
         return (_time(end) - _time(self.record.started)).total_seconds()
 
     def started(self) -> float:
-        """When the job of the last attempt started, in seconds since 1970; infinite before it did."""
-        if self.record is None or self.record.state == records.QUEUED or self.record.started is None:
+        """Return when the last job started, in seconds since 1970; infinity before that."""
+        if self.record is None or self.record.state == QUEUED or self.record.started is None:
             return math.inf
         return _time(self.record.started).timestamp()
 
     def start(self) -> Start:
-        """The next attempt."""
+        """Return the next attempt."""
         return Start(self.run, self.attempt + 1, self.record)
 
     def refuse(self, why: str) -> None:
-        """Leave it alone."""
+        """Refuse to start it."""
         self.state, self.note = REFUSED, why
 
 
 def planned(run: Run, liveness: Liveness) -> Item:
-    """Decide what is to be done about a run."""
+    """Decide what to do about a run."""
     task = run.task
     try:
         with machine_faults_reported(str(task.folder)):
@@ -102,39 +273,38 @@ def planned(run: Run, liveness: Liveness) -> Item:
 
 
 def refused(name: str, why: str) -> Item:
-    """A run that cannot be done."""
+    """Return an item for a run that cannot be done."""
     return Item(name, None, Decision(REFUSED, why), REFUSED, note=why)
 
 
 def observe(item: Item, liveness: Liveness, goes_on_with_interrupted: bool) -> None:
-    """See what became of a run in work.
+    """Update the state of an active run.
 
     Args:
-        item: changed.
-        liveness: tells whether there is a job.
-        goes_on_with_interrupted: whether one that another command started and that was interrupted is
-            to be gone on with.
+        item: changed in place.
+        liveness: of the jobs.
+        goes_on_with_interrupted: whether to resume an interrupted run that another command started.
     """
     task = item.run.task
     item.record = read_record(task.folder)
     is_alive = liveness.is_alive(task.folder, item.record)
     if item.record:
         item.attempt = item.record.attempt
-    if is_alive and (item.record is None or item.record.state != records.DONE):
+    if is_alive and (item.record is None or item.record.state != DONE):
         return
-    # Only now: it may have ended between the two looks above.
+    # Read again: the job may have ended between the two checks above.
     item.record = read_record(task.folder)
-    state = item.record.state if item.record else records.RUNNING
+    state = item.record.state if item.record else RUNNING
     if look(task.folder, task.identity, task.final).result:
         item.state, item.note = DONE, None
-    elif state == records.INTERRUPTED and not (item.is_adopted and goes_on_with_interrupted):
+    elif state == INTERRUPTED and not (item.is_adopted and goes_on_with_interrupted):
         item.state, item.note = INTERRUPTED, item.record.error
-    elif state == records.INTERRUPTED:
-        # The same attempt goes on: an interruption is no failure.
+    elif state == INTERRUPTED:
+        # The attempt number stays: an interruption is not a failure.
         item.attempt = item.record.attempt - 1
         _wait(item)
     else:
-        if state in (records.QUEUED, records.RUNNING):
+        if state in (QUEUED, RUNNING):
             _note_loss(item)
         item.note = item.record.error if item.record else LOST
         if item.attempt < ATTEMPTS:
@@ -148,13 +318,13 @@ def _wait(item: Item) -> None:
 
 
 def _note_loss(item: Item) -> None:
-    """Note in its record that a job ended without doing so."""
+    """Record the failure of a job that ended without recording it."""
     seen = item.record
 
     def change(record: Record | None) -> Record | None:
         if record != seen or record is None:
             return None
-        return replace(record, state=records.FAILED, error=LOST, ended=now())
+        return replace(record, state=FAILED, error=LOST, ended=now())
 
     change_record(item.run.task.folder, change)
     item.record = read_record(item.run.task.folder)

@@ -1,9 +1,12 @@
-"""From the command line to runs: each config with each seed, with the digests of all it depends on."""
+"""Runs from the command line: each config with each seed, with digests of everything it depends on."""
 
 import functools
+import glob
 import hashlib
 import json
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,22 +22,140 @@ from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, ran
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
 from evaluation.data.root import config_data_root, set_data_root
+from evaluation.engine.checkpoints.pointer import candidates
 from evaluation.engine.starting_point import use_pretrained
 from evaluation.models.starting_weights import starting_sources, starting_weights
-from evaluation.sweep.configs import Wanted
-from evaluation.sweep.findings import start_name
-from evaluation.sweep.identity import Identity
-from evaluation.sweep.work import Task
+from evaluation.sweep.decisions import start_name
+from evaluation.sweep.record import Identity
+from evaluation.sweep.work import RunTask
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.files import file_sha256
 
+# No leading zeros, so that each number has one name.
+SEED = re.compile(r'seed_(0|[1-9][0-9]*)')
 TRAINING = ('train_dataloader', 'val_dataloader')
 TESTING = ('test_dataloader',)
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A config with a seed, or with a checkpoint to test.
+
+    Attributes:
+        config: file.
+        folder: name of the work dir, in that of the config.
+        seed: of the training; None in a test alone.
+        checkpoint: to be tested; None in a training.
+    """
+
+    config: Path
+    folder: str
+    seed: int | None = None
+    checkpoint: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+        return f'{self.config.stem}/{self.folder}'
+
+
+def find_configs(patterns: Sequence[str]) -> list[Path]:
+    """Return the configs that match any of the patterns, sorted by name.
+
+    Raises:
+        UserError: a pattern matches no config, or two configs of one name would share a work dir.
+    """
+    found: dict[Path, Path] = {}
+    for pattern in patterns:
+        files = [Path(file) for file in sorted(glob.glob(pattern, recursive=True))]
+        files = [file for file in files if file.suffix == '.py' and file.is_file()]
+        if not files:
+            raise UserError(
+                f"no config matches {pattern}; give one such as 'configs/mask_rcnn_*_tiny.py'"
+            )
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    by_name: dict[str, Path] = {}
+    for file in found.values():
+        other = by_name.setdefault(file.stem, file)
+        if other is not file:
+            raise UserError(
+                f'{other} and {file} have one name and would share a work dir; '
+                'sweep each by itself, with a --work-dir of its own'
+            )
+    return sorted(found.values(), key=lambda file: (file.stem, str(file)))
+
+
+def trainings(configs: Sequence[Path], seeds: Sequence[int]) -> list[Wanted]:
+    """Return every config with every seed.
+
+    Raises:
+        UserError: a seed is given twice.
+    """
+    _check_seeds(seeds)
+    return [Wanted(config, f'seed_{seed}', seed) for config in configs for seed in seeds]
+
+
+def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
+    """Return every config with its checkpoints in a folder.
+
+    With seeds, these are the last ones in `name/seed_<n>`. Without, it is `name.pth`, otherwise the last
+    one in `name`, otherwise the last one of each `name/seed_<n>`.
+
+    Raises:
+        UserError: the folder is not there, or holds no checkpoint of some config, or of a seed that is
+            given.
+    """
+    if not folder.is_dir():
+        raise UserError(f'--test-only {folder} is not a folder; give one with checkpoints')
+    _check_seeds(seeds or ())
+    wanted, lacking = [], []
+    for config in configs:
+        if seeds is None:
+            found = _checkpoints(folder, config.stem)
+            lacking += [] if found else [config.stem]
+        else:
+            found = _checkpoints_of_seeds(folder / config.stem, seeds)
+            lacking += [f'{config.stem}/seed_{n}' for n in seeds if f'test_seed_{n}' not in found]
+        wanted += [Wanted(config, place, checkpoint=str(file)) for place, file in found.items()]
+    if lacking:
+        places = 'NAME/seed_<n>/' if seeds else 'NAME/ or NAME/seed_<n>/'
+        alone = '' if seeds else 'its checkpoint as NAME.pth, or '
+        raise UserError(
+            f'--test-only {folder} holds no checkpoint of {", ".join(lacking)}; put there '
+            f'{alone}the work dir of its training as {places}'
+        )
+    return wanted
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if len({*seeds}) < len(seeds):
+        raise UserError(f'--seeds {" ".join(map(str, seeds))}: give each seed once')
+
+
+def _checkpoints(folder: Path, name: str) -> dict[str, Path]:
+    """Return the checkpoints of a config, by the names of the work dirs for their tests."""
+    alone = folder / f'{name}.pth'
+    last = alone if alone.is_file() else _last(folder / name)
+    if last:
+        return {'test': last}
+    matches = [SEED.fullmatch(path.name) for path in (folder / name).glob('seed_*')]
+    return _checkpoints_of_seeds(folder / name, sorted(int(match[1]) for match in matches if match))
+
+
+def _checkpoints_of_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Path]:
+    """Return the last checkpoints of the seeds that have one, by the same names."""
+    lasts = {f'test_seed_{seed}': _last(folder / f'seed_{seed}') for seed in seeds}
+    return {place: file for place, file in lasts.items() if file}
+
+
+def _last(folder: Path) -> Path | None:
+    return next(candidates(folder), None)
+
+
+@dataclass(frozen=True)
 class Wishes:
-    """What the command line asks of every run.
+    """Options of the command line that apply to every run.
 
     Attributes:
         root: folder of all work dirs.
@@ -65,19 +186,19 @@ class Run:
     """
 
     name: str
-    task: Task
+    task: RunTask
     iterations: int | None = None
     epochs: int | None = None
 
 
 class Digests:
-    """Digests of data and files, each computed once however many runs use it."""
+    """Cache of digests of data and files."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def of_data(self, dataset: ConfigDict) -> str:
-        """SHA-256 of a data set.
+        """Return the SHA-256 of a data set.
 
         Raises:
             UserError: it is not there.
@@ -93,7 +214,7 @@ class Digests:
         return self._known[key]
 
     def of_file(self, file: str) -> str:
-        """SHA-256 of a file.
+        """Return the SHA-256 of a file.
 
         Raises:
             UserError: it cannot be read.
@@ -110,7 +231,7 @@ def own_seed(config: Path, options: dict[str, object]) -> int:
     """Return the seed that a config names, 0 where it names none.
 
     Args:
-        config: file; one that is wrong is refused later, without ending a sweep of others.
+        config: file; an invalid one is refused later, so that it does not end the sweep.
         options: overrides.
     """
     try:
@@ -122,7 +243,7 @@ def own_seed(config: Path, options: dict[str, object]) -> int:
 
 
 def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
-    """Look at one config, its data and where it starts.
+    """Check one config, its data and its starting weights.
 
     Raises:
         UserError: one of them is missing or wrong.
@@ -151,7 +272,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
             checkpoint_sha256=digests.of_file(wanted.checkpoint),
             config_sha256_version_1=old_digest,
         )
-        task = Task(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
+        task = RunTask(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
         return Run(wanted.name, task)
     pretrained = pretrained_of(wishes.pretrained, wanted)
     flags = flags_of(cfg, wishes.flags)
@@ -170,15 +291,15 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []
     epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
-    task = Task(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
+    task = RunTask(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
     return Run(wanted.name, task, iterations, epochs)
 
 
 def check_start_of_sweep(cfg: Config, config: Path) -> None:
-    """Check that a config leaves it to the sweep where a run is resumed.
+    """Check that a config leaves resuming to the sweep.
 
     Raises:
-        UserError: it names a checkpoint, from which every seed would go on.
+        UserError: it names a checkpoint from which every seed would resume.
     """
     if cfg.get('resume') and cfg.get('load_from'):
         raise UserError(
@@ -189,12 +310,12 @@ def check_start_of_sweep(cfg: Config, config: Path) -> None:
 
 @functools.cache
 def warn_of_work_dir(config: Path, own: str, folder: Path) -> None:
-    """Say, once a config, that a sweep has folders of its own for its runs."""
+    """Warn, once per config, that the sweep ignores its work_dir."""
     warn(f'{config}: its work_dir={own} is not used; the runs of a sweep are written to {folder}')
 
 
 def flags_of(cfg: Config, flags: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the options that change what is computed, those of the config among them."""
+    """Return the options that change what is computed, including those of the config."""
     is_deterministic = randomness(cfg, None, '--deterministic' in flags)['deterministic']
     others = tuple(flag for flag in flags if flag != '--deterministic')
     return ('--deterministic', *others) if is_deterministic else others
@@ -203,7 +324,7 @@ def flags_of(cfg: Config, flags: tuple[str, ...]) -> tuple[str, ...]:
 def common_arguments(
     folder: Path, digest: str, data_root: str | None, options: dict[str, object]
 ) -> list[str]:
-    """Options that trainings and tests share; overrides last, since they take all that follows.
+    """Return the options that trainings and tests share, overrides last, as they take all that follows.
 
     Args:
         folder: of the run.
@@ -219,9 +340,9 @@ def common_arguments(
 
 
 def data_root_of(cfg: Config, wish: str | None) -> str | None:
-    """The data root of a config: `wish`, or the folder in it that is called as the config's own.
+    """Return the data root of a config: `wish`, or the folder in it named like the config's own.
 
-    In `/datasets`, of `data/ade/ADEChallengeData2016`, that is `ade/ADEChallengeData2016` or
+    For `data/ade/ADEChallengeData2016` in `/datasets`, that is `ade/ADEChallengeData2016` or
     `ADEChallengeData2016`.
     """
     if wish is None:
@@ -233,7 +354,7 @@ def data_root_of(cfg: Config, wish: str | None) -> str | None:
 
 
 def pretrained_of(wish: str | None, wanted: Wanted) -> str | None:
-    """The weights that a config starts from; `{mixer}`, `{scale}` and `{seed}` are those of the run.
+    """Return the starting weights of a config; `{mixer}`, `{scale}` and `{seed}` are those of the run.
 
     Raises:
         UserError: the config's name says neither mixer nor scale.
@@ -255,7 +376,7 @@ def pretrained_of(wish: str | None, wanted: Wanted) -> str | None:
 
 
 def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str, str | None]:
-    """Name what a training starts from, with the digest of the files; None where there is no file.
+    """Return the name of the starting weights and the digest of their files, None where there is none.
 
     Args:
         cfg: of the training; changed as the training will change it.

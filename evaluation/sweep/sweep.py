@@ -1,4 +1,4 @@
-"""What `tools/sweep.py` does: plans runs, has them done, and shows how far they are."""
+"""Main loop of `tools/sweep.py`: plan runs, have them done, show their progress."""
 
 import argparse
 import os
@@ -12,30 +12,35 @@ from tqdm import tqdm
 
 from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.machine_faults import machine_faults_reported
-from evaluation.sweep.configs import Wanted, evaluations, find_configs, trainings
+from evaluation.sweep.decisions import REFUSED, why_another
 from evaluation.sweep.display import Lines, LiveTable, report
+from evaluation.sweep.executors import LocalExecutor, SlurmExecutor, SlurmWishes, hold
 from evaluation.sweep.items import (
     ACTIVE,
-    DONE,
-    REFUSED,
     SETTLED,
     WAITING,
+    Claim,
     Item,
+    Liveness,
+    Start,
     observe,
     planned,
     refused,
 )
-from evaluation.sweep.launching import Place, python_path
-from evaluation.sweep.liveness import Liveness
-from evaluation.sweep.local import LocalExecutor, hold
-from evaluation.sweep.options import slurm_wishes, wishes_of
-from evaluation.sweep.places import local_places
-from evaluation.sweep.planning import why_another
-from evaluation.sweep.record import read_record
-from evaluation.sweep.runs import Digests, Run, Wishes, make_run, own_seed
-from evaluation.sweep.signals import interruptions_deferred
-from evaluation.sweep.slurm import SlurmExecutor, SlurmWishes
-from evaluation.sweep.submission import Claim, Start
+from evaluation.sweep.launching import Place, interruptions_deferred, local_places, python_path
+from evaluation.sweep.record import DONE, read_record
+from evaluation.sweep.runs import (
+    Digests,
+    Run,
+    Wanted,
+    Wishes,
+    evaluations,
+    find_configs,
+    make_run,
+    own_seed,
+    trainings,
+)
+from evaluation.sweep.sweep_options import slurm_wishes, wishes_of
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 from evaluation.utils.quiet import quiet
@@ -44,12 +49,12 @@ SOME_FAILED = 1
 
 
 class Executor(Protocol):
-    """Who starts jobs.
+    """Start and interrupt jobs.
 
     Attributes:
-        name: as `--executor` calls it.
+        name: value of `--executor`.
         poll_seconds: how often to look at its jobs.
-        goes_on_with_interrupted: whether a job of another command that was interrupted is started again.
+        goes_on_with_interrupted: whether to restart an interrupted job of another command.
     """
 
     name: str
@@ -57,14 +62,14 @@ class Executor(Protocol):
     goes_on_with_interrupted: bool
 
     def start(self, waiting: Sequence[Start], active: Sequence[Run]) -> list[Claim]:
-        """Start those of some runs that there is room for."""
+        """Start as many waiting runs as there is room for."""
 
     def interrupt(self, active: Sequence[Run]) -> str:
-        """What becomes of jobs when this command ends before them, in words."""
+        """Handle jobs that outlive this command; say in words what happens to them."""
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    """Sweep as the command line of `tools/sweep.py` asks; return the exit status.
+    """Run the sweep of a command line; return the exit status.
 
     Raises:
         UserError: the command line is wrong, or nothing of it can be done.
@@ -93,12 +98,12 @@ def sweep(arguments: argparse.Namespace) -> int:
 def do(
     every: Sequence[Wanted], wishes: Wishes, slurm: SlurmWishes | None, places: Sequence[Place]
 ) -> list[Item]:
-    """Do all that can be done; return what became of it.
+    """Do everything that can be done; return the runs with their final states.
 
     Args:
-        every: what is wanted.
-        wishes: of every run.
-        slurm: what to ask Slurm for; None for this machine.
+        every: requested configs and seeds.
+        wishes: options that apply to every run.
+        slurm: resources to request from Slurm; None to run on this machine.
         places: where jobs run on this machine.
 
     Raises:
@@ -106,7 +111,7 @@ def do(
         UserError: nothing can be done.
     """
     root, liveness = wishes.root, Liveness()
-    # Before the folders are looked at; but nothing is written before it is known that there is a use.
+    # Lock before looking at the folders, but create no folder until there is work to do.
     lock = hold(root) if slurm is None and root.is_dir() else None
     items = look_at(every, wishes, liveness)
     show_plan(items)
@@ -122,13 +127,13 @@ def do(
 
 
 def look_at(every: Sequence[Wanted], wishes: Wishes, liveness: Liveness) -> list[Item]:
-    """Decide about each run; one that cannot be done stops no others.
+    """Decide about each run; one that cannot be done does not stop the others.
 
     Raises:
         UserError: none of them can be done.
     """
     items, digests = [], Digests()
-    # None: only on a terminal.
+    # `disable=None` shows the bar on a terminal only.
     for wanted in tqdm(every, desc='looking at configs, data and work dirs', leave=False, disable=None):
         try:
             with quiet():
@@ -144,14 +149,14 @@ def look_at(every: Sequence[Wanted], wishes: Wishes, liveness: Liveness) -> list
 
 
 def show_plan(items: Sequence[Item]) -> None:
-    """Print what will be done and why, a line for each run."""
+    """Print what will be done and why, one line per run."""
     width = max(len(item.decision.action) for item in items)
     for item in items:
         print(f'{item.decision.action:{width}}  {item.name}: {item.decision.reason}', flush=True)
 
 
 def make_root(root: Path) -> None:
-    """Make the folder of all work dirs.
+    """Create the folder of all work dirs.
 
     Raises:
         UserError: it cannot be made.
@@ -163,13 +168,13 @@ def make_root(root: Path) -> None:
 
 
 def work(items: Sequence[Item], executor: Executor, liveness: Liveness) -> None:
-    """Have all runs done that can be.
+    """Start and observe runs until all are settled.
 
     Raises:
         Interrupted: somebody asked this command to stop.
         UserError: jobs cannot be submitted.
     """
-    # For submitit's processes, wherever they start.
+    # submitit's processes need this wherever they start.
     os.environ['PYTHONPATH'] = python_path(os.environ)
     console = Console()
     with LiveTable(console) if console.is_terminal else Lines() as display:
@@ -194,7 +199,7 @@ def work(items: Sequence[Item], executor: Executor, liveness: Liveness) -> None:
 
 
 def start(items: Sequence[Item], executor: Executor) -> None:
-    """Start what waits and has room."""
+    """Start waiting runs for which there is room."""
     waiting = [item for item in items if item.state == WAITING]
     if not waiting:
         return
@@ -208,6 +213,6 @@ def start(items: Sequence[Item], executor: Executor) -> None:
             continue
         if item.name not in started and record == item.record:
             continue
-        # If it is neither, another command was faster.
+        # A run with a new record that was not started here was started by another command.
         item.state, item.is_adopted = ACTIVE, item.name not in started
         item.record, item.attempt = record, record.attempt

@@ -1,6 +1,7 @@
-"""What a job does, in a process of submitit's: train what is not trained, test what is not tested."""
+"""Work of a job, inside its own process: train and test what is missing, and read the output."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -11,39 +12,42 @@ from types import FrameType
 
 import submitit
 
-from evaluation.sweep.findings import Findings, look
-from evaluation.sweep.identity import Identity
-from evaluation.sweep.launching import Node, Place, command_of, environment_of
-from evaluation.sweep.locks import Lock
-from evaluation.sweep.log import reason, tail
+from evaluation.sweep.decisions import Findings, look
+from evaluation.sweep.launching import Node, Place, command_of, environment_of, run_to_its_end
 from evaluation.sweep.record import (
     DONE,
     FAILED,
     INTERRUPTED,
     QUEUED,
     RUNNING,
+    Identity,
+    Lock,
     Record,
     change_record,
     own_process,
 )
-from evaluation.sweep.running import run_to_its_end
 from evaluation.utils.interruption import STOPPING
 from evaluation.utils.times import now
 
 LOG = 'output.log'
 RUN_LOCK = '.sweep.lock'
-# Longer than somebody takes who looks whether the lock is held.
+# Longer than a check whether the lock is held.
 SECONDS_FOR_THE_LOCK = 3.0
-# Slurm ends what it stops, at the latest after a cluster's grace time.
+# Slurm kills a stopped job after the cluster's grace time at the latest.
 SECONDS_TO_LINGER = 300.0
 BY_SIGNAL = tuple(128 + number for number in STOPPING) + tuple(-number for number in STOPPING)
-# Signal of submitit before the end of a job's time, or before another job takes its place.
+# submitit sends this signal before a job's time ends or another job preempts it.
 REQUEUE = signal.SIGUSR2
+TAIL_BYTES = 20_000
+# torchrun puts `[rank0]:` before the lines of its processes.
+REASON = re.compile(r'(\[rank\d+\]: *)?((error: .*)|([A-Za-z_][\w.]*(Error|Exception|Interrupt)\b.*))')
+EPOCH = re.compile(r'Epoch\(train\) +\[(\d+)\]\[ *(\d+)/(\d+)\]')
+LONGEST = 300
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a job is about.
+class RunTask:
+    """What a job does.
 
     Attributes:
         folder: work dir of the run.
@@ -66,23 +70,23 @@ class Task:
 
 @dataclass
 class Work:
-    """One attempt at a run, as submitit calls it; started anew after a requeue.
+    """One attempt at a run, as submitit calls it; restarted after a requeue.
 
     Attributes:
         task: what to do.
         place: where.
-        token: which submission this is.
-        lingers: whether Slurm may want to queue a job again that it stops, which it must not find ended.
+        token: identifies the submission.
+        lingers: whether to stay alive when stopped, so that Slurm can queue the job again.
     """
 
-    task: Task
+    task: RunTask
     place: Place
     token: str
     lingers: bool = False
     signals: set[int] = field(default_factory=set, repr=False)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What Slurm is to do when it starts the job again: the same, from the last checkpoint."""
+        """Return what Slurm runs when it restarts the job: the same, from the last checkpoint."""
         return submitit.helpers.DelayedSubmission(replace(self, signals=set()))
 
     def __call__(self) -> str:
@@ -101,7 +105,7 @@ class Work:
         return state
 
     def _keep_books(self, node: Node, requeue: Callable) -> str:
-        """What the first machine of a job does, mostly the only one."""
+        """Do the work of the first machine of a job, usually the only one."""
         with Lock(self.task.folder / RUN_LOCK) as lock:
             if not lock.acquire(SECONDS_FOR_THE_LOCK):
                 print(f'another job is at work in {self.task.folder}', flush=True)
@@ -118,7 +122,7 @@ class Work:
             return state
 
     def _follow(self, node: Node) -> str:
-        """What the other machines do: take part in the training, and tell of a failure here."""
+        """Do the work of the other machines: take part in the training, and record failures."""
         if self.task.train is None or self._look().result:
             return DONE
         state, error = self._run('train', self._training(), node, None)
@@ -127,7 +131,7 @@ class Work:
         return state
 
     def _requeue(self, handler: Callable) -> tuple[str, str | None]:
-        """Let submitit queue the job again, which ends this process; or say why it cannot."""
+        """Let submitit queue the job again, which ends this process; otherwise return why it cannot."""
         try:
             handler(REQUEUE, None)
         except submitit.core.utils.UncompletedJobError as error:
@@ -146,10 +150,10 @@ class Work:
         return look(self.task.folder, self.task.identity, self.task.final)
 
     def _train_and_test(self, node: Node, lock: Lock) -> tuple[str, str | None]:
-        """Run what is missing; return the state that this ends in, and the line that says why.
+        """Run what is missing; return the final state and the line that explains it.
 
-        A training that has ended is gone on with too: that reads whether its checkpoint is whole and its
-        own, and evaluates it.
+        A finished training is resumed too: this checks that its checkpoint is intact and its own, and
+        evaluates it.
         """
         if self.task.train is not None:
             state, error = self._run('train', self._training(), node, lock)
@@ -157,7 +161,7 @@ class Work:
                 return state, error
         if not self._look().result:
             checkpoint = self.task.checkpoint or str(self.task.folder / self.task.final)
-            # Of several machines the first alone.
+            # Only the first of several machines tests.
             state, error = self._run('test', [checkpoint, *self.task.test], Node(), lock)
             if state != DONE:
                 return state, error
@@ -166,7 +170,7 @@ class Work:
         return DONE, None
 
     def _training(self) -> list[str]:
-        """Options of the training, which goes on where it stopped."""
+        """Return the options of the training, which resumes from its last checkpoint."""
         return [*(['--resume'] if self._look().checkpoint else []), *self.task.train]
 
     def _run(
@@ -183,7 +187,7 @@ class Work:
                 command_of(script, self.task.config, arguments, self.place, node),
                 environment_of(self.place, node, os.environ),
                 log,
-                # A run is in work as long as one of the two processes is alive.
+                # The command inherits the lock: the run is in work while either process is alive.
                 [lock.descriptor] if lock else [],
                 lambda: bool(self.signals),
             )
@@ -207,7 +211,7 @@ class Work:
         change_record(self.task.folder, lambda record: replace(record, ended=None, error=None, **ours))
 
     def _record(self, state: str, error: str | None) -> None:
-        """Note how this attempt ended; what another submission notes is left alone."""
+        """Record how this attempt ended, unless another submission has replaced it."""
 
         def change(record: Record | None) -> Record | None:
             if record is None or record.token != self.token or record.state in (DONE, FAILED):
@@ -218,9 +222,43 @@ class Work:
 
 
 def this_node() -> Node:
-    """Which of its job's machines this is."""
+    """Return which of its job's machines this is."""
     environment = submitit.JobEnvironment()
     if environment.num_nodes == 1:
         return Node()
     first = os.environ.get('MASTER_ADDR') or environment.hostnames[0]
     return Node(environment.node, environment.num_nodes, first)
+
+
+def tail(file: Path, start: int = 0) -> list[str]:
+    """Return the last lines of a file, written from byte `start` on, without empty ones and rules."""
+    try:
+        with open(file, 'rb') as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(start, size - TAIL_BYTES))
+            text = log.read().decode(errors='replace')
+    except FileNotFoundError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip(' =-*')]
+
+
+def reason(lines: list[str]) -> str:
+    """Return the line that says why a command failed: its error, otherwise its last line."""
+    found = [match[2] for line in lines if (match := REASON.fullmatch(line))]
+    line = (found or lines or ['it said nothing'])[-1]
+    return line if len(line) <= LONGEST else f'{line[:LONGEST]}…'
+
+
+def complaint(error: Exception) -> str:
+    """Return the first line of the output of a failed command, otherwise of the exception."""
+    said = getattr(error, 'stderr', None) or b''
+    # After a timeout these are bytes even in text mode.
+    text = said if isinstance(said, str) else said.decode(errors='replace')
+    lines = [line.strip() for line in [*text.splitlines(), *str(error).splitlines()]]
+    return next(filter(None, lines), 'no reason given')
+
+
+def epoch_length(lines: list[str]) -> int | None:
+    """Return the steps of an epoch, as logged by mmengine; None where no line has them."""
+    found = [match for line in lines if (match := EPOCH.search(line))]
+    return int(found[-1][3]) if found else None

@@ -1,10 +1,74 @@
+"""Passes: sizes of batches, what runs, and its memory."""
+
+from itertools import accumulate, pairwise
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from evaluation.benchmark.passes import Mode, random_images, run_pass, tensors_of, time_pass
-from evaluation.benchmark.sizes import Size
+from evaluation.benchmark.passes import (
+    Mode,
+    Size,
+    growing_sizes,
+    highest_level,
+    peak_memory,
+    random_images,
+    run_pass,
+    smaller_sizes,
+    tensors_of,
+    time_pass,
+)
+from evaluation.utils.errors import UserError
 from tests.evaluation.benchmark.toys import CPU, SIZE
+
+SIDES = st.integers(1, 10_000)
+
+
+class TestGrowth:
+    def test_every_size_once_and_the_smallest_first(self):
+        shapes = [(64, 64), (32, 32), (64, 64)]
+        assert growing_sizes(shapes, [3]) == [Size(3, 32, 32), Size(3, 64, 64)]
+        assert growing_sizes([(64, 96)], [4, 1, 4]) == [Size(1, 64, 96), Size(4, 64, 96)]
+
+    def test_not_both_at_a_time(self):
+        with pytest.raises(UserError, match='let one of them grow'):
+            growing_sizes([(32, 32), (64, 64)], [1, 2])
+
+
+class TestSmaller:
+    def test_sides_first_then_the_batch(self):
+        assert smaller_sizes(Size(4, 100, 256)) == [
+            Size(1, 32, 32),
+            Size(1, 32, 64),
+            Size(1, 64, 128),
+            Size(1, 100, 256),
+            Size(2, 100, 256),
+        ]
+
+    @given(batch=st.integers(1, 1000), height=SIDES, width=SIDES)
+    def test_each_is_smaller_than_the_next_and_at_least_half_of_it(self, batch, height, width):
+        rising = [*smaller_sizes(Size(batch, height, width)), Size(batch, height, width)]
+        for size, following in pairwise(rising):
+            assert size.pixels < following.pixels <= 6 * size.pixels
+            assert size.batch <= following.batch <= 2 * size.batch + 1
+            for side, larger in ((size.height, following.height), (size.width, following.width)):
+                assert larger / 2 <= side <= larger
+        assert rising[0].batch == 1
+        assert max(rising[0].height, rising[0].width) <= 32
+
+    @given(height=SIDES, width=SIDES)
+    def test_sides_are_multiples_of_the_coarsest_stride(self, height, width):
+        for size in smaller_sizes(Size(1, height, width)):
+            assert size.height % 32 == 0 or size.height == height < 32
+            assert size.width % 32 == 0 or size.width == width < 32
+
+
+def test_says_images_and_what_is_height():
+    assert str(Size(1, 64, 96)) == '1 image of 64x96 (height x width)'
+    assert str(Size(2, 64, 96)) == '2 images of 64x96 (height x width)'
+
 
 BACKWARD = Mode(CPU.device, backward=True)
 
@@ -77,3 +141,81 @@ class TestImages:
         assert torch.equal(one, same)
         assert not torch.equal(one, other)
         assert torch.equal(torch.get_rng_state(), state)
+
+
+DEVICES = [
+    'cpu',
+    pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='GPU')),
+]
+# The GPU's allocator hands out blocks of 512 bytes.
+IMAGES = (4, 3, 64, 128)
+BYTES = 4 * 4 * 3 * 64 * 128
+
+
+class Chain(nn.Module):
+    """Takes the sine a number of times, and keeps the newest result only."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.length = length
+
+    def forward(self, images):
+        for _ in range(self.length):
+            images = torch.sin(images)
+        return images
+
+
+class Kept(nn.Module):
+    """Keeps every one of a number of sines."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.length = length
+
+    def forward(self, images):
+        sines = [images]
+        for _ in range(self.length):
+            sines.append(torch.sin(sines[-1]))
+        return sines
+
+
+class TestPeakMemory:
+    @pytest.mark.parametrize('device', DEVICES)
+    @pytest.mark.parametrize(
+        ('module', 'tensors'),
+        [(Chain(1), 1), (Chain(2), 2), (Chain(9), 2), (Kept(1), 1), (Kept(9), 9)],
+    )
+    def test_of_tensors_that_are_alive_at_a_time(self, device, module, tensors):
+        images = torch.zeros(IMAGES, device=device)
+        assert peak_memory(module, images, Mode(torch.device(device))) == tensors * BYTES
+
+    @pytest.mark.parametrize('device', DEVICES)
+    def test_weights_and_images_do_not_count(self, device):
+        class Weighted(Chain):
+            def __init__(self):
+                super().__init__(1)
+                self.weight = nn.Parameter(torch.zeros(10 * BYTES))
+
+        images = torch.zeros(IMAGES, device=device)
+        assert peak_memory(Weighted().to(device), images, Mode(torch.device(device))) == BYTES
+
+    def test_of_a_backward_pass_has_what_it_keeps_and_the_gradients(self):
+        class Sine(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.ones(IMAGES))
+
+            def forward(self, images):
+                return torch.sin(images * self.weight)
+
+        module, images = Sine(), torch.zeros(IMAGES)
+        forward = peak_memory(module, images, CPU)
+        both = peak_memory(module, images, Mode(CPU.device, backward=True))
+        assert forward == 2 * BYTES
+        # The product, which the sine keeps, and its result; then the gradients of both and the weight's.
+        assert 3 * BYTES <= both < 6 * BYTES
+        assert module.weight.grad is None
+
+    @given(st.lists(st.integers(-100, 100)))
+    def test_highest_level(self, changes):
+        assert highest_level(changes) == max([0, *accumulate(changes)])

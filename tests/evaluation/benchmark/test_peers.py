@@ -2,9 +2,8 @@ import pytest
 import timm
 import torch
 
-from evaluation.benchmark.passes import random_images, tensors_of
+from evaluation.benchmark.passes import Size, random_images, tensors_of
 from evaluation.benchmark.peers import PeerSubject
-from evaluation.benchmark.sizes import Size
 from evaluation.utils.errors import UserError
 
 CPU = torch.device('cpu')

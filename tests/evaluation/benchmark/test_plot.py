@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from evaluation.benchmark.cost import Cost
+from evaluation.benchmark.passes import Size
 from evaluation.benchmark.plot import MARKERS, draw_growth, growth_curves, spread_apart
 from evaluation.benchmark.rounds import Measurement, Measurements
-from evaluation.benchmark.sizes import Size
+from evaluation.benchmark.subjects import Cost
 from evaluation.utils.palette import COLORS
 
 COST = Cost(1, 1, ())

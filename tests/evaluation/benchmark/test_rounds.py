@@ -1,13 +1,22 @@
+"""Rounds of passes and of the matrix product."""
+
 from collections import Counter
 
 import pytest
 import torch
 from torch import nn
 
-from evaluation.benchmark.compilation import compiled_throughout
-from evaluation.benchmark.failures import failures_explained
 from evaluation.benchmark.passes import Mode, random_images
-from evaluation.benchmark.rounds import UNTIMED_PASSES, Row, build, timed_rounds
+from evaluation.benchmark.rounds import (
+    UNTIMED_PASSES,
+    MatrixProduct,
+    Row,
+    affordable_side,
+    build,
+    compiled_throughout,
+    failures_explained,
+    timed_rounds,
+)
 from evaluation.utils.errors import UserError
 from tests.evaluation.benchmark.toys import CPU, SIZE, Toy
 
@@ -164,3 +173,34 @@ def test_many_rows_of_the_same_code_are_all_compiled():
         for length in range(1, 21):
             assert double(torch.ones(length)).sum() == 2 * length
     assert len(graphs) == 20
+
+
+@pytest.mark.parametrize(('dtype', 'expected'), [('fp32', torch.float32), ('bf16', torch.bfloat16)])
+def test_is_the_product_of_two_matrices_of_the_dtype(monkeypatch, dtype, expected):
+    calls = []
+    product = torch.mm
+    monkeypatch.setattr(torch, 'mm', lambda a, b, out: calls.append((a, b, product(a, b, out=out))))
+    assert MatrixProduct(64, Mode(CPU.device, dtype)).time() > 0
+    ((a, b, result),) = calls
+    for matrix in (a, b, result):
+        assert (matrix.shape, matrix.dtype) == ((64, 64), expected)
+    torch.testing.assert_close(result.float(), a.float() @ b.float(), rtol=0.02, atol=0.1)
+
+
+def test_multiply_adds():
+    assert MatrixProduct(10, CPU).flops == 10 * 10 * 10
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'side'),
+    # Of 512x512 matrices; those of 4096x4096 take 8^3 times as long.
+    [(1e-3, 4096), (19 / 8**3, 4096), (21 / 8**3, 2048), (21 / 4**3, 1024), (1e3, 512)],
+)
+def test_side_is_halved_where_a_product_would_take_too_long(monkeypatch, seconds, side):
+    monkeypatch.setattr(MatrixProduct, 'time', lambda self: seconds)
+    assert affordable_side(CPU) == side
+
+
+def test_matrices_that_do_not_fit():
+    with pytest.raises(UserError, match=r'matrices of 1000000x1000000 .* --matrix-side'):
+        MatrixProduct(1_000_000, CPU)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from evaluation.benchmark.cost import Cost
-from evaluation.benchmark.passes import Mode
-from evaluation.benchmark.sizes import Size
+from evaluation.benchmark.passes import Mode, Size
+from evaluation.benchmark.subjects import Cost
 
 CPU = Mode(torch.device('cpu'))
 SIZE = Size(batch=2, height=8, width=16)

@@ -13,8 +13,7 @@ from evaluation.config.options import merge_options
 from evaluation.config.run_settings import check_run_settings, checkpoint_to_resume, randomness, work_dir
 from evaluation.engine import starting_point, training
 from evaluation.engine.starting_point import set_starting_point
-from evaluation.sweep.configs import Wanted
-from evaluation.sweep.runs import Digests, Wishes, flags_of, make_run, own_seed
+from evaluation.sweep.runs import Digests, Wanted, Wishes, flags_of, make_run, own_seed
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation.analysis.names import ANALYSES
-from evaluation.demo import analyses, demo
+from evaluation.demo import demo, demo_analyses
 from tests.commands import ROOT
 
 NAME = 'mask_rcnn_swin_micro_pretrained'
@@ -19,14 +19,14 @@ def work(tmp_path, monkeypatch):
 
 def finish(job):
     """What an analysis leaves, and its stamp."""
-    file = analyses.result_file(job)
+    file = demo_analyses.result_file(job)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text('{}')
-    analyses.mark_finished(job)
+    demo_analyses.mark_finished(job)
 
 
 def test_of_every_pretrained_detector():
-    detectors = [name for name in demo.demo_names() if analyses.is_detector(name)]
+    detectors = [name for name in demo.demo_names() if demo_analyses.is_detector(name)]
     assert len(detectors) == 5
     assert NAME in detectors
 
@@ -37,7 +37,7 @@ def test_command(kind, work):
     folder.mkdir(parents=True)
     (folder / 'epoch_2.pth').write_text('weights')
     (folder / 'last_checkpoint').write_text(f'{folder}/epoch_2.pth')
-    job = analyses.make_job(kind, NAME)
+    job = demo_analyses.make_job(kind, NAME)
     assert (ROOT / job.script).is_file()
     config = ROOT / 'configs/demo/mask_rcnn_swin_micro.py'
     assert job.arguments[:2] == [str(config), str(folder / 'epoch_2.pth')]
@@ -45,28 +45,28 @@ def test_command(kind, work):
 
 
 def test_finished_until_options_or_the_training_change(monkeypatch):
-    job = analyses.make_job('erf', NAME)
-    assert not analyses.is_finished(job)
+    job = demo_analyses.make_job('erf', NAME)
+    assert not demo_analyses.is_finished(job)
     finish(job)
-    assert analyses.is_finished(job)
+    assert demo_analyses.is_finished(job)
     with monkeypatch.context() as patch:
-        patch.setitem(analyses.OPTIONS, 'erf', ('--size', '64'))
-        assert not analyses.is_finished(analyses.make_job('erf', NAME))
+        patch.setitem(demo_analyses.OPTIONS, 'erf', ('--size', '64'))
+        assert not demo_analyses.is_finished(demo_analyses.make_job('erf', NAME))
     monkeypatch.setattr(demo, 'SEED', 1)
-    assert not analyses.is_finished(job)
+    assert not demo_analyses.is_finished(job)
 
 
 def test_not_finished_without_its_result():
-    job = analyses.make_job('erf', NAME)
+    job = demo_analyses.make_job('erf', NAME)
     finish(job)
-    analyses.result_file(job).unlink()
-    assert not analyses.is_finished(job)
+    demo_analyses.result_file(job).unlink()
+    assert not demo_analyses.is_finished(job)
 
 
 def test_only_what_is_not_finished_is_done_and_all_is_compared(work, monkeypatch, capsys):
     compared, done = {}, []
-    monkeypatch.setattr(analyses, 'compare', lambda kind, files: compared.update({kind: files}))
-    monkeypatch.setattr(analyses, 'write_table', lambda folders: None)
+    monkeypatch.setattr(demo_analyses, 'compare', lambda kind, files: compared.update({kind: files}))
+    monkeypatch.setattr(demo_analyses, 'write_table', lambda folders: None)
     reported = []
     monkeypatch.setattr(demo, 'write_report', reported.extend)
 
@@ -75,9 +75,9 @@ def test_only_what_is_not_finished_is_done_and_all_is_compared(work, monkeypatch
         for job in todo:
             finish(job)
 
-    monkeypatch.setattr(analyses, 'run_jobs', run)
-    finish(analyses.make_job('erf', NAME))
-    analyses.run_analyses(parallel=1)
+    monkeypatch.setattr(demo_analyses, 'run_jobs', run)
+    finish(demo_analyses.make_job('erf', NAME))
+    demo_analyses.run_analyses(parallel=1)
     assert len(done) == len(set(done)) == 5 * len(ANALYSES) - 1
     assert f'erf {NAME}' not in done
     assert [*compared] == [*ANALYSES]

@@ -4,8 +4,7 @@ import copy
 
 import pytest
 
-from evaluation.doctor.advice import ERROR, GIBIBYTE, NOTE, WARNING, advise
-from evaluation.doctor.page import page
+from evaluation.doctor.advice import ERROR, GIBIBYTE, NOTE, WARNING, advise, page
 
 SOUND = {
     'git': {'revision': 'f00', 'changed': False},

@@ -4,9 +4,16 @@ import sys
 
 import pytest
 
-from evaluation.doctor import machine
-from evaluation.doctor.facts import data_fact, probed, read_probe
-from evaluation.doctor.packages import installed, is_in, package_facts, requirements
+from evaluation.doctor import facts as environment
+from evaluation.doctor.facts import (
+    data_fact,
+    installed,
+    is_in,
+    package_facts,
+    probed,
+    read_probe,
+    requirements,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +56,8 @@ def test_the_environment_of_the_tests_fits():
 )
 def test_quota(tmp_path, text, cores):
     (tmp_path / 'cpu.max').write_text(text)
-    assert machine.quota(tmp_path / 'cpu.max') == cores
-    assert machine.quota(tmp_path / 'nowhere') is None
+    assert environment.quota(tmp_path / 'cpu.max') == cores
+    assert environment.quota(tmp_path / 'nowhere') is None
 
 
 @pytest.mark.parametrize(
@@ -71,15 +78,15 @@ def test_memory_limit(tmp_path, monkeypatch, cgroup, file, text, limit):
     (proc / 'meminfo').write_text('MemTotal:       24684084 kB\n')
     (groups / file).parent.mkdir(parents=True)
     (groups / file).write_text(text)
-    monkeypatch.setattr(machine, 'PROC', proc)
-    monkeypatch.setattr(machine, 'CGROUPS', groups)
-    assert machine.memory_limit() == limit
+    monkeypatch.setattr(environment, 'PROC', proc)
+    monkeypatch.setattr(environment, 'CGROUPS', groups)
+    assert environment.memory_limit() == limit
 
 
 def test_a_machine_without_proc(tmp_path, monkeypatch):
     for name in ('PROC', 'CGROUPS', 'SHARED_MEMORY'):
-        monkeypatch.setattr(machine, name, tmp_path / 'nowhere')
-    facts = machine.machine_facts(tmp_path / 'not/yet/there')
+        monkeypatch.setattr(environment, name, tmp_path / 'nowhere')
+    facts = environment.machine_facts(tmp_path / 'not/yet/there')
     assert facts['memory']['total'] is facts['memory']['shared'] is None
     assert facts['disk']['free'] > 0
 

@@ -7,13 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluation.report.analyses import load_analyses
-from evaluation.report.build import build_page
-from evaluation.report.data import Sources, page_data
-from evaluation.report.evidence import Findings
-from evaluation.report.html import render_page
-from evaluation.report.problems import Problems
-from evaluation.report.runs import gather_runs
+from evaluation.report.analyses_and_speeds import load_analyses
+from evaluation.report.image_evidence import ImageFindings
+from evaluation.report.report_page import Sources, build_page, page_data, render_page
+from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import load_published
 from evaluation.results.reading import load_results
 from tests.commands import ROOT
@@ -92,7 +89,7 @@ def alike_file(tmp_path_factory):
     for mixer in ('focal', 'hornet', 'van'):
         write_run(folder / mixer, document(mixer=mixer, backbone=f'{mixer}_tiny'), lines=40)
     runs = gather_runs(load_results([folder]))
-    evidence = Findings(
+    evidence = ImageFindings(
         errors={run.key: {'box': {'missed': 1.0}} for run in runs},
         differences=[difference(runs[0], runs[1], metric) for metric in ('box_AP', 'mask_AP')],
     )

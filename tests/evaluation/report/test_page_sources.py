@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.report.build import build_page
-from evaluation.report.contribution_map import SIDE, as_data_uri
-from evaluation.report.data import Sources, page_data
-from evaluation.report.problems import Problems
-from evaluation.report.runs import gather_runs
-from evaluation.report.speeds import load_speeds
+from evaluation.report.analyses_and_speeds import SIDE, as_data_uri, load_speeds
+from evaluation.report.report_page import Sources, build_page, page_data
+from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
 from evaluation.results.selection import MIXER_ORDER

@@ -6,25 +6,21 @@ import pytest
 
 from evaluation.engine import experiment
 from evaluation.sweep import display
-from evaluation.sweep.identity import Identity
-from evaluation.sweep.items import (
-    ACTIVE,
+from evaluation.sweep.decisions import NEW, REFUSED, RETRY, Decision
+from evaluation.sweep.items import ACTIVE, LOST, WAITING, Item, Start, claim, observe, planned
+from evaluation.sweep.record import (
     DONE,
     FAILED,
     INTERRUPTED,
-    LOST,
-    WAITING,
-    Item,
-    observe,
-    planned,
+    Identity,
+    Record,
+    change_record,
+    read_record,
 )
-from evaluation.sweep.planning import NEW, REFUSED, RETRY, Decision
-from evaluation.sweep.record import Record, change_record, read_record
 from evaluation.sweep.runs import Run
-from evaluation.sweep.submission import Start, claim
 from evaluation.sweep.sweep import start
-from evaluation.sweep.work import Task
-from tests.evaluation.sweep.test_sweep_planning import result, write_result
+from evaluation.sweep.work import RunTask
+from tests.evaluation.sweep.test_sweep_decisions import result, write_result
 
 IDENTITY = Identity('c' * 64, 'd' * 64, 1, 'e' * 64, 'scratch', None, 4)
 
@@ -42,7 +38,7 @@ class Jobs:
 @pytest.fixture
 def item(tmp_path):
     """A run whose first attempt is in work."""
-    task = Task(tmp_path, 'swin.py', IDENTITY, (), (), 'iter_8.pth')
+    task = RunTask(tmp_path, 'swin.py', IDENTITY, (), (), 'iter_8.pth')
     return Item('swin/seed_1', Run('swin/seed_1', task), Decision(NEW, ''), ACTIVE, attempt=1)
 
 

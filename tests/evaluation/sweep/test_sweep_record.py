@@ -7,21 +7,21 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.sweep.identity import Identity
-from evaluation.sweep.liveness import Liveness
-from evaluation.sweep.local import LocalExecutor
-from evaluation.sweep.locks import Lock, is_locked
-from evaluation.sweep.processes import process_started
+from evaluation.sweep.executors import LocalExecutor
+from evaluation.sweep.items import Liveness, Start, claim, note_submitted, withdraw
+from evaluation.sweep.launching import process_started
 from evaluation.sweep.record import (
+    Identity,
+    Lock,
     Record,
     change_record,
+    is_locked,
     is_process_of,
     own_process,
     read_record,
 )
 from evaluation.sweep.runs import Run
-from evaluation.sweep.submission import Start, claim, note_submitted, withdraw
-from evaluation.sweep.work import RUN_LOCK, Task
+from evaluation.sweep.work import RUN_LOCK, RunTask
 from evaluation.utils.errors import UserError
 
 IDENTITY = Identity('c' * 64, 'd' * 64, seed=0, options=('--amp',))
@@ -29,7 +29,7 @@ IDENTITY = Identity('c' * 64, 'd' * 64, seed=0, options=('--amp',))
 
 @pytest.fixture
 def run(tmp_path):
-    return Run('swin/seed_0', Task(tmp_path / 'run', 'swin.py', IDENTITY, (), (), 'iter_8.pth'))
+    return Run('swin/seed_0', RunTask(tmp_path / 'run', 'swin.py', IDENTITY, (), (), 'iter_8.pth'))
 
 
 def sleeper(*code):
@@ -62,7 +62,7 @@ class TestLock:
     def test_those_who_look_do_not_see_each_other(self, tmp_path):
         file = tmp_path / 'lock'
         file.touch()
-        imports = 'from pathlib import Path; from evaluation.sweep.locks import is_locked'
+        imports = 'from pathlib import Path; from evaluation.sweep.record import is_locked'
         loop = f'while True: is_locked(Path({str(file)!r}))'
         process = sleeper(imports, 'print("ready", flush=True)', loop)
         try:

@@ -1,13 +1,17 @@
-"""Jobs, as submitit calls them."""
+"""Jobs in their own processes, and what their output says."""
 
 import signal
+import subprocess
 
 import pytest
 
 from evaluation.sweep import work
-from evaluation.sweep.identity import Identity
-from evaluation.sweep.launching import Node, Place
-from evaluation.sweep.work import REQUEUE, Task, Work
+from evaluation.sweep.launching import (
+    Node,
+    Place,
+)
+from evaluation.sweep.record import Identity
+from evaluation.sweep.work import REQUEUE, RunTask, Work, complaint, epoch_length, reason, tail
 
 
 @pytest.fixture
@@ -24,6 +28,50 @@ def _own_signals():
 def test_second_machine_has_nothing_to_do_in_a_test_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(work, 'this_node', lambda: Node(1, 2, 'first'))
     identity = Identity('c' * 64, 'd' * 64, checkpoint_sha256='f' * 64)
-    task = Task(tmp_path, 'swin.py', identity, None, ('--work-dir', 'x'), None, 'swin.pth')
+    task = RunTask(tmp_path, 'swin.py', identity, None, ('--work-dir', 'x'), None, 'swin.pth')
     assert Work(task, Place(2, 1, None, 20000), 'token')() == 'done'
     assert not list(tmp_path.iterdir())
+
+
+class TestLog:
+    @pytest.mark.parametrize(
+        ('lines', 'expected'),
+        [
+            (['warning: w', 'error: unknown mixer', ''], 'error: unknown mixer'),
+            (['Traceback (most recent call last):', '  raise', 'ValueError: bad'], 'ValueError: bad'),
+            (
+                ['[rank1]: torch.OutOfMemoryError: CUDA', '=====', 'See above'],
+                'torch.OutOfMemoryError: CUDA',
+            ),
+            (['the last words'], 'the last words'),
+            (['interrupted: the last checkpoint is x'], 'interrupted: the last checkpoint is x'),
+            ([], 'it said nothing'),
+        ],
+    )
+    def test_reason(self, lines, expected):
+        assert reason(lines) == expected
+
+    @pytest.mark.parametrize(
+        ('error', 'expected'),
+        [
+            (subprocess.CalledProcessError(1, ['squeue'], stderr='\n \n'), "Command '['squeue']'"),
+            (subprocess.CalledProcessError(1, ['squeue'], stderr='\nno way\nto\n'), 'no way'),
+            (subprocess.TimeoutExpired(['squeue'], 60, stderr=b'slow \xff\n'), 'slow \ufffd'),
+            (subprocess.TimeoutExpired(['squeue'], 60), "Command '['squeue']' timed out"),
+            (ValueError(), 'no reason given'),
+        ],
+    )
+    def test_complaint(self, error, expected):
+        assert complaint(error).startswith(expected)
+
+    def test_tail_of_one_attempt(self, tmp_path):
+        (tmp_path / 'log').write_bytes(b'before\n')
+        assert tail(tmp_path / 'log', start=7) == []
+        (tmp_path / 'log').write_bytes(b'before\nnow \xff\n\n----\n')
+        assert tail(tmp_path / 'log', start=7) == ['now �']
+        assert tail(tmp_path / 'nowhere') == []
+
+    def test_epoch_length(self):
+        lines = ['... Epoch(train)  [1][ 10/77]  lr: 1', 'Epoch(val) [1][8/8]']
+        assert epoch_length(lines) == 77
+        assert epoch_length(['Iter(train) [ 10/160]']) is None

@@ -23,7 +23,7 @@ from evaluation.analysis.invariance.released import recentred_window
 from evaluation.analysis.invariance.result import read_results, write_result
 from evaluation.analysis.invariance.run import analyse, summarise
 from evaluation.analysis.invariance.table import curve_table
-from evaluation.report.analyses import _read_invariance
+from evaluation.report.analyses_and_speeds import _read_invariance
 from evaluation.utils.errors import UserError
 
 RELEASED = 'released'

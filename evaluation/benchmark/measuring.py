@@ -1,0 +1,176 @@
+"""Measure all subjects at all sizes, and find a size that fits where memory runs out."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from tqdm import tqdm
+
+from evaluation.benchmark.passes import Mode, Size, random_images, smaller_sizes, time_pass
+from evaluation.benchmark.rounds import (
+    UNTIMED_PASSES,
+    MatrixProduct,
+    Measurements,
+    Progress,
+    Row,
+    build,
+    compiled_throughout,
+    timed_rounds,
+)
+from evaluation.benchmark.subjects import TimedSubject
+from evaluation.utils.devices import current
+from evaluation.utils.errors import UserError
+from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
+
+# A pass over twice the side takes at least four times as long; do not wait for it.
+PATIENCE_SECONDS = 5.0
+
+
+def largest_that_fits(subject: TimedSubject, size: Size, mode: Mode) -> Size | None:
+    """Try smaller sizes, the smallest first, until memory runs out or a pass takes long.
+
+    Args:
+        subject: that has run out of memory.
+        size: at which it did; the sizes to try are halves of it.
+        mode: of the pass; trials are not compiled.
+
+    Returns:
+        The last size that fitted, or None if none did.
+    """
+    fitted = None
+    for smaller in smaller_sizes(size):
+        try:
+            seconds = _seconds_of_trial(subject, smaller, replace(mode, compiled=False))
+        except OutOfMemoryError:
+            break
+        except UserError:  # A peer may not take every size.
+            continue
+        fitted = smaller
+        if seconds > PATIENCE_SECONDS:
+            break
+    return fitted
+
+
+def _seconds_of_trial(subject: TimedSubject, size: Size, mode: Mode) -> float:
+    with out_of_memory_raised(mode.device):
+        return time_pass(build(subject, size, mode), random_images(size, mode.device, seed=0), mode)
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """Subjects, sizes and settings of a benchmark.
+
+    Attributes:
+        subjects: the rows; the others are compared with the first.
+        sizes: the smallest first. At a single one every subject must fit into memory.
+        mode: how to run.
+        rounds: how often each row is timed.
+        matrix_side: of the matrices whose product is the peak; None for the usual one.
+        seed: of the images and of the order.
+    """
+
+    subjects: Sequence[TimedSubject]
+    sizes: Sequence[Size]
+    mode: Mode
+    rounds: int
+    matrix_side: int | None
+    seed: int
+
+    @property
+    def must_fit(self) -> bool:
+        """Whether running out of memory is an error instead of a row without figures."""
+        return len(self.sizes) == 1
+
+    @property
+    def steps(self) -> int:
+        """Passes and products at one size."""
+        return UNTIMED_PASSES * len(self.subjects) + 1 + self.rounds * (len(self.subjects) + 1)
+
+
+def run(plan: BenchmarkPlan) -> list[Measurements]:
+    """Measure at one size after another; show progress on stderr.
+
+    Raises:
+        UserError: a subject does not take a size or cannot run in this mode, or memory ran out: for one
+            subject at the only size, or for all subjects at all sizes.
+    """
+    compiling = compiled_throughout() if plan.mode.compiled else nullcontext()
+    with refused_beyond_free_memory(plan.mode.device), current(plan.mode.device), compiling:
+        check_sizes(plan)
+        product = MatrixProduct(plan.matrix_side, plan.mode)
+        found = [_measure_with_progress(plan, size, product) for size in plan.sizes]
+        check_memory(plan, found)
+    return found
+
+
+def check_sizes(plan: BenchmarkPlan) -> None:
+    """Count the cost of every subject at every size, before any is timed.
+
+    Raises:
+        UserError: a subject does not take a size.
+    """
+    for subject in plan.subjects:
+        for size in plan.sizes:
+            subject.cost(size)
+
+
+def check_memory(plan: BenchmarkPlan, found: Sequence[Measurements]) -> None:
+    """Check for figures that are missing because memory ran out.
+
+    Raises:
+        UserError: one is missing at the only size, or all are; the message says what fits.
+    """
+    if plan.must_fit:
+        for subject, row in zip(plan.subjects, found[0].rows, strict=False):
+            if row.ran_out_of_memory:
+                raise UserError(_what_fits(subject, plan.sizes[0], plan.mode))
+    if all(row.ran_out_of_memory for each in found for row in each.rows):
+        raise UserError(
+            f'memory runs out for every row at every size, the smallest of which is {plan.sizes[0]}; '
+            'give smaller ones'
+        )
+
+
+def measure(plan: BenchmarkPlan, size: Size, product: MatrixProduct, progress: Progress) -> Measurements:
+    """Measure all subjects at one size; if all must fit, stop at the first that does not."""
+    images = images_or_none(size, plan)
+    found = Measurements(size, [], product.side)
+    rows = []
+    for subject in plan.subjects:
+        row = Row(subject, size, plan.mode)
+        row.warm_up(images, progress)
+        rows.append(row)
+        if row.figures.ran_out_of_memory and plan.must_fit:
+            break
+    fitting = [row for row in rows if not row.figures.ran_out_of_memory]
+    if fitting and (len(fitting) == len(plan.subjects) or not plan.must_fit):
+        found.matrix_seconds = timed_rounds(fitting, images, product, plan.rounds, plan.seed, progress)
+    found.rows = [row.figures for row in rows]
+    return found
+
+
+def images_or_none(size: Size, plan: BenchmarkPlan) -> Tensor | None:
+    """Return the batch for all subjects; None if it does not fit into memory."""
+    try:
+        with out_of_memory_raised(plan.mode.device):
+            return random_images(size, plan.mode.device, plan.seed)
+    except OutOfMemoryError:
+        return None
+
+
+def _measure_with_progress(plan: BenchmarkPlan, size: Size, product: MatrixProduct) -> Measurements:
+    with tqdm(total=plan.steps, desc=str(size), unit='pass', leave=False, file=sys.stderr) as bar:
+
+        def advance(name: str) -> None:
+            bar.set_postfix_str(name, refresh=False)
+            bar.update()
+
+        return measure(plan, size, product, advance)
+
+
+def _what_fits(subject: TimedSubject, size: Size, mode: Mode) -> str:
+    smaller = largest_that_fits(subject, size, mode)
+    advice = f'{smaller} fits' if smaller else 'nothing smaller was found to fit'
+    return f'{subject.name} runs out of memory on {size} on {mode.device}; {advice}'

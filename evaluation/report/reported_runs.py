@@ -1,0 +1,239 @@
+"""Evaluations of a report: order, names and provenance, and problems that leave files out."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from zipfile import BadZipFile
+
+from evaluation.results.result import Result
+from evaluation.results.selection import row_order, select
+from evaluation.tables.analyses import UNREADABLE
+from evaluation.tables.headings import title_of
+from evaluation.tables.identity import training_text
+from evaluation.tables.table import place
+from evaluation.utils.errors import UserError, warn
+
+# Errors of readers for malformed files.
+MALFORMED = (*UNREADABLE, UserError, IndexError, BadZipFile)
+# Folders that mmengine names after the start of a run, and those of evaluations during training.
+_TIME = re.compile(r'\d{8}_\d{6}')
+_STEP = re.compile(r'(epoch|iter)_\d+')
+# Texts that distinguish evaluations, in the order in which equal names are extended by them.
+_PARTS: tuple[Callable[[Result], str], ...] = (
+    lambda result: result.start or '',
+    lambda result: '' if result.recipe is None else f'{result.recipe} recipe',
+    lambda result: result.config,
+    lambda result: '' if result.seed is None else f'seed {result.seed}',
+    lambda result: 'TTA' if result.test_time_augmentation else '',
+    training_text,
+    lambda result: f'{result.images} images',
+    lambda result: result.created.strftime('%Y-%m-%d %H:%M:%S'),
+    lambda result: str(result.path),
+)
+# Keys shown elsewhere on the page, or in their own section.
+_ELSEWHERE = {
+    'schema_version', 'metrics', 'per_class', 'config', 'checkpoint', 'task', 'mixer', 'scale',
+    'backbone', 'dataset', 'images', 'epoch', 'iteration', 'max_epochs', 'max_iterations', 'parameters',
+    'complexity', 'versions', 'git', 'hardware', 'created', 'wall_time_seconds', 'seed',
+    'initialization', 'recipe',
+}  # fmt: skip
+# Longer lists are counted, not written out.
+_LONGEST_LIST = 20
+
+
+class Problems:
+    """Collect problems: print each on stderr at once, and list all on the page."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def add(self, message: str) -> None:
+        """Add a message; a repeated one is ignored."""
+        message = ' '.join(message.split())
+        if message not in self.messages:
+            self.messages.append(message)
+            warn(message)
+
+    @contextmanager
+    def leaving_out(self, file: Path) -> Iterator[None]:
+        """Leave out a malformed file, with its name and the reason."""
+        try:
+            yield
+        except MALFORMED as error:
+            reason = str(error) if isinstance(error, UserError) else explained(error)
+            self.add(f'left out: {reason if str(file) in reason else f"{file}: {reason}"}')
+
+
+def explained(error: Exception) -> str:
+    """Describe the error of a malformed file."""
+    if isinstance(error, KeyError):
+        return f'{error.args[0]!r} is missing' if error.args else 'something is missing'
+    if isinstance(error, OSError):
+        return f'cannot be read ({error.strerror or error})'
+    return f'malformed ({str(error) or type(error).__name__})'
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """One evaluation on the page.
+
+    Attributes:
+        key: identifies it on the page.
+        label: a name that is unique within its group.
+        group: task and data set; figures are compared only within a group.
+        result: the parsed file.
+        document: the whole file.
+        is_selected: whether it is the furthest and newest evaluation of its kind and seed.
+        folder: of the run.
+        started: name of the folder that mmengine made for this start of the run; None elsewhere.
+    """
+
+    key: str
+    label: str
+    group: str
+    result: Result
+    document: Mapping
+    is_selected: bool
+    folder: Path
+    started: str | None
+
+
+def gather_runs(results: Sequence[Result]) -> list[ReportedRun]:
+    """Sort evaluations by group, then as in a table, and name them.
+
+    Args:
+        results: all evaluations found.
+    """
+    selected = {id(result) for result in select(results, every=False)}
+    ordered = sorted(results, key=lambda result: (*place(result), row_order(result)))
+    runs: list[ReportedRun] = []
+    for _, members in groupby(ordered, key=place):
+        alike = list(members)
+        title = title_of(alike)
+        for result, label in zip(alike, labels(alike), strict=True):
+            folder, started = run_folder(result.path)
+            run = ReportedRun(
+                key=f'r{len(runs)}',
+                label=label,
+                group=title,
+                result=result,
+                document=json.loads(result.path.read_text(encoding='utf-8')),
+                is_selected=id(result) in selected,
+                folder=folder,
+                started=started,
+            )
+            runs.append(run)
+    return runs
+
+
+def run_folder(file: Path) -> tuple[Path, str | None]:
+    """Return the folder of the run of a `result.json`, and the name of the folder of its start.
+
+    An evaluation during training lies in `RUN/START/STEP`, a test in `RUN/START`; any other file counts
+    as one in the folder of its run.
+    """
+    folder = file.parent
+    if _STEP.fullmatch(folder.name) and _TIME.fullmatch(folder.parent.name):
+        folder = folder.parent
+    if _TIME.fullmatch(folder.name):
+        return folder.parent, folder.name
+    return file.parent, None
+
+
+def labels(results: Sequence[Result]) -> list[str]:
+    """Return a name for each evaluation: its backbone, and what distinguishes it from others.
+
+    Args:
+        results: of one task and data set, from different files.
+    """
+    names = [result.backbone for result in results]
+    for part in _PARTS:
+        counts = Counter(names)
+        own = [part(result) for result in results]
+        # A text is added only if it differs among evaluations of equal name.
+        varied = {
+            name
+            for name in counts
+            if len({text for other, text in zip(names, own, strict=True) if other == name}) > 1
+        }
+        names = [
+            f'{name} {text}'.strip() if name in varied else name
+            for name, text in zip(names, own, strict=True)
+        ]
+    return names
+
+
+def config_digest(run: ReportedRun) -> str:
+    """Return the SHA-256 of the config, or of its text."""
+    stated = run.document['config'].get('sha256')
+    text = str(run.document['config'].get('text', ''))
+    return stated or hashlib.sha256(text.encode()).hexdigest()
+
+
+def provenance(run: ReportedRun) -> list[dict]:
+    """Return sections for the panel of details, with rows of name and text; omit missing facts."""
+    document, result = run.document, run.result
+    sections = {
+        'Evaluation': {
+            'task': run.group,
+            'images': result.images,
+            'images skipped': result.images_skipped,
+            'test-time augmentation': result.test_time_augmentation,
+            'created': document.get('created'),
+            'file': str(result.path),
+        },
+        'Training': {
+            'progress': training_text(result),
+            'start': result.initialization,
+            'recipe': result.recipe,
+            'seed': result.seed,
+            'wall time (s)': document.get('wall_time_seconds'),
+            'iterations': result.iteration,
+        },
+        'Checkpoint': document.get('checkpoint'),
+        'Config': {
+            'name': result.config,
+            'sha256': config_digest(run),
+        },
+        'Model': {
+            'parameters': result.total_parameters,
+            'parameters of the backbone': result.backbone_parameters,
+            'FLOPs': result.flops and result.flops.count,
+            'FLOPs of an image of': result.flops and f'{result.flops.height}x{result.flops.width}',
+        },
+        'Code': document.get('git'),
+        'Hardware': document.get('hardware'),
+        'Versions': document.get('versions'),
+        'Further': {name: value for name, value in document.items() if name not in _ELSEWHERE},
+    }
+    found = [{'title': title, 'rows': _rows(content)} for title, content in sections.items()]
+    return [section for section in found if section['rows']]
+
+
+def _rows(content: object, prefix: str = '') -> list[list[str]]:
+    """Return rows of name and text; a nested mapping gives dotted names."""
+    if not isinstance(content, Mapping):
+        return []
+    rows = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            rows += _rows(value, f'{prefix}{name}.')
+        elif value is not None:
+            rows.append([f'{prefix}{name}', _text(value)])
+    return rows
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    if isinstance(value, list):
+        if len(value) > _LONGEST_LIST or any(isinstance(each, (list, Mapping)) for each in value):
+            return f'{len(value)} entries'
+        return ', '.join(map(str, value)) or 'none'
+    return f'{value:,}'.replace(',', ' ') if isinstance(value, int) and value >= 10**5 else str(value)

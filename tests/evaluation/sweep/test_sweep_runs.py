@@ -1,0 +1,105 @@
+"""Runs from patterns and options: configs, checkpoints, data roots, starting weights."""
+
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from evaluation.sweep.runs import (
+    Wanted,
+    data_root_of,
+    evaluations,
+    find_configs,
+    pretrained_of,
+    trainings,
+)
+from evaluation.utils.errors import UserError
+
+
+@pytest.fixture
+def configs(tmp_path):
+    """Three configs, one of whose names is in two folders."""
+    for name in ('a/swin.py', 'a/dcn.py', 'b/swin.py', 'a/notes.txt'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+class TestConfigs:
+    def test_patterns_and_files(self, configs):
+        found = find_configs([f'{configs}/a/*', f'{configs}/a/swin.py'])
+        assert found == [configs / 'a/dcn.py', configs / 'a/swin.py']
+
+    def test_equal_names_are_refused(self, configs):
+        with pytest.raises(UserError, match=r'a/swin\.py and .*b/swin\.py have one name'):
+            find_configs([f'{configs}/*/*.py'])
+
+    def test_every_seed(self, configs):
+        runs = trainings([configs / 'a/dcn.py', configs / 'a/swin.py'], [0, 2])
+        assert [run.name for run in runs] == ['dcn/seed_0', 'dcn/seed_2', 'swin/seed_0', 'swin/seed_2']
+
+    def test_checkpoints_to_test(self, configs):
+        files = {
+            'single.pth': None,
+            'dcn/iter_8.pth': 'dcn',
+            'swin/seed_0/iter_4.pth': 'swin/seed_0',
+            'swin/seed_10/iter_6.pth': 'swin/seed_10',
+        }
+        for file, folder in files.items():
+            (configs / file).parent.mkdir(parents=True, exist_ok=True)
+            (configs / file).touch()
+            if folder:
+                (configs / folder / 'last_checkpoint').write_text(f'/elsewhere/{Path(file).name}')
+        named = [Path(f'{name}.py') for name in ('dcn', 'single', 'swin')]
+        found = [(run.name, run.checkpoint) for run in evaluations(named, configs, None)]
+        assert found == [
+            ('dcn/test', f'{configs}/dcn/iter_8.pth'),
+            ('single/test', f'{configs}/single.pth'),
+            ('swin/test_seed_0', f'{configs}/swin/seed_0/iter_4.pth'),
+            ('swin/test_seed_10', f'{configs}/swin/seed_10/iter_6.pth'),
+        ]
+        assert [run.name for run in evaluations(named[2:], configs, [10])] == ['swin/test_seed_10']
+        with pytest.raises(UserError, match='no checkpoint of swin/seed_3;'):
+            evaluations(named[2:], configs, [0, 3])
+        # The file of all seeds is of none of them.
+        with pytest.raises(UserError, match='no checkpoint of dcn/seed_1, single/seed_1, swin/seed_1;'):
+            evaluations(named, configs, [1])
+        with pytest.raises(UserError, match='give each seed once'):
+            evaluations(named, configs, [10, 10])
+
+    def test_folder_of_no_seed(self, configs):
+        for name in ('seed_1', 'seed_²', 'seed_01', 'seed_x'):
+            (configs / 'swin' / name).mkdir(parents=True)
+            (configs / 'swin' / name / 'epoch_2.pth').touch()
+        found = evaluations([Path('swin.py')], configs, None)
+        assert [run.name for run in found] == ['swin/test_seed_1']
+
+
+class TestDataRoot:
+    @pytest.mark.parametrize(
+        ('own', 'there', 'expected'),
+        [
+            ('data/coco', 'coco', 'coco'),
+            ('data/ade/ADEChallengeData2016', 'ade/ADEChallengeData2016', 'ade/ADEChallengeData2016'),
+            ('data/ade/ADEChallengeData2016', 'ADEChallengeData2016', 'ADEChallengeData2016'),
+            ('data/coco', 'train2017', ''),
+            ('/big/coco', 'coco', 'coco'),
+        ],
+    )
+    def test_folder_of_several_tasks(self, tmp_path, own, there, expected):
+        (tmp_path / there).mkdir(parents=True)
+        found = data_root_of(Config({'data_root': own}), str(tmp_path))
+        assert Path(found) == tmp_path / expected
+
+    def test_none(self):
+        assert data_root_of(Config({'data_root': 'data/coco'}), None) is None
+
+
+class TestPretrained:
+    @pytest.mark.parametrize(
+        ('wish', 'found'),
+        [('w/{mixer}_{scale}/{seed}.pth', 'w/dcn_tiny/3.pth'), ('released', 'released'), (None, None)],
+    )
+    def test_names_of_the_run(self, wish, found):
+        wanted = Wanted(Path('configs/upernet_dcn_tiny.py'), 'seed_3', 3)
+        assert pretrained_of(wish, wanted) == found
