@@ -113,6 +113,14 @@ class TestFile:
         refused(KIND, given, train(leaf), place, 'did you mean evaluation.registration?')
         assert not list(tmp_path.iterdir())
 
+    def test_joined_annotation_files(self, train, configs, trials, tmp_path, refused):
+        leaf = configs / 'demo/mask_rcnn_swin_micro.py'
+        joined = "dict(type='ConcatDataset', datasets=[{**val_dataloader['dataset']}] * 2)"
+        append(leaf, f"val_dataloader = {{**val_dataloader, 'dataset': {joined}}}")
+        outcome = train(leaf, *trials['mask_rcnn'].arguments()[:2])
+        refused(KIND, 'a validation set joined of two COCO files', outcome, 'joins 2 data sets')
+        assert not list(tmp_path.iterdir())
+
     def test_page_for_others_to_import(self, train, tmp_path, refused):
         given = 'a config without a backbone'
         outcome = train(ROOT / 'configs/_base_/mask_rcnn_coco_1x.py')

@@ -172,6 +172,11 @@ class TestRefused:
         outcome = commands('compare', tmp_path / 'mixed', runs / 'swin_tiny')
         refused(KIND, 'compare: evidence of another evaluation', outcome, 'is not the one that')
 
+    def test_other_classes(self, commands, refused, runs, tmp_path):
+        write_result(tmp_path / 'four', instance_evidence(20, classes=4, detector=1), 'swin_tiny')
+        outcome = commands('compare', runs / 'dcn_tiny', tmp_path / 'four')
+        refused(KIND, 'compare: models of different classes', outcome, 'different classes', 'same')
+
     def test_the_same_weights_twice(self, commands, refused, runs):
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'dcn_tiny/one/result.json')
         refused(KIND, 'compare: one model twice', outcome, 'name two models')
