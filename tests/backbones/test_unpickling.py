@@ -37,7 +37,9 @@ def round_trip(value, folder, zipped=True):
     torch.save(
         {'model': {'a': torch.zeros(2)}, 'value': value}, file, _use_new_zipfile_serialization=zipped
     )
-    return read_checkpoint(str(file))['value']
+    content = read_checkpoint(str(file))
+    assert torch.equal(content['model']['a'], torch.zeros(2))
+    return content['value']
 
 
 class Options:

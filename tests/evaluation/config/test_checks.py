@@ -336,6 +336,7 @@ class TestOptions:
     @pytest.mark.parametrize('value', [None, True, 0, 1])
     def test_switches(self, upernet, value):
         merge_options(upernet, {'train_dataloader.persistent_workers': value})
+        assert upernet.train_dataloader.persistent_workers is value
 
     def test_find(self, upernet):
         assert find(upernet, 'model.backbone.new.deep') == (
