@@ -173,8 +173,7 @@ def plan_of(arguments: argparse.Namespace) -> 'Plan':
     Raises:
         UserError: there is no such attack or corruption.
     """
-    from evaluation.analysis.robustness.attacks import ATTACKS
-    from evaluation.analysis.robustness.budgets import DEFAULT_BUDGETS
+    from evaluation.analysis.robustness.attacks import ATTACKS, DEFAULT_BUDGETS
     from evaluation.analysis.robustness.conditions import Plan
     from evaluation.analysis.robustness.corruptions import CORRUPTIONS, SEVERITIES
 

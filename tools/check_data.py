@@ -21,8 +21,8 @@ from pathlib import Path
 from evaluation.data.examination.layouts import LAYOUTS
 from evaluation.utils.errors import CommandLine, command
 from evaluation.utils.files import user_path
+from evaluation.utils.library_output import quiet
 from evaluation.utils.numbers import positive
-from evaluation.utils.quiet import quiet
 
 FINDINGS = 1
 

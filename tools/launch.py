@@ -15,7 +15,7 @@ import sys
 import time
 
 from evaluation.utils.errors import BAD_INPUT, UserError, command
-from evaluation.utils.processes.restarts import LAUNCHED
+from evaluation.utils.process_groups import LAUNCHED
 
 # The process has said why.
 SELF_EXPLAINED = (BAD_INPUT, 128 + signal.SIGINT, 128 + signal.SIGTERM)

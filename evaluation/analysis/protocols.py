@@ -1,4 +1,4 @@
-"""Names of the protocols by which an analysis measures.
+"""Names of analyses, and of the protocols by which they measure.
 
 Figures of different protocols are never compared with each other.
 """
@@ -8,3 +8,6 @@ SUITE = 'suite'
 RELEASED = 'released'
 # Of RepLKNet's code (arXiv 2203.06717).
 REPLKNET = 'replknet'
+
+
+ANALYSES = ('erf', 'invariance', 'robustness')

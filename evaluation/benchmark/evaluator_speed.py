@@ -16,7 +16,7 @@ from evaluation.metrics.average_precision.detections import KINDS, to_coco
 from evaluation.metrics.average_precision.evaluation import InstanceEvaluation, InstanceEvaluator
 from evaluation.metrics.average_precision.evaluators import EVALUATORS, load_evaluator
 from evaluation.metrics.average_precision.generated_problem import Problem
-from evaluation.utils.garbage_collection import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 from evaluation.utils.text_tables import Cell, Column, Table, to_markdown
 
 REFERENCE = 'pycocotools'

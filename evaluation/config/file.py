@@ -11,8 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
-from evaluation.config.imports import check_imports
-from evaluation.config.inherited_imports import keep_inherited_imports
+from evaluation.config.imports import check_imports, keep_inherited_imports
 from evaluation.config.moved_modules import current_name
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError, did_you_mean

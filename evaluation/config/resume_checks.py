@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from evaluation.config.effective_batch import effective_batch_size
+from evaluation.config.schedule_length import effective_batch_size
 from evaluation.config.text import read_literals
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.processes.ranks import process_count
+from evaluation.utils.process_groups import process_count
 
 # What makes an experiment. Elsewhere configs may differ: where data lie, how they are loaded, what is
 # logged, evaluated and saved.

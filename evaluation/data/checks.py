@@ -19,11 +19,10 @@ from evaluation.data.coco_file import FORMAT_ONLY, check_coco
 from evaluation.data.evaluated import check_evaluated
 from evaluation.data.image_files import ADVICE
 from evaluation.data.imagenet_layout import class_folders, labelled_images
-from evaluation.data.listing import files_below, visible_files_below
-from evaluation.data.names import leads_out
+from evaluation.data.listing import files_below, leads_out, visible_files_below
 from evaluation.data.segmentation_pipelines import TRAINING, check_stackable, check_transforms
 from evaluation.utils.errors import UserError
-from evaluation.utils.processes.ranks import process_rank
+from evaluation.utils.process_groups import process_rank
 
 IMAGENET_CLASSES = 1000
 TESTED = 'test_dataloader'

@@ -16,7 +16,7 @@ from evaluation.data.coco_masks import (
     polygons_are_drawable,
 )
 from evaluation.data.image_files import MOST_PIXELS
-from evaluation.data.names import leads_out
+from evaluation.data.listing import leads_out
 from evaluation.data.plain_values import all_finite, is_id, is_name, quoted
 
 NEEDED = dict.fromkeys(('id', 'image_id', 'category_id', 'bbox', 'area'))

@@ -20,7 +20,7 @@ from evaluation.data.coco_entries import (
 )
 from evaluation.data.plain_values import is_id, quoted
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.garbage_collection import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 
 _LISTS = ('images', 'annotations', 'categories')
 _WITHOUT_TRUTH = ('images', 'categories')

@@ -5,8 +5,7 @@ from pathlib import Path, PurePath
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from evaluation.data.listing import visible_files_below
-from evaluation.data.names import leads_out
+from evaluation.data.listing import leads_out, visible_files_below
 from evaluation.utils.errors import UserError
 
 LAYOUT = 'train/ and val/ with a folder a class, or meta/train.txt and meta/val.txt'

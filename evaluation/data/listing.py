@@ -1,4 +1,4 @@
-"""What lies in a folder."""
+"""Names of files: what lies in a folder, and names that lead out of it."""
 
 import os
 from pathlib import Path
@@ -19,3 +19,8 @@ def visible_files_below(folder: Path) -> set[str]:
     What is in a folder is found so, by mmengine as well; what a file names is there or not.
     """
     return {name for name in files_below(folder) if not os.path.basename(name).startswith('.')}
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name leads out of the folder that it is relative to."""
+    return os.path.isabs(name) or os.path.normpath(name).split(os.sep, 1)[0] == os.pardir

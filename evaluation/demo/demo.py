@@ -24,7 +24,7 @@ from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text
 from evaluation.utils.jobs import Job, clock, run_jobs
-from evaluation.utils.quiet import quiet
+from evaluation.utils.library_output import quiet
 
 TASKS = (INSTANCE_SEGMENTATION.key, SEMANTIC_SEGMENTATION.key)
 CONFIGS = Path('configs/demo')

@@ -24,16 +24,15 @@ from evaluation.config.schedule_length import length_warnings
 from evaluation.data.checks import check_data, note
 from evaluation.data.root import set_data_root, unused_data_root
 from evaluation.data.skipping import leave_out_bad_images
+from evaluation.engine.distributed import init_method, set_model_wrapper
 from evaluation.engine.hooks.compilation import add_compile_option, use_compiler
 from evaluation.engine.hooks.time_shares import use_time_shares
 from evaluation.engine.runner import BenchmarkRunner
 from evaluation.metrics.average_precision.option import add_evaluator_option, use_evaluator
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.freed_memory import keep_freed_memory
-from evaluation.utils.processes.model_wrapper import set_model_wrapper
-from evaluation.utils.processes.ranks import process_count
-from evaluation.utils.processes.rendezvous import init_method
-from evaluation.utils.processes.slurm_tasks import meeting_of_slurm_tasks
+from evaluation.utils.process_groups import process_count
+from evaluation.utils.process_memory import keep_freed_memory
+from evaluation.utils.slurm_tasks import meeting_of_slurm_tasks
 
 # What torch's batch norms say to a single value a channel.
 TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.config.effective_batch import accumulated_batches, effective_batch_size
+from evaluation.config.schedule_length import accumulated_batches, effective_batch_size
 from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.engine.hooks.checkpoint import UNFINISHED
@@ -24,7 +24,7 @@ from evaluation.engine.hooks.shared_statistics import SharedStatisticsHook
 from evaluation.models.weights import check_whole, fit_model, unwrapped
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import rename_whole
-from evaluation.utils.log_faults import settle_log_faults
+from evaluation.utils.library_output import settle_log_faults
 from evaluation.utils.random_state import RandomState, random_state
 
 # What a checkpoint must hold for a training to go on from it.

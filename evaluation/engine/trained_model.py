@@ -25,7 +25,7 @@ from evaluation.models.weights import BACKBONE, check_whole, fit_model
 from evaluation.results.description import describe_checkpoint
 from evaluation.results.provenance import weights_sha256
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.processes.ranks import process_count
+from evaluation.utils.process_groups import process_count
 from evaluation.utils.random_state import seeded
 
 

@@ -17,7 +17,7 @@ from evaluation.metrics.evidence.instances import collect_instances
 from evaluation.metrics.report import MetricReport, evidence_or_none
 from evaluation.metrics.run_lengths import encode_masks
 from evaluation.utils.errors import UserError
-from evaluation.utils.garbage_collection import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 
 # Names in papers, in the order of the evaluation's statistics, and as mmdet logs them.
 STATISTICS = {

@@ -11,13 +11,11 @@ import evaluation.data.reproducible_loading
 import evaluation.data.segmentation_map
 import evaluation.data.timm_transforms
 import evaluation.engine.hooks.checkpoint
-import evaluation.engine.hooks.instance_drawing
+import evaluation.engine.hooks.drawing
 import evaluation.engine.hooks.result
-import evaluation.engine.hooks.segmentation_drawing
 import evaluation.metrics.accuracy
 import evaluation.metrics.instances
 import evaluation.metrics.segmentation
 import evaluation.models.classifier
-import evaluation.models.instance_tta
 import evaluation.models.preprocessor
-import evaluation.models.segmentation_tta  # noqa: F401
+import evaluation.models.test_time_augmentation  # noqa: F401

@@ -12,8 +12,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from evaluation.config.digests import DIGEST_VERSION
-from evaluation.config.effective_batch import effective_batch_size
 from evaluation.config.recipe import RELEASED, recipe_of
+from evaluation.config.schedule_length import effective_batch_size
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.models.complexity import complexity_of_config

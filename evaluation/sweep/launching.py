@@ -17,7 +17,7 @@ import torch
 
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import STOPPING
-from evaluation.utils.processes.slurm_tasks import port_of_step
+from evaluation.utils.slurm_tasks import port_of_step
 
 TOOLS = Path(__file__).resolve().parent.parent.parent / 'tools'
 # Variables of `srun` that describe the job's task, not a process of the training.

@@ -15,10 +15,10 @@ from mmengine.config import Config, ConfigDict
 from evaluation.config.checkpoint_names import final_checkpoint
 from evaluation.config.checks import check_config
 from evaluation.config.digests import add_digests
-from evaluation.config.effective_batch import effective_batch_size
 from evaluation.config.file import LEAF, read_config
 from evaluation.config.options import merge_options
 from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
+from evaluation.config.schedule_length import effective_batch_size
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
 from evaluation.data.root import config_data_root, set_data_root

@@ -43,7 +43,7 @@ from evaluation.sweep.runs import (
 from evaluation.sweep.sweep_options import slurm_wishes, wishes_of
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
-from evaluation.utils.quiet import quiet
+from evaluation.utils.library_output import quiet
 
 SOME_FAILED = 1
 

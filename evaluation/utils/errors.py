@@ -10,10 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from evaluation.utils.garbage_collection import end_start_up
 from evaluation.utils.interruption import STOPPING, Interrupted, stopping_signals
-from evaluation.utils.processes.group_exit import exit_without_finalization
-from evaluation.utils.processes.ranks import process_count, process_rank, speaks_first
+from evaluation.utils.process_groups import (
+    exit_without_finalization,
+    process_count,
+    process_rank,
+    speaks_first,
+)
+from evaluation.utils.process_memory import end_start_up
 
 BAD_INPUT = 2
 # What gloo and NCCL say.

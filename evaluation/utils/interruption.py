@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 
-from evaluation.utils.processes.ranks import speaks_first
+from evaluation.utils.process_groups import speaks_first
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 

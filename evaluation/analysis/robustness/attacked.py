@@ -13,13 +13,12 @@ from evaluation.analysis.robustness.attacks import (
     fgsm,
     losses,
     pgd,
+    radius_of,
     random_start,
     slope,
 )
-from evaluation.analysis.robustness.budgets import radius_of
-from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
+from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, Trial
 from evaluation.analysis.robustness.targets import loss_of
-from evaluation.analysis.robustness.trial import Trial
 from evaluation.analysis.subject import Subject
 from evaluation.analysis.tasks.samples import Sample
 

@@ -5,6 +5,7 @@ PGD: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attack
 section 2.1. Both untargeted, on pixels of 0 to 255.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -179,3 +180,22 @@ def _lengths(change: Tensor) -> Tensor:
     """Euclidean lengths to divide by, (B, 1, 1, 1); 1 in place of 0."""
     lengths = change.square().sum((1, 2, 3), keepdim=True).sqrt()
     return torch.where(lengths > 0, lengths, 1.0)
+
+
+DEFAULT_BUDGETS = {'linf': (1.0, 2.0, 4.0, 8.0), 'l2': (0.25, 0.5, 1.0, 2.0)}
+UNITS = {
+    'linf': 'largest change of a pixel, in 255ths',
+    'l2': 'root mean square change of the pixels, in 255ths',
+}
+
+
+def radius_of(budget: float, norm: str, shape: Sequence[int]) -> float:
+    """Largest norm of the change of an image with pixels of 0 to 255.
+
+    Args:
+        budget: in 255ths of the pixels' range: of each change in `linf`, of their root mean square in
+            `l2`.
+        norm: `linf` or `l2`.
+        shape: of the image, (3, H, W).
+    """
+    return budget * math.sqrt(math.prod(shape)) if norm == 'l2' else budget

@@ -1,7 +1,9 @@
-"""What is done to the images: attacks of several budgets, corruptions of several severities."""
+"""What is done to images: attacks of several budgets, corruptions of several severities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from evaluation.analysis.robustness.attacks import ATTACKS
 
@@ -68,3 +70,22 @@ class Plan:
         """Conditions whose images are made together: the attacks, then each corruption."""
         corruptions = [[c for c in self.corrupted if c.name == name] for name in self.corruptions]
         return [[Condition(CLEAN), *self.attacked], *corruptions]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An image under a condition.
+
+    Attributes:
+        condition: what was done to it.
+        image: (H, W, 3), uint8, or float32 after an attack; BGR.
+        index: of the image in the data set.
+        truth: of the image, as the task's samples have it.
+        loss: that the attack reached; None where there is no attack.
+    """
+
+    condition: Condition
+    image: np.ndarray
+    index: int
+    truth: object
+    loss: float | None = None

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from evaluation.analysis.robustness.conditions import Condition, Plan
+from evaluation.analysis.robustness.conditions import Condition, Plan, Trial
 from evaluation.analysis.robustness.corruptions import corrupted
-from evaluation.analysis.robustness.trial import Trial
 from evaluation.analysis.subject import Subject
 from evaluation.analysis.tasks.samples import Sample
 

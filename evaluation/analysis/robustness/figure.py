@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
-from evaluation.analysis.robustness.budgets import UNITS
+from evaluation.analysis.robustness.attacks import UNITS
 from evaluation.analysis.robustness.conditions import Condition
 from evaluation.analysis.robustness.corruptions import CORRUPTIONS
 from evaluation.analysis.robustness.profile import Profile

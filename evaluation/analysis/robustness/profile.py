@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from evaluation.analysis.json_results import model_name, read_result
-from evaluation.analysis.robustness.budgets import UNITS
+from evaluation.analysis.robustness.attacks import UNITS
 from evaluation.analysis.robustness.conditions import Condition, Plan
 from evaluation.analysis.robustness.summary import Summary, summarize
 from evaluation.results.provenance import git_state, hardware, now, versions

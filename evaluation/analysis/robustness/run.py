@@ -9,11 +9,10 @@ import numpy as np
 
 from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, combined, complete, key_of
 from evaluation.analysis.robustness.attacked import attacked_trials
-from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
+from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, Trial
 from evaluation.analysis.robustness.corrupted import corrupted_trials
 from evaluation.analysis.robustness.profile import ConditionResult, Profile
 from evaluation.analysis.robustness.targets import check_attackable
-from evaluation.analysis.robustness.trial import Trial
 from evaluation.analysis.subject import Subject, facts_of, memory_explained
 from evaluation.data.checks import note
 

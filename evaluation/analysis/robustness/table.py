@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from evaluation.analysis.robustness.attacks import ATTACKS
-from evaluation.analysis.robustness.budgets import UNITS
+from evaluation.analysis.robustness.attacks import ATTACKS, UNITS
 from evaluation.analysis.robustness.conditions import Condition
 from evaluation.analysis.robustness.corruptions import CORRUPTIONS, KINDS
 from evaluation.analysis.robustness.profile import Profile

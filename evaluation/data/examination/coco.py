@@ -23,7 +23,7 @@ from evaluation.data.loading import LoadCheckedImage
 from evaluation.data.orientation import check_upright
 from evaluation.data.plain_values import LARGEST_ID, is_id, quoted
 from evaluation.utils.errors import UserError
-from evaluation.utils.garbage_collection import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 
 LOAD = LoadCheckedImage()
 DIFFERENT_CATEGORIES = 'categories that differ'

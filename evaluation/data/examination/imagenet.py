@@ -12,9 +12,8 @@ from evaluation.data.examination.files import bad_files, reason
 from evaluation.data.examination.findings import Examination
 from evaluation.data.examination.layouts import IMAGENET_SPLITS
 from evaluation.data.imagenet_layout import REFERENCE_SPLIT, class_folders, listed_image
-from evaluation.data.listing import files_below, visible_files_below
+from evaluation.data.listing import files_below, leads_out, visible_files_below
 from evaluation.data.loading import LoadCheckedImage
-from evaluation.data.names import leads_out
 from evaluation.utils.errors import UserError
 
 # As the recipe of the classifiers reads them.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from evaluation.utils.processes.restarts import LAUNCHED, restart_count
+from evaluation.utils.process_groups import LAUNCHED, restart_count
 
 # What trainings of the suite call their checkpoints.
 NAMES = re.compile(r'(?:epoch|iter)_(?P<number>\d+)\.pth')

@@ -1,4 +1,4 @@
-"""Drawing on images as the data set loads them, and not as OpenMMLab's hooks read them again.
+"""Draw predictions on images as the data set loads them, not as OpenMMLab's hooks read them again.
 
 Those turn an image by its EXIF orientation, while predictions and truth are for the pixels as stored.
 """
@@ -6,9 +6,12 @@ Those turn an image by its EXIF orientation, while predictions and truth are for
 from typing import Any
 
 import numpy as np
+from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.dataset import BaseDataset
+from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from mmseg.engine.hooks import SegVisualizationHook
 
 from evaluation.data.loading import image_of
 
@@ -41,3 +44,13 @@ class DrawnAsLoaded:
     def before_test(self, runner: Runner) -> None:
         """Draw on images of the test set."""
         self._visualizer = LoadedImages(runner.visualizer, runner.test_dataloader.dataset)
+
+
+@HOOKS.register_module()
+class DrawInstances(DrawnAsLoaded, DetVisualizationHook):
+    """`DetVisualizationHook` that draws on images as they were loaded for the model."""
+
+
+@HOOKS.register_module()
+class DrawSegmentations(DrawnAsLoaded, SegVisualizationHook):
+    """`SegVisualizationHook` that draws on images as they were loaded for the model."""

@@ -16,7 +16,7 @@ from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.objects import Objects, rectangle
 from evaluation.metrics.instances import InstanceMetric
 from evaluation.metrics.prediction_dump import smaller
-from evaluation.models.instance_tta import InstanceTTAModel
+from evaluation.models.test_time_augmentation import InstanceTTAModel
 from evaluation.utils.errors import UserError
 from tests.detectors import BOX_DETECTORS, micro_detector
 

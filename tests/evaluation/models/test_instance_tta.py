@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.models.instance_tta import InstanceTTAModel, merge_instances, unflip
+from evaluation.models.test_time_augmentation import InstanceTTAModel, merge_instances, unflip
 
 from mmdet.structures import DetDataSample  # isort: skip
 

@@ -14,7 +14,7 @@ from evaluation.models import initialization
 from evaluation.models.starting_weights import forget_pretrained, pretrained_parts, starting_weights
 from evaluation.sweep.runs import Digests, start_of
 from evaluation.utils.errors import UserError
-from evaluation.utils.quiet import quiet
+from evaluation.utils.library_output import quiet
 from tests.variants import ROOT
 
 pytestmark = pytest.mark.habits

@@ -13,11 +13,11 @@ from evaluation.analysis.robustness.attacks import (
     fgsm,
     losses,
     pgd,
+    radius_of,
     random_start,
     slope,
     within,
 )
-from evaluation.analysis.robustness.budgets import radius_of
 from evaluation.utils.errors import UserError
 
 SHAPE = (3, 5, 4)

@@ -1,6 +1,10 @@
-"""What becomes of a line of the log that cannot be written; Python would print a traceback for each."""
+"""Silence library output, and survive log lines that cannot be written."""
 
+import contextlib
+import io
 import logging
+import warnings
+from collections.abc import Iterator
 
 
 def settle_log_faults(logger: logging.Logger) -> None:
@@ -17,3 +21,11 @@ def _raise_again(_: logging.LogRecord) -> None:
 
 def _pass_over(_: logging.LogRecord) -> None:
     """The file has the line."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what pycocotools and the OpenMMLab libraries say while they load."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield

@@ -1,4 +1,7 @@
-"""Test-time augmentation of detectors: boxes by NMS, and masks, where there are some, by vote."""
+"""Test-time augmentation: merge the predictions for several views of an image.
+
+Detectors merge boxes by NMS and masks by vote; segmentors take the mean of the probabilities.
+"""
 
 import torch
 from mmcv.ops import batched_nms
@@ -6,7 +9,9 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_flip, bbox_overlaps
 from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
+from mmseg.models.segmentors import SegTTAModel
+from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 
@@ -84,3 +89,25 @@ def _vote(masks: Tensor, scores: Tensor) -> Tensor:
     """Pixels that more than half of the scores' weight has, (N, H, W) -> (H, W)."""
     weight = (scores / scores.sum()).to(torch.float32)
     return torch.einsum('n,nhw->hw', weight, masks.to(torch.float32)) > 0.5
+
+
+@MODELS.register_module()
+class SegmentationTTAModel(SegTTAModel):
+    """mmseg's `SegTTAModel`, right for one channel with a threshold as well.
+
+    A segmentor of one channel returns probabilities. mmseg's class takes their sigmoid once more, which
+    is 0.5 or more, so that every pixel passes a threshold below that.
+    """
+
+    def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
+        """Merge the views of each image; outer list images, inner list views."""
+        if self.module.out_channels > 1:
+            return super().merge_preds(data_samples_list)
+        return [self._merge(views) for views in data_samples_list]
+
+    def _merge(self, views: list[SegDataSample]) -> SegDataSample:
+        probabilities = torch.stack([view.seg_logits.data for view in views]).mean(0)
+        found = probabilities > self.module.decode_head.threshold
+        merged = views[0].new()
+        merged.pred_sem_seg = PixelData(data=found.to(torch.uint8))
+        return merged

@@ -1,4 +1,4 @@
-"""How a process ends that was one of a group."""
+"""Several processes that are one run: which is which, restarts, and how each ends."""
 
 import atexit
 import contextlib
@@ -48,3 +48,40 @@ def _exit_if_in_a_group(status: list[int]) -> None:
     except OSError:
         os._exit(OUTPUT_LOST)
     os._exit(status[0])
+
+
+RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+COUNTS = ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
+
+
+def process_rank() -> int:
+    """Number of this process among all, 0 where there is one."""
+    return _first(RANKS, default=0)
+
+
+def process_count() -> int:
+    """How many processes there are."""
+    return _first(COUNTS, default=1)
+
+
+def speaks_first() -> bool:
+    """Whether this process tells the user what is wrong: one of each terminal.
+
+    torchrun has a terminal on every machine, `srun` one for all.
+    """
+    return _first(('LOCAL_RANK', *RANKS), default=0) == 0
+
+
+def _first(names: tuple[str, ...], default: int) -> int:
+    return next((int(os.environ[name]) for name in names if name in os.environ), default)
+
+
+# Set by `tools/launch.py`: when it began, in nanoseconds since 1970.
+LAUNCHED = 'LAUNCHED_NANOSECONDS'
+# Set by torchrun in the processes that it starts.
+COUNT = 'TORCHELASTIC_RESTART_COUNT'
+
+
+def restart_count() -> int:
+    """How often torchrun has started the processes again, this one among them."""
+    return int(os.environ.get(COUNT, 0))

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from evaluation.engine.checkpoints.pointer import resumed_by_restart
-from evaluation.utils.processes.restarts import COUNT, LAUNCHED
+from evaluation.utils.process_groups import COUNT, LAUNCHED
 
 LAUNCH = 10**18
 

@@ -1,12 +1,18 @@
-"""The wrapper that lets several processes train one model."""
+"""How several processes train one model: the wrapper, and how restarted processes find each other."""
 
 import inspect
+from collections.abc import Iterator
 
 from mmengine.config import Config
 from mmengine.registry import MODEL_WRAPPERS
+from torch.distributed import PrefixStore, Store, rendezvous
+from torch.distributed.rendezvous import register_rendezvous_handler
 from torch.nn.parallel import DistributedDataParallel
 
+from evaluation.utils.process_groups import restart_count
+
 DEFAULT = 'MMDistributedDataParallel'
+SCHEME = 'restart'
 
 
 def set_model_wrapper(cfg: Config, on_gpu: bool) -> None:
@@ -40,3 +46,21 @@ def _takes_unused(built: type) -> bool:
         for init in inits
         if inspect.isfunction(init)
     )
+
+
+def init_method() -> str:
+    """Of `torch.distributed.init_process_group`, for a process that torchrun started.
+
+    torchrun hands every start the same store, with the addresses that the processes of the one before
+    left in it. Whoever reads those before their owner has written its new one fails to connect. So each
+    start gets a part of the store of its own.
+    """
+    if restart_count() == 0:
+        return 'env://'
+    register_rendezvous_handler(SCHEME, _rendezvous)
+    return f'{SCHEME}://'
+
+
+def _rendezvous(url: str, **options: object) -> Iterator[tuple[Store, int, int]]:
+    for store, rank, size in rendezvous('env://', **options):
+        yield PrefixStore(f'restart {restart_count()}', store), rank, size

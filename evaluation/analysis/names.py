@@ -1,3 +1,0 @@
-"""The analyses that there are, by the names of their commands."""
-
-ANALYSES = ('erf', 'invariance', 'robustness')

@@ -1,1 +1,0 @@
-"""Several processes that are one run: which is which, how they meet, start again and end."""
