@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.convnext import convnext_tiny as backbone
     from ._base_.imagenet_1k_300e_batch4096 import *
 
+contestant = dict(name='convnext_tiny', scale='tiny')
 backbone.update(type='UnifiedClassifier', drop_path_rate=0.1)
 model.update(backbone=backbone)
 del backbone

@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.halo import halo_micro as backbone
     from ._base_.imagenet_1k_300e import *
 
+contestant = dict(name='halo_micro', scale='micro')
 backbone.update(type='UnifiedClassifier', drop_path_rate=0.0)
 model.update(backbone=backbone)
 del backbone

@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.halo import halo_small as backbone
     from ._base_.imagenet_1k_300e import *
 
+contestant = dict(name='halo_small', scale='small')
 backbone.update(type='UnifiedClassifier', drop_path_rate=0.3)
 model.update(backbone=backbone)
 del backbone

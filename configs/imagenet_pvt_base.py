@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.pvt import pvt_base as backbone
     from ._base_.imagenet_1k_300e import *
 
+contestant = dict(name='pvt_base', scale='base')
 backbone.update(type='UnifiedClassifier', drop_path_rate=0.5)
 model.update(backbone=backbone)
 del backbone

@@ -6,5 +6,6 @@ with read_base():
     from ._base_.backbones.convnext import convnext_base as backbone
     from ._base_.mask_rcnn_coco_1x import *
 
+contestant = dict(name='convnext_base', scale='base')
 model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
 del backbone

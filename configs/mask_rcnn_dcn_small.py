@@ -6,5 +6,6 @@ with read_base():
     from ._base_.backbones.dcn import dcn_small as backbone
     from ._base_.mask_rcnn_coco_1x import *
 
+contestant = dict(name='dcn_small', scale='small')
 model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
 del backbone

@@ -6,5 +6,6 @@ with read_base():
     from ._base_.backbones.halo import halo_base as backbone
     from ._base_.mask_rcnn_coco_1x import *
 
+contestant = dict(name='halo_base', scale='base')
 model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
 del backbone

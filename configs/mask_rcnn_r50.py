@@ -6,5 +6,6 @@ with read_base():
     from ._base_.backbones.resnet import r50 as backbone
     from ._base_.mask_rcnn_coco_1x import *
 
+contestant = dict(name='r50')
 model.update(backbone=backbone, neck=dict(in_channels=[256, 512, 1024, 2048]))
 del backbone

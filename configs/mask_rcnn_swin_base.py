@@ -6,5 +6,6 @@ with read_base():
     from ._base_.backbones.swin import swin_base as backbone
     from ._base_.mask_rcnn_coco_1x import *
 
+contestant = dict(name='swin_base', scale='base')
 model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
 del backbone

@@ -6,5 +6,6 @@ with read_base():
     from ._base_.backbones.swin import swin_micro as backbone
     from ._base_.mask_rcnn_coco_1x import *
 
+contestant = dict(name='swin_micro', scale='micro')
 model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
 del backbone

@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.dcn import dcn_base as backbone
     from ._base_.upernet_ade20k_160k import *
 
+contestant = dict(name='dcn_base', scale='base')
 backbone.update(drop_path_rate=0.3)
 model.update(
     backbone=backbone,

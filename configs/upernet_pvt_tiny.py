@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.pvt import pvt_tiny as backbone
     from ._base_.upernet_ade20k_160k import *
 
+contestant = dict(name='pvt_tiny', scale='tiny')
 backbone.update(drop_path_rate=0.3)
 model.update(
     backbone=backbone,

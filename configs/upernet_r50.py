@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.resnet import r50 as backbone
     from ._base_.upernet_ade20k_160k import *
 
+contestant = dict(name='r50')
 model.update(
     backbone=backbone,
     decode_head=dict(in_channels=[256, 512, 1024, 2048]),

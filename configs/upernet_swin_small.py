@@ -6,6 +6,7 @@ with read_base():
     from ._base_.backbones.swin import swin_small as backbone
     from ._base_.upernet_ade20k_160k import *
 
+contestant = dict(name='swin_small', scale='small')
 backbone.update(drop_path_rate=0.3)
 model.update(
     backbone=backbone,

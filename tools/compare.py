@@ -19,12 +19,12 @@ from evaluation.utils.numbers import whole
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from evaluation.tasks import TASKS
+    from evaluation.results.choice import add_choice
 
     parser = CommandLine(__doc__)
     parser.add_argument('a', help='result.json or work dir of the first model')
     parser.add_argument('b', help='the same of the second')
-    parser.add_argument('--task', choices=TASKS, help='which, where a folder has results of several')
+    add_choice(parser, 'where a folder has results of several')
     parser.add_argument(
         '--resamples', type=int, default=1000, help='how many to draw for intervals; default 1000'
     )

@@ -3,7 +3,8 @@
     python tools/complexity.py configs/mask_rcnn_dcn_tiny.py configs/mask_rcnn_swin_tiny.py
     python tools/complexity.py configs/upernet_*.py --shape 512 512 --json complexity.json
 
-Mask R-CNN takes an image of 800x1280 (height x width), UperNet one of 512x2048, as publications do.
+The image has the size that the recipe states, else that of publications: 800x1280 (height x width) for
+detection, 512x2048 for segmentation.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the image in pixels; default: 800 1280 for Mask R-CNN, 512 2048 for UperNet',
+        help='of the image in pixels; default: that of the recipe or of publications',
     )
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write unrounded figures here')
     add_overrides(parser)
@@ -57,6 +58,7 @@ def count(config: str, options: dict[str, object], size: tuple[int, int] | None)
     """Parameters and FLOPs of a config file's model; what is wrong with it is said with its name."""
     from evaluation.config.file import read_config
     from evaluation.config.options import merge_options
+    from evaluation.config.recipe import recipe_of
     from evaluation.models.complexity import complexity_of_config
 
     cfg = read_config(config)
@@ -64,6 +66,8 @@ def count(config: str, options: dict[str, object], size: tuple[int, int] | None)
         warn(warning)
     if 'model' not in cfg:
         raise UserError(f'config {config} has no model; give one that can be trained')
+    recipe = recipe_of(cfg)
+    size = size or (recipe.flops_size if recipe else None)
     try:
         return complexity_of_config(cfg.model, cfg.get('default_scope'), size)
     except UserError as error:

@@ -2,7 +2,7 @@
 
     python tools/table.py
     python tools/table.py work_dirs/mask_rcnn_dcn_tiny work_dirs/mask_rcnn_swin_tiny --format latex
-    python tools/table.py --task upernet --format csv --output ade20k.csv
+    python tools/table.py --recipe upernet_ade20k_160k --format csv --output ade20k.csv
     python tools/table.py --ci
     python tools/table.py --analyses
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from evaluation.results.choice import add_choice, chosen
 from evaluation.results.published import PACKAGED, load_published
 from evaluation.results.reading import load_results
 from evaluation.results.result import Result
@@ -24,7 +25,6 @@ from evaluation.statistics.uncertainty import Uncertainty, uncertainties
 from evaluation.tables.analyses import figures_of, load_analyses
 from evaluation.tables.csv_table import single_task
 from evaluation.tables.table import FORMATS, render
-from evaluation.tasks import TASKS
 from evaluation.utils.errors import CommandLine, UserError, command
 from evaluation.utils.files import check_output, write_output
 
@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
         help='folders to search for result.json, at any depth (default: work_dirs)',
     )
     parser.add_argument('--format', choices=FORMATS, default='markdown', help='default: markdown')
-    parser.add_argument('--task', choices=TASKS, help='default: every task found')
+    add_choice(parser, 'default: every one found')
     parser.add_argument(
         '--published',
         default=str(PACKAGED),
@@ -82,10 +82,7 @@ def main() -> None:
         check_output(arguments.output)
     published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
     found = load_results(arguments.work_dirs)
-    results = [result for result in found if arguments.task in (None, result.task)]
-    if not results:
-        tasks = ', '.join(sorted({result.task for result in found}))
-        raise UserError(f'no result of {arguments.task}; found only {tasks}')
+    results = chosen(found, arguments.task, arguments.recipe)
     shown = select(results, every=arguments.all)
     if arguments.format == 'csv':
         single_task(shown)

@@ -23,6 +23,18 @@ with read_base():
 
 default_scope = 'mmengine'
 
+recipe = dict(
+    name='imagenet',
+    task='classification',
+    title='Classification',
+    dataset='ImageNet-1k val',
+    images=50_000,
+    epochs=300,
+    batch_size=1024,
+    start='scratch',
+    any_length=True,
+)
+
 model = dict(
     type='ImageClassifier',
     data_preprocessor=dict(
@@ -124,7 +136,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='SafeCheckpointHook', interval=10),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    result=dict(type='ResultHook', task='imagenet', dataset='ImageNet-1k val'),
+    result=dict(type='ResultHook'),
 )
 # The averaged weights are evaluated. Statistics of batch norms are averaged with them, as in timm.
 custom_hooks = [

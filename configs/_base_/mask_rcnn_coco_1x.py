@@ -20,6 +20,17 @@ with read_base():
 
 default_scope = 'mmdet'
 
+recipe = dict(
+    name='mask_rcnn_coco_1x',
+    task='instance_segmentation',
+    title='Mask R-CNN',
+    dataset='COCO val2017',
+    images=5000,
+    epochs=12,
+    batch_size=16,
+    start='pretrained',
+)
+
 model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(
@@ -248,7 +259,7 @@ default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', interval=1),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DrawInstances'),
-    result=dict(type='ResultHook', task='mask_rcnn', dataset='COCO val2017'),
+    result=dict(type='ResultHook'),
 )
 visualizer = dict(
     type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'

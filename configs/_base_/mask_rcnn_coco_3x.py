@@ -11,6 +11,8 @@ from mmengine.config import read_base
 with read_base():
     from .mask_rcnn_coco_1x import *
 
+recipe.update(name='mask_rcnn_coco_3x', epochs=36)
+
 train_pipeline = [
     dict(type='LoadCheckedImage'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),

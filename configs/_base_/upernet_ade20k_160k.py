@@ -21,6 +21,17 @@ with read_base():
 
 default_scope = 'mmseg'
 
+recipe = dict(
+    name='upernet_ade20k_160k',
+    task='semantic_segmentation',
+    title='UperNet',
+    dataset='ADE20K val',
+    images=2000,
+    iterations=160_000,
+    batch_size=16,
+    start='pretrained',
+)
+
 crop_size = (512, 512)
 # Where several GPU processes train, `tools/train.py` turns every BN into SyncBN.
 norm_cfg = dict(type='BN', requires_grad=True)
@@ -161,7 +172,7 @@ default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', by_epoch=False, interval=16000),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DrawSegmentations'),
-    result=dict(type='ResultHook', task='upernet', dataset='ADE20K val'),
+    result=dict(type='ResultHook'),
 )
 visualizer = dict(
     type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer'

@@ -6,6 +6,7 @@ with read_base():
     from .._base_.backbones.convnext import convnext_micro as backbone
     from .._base_.demo_imagenet import *
 
+contestant = dict(name='convnext_micro', scale='micro')
 backbone.update(type='UnifiedClassifier', drop_path_rate=0.0, num_classes=6)
 model.update(backbone=backbone)
 del backbone

@@ -6,6 +6,7 @@ with read_base():
     from .._base_.backbones.pvt import pvt_micro as backbone
     from .._base_.demo_imagenet import *
 
+contestant = dict(name='pvt_micro', scale='micro')
 backbone.update(type='UnifiedClassifier', drop_path_rate=0.0, num_classes=6)
 model.update(backbone=backbone)
 del backbone

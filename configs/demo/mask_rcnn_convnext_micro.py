@@ -6,5 +6,6 @@ with read_base():
     from .._base_.backbones.convnext import convnext_micro as backbone
     from .._base_.demo_mask_rcnn import *
 
+contestant = dict(name='convnext_micro', scale='micro')
 model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
 del backbone

@@ -6,6 +6,7 @@ with read_base():
     from .._base_.backbones.dcn import dcn_micro as backbone
     from .._base_.demo_upernet import *
 
+contestant = dict(name='dcn_micro', scale='micro')
 model.update(
     backbone=backbone,
     decode_head=dict(in_channels=backbone.dims),

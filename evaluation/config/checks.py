@@ -13,6 +13,7 @@ from backbones.unified import SMALLEST_SIDE
 from evaluation.config.checkpoint_names import check_checkpoint_names
 from evaluation.config.keywords import check_keywords
 from evaluation.config.old_names import check_old_names
+from evaluation.config.recipe import check_competition
 from evaluation.config.schedule import check_schedule
 from evaluation.config.segmentation import check_segmentation
 from evaluation.config.types import built_settings, check_types, setting
@@ -52,6 +53,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     check_types(cfg)
     check_keywords(cfg)
     check_whole_numbers(cfg)
+    check_competition(cfg)
     if cfg.default_scope == 'mmseg':
         check_segmentation(cfg)
     check_visualization(cfg)

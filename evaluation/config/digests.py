@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from evaluation.config.moved_modules import IMPORTS_OF_VERSION_1, REGISTRATION
+from evaluation.tasks import find_task
 
 # Version 1, of results before this was stored beside the digest, included `custom_imports`.
 DIGEST_VERSION = 2
@@ -27,6 +28,9 @@ NOT_OF_THE_EXPERIMENT = (
     'randomness',
     'resume',
     'checkpoint_key',
+    # How results are called.
+    'recipe',
+    'contestant',
 )
 LOADING = re.compile(
     r'(train|val|test)_dataloader\.(num_workers|persistent_workers|prefetch_factor|pin_memory)'
@@ -72,10 +76,22 @@ def _settings(cfg: Config) -> dict[str, Any]:
     if settings.get('resume') and settings.get('load_from'):
         # This is `--resume CHECKPOINT`, which is in no digest.
         kept['load_from'] = None
+    _name_results(kept, settings.get('recipe'))
     for name, value in kept.items():
         if isinstance(value, dict):
             kept[name] = {k: v for k, v in value.items() if not LOADING.fullmatch(f'{name}.{k}')}
     return kept
+
+
+def _name_results(settings: dict[str, Any], recipe: Any) -> None:
+    """State task and data set where configs of before recipes did, so that digests stay the same."""
+    hooks = settings.get('default_hooks')
+    hook = hooks.get('result') if isinstance(hooks, dict) else None
+    if isinstance(recipe, dict) and isinstance(hook, dict) and 'task' not in hook:
+        task = find_task(recipe.get('task'))
+        key = task.earlier.key if task and task.earlier else recipe.get('task')
+        named = {'task': key, 'dataset': recipe.get('dataset'), **hook}
+        settings['default_hooks'] = {**hooks, 'result': named}
 
 
 def _sha256(settings: dict[str, Any]) -> str:

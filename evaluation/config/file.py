@@ -13,12 +13,7 @@ from mmengine.config.utils import ConfigParsingError
 
 from evaluation.config.imports import check_imports, keep_inherited_imports
 from evaluation.config.moved_modules import current_name
-from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError, did_you_mean
-
-# `<task>_<mixer>_<scale>.py`.
-LEAF = re.compile(r'(?P<task>' + '|'.join(TASKS) + r')_(?P<mixer>[a-z0-9]+)_(?P<scale>[a-z0-9]+)\.py')
-SCALES = ('micro', 'tiny', 'small', 'base')
 
 
 def read_config(file: str) -> Config:
@@ -41,6 +36,7 @@ def read_config(file: str) -> Config:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ''
         raise UserError(f'config {place or path}: {type(error).__name__}: {reason}') from error
     keep_inherited_imports(cfg, files)
+    _forget_inherited_contestant(cfg, path)
     import_modules(cfg, files)
     return cfg
 
@@ -60,19 +56,21 @@ def check_config_file(path: Path) -> None:
 
 
 def _nearest_files(path: Path) -> str:
-    """Known mixers or scales where the name has the form of a leaf, else the nearest names."""
-    leaves = [match for p in path.parent.glob('*.py') if (match := LEAF.fullmatch(p.name))]
-    wanted = LEAF.fullmatch(path.name)
-    if wanted and leaves:
-        task, mixer, scale = wanted.group('task', 'mixer', 'scale')
-        scales = {leaf['scale'] for leaf in leaves if leaf.group('task', 'mixer') == (task, mixer)}
-        if scales and scale not in scales:
-            known = sorted(scales, key=lambda s: (SCALES.index(s) if s in SCALES else len(SCALES), s))
-            near = did_you_mean(scale, known)
-            return f'; the scales of {mixer} are {", ".join(known)}{near}'
+    """Files beside it whose names are nearest."""
     names = {p.name: str(p) for p in path.parent.glob('*.py')}
     near = did_you_mean(path.name, names, count=3)
     return re.sub(r'\S+\.py', lambda match: names[match[0]], near)
+
+
+def _forget_inherited_contestant(cfg: Config, path: Path) -> None:
+    """Drop a `contestant` that another file declares.
+
+    A config that imports a leaf changes something of it. Under its name, tables would compare that
+    with what is published of the leaf.
+    """
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    if not any(isinstance(node, ast.Name) and node.id == 'contestant' for node in ast.walk(tree)):
+        cfg.pop('contestant', None)
 
 
 def _place_in_config(error: Exception, files: list[Path]) -> str | None:

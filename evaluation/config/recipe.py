@@ -1,15 +1,119 @@
-"""The two variants of each recipe: fair to all mixers, or as released."""
+"""What a config says of the competition: its recipe, the variant of that, and its contestant.
 
-from collections.abc import Mapping
+    recipe = dict(name='mask_rcnn_coco_1x', task='instance_segmentation', ...)  # in a page
+    contestant = dict(name='dcn_tiny', scale='tiny')  # in a leaf
 
-FAIR, RELEASED = 'fair', 'released'
-# Of `backbones`, which is not imported for a name: tables must not wait for torch.
+A recipe has two variants: fair to all mixers, or as released.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import nn
+
+from evaluation.tasks import FAIR, RELEASED, TASKS, Contestant, Recipe, find_task
+from evaluation.utils.errors import UserError, did_you_mean
+
+# Of `backbones`, which is not imported for a name.
 RELEASED_CONSTRUCTOR = 'ReleasedDecayConstructor'
 # What the fair recipes do not decay beside norms, as keys of `paramwise_cfg.custom_keys`.
 POSITIONS = ('relative_position_bias_table', 'height_rel', 'width_rel', 'pos_embed')
+STARTS = ('pretrained', 'scratch')
+# Facts of a recipe, and what they are.
+_NEEDED = ('name', 'task', 'dataset')
+_TEXTS = ('name', 'task', 'title', 'dataset', 'start')
+_COUNTS = ('images', 'epochs', 'iterations', 'batch_size')
 
 
-def recipe_of(optim_wrapper: Mapping) -> str | None:
+def recipe_of(cfg: Config) -> Recipe | None:
+    """Return the recipe that a config declares; None where it declares none.
+
+    A config of before pages declared recipes names a task in `default_hooks.result`.
+
+    Raises:
+        UserError: it is incomplete, or has something that recipes have not.
+    """
+    declared = cfg.get('recipe')
+    if declared is None:
+        hook = (cfg.get('default_hooks') or {}).get('result') or {}
+        task = find_task(hook.get('task'))
+        if task is None or task.earlier is None:
+            return None
+        return task.earlier.recipe
+    place = f'config {cfg.filename}: recipe'
+    _check_keys(place, declared, [field.name for field in fields(Recipe)])
+    if missing := next((name for name in _NEEDED if declared.get(name) is None), None):
+        raise UserError(f'{place} has no {missing}; the pages in configs/_base_ are examples')
+    _check_values(place, declared)
+    facts = {'title': declared['name'], **declared}
+    facts['task'] = find_task(declared['task']).key
+    if facts.get('flops_size'):
+        facts['flops_size'] = tuple(facts['flops_size'])
+    return Recipe(**facts)
+
+
+def required_recipe(cfg: Config) -> Recipe:
+    """Return the recipe of a config whose results are written.
+
+    Raises:
+        UserError: it declares none, or not rightly.
+    """
+    recipe = recipe_of(cfg)
+    if recipe is None:
+        raise UserError(
+            f'config {cfg.filename} declares no recipe, by which results are known; import a page of '
+            "configs/_base_, or write recipe = dict(name='...', task='...', dataset='...') with "
+            f'one of the tasks {", ".join(TASKS)}'
+        )
+    return recipe
+
+
+def check_competition(cfg: Config) -> None:
+    """Check what a config says of its recipe and its contestant.
+
+    Raises:
+        UserError: it says something wrong, or declares no recipe though results are to be written.
+    """
+    contestant_name(cfg)
+    hook = (cfg.get('default_hooks') or {}).get('result') or {}
+    recipe = required_recipe(cfg) if hook.get('type') == 'ResultHook' else recipe_of(cfg)
+    if recipe and hook.get('task') and find_task(hook['task']) is not TASKS[recipe.task]:
+        raise UserError(
+            f'default_hooks.result.task={hook["task"]!r} and recipe.task={recipe.task!r} are different; '
+            'give recipe.task alone'
+        )
+
+
+def contestant_name(cfg: Config) -> str:
+    """Return the name of a config's network; that of the config where none is declared.
+
+    Raises:
+        UserError: `contestant` is no declaration of one.
+    """
+    declared = cfg.get('contestant') or {}
+    place = f'config {cfg.filename}: contestant'
+    _check_keys(place, declared, [field.name for field in fields(Contestant)])
+    for key, value in declared.items():
+        if value is not None and (not isinstance(value, str) or not value):
+            raise UserError(f'{place}.{key} is {value!r}, not text')
+    return declared.get('name') or Path(cfg.filename).stem
+
+
+def contestant_of(cfg: Config, backbone: nn.Module) -> Contestant:
+    """Return who competes: what a config declares, and else what its backbone says of itself.
+
+    Args:
+        cfg: a config.
+        backbone: as built from it.
+    """
+    family = getattr(backbone, 'family', None) or type(backbone).__module__.partition('.')[0]
+    found = Contestant(contestant_name(cfg), family, getattr(backbone, 'mixer_name', None))
+    return replace(found, **{k: v for k, v in (cfg.get('contestant') or {}).items() if v is not None})
+
+
+def variant_of(optim_wrapper: Mapping) -> str | None:
     """Return which variant the weight decay of a config is; None for a rule of the user's own.
 
     The variants differ in nothing else: see docs/training.md.
@@ -24,3 +128,46 @@ def recipe_of(optim_wrapper: Mapping) -> str | None:
     keys = rules.get('custom_keys') or {}
     exempt = [(keys.get(name) or {}).get('decay_mult') == 0 for name in POSITIONS]
     return FAIR if rules.get('norm_decay_mult') == 0 and all(exempt) else None
+
+
+def _check_keys(place: str, declared: object, known: Collection[str]) -> None:
+    """See that a declaration is a dict of known facts.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(declared, Mapping):
+        raise UserError(
+            f'{place} is {declared!r}; write {place.rpartition(" ")[2]} = dict(name=..., ...)'
+        )
+    for key in declared:
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise UserError(f'{place} has no {key}{near or "; it has " + ", ".join(known)}')
+
+
+def _check_values(place: str, declared: Mapping) -> None:
+    """See that every fact of a recipe is of its kind.
+
+    Raises:
+        UserError: one is not.
+    """
+    stated = {name: value for name, value in declared.items() if value is not None}
+    for name in _TEXTS:
+        if name in stated and (not isinstance(stated[name], str) or not stated[name]):
+            raise UserError(f'{place}.{name} is {stated[name]!r}, not text')
+    for name in _COUNTS:
+        if name in stated and (type(stated[name]) is not int or stated[name] < 1):
+            raise UserError(f'{place}.{name} is {stated[name]!r}, not a whole number above 0')
+    if find_task(stated['task']) is None:
+        near = did_you_mean(stated['task'], TASKS)
+        raise UserError(
+            f'{place}.task is {stated["task"]!r}{near or "; the tasks are " + ", ".join(TASKS)}'
+        )
+    if stated.get('start', STARTS[0]) not in STARTS:
+        raise UserError(f'{place}.start is {stated["start"]!r}; give {" or ".join(map(repr, STARTS))}')
+    if 'epochs' in stated and 'iterations' in stated:
+        raise UserError(f'{place} has epochs and iterations; state the length in one of them')
+    size = stated.get('flops_size')
+    if size is not None and (len(size) != 2 or any(type(n) is not int or n < 1 for n in size)):
+        raise UserError(f'{place}.flops_size is {size!r}; give (height, width) in pixels')

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 
 from backbones import MIXERS
 from evaluation.demo.pictures import predictions_sheet, write_picture
@@ -18,19 +17,17 @@ from evaluation.report.report_page import build_page
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.table import render
-from evaluation.tasks.classification import CLASSIFICATION
-from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
-from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text
 from evaluation.utils.jobs import Job, clock, run_jobs
 from evaluation.utils.library_output import quiet
 
-TASKS = (INSTANCE_SEGMENTATION.key, SEMANTIC_SEGMENTATION.key)
+# How names of its configs begin.
+DENSE = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')
 FOLDER = Path('work_dirs/demo')
 SPLITS = {'train': 160, 'val': 48}
-PRETRAINING_TASK = CLASSIFICATION.key
+PRETRAINING = 'imagenet'
 PRETRAINING_SPLITS = {'train': 480, 'val': 120}
 PRETRAINING_STYLE = SceneStyle(
     height=64,
@@ -66,7 +63,7 @@ def run_demo(parallel: int | None) -> None:
     write_imagenet(FOLDER / 'data/imagenet', PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED)
     with quiet():
         jobs = {name: make_job(name) for name in demo_names()}
-    first = [name for name in jobs if name.startswith(PRETRAINING_TASK)]
+    first = [name for name in jobs if name.startswith(PRETRAINING)]
     print('2. Classification, for weights to begin with', flush=True)
     train({name: jobs[name] for name in first}, parallel)
     print('3. Detection and segmentation, from scratch and from these weights', flush=True)
@@ -120,7 +117,7 @@ def demo_names() -> list[str]:
     names = []
     for mixer in MIXERS:
         pretraining = pretraining_of(mixer)
-        dense = [f'{task}_{mixer}_micro' for task in TASKS]
+        dense = [f'{head}_{mixer}_micro' for head in DENSE]
         dense = [name for name in dense if config_of(name).is_file()]
         if config_of(pretraining).is_file():
             names += [pretraining, *dense, *(name + PRETRAINED for name in dense)]
@@ -136,7 +133,7 @@ def config_of(name: str) -> Path:
 
 def pretraining_of(mixer: str) -> str:
     """The training whose weights others of the same mixer begin with."""
-    return f'{PRETRAINING_TASK}_{mixer}_micro'
+    return f'{PRETRAINING}_{mixer}_micro'
 
 
 def make_job(name: str) -> Job:
@@ -144,7 +141,7 @@ def make_job(name: str) -> Job:
     arguments = [str(config_of(name))]
     if name.endswith(PRETRAINED):
         arguments += ['--pretrained', str(pretrained_weights(name))]
-    return Job(name, arguments, FOLDER / name, training_steps(read_config(str(config_of(name)))))
+    return Job(name, arguments, FOLDER / name, training_steps(name))
 
 
 def pretrained_weights(name: str) -> Path:
@@ -154,13 +151,13 @@ def pretrained_weights(name: str) -> Path:
     return FOLDER / pretraining / f'epoch_{epochs}.pth'
 
 
-def training_steps(cfg: Config) -> int:
-    """Iterations that a demonstration config trains for; exact enough to estimate the end."""
+def training_steps(name: str) -> int:
+    """Iterations of a training; exact enough to estimate the end."""
+    cfg = read_config(str(config_of(name)))
     if 'max_iters' in cfg.train_cfg:
         return cfg.train_cfg.max_iters
-    is_first = cfg.default_hooks.result.task == PRETRAINING_TASK
-    images = (PRETRAINING_SPLITS if is_first else SPLITS)['train']
-    return cfg.train_cfg.max_epochs * images // cfg.train_dataloader.batch_size
+    splits = PRETRAINING_SPLITS if name.startswith(PRETRAINING) else SPLITS
+    return cfg.train_cfg.max_epochs * splits['train'] // cfg.train_dataloader.batch_size
 
 
 def digest(name: str) -> str:
@@ -204,7 +201,7 @@ def write_report(folders: list[Path]) -> None:
 def write_pictures(jobs: dict[str, Job]) -> None:
     """Draw predictions beside the truth, a picture a mixer: of pretrained models if there are any."""
     for mixer in MIXERS:
-        names = [f'{task}_{mixer}_micro' for task in TASKS]
+        names = [f'{head}_{mixer}_micro' for head in DENSE]
         if not all(name in jobs for name in names):
             continue
         names = [name + PRETRAINED if name + PRETRAINED in jobs else name for name in names]

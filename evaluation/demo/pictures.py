@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 
+from evaluation.config.recipe import contestant_name
 from evaluation.demo.scenes import PALETTE, SEGMENT_CLASSES
 from evaluation.engine.drawing.pixels import Colour, enlarge, paste
 from evaluation.engine.drawing.predictions import colour_classes, draw_instances, draw_segmentation
 from evaluation.engine.drawing.text import ink_text, text_cover
 from evaluation.engine.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
 from evaluation.engine.experiment import read_config
-from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
-from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 
@@ -223,12 +222,8 @@ def _segment_panels(
 
 
 def _sheet_title(detector_config: str | Path, segmentor_config: str | Path) -> str:
-    backbones = dict.fromkeys(
-        (
-            Path(detector_config).stem.removeprefix(f'{INSTANCE_SEGMENTATION.key}_'),
-            Path(segmentor_config).stem.removeprefix(f'{SEMANTIC_SEGMENTATION.key}_'),
-        )
-    )
+    configs = (read_config(str(file)) for file in (detector_config, segmentor_config))
+    backbones = dict.fromkeys(contestant_name(cfg) for cfg in configs)
     names = ' and '.join(backbones)
     return f'{names}: what Mask R-CNN (scores from {SCORE_THRESHOLD} on) and UperNet predict'
 

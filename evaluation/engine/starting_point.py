@@ -4,7 +4,6 @@ Everything is read and compared here before time is spent on data and model, on 
 """
 
 import copy
-import re
 
 import torch
 from mmengine.config import Config
@@ -14,7 +13,7 @@ from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
-from evaluation.config.recipe import RELEASED
+from evaluation.config.recipe import contestant_name
 from evaluation.config.resume_checks import check_config_of, check_same_experiment
 from evaluation.config.run_settings import LATEST
 from evaluation.engine.checkpoints.latest import latest_checkpoint, read_whole_checkpoint
@@ -23,9 +22,7 @@ from evaluation.engine.runner import TRAINING_STATE
 from evaluation.models.initialization import fit_part
 from evaluation.models.starting_weights import PRETRAINED, forget_pretrained, pretrained_parts
 from evaluation.models.weights import check_whole, fit_model
-from evaluation.results.description import config_name
 from evaluation.results.published import load_published
-from evaluation.tasks import TASKS
 from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.utils.errors import UserError, warn
 
@@ -114,11 +111,9 @@ def find_pretrained(wish: str, cfg: Config) -> str:
         return wish
     if cfg.model.backbone.type == 'ResNet':
         return ResNet50_Weights.IMAGENET1K_V1.url
-    name = config_name(cfg.filename).removesuffix(f'_{RELEASED}')
-    backbone = re.sub(f'^({"|".join(TASKS)})_', '', name)
-    wanted = CLASSIFICATION.published.name
+    backbone, wanted = contestant_name(cfg), CLASSIFICATION.metrics[0].published
     for entry in load_published():
-        if (entry.model, entry.task) == (backbone, wanted) and entry.checkpoint:
+        if entry.model == backbone and entry.checkpoint and wanted in entry.figures:
             return entry.checkpoint
     raise UserError(f'no released ImageNet weights are known for {backbone}; give a path or URL')
 

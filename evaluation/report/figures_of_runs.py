@@ -13,9 +13,9 @@ from evaluation.results.published import (
     why_not_compared,
 )
 from evaluation.results.result import Result, shown_metrics
+from evaluation.tables.contests import winners
 from evaluation.tables.headings import printed
 from evaluation.tables.identity import is_part, training_text
-from evaluation.tables.table import best_of, contest_of
 from evaluation.tasks import TASKS, find_metric
 
 
@@ -61,9 +61,10 @@ def describe_run(
         'label': run.label,
         'group': run.group,
         'task': result.task,
-        'backbone': result.backbone,
-        'mixer': result.mixer,
-        'scale': result.scale,
+        'backbone': result.contestant.name,
+        'recipe': result.recipe.name,
+        'mixer': result.contestant.mixer,
+        'scale': result.contestant.scale,
         'start': result.start,
         'seed': result.seed,
         'config': result.config,
@@ -102,10 +103,9 @@ def best_metrics(members: Sequence[ReportedRun]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {run.key: set() for run in members}
     selected = [run for run in members if run.is_selected]
     for metric in shown_metrics([run.result for run in members]):
-        best = best_of(metric, [run.result for run in selected])
+        best = winners(metric, [run.result for run in selected])
         for run in selected:
-            value, contest = run.result.metrics.get(metric), contest_of(run.result)
-            if value is not None and best.get(contest) == printed(value, run.result.task):
+            if run.result in best.get(run.result.path, ()):
                 found[run.key].add(metric)
     return found
 
@@ -170,18 +170,19 @@ def published_points(
     for title, members in groups.items():
         if not is_published_data_set(members[0].result):
             continue
-        recipe = TASKS[members[0].result.task].published
-        costs = {run.result.backbone: run.result for run in members}
+        recipe = members[0].result.recipe
+        metrics = [metric for metric in TASKS[recipe.task].metrics if metric.published]
+        costs = {run.result.contestant.name: run.result for run in members}
         for entry in entries:
-            if entry.task != recipe.name:
+            if entry.recipe != recipe.name:
                 continue
             own = costs.get(entry.model) if entry.architecture == 'unified' else None
             flops = own.flops.count if own and own.flops else entry.flops
             parameters = own.total_parameters if own else entry.parameters
             values = {
-                metric: entry.figures[key]
-                for (metric, is_augmented), key in recipe.figures.items()
-                if key in entry.figures and not is_augmented
+                metric.name: entry.figures[metric.published]
+                for metric in metrics
+                if metric.published in entry.figures
             }
             if values and (flops or parameters):
                 points.append(

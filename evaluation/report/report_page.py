@@ -26,7 +26,7 @@ from evaluation.report.reported_runs import Problems, ReportedRun, config_digest
 from evaluation.report.training_curves import read_curves
 from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
-from evaluation.results.selection import MIXER_ORDER, SCALE_ORDER
+from evaluation.results.selection import scale_names
 from evaluation.statistics.bootstrap import RESAMPLES
 from evaluation.tables.table import not_compared_notes
 from evaluation.tasks import TASKS
@@ -153,8 +153,8 @@ def page_data(sources: Sources, title: str) -> dict:
         'analyses': analyses,
         'pictures': sources.pictures,
         'differences': sources.evidence.differences,
-        'colors': mixer_colors(MIXER_ORDER, {run['mixer'] for run in runs if run['mixer']}),
-        'scales': list(SCALE_ORDER),
+        'colors': mixer_colors(run['mixer'] for run in runs if run['mixer']),
+        'scales': scale_names(run.result for run in sources.runs),
         'problems': list(sources.problems.messages),
     }
 

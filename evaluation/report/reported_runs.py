@@ -12,11 +12,10 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 from evaluation.results.result import Result
-from evaluation.results.selection import row_order, select
+from evaluation.results.selection import in_order, select, table_of
 from evaluation.tables.analyses import UNREADABLE
 from evaluation.tables.headings import title_of
 from evaluation.tables.identity import training_text
-from evaluation.tables.table import place
 from evaluation.utils.errors import UserError, warn
 
 # Errors of readers for malformed files.
@@ -27,7 +26,7 @@ _STEP = re.compile(r'(epoch|iter)_\d+')
 # Texts that distinguish evaluations, in the order in which equal names are extended by them.
 _PARTS: tuple[Callable[[Result], str], ...] = (
     lambda result: result.start or '',
-    lambda result: '' if result.recipe is None else f'{result.recipe} recipe',
+    lambda result: '' if result.variant is None else f'{result.variant} recipe',
     lambda result: result.config,
     lambda result: '' if result.seed is None else f'seed {result.seed}',
     lambda result: 'TTA' if result.test_time_augmentation else '',
@@ -39,8 +38,8 @@ _PARTS: tuple[Callable[[Result], str], ...] = (
 # Keys shown elsewhere on the page, or in their own section.
 _ELSEWHERE = {
     'schema_version', 'metrics', 'per_class', 'config', 'checkpoint', 'task', 'mixer', 'scale',
-    'backbone', 'dataset', 'images', 'epoch', 'iteration', 'max_epochs', 'max_iterations', 'parameters',
-    'complexity', 'versions', 'git', 'hardware', 'created', 'wall_time_seconds', 'seed',
+    'backbone', 'contestant', 'dataset', 'images', 'epoch', 'iteration', 'max_epochs', 'max_iterations',
+    'parameters', 'complexity', 'versions', 'git', 'hardware', 'created', 'wall_time_seconds', 'seed',
     'initialization', 'recipe',
 }  # fmt: skip
 # Longer lists are counted, not written out.
@@ -111,9 +110,9 @@ def gather_runs(results: Sequence[Result]) -> list[ReportedRun]:
         results: all evaluations found.
     """
     selected = {id(result) for result in select(results, every=False)}
-    ordered = sorted(results, key=lambda result: (*place(result), row_order(result)))
+    ordered = in_order(results)
     runs: list[ReportedRun] = []
-    for _, members in groupby(ordered, key=place):
+    for _, members in groupby(ordered, key=table_of):
         alike = list(members)
         title = title_of(alike)
         for result, label in zip(alike, labels(alike), strict=True):
@@ -152,7 +151,7 @@ def labels(results: Sequence[Result]) -> list[str]:
     Args:
         results: of one task and data set, from different files.
     """
-    names = [result.backbone for result in results]
+    names = [result.contestant.name for result in results]
     for part in _PARTS:
         counts = Counter(names)
         own = [part(result) for result in results]
@@ -191,7 +190,8 @@ def provenance(run: ReportedRun) -> list[dict]:
         'Training': {
             'progress': training_text(result),
             'start': result.initialization,
-            'recipe': result.recipe,
+            'recipe': result.recipe.name or None,
+            'variant': result.variant,
             'seed': result.seed,
             'wall time (s)': document.get('wall_time_seconds'),
             'iterations': result.iteration,

@@ -12,7 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from evaluation.config.digests import DIGEST_VERSION
-from evaluation.config.recipe import RELEASED, recipe_of
+from evaluation.config.recipe import variant_of
 from evaluation.config.schedule_length import effective_batch_size
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
@@ -21,15 +21,16 @@ from evaluation.models.starting_weights import starting_weights
 from evaluation.utils.files import file_sha256
 
 
-def describe_complexity(model: Mapping, scope: str | None) -> dict | None:
+def describe_complexity(model: Mapping, scope: str | None, size: tuple[int, int] | None) -> dict | None:
     """FLOPs and parameters by part; None, and a warning, where they cannot be counted.
 
     Args:
         model: config of the model.
         scope: whose registry names its parts.
+        size: height and width of the image in pixels; None for that of the task.
     """
     try:
-        return complexity_of_config(model, scope).as_json()
+        return complexity_of_config(model, scope, size).as_json()
     except Exception as error:  # Whatever it is, the result of a long training must not be lost for it.
         reason = f'{type(error).__name__}: {error}'
         print_log(f'result without FLOPs: {reason}', logger='current', level=logging.WARNING)
@@ -42,7 +43,7 @@ def describe_training(runner: Runner) -> dict:
     return {
         'max_epochs': runner.max_epochs if by_epoch else None,
         'max_iterations': runner.max_iters,
-        'recipe': recipe_of(runner.cfg.get('optim_wrapper') or {}),
+        'variant': variant_of(runner.cfg.get('optim_wrapper') or {}),
         'seed': runner.seed,
         'initialization': starting_weights(runner.cfg),
         'batch_size': effective_batch_size(runner.cfg, runner.world_size),
@@ -51,19 +52,6 @@ def describe_training(runner: Runner) -> dict:
         'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],
         'data_sha256': data_sha256(runner.cfg.train_dataloader.dataset),
     }
-
-
-def describe_backbone(config_file: str, task: str, backbone: nn.Module) -> dict:
-    """Names for tables: from a config `<task>_<mixer>_<scale>`, else the config's own name.
-
-    A suffix `_released` names the recipe and not the backbone.
-    """
-    name = config_name(config_file).removeprefix(f'{task}_').removesuffix(f'_{RELEASED}')
-    mixer = getattr(backbone, 'mixer_name', None)
-    scale = name.removeprefix(f'{mixer}_')
-    if mixer is None or scale == name:
-        return {'backbone': name, 'mixer': None, 'scale': None}
-    return {'backbone': name, 'mixer': mixer, 'scale': scale}
 
 
 def describe_config(cfg: Config) -> dict:

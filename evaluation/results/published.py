@@ -1,6 +1,6 @@
 """Published results to compare with: read the file of facts, and look up what fits a result.
 
-The packaged `published.json` lists what papers and repositories state, each with its source. A
+`configs/published.json` lists what papers and repositories state, each with its source. A
 figure of the *unified* architecture is of the very network that this suite trains; an *original*
 one is of the network that the mixer was first published in, such as Swin or ConvNeXt.
 """
@@ -10,32 +10,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.config.recipe import FAIR
 from evaluation.results.result import Result
-from evaluation.tasks import TASKS
+from evaluation.tasks import FAIR, TASKS, Metric, Task, find_metric
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text
 
-PACKAGED = Path(__file__).with_name('published.json')
+PACKAGED = Path(__file__).parents[2] / 'configs/published.json'
 
 # In order of preference.
-ARCHITECTURES = ('unified', 'original')
+UNIFIED = 'unified'
+ARCHITECTURES = (UNIFIED, 'original')
 
 
 @dataclass(frozen=True)
 class Entry:
-    """The published figures, in percent, of one model on one task, from one source.
+    """The published figures, in percent, of one model by one recipe, from one source.
 
-    `checkpoint` is the address of its weights, where they were released. `parameters` and `flops`
-    (multiply-adds) are of the whole model, where the source states them.
+    Attributes:
+        model: name of the contestant.
+        recipe: name of the recipe.
+        architecture: one of `ARCHITECTURES`.
+        source: where the figures stand.
+        figures: by their keys in the file, see `Metric.published`.
+        checkpoint: address of the weights, where they were released.
+        batch_size: images of a step, where it is not that of the recipe.
+        parameters: of the whole model, where the source states them.
+        flops: multiply-adds of the whole model, likewise.
     """
 
     model: str
-    task: str
+    recipe: str
     architecture: str
     source: str
     figures: Mapping[str, float]
     checkpoint: str | None = None
+    batch_size: int | None = None
     parameters: float | None = None
     flops: float | None = None
 
@@ -69,7 +78,7 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
     for number, item in enumerate(data, start=1):
         try:
             entry = _parse(item)
-            key = (entry.model, entry.task, entry.architecture)
+            key = (entry.model, entry.recipe, entry.architecture)
             if key in entries:
                 raise ValueError(f'{", ".join(key)} is stated twice')
         except ValueError as error:
@@ -85,13 +94,13 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
     test-time augmentation is compared with the multi-scale mIoU. The unified architecture is preferred
     to the original.
     """
-    if not is_whole_data_set(result) or obstacles(result):
+    if not is_whole_data_set(result):
         return None
-    key = TASKS[result.task].published.figures.get((metric, result.test_time_augmentation))
+    key = find_metric(metric).published_key(result.test_time_augmentation)
     candidates = [
         Figure(entry.figures[key], entry.architecture, entry.source)
-        for entry in _entries_of(entries, result)
-        if key in entry.figures
+        for entry in entries_of(entries, result)
+        if key in entry.figures and not obstacles(result, entry)
     ]
     return min(candidates, key=lambda figure: ARCHITECTURES.index(figure.architecture), default=None)
 
@@ -101,7 +110,7 @@ def differs_in_recipe(result: Result, figure: Figure) -> bool:
 
     The unified backbones were published with the released recipes, the original networks with their own.
     """
-    return figure.architecture == 'unified' and result.recipe == FAIR
+    return figure.architecture == UNIFIED and result.variant == FAIR
 
 
 def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
@@ -109,38 +118,43 @@ def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
 
     None where it does, where nothing is published, and for a different data set.
     """
-    recipe = TASKS[result.task].published
-    if not is_published_data_set(result) or not _entries_of(entries, result):
+    own = entries_of(entries, result)
+    if not is_published_data_set(result) or not own:
         return None
-    found = obstacles(result)
-    if result.images != recipe.images:
-        found = (f'{result.images:,} of {recipe.images:,} images', *found)
+    found = min((obstacles(result, entry) for entry in own), key=len)
+    if not is_whole_data_set(result):
+        found = (f'{result.images:,} of {result.recipe.images:,} images', *found)
     return '; '.join(found) or None
 
 
-def obstacles(result: Result) -> tuple[str, ...]:
-    """Say in what a result, as far as it tells, differs from how published figures came about.
+def obstacles(result: Result, entry: Entry) -> tuple[str, ...]:
+    """Say in what a result, as far as it tells, differs from how a published figure came about.
 
     A start or a batch size that is not known is no obstacle; `is_recipe_unknown` says so.
     """
-    task = TASKS[result.task]
-    recipe = task.published
-    planned = result.max_epochs if recipe.unit == 'epochs' else result.max_iterations
-    batch_size = recipe.batch_sizes.get(result.mixer, recipe.batch_size)
-    found = []
+    task, recipe = TASKS[result.task], result.recipe
+    planned = result.max_iterations if recipe.epochs is None else result.max_epochs
+    unit = 'iterations' if recipe.epochs is None else 'epochs'
+    batch_size = entry.batch_size or recipe.batch_size
+    found = [] if recipe.images else ['the recipe does not state how many images there are']
     if result.start not in (None, recipe.start):
-        found.append(f'start {result.start}, published {recipe.start}')
+        found.append(f'start {result.start}, published {recipe.start or "not stated"}')
     if planned is None and not recipe.any_length:
-        found.append(f'length not known, published {recipe.length} {recipe.unit}')
-    elif planned not in (None, recipe.length):
-        found.append(f'{planned} {recipe.unit}, published {recipe.length}')
+        found.append(f'length not known, published {recipe.length or "not stated"}')
+    elif planned not in (None, recipe.epochs or recipe.iterations):
+        found.append(f'{planned} {unit}, published {recipe.epochs or recipe.iterations or "not stated"}')
     if result.batch_size not in (None, batch_size):
-        found.append(f'batch size {result.batch_size}, published {batch_size}')
-    if not any((name, result.test_time_augmentation) in recipe.figures for name in task.primary):
+        found.append(f'batch size {result.batch_size}, published {batch_size or "not stated"}')
+    if not any(find_metric(n).published_key(result.test_time_augmentation) for n in task.primary):
         found.append('test-time augmentation, published without')
-    if task.optional and not {*task.primary} <= result.metrics.keys():
+    if task.optional and not {*task.primary} <= result.metrics.keys() and _has_optional(task, entry):
         found.append(task.optional.obstacle)
     return tuple(found)
+
+
+def _has_optional(task: Task, entry: Entry) -> bool:
+    """Whether the published model has the optional output of a task."""
+    return any(find_metric(name).published in entry.figures for name in task.optional.metrics)
 
 
 def is_recipe_unknown(result: Result) -> bool:
@@ -148,51 +162,59 @@ def is_recipe_unknown(result: Result) -> bool:
     return result.start is None or result.batch_size is None
 
 
-def _entries_of(entries: Sequence[Entry], result: Result) -> list[Entry]:
-    name = TASKS[result.task].published.name
-    return [entry for entry in entries if (entry.model, entry.task) == (result.backbone, name)]
+def entries_of(entries: Sequence[Entry], result: Result) -> list[Entry]:
+    """What is published of the contestant of a result, by its recipe."""
+    own, recipe = result.contestant, result.recipe.name
+    found = [entry for entry in entries if (entry.model, entry.recipe) == (own.name, recipe)]
+    is_unified = own.family in (None, UNIFIED)
+    return [entry for entry in found if is_unified or entry.architecture != UNIFIED]
 
 
 def is_published_data_set(result: Result) -> bool:
     """Return whether a result is of the data set that is published on."""
-    recipe = TASKS[result.task].published
-    return recipe is not None and result.dataset == recipe.dataset
+    return result.dataset == result.recipe.dataset
 
 
 def is_whole_data_set(result: Result) -> bool:
     """Return whether a result is of the data set that is published on, with all its images."""
-    return is_published_data_set(result) and result.images == TASKS[result.task].published.images
+    return is_published_data_set(result) and result.recipe.images in (None, result.images)
 
 
 def _parse(item: object) -> Entry:
     if type(item) is not dict:
         raise ValueError('not an object')
-    for key in ('model', 'task', 'architecture', 'source'):
+    # The key that files of before recipes had.
+    item = {'recipe': item.get('task'), **item}
+    for key in ('model', 'recipe', 'architecture', 'source'):
         if type(item.get(key)) is not str:
             raise ValueError(f'{key!r} is missing or not text')
     if item['architecture'] not in ARCHITECTURES:
         raise ValueError(f"'architecture' is none of {', '.join(ARCHITECTURES)}")
-    recipes = (task.published for task in TASKS.values() if task.published)
-    figures = {
-        key: _percentage(item, key)
-        for recipe in recipes
-        if recipe.name == item['task']
-        for (_, is_augmented), key in recipe.figures.items()
-        if key in item or not is_augmented
-    }
+    keys = [key for task in TASKS.values() for metric in task.metrics for key in _keys_of(metric)]
+    figures = {key: _percentage(item, key) for key in keys if key in item}
+    if not figures:
+        raise ValueError(f'no figure; state one of {", ".join(keys)}')
     checkpoint = item.get('checkpoint')
     if checkpoint is not None and type(checkpoint) is not str:
         raise ValueError("'checkpoint' is not text")
+    batch_size = item.get('batch_size')
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise ValueError("'batch_size' is not a whole number above 0")
     return Entry(
         item['model'],
-        item['task'],
+        item['recipe'],
         item['architecture'],
         item['source'],
         figures,
         checkpoint,
+        batch_size,
         parameters=_scaled(item, 'params_million', 1e6),
         flops=_scaled(item, 'gflops', 1e9),
     )
+
+
+def _keys_of(metric: Metric) -> list[str]:
+    return [key for key in (metric.published, metric.published_augmented) if key]
 
 
 def _scaled(item: dict, key: str, unit: float) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evaluation.results.result import EvidenceFile, Flops, Result
 from evaluation.results.validation import check_schema
-from evaluation.tasks import TASKS
+from evaluation.tasks import TASKS, Contestant, Recipe, find_task
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text
 
@@ -20,10 +20,6 @@ LARGEST_NUMBER = 2**63 - 1
 _UNPRINTABLE = ('Cc', 'Cs')
 # Field of `Result` and its place in the file, None where that is not there.
 _FIELDS = {
-    'task': 'task',
-    'mixer': 'mixer',
-    'scale': 'scale',
-    'backbone': 'backbone',
     'dataset': 'dataset',
     'config': 'config.name',
     'config_sha256': 'config.sha256',
@@ -45,10 +41,21 @@ _FIELDS = {
     'seed': 'seed',
     'images': 'images',
     'initialization': 'initialization',
-    'recipe': 'recipe',
     'test_time_augmentation': 'test_time_augmentation',
     'wall_time_seconds': 'wall_time_seconds',
 }
+_RECIPE_FACTS = (
+    'name',
+    'title',
+    'dataset',
+    'images',
+    'epochs',
+    'iterations',
+    'batch_size',
+    'start',
+    'flops_size',
+)
+_CONTESTANT_FACTS = ('name', 'family', 'mixer', 'scale')
 
 
 def load_results(folders: Iterable[Path | str]) -> list[Result]:
@@ -116,11 +123,26 @@ def _finite_or_none(literal: str) -> float | None:
 
 def _parse(data: object, file: Path) -> Result:
     check_schema(data)
-    if (data['mixer'] is None) != (data['scale'] is None):
-        raise ValueError("'mixer' and 'scale' must both be given or both be null")
+    if data['schema_version'] < 3:
+        data = _upgraded(data)
     if missing := TASKS[data['task']].missing_metric(data['metrics']):
         raise ValueError(f"'metrics.{missing}' is missing")
+    recipe = {name: checked(data['recipe'].get(name), f'recipe.{name}') for name in _RECIPE_FACTS}
+    size = recipe.pop('flops_size')
     return Result(
+        recipe=Recipe(
+            **recipe,
+            task=data['task'],
+            any_length=bool(data['recipe'].get('any_length')),
+            flops_size=tuple(size) if size else None,
+        ),
+        variant=checked(data['recipe'].get('variant'), 'recipe.variant'),
+        contestant=Contestant(
+            **{
+                name: checked(data['contestant'].get(name), f'contestant.{name}')
+                for name in _CONTESTANT_FACTS
+            }
+        ),
         **{field: checked(_value(data, key), key) for field, key in _FIELDS.items()},
         metrics=_printable(data['metrics'], 'metrics'),
         per_class={
@@ -133,6 +155,23 @@ def _parse(data: object, file: Path) -> Result:
         created=time_of(data['created']),
         path=file,
     )
+
+
+def _upgraded(data: dict) -> dict:
+    """A file of version 1 or 2 as one of version 3: of each task these knew one recipe.
+
+    Raises:
+        ValueError: it has a mixer without a scale, or the reverse.
+    """
+    if (data['mixer'] is None) != (data['scale'] is None):
+        raise ValueError("'mixer' and 'scale' must both be given or both be null")
+    task = find_task(data['task'])
+    return {
+        **data,
+        'task': task.key,
+        'recipe': {**task.earlier.recipe.as_json(), 'variant': data.get('recipe')},
+        'contestant': {'name': data['backbone'], 'mixer': data['mixer'], 'scale': data['scale']},
+    }
 
 
 def _value(data: dict, key: str) -> object:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from evaluation.tasks import TASKS
+from evaluation.tasks import TASKS, Contestant, Recipe
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,15 @@ class Result:
     """One evaluation of one checkpoint.
 
     `metrics` are in percent, None where undefined (no ground truth); a detector without masks lacks
-    those of masks. `mixer` and `scale` are None
-    for a baseline. `flops` are None where they could not be counted, and in files of before they were.
+    those of masks. `flops` are None where they could not be counted, and in files of before they were.
     `images` are those evaluated, without the `images_skipped`. The digests of config and
     data, `evidence`, what each image contributed, and how the training went are None in files of before
     they were told. `recipe` is `fair` or `released`, None where the training's is not known or its own.
     `created` has a time zone. `path` is the file that it was read from.
     """
 
-    task: str
-    mixer: str | None
-    scale: str | None
-    backbone: str
+    recipe: Recipe
+    contestant: Contestant
     dataset: str
     metrics: Mapping[str, float | None]
     per_class: Mapping[str, Mapping[str, float | None]]
@@ -87,7 +84,12 @@ class Result:
     wall_time_seconds: float | None
     created: datetime
     path: Path
-    recipe: str | None = None
+    variant: str | None = None
+
+    @property
+    def task(self) -> str:
+        """Key of its task."""
+        return self.recipe.task
 
     @property
     def headline_metrics(self) -> tuple[str, ...]:

@@ -1,11 +1,30 @@
-"""Which results a table shows, and in what order."""
+"""Which results a table shows, in what order, and which of them compete in size."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
+from evaluation.results.published import is_published_data_set
 from evaluation.results.result import Result
+from evaluation.tasks import TASKS
 
-SCALE_ORDER = ('micro', 'tiny', 'small', 'base')
-MIXER_ORDER = ('halo', 'pvt', 'swin', 'convnext', 'dcn')
+# Contestants compete across scales, or without one, whose parameters have at most this ratio.
+MOST_RATIO = 1.5
+
+
+@dataclass(frozen=True, order=True)
+class SizeClass:
+    """Contestants of about one size.
+
+    Attributes:
+        parameters: by which classes are ordered, the geometric mean over a scale.
+        name: of the scale, or empty.
+    """
+
+    parameters: float
+    name: str = ''
 
 
 def select(results: Sequence[Result], every: bool) -> list[Result]:
@@ -14,19 +33,18 @@ def select(results: Sequence[Result], every: bool) -> list[Result]:
     Unless `every` is true, one result is kept of each setup and seed: the one furthest in training, and
     the newest of those.
     """
-    ordered = sorted(results, key=row_order)
+    results = in_order(results)
     if every:
-        return ordered
-    # The row order ends with progress, so that the last of a kind is the furthest.
-    furthest = {(setup(result), result.seed): result for result in ordered}
-    return sorted(furthest.values(), key=row_order)
+        return results
+    # The order ends with progress, so that the last of a kind is the furthest.
+    return in_order([*{(setup(result), result.seed): result for result in results}.values()])
 
 
 def setup(result: Result) -> tuple:
     """What all evaluations of an experiment share, whatever their seed and progress."""
     return (
         result.task,
-        result.backbone,
+        result.contestant.name,
         result.config,
         result.config_sha256,
         result.dataset,
@@ -39,29 +57,85 @@ def setup(result: Result) -> tuple:
         result.batch_size,
         result.mixed_precision,
         result.learning_rate_scaled,
-        result.recipe,
+        result.variant,
     )
 
 
-def row_order(result: Result) -> tuple:
-    """Return the sort key of a row: baselines first, then scale, mixer, config and progress.
+def table_of(result: Result) -> tuple:
+    """Which table a result belongs to, and where that stands among tables."""
+    order = list(TASKS).index(result.task)
+    return order, not is_published_data_set(result), result.recipe.title, result.dataset
 
-    Mixers and scales that the suite does not know come last, alphabetically.
+
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """Results table by table, each by size, baselines of a size first, then by mixer and progress."""
+    ordered = []
+    for _, members in groupby(sorted(results, key=table_of), key=table_of):
+        rows = list(members)
+        sizes = size_classes(rows)
+        ordered += sorted(rows, key=lambda row, sizes=sizes: (sizes[row.path], *_row_order(row)))
+    return ordered
+
+
+def size_classes(results: Sequence[Result]) -> dict[Path, SizeClass]:
+    """Put the contestants of a table into classes of size, by the path of each result.
+
+    Each scale is a class. A contestant without one joins the class whose parameters are nearest, where
+    their ratio is at most `MOST_RATIO`. Others form classes of their own, from the smallest on.
+
+    Args:
+        results: of one table.
     """
+    scales: dict[str, list[float]] = {}
+    for result in results:
+        if result.contestant.scale is not None:
+            scales.setdefault(result.contestant.scale, []).append(_log_parameters(result))
+    classes = [SizeClass(math.exp(math.fsum(logs) / len(logs)), name) for name, logs in scales.items()]
+    by_name = {each.name: each for each in classes}
+    found = {}
+    for result in sorted(results, key=lambda result: result.total_parameters):
+        own = by_name.get(result.contestant.scale) or _nearest(classes, result)
+        if own is None:
+            own = SizeClass(result.total_parameters)
+            classes.append(own)
+        found[result.path] = own
+    return found
+
+
+def scale_names(results: Iterable[Result]) -> list[str]:
+    """Names of all scales, the one with the smallest contestant first."""
+    smallest: dict[str, int] = {}
+    for result in results:
+        if (name := result.contestant.scale) is not None:
+            smallest[name] = min(
+                smallest.get(name, result.backbone_parameters), result.backbone_parameters
+            )
+    return sorted(smallest, key=smallest.get)
+
+
+def _nearest(classes: Sequence[SizeClass], result: Result) -> SizeClass | None:
+    def distance(each: SizeClass) -> float:
+        return abs(math.log(max(each.parameters, 1)) - _log_parameters(result))
+
+    near = [each for each in classes if distance(each) <= math.log(MOST_RATIO)]
+    return min(near, key=distance, default=None)
+
+
+def _log_parameters(result: Result) -> float:
+    return math.log(max(result.total_parameters, 1))
+
+
+def _row_order(result: Result) -> tuple:
+    own = result.contestant
     return (
-        result.mixer is not None,
-        _rank(SCALE_ORDER, result.scale),
-        _rank(MIXER_ORDER, result.mixer),
-        result.backbone,
+        own.mixer is not None,
+        own.mixer or '',
+        own.name,
         result.config,
-        result.recipe or '',
+        result.variant or '',
         result.start == 'pretrained',
         result.test_time_augmentation,
         -1 if result.iteration is None else result.iteration,
         result.created,
         str(result.path),
     )
-
-
-def _rank(order: Sequence[str], name: str | None) -> tuple[int, str]:
-    return (order.index(name) if name in order else len(order), name or '')

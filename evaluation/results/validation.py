@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from evaluation.tasks import TASKS
 
-VERSIONS = (1, 2)
+VERSIONS = (1, 2, 3)
 TYPES = {
     'string': 'text',
     'integer': 'a whole number',
@@ -24,7 +24,8 @@ def schema(version: int) -> dict:
     """The JSON schema of a version, one of `VERSIONS`, with the tasks that the suite knows."""
     file = Path(__file__).with_name(f'schema_v{version}.json')
     content = json.loads(file.read_text(encoding='utf-8'))
-    content['properties']['task']['enum'] = list(TASKS)
+    earlier = [task.earlier.key for task in TASKS.values() if task.earlier]
+    content['properties']['task']['enum'] = earlier if version < 3 else [*TASKS]
     return content
 
 
@@ -41,7 +42,8 @@ def check_schema(data: object) -> None:
     if type(version) is not int:
         raise ValueError("'schema_version' is not a whole number")
     if version not in VERSIONS:
-        known = ' and '.join(map(str, VERSIONS))
+        *others, last = map(str, VERSIONS)
+        known = f'{", ".join(others)} and {last}'
         raise ValueError(f'schema version {version}, where {known} are read')
     errors = sorted(
         _validator(version, tuple(TASKS)).iter_errors(data), key=lambda error: list(map(str, error.path))

@@ -172,10 +172,12 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
             'One was tested with test-time augmentation (TTA) and the other without: the difference is '
             'not one of the models alone.'
         )
-    recipes = {result.recipe or 'unknown' for result in results}
+    recipes = {(result.recipe.name, result.variant or 'unknown') for result in results}
     if len(recipes) > 1:
+        is_one = len({name for name, _ in recipes}) == 1
+        names = sorted(variant if is_one else f'{name}, {variant}' for name, variant in recipes)
         found.append(
-            f'Their recipes differ ({" and ".join(sorted(recipes))}): the difference is not one of the '
+            f'Their recipes differ ({" and ".join(names)}): the difference is not one of the '
             'models alone.'
         )
     if any(result.data_sha256 is None for result in results):

@@ -13,21 +13,18 @@ def distinct_names(a: Sequence[Result], b: Sequence[Result]) -> tuple[str, str]:
         a: results of the first model, of one experiment, a seed each.
         b: results of the second.
     """
+    plain = [runs[0].contestant.name for runs in (a, b)]
+    if plain[0] == plain[1]:
+        plain = [runs[0].config for runs in (a, b)]
     details = [_details(runs, singles=len(a) == len(b) == 1) for runs in (a, b)]
     differing = [index for index in range(len(details[0])) if details[0][index] != details[1][index]]
     one, other = (
-        _with_details(model_name(runs[0]), [known[index] for index in differing])
-        for runs, known in zip((a, b), details, strict=True)
+        _with_details(name, [known[index] for index in differing])
+        for name, known in zip(plain, details, strict=True)
     )
     if one != other:
         return one, other
     return _with_details(one, [_place(a)]), _with_details(other, [_place(b)])
-
-
-def model_name(result: Result) -> str:
-    """The backbone, or the config's name where that says more."""
-    plain = result.config.removeprefix(f'{result.task}_') == result.backbone
-    return result.backbone if plain else result.config
 
 
 def _details(runs: Sequence[Result], singles: bool) -> tuple[str, ...]:

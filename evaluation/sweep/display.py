@@ -16,7 +16,7 @@ from evaluation.sweep.items import ACTIVE, WAITING, Item
 from evaluation.sweep.record import DONE, FAILED, INTERRUPTED
 from evaluation.sweep.runs import Run
 from evaluation.sweep.work import LOG, epoch_length, tail
-from evaluation.tasks import TASKS
+from evaluation.tasks import find_task
 from evaluation.utils.rounding import fixed
 from evaluation.utils.scalars import latest_step
 from evaluation.utils.times import clock
@@ -66,9 +66,10 @@ def latest_metric(run: Run) -> str | None:
     for _, result in results(run.task.folder):
         if is_result_of(result, run.task.identity):
             newest = result
-    if newest is None or newest.get('task') not in TASKS:
+    task = newest and find_task(newest.get('task'))
+    if task is None:
         return None
-    name = TASKS[newest['task']].headlines[0]
+    name = task.headlines[0]
     value = newest.get('metrics', {}).get(name)
     return None if value is None else f'{name.replace("_", " ")} {fixed(value, 1)}'
 

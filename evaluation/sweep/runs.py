@@ -15,8 +15,9 @@ from mmengine.config import Config, ConfigDict
 from evaluation.config.checkpoint_names import final_checkpoint
 from evaluation.config.checks import check_config
 from evaluation.config.digests import add_digests
-from evaluation.config.file import LEAF, read_config
+from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
+from evaluation.config.recipe import contestant_name
 from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
 from evaluation.config.schedule_length import effective_batch_size
 from evaluation.data.checks import check_layout, plain_datasets
@@ -274,7 +275,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         )
         task = RunTask(folder, config, identity, None, tuple(common), None, wanted.checkpoint)
         return Run(wanted.name, task)
-    pretrained = pretrained_of(wishes.pretrained, wanted)
+    pretrained = pretrained_of(wishes.pretrained, cfg, wanted.seed)
     flags = flags_of(cfg, wishes.flags)
     start, start_sha256 = start_of(cfg, pretrained, digests)
     identity = Identity(
@@ -353,21 +354,34 @@ def data_root_of(cfg: Config, wish: str | None) -> str | None:
     return str(next((folder for folder in inside if folder.is_dir()), wish))
 
 
-def pretrained_of(wish: str | None, wanted: Wanted) -> str | None:
-    """Return the starting weights of a config; `{mixer}`, `{scale}` and `{seed}` are those of the run.
+def pretrained_of(wish: str | None, cfg: Config, seed: int | None) -> str | None:
+    """Return the starting weights of a run; `{name}`, `{mixer}`, `{scale}` and `{seed}` are its own.
+
+    Args:
+        wish: what `--pretrained` names.
+        cfg: of the training.
+        seed: of the training.
 
     Raises:
-        UserError: the config's name says neither mixer nor scale.
+        UserError: the wish asks for something that the config does not declare.
     """
     if wish is None or '{' not in wish:
         return wish
-    leaf = LEAF.fullmatch(wanted.config.name)
-    if leaf is None:
-        raise UserError(
-            f'--pretrained {wish}: the name of {wanted.config} is not of the form TASK_MIXER_SCALE.py'
-        )
-    names = {'mixer': leaf['mixer'], 'scale': leaf['scale'], 'seed': wanted.seed}
+    declared = cfg.get('contestant') or {}
+    mixer = (cfg.model.backbone.get('mixer') or {}).get('type')
+    names = {
+        'name': contestant_name(cfg),
+        'mixer': declared.get('mixer', mixer),
+        'scale': declared.get('scale'),
+        'seed': seed,
+    }
     try:
+        unknown = [name for name, value in names.items() if value is None and f'{{{name}}}' in wish]
+        if unknown:
+            raise UserError(
+                f'--pretrained {wish}: {cfg.filename} declares no {unknown[0]}; write it in a line '
+                "contestant = dict(name='...', scale='...')"
+            )
         return wish.format(**names)
     except (KeyError, IndexError, ValueError) as error:
         raise UserError(

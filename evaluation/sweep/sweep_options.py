@@ -54,8 +54,8 @@ def add_arguments(parser: CommandLine) -> None:
     parser.add_argument(
         '--pretrained',
         metavar='CHECKPOINT',
-        help='what to start from: `released`, or a path or URL, in which {mixer}, {scale} and {seed} '
-        'are those of the run; default: from scratch',
+        help='what to start from: `released`, or a path or URL, in which {name}, {mixer}, {scale} and '
+        '{seed} are those of the run; default: from scratch',
     )
     for name, text in FLAGS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', action='store_true', help=text)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from evaluation.results.choice import chosen
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.result import Result
 from evaluation.results.selection import select
@@ -40,7 +41,9 @@ def compare_places(arguments: argparse.Namespace) -> str:
         UserError: a place holds no or several experiments, or the two cannot be compared.
     """
     check_resamples(arguments.resamples)
-    sides = [runs_at(Path(place), arguments.task) for place in (arguments.a, arguments.b)]
+    sides = [
+        runs_at(Path(place), arguments.task, arguments.recipe) for place in (arguments.a, arguments.b)
+    ]
     check_different(*sides)
     with (
         tqdm(total=arguments.resamples, desc='resamples', leave=False, disable=None) as resamples,
@@ -74,20 +77,20 @@ def _tested(result: Result) -> tuple:
     return result.task, result.weights_sha256, result.test_time_augmentation
 
 
-def runs_at(place: Path, task: str | None = None) -> list[Result]:
+def runs_at(place: Path, task: str | None = None, recipe: str | None = None) -> list[Result]:
     """The results of one experiment, a seed each, furthest in training, in a file or below a folder.
 
+    Args:
+        place: file or folder.
+        task: key of the task that is asked for; None for any.
+        recipe: name of the recipe that is asked for; None for any.
+
     Raises:
-        UserError: there are none of the task, or those of several experiments.
+        UserError: there are none of these, or those of several experiments.
     """
     if place.is_file():
-        result = read_result(place)
-        if task not in (None, result.task):
-            raise UserError(f'{place} is of {result.task}, not of {task}; leave --task out')
-        return [result]
-    found = [result for result in load_results([place]) if task in (None, result.task)]
-    if not found:
-        raise UserError(f'{place} has no result of {task}; leave --task out, or name another folder')
+        return chosen([read_result(place)], task, recipe, f' in {place}')
+    found = chosen(load_results([place]), task, recipe, f' in {place}')
     groups = by_experiment(select(found, every=False))
     if len(groups) > 1:
         names = [str(group[0].path.parent) for group in groups]

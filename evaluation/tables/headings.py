@@ -31,5 +31,8 @@ def title_of(results: Sequence[Result]) -> str:
     """Title of a table of results of one task and data set."""
     task = TASKS[results[0].task]
     is_whole = all(result.headline_metrics == task.headlines for result in results)
-    title = task.title if is_whole or task.optional is None else task.optional.title
+    title = results[0].recipe.title
+    # A page of its own, or a recipe of its own in a leaf, has a title that fits.
+    if not is_whole and task.earlier and title == task.earlier.recipe.title:
+        title = task.optional.title
     return f'{title} on {results[0].dataset}'

@@ -29,13 +29,13 @@ def identity_columns(rows: Sequence[Result], with_seed: bool) -> list[Builder]:
         rows: of one task and data set.
         with_seed: whether a row is of a single seed.
     """
-    columns = [_text('Backbone', lambda row: row.backbone)]
+    columns = [_text('Backbone', lambda row: row.contestant.name)]
     if _differ_in(rows, lambda row: row.config):
         columns.append(_text('Config', lambda row: row.config))
     if with_seed and _differ_in(rows, lambda row: row.seed):
         columns.append(_text('Seed', lambda row: row.seed, numeric=True))
-    if len({row.recipe for row in rows}) > 1:
-        columns.append(_text('Recipe', lambda row: row.recipe))
+    if len({row.variant for row in rows}) > 1:
+        columns.append(_text('Recipe', lambda row: row.variant))
     if any(row.initialization for row in rows):
         columns.append(_text('Start', lambda row: row.start))
     if any(row.test_time_augmentation for row in rows):
@@ -72,7 +72,7 @@ def _differ_in(rows: Sequence[Result], value: Callable[[Result], object]) -> boo
 
 def _look(row: Result) -> tuple:
     """What every table shows of a row, or shows where rows differ in it."""
-    return row.backbone, row.recipe, row.training, row.start, row.test_time_augmentation
+    return row.contestant.name, row.variant, row.training, row.start, row.test_time_augmentation
 
 
 def _text(heading: str, value: Callable[[Result], object], numeric: bool = False) -> Builder:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from evaluation.results.result import Result, shown_metrics
+from evaluation.results.selection import table_of
 from evaluation.statistics.seeds import by_experiment, spread
 from evaluation.tables.headings import metric_column, printed, title_of
 from evaluation.tables.identity import identity_columns, training_text
@@ -17,10 +18,10 @@ def seeds_tables(results: Sequence[Result]) -> list[Table]:
     Args:
         results: in the order of the rows, one task and data set after the other.
     """
-    groups: dict[tuple[str, str], list[list[Result]]] = {}
+    groups: dict[tuple, list[list[Result]]] = {}
     for runs in by_experiment(results):
         if len(runs) > 1:
-            groups.setdefault((runs[0].task, runs[0].dataset), []).append(runs)
+            groups.setdefault(table_of(runs[0]), []).append(runs)
     return [_table(experiments) for experiments in groups.values()]
 
 

@@ -2,31 +2,29 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluation.config.recipe import FAIR, RELEASED
 from evaluation.results.published import (
     Entry,
     Figure,
     differs_in_recipe,
     find_figure,
-    is_published_data_set,
     is_recipe_unknown,
     why_not_compared,
 )
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.results.selection import row_order
+from evaluation.results.selection import in_order, size_classes, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
+from evaluation.tables.contests import is_tied, winners
 from evaluation.tables.csv_table import to_csv
 from evaluation.tables.headings import metric_column, printed, title_of
 from evaluation.tables.identity import Builder, identity_columns, training_text
 from evaluation.tables.seeds import seeds_tables
-from evaluation.tasks import TASKS, find_metric
+from evaluation.tasks import FAIR, RELEASED, TASKS, find_metric
 from evaluation.utils.rounding import fixed
 from evaluation.utils.text_tables import (
     ALMOST,
@@ -46,7 +44,7 @@ from evaluation.utils.text_tables import (
 )
 
 FORMATS = ('markdown', 'latex', 'csv')
-RECIPE_NOTES = {
+VARIANT_NOTES = {
     FAIR: 'Recipe: fair, with weight decay on the same kinds of parameters for all mixers.',
     RELEASED: 'Recipe: released, with weight decay by the released names and shapes of parameters.',
 }
@@ -75,10 +73,10 @@ def render(
     if not results:
         raise ValueError('no results')
     if format == 'csv':
-        return to_csv(sorted(results, key=row_order), published, analyses, uncertainty or {})
+        return to_csv(in_order(results), published, analyses, uncertainty or {})
     write = {'markdown': to_markdown, 'latex': to_latex}[format]
     tables = build_tables(results, published, analyses, uncertainty or {})
-    return '\n'.join(write(table) for table in [*tables, *seeds_tables(_ordered(results))])
+    return '\n'.join(write(table) for table in [*tables, *seeds_tables(in_order(results))])
 
 
 def build_tables(
@@ -90,18 +88,8 @@ def build_tables(
     """Return one table for each task and data set, that with published figures first."""
     return [
         _build_table(list(rows), published, analyses, uncertainty)
-        for _, rows in groupby(_ordered(results), key=place)
+        for _, rows in groupby(in_order(results), key=table_of)
     ]
-
-
-def place(result: Result) -> tuple:
-    """Which table a result belongs to, and where that stands among tables."""
-    order = list(TASKS).index(result.task)
-    return order, not is_published_data_set(result), result.dataset
-
-
-def _ordered(results: Sequence[Result]) -> list[Result]:
-    return sorted(results, key=lambda result: (*place(result), row_order(result)))
 
 
 def _build_table(
@@ -118,9 +106,10 @@ def _build_table(
         *_analysis_columns(rows, analyses),
         (Column('Training', 'Training', numeric=False), _training_cell),
     ]
+    sizes = size_classes(rows)
     groups = tuple(
         tuple(tuple(build(row) for _, build in builders) for row in group)
-        for _, group in groupby(rows, key=lambda row: row.scale)
+        for _, group in groupby(rows, key=lambda row: sizes[row.path])
     )
     return Table(
         title=title_of(rows),
@@ -149,19 +138,18 @@ def _flops_cell(row: Result) -> Cell:
 
 
 def _metric_column(metric: str, rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> Builder:
-    best = best_of(metric, rows)
+    best = winners(metric, rows)
 
     def build(row: Result) -> Cell:
         value = printed(row.metrics.get(metric), row.task)
         if value is None:
             return Cell(DASH)
-        contest = contest_of(row)
-        is_best = contest is not None and best.get(contest) == value
+        own = best.get(row.path, [])
+        is_best = row in own
         text, mark = str(value), ''
         if uncertainty:
             text = f'{value} {_interval_text(uncertainty[row.path].intervals[metric], row.task)}'
-            is_tied = not is_best and _is_tied(row, metric, rows, best, uncertainty)
-            mark = ALMOST if is_tied else ''
+            mark = ALMOST if not is_best and is_tied(row, metric, own, uncertainty) else ''
         return Cell(text, bold=is_best, mark=mark)
 
     return metric_column(metric), build
@@ -171,55 +159,6 @@ def _interval_text(found: Interval, task: str) -> str:
     if math.isnan(found.low):
         return f'({DASH})'
     return f'({printed(found.low, task)} to {printed(found.high, task)})'
-
-
-def _is_tied(
-    row: Result,
-    metric: str,
-    rows: list[Result],
-    best: Mapping[tuple, Decimal],
-    uncertainty: Mapping[Path, Uncertainty],
-) -> bool:
-    """Return whether a row's figure cannot be told from the best of its contest."""
-    contest = contest_of(row)
-    winners = [
-        other
-        for other in rows
-        if contest is not None
-        and contest_of(other) == contest
-        and printed(other.metrics.get(metric), other.task) == best.get(contest)
-    ]
-    told = [uncertainty[row.path].is_told_from(uncertainty[each.path], metric) for each in winners]
-    return False in told
-
-
-def best_of(metric: str, rows: list[Result]) -> dict[tuple, Decimal]:
-    """Return the highest printed value of each contest that has at least two entrants."""
-    entrants: dict[tuple, list[Decimal]] = {}
-    for row in rows:
-        contest, value = contest_of(row), printed(row.metrics.get(metric), row.task)
-        if contest is not None and value is not None:
-            entrants.setdefault(contest, []).append(value)
-    return {contest: max(values) for contest, values in entrants.items() if len(values) > 1}
-
-
-def contest_of(row: Result) -> tuple | None:
-    """Return what rows must share to be compared; None for a baseline or an unfinished run."""
-    training = row.training
-    if row.scale is None or not training.finished:
-        return None
-    return (
-        row.scale,
-        training.unit,
-        training.total,
-        row.start,
-        row.recipe,
-        row.images,
-        row.data_sha256,
-        # The digest of the annotations does not tell which of their classes were evaluated.
-        frozenset(name for values in row.per_class.values() for name in values),
-        row.test_time_augmentation,
-    )
 
 
 def _published_columns(
@@ -315,14 +254,15 @@ def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Resul
 
 def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> list[str]:
     notes = _flops_notes([row.flops for row in rows if row.flops])
-    notes += _recipe_notes({row.recipe for row in rows})
+    notes += _variant_notes({row.variant for row in rows})
     if any(cell.bold for group in groups for row in group for cell in row):
-        recipe = 'recipe, ' if any(row.recipe for row in rows) else ''
+        variant = 'recipe, ' if any(row.variant for row in rows) else ''
+        size = 'size' if any(row.contestant.scale is None for row in rows) else 'scale'
         notes.append(
-            f'Bold: best of each scale, among finished runs of equal {recipe}start, length, images and '
-            'use of test-time augmentation.'
+            f'Bold: best of each {size}, among finished runs of equal {variant}start, length, images '
+            'and use of test-time augmentation.'
         )
-        if any(row.data_sha256 is None for row in rows if contest_of(row)):
+        if any(row.data_sha256 is None for row in rows if row.training.finished):
             notes.append(
                 'Of some results no digest of the annotations is known (data.sha256): that they are the '
                 'same is taken for granted.'
@@ -335,7 +275,7 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
                 'Where a result does not tell the start or the batch size of its training, it is taken '
                 'to be as published.'
             )
-    notes += not_compared_notes((row.backbone, why_not_compared(published, row)) for row in rows)
+    notes += not_compared_notes((row.contestant.name, why_not_compared(published, row)) for row in rows)
     if any(row.test_time_augmentation for row, _ in figures):
         notes.append('With test-time augmentation (TTA), the published figure is the multi-scale one.')
     if any(figure.architecture == 'original' for _, figure in figures):
@@ -370,10 +310,10 @@ def not_compared_notes(reasons: Iterable[tuple[str, str | None]]) -> list[str]:
     return [f'Not compared with published figures, since the runs differ. {found}']
 
 
-def _recipe_notes(recipes: set[str | None]) -> list[str]:
+def _variant_notes(variants: set[str | None]) -> list[str]:
     """Say what the column of recipes says, where there is none because all rows are of one."""
-    (recipe,) = recipes if len(recipes) == 1 else (None,)
-    return [RECIPE_NOTES[recipe]] if recipe in RECIPE_NOTES else []
+    (variant,) = variants if len(variants) == 1 else (None,)
+    return [VARIANT_NOTES[variant]] if variant in VARIANT_NOTES else []
 
 
 def _flops_notes(counted: Sequence[Flops]) -> list[str]:
@@ -391,16 +331,16 @@ def _flops_notes(counted: Sequence[Flops]) -> list[str]:
 
 
 def _source_note(figures: list[tuple[Result, Figure]]) -> str:
-    recipe = TASKS[figures[0][0].task].published
+    lengths = dict.fromkeys(row.recipe.length for row, _ in figures)
     # Dictionaries rather than sets: they keep the order of the rows.
     backbones: dict[str, dict[str, None]] = {}
     for row, figure in figures:
-        backbones.setdefault(figure.source, {})[row.backbone] = None
+        backbones.setdefault(figure.source, {})[row.contestant.name] = None
     sources = [
         source if len(backbones) == 1 else f'{source}: {", ".join(names)}'
         for source, names in backbones.items()
     ]
     return (
-        f'Published, for {recipe.length} {recipe.unit} ({DELTA} = ours {MINUS} published): '
+        f'Published, for {" or ".join(lengths)} ({DELTA} = ours {MINUS} published): '
         f'{"; ".join(sources)}.'
     )

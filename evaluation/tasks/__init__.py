@@ -1,16 +1,35 @@
-"""Tasks: a record of each, by the key that results and names of configs use."""
+"""Tasks: a record of each, by its key; recipes and contestants."""
 
 from evaluation.tasks.classification import CLASSIFICATION
+from evaluation.tasks.competition import FAIR, RELEASED, Contestant, Recipe
 from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
-from evaluation.tasks.task import Metric, OptionalOutput, PublishedRecipe, Task
+from evaluation.tasks.task import Earlier, Metric, OptionalOutput, Task
 
-__all__ = ['TASKS', 'Metric', 'OptionalOutput', 'PublishedRecipe', 'Task', 'find_metric']
+__all__ = [
+    'FAIR',
+    'RELEASED',
+    'TASKS',
+    'Contestant',
+    'Earlier',
+    'Metric',
+    'OptionalOutput',
+    'Recipe',
+    'Task',
+    'find_metric',
+    'find_task',
+]
 
 # In the order of tables.
 TASKS: dict[str, Task] = {
     task.key: task for task in (INSTANCE_SEGMENTATION, SEMANTIC_SEGMENTATION, CLASSIFICATION)
 }
+
+
+def find_task(key: object) -> Task | None:
+    """Return the task of this key, or of the key that it had earlier; None where there is none."""
+    keys = {task.earlier.key: task for task in TASKS.values() if task.earlier}
+    return (keys | TASKS).get(key)
 
 
 def find_metric(name: str) -> Metric | None:

@@ -1,28 +1,32 @@
 """Classification of images: the share whose class is among the first guesses."""
 
-from evaluation.tasks.task import Metric, PublishedRecipe, Task
+from evaluation.tasks.competition import Recipe
+from evaluation.tasks.task import Earlier, Metric, Task
 
 CLASSIFICATION = Task(
-    key='imagenet',
-    title='Classification',
+    key='classification',
     metrics=(
-        Metric('top1', 'top-1', 'top-1', 'top-1 accuracy', is_primary=True, is_share=True),
+        Metric(
+            'top1', 'top-1', 'top-1', 'top-1 accuracy', is_primary=True, is_share=True, published='top1'
+        ),
         Metric('top5', 'top-5', 'top-5', 'top-5 accuracy', is_share=True),
     ),
     record='evaluation.metrics.evidence.classification:ClassificationEvidence',
     heads=('backbone.head',),
     flops_size=(224, 224),
     analysis='evaluation.analysis.tasks.classification:Classification',
-    published=PublishedRecipe(
-        name='imagenet',
-        dataset='ImageNet-1k val',
-        unit='epochs',
-        length=300,
-        images=50_000,
-        start='scratch',
-        batch_size=1024,
-        figures={('top1', False): 'top1'},
-        any_length=True,
-        batch_sizes={'convnext': 4096, 'dcn': 4096},
+    earlier=Earlier(
+        key='imagenet',
+        recipe=Recipe(
+            name='imagenet',
+            task='classification',
+            title='Classification',
+            dataset='ImageNet-1k val',
+            images=50_000,
+            epochs=300,
+            batch_size=1024,
+            start='scratch',
+            any_length=True,
+        ),
     ),
 )

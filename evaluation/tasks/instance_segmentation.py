@@ -1,6 +1,7 @@
 """Instance segmentation, and detection by models without masks: COCO's average precision."""
 
-from evaluation.tasks.task import Metric, OptionalOutput, PublishedRecipe, Task
+from evaluation.tasks.competition import Recipe
+from evaluation.tasks.task import Earlier, Metric, OptionalOutput, Task
 
 
 def average_precision(kind: str) -> tuple[Metric, ...]:
@@ -11,7 +12,14 @@ def average_precision(kind: str) -> tuple[Metric, ...]:
     """
     symbol = rf'AP$^{{\mathrm{{{kind}}}}}'
     return (
-        Metric(f'{kind}_AP', f'{kind} AP', f'{symbol}$', f'{kind} AP', is_primary=True),
+        Metric(
+            f'{kind}_AP',
+            f'{kind} AP',
+            f'{symbol}$',
+            f'{kind} AP',
+            is_primary=True,
+            published=f'{kind}_ap',
+        ),
         *(
             Metric(f'{kind}_AP{t}', f'{kind} AP{t}', f'{symbol}_{{{t}}}$', f'{kind} AP{t}')
             for t in (50, 75)
@@ -22,8 +30,7 @@ def average_precision(kind: str) -> tuple[Metric, ...]:
 BOX_METRICS, MASK_METRICS = average_precision('box'), average_precision('mask')
 
 INSTANCE_SEGMENTATION = Task(
-    key='mask_rcnn',
-    title='Mask R-CNN',
+    key='instance_segmentation',
     metrics=(*BOX_METRICS, *MASK_METRICS),
     record='evaluation.metrics.evidence.matches:InstanceEvidence',
     # Of two-stage detectors, and of those of one stage or with a transformer.
@@ -37,14 +44,17 @@ INSTANCE_SEGMENTATION = Task(
         caution='One predicts masks and the other boxes alone: they are compared by boxes.',
     ),
     overlaps=('box', 'mask'),
-    published=PublishedRecipe(
-        name='mask_rcnn_coco_1x',
-        dataset='COCO val2017',
-        unit='epochs',
-        length=12,
-        images=5000,
-        start='pretrained',
-        batch_size=16,
-        figures={('box_AP', False): 'box_ap', ('mask_AP', False): 'mask_ap'},
+    earlier=Earlier(
+        key='mask_rcnn',
+        recipe=Recipe(
+            name='mask_rcnn_coco_1x',
+            task='instance_segmentation',
+            title='Mask R-CNN',
+            dataset='COCO val2017',
+            images=5000,
+            epochs=12,
+            batch_size=16,
+            start='pretrained',
+        ),
     ),
 )

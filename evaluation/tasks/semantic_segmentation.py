@@ -1,12 +1,21 @@
 """Semantic segmentation: mean IoU, and accuracy of classes and pixels."""
 
-from evaluation.tasks.task import Metric, PublishedRecipe, Task
+from evaluation.tasks.competition import Recipe
+from evaluation.tasks.task import Earlier, Metric, Task
 
 SEMANTIC_SEGMENTATION = Task(
-    key='upernet',
-    title='UperNet',
+    key='semantic_segmentation',
     metrics=(
-        Metric('mIoU', 'mIoU', 'mIoU', 'mIoU', digits=2, is_primary=True),
+        Metric(
+            'mIoU',
+            'mIoU',
+            'mIoU',
+            'mIoU',
+            digits=2,
+            is_primary=True,
+            published='miou',
+            published_augmented='miou_multi_scale',
+        ),
         Metric('mAcc', 'mAcc', 'mAcc', 'mAcc', digits=2),
         Metric('aAcc', 'aAcc', 'aAcc', 'aAcc', digits=2),
     ),
@@ -14,14 +23,17 @@ SEMANTIC_SEGMENTATION = Task(
     heads=('decode_head',),
     flops_size=(512, 2048),
     analysis='evaluation.analysis.tasks.segmentation:Segmentation',
-    published=PublishedRecipe(
-        name='upernet_ade20k_160k',
-        dataset='ADE20K val',
-        unit='iterations',
-        length=160_000,
-        images=2000,
-        start='pretrained',
-        batch_size=16,
-        figures={('mIoU', False): 'miou', ('mIoU', True): 'miou_multi_scale'},
+    earlier=Earlier(
+        key='upernet',
+        recipe=Recipe(
+            name='upernet_ade20k_160k',
+            task='semantic_segmentation',
+            title='UperNet',
+            dataset='ADE20K val',
+            images=2000,
+            iterations=160_000,
+            batch_size=16,
+            start='pretrained',
+        ),
     ),
 )

@@ -5,9 +5,11 @@ imported on first use, so that tables start quickly.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
+
+from evaluation.tasks.competition import Recipe
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Metric:
         digits: after the point, as papers print it.
         is_primary: whether sentences and comparisons with published figures are about it.
         is_share: whether it is the share of images with a right answer, whose interval is exact.
+        published: its key in the file of published figures; None where it has none.
+        published_augmented: the same of figures with test-time augmentation.
     """
 
     name: str
@@ -31,6 +35,16 @@ class Metric:
     digits: int = 1
     is_primary: bool = False
     is_share: bool = False
+    published: str | None = None
+    published_augmented: str | None = None
+
+    def published_key(self, is_augmented: bool) -> str | None:
+        """Its key in the file of published figures.
+
+        Args:
+            is_augmented: whether the figure is one with test-time augmentation.
+        """
+        return self.published_augmented if is_augmented else self.published
 
 
 @dataclass(frozen=True)
@@ -51,33 +65,16 @@ class OptionalOutput:
 
 
 @dataclass(frozen=True)
-class PublishedRecipe:
-    """The training and evaluation that published figures of a task come from.
+class Earlier:
+    """How results and configs of before pages declared recipes state a task.
 
     Attributes:
-        name: in the file of published figures.
-        dataset: name of the evaluated data, as results state it.
-        unit: `epochs` or `iterations`.
-        length: of the training, in this unit.
-        images: how many are evaluated.
-        start: where trainings started, as `Result.start` states it.
-        batch_size: images of a step.
-        figures: key in the file of a metric's figure, by the metric's name and whether it is measured
-            with test-time augmentation. Figures with it may be missing.
-        any_length: whether results of trainings of unknown length are compared, too.
-        batch_sizes: exceptions to `batch_size`, by mixer.
+        key: of the task.
+        recipe: the only one that it had.
     """
 
-    name: str
-    dataset: str
-    unit: str
-    length: int
-    images: int
-    start: str
-    batch_size: int
-    figures: Mapping[tuple[str, bool], str]
-    any_length: bool = False
-    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    key: str
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -85,20 +82,18 @@ class Task:
     """All that the suite knows of a task.
 
     Attributes:
-        key: in `result.json` and in names of configs, `<key>_<mixer>_<scale>.py`.
-        title: of tables.
+        key: in recipes and in `result.json`.
         metrics: those that tables show, in their order. Tasks that share a name share the metric.
         record: reference to the class of its per-image records, a subclass of `Evidence`.
         heads: modules by which its models are known, the first that a model has.
-        flops_size: height and width of the image that published FLOPs are of.
+        flops_size: height and width of the image that FLOPs are of, unless a recipe states others.
         analysis: reference to the adapter through which analyses see its models.
         optional: what some of its models do not predict.
         overlaps: kinds of overlap by which its objects are found; each has an analysis of errors.
-        published: where published figures come from; None where there are none.
+        earlier: how earlier results state it; None for a task that they do not know.
     """
 
     key: str
-    title: str
     metrics: tuple[Metric, ...]
     record: str
     heads: tuple[str, ...]
@@ -106,7 +101,7 @@ class Task:
     analysis: str
     optional: OptionalOutput | None = None
     overlaps: tuple[str, ...] = ()
-    published: PublishedRecipe | None = None
+    earlier: Earlier | None = None
 
     @property
     def headlines(self) -> tuple[str, ...]:

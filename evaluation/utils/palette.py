@@ -1,4 +1,4 @@
-"""Colors, dashes and markers that tell models apart in figures; a mixer has one color everywhere."""
+"""Colors, dashes and markers that tell models apart in figures; a mixer has one color on a page."""
 
 from collections.abc import Iterable
 
@@ -13,16 +13,11 @@ DASHES = ('-', '--', ':')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
 
 
-def mixer_colors(known: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """A color for each mixer, by name.
+def mixer_colors(mixers: Iterable[str]) -> dict[str, str]:
+    """A color for each mixer, by name; in turns where there are more than colors.
 
     Args:
-        known: mixers of the suite in their order, which have the first colours; as figures that draw
-            one model of each in that order have them.
-        others: further ones, which have the colours that are left, by turns.
+        mixers: all that a page or figure shows.
     """
-    known = list(known)
-    left = (*COLORS[len(known) : -1], *MORE_COLORS)
-    more = sorted(set(others) - set(known))
-    names = {name: left[index % len(left)] for index, name in enumerate(more)}
-    return {name: COLORS[index % len(COLORS)] for index, name in enumerate(known)} | names
+    colors = (*COLORS[:-1], *MORE_COLORS)
+    return {name: colors[index % len(colors)] for index, name in enumerate(sorted(set(mixers)))}

@@ -399,7 +399,7 @@ class TestPretrained:
     @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
     @pytest.mark.parametrize('mixer', ['halo', 'pvt', 'swin', 'convnext', 'dcn'])
     def test_released_weights_are_looked_up(self, task, mixer):
-        published = json.loads((ROOT / 'evaluation/results/published.json').read_text())
+        published = json.loads((ROOT / 'configs/published.json').read_text())
         for scale in ('micro', 'tiny', 'small', 'base'):
             (address,) = (
                 entry['checkpoint']

@@ -1,6 +1,7 @@
 """Writes `result.json` after every evaluation, in training and in testing."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.config import ConfigDict
@@ -12,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from evaluation.config.checkpoint_names import checkpoint_of_step
+from evaluation.config.recipe import contestant_of, required_recipe
 from evaluation.data.digest import data_sha256
 from evaluation.data.skipping import images_skipped
 from evaluation.engine.hooks.compilation import CompileHook
@@ -22,7 +24,6 @@ from evaluation.metrics.evidence.files import write_evidence
 from evaluation.metrics.report import MetricReport
 from evaluation.models.weights import unwrapped
 from evaluation.results.description import (
-    describe_backbone,
     describe_checkpoint,
     describe_complexity,
     describe_config,
@@ -31,16 +32,16 @@ from evaluation.results.description import (
     is_augmented,
 )
 from evaluation.results.provenance import git_state, hardware, now, versions, weights_sha256
+from evaluation.tasks import Recipe
 from evaluation.utils.files import file_sha256, write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # Entries of a result that a training notes and its checkpoints carry.
 OF_THE_TRAINING = (
     'epoch',
     'iteration',
     'max_epochs',
     'max_iterations',
-    'recipe',
     'initialization',
     'batch_size',
     'mixed_precision',
@@ -57,16 +58,20 @@ class ResultHook(Hook):
     `<work_dir>/<time>/`. What only the training knows travels in the checkpoint's `meta`.
 
     Args:
-        task: key of the task.
-        dataset: name of the evaluated data, as tables print it.
+        task: key of the task, where the config declares no `recipe`.
+        dataset: name of the evaluated data, as tables print it; None for that of the recipe.
+
+    Raises:
+        UserError: at the start, where the config declares no recipe.
     """
 
     # After the checkpoint hook, whose file the result names.
     priority = 'LOWEST'
 
-    def __init__(self, task: str, dataset: str) -> None:
+    def __init__(self, task: str | None = None, dataset: str | None = None) -> None:
         self.task = task
         self.dataset = dataset
+        self.recipe: Recipe | None = None
         self.training: dict = {}
         self.complexity: dict | None = None
         self.checkpoint: Path | None = None
@@ -76,11 +81,12 @@ class ResultHook(Hook):
 
     @master_only
     def before_run(self, runner: Runner) -> None:
-        """Count what the model costs, on a copy without values."""
+        """Find the recipe, and count what the model costs, on a copy without values."""
+        self.recipe = required_recipe(runner.cfg)
         model = runner.cfg.model
         # Around a model with test-time augmentation there is another.
         self.complexity = describe_complexity(
-            model.get('module', model), runner.cfg.get('default_scope')
+            model.get('module', model), runner.cfg.get('default_scope'), self.recipe.flops_size
         )
 
     def before_train(self, runner: Runner) -> None:
@@ -160,9 +166,14 @@ class ResultHook(Hook):
         report, model = reports[0], unwrapped(runner.model)
         content = {
             'schema_version': SCHEMA_VERSION,
-            'task': self.task,
-            **describe_backbone(runner.cfg.filename, self.task, model.backbone),
-            'dataset': self.dataset,
+            'task': self.recipe.task,
+            # Earlier checkpoints name the variant by the recipe.
+            'recipe': {
+                **self.recipe.as_json(),
+                'variant': training.get('variant', training.get('recipe')),
+            },
+            'contestant': asdict(contestant_of(runner.cfg, model.backbone)),
+            'dataset': self.dataset or self.recipe.dataset,
             'images_skipped': images_skipped(loader.dataset),
             **leave_figures(folder, report),
             'config': describe_config(runner.cfg),
