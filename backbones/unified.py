@@ -53,6 +53,9 @@ class UnifiedBackbone(BaseModule):
         BackboneError: an argument is wrong; the message says which and what is accepted.
     """
 
+    # Of networks that are compared: those of this design.
+    family = 'unified'
+
     def __init__(
         self,
         mixer: dict,

@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 
 from backbones import MIXERS
 from backbones.checkpoint import fit_weights
+from evaluation.config.recipe import recipe_of
 from evaluation.demo.scenes import OBJECT_CLASSES
 from evaluation.engine.experiment import read_config
 from tests.configs.test_leaves import POSITIONS, learning_rates
@@ -52,7 +53,8 @@ def test_name_says_what_is_inside(leaf):
     }
     cfg = read(leaf)
     assert cfg.model.backbone.to_dict() == expected
-    assert cfg.default_hooks.result.task == 'imagenet'
+    assert recipe_of(cfg).name == 'imagenet'
+    assert cfg.contestant == {'name': f'{mixer}_{scale}', 'scale': scale}
     assert 'backbone' not in cfg
     first_line = (ROOT / f'configs/{leaf}.py').read_text().splitlines()[0]
     assert f', {scale}, on ImageNet-1k, 300 epochs' in first_line
@@ -63,7 +65,7 @@ def test_all_but_backbone_and_batch_is_identical(leaf):
     large = split(leaf)[0] in LARGE_BATCH
     found, reference = (read(name).to_dict() for name in (leaf, 'imagenet_swin_tiny'))
     for cfg in (found, reference):
-        del cfg['model']['backbone']
+        del cfg['model']['backbone'], cfg['contestant']
     batch, rate, least = (4096, 4e-3, 1e-6) if large else (1024, 1e-3, 1e-5)
     assert found['train_dataloader'].pop('batch_size') * 8 == batch
     assert found['auto_scale_lr'].pop('base_batch_size') == batch
@@ -83,6 +85,7 @@ def test_demo_leaves_differ_in_the_backbone_alone():
     found = {leaf: read(leaf).to_dict() for leaf in DEMO}
     for leaf, cfg in found.items():
         mixer, scale = split(leaf.removeprefix('demo/'))
+        assert cfg.pop('contestant') == {'name': f'{mixer}_{scale}', 'scale': scale}
         assert cfg['model'].pop('backbone') == {
             **VARIANTS[f'{mixer}_{scale}'],
             'type': 'UnifiedClassifier',

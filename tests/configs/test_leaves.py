@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones import MIXERS, UnifiedBackbone
+from evaluation.config.recipe import contestant_name, recipe_of
 from evaluation.data.checked_loading import checked_pipeline
 from evaluation.engine.experiment import read_config
 from tests.variants import ROOT, SCALES
@@ -118,7 +119,10 @@ def test_name_says_what_is_inside(leaf):
     task, variant = re.fullmatch(r'(mask_rcnn|upernet)_(.+)', leaf).groups()
     cfg = read(leaf)
     assert cfg.model.type == TASKS[task]
-    assert cfg.default_hooks.result.task == task
+    recipe = {'mask_rcnn': 'mask_rcnn_coco_1x', 'upernet': 'upernet_ade20k_160k'}
+    assert recipe_of(cfg).name == recipe[task]
+    assert contestant_name(cfg) == variant
+    assert cfg.contestant.get('scale') == (None if variant == 'r50' else variant.rpartition('_')[2])
     if variant == 'r50':
         assert (cfg.model.backbone.type, cfg.model.backbone.depth) == ('ResNet', 50)
         return
@@ -171,9 +175,9 @@ def test_docstrings_name_one_mixer_each():
 def without_backbone(cfg):
     """The config without the backbone and the numbers of channels that follow from it."""
     rest = cfg.to_dict()
-    del rest['model']['backbone']
-    parts = {'mask_rcnn': ['neck'], 'upernet': ['decode_head', 'auxiliary_head']}
-    for part in parts[rest['default_hooks']['result']['task']]:
+    del rest['model']['backbone'], rest['contestant']
+    parts = ['neck'] if 'neck' in rest['model'] else ['decode_head', 'auxiliary_head']
+    for part in parts:
         del rest['model'][part]['in_channels']
     return rest
 

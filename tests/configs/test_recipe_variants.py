@@ -15,7 +15,7 @@ from torch import nn
 from backbones import MIXERS, BackboneError, ReleasedDecayConstructor
 from backbones.checkpoint.names import released_name
 from backbones.released_decay import exempt_parameters
-from evaluation.config.recipe import POSITIONS, RELEASED_CONSTRUCTOR, recipe_of
+from evaluation.config.recipe import POSITIONS, RELEASED_CONSTRUCTOR, variant_of
 from evaluation.engine.experiment import read_config
 from tests.released import classifier_shapes, dense_shapes, mask_rcnn_shapes
 from tests.variants import ROOT, VARIANTS, classifier_config
@@ -178,8 +178,8 @@ def build(cfg):
 @pytest.mark.parametrize(('page', 'mixer'), [*page_and_mixers()])
 def test_variants_differ_in_weight_decay_alone(read_on_page, page, mixer):
     fair, released = (read_on_page(page, mixer, suffix) for suffix in ('', '_released'))
-    assert recipe_of(fair.optim_wrapper) == 'fair'
-    assert recipe_of(released.optim_wrapper) == 'released'
+    assert variant_of(fair.optim_wrapper) == 'fair'
+    assert variant_of(released.optim_wrapper) == 'released'
     fair, released = fair.to_dict(), released.to_dict()
     assert released['optim_wrapper'].pop('constructor') == RELEASED_CONSTRUCTOR
     del fair['optim_wrapper']['paramwise_cfg']
@@ -190,7 +190,7 @@ def test_variants_differ_in_weight_decay_alone(read_on_page, page, mixer):
 def test_released_pages_are_one_recipe_for_all_mixers(read_on_page, page):
     def rest(mixer):
         cfg = read_on_page(page, mixer, '_released').to_dict()
-        del cfg['model']['backbone']
+        del cfg['model']['backbone'], cfg['contestant']
         for part in ('neck', 'decode_head', 'auxiliary_head'):
             cfg['model'].get(part, {}).pop('in_channels', None)
         return cfg
@@ -224,7 +224,7 @@ def test_released_variant_on_the_command_line(task):
     model = build(cfg)
     fair = decay_by_name(model, cfg.optim_wrapper)
     cfg.merge_from_dict({'optim_wrapper.constructor': RELEASED_CONSTRUCTOR})
-    assert recipe_of(cfg.optim_wrapper) == 'released'
+    assert variant_of(cfg.optim_wrapper) == 'released'
     released = decay_by_name(model, cfg.optim_wrapper)
     assert released['backbone.stages.0.0.mixer.height_rel'] == 1
     del cfg.optim_wrapper['paramwise_cfg']
@@ -234,7 +234,7 @@ def test_released_variant_on_the_command_line(task):
 def test_other_networks_go_by_their_own_names():
     cfg = read('upernet_r50')
     model = build(cfg)
-    assert recipe_of(cfg.optim_wrapper) == 'fair'
+    assert variant_of(cfg.optim_wrapper) == 'fair'
     fair = decay_by_name(model, cfg.optim_wrapper)
     assert fair['backbone.layer2.0.bn1.weight'] == 0
     cfg.optim_wrapper.constructor = RELEASED_CONSTRUCTOR
@@ -262,11 +262,11 @@ def test_released_decay_wants_a_decay():
 
 def test_recipe_of_other_rules():
     assert ReleasedDecayConstructor.__name__ == RELEASED_CONSTRUCTOR
-    assert recipe_of({'constructor': ReleasedDecayConstructor}) == 'released'
-    assert recipe_of({}) is None
-    assert recipe_of({'paramwise_cfg': {'norm_decay_mult': 0.0}}) is None
+    assert variant_of({'constructor': ReleasedDecayConstructor}) == 'released'
+    assert variant_of({}) is None
+    assert variant_of({'paramwise_cfg': {'norm_decay_mult': 0.0}}) is None
     no_halo = {name: {'decay_mult': 0.0} for name in POSITIONS[2:]}
-    assert recipe_of({'paramwise_cfg': {'norm_decay_mult': 0.0, 'custom_keys': no_halo}}) is None
+    assert variant_of({'paramwise_cfg': {'norm_decay_mult': 0.0, 'custom_keys': no_halo}}) is None
 
 
 # Published values

@@ -70,10 +70,13 @@ class TestTraining:
         mixer = {'mask_rcnn': 'swin', 'upernet': 'dcn'}[trial.task]
         by_epoch = trial.task == 'mask_rcnn'
         for step, result in ((1, halfway), (2, end)):
-            assert result['task'] == trial.task
+            assert (
+                result['recipe']['title']
+                == {'mask_rcnn': 'Mask R-CNN', 'upernet': 'UperNet'}[trial.task]
+            )
             assert result['config']['name'] == trial.config.stem
-            named = (result['backbone'], result['mixer'], result['scale'])
-            assert named == (f'{mixer}_micro', mixer, 'micro')
+            contestant = dict(name=f'{mixer}_micro', family='unified', mixer=mixer, scale='micro')
+            assert result['contestant'] == contestant
             assert result['epoch'] == (step if by_epoch else None)
             assert result['iteration'] == 2 * step
             assert result['max_epochs'] == (2 if by_epoch else None)
@@ -404,7 +407,7 @@ class TestPretrained:
             (address,) = (
                 entry['checkpoint']
                 for entry in published
-                if (entry['model'], entry['task']) == (f'{mixer}_{scale}', 'imagenet')
+                if (entry['model'], entry['recipe']) == (f'{mixer}_{scale}', 'imagenet')
             )
             cfg = read_config(str(ROOT / f'configs/{task}_{mixer}_{scale}.py'))
             assert find_pretrained('released', cfg) == address

@@ -61,8 +61,9 @@ def weights(file):
 def test_training_leaves_results(trained):
     first, second = read_results(trained)
     assert (first['epoch'], second['epoch']) == (1, 2)
-    assert second['task'] == 'imagenet'
-    assert (second['backbone'], second['mixer'], second['scale']) == ('swin_micro', 'swin', 'micro')
+    assert (second['task'], second['recipe']['name']) == ('classification', 'imagenet')
+    contestant = {'name': 'swin_micro', 'family': 'unified', 'mixer': 'swin', 'scale': 'micro'}
+    assert second['contestant'] == contestant
     assert second['images'] == 11
     assert second['metrics'].keys() == {'top1', 'top5'}
     assert second['per_class']['top1'].keys() == set(CLASSES)
