@@ -21,7 +21,7 @@ from evaluation.models.starting_weights import starting_weights
 from evaluation.utils.files import file_sha256
 
 
-def describe_complexity(model: Mapping, scope: str | None, size: tuple[int, int] | None) -> dict | None:
+def describe_complexity(model: Mapping, scope: str | None, size: tuple[int, int] | None = None) -> dict | None:
     """FLOPs and parameters by part; None, and a warning, where they cannot be counted.
 
     Args:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from evaluation.config.file import read_config
 from evaluation.sweep.runs import (
-    Wanted,
     data_root_of,
     evaluations,
     find_configs,
@@ -14,6 +14,7 @@ from evaluation.sweep.runs import (
     trainings,
 )
 from evaluation.utils.errors import UserError
+from tests.commands import ROOT
 
 
 @pytest.fixture
@@ -98,8 +99,22 @@ class TestDataRoot:
 class TestPretrained:
     @pytest.mark.parametrize(
         ('wish', 'found'),
-        [('w/{mixer}_{scale}/{seed}.pth', 'w/dcn_tiny/3.pth'), ('released', 'released'), (None, None)],
+        [
+            ('w/{mixer}_{scale}/{seed}.pth', 'w/dcn_tiny/3.pth'),
+            ('w/{name}.pth', 'w/dcn_tiny.pth'),
+            ('released', 'released'),
+            (None, None),
+        ],
     )
     def test_names_of_the_run(self, wish, found):
-        wanted = Wanted(Path('configs/upernet_dcn_tiny.py'), 'seed_3', 3)
-        assert pretrained_of(wish, wanted) == found
+        cfg = read_config(str(ROOT / 'configs/upernet_dcn_tiny.py'))
+        assert pretrained_of(wish, cfg, 3) == found
+
+    def test_what_the_config_does_not_declare(self):
+        cfg = read_config(str(ROOT / 'configs/upernet_r50.py'))
+        assert pretrained_of('w/{name}.pth', cfg, 0) == 'w/r50.pth'
+        for name in ('mixer', 'scale'):
+            with pytest.raises(UserError, match=f'upernet_r50.py declares no {name}; write it in a line'):
+                pretrained_of(f'w/{{{name}}}.pth', cfg, 0)
+        with pytest.raises(UserError, match='give no other names in braces than name, mixer, scale, seed'):
+            pretrained_of('w/{model}.pth', cfg, 0)
