@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -84,7 +84,8 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
     """Check that a head has a channel for each class, or one channel and a threshold for two.
 
     Raises:
-        UserError: it has another number, or its loss or threshold is not for one channel.
+        UserError: it has another number, weights of its losses are for another number, or its loss or
+            threshold is not for one channel.
     """
     classes = head.get('num_classes')
     channels = head.get('out_channels') or classes
@@ -103,6 +104,7 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
             f'{place}.out_channels={channels} with num_classes={classes}; give {classes}, or 1 with two '
             'classes'
         )
+    check_class_weights(place, head, channels)
     if channels != 1:
         return
     threshold = head.get('threshold')
@@ -115,6 +117,28 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
     check_binary_losses(place, head)
 
 
+def check_class_weights(place: str, head: ConfigDict, channels: int) -> None:
+    """Check that a loss that weights classes has a weight for each channel.
+
+    Raises:
+        UserError: it has another number.
+    """
+    for settings in losses_of(head):
+        weights = settings.get('class_weight')
+        # It may also be the path of a file.
+        if isinstance(weights, (list, tuple)) and len(weights) != channels:
+            raise UserError(
+                f'{place}.loss_decode.class_weight has {len(weights)} numbers for {channels} channels; '
+                'give as many, or class_weight=None'
+            )
+
+
+def losses_of(head: ConfigDict) -> Sequence[ConfigDict]:
+    """Settings of the losses of a decode head, one or several."""
+    wanted = head.get('loss_decode') or ConfigDict(type='CrossEntropyLoss')
+    return wanted if isinstance(wanted, (list, tuple)) else [wanted]
+
+
 def check_binary_losses(place: str, head: ConfigDict) -> None:
     """Try each loss of a head of one channel: the truth must cost less than its opposite.
 
@@ -125,9 +149,7 @@ def check_binary_losses(place: str, head: ConfigDict) -> None:
         raise UserError(
             f'{place}.sampler needs a channel for each class; leave out {place}.out_channels'
         )
-    wanted = head.get('loss_decode') or ConfigDict(type='CrossEntropyLoss')
-    listed = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-    for settings in listed:
+    for settings in losses_of(head):
         if not costs_of_truth_are_lower(settings):
             raise UserError(
                 f'{place}.loss_decode: {settings.get("type")} with these settings cannot train '

@@ -135,6 +135,14 @@ class TestRefused:
                 'FocalLoss with these settings',
             ),
             (binary(loss_decode=[SIGMOID, {'type': 'LovaszLoss'}]), 'LovaszLoss with these settings'),
+            (
+                binary(loss_decode={**SIGMOID, 'class_weight': [1.0, 2.0]}),
+                'decode_head.loss_decode.class_weight has 2 numbers for 1 channels; give as many, or',
+            ),
+            (
+                {'model.auxiliary_head.loss_decode.class_weight': [1.0] * 8},
+                'auxiliary_head.loss_decode.class_weight has 8 numbers for 150 channels',
+            ),
             (binary(threshold=1.5), 'decode_head.threshold=1.5: it is compared with a probability'),
             (binary(threshold=0), 'decode_head.threshold=0'),
             (binary(num_classes=5), 'out_channels=1 with num_classes=5; give 5, or 1 with two classes'),
