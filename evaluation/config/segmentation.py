@@ -104,7 +104,6 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
             f'{place}.out_channels={channels} with num_classes={classes}; give {classes}, or 1 with two '
             'classes'
         )
-    check_class_weights(place, head, channels)
     if channels != 1:
         return
     threshold = head.get('threshold')
@@ -115,6 +114,19 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
             '0 and 1'
         )
     check_binary_losses(place, head)
+    check_class_weights(place, head, channels)
+
+
+def check_all_class_weights(cfg: Config) -> None:
+    """Check the weights of the classes in all heads, once the classes are known to be those of the data.
+
+    Raises:
+        UserError: a loss has another number than its head has channels.
+    """
+    if type_name(cfg.model) not in SEGMENTORS:
+        return
+    for place, head in heads_of(cfg.model):
+        check_class_weights(place, head, head.get('out_channels') or head.num_classes)
 
 
 def check_class_weights(place: str, head: ConfigDict, channels: int) -> None:
@@ -150,7 +162,8 @@ def check_binary_losses(place: str, head: ConfigDict) -> None:
             f'{place}.sampler needs a channel for each class; leave out {place}.out_channels'
         )
     for settings in losses_of(head):
-        if not costs_of_truth_are_lower(settings):
+        unweighted = ConfigDict({k: v for k, v in settings.items() if k != 'class_weight'})
+        if not costs_of_truth_are_lower(unweighted):
             raise UserError(
                 f'{place}.loss_decode: {settings.get("type")} with these settings cannot train '
                 f'out_channels=1; give CrossEntropyLoss with use_sigmoid=True, or leave out '
