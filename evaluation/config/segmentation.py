@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -84,7 +84,8 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
     """Check that a head has a channel for each class, or one channel and a threshold for two.
 
     Raises:
-        UserError: it has another number, or its loss or threshold is not for one channel.
+        UserError: it has another number, weights of its losses are for another number, or its loss or
+            threshold is not for one channel.
     """
     classes = head.get('num_classes')
     channels = head.get('out_channels') or classes
@@ -113,6 +114,41 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
             '0 and 1'
         )
     check_binary_losses(place, head)
+    check_class_weights(place, head, channels)
+
+
+def check_all_class_weights(cfg: Config) -> None:
+    """Check the weights of the classes in all heads, once the classes are known to be those of the data.
+
+    Raises:
+        UserError: a loss has another number than its head has channels.
+    """
+    if type_name(cfg.model) not in SEGMENTORS:
+        return
+    for place, head in heads_of(cfg.model):
+        check_class_weights(place, head, head.get('out_channels') or head.num_classes)
+
+
+def check_class_weights(place: str, head: ConfigDict, channels: int) -> None:
+    """Check that a loss that weights classes has a weight for each channel.
+
+    Raises:
+        UserError: it has another number.
+    """
+    for settings in losses_of(head):
+        weights = settings.get('class_weight')
+        # It may also be the path of a file.
+        if isinstance(weights, (list, tuple)) and len(weights) != channels:
+            raise UserError(
+                f'{place}.loss_decode.class_weight has {len(weights)} numbers for {channels} channels; '
+                'give as many, or class_weight=None'
+            )
+
+
+def losses_of(head: ConfigDict) -> Sequence[ConfigDict]:
+    """Settings of the losses of a decode head, one or several."""
+    wanted = head.get('loss_decode') or ConfigDict(type='CrossEntropyLoss')
+    return wanted if isinstance(wanted, (list, tuple)) else [wanted]
 
 
 def check_binary_losses(place: str, head: ConfigDict) -> None:
@@ -125,10 +161,9 @@ def check_binary_losses(place: str, head: ConfigDict) -> None:
         raise UserError(
             f'{place}.sampler needs a channel for each class; leave out {place}.out_channels'
         )
-    wanted = head.get('loss_decode') or ConfigDict(type='CrossEntropyLoss')
-    listed = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-    for settings in listed:
-        if not costs_of_truth_are_lower(settings):
+    for settings in losses_of(head):
+        unweighted = ConfigDict({k: v for k, v in settings.items() if k != 'class_weight'})
+        if not costs_of_truth_are_lower(unweighted):
             raise UserError(
                 f'{place}.loss_decode: {settings.get("type")} with these settings cannot train '
                 f'out_channels=1; give CrossEntropyLoss with use_sigmoid=True, or leave out '

@@ -12,6 +12,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, DefaultScope
 
 from evaluation.config.masks import check_masks, needs_masks
+from evaluation.config.segmentation import check_all_class_weights
 from evaluation.config.types import setting
 from evaluation.data.checked_loading import with_checked_loading
 from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
@@ -57,6 +58,8 @@ def check_data(
         # The classes of images with labels are in their files.
         if lister_of(dataset, scope) != LABELLED_IMAGES:
             check_class_counts(cfg, loader, class_names(dataset, scope))
+    if scope == 'mmseg':
+        check_all_class_weights(cfg)
     for loader in loaders:
         check_evaluators(cfg, loader)
     for loader, dataset in datasets:

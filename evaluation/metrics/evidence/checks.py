@@ -64,8 +64,8 @@ def _range(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, float | No
     if name in _PLACES:
         return 0, len(arrays[_PLACES[name]])
     if name in ('label', 'predicted'):
-        # One more stands for pixels of no class.
-        return 0, len(arrays['classes']) + ('pixels' in arrays)
+        # One more stands for pixels of no class, and for guesses of a class that the data set has not.
+        return 0, len(arrays['classes']) + ('pixels' in arrays or name == 'predicted')
     return 0, np.inf if name in ('pixels', 'place') else None
 
 

@@ -21,7 +21,8 @@ class ClassificationEvidence(Evidence):
         images: names of all images that were looked at, in ascending order.
         classes: names of the classes.
         label: (N,), int32, true class.
-        predicted: (N,), int32, class of the highest score.
+        predicted: (N,), int32, class of the highest score; the number of classes stands for those that
+            the model has and the data set has not.
         place: (N,), uint8, of the true class among the scores, from 0; 5 for any later one.
     """
 
@@ -55,13 +56,13 @@ class ClassificationEvidence(Evidence):
 def collect_guesses(
     names: Sequence[str], guesses: Sequence[tuple[int, int, int]], classes: Sequence[str]
 ) -> ClassificationEvidence:
-    """Put label, predicted class and place of all images together."""
+    """Put label, predicted class and place of all images together; the model may have more classes."""
     order = np.argsort(names, kind='stable')
     label, predicted, place = np.array(guesses, np.int64).reshape(-1, 3)[order].T
     return ClassificationEvidence(
         images=np.array(names)[order],
         classes=tuple(classes),
         label=label.astype(np.int32),
-        predicted=predicted.astype(np.int32),
+        predicted=np.minimum(predicted, len(classes)).astype(np.int32),
         place=place.astype(np.uint8),
     )

@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.analysis.robustness.losses import segmentation_loss
 from evaluation.config.checks import check_config
-from evaluation.config.segmentation import check_segmentation
+from evaluation.config.segmentation import check_all_class_weights, check_segmentation
 from evaluation.data.checks import check_data, plain_datasets
 from evaluation.data.segmentation_pipelines import check_transforms
 from evaluation.engine.experiment import read_config, set_data_root
@@ -135,6 +135,10 @@ class TestRefused:
                 'FocalLoss with these settings',
             ),
             (binary(loss_decode=[SIGMOID, {'type': 'LovaszLoss'}]), 'LovaszLoss with these settings'),
+            (
+                binary(loss_decode={**SIGMOID, 'class_weight': [1.0, 2.0]}),
+                'decode_head.loss_decode.class_weight has 2 numbers for 1 channels; give as many, or',
+            ),
             (binary(threshold=1.5), 'decode_head.threshold=1.5: it is compared with a probability'),
             (binary(threshold=0), 'decode_head.threshold=0'),
             (binary(num_classes=5), 'out_channels=1 with num_classes=5; give 5, or 1 with two classes'),
@@ -154,6 +158,12 @@ class TestRefused:
     def test_heads(self, cfg, options, what):
         cfg.merge_from_dict(options)
         assert what in refusal(check_config, cfg, LOADERS, 1)
+
+    def test_weights_of_another_number_of_classes(self, cfg):
+        check_all_class_weights(cfg)
+        cfg.model.auxiliary_head.loss_decode.class_weight = [1.0] * 8
+        line = refusal(check_all_class_weights, cfg)
+        assert 'auxiliary_head.loss_decode.class_weight has 8 numbers for 150 channels' in line
 
 
 class TestBinary:

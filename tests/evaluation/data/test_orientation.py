@@ -258,7 +258,10 @@ class TestImageNet:
     def test_loads_as_released(self, tmp_path, orientation):
         root = tmp_path / 'data'
         file = root / 'val/only/image.jpg'
-        save(file, object_map((240, 320)), orientation)
+        # Unlike `object_map`, in what the crop keeps.
+        inside = np.zeros((240, 320), bool)
+        inside[40:120, 80:200] = True
+        save(file, inside, orientation)
         cfg = config('imagenet_swin_micro')
         dataset = ImageNetDataset(str(root), 'val', pipeline=cfg.test_pipeline)
         decoded = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR)

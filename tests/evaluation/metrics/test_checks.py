@@ -5,6 +5,7 @@ import torch
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
 from evaluation.metrics.accuracy import AccuracyMetric
+from evaluation.metrics.evidence.files import read_evidence, write_evidence
 from evaluation.metrics.segmentation import SegmentationMetric, count_areas, count_pairs
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.test_instances import annotation, measure, rectangles, write_truth
@@ -54,6 +55,22 @@ class TestScores:
         }
         with pytest.raises(UserError, match=message):
             metric.process({}, [sample])
+
+    def test_a_guess_of_a_class_that_the_data_set_has_not(self, tmp_path):
+        """Of a part of ImageNet, classified among all its classes; the records stay readable."""
+        metric = AccuracyMetric()
+        metric.dataset_meta = {'classes': ('a', 'b', 'c')}
+        for name, best in (('x.jpg', 6), ('y.jpg', 1)):
+            scores = torch.zeros(8)
+            scores[best], scores[1] = 0.9, 0.95 if best == 1 else 0.5
+            metric.process({}, [{'img_path': name, 'pred_scores': scores, 'gt_label': torch.tensor(1)}])
+        assert metric.evaluate(size=2) == {'top1': 50, 'top5': 100}
+        file = tmp_path / 'evidence.npz'
+        write_evidence(file, metric.report.evidence)
+        evidence = read_evidence(file, 'imagenet')
+        assert evidence.classes == ('a', 'b', 'c')
+        assert evidence.predicted.tolist() == [3, 1]
+        assert evidence.right_images('top1').tolist() == [False, True]
 
 
 class TestInstances:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
 from evaluation.benchmark.passes import tensors_of
@@ -29,26 +30,55 @@ def counted(model, scope='mmdet', size=None):
     return found, {part.name: part.flops for part in found.parts}
 
 
+def counted_by_layers(model, scope, size):
+    """Multiply-adds of all convolutions and linear layers of a model without RoIs, as it is called."""
+    with DefaultScope.overwrite_default_scope(scope), torch.device('meta'):
+        built = MODELS.build(model).eval()
+    counts = []
+    for layer in built.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.register_forward_hook(
+                lambda layer, _, output: counts.append(output.numel() * layer.weight[0].numel())
+            )
+    with DefaultScope.overwrite_default_scope(scope), torch.no_grad():
+        built(torch.zeros(1, 3, *size, device='meta'), mode='tensor')
+    return sum(counts)
+
+
+def test_published_figure_of_retinanet():
+    """The documentation of mmdet's get_flops.py, which leaves frozen parameters out."""
+    found, _ = counted(published_model('retinanet/retinanet_r50_fpn_1x_coco.py'))
+    assert (found.height, found.width) == (800, 1280)
+    assert found.parameters / 1e6 == pytest.approx(37.7, rel=0.01)
+    # Norms, which the published figure has, are less than half a percent.
+    assert 0.995 * 239.3 < found.flops / 1e9 <= 239.3
+
+
+def test_published_parameters_of_detr():
+    """arXiv 2005.12872, table 1."""
+    found, _ = counted(published_model('detr/detr_r50_8xb2-150e_coco.py'))
+    assert found.parameters / 1e6 == pytest.approx(41.3, rel=0.01)
+
+
 @pytest.mark.parametrize(
-    ('file', 'millions', 'billions'),
+    'file',
     [
-        # The documentation of mmdet's get_flops.py, which leaves frozen parameters out.
-        ('retinanet/retinanet_r50_fpn_1x_coco.py', 37.7, 239.3),
-        # By get_flops.py, as widely quoted.
-        ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 42, 207),
-        ('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 32.1, 200.5),
-        ('atss/atss_r50_fpn_1x_coco.py', 32.1, 205.2),
-        # arXiv 2005.12872, table 1; its FLOPs are of images of another size.
-        ('detr/detr_r50_8xb2-150e_coco.py', 41.3, None),
+        'retinanet/retinanet_r50_fpn_1x_coco.py',
+        'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+        'atss/atss_r50_fpn_1x_coco.py',
     ],
 )
-def test_published_figures_of_detectors(file, millions, billions):
-    found, _ = counted(published_model(file))
-    assert (found.height, found.width) == (800, 1280)
-    assert found.parameters / 1e6 == pytest.approx(millions, rel=0.01)
-    # Norms, which the published figures have, are less than half a percent.
-    if billions:
-        assert 0.995 * billions < found.flops / 1e9 <= billions
+def test_detectors_without_rois_layer_by_layer(file):
+    model = published_model(file)
+    found, _ = counted(model)
+    assert found.flops == counted_by_layers(model, 'mmdet', (found.height, found.width))
+
+
+def test_box_head_of_rois_by_hand():
+    """Faster R-CNN: two layers and two outputs for each of 1,000 proposals."""
+    _, parts = counted(published_model('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'))
+    per_proposal = 256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + 4 * 80)
+    assert parts['box head'] == 1000 * per_proposal
 
 
 @pytest.fixture
@@ -106,10 +136,6 @@ def test_dense_head_by_hand():
         ('segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', 3.8, 8.4),
         # arXiv 2102.12122 (PVT), table 5.
         ('sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py', 28.5, 45.6),
-        # mmseg's get_flops.py and papers that use it.
-        ('fcn/fcn_r50-d8_4xb4-160k_ade20k-512x512.py', 49.6, 198),
-        ('deeplabv3/deeplabv3_r50-d8_4xb4-160k_ade20k-512x512.py', 68.2, 270),
-        ('deeplabv3plus/deeplabv3plus_r50-d8_4xb4-160k_ade20k-512x512.py', 43.7, 177.5),
     ],
 )
 def test_published_figures_of_segmentors(file, millions, billions):
@@ -117,6 +143,20 @@ def test_published_figures_of_segmentors(file, millions, billions):
     found, _ = counted(model, 'mmseg', (512, 512))
     assert found.parameters / 1e6 == pytest.approx(millions, rel=0.015)
     assert found.flops / 1e9 == pytest.approx(billions, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    'file',
+    [
+        'fcn/fcn_r50-d8_4xb4-160k_ade20k-512x512.py',
+        'deeplabv3/deeplabv3_r50-d8_4xb4-160k_ade20k-512x512.py',
+        'deeplabv3plus/deeplabv3plus_r50-d8_4xb4-160k_ade20k-512x512.py',
+    ],
+)
+def test_segmentors_layer_by_layer(file):
+    model = Config.fromfile(SEGMENTORS / file).model
+    found, _ = counted(model, 'mmseg', (256, 384))
+    assert found.flops == counted_by_layers(model, 'mmseg', (256, 384))
 
 
 def test_a_cascade_of_decode_heads():
