@@ -4,10 +4,9 @@
     python tools/check_data.py --data-root data/ade/ADEChallengeData2016
     python tools/check_data.py --data-root data/boxes --config configs/retinanet_swin_micro.py
     python tools/check_data.py --data-root data/imagenet --format json --output findings.json
-    python tools/check_data.py --data-root data/coco --fix data/coco_mended
 
-Every image and every map is loaded as a training does. --fix writes a new data root without what is
-wrong: mended annotation files, and links to the images; the old one stays as it is.
+Every image and every map is loaded as a training does. No file is changed: correct what is found
+by hand, or train with --skip-bad-images, which leaves out images that cannot be loaded.
 
 Exit status: 0 where nothing is wrong, 1 where something is, 2 for bad input, such as no data at all.
 """
@@ -38,9 +37,6 @@ def parse_arguments() -> argparse.Namespace:
         '--config',
         metavar='FILE',
         help='of a detector to train on coco; one without masks needs boxes alone',
-    )
-    parser.add_argument(
-        '--fix', type=user_path, metavar='DIR', help='write what is good as a new data root, of links'
     )
     parser.add_argument(
         '--num-classes',
@@ -77,7 +73,6 @@ def main() -> None:
         from evaluation.data.examination.findings import as_json, as_text
         from evaluation.utils.files import check_output, json_text, write_output
 
-    # What was mended is no part of a list in JSON.
     with contextlib.redirect_stdout(sys.stderr):
         # Not after all was looked at.
         if arguments.output:

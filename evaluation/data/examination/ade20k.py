@@ -34,11 +34,8 @@ class Labels:
     reduce_zero_label: bool = True
 
 
-def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> dict[str, list[str]]:
-    """Look at every image of a data root and at its map.
-
-    Returns:
-        names, without ending, of the good pairs of each split.
+def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> None:
+    """Examine every image of a data root and its map.
 
     Raises:
         UserError: a split has only images or only maps.
@@ -46,11 +43,12 @@ def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> di
     splits = [split for split in ADE20K_SPLITS if _is_there(examination.root, split)]
     if not splits:
         raise UserError(f'{examination.root} has neither images/training nor images/validation')
-    return {split: examine_split(examination, split, labels, workers) for split in splits}
+    for split in splits:
+        examine_pairs(examination, split, labels, workers)
 
 
-def examine_split(examination: Examination, split: str, labels: Labels, workers: int) -> list[str]:
-    """Look at the pairs of a split; return the names, without ending, of the good ones."""
+def examine_pairs(examination: Examination, split: str, labels: Labels, workers: int) -> None:
+    """Examine the pairs of image and map of a split."""
     root = examination.root
     images, maps = Path('images', split), Path('annotations', split)
     pictures, others = _names(root / images, IMAGE)
@@ -64,14 +62,11 @@ def examine_split(examination: Examination, split: str, labels: Labels, workers:
         examination.add('images without maps', images / f'{name}{IMAGE}', f'has no {maps / name}{MAP}')
     for name in sorted(mapped - pictures):
         examination.add('maps without images', maps / f'{name}{MAP}', f'has no {images / name}{IMAGE}')
-    pairs = sorted(pictures & mapped)
     read = partial(load_pair, root / images, root / maps, labels)
-    bad = dict(bad_files(pairs, read, workers, split))
-    for name, error in bad.items():
+    for name, error in bad_files(sorted(pictures & mapped), read, workers, split):
         files = (images / f'{name}{IMAGE}', maps / f'{name}{MAP}')
         subject = next((file for file in files if str(error).startswith(f'{root / file} ')), files[0])
         examination.add(error.kind, subject, reason(error, str(root / subject)))
-    return [name for name in pairs if name not in bad]
 
 
 def load_pair(images: Path, maps: Path, labels: Labels, name: str) -> None:

@@ -26,7 +26,6 @@ from evaluation.utils.errors import UserError
 from evaluation.utils.process_memory import garbage_collection_paused
 
 LOAD = LoadCheckedImage()
-DIFFERENT_CATEGORIES = 'categories that differ'
 # Of files that are numbered, how many may have another number than their id by mistake.
 SHARE_OF_OTHER_NAMES = 0.1
 
@@ -229,7 +228,7 @@ def compare_categories(examination: Examination, names: dict[str, list]) -> None
     for other in others:
         if names[other] != names[first]:
             text = f'has other categories than {first}, or another order'
-            examination.add(DIFFERENT_CATEGORIES, f'annotations/{other}', text)
+            examination.add('categories that differ', f'annotations/{other}', text)
 
 
 def _name(root: Path, folder: Path, image: dict) -> Path:

@@ -23,18 +23,13 @@ LOAD = LoadCheckedImage(color_type='color')
 Entry = tuple[str, int | str]
 
 
-def examine_imagenet(
-    examination: Examination, num_classes: int | None, workers: int
-) -> dict[str, list[Entry]]:
-    """Look at every image of a data root, and whether the splits have the same classes.
+def examine_imagenet(examination: Examination, num_classes: int | None, workers: int) -> None:
+    """Examine every image of a data root, and whether the splits have the same classes.
 
     Args:
         examination: gets the findings.
         num_classes: how many classes there should be; None for what the training images have.
         workers: threads.
-
-    Returns:
-        the good images of each split.
 
     Raises:
         UserError: there is neither a list nor a folder of a split.
@@ -44,23 +39,22 @@ def examine_imagenet(
     if not entries:
         raise UserError(f'{root} has neither train/ nor val/, nor a list of them in meta/')
     compare_classes(examination, entries, num_classes)
-    return {split: examine_split(examination, split, entries[split], workers) for split in entries}
+    for split in entries:
+        examine_listed(examination, split, entries[split], workers)
 
 
-def examine_split(
-    examination: Examination, split: str, entries: Sequence[Entry], workers: int
-) -> list[Entry]:
-    """Look at the images of a split; return the good ones."""
+def examine_listed(examination: Examination, split: str, entries: Sequence[Entry], workers: int) -> None:
+    """Examine the images of a split."""
     folder = examination.root / split
     there = files_below(folder)
     examination.counts['images'] += len(entries)
     present = [entry for entry in entries if os.path.normpath(entry[0]) in there]
     for name in sorted({entry[0] for entry in entries} - {entry[0] for entry in present}):
         examination.add('missing images', f'{split}/{name}', 'is missing')
+    # An image that a list has twice is named once.
     bad = dict(bad_files(present, partial(load, folder), workers, split))
     for (name, _), error in bad.items():
         examination.add(error.kind, f'{split}/{name}', reason(error, str(folder / name)))
-    return [entry for entry in present if entry not in bad]
 
 
 def load(folder: Path, entry: Entry) -> None:
