@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.data.coco_entries import (
+from evaluation.data.coco_faults import (
     MISSING_MASKS,
     Fault,
     annotation_fault,
     annotation_oddity,
     category_fault,
     image_fault,
+    is_id,
+    quoted,
 )
-from evaluation.data.plain_values import is_id, quoted
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.process_memory import garbage_collection_paused
 

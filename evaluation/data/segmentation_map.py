@@ -7,8 +7,7 @@ from mmengine.registry import TRANSFORMS
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from evaluation.data.image_files import ADVICE, FORMATS, BadFileError, read_whole
-from evaluation.data.orientation import turn_hint
+from evaluation.data.image_files import ADVICE, FORMATS, BadFileError, read_whole, turn_hint
 from evaluation.utils.errors import UserError
 
 IGNORED = 255

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones import MIXERS, UnifiedBackbone
-from evaluation.data.checked_loading import checked_pipeline
+from evaluation.data.image_loading import checked_pipeline
 from evaluation.engine.experiment import read_config
 from tests.variants import ROOT, SCALES
 

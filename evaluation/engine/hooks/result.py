@@ -12,8 +12,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from evaluation.config.checkpoint_names import checkpoint_of_step
-from evaluation.data.digest import data_sha256
-from evaluation.data.skipping import images_skipped
+from evaluation.data.bad_images import images_skipped
+from evaluation.data.data_digest import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
 from evaluation.metrics.evidence.base import Evidence

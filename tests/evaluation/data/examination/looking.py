@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from evaluation.data.examination.command import examine
+from evaluation.data.examination.check_data import examine
 from evaluation.data.examination.findings import Examination
 
 

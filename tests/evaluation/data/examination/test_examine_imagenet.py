@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.data.imagenet_layout import labelled_images
+from evaluation.data.imagenet import labelled_images
 from tests.evaluation.data.class_folders import write_folders, write_lists
 from tests.evaluation.data.examination.looking import look
 

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from evaluation.config.types import LOADERS
-from evaluation.data.checks import plain_datasets
+from evaluation.data.dataset_config import plain_datasets
 from evaluation.utils.errors import UserError
 
 # Settings of a data set that say where it lies. mmengine joins relative ones to `data_root`.

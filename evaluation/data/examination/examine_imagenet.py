@@ -8,12 +8,11 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from evaluation.data.examination.files import bad_files, reason
-from evaluation.data.examination.findings import Examination
-from evaluation.data.examination.layouts import IMAGENET_SPLITS
-from evaluation.data.imagenet_layout import REFERENCE_SPLIT, class_folders, listed_image
-from evaluation.data.listing import files_below, leads_out, visible_files_below
-from evaluation.data.loading import LoadCheckedImage
+from evaluation.data.bad_images import bad_files, reason
+from evaluation.data.examination.findings import IMAGENET_SPLITS, Examination
+from evaluation.data.image_files import files_below, leads_out, visible_files_below
+from evaluation.data.image_loading import LoadCheckedImage
+from evaluation.data.imagenet import REFERENCE_SPLIT, class_folders, listed_image
 from evaluation.utils.errors import UserError
 
 # As the recipe of the classifiers reads them.
@@ -35,7 +34,9 @@ def examine_imagenet(examination: Examination, num_classes: int | None, workers:
         UserError: there is neither a list nor a folder of a split.
     """
     root = examination.root
-    entries = {split: listed(examination, split) for split in IMAGENET_SPLITS if _is_there(root, split)}
+    entries = {
+        split: images_of(examination, split) for split in IMAGENET_SPLITS if _is_there(root, split)
+    }
     if not entries:
         raise UserError(f'{root} has neither train/ nor val/, nor a list of them in meta/')
     compare_classes(examination, entries, num_classes)
@@ -71,7 +72,7 @@ def has_list(root: Path, split: str) -> bool:
     return (root / 'meta' / f'{split}.txt').is_file()
 
 
-def listed(examination: Examination, split: str) -> list[Entry]:
+def images_of(examination: Examination, split: str) -> list[Entry]:
     """The images that a split should have, and what is wrong with how they are named."""
     if has_list(examination.root, split):
         return _from_list(examination, Path('meta', f'{split}.txt'))

@@ -5,12 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.data.examination.files import bad_files, reason
-from evaluation.data.examination.findings import Examination
-from evaluation.data.examination.layouts import ADE20K_SPLITS
-from evaluation.data.listing import visible_files_below
-from evaluation.data.loading import LoadCheckedImage
-from evaluation.data.orientation import check_upright
+from evaluation.data.bad_images import bad_files, reason
+from evaluation.data.examination.findings import ADE20K_SPLITS, Examination
+from evaluation.data.image_files import check_upright, visible_files_below
+from evaluation.data.image_loading import LoadCheckedImage
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
 from evaluation.utils.errors import UserError
 

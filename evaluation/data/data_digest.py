@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mmengine.config import ConfigDict
 
-from evaluation.data.checks import path_of, plain_datasets
-from evaluation.data.imagenet_layout import labelled_images
-from evaluation.data.listing import files_below
+from evaluation.data.dataset_config import path_of, plain_datasets
+from evaluation.data.image_files import files_below
+from evaluation.data.imagenet import labelled_images
 from evaluation.utils.files import file_sha256
 
 

@@ -5,13 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from evaluation.data.examination.coco import misnumbered
+from evaluation.data.examination.examine_coco import misnumbered
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.evaluation.data.examination.looking import look
@@ -229,32 +227,6 @@ def test_a_folder_of_images_is_missing(root):
     shutil.rmtree(root / 'val2017')
     (finding,) = look(root).findings
     assert finding.kind == 'missing folders of images'
-
-
-class TestCompressedCodes:
-    """Against pycocotools, which wrote them."""
-
-    @pytest.mark.parametrize('density', [0.0, 0.01, 0.5, 1.0])
-    def test_lengths(self, density):
-        from evaluation.data.coco_masks import decompressed, is_run_length_code
-
-        generator = np.random.default_rng(3)
-        for height, width in ((1, 1), (5, 7), (300, 400)):
-            mask = (generator.random((height, width)) < density).astype(np.uint8)
-            code = coco_mask.encode(np.asfortranarray(mask))
-            text = {'size': [height, width], 'counts': code['counts'].decode()}
-            flat = np.concatenate([[0], mask.ravel('F'), [2]])
-            expected = np.diff(np.flatnonzero(np.diff(flat, prepend=0) != 0) - 1, prepend=0)
-            assert decompressed(text['counts']).tolist()[-1] == expected[-1]
-            assert is_run_length_code(text, (height, width))
-            assert not is_run_length_code(text, (height, width + 1))
-            assert not is_run_length_code(text | {'size': [height, width + 1]}, (height, width + 1))
-
-    @pytest.mark.parametrize('counts', ['', 'P', '\x01', 'ééé', 'oooooooooooo0', '0' * 9, None, 7])
-    def test_what_is_none(self, counts):
-        from evaluation.data.coco_masks import is_run_length_code
-
-        assert not is_run_length_code({'size': [8, 8], 'counts': counts}, (8, 8))
 
 
 class TestNumbersOfFiles:
