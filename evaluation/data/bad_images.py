@@ -55,7 +55,7 @@ def leave_out_bad_images(cfg: Config, loaders: Sequence[str]) -> None:
 
 
 def bad_images(dataset: BaseDataset) -> list[str]:
-    """Names of the images that cannot be loaded, relative to the data root; prints why.
+    """Return the names of images that cannot be loaded, relative to the data root, and print why.
 
     Args:
         dataset: with nothing but loading transforms in its pipeline.
@@ -80,7 +80,7 @@ def bad_images(dataset: BaseDataset) -> list[str]:
 
 
 def relative_name(dataset: BaseDataset, path: str) -> str:
-    """Path of an image from the data root."""
+    """Return the path of an image relative to the data root."""
     return os.path.relpath(path, dataset.data_root or '.')
 
 
@@ -103,7 +103,7 @@ def dataset_without(dataset_type: str, left_out: Sequence[str], **settings: Any)
 
 
 def images_skipped(dataset: ConfigDict) -> dict[str, Any]:
-    """Number and names of the images that a data set's config leaves out, for `result.json`."""
+    """Return number and names of the images that a config leaves out, for `result.json`."""
     names = [name for part in plain_datasets(dataset) for name in part.get('left_out', [])]
     return {'count': len(names), 'names': names}
 
@@ -111,7 +111,7 @@ def images_skipped(dataset: ConfigDict) -> dict[str, Any]:
 def bad_files(
     items: Sequence[Item], read: Callable[[Item], None], workers: int, what: str
 ) -> Iterator[tuple[Item, BadFileError]]:
-    """Read files on several threads; yield those that cannot be used, in their order, and why.
+    """Read files on several threads; yield those that cannot be used, in order, with their errors.
 
     Args:
         items: what to read.
@@ -145,5 +145,5 @@ def _bar(count: int, what: str) -> tqdm:
 
 
 def reason(error: BadFileError, path: str) -> str:
-    """What an error says of a file, without its name and without advice for a training."""
+    """Return an error's text without the file's name and without advice for a training."""
     return str(error).removeprefix(f'{path} ').removesuffix(f'; {ADVICE}')

@@ -33,14 +33,14 @@ LONGEST_QUOTE = 100
 
 
 class Fault(NamedTuple):
-    """What is wrong with an entry: in words for a list of kinds, and of this one, after its name."""
+    """A fault of an entry: its kind, and a text that follows the entry's name."""
 
     kind: str
     text: str
 
 
 def image_fault(image: dict) -> Fault | None:
-    """What keeps an entry of `images` from being used, if something does."""
+    """Return the fault that makes an entry of `images` unusable, if any."""
     if not is_id(image.get('id')):
         return Fault(MALFORMED, _lack(image, 'id', ID))
     name = image.get('file_name')
@@ -66,14 +66,14 @@ def image_fault(image: dict) -> Fault | None:
 
 
 def _lack(entry: dict, key: str, expected: str) -> str:
-    """What is wrong with a value: that there is none, or which it is."""
+    """Describe a missing or wrong value."""
     if entry.get(key) is None:
         return f'has no {key}'
     return f'has the {key} {quoted(entry[key])}, not {expected}'
 
 
 def category_fault(category: dict) -> Fault | None:
-    """What keeps an entry of `categories` from being used, if something does."""
+    """Return the fault that makes an entry of `categories` unusable, if any."""
     if not is_id(category.get('id')):
         return Fault(MALFORMED, _lack(category, 'id', ID))
     if type(category.get('name')) is not str:
@@ -90,7 +90,7 @@ def annotation_fault(
     evaluated: bool,
     with_masks: bool = True,
 ) -> Fault | None:
-    """What keeps an entry of `annotations` from being used, if something does.
+    """Return the fault that makes an entry of `annotations` unusable, if any.
 
     Args:
         annotation: the entry.
@@ -126,7 +126,7 @@ def annotation_fault(
 
 
 def annotation_oddity(annotation: dict, size: tuple[int, int], with_masks: bool = True) -> Fault | None:
-    """Why a sound entry of `annotations` does not count, if it does not.
+    """Return why an entry of `annotations` without a fault does not count; None if it does.
 
     Args:
         annotation: an entry without a fault.
@@ -179,7 +179,7 @@ def _mask_fault(mask: Any, size: tuple[int, int], evaluated: bool) -> Fault | No
 
 
 def polygons_are_drawable(polygons: Any) -> bool:
-    """Whether these are lists of finite numbers whose outlines can be followed in memory."""
+    """Return whether these are lists of finite numbers whose outlines fit into memory."""
     return (
         type(polygons) is list
         and bool(polygons)
@@ -189,12 +189,12 @@ def polygons_are_drawable(polygons: Any) -> bool:
 
 
 def is_usable(polygon: list[float]) -> bool:
-    """Whether a polygon has an x for every y, and three points or more."""
+    """Return whether a polygon has a y for every x, and at least three points."""
     return len(polygon) % 2 == 0 and len(polygon) >= FEWEST_COORDINATES
 
 
 def can_be_evaluated(polygons: list[list[float]]) -> bool:
-    """Whether pycocotools reads each as a polygon; it takes a single list of four numbers for a box.
+    """Return whether pycocotools can read polygons; it takes a single list of four numbers for a box.
 
     It fails on shorter ones, drops the last of an odd number, and reads a list of four numbers before
     others as if all were boxes.
@@ -203,7 +203,7 @@ def can_be_evaluated(polygons: list[list[float]]) -> bool:
 
 
 def is_run_length_code(mask: Any, size: tuple[int, int]) -> bool:
-    """Whether this is a run-length code of an image of `size`, height and width.
+    """Return whether this is a run-length code of an image of `size`, height and width.
 
     Decoders write as many pixels as the code says, wherever they end.
     """
@@ -218,7 +218,7 @@ def is_run_length_code(mask: Any, size: tuple[int, int]) -> bool:
 
 
 def decompressed(counts: str) -> np.ndarray | None:
-    """Lengths of runs from a compressed code, (N,), int64; None where the text is no such code.
+    """Return lengths of runs from a compressed code, (N,), int64; None if the text is no such code.
 
     Each number is written in groups of 5 bits, the lowest first, and from the fourth on as the
     difference to the one before the last.
@@ -256,7 +256,7 @@ def _has_bounded_outline(polygon: list[float]) -> bool:
 
 
 def all_finite(numbers: Iterable[Any]) -> bool:
-    """Whether all are numbers, none of them NaN, infinite, or too large for a float."""
+    """Return whether all are numbers, none of them NaN, infinite, or too large for a float."""
     try:
         return math.isfinite(sum(numbers))
     except (TypeError, OverflowError):
@@ -264,12 +264,12 @@ def all_finite(numbers: Iterable[Any]) -> bool:
 
 
 def is_id(value: Any) -> bool:
-    """Whether this is a whole number of 64 bits or a text."""
+    """Return whether this is an integer of 64 bits or a string."""
     return type(value) is str or (type(value) is int and abs(value) <= LARGEST_ID)
 
 
 def is_name(value: Any) -> bool:
-    """Whether this is a text that can be written, as a name of a file or to the terminal."""
+    """Return whether this is a string that can be written to the terminal or be the name of a file."""
     if type(value) is not str or '\0' in value:
         return False
     try:
@@ -281,6 +281,6 @@ def is_name(value: Any) -> bool:
 
 
 def quoted(value: Any) -> str:
-    """A value as Python writes it, cut short where it is long."""
+    """Return a value as Python writes it, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= LONGEST_QUOTE else f'{text[:LONGEST_QUOTE]}...'

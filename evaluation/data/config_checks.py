@@ -69,7 +69,7 @@ def check_evaluated(cfg: Config, loader: str) -> None:
 
 
 def wrappers_of(dataset: ConfigDict, place: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Data sets that hold others, with their places in the config, outermost first."""
+    """Yield data sets that wrap others, with their places in the config, outermost first."""
     if 'dataset' in dataset:
         yield place, dataset
         yield from wrappers_of(dataset.dataset, f'{place}.dataset')
@@ -80,13 +80,13 @@ def wrappers_of(dataset: ConfigDict, place: str) -> Iterator[tuple[str, ConfigDi
 
 
 def _images(part: ConfigDict) -> tuple:
-    """What says which images a data set has."""
+    """Return the settings that determine which images a data set has."""
     names = ('data_root', 'data_prefix', 'ann_file', 'split', 'indices')
     return tuple(str(part.get(name)) for name in names)
 
 
 def steps_of(pipeline: Sequence[dict]) -> Iterator[tuple[str, dict]]:
-    """Name and settings of every transform, in order; of test-time augmentation all alternatives."""
+    """Yield name and settings of every transform in order, also inside test-time augmentation."""
     for step in pipeline:
         if step_name(step) == 'TestTimeAug':
             yield from steps_of([each for transforms in step['transforms'] for each in transforms])
@@ -161,7 +161,7 @@ def check_zero_labels(places: Sequence[tuple[str, ConfigDict]], scope: str) -> N
 
 
 def reduces_zero_label(dataset: ConfigDict, scope: str) -> bool:
-    """Whether a data set ignores label 0 and counts classes from 1: its own setting, or its class's."""
+    """Return whether a data set ignores label 0: its own setting, else the default of its class."""
     if 'reduce_zero_label' in dataset:
         return dataset.reduce_zero_label
     for kind in dataset_class(dataset, scope).__mro__:
@@ -172,7 +172,7 @@ def reduces_zero_label(dataset: ConfigDict, scope: str) -> bool:
 
 
 def check_evaluators(cfg: Config, loader: str) -> None:
-    """See that evaluators compare with the annotations of the loader's data set.
+    """Check that evaluators read the annotation file of the loader's data set.
 
     Raises:
         UserError: one has another file.
@@ -212,7 +212,7 @@ def check_class_counts(cfg: Config, loader: str, classes: Sequence[str]) -> None
 
 
 def class_counts(value: Any, place: str = '') -> Iterator[tuple[str, int]]:
-    """Each `num_classes` at any depth of a config, with its dotted name."""
+    """Yield every `num_classes` at any depth of a config, with its dotted name."""
     if isinstance(value, dict):
         entries = value.items()
     else:
@@ -226,7 +226,7 @@ def class_counts(value: Any, place: str = '') -> Iterator[tuple[str, int]]:
 
 
 def check_classifier(cfg: Config, loader: str, labels: int, folders: Sequence[str]) -> None:
-    """Compare the length of the logits with labels and folders of classes.
+    """Compare the number of logits with the labels and the folders of classes.
 
     Raises:
         UserError: there are more of them than logits, or fewer folders than logits in the training.

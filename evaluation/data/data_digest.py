@@ -15,7 +15,7 @@ from evaluation.utils.files import file_sha256
 
 
 def data_sha256(dataset: ConfigDict) -> str | None:
-    """SHA-256 of what a data set's config names, without reading a pixel.
+    """Return a SHA-256 of the files that a data set's config names; images are not read.
 
     Of annotations in a file it is their bytes; of images with segmentation maps, names and sizes in
     bytes of all files; of images in folders of classes, names and labels; of each, what

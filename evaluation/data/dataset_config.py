@@ -11,7 +11,7 @@ from evaluation.utils.errors import UserError
 
 
 def plain_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """Configs of the data sets inside of wrappers that repeat or join them."""
+    """Yield the configs of data sets inside wrappers that repeat or join them."""
     inner = dataset.get('datasets', [dataset.dataset] if 'dataset' in dataset else [])
     if not inner:
         yield dataset
@@ -20,19 +20,19 @@ def plain_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
 
 
 def path_of(dataset: ConfigDict, name: str) -> Path:
-    """Path of what a data set's config calls `name`."""
+    """Return the path of a name that is relative to a data set's root."""
     return Path(dataset.get('data_root') or '', name)
 
 
 def dataset_class(dataset: ConfigDict, scope: str) -> type:
-    """The class of a data set, looked up in the library of a scope."""
+    """Return the class of a data set, looked up in the library of a scope."""
     # One that some images are left out of has its own type beside that of `evaluation.data.bad_images`.
     name = dataset.get('dataset_type', dataset.type)
     return DATASETS.get(name if '.' in name else f'{scope}.{name}')
 
 
 def class_names(dataset: ConfigDict, scope: str) -> list[str]:
-    """Names of a data set's classes, in the order of the labels.
+    """Return the names of a data set's classes, in the order of the labels.
 
     Raises:
         UserError: there are none, a text stands where a list belongs, or the data set has no such class.
@@ -57,7 +57,7 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
 
 
 def lister_of(dataset: ConfigDict, scope: str) -> str:
-    """Name of the function that lists a data set's images, which tells what files it reads.
+    """Return the name of the function that lists a data set's images, which tells what files it reads.
 
     Not the data set's class: one derived from another may read files of another kind.
     """

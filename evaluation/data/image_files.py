@@ -18,7 +18,7 @@ from evaluation.utils.errors import UserError
 
 ADVICE = 'restore it, or leave such images out with --skip-bad-images'
 
-# Pillow's limit: 537 MB in colours of 8 bits. The largest images of COCO, ADE20K and ImageNet have
+# Pillow's limit: 537 MB in colors of 8 bits. The largest images of COCO, ADE20K and ImageNet have
 # fewer than 100 million pixels.
 MOST_PIXELS = 178_956_970
 # No image of so many pixels needs more.
@@ -104,7 +104,7 @@ def read_whole(path: str, backend_args: dict | None, advice: str = ADVICE) -> by
 
 
 def check_file(path: str, advice: str) -> None:
-    """Look whether a path is a file that an image can be in.
+    """Check that a path is a file of a size that an image can have.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -118,7 +118,7 @@ def check_file(path: str, advice: str) -> None:
 
 
 def check_size(content: bytes, path: str, advice: str = ADVICE) -> None:
-    """Look at the format and the size that the head of an image file states; no pixel is decoded.
+    """Check format and size in the header of an image file; no pixel is decoded.
 
     Raises:
         BadFileError: it is of no format that is read, or of more than `MOST_PIXELS`.
@@ -144,7 +144,7 @@ def check_size(content: bytes, path: str, advice: str = ADVICE) -> None:
 
 
 def is_truncated(content: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; other formats are left to their decoder.
+    """Return whether a JPEG or PNG lacks its end; other formats are left to their decoder.
 
     Some decoders fill the rest with grey instead of failing. Bytes after the end do no harm.
     """
@@ -157,7 +157,7 @@ def is_truncated(content: bytes) -> bool:
 
 
 def _first_scan(content: bytes) -> int:
-    """Where the first scan of a JPEG starts, its length if none does (ITU-T T.81, annex B)."""
+    """Return where the first scan of a JPEG starts, else its length (ITU-T T.81, annex B)."""
     position = 2
     while position + 4 <= len(content):
         start, marker = content[position], content[position + 1]
@@ -173,7 +173,7 @@ def _first_scan(content: bytes) -> int:
 
 
 def has_broken_chunk(content: bytes) -> bool:
-    """Whether a part of a PNG has another checksum than the file states; other formats have none.
+    """Return whether a checksum in a PNG is wrong; other formats have none.
 
     Decoders skip over some of them, and a bit that was lost would become another class.
     """
@@ -181,7 +181,7 @@ def has_broken_chunk(content: bytes) -> bool:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[memoryview, int]]:
-    """Kind and data of each chunk of a PNG up to its end, and the stated checksum."""
+    """Yield type and data of each chunk of a PNG, and its stated checksum."""
     position = len(_PNG_START)
     view = memoryview(content)
     while content.startswith(_PNG_START) and position + 12 <= len(content):
@@ -249,7 +249,7 @@ def turn_hint(content: bytes) -> str | None:
 
 
 def files_below(folder: Path) -> set[str]:
-    """Names of all files at any depth, relative to `folder`."""
+    """Return the names of all files at any depth, relative to `folder`."""
     return {
         name if parent == str(folder) else os.path.join(os.path.relpath(parent, folder), name)
         for parent, _, names in os.walk(folder, followlinks=True)
@@ -258,7 +258,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 def visible_files_below(folder: Path) -> set[str]:
-    """The same without those whose names start with a dot, such as the `._x.png` of other systems.
+    """Return the same without names that start with a dot, such as `._x.png` of other systems.
 
     What is in a folder is found so, by mmengine as well; what a file names is there or not.
     """
@@ -266,5 +266,5 @@ def visible_files_below(folder: Path) -> set[str]:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a name leads out of the folder that it is relative to."""
+    """Return whether a name leads out of the folder that it is relative to."""
     return os.path.isabs(name) or os.path.normpath(name).split(os.sep, 1)[0] == os.pardir

@@ -24,7 +24,7 @@ REFERENCE_SPLIT = 'train'
 
 
 def labelled_images(root: Path, split: str) -> list[tuple[str, int]]:
-    """Names, relative to the split's folder, and labels of all images of a split.
+    """Return names, relative to the split's folder, and labels of all images of a split.
 
     They come from `meta/<split>.txt`, whose lines are a name and a label, where there is one
     (OpenMMLab's layout), else from folders of classes, whose place in the alphabet is the label
@@ -48,12 +48,12 @@ def labelled_images(root: Path, split: str) -> list[tuple[str, int]]:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, in the order of the alphabet."""
+    """Return the names of the folders in a folder, sorted."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def _class_names(root: Path, split: str, images: Sequence[tuple[str, int]]) -> list[str]:
-    """Names of the classes by label: those of their folders, else their numbers."""
+    """Return the names of the classes by label: those of their folders, else their numbers."""
     count = max((label for _, label in images), default=-1) + 1
     for folder in (split, REFERENCE_SPLIT):
         names = class_folders(root / folder)
@@ -63,7 +63,7 @@ def _class_names(root: Path, split: str, images: Sequence[tuple[str, int]]) -> l
 
 
 def _reference(root: Path, split: str, classes: Sequence[str]) -> Sequence[str]:
-    """Classes by label: those of the training, so that one without images here shifts no other."""
+    """Return the classes of the training split, so that a class without images here shifts no label."""
     known = class_folders(root / REFERENCE_SPLIT)
     strange = sorted({*classes} - {*known}) if known else []
     if strange:
@@ -105,7 +105,7 @@ def _listed(listing: Path) -> list[tuple[str, int]]:
 
 
 def listed_image(line: str) -> tuple[str, int] | None:
-    """Name and label of a line of `meta/<split>.txt`; None where it has not both."""
+    """Return name and label from a line of `meta/<split>.txt`; None if one is missing."""
     name, _, label = line.rpartition(' ')
     is_label = label.isascii() and label.isdecimal() and len(label) <= len(str(MOST_CLASSES))
     return (name, int(label)) if name and '\0' not in name and is_label else None
@@ -157,7 +157,7 @@ class ImageNetDataset(BaseDataset):
 
 @TRANSFORMS.register_module()
 class TimmTransforms(BaseTransform):
-    """Crop, flip and colours as timm's `create_transform` makes them, on values of 0 to 255.
+    """Crop, flip and change colors with timm's `create_transform`, on values of 0 to 255.
 
     Normalisation and random erasing are the model's preprocessor's, on its device.
 
@@ -168,7 +168,7 @@ class TimmTransforms(BaseTransform):
         interpolation: `bicubic`, `bilinear` or `random`.
         crop_pct: in tests, `input_size` as a share of the side that the image is resized to before.
         auto_augment: in training, such as `rand-m9-mstd0.5-inc1`; None for none.
-        color_jitter: in training without `auto_augment`, which has colours of its own.
+        color_jitter: in training without `auto_augment`, which has colors of its own.
         scale: in training, least and largest share of the image's area in a crop.
     """
 
@@ -206,7 +206,7 @@ class TimmTransforms(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackClassification(BaseTransform):
-    """Image and label as mmengine's runner hands them to a model."""
+    """Pack image and label as mmengine's runner passes them to a model."""
 
     def transform(self, results: dict) -> dict:
         """Return `inputs` (3, H, W), and `data_samples` with `gt_label`, if any, and the path."""

@@ -36,7 +36,7 @@ LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
 def check_data(
     cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False, needs_truth: bool = True
 ) -> None:
-    """Look at all that the data sets of some loaders name, and whether the model fits them.
+    """Check the files of the data sets of some loaders, and that the model fits them.
 
     Args:
         cfg: the config.
@@ -83,13 +83,13 @@ def check_data(
 
 
 def note(message: str) -> None:
-    """Print what takes a while, once however many processes there are."""
+    """Print a message on the first process only."""
     if process_rank() == 0:
         print(message, flush=True)
 
 
 def check_layout(dataset: ConfigDict, is_test: bool = False) -> None:
-    """Look for the folders and the file that a data set's config names.
+    """Check the folders and the file that a data set's config names.
 
     Args:
         dataset: its config.
@@ -128,7 +128,7 @@ def check_instances(
     needs_truth: bool,
     is_test: bool,
 ) -> None:
-    """Look into an annotation file, and for the images that it lists.
+    """Check an annotation file, and that the images it lists are there.
 
     Raises:
         UserError: the file is malformed, or an image is missing.
@@ -149,7 +149,7 @@ def check_instances(
 
 
 def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool, is_test: bool = False) -> None:
-    """Look for images without a segmentation map and for maps without an image.
+    """Check that every image has a segmentation map and every map an image.
 
     Raises:
         UserError: there is one, or no image at all.
@@ -198,14 +198,14 @@ def build_listed(dataset: ConfigDict, scope: str) -> BaseDataset:
 
 
 def names_listed(dataset: BaseDataset) -> list[str]:
-    """Lines of the file that lists a part of the images of a data set of mmseg, if there is one."""
+    """Return the lines of the file that lists the images of a data set of mmseg, if there is one."""
     if not dataset.ann_file:
         return []
     return [line.strip() for line in Path(dataset.ann_file).read_text(encoding='utf-8').splitlines()]
 
 
 def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:
-    """Read the labels, compare them with the network's, and look for the images.
+    """Check labels against the network's classes, and that the images are there.
 
     Raises:
         UserError: the layout is none that is known, there are more or fewer classes than the network
@@ -224,7 +224,7 @@ def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lac
 
 
 def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
-    """Paths of the maps that images lack, and of the images that maps lack, of a data set of mmseg."""
+    """Return paths of maps that images lack, and of images that maps lack, in a data set of mmseg."""
     images, maps = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
     wanted = [dataset.get_data_info(i)['seg_map_path'] for i in range(len(dataset))]
     wanted = [os.path.relpath(path, maps) for path in wanted]
@@ -283,7 +283,7 @@ def check_stackable(cfg: Config, loader: str, datasets: Sequence, may_lack_image
 
 
 def size_of_file(path: str) -> tuple[int, int]:
-    """Width and height that the head of an image file states."""
+    """Return width and height from the header of an image file."""
     with fileio.get_local_path(path) as local, Image.open(local) as header:
         return header.size
 

@@ -39,7 +39,7 @@ def examine(arguments: argparse.Namespace) -> Examination:
 
 
 def check_options(arguments: argparse.Namespace, layout: str) -> None:
-    """Look whether the options belong to the layout.
+    """Check that the options apply to the layout.
 
     Raises:
         UserError: one does not.
@@ -53,7 +53,7 @@ def check_options(arguments: argparse.Namespace, layout: str) -> None:
 
 
 def uses_masks(config: str) -> bool:
-    """Whether the runs of a config use masks.
+    """Return whether a config uses masks.
 
     Raises:
         UserError: it cannot be read, or is none of a detector.

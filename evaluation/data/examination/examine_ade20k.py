@@ -21,7 +21,7 @@ LOAD = LoadCheckedImage()
 
 @dataclass(frozen=True)
 class Labels:
-    """What the values of maps mean.
+    """Meaning of the values of segmentation maps.
 
     Attributes:
         num_classes: how many classes there are.
@@ -93,7 +93,7 @@ def _is_there(root: Path, split: str) -> bool:
 
 
 def _names(folder: Path, ending: str) -> tuple[set[str], list[str]]:
-    """Names without ending of the files that have it, and of images that have another."""
+    """Return names of files with an ending, without it, and of images with another ending."""
     files = visible_files_below(folder)
     found = {name.removesuffix(ending) for name in files if name.endswith(ending)}
     others = [name for name in files if not name.endswith(ending)]

@@ -41,7 +41,7 @@ Box = tuple[float, float, float, float]
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """The annotation files of a data root.
+    """Return the annotation files of a data root.
 
     Raises:
         UserError: there is none.
@@ -53,12 +53,12 @@ def annotation_files(root: Path) -> list[Path]:
 
 
 def image_folder(root: Path, file: Path) -> Path:
-    """Where the images of `instances_NAME.json` lie: in NAME."""
+    """Return the folder of the images of `instances_NAME.json`: NAME."""
     return root / file.stem.removeprefix('instances_')
 
 
 def examine_coco(examination: Examination, workers: int, with_masks: bool = True) -> None:
-    """Look at every annotation file of a data root, and at every image that it lists.
+    """Examine every annotation file of a data root and every image that it lists.
 
     Args:
         examination: gets the findings.
@@ -99,7 +99,7 @@ def read_content(file: Path) -> dict:
 def examine_entries(
     examination: Examination, content: dict, file: Path, with_masks: bool = True
 ) -> None:
-    """Look at every entry of an annotation file.
+    """Check every entry of an annotation file.
 
     Args:
         examination: gets the findings.
@@ -128,7 +128,7 @@ def examine_entries(
 
 
 def examine_names(examination: Examination, images: list, file: Path) -> None:
-    """Look for images with the id of another.
+    """Find images that have the id of another image.
 
     Args:
         examination: gets the findings.
@@ -141,7 +141,7 @@ def examine_names(examination: Examination, images: list, file: Path) -> None:
 
 
 def misnumbered(images: list) -> dict[str, int]:
-    """Where files are named after ids, as COCO's are: names and ids of images with the id of another.
+    """Return names and ids of images with the id of another, if files are named after ids as in COCO.
 
     Which of name and id is wrong, and so which objects are on the image, cannot be told.
 
@@ -168,7 +168,7 @@ def annotation_faults(
     evaluated: bool = True,
     with_masks: bool = True,
 ) -> Iterator[Fault]:
-    """All that is wrong with an annotation: a fault, else an oddity, else doubts."""
+    """Yield the fault of an annotation, else its oddity, else its doubts."""
     fault = annotation_fault(annotation, sizes, categories, evaluated, with_masks)
     fault = fault or annotation_oddity(annotation, sizes[annotation['image_id']], with_masks)
     if fault:
@@ -184,7 +184,7 @@ def examine_section(
     section: str,
     faults_of: Callable[[dict], Iterator[Fault]],
 ) -> None:
-    """Look at the entries of one list, and for ids that occur twice or are of two kinds."""
+    """Examine the entries of one list, and whether ids are unique and of one type."""
     entries = content[section]
     if section != 'categories':
         examination.counts[section] += len(entries)
@@ -203,7 +203,7 @@ def examine_section(
 
 
 def examine_images(examination: Examination, content: dict, folder: Path, workers: int) -> None:
-    """Look for every image that the file lists, and load it."""
+    """Find and load every image that the file lists."""
     root = examination.root
     if not folder.is_dir():
         text = 'is missing, so that none of its images were looked at'
@@ -233,7 +233,7 @@ def load(folder: Path, image: dict) -> None:
 
 
 def compare_categories(examination: Examination, names: dict[str, list]) -> None:
-    """Look whether all annotation files have the same categories in the same order."""
+    """Compare the categories of all annotation files, and their order."""
     first, *others = names
     for other in others:
         if names[other] != names[first]:
@@ -260,7 +260,7 @@ def _find_duplicates(
 def annotation_doubts(
     annotation: dict, size: tuple[int, int], with_masks: bool = True
 ) -> Iterator[Fault]:
-    """What is doubtful of an entry of `annotations` without a fault or an oddity.
+    """Yield what is doubtful about an annotation that has neither a fault nor an oddity.
 
     Args:
         annotation: the entry.
@@ -293,7 +293,7 @@ def annotation_doubts(
 
 
 def largest_area(box: list[float]) -> float:
-    """The largest area that an object in a box can have."""
+    """Return the largest plausible area of an object in a box."""
     return LARGEST_SHARE * box[2] * box[3] + ROUNDED
 
 
@@ -308,25 +308,25 @@ def _fit_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault]:
 
 
 def are_alike(box: Box, bounds: Box) -> bool:
-    """Whether the corners of a box are near those of its mask."""
+    """Return whether the corners of a box are near those of its mask."""
     allowed = [max(APART, APART_SHARE * (box[2 + i] - box[i])) for i in (0, 1)] * 2
     return all(abs(b - m) <= most for b, m, most in zip(box, bounds, allowed, strict=True))
 
 
 def has_area(polygon: list[float]) -> bool:
-    """Whether a polygon encloses something."""
+    """Return whether a polygon has an area."""
     return is_usable(polygon) and area_of(polygon) > 0
 
 
 def area_of(polygon: list[float]) -> float:
-    """Area inside a polygon of coordinates x1, y1, x2, y2, ... (the shoelace formula)."""
+    """Return the area of a polygon of coordinates x1, y1, x2, y2, ... (the shoelace formula)."""
     xs, ys = polygon[::2], polygon[1::2]
     nexts = zip(xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True)
     return abs(sum(x * b - a * y for x, y, (a, b) in zip(xs, ys, nexts, strict=True))) / 2
 
 
 def bounds_of(mask: list[list[float]] | dict, size: tuple[int, int]) -> Box:
-    """Left, top, right and bottom of what polygons or a run-length code cover of an image."""
+    """Return left, top, right and bottom of polygons or a run-length code, inside the image."""
     if type(mask) is dict:
         left, top, width, height = coco_mask.toBbox(as_code(mask, size)).tolist()
         return left, top, left + width, top + height
@@ -336,12 +336,12 @@ def bounds_of(mask: list[list[float]] | dict, size: tuple[int, int]) -> Box:
 
 
 def as_code(mask: list[list[float]] | dict, size: tuple[int, int]) -> dict:
-    """A mask as a compressed run-length code."""
+    """Convert a mask to a compressed run-length code."""
     if type(mask) is list:
         return coco_mask.merge(coco_mask.frPyObjects(mask, *size))
     return coco_mask.frPyObjects(mask, *size) if type(mask['counts']) is list else mask
 
 
 def clipped(corners: Box, size: tuple[int, int]) -> Box:
-    """Left, top, right and bottom, moved into an image of `size`, height and width."""
+    """Clip left, top, right and bottom to an image of `size`, height and width."""
     return tuple(min(max(value, 0), size[1 - i % 2]) for i, value in enumerate(corners))

@@ -68,12 +68,12 @@ def load(folder: Path, entry: Entry) -> None:
 
 
 def has_list(root: Path, split: str) -> bool:
-    """Whether a file lists the images of a split with their labels."""
+    """Return whether a file lists the images of a split with their labels."""
     return (root / 'meta' / f'{split}.txt').is_file()
 
 
 def images_of(examination: Examination, split: str) -> list[Entry]:
-    """The images that a split should have, and what is wrong with how they are named."""
+    """Return the images of a split, and add findings about their names."""
     if has_list(examination.root, split):
         return _from_list(examination, Path('meta', f'{split}.txt'))
     return _from_folders(examination, split)
@@ -82,7 +82,7 @@ def images_of(examination: Examination, split: str) -> list[Entry]:
 def compare_classes(
     examination: Examination, entries: dict[str, list[Entry]], num_classes: int | None
 ) -> None:
-    """Look for classes that a split lacks, for labels without images, and whether there are too many."""
+    """Find classes that a split lacks, labels without images, and a wrong number of classes."""
     classes = {split: {label for _, label in images} for split, images in entries.items()}
     examination.counts['classes'] = len(set().union(*classes.values()))
     for split, labels in classes.items():

@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass
 class Examination:
-    """What was looked at in a data set, and what was found.
+    """What was examined in a data set, and what was found.
 
     Attributes:
         root: of the data.
@@ -45,11 +45,11 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, subject: object, text: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.findings.append(Finding(kind, str(subject), text))
 
     def by_kind(self) -> dict[str, list[Finding]]:
-        """Findings of each kind, kinds in the order in which they were met."""
+        """Group findings by kind, in the order in which kinds were found."""
         kinds: dict[str, list[Finding]] = {}
         for finding in self.findings:
             kinds.setdefault(finding.kind, []).append(finding)
@@ -57,7 +57,7 @@ class Examination:
 
 
 def as_text(examination: Examination, examples: int) -> str:
-    """A heading, then each kind with its number and the first of its findings."""
+    """Write a heading, then each kind with its number and its first findings."""
     counts = ', '.join(f'{count:,} {what}' for what, count in examination.counts.items())
     lines = [f'{examination.root} ({examination.layout}): {counts} looked at', '']
     kinds = examination.by_kind()
@@ -71,7 +71,7 @@ def as_text(examination: Examination, examples: int) -> str:
 
 
 def as_json(examination: Examination) -> dict[str, Any]:
-    """All findings, with their numbers by kind."""
+    """Return all findings, and their numbers by kind."""
     return {
         'data_root': str(examination.root),
         'layout': examination.layout,
@@ -82,7 +82,7 @@ def as_json(examination: Examination) -> dict[str, Any]:
 
 
 def recognized(root: Path) -> str | None:
-    """Layout of a data root, by the folders and files in it; None where it is none of them."""
+    """Return the layout of a data root, recognized by its folders and files; None if unknown."""
     if any(root.glob(COCO_FILES)):
         return COCO
     if any((root / 'annotations' / split).is_dir() for split in ADE20K_SPLITS):
@@ -94,7 +94,7 @@ def recognized(root: Path) -> str | None:
 
 
 def layout_of(root: Path, wanted: str | None) -> str:
-    """The layout that is wanted, else the one that is recognized.
+    """Return the layout that is wanted, else the one that is recognized.
 
     Raises:
         UserError: there is no such folder, or it has none of the layouts.
