@@ -4,10 +4,9 @@
     python tools/check_data.py --data-root data/ade/ADEChallengeData2016
     python tools/check_data.py --data-root data/boxes --config configs/retinanet_swin_micro.py
     python tools/check_data.py --data-root data/imagenet --format json --output findings.json
-    python tools/check_data.py --data-root data/coco --fix data/coco_mended
 
-Every image and every map is loaded as a training does. --fix writes a new data root without what is
-wrong: mended annotation files, and links to the images; the old one stays as it is.
+Every image and every map is loaded as a training does. No file is changed: correct what is found
+by hand, or train with --skip-bad-images, which leaves out images that cannot be loaded.
 
 Exit status: 0 where nothing is wrong, 1 where something is, 2 for bad input, such as no data at all.
 """
@@ -18,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from evaluation.data.examination.layouts import LAYOUTS
+from evaluation.data.examination.findings import LAYOUTS
 from evaluation.utils.errors import CommandLine, command
 from evaluation.utils.files import user_path
 from evaluation.utils.library_output import quiet
@@ -38,9 +37,6 @@ def parse_arguments() -> argparse.Namespace:
         '--config',
         metavar='FILE',
         help='of a detector to train on coco; one without masks needs boxes alone',
-    )
-    parser.add_argument(
-        '--fix', type=user_path, metavar='DIR', help='write what is good as a new data root, of links'
     )
     parser.add_argument(
         '--num-classes',
@@ -73,11 +69,10 @@ def main() -> None:
     """Look at the data, write what was found, and exit with its status."""
     arguments = parse_arguments()
     with quiet():
-        from evaluation.data.examination.command import examine
+        from evaluation.data.examination.check_data import examine
         from evaluation.data.examination.findings import as_json, as_text
         from evaluation.utils.files import check_output, json_text, write_output
 
-    # What was mended is no part of a list in JSON.
     with contextlib.redirect_stdout(sys.stderr):
         # Not after all was looked at.
         if arguments.output:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from evaluation.data.image_files import read_whole
-from evaluation.data.loading import decoded
+from evaluation.data.image_loading import decoded
 from evaluation.utils.errors import UserError
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')

@@ -22,7 +22,7 @@ import numpy as np
 import torch.distributed as dist
 from mmengine.dist import init_dist
 
-from evaluation.data.checks import note
+from evaluation.data.startup_checks import note
 from evaluation.utils.files import write_bytes
 from evaluation.utils.interruption import Interrupted
 from evaluation.utils.jobs import clock

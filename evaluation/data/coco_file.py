@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.data.coco_entries import (
+from evaluation.data.coco_faults import (
     MISSING_MASKS,
     Fault,
     annotation_fault,
     annotation_oddity,
     category_fault,
     image_fault,
+    is_id,
+    quoted,
 )
-from evaluation.data.plain_values import is_id, quoted
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.process_memory import garbage_collection_paused
 
@@ -42,7 +43,7 @@ def check_coco(
     needs_truth: bool = True,
     is_test: bool = False,
 ) -> list[str]:
-    """Look at every entry of an annotation file.
+    """Check every entry of an annotation file.
 
     Args:
         file: an `instances_*.json`.
@@ -99,7 +100,7 @@ def read_json(file: Path) -> Any:
 def check_sections(
     data: Any, file: Path, sections: Sequence[str] = _LISTS, is_test: bool = False
 ) -> None:
-    """Look for the lists.
+    """Check that an annotation file has its lists.
 
     Raises:
         UserError: one is missing, is no list, or is empty.
@@ -137,7 +138,7 @@ def check_annotations(
     file: Path,
     with_masks: bool = True,
 ) -> None:
-    """Look at every annotation.
+    """Check every annotation.
 
     Raises:
         UserError: one lacks what is needed, refers to what is not there, or an id occurs twice.
@@ -152,7 +153,7 @@ def check_annotations(
 def warn_of_oddities(
     annotations: list, sizes: dict[int | str, tuple[int, int]], file: Path, with_masks: bool = True
 ) -> None:
-    """Say how many sound annotations do not count."""
+    """Warn of annotations that have no fault but do not count."""
     odd = [
         (entry['id'], annotation_oddity(entry, sizes[entry['image_id']], with_masks))
         for entry in annotations
@@ -169,7 +170,7 @@ def warn_of_oddities(
 def check_entries(
     section: str, entries: list, fault_of: Callable[[dict], Fault | None], file: Path
 ) -> None:
-    """Apply `fault_of` to every entry, and look for ids that occur twice.
+    """Apply `fault_of` to every entry, and check that ids are unique.
 
     Raises:
         UserError: an entry has a fault; the message names the first.
@@ -196,13 +197,13 @@ def check_entries(
 
 
 def entry_name(entry: dict, number: int) -> str:
-    """What messages call an entry: by its id, or by its place, counted from 1."""
+    """Return how messages name an entry: by its id, or by its place, counted from 1."""
     named = is_id(entry.get('id'))
     return f'the one with id {quoted(entry["id"])}' if named else f'entry {number}'
 
 
 def check_categories(categories: list, classes: Sequence[str], file: Path) -> dict[int | str, str]:
-    """Return the name of each category by its id, after a comparison with the classes.
+    """Check the categories against the classes; return the name of each category by its id.
 
     mmdet gives labels to the classes in the order of the categories, skipping a class without one. So
     a missing class, or another order, would give every later class the label of its neighbour. Further
@@ -238,6 +239,6 @@ def check_categories(categories: list, classes: Sequence[str], file: Path) -> di
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = f' and {len(names) - most} more' if len(names) > most else ''
     return ', '.join(names[:most]) + more

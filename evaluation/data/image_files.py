@@ -1,4 +1,4 @@
-"""Image files that are missing, not whole or too large, told apart before they are decoded.
+"""Image files: names below a folder, files that are not whole or too large, and EXIF orientation.
 
 An image file is data of unknown origin: it may be a pipe that nobody writes to, claim a size that no
 memory holds, or be of a format whose decoder runs what the file says, as PostScript's does.
@@ -9,15 +9,16 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from mmengine import fileio
-from PIL import Image
+from PIL import ExifTags, Image
 
 from evaluation.utils.errors import UserError
 
 ADVICE = 'restore it, or leave such images out with --skip-bad-images'
 
-# Pillow's limit: 537 MB in colours of 8 bits. The largest images of COCO, ADE20K and ImageNet have
+# Pillow's limit: 537 MB in colors of 8 bits. The largest images of COCO, ADE20K and ImageNet have
 # fewer than 100 million pixels.
 MOST_PIXELS = 178_956_970
 # No image of so many pixels needs more.
@@ -37,20 +38,34 @@ _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 # Second byte of markers of a JPEG: start of a scan, and those that no length follows.
 _SCAN, _FILL = 0xDA, 0xFF
 _BARE = {0x01, *range(0xD0, 0xD8)}
+UPRIGHT = 1
+# By the value of EXIF's tag `Orientation`: how viewers turn the stored pixels.
+TURNS = {
+    2: 'mirrored left to right',
+    3: 'turned by 180 degrees',
+    4: 'mirrored top to bottom',
+    5: 'transposed',
+    6: 'turned by 90 degrees',
+    7: 'transposed along the other diagonal',
+    8: 'turned by 270 degrees',
+}
+# Of these, height and width change places.
+SIDES_SWAPPED = (5, 6, 7, 8)
+TURNED_IMAGES = 'images with an EXIF orientation'
 
 
 class BadFileError(UserError):
     """A file of the data set cannot be used.
 
-    Raised in a process that loads data, it is built anew by torch from a message that is the whole
-    traceback. Of that, only what this error said is kept.
-
     Args:
         message: one line that names the file.
-        kind: what is wrong with it, in words for a list; not kept from process to process.
+        kind: what is wrong with the file, in words for a list; lost between a worker of torch's
+            `DataLoader` and the main process.
     """
 
     def __init__(self, message: str, kind: str = 'files that cannot be used') -> None:
+        # Of an error in a worker, torch passes on the class and the traceback as text, and calls the
+        # class with that. Python writes the message last, after the name of the class.
         super().__init__(message.rpartition(f'{BadFileError.__name__}: ')[2].strip())
         self.kind = kind
 
@@ -89,7 +104,7 @@ def read_whole(path: str, backend_args: dict | None, advice: str = ADVICE) -> by
 
 
 def check_file(path: str, advice: str) -> None:
-    """Look whether a path is a file that an image can be in.
+    """Check that a path is a file of a size that an image can have.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -103,7 +118,7 @@ def check_file(path: str, advice: str) -> None:
 
 
 def check_size(content: bytes, path: str, advice: str = ADVICE) -> None:
-    """Look at the format and the size that the head of an image file states; no pixel is decoded.
+    """Check format and size in the header of an image file; no pixel is decoded.
 
     Raises:
         BadFileError: it is of no format that is read, or of more than `MOST_PIXELS`.
@@ -129,7 +144,7 @@ def check_size(content: bytes, path: str, advice: str = ADVICE) -> None:
 
 
 def is_truncated(content: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; other formats are left to their decoder.
+    """Return whether a JPEG or PNG lacks its end; other formats are left to their decoder.
 
     Some decoders fill the rest with grey instead of failing. Bytes after the end do no harm.
     """
@@ -142,7 +157,7 @@ def is_truncated(content: bytes) -> bool:
 
 
 def _first_scan(content: bytes) -> int:
-    """Where the first scan of a JPEG starts, its length if none does (ITU-T T.81, annex B)."""
+    """Return where the first scan of a JPEG starts, else its length (ITU-T T.81, annex B)."""
     position = 2
     while position + 4 <= len(content):
         start, marker = content[position], content[position + 1]
@@ -158,7 +173,7 @@ def _first_scan(content: bytes) -> int:
 
 
 def has_broken_chunk(content: bytes) -> bool:
-    """Whether a part of a PNG has another checksum than the file states; other formats have none.
+    """Return whether a checksum in a PNG is wrong; other formats have none.
 
     Decoders skip over some of them, and a bit that was lost would become another class.
     """
@@ -166,7 +181,7 @@ def has_broken_chunk(content: bytes) -> bool:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[memoryview, int]]:
-    """Kind and data of each chunk of a PNG up to its end, and the stated checksum."""
+    """Yield type and data of each chunk of a PNG, and its stated checksum."""
     position = len(_PNG_START)
     view = memoryview(content)
     while content.startswith(_PNG_START) and position + 12 <= len(content):
@@ -177,3 +192,79 @@ def _chunks(content: bytes) -> Iterator[tuple[memoryview, int]]:
         if kind == b'IEND':
             return
         position = end + 4
+
+
+def orientation_of(content: bytes) -> int:
+    """Return the EXIF orientation, 1 to 8, that an image file states; 1 where it states none."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as header:
+            value = header.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    # Decoders raise whatever their arithmetic runs into.
+    except Exception:
+        return UPRIGHT
+    return value if value in TURNS else UPRIGHT
+
+
+def check_not_turned(content: bytes, path: str) -> None:
+    """Check that decoders can leave an image as the file stores it.
+
+    OpenCV and Pillow turn a TIFF by its orientation whatever they are asked for.
+
+    Raises:
+        BadFileError: the image is a TIFF that states an orientation.
+    """
+    if content.startswith((b'II*\0', b'MM\0*')) and orientation_of(content) != UPRIGHT:
+        raise BadFileError(
+            f'{path} is a TIFF with an orientation, which decoders always apply and maps do not have; '
+            'save it upright, without that tag',
+            TURNED_IMAGES,
+        )
+
+
+def check_upright(content: bytes, path: str) -> None:
+    """Check that an image states no orientation, so that it means the same to every program.
+
+    Raises:
+        BadFileError: it states one.
+    """
+    orientation = orientation_of(content)
+    if orientation != UPRIGHT:
+        raise BadFileError(
+            f'{path} has the EXIF orientation {orientation} ({TURNS[orientation]}), which trainings '
+            'ignore and most viewers apply; save it upright, without that tag',
+            TURNED_IMAGES,
+        )
+
+
+def turn_hint(content: bytes) -> str | None:
+    """Say what to do where height and width are swapped because of the orientation; None elsewhere."""
+    orientation = orientation_of(content)
+    if orientation not in SIDES_SWAPPED:
+        return None
+    return (
+        f'the image has the EXIF orientation {orientation}: give LoadCheckedImage '
+        "color_type='color' for annotations of turned images, 'color_ignore_orientation' for those of "
+        'stored pixels'
+    )
+
+
+def files_below(folder: Path) -> set[str]:
+    """Return the names of all files at any depth, relative to `folder`."""
+    return {
+        name if parent == str(folder) else os.path.join(os.path.relpath(parent, folder), name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+    }
+
+
+def visible_files_below(folder: Path) -> set[str]:
+    """Return the same without names that start with a dot, such as `._x.png` of other systems.
+
+    What is in a folder is found so, by mmengine as well; what a file names is there or not.
+    """
+    return {name for name in files_below(folder) if not os.path.basename(name).startswith('.')}
+
+
+def leads_out(name: str) -> bool:
+    """Return whether a name leads out of the folder that it is relative to."""
+    return os.path.isabs(name) or os.path.normpath(name).split(os.sep, 1)[0] == os.pardir

@@ -17,7 +17,7 @@ from evaluation.utils.random_state import seeded
 
 
 class DrawnIndex(int):
-    """Index of a sample, with how many-th draw it is: the same image is augmented anew each time."""
+    """Index of a sample with the number of its draw: each draw of an image is augmented differently."""
 
     draw: int
 

@@ -7,8 +7,7 @@ from mmengine.registry import TRANSFORMS
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from evaluation.data.image_files import ADVICE, FORMATS, BadFileError, read_whole
-from evaluation.data.orientation import turn_hint
+from evaluation.data.image_files import ADVICE, FORMATS, BadFileError, read_whole, turn_hint
 from evaluation.utils.errors import UserError
 
 IGNORED = 255
@@ -20,7 +19,7 @@ _MAPS = 'maps must be PNGs with one class index of 8 bits a pixel, grey or with 
 class LoadCheckedSegmentationMap(LoadAnnotations):
     """mmseg's `LoadAnnotations` whose errors name the file in one line.
 
-    mmseg keeps the lowest 8 bits of any value, takes colours for a further axis, and leaves indices
+    mmseg keeps the lowest 8 bits of any value, takes colors for another axis, and leaves indices
     beyond the classes to fail inside the loss, on a GPU without saying where.
 
     Args:
@@ -65,7 +64,7 @@ class LoadCheckedSegmentationMap(LoadAnnotations):
         check_labels(results['gt_seg_map'], path, self.num_classes, self.reduce_zero_label)
 
     def _advice(self, size: tuple[int, int], results: dict) -> str:
-        """What to do about a map whose width and height may be those of the turned image."""
+        """Return what to do about a map whose size may be that of the turned image."""
         height, width = results['ori_shape']
         if height == width or size != (height, width) or 'img_path' not in results:
             return ADVICE
@@ -82,7 +81,7 @@ class LoadCheckedSegmentationMap(LoadAnnotations):
 def check_header(
     header: Image.Image, path: str, image_size: tuple[int, int], advice: str = ADVICE
 ) -> None:
-    """Compare what the head of a map's file says with what it should.
+    """Check the header of a map's file.
 
     Args:
         header: the opened map; its pixels are not read.
@@ -105,20 +104,20 @@ def check_header(
 
 
 def check_bits(content: bytes, path: str) -> None:
-    """Look whether a PNG holds its indices as they are.
+    """Check that a PNG stores its indices as they are.
 
     Raises:
         BadFileError: it is grey with 2 or 4 bits a pixel, which decoders stretch to 8: 1 of 15 becomes
             17 of 255.
     """
-    depth, colour_type = content[24:26] if content.startswith(b'\x89PNG') else (8, 0)
-    if colour_type == 0 and depth in (2, 4):
+    depth, color_type = content[24:26] if content.startswith(b'\x89PNG') else (8, 0)
+    if color_type == 0 and depth in (2, 4):
         message = f'{path} is a PNG of {depth} bits a pixel, grey; {_MAPS}'
         raise BadFileError(message, 'maps of colours or of other than 8 bits')
 
 
 def check_labels(labels: np.ndarray, path: str, num_classes: int, reduce_zero_label: bool) -> None:
-    """Look for labels (H, W), uint8, beyond the classes.
+    """Check labels (H, W), uint8, against the number of classes.
 
     Raises:
         BadFileError: there is one; the message has the index as it stands in the file.

@@ -21,9 +21,9 @@ from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.options import add_overrides, merge_options
 from evaluation.config.run_settings import check_run_settings, work_dir
 from evaluation.config.schedule_length import length_warnings
-from evaluation.data.checks import check_data, note
-from evaluation.data.root import set_data_root, unused_data_root
-from evaluation.data.skipping import leave_out_bad_images
+from evaluation.data.bad_images import leave_out_bad_images
+from evaluation.data.data_root import set_data_root, unused_data_root
+from evaluation.data.startup_checks import check_data, note
 from evaluation.engine.distributed import init_method, set_model_wrapper
 from evaluation.engine.hooks.compilation import add_compile_option, use_compiler
 from evaluation.engine.hooks.time_shares import use_time_shares

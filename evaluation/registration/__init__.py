@@ -5,11 +5,10 @@ imports it but configs.
 """
 
 import backbones  # noqa: F401
-import evaluation.data.imagenet_dataset
-import evaluation.data.loading
+import evaluation.data.image_loading
+import evaluation.data.imagenet
 import evaluation.data.reproducible_loading
 import evaluation.data.segmentation_map
-import evaluation.data.timm_transforms
 import evaluation.engine.hooks.checkpoint
 import evaluation.engine.hooks.drawing
 import evaluation.engine.hooks.result

@@ -14,14 +14,16 @@ from torch import nn
 from evaluation.config.digests import DIGEST_VERSION
 from evaluation.config.recipe import variant_of
 from evaluation.config.schedule_length import effective_batch_size
-from evaluation.data.digest import data_sha256
-from evaluation.data.skipping import images_skipped
+from evaluation.data.bad_images import images_skipped
+from evaluation.data.data_digest import data_sha256
 from evaluation.models.complexity import complexity_of_config
 from evaluation.models.starting_weights import starting_weights
 from evaluation.utils.files import file_sha256
 
 
-def describe_complexity(model: Mapping, scope: str | None, size: tuple[int, int] | None = None) -> dict | None:
+def describe_complexity(
+    model: Mapping, scope: str | None, size: tuple[int, int] | None = None
+) -> dict | None:
     """FLOPs and parameters by part; None, and a warning, where they cannot be counted.
 
     Args:

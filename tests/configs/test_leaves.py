@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones import MIXERS, UnifiedBackbone
 from evaluation.config.recipe import contestant_name, recipe_of
-from evaluation.data.checked_loading import checked_pipeline
+from evaluation.data.image_loading import checked_pipeline
 from evaluation.engine.experiment import read_config
 from tests.variants import ROOT, SCALES
 

@@ -1,4 +1,4 @@
-"""tools/check_data.py: what it prints, its exit status, and that trainings start on what it mends."""
+"""tools/check_data.py: what it prints, and its exit status."""
 
 import json
 import os
@@ -6,8 +6,7 @@ import shutil
 
 import pytest
 
-from tests.commands import read_results
-from tests.tools.test_bad_data import IMAGES, INSTANCES, edit, halve, of_first_annotation, on
+from tests.tools.test_bad_data import IMAGES, INSTANCES, edit, halve, of_first_annotation
 
 KIND = 'Data'
 
@@ -45,13 +44,6 @@ def test_findings(check, trial, damaged):
         assert f'       1  boxes that are no numbers\n            {line}' in outcome.stdout
 
 
-def test_a_training_starts_on_what_was_mended(check, commands, trial, damaged, tmp_path):
-    assert check('--data-root', 'data', '--fix', 'mended').status == 1
-    assert check('--data-root', 'mended').status == 0
-    commands.succeed('train', trial.config, *on(tmp_path / 'mended', trial), folder=tmp_path)
-    assert read_results(tmp_path / 'work_dirs')[-1]['images'] == 7
-
-
 def test_json(check, trials, tmp_path):
     data = shutil.copytree(trials['mask_rcnn'].data_root, tmp_path / 'data')
     for image in (data / 'train2017').iterdir():
@@ -78,10 +70,6 @@ def test_a_name_that_is_no_text(check, trials, tmp_path, arguments):
     assert 'images/training/\\udcff.jpeg' in written
 
 
-def with_categories_reversed(content):
-    return {**content, 'categories': content['categories'][::-1]}
-
-
 @pytest.mark.parametrize(
     ('given', 'arguments', 'message'),
     [
@@ -98,31 +86,6 @@ def with_categories_reversed(content):
             '--num-classes is of ade20k and imagenet',
         ),
         (
-            '`--fix` to a folder with files',
-            ['--data-root', 'data', '--fix', 'there'],
-            'is there already; give a new folder, nothing is overwritten',
-        ),
-        (
-            '`--fix` inside of the data',
-            ['--data-root', 'data', '--fix', 'data/mended'],
-            'is inside of the data root; give a folder elsewhere',
-        ),
-        (
-            '`--fix` to a link',
-            ['--data-root', 'data', '--fix', 'link'],
-            '--fix link is a link; give a folder',
-        ),
-        (
-            '`--fix`, and no folder of images',
-            ['--data-root', 'annotations_alone', '--fix', 'mended'],
-            '--fix: no folder of images is in annotations_alone; get them, and put them there',
-        ),
-        (
-            '`--fix`, and categories that differ between the files',
-            ['--data-root', 'others', '--fix', 'mended'],
-            'has other categories than instances_train2017.json, or another order; correct the',
-        ),
-        (
             '`--output` in a folder that is not there',
             ['--data-root', 'data', '--output', 'nowhere/a.txt'],
             'give a file in an existing folder',
@@ -130,13 +93,7 @@ def with_categories_reversed(content):
     ],
 )
 def test_bad_input(check, trials, tmp_path, refused, given, arguments, message):
-    data = shutil.copytree(trials['mask_rcnn'].data_root, tmp_path / 'data')
-    shutil.copytree(data / 'annotations', tmp_path / 'annotations_alone/annotations')
-    shutil.copytree(data, tmp_path / 'others')
-    edit(tmp_path / 'others' / INSTANCES, with_categories_reversed)
-    (tmp_path / 'link').symlink_to('there')
-    (tmp_path / 'there').mkdir()
-    (tmp_path / 'there/notes.txt').touch()
+    shutil.copytree(trials['mask_rcnn'].data_root, tmp_path / 'data')
     before = {path: path.stat().st_mtime for path in tmp_path.rglob('*')}
     refused(KIND, f'tools/check_data.py, {given}', check(*arguments), message)
     assert {path: path.stat().st_mtime for path in tmp_path.rglob('*')} == before

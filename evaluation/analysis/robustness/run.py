@@ -14,7 +14,7 @@ from evaluation.analysis.robustness.corrupted import corrupted_trials
 from evaluation.analysis.robustness.profile import ConditionResult, Profile
 from evaluation.analysis.robustness.targets import check_attackable
 from evaluation.analysis.subject import Subject, facts_of, memory_explained
-from evaluation.data.checks import note
+from evaluation.data.startup_checks import note
 
 LOSS = 'loss'
 # Between the name of a condition and that of an array of it.

@@ -10,8 +10,8 @@ from torch import nn
 
 from evaluation.analysis.tasks.inputs import as_tensors
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
-from evaluation.data.checked_loading import step_name
-from evaluation.data.timm_transforms import TimmTransforms
+from evaluation.data.dataset_config import step_name
+from evaluation.data.imagenet import TimmTransforms
 from evaluation.metrics.accuracy import GUESSES
 from evaluation.models.classifier import ImageClassifier
 from evaluation.utils.errors import UserError

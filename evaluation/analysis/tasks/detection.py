@@ -20,8 +20,8 @@ from evaluation.analysis.tasks.objects import (
     resized_code,
 )
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
-from evaluation.data.checked_loading import step_name
-from evaluation.data.coco_masks import is_run_length_code, is_usable, polygons_are_drawable
+from evaluation.data.coco_faults import is_run_length_code, is_usable, polygons_are_drawable
+from evaluation.data.dataset_config import step_name
 from evaluation.metrics.average_precision.detections import KINDS
 from evaluation.metrics.run_lengths import encode_masks
 from evaluation.utils.errors import UserError

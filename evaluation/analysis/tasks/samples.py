@@ -12,7 +12,8 @@ import numpy as np
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 
-from evaluation.data.checks import build_dataset, plain_datasets
+from evaluation.data.dataset_config import plain_datasets
+from evaluation.data.image_loading import build_dataset
 from evaluation.utils.errors import UserError
 
 

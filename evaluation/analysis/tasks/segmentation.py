@@ -11,7 +11,7 @@ from torch import nn
 
 from evaluation.analysis.tasks.inputs import as_tensors
 from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
-from evaluation.data.checked_loading import step_name
+from evaluation.data.dataset_config import step_name
 from evaluation.metrics.segmentation import count_areas
 from evaluation.utils.errors import UserError
 

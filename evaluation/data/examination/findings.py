@@ -1,9 +1,16 @@
-"""What an examination found, and how it is written."""
+"""Known layouts of data roots, and the findings of an examination."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from evaluation.utils.errors import UserError
+
+COCO, ADE20K, IMAGENET = LAYOUTS = ('coco', 'ade20k', 'imagenet')
+COCO_FILES = 'annotations/instances_*.json'
+ADE20K_SPLITS = ('training', 'validation')
+IMAGENET_SPLITS = ('train', 'val')
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Finding:
 
 @dataclass
 class Examination:
-    """What was looked at in a data set, and what was found.
+    """What was examined in a data set, and what was found.
 
     Attributes:
         root: of the data.
@@ -38,11 +45,11 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, kind: str, subject: object, text: str) -> None:
-        """Note a finding."""
+        """Add a finding."""
         self.findings.append(Finding(kind, str(subject), text))
 
     def by_kind(self) -> dict[str, list[Finding]]:
-        """Findings of each kind, kinds in the order in which they were met."""
+        """Group findings by kind, in the order in which kinds were found."""
         kinds: dict[str, list[Finding]] = {}
         for finding in self.findings:
             kinds.setdefault(finding.kind, []).append(finding)
@@ -50,7 +57,7 @@ class Examination:
 
 
 def as_text(examination: Examination, examples: int) -> str:
-    """A heading, then each kind with its number and the first of its findings."""
+    """Write a heading, then each kind with its number and its first findings."""
     counts = ', '.join(f'{count:,} {what}' for what, count in examination.counts.items())
     lines = [f'{examination.root} ({examination.layout}): {counts} looked at', '']
     kinds = examination.by_kind()
@@ -64,7 +71,7 @@ def as_text(examination: Examination, examples: int) -> str:
 
 
 def as_json(examination: Examination) -> dict[str, Any]:
-    """All findings, with their numbers by kind."""
+    """Return all findings, and their numbers by kind."""
     return {
         'data_root': str(examination.root),
         'layout': examination.layout,
@@ -72,3 +79,32 @@ def as_json(examination: Examination) -> dict[str, Any]:
         'numbers': {kind: len(findings) for kind, findings in examination.by_kind().items()},
         'findings': [asdict(finding) for finding in examination.findings],
     }
+
+
+def recognized(root: Path) -> str | None:
+    """Return the layout of a data root, recognized by its folders and files; None if unknown."""
+    if any(root.glob(COCO_FILES)):
+        return COCO
+    if any((root / 'annotations' / split).is_dir() for split in ADE20K_SPLITS):
+        return ADE20K
+    lists = any((root / 'meta' / f'{split}.txt').is_file() for split in IMAGENET_SPLITS)
+    if lists or all((root / split).is_dir() for split in IMAGENET_SPLITS):
+        return IMAGENET
+    return None
+
+
+def layout_of(root: Path, wanted: str | None) -> str:
+    """Return the layout that is wanted, else the one that is recognized.
+
+    Raises:
+        UserError: there is no such folder, or it has none of the layouts.
+    """
+    if not root.is_dir():
+        raise UserError(f'data root {root} is not a folder; give --data-root')
+    layout = wanted or recognized(root)
+    if layout is None:
+        raise UserError(
+            f'{root} has none of the known layouts: {COCO_FILES} (coco), images/training and '
+            'annotations/training (ade20k), train/ and val/ or meta/train.txt (imagenet)'
+        )
+    return layout

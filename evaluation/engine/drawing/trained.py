@@ -12,9 +12,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.data.checked_loading import with_checked_loading
-from evaluation.data.checks import check_data
-from evaluation.data.loading import image_of
+from evaluation.data.image_loading import image_of, with_checked_loading
+from evaluation.data.startup_checks import check_data
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.utils.errors import UserError
 

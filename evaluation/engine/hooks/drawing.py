@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmseg.engine.hooks import SegVisualizationHook
 
-from evaluation.data.loading import image_of
+from evaluation.data.image_loading import image_of
 
 
 class LoadedImages:

@@ -14,8 +14,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from evaluation.config.checkpoint_names import checkpoint_of_step
 from evaluation.config.recipe import contestant_of, required_recipe
-from evaluation.data.digest import data_sha256
-from evaluation.data.skipping import images_skipped
+from evaluation.data.bad_images import images_skipped
+from evaluation.data.data_digest import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
 from evaluation.metrics.evidence.base import Evidence

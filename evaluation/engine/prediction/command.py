@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from evaluation.data.loading import loaded_by
+from evaluation.data.image_loading import loaded_by
 from evaluation.engine.drawing.predictions import draw_segmentation
 from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.prediction.images import check_readable, find_images, output_names

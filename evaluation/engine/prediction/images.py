@@ -7,9 +7,8 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from evaluation.data.image_files import read_whole
-from evaluation.data.listing import visible_files_below
-from evaluation.data.loading import decoded
+from evaluation.data.image_files import read_whole, visible_files_below
+from evaluation.data.image_loading import decoded
 from evaluation.utils.errors import UserError
 
 ADVICE = 'restore it or leave it out'

@@ -13,8 +13,8 @@ from mmengine.registry import DefaultScope
 
 from backbones import BackboneError
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.data.checked_loading import checked_pipeline, without_truth
-from evaluation.data.class_counts import class_names
+from evaluation.data.dataset_config import class_names
+from evaluation.data.image_loading import checked_pipeline, without_truth
 from evaluation.engine.drawing.predictions import distinct_palette
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.trained_model import Checkpoint, build_model, check_trained

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from evaluation.data.checked_loading import without_truth
-from evaluation.data.checks import path_of, plain_datasets
-from evaluation.data.class_counts import class_names
 from evaluation.data.coco_file import read_json
+from evaluation.data.dataset_config import class_names, path_of, plain_datasets
+from evaluation.data.image_loading import without_truth
 from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.submission.metrics import InstanceSubmission, MapSubmission
 from evaluation.utils.errors import UserError

@@ -6,11 +6,14 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from evaluation.data.coco_faults import decompressed, is_run_length_code
 from evaluation.data.coco_file import check_coco, listed
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
@@ -265,3 +268,25 @@ class TestBoxesAlone:
     def test_boxes_are_looked_at_all_the_same(self, tmp_path):
         with pytest.raises(UserError, match='not four numbers'):
             check(tmp_path, changed('annotations', 0, bbox=[1, 2, 3]), with_masks=False)
+
+
+class TestCompressedCodes:
+    """Against pycocotools, which wrote them."""
+
+    @pytest.mark.parametrize('density', [0.0, 0.01, 0.5, 1.0])
+    def test_lengths(self, density):
+        generator = np.random.default_rng(3)
+        for height, width in ((1, 1), (5, 7), (300, 400)):
+            mask = (generator.random((height, width)) < density).astype(np.uint8)
+            code = coco_mask.encode(np.asfortranarray(mask))
+            text = {'size': [height, width], 'counts': code['counts'].decode()}
+            flat = np.concatenate([[0], mask.ravel('F'), [2]])
+            expected = np.diff(np.flatnonzero(np.diff(flat, prepend=0) != 0) - 1, prepend=0)
+            assert decompressed(text['counts']).tolist()[-1] == expected[-1]
+            assert is_run_length_code(text, (height, width))
+            assert not is_run_length_code(text, (height, width + 1))
+            assert not is_run_length_code(text | {'size': [height, width + 1]}, (height, width + 1))
+
+    @pytest.mark.parametrize('counts', ['', 'P', '\x01', 'ééé', 'oooooooooooo0', '0' * 9, None, 7])
+    def test_what_is_none(self, counts):
+        assert not is_run_length_code({'size': [8, 8], 'counts': counts}, (8, 8))

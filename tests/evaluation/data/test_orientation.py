@@ -14,11 +14,9 @@ from PIL import Image
 from torchvision import transforms
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.data.checked_loading import with_checked_loading
-from evaluation.data.image_files import BadFileError
-from evaluation.data.imagenet_dataset import ImageNetDataset
-from evaluation.data.loading import LoadCheckedImage, image_of
-from evaluation.data.orientation import TURNED_IMAGES, orientation_of
+from evaluation.data.image_files import TURNED_IMAGES, BadFileError, orientation_of
+from evaluation.data.image_loading import LoadCheckedImage, image_of, with_checked_loading
+from evaluation.data.imagenet import ImageNetDataset
 from evaluation.engine.experiment import read_config
 from evaluation.engine.hooks.drawing import DrawInstances, DrawSegmentations
 from tests.evaluation.data.examination.looking import look

@@ -114,7 +114,11 @@ class TestPretrained:
         cfg = read_config(str(ROOT / 'configs/upernet_r50.py'))
         assert pretrained_of('w/{name}.pth', cfg, 0) == 'w/r50.pth'
         for name in ('mixer', 'scale'):
-            with pytest.raises(UserError, match=f'upernet_r50.py declares no {name}; write it in a line'):
+            with pytest.raises(
+                UserError, match=f'upernet_r50.py declares no {name}; write it in a line'
+            ):
                 pretrained_of(f'w/{{{name}}}.pth', cfg, 0)
-        with pytest.raises(UserError, match='give no other names in braces than name, mixer, scale, seed'):
+        with pytest.raises(
+            UserError, match='give no other names in braces than name, mixer, scale, seed'
+        ):
             pretrained_of('w/{model}.pth', cfg, 0)

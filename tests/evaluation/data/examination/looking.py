@@ -3,13 +3,12 @@
 from argparse import Namespace
 from pathlib import Path
 
-from evaluation.data.examination.command import examine
+from evaluation.data.examination.check_data import examine
 from evaluation.data.examination.findings import Examination
 
 
 def look(
     root: Path,
-    fix: Path | None = None,
     num_classes: int | None = None,
     keep_zero_label: bool = False,
     config: Path | None = None,
@@ -23,6 +22,5 @@ def look(
             num_classes=num_classes,
             keep_zero_label=keep_zero_label,
             workers=2,
-            fix=fix,
         )
     )

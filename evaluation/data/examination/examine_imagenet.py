@@ -8,12 +8,11 @@ from pathlib import Path
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from evaluation.data.examination.files import bad_files, reason
-from evaluation.data.examination.findings import Examination
-from evaluation.data.examination.layouts import IMAGENET_SPLITS
-from evaluation.data.imagenet_layout import REFERENCE_SPLIT, class_folders, listed_image
-from evaluation.data.listing import files_below, leads_out, visible_files_below
-from evaluation.data.loading import LoadCheckedImage
+from evaluation.data.bad_images import bad_files, reason
+from evaluation.data.examination.findings import IMAGENET_SPLITS, Examination
+from evaluation.data.image_files import files_below, leads_out, visible_files_below
+from evaluation.data.image_loading import LoadCheckedImage
+from evaluation.data.imagenet import REFERENCE_SPLIT, class_folders, listed_image
 from evaluation.utils.errors import UserError
 
 # As the recipe of the classifiers reads them.
@@ -23,44 +22,40 @@ LOAD = LoadCheckedImage(color_type='color')
 Entry = tuple[str, int | str]
 
 
-def examine_imagenet(
-    examination: Examination, num_classes: int | None, workers: int
-) -> dict[str, list[Entry]]:
-    """Look at every image of a data root, and whether the splits have the same classes.
+def examine_imagenet(examination: Examination, num_classes: int | None, workers: int) -> None:
+    """Examine every image of a data root, and whether the splits have the same classes.
 
     Args:
         examination: gets the findings.
         num_classes: how many classes there should be; None for what the training images have.
         workers: threads.
 
-    Returns:
-        the good images of each split.
-
     Raises:
         UserError: there is neither a list nor a folder of a split.
     """
     root = examination.root
-    entries = {split: listed(examination, split) for split in IMAGENET_SPLITS if _is_there(root, split)}
+    entries = {
+        split: images_of(examination, split) for split in IMAGENET_SPLITS if _is_there(root, split)
+    }
     if not entries:
         raise UserError(f'{root} has neither train/ nor val/, nor a list of them in meta/')
     compare_classes(examination, entries, num_classes)
-    return {split: examine_split(examination, split, entries[split], workers) for split in entries}
+    for split in entries:
+        examine_listed(examination, split, entries[split], workers)
 
 
-def examine_split(
-    examination: Examination, split: str, entries: Sequence[Entry], workers: int
-) -> list[Entry]:
-    """Look at the images of a split; return the good ones."""
+def examine_listed(examination: Examination, split: str, entries: Sequence[Entry], workers: int) -> None:
+    """Examine the images of a split."""
     folder = examination.root / split
     there = files_below(folder)
     examination.counts['images'] += len(entries)
     present = [entry for entry in entries if os.path.normpath(entry[0]) in there]
     for name in sorted({entry[0] for entry in entries} - {entry[0] for entry in present}):
         examination.add('missing images', f'{split}/{name}', 'is missing')
+    # An image that a list has twice is named once.
     bad = dict(bad_files(present, partial(load, folder), workers, split))
     for (name, _), error in bad.items():
         examination.add(error.kind, f'{split}/{name}', reason(error, str(folder / name)))
-    return [entry for entry in present if entry not in bad]
 
 
 def load(folder: Path, entry: Entry) -> None:
@@ -73,12 +68,12 @@ def load(folder: Path, entry: Entry) -> None:
 
 
 def has_list(root: Path, split: str) -> bool:
-    """Whether a file lists the images of a split with their labels."""
+    """Return whether a file lists the images of a split with their labels."""
     return (root / 'meta' / f'{split}.txt').is_file()
 
 
-def listed(examination: Examination, split: str) -> list[Entry]:
-    """The images that a split should have, and what is wrong with how they are named."""
+def images_of(examination: Examination, split: str) -> list[Entry]:
+    """Return the images of a split, and add findings about their names."""
     if has_list(examination.root, split):
         return _from_list(examination, Path('meta', f'{split}.txt'))
     return _from_folders(examination, split)
@@ -87,7 +82,7 @@ def listed(examination: Examination, split: str) -> list[Entry]:
 def compare_classes(
     examination: Examination, entries: dict[str, list[Entry]], num_classes: int | None
 ) -> None:
-    """Look for classes that a split lacks, for labels without images, and whether there are too many."""
+    """Find classes that a split lacks, labels without images, and a wrong number of classes."""
     classes = {split: {label for _, label in images} for split, images in entries.items()}
     examination.counts['classes'] = len(set().union(*classes.values()))
     for split, labels in classes.items():

@@ -8,8 +8,7 @@ from PIL import Image
 from timm.data import create_transform
 from torchvision.datasets import ImageFolder
 
-from evaluation.data.imagenet_dataset import ImageNetDataset
-from evaluation.data.imagenet_layout import labelled_images
+from evaluation.data.imagenet import ImageNetDataset, labelled_images
 from evaluation.engine.experiment import read_config
 from evaluation.utils.errors import UserError
 from tests.evaluation.data.class_folders import CLASSES, COUNTS, write_folders, write_lists

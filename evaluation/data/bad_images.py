@@ -1,35 +1,37 @@
-"""Goes on without images that cannot be used, where `--skip-bad-images` asks for it.
+"""Find images that cannot be used, and leave them out where `--skip-bad-images` asks for it.
 
 They are found before the start, by loading every image as the run will. So the data sets have one
 length from the first step to the last, and the same on every process.
 """
 
 import os
-import time
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import filterfalse, islice
-from typing import Any
+from typing import Any, TypeVar
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
+from tqdm import tqdm
 
-from evaluation.data.checked_loading import checked_pipeline, step_name
-from evaluation.data.checks import build_dataset, note, plain_datasets, unpaired
 from evaluation.data.coco_file import listed
+from evaluation.data.dataset_config import plain_datasets, step_name
 from evaluation.data.image_files import ADVICE, BadFileError
+from evaluation.data.image_loading import build_dataset, checked_pipeline
+from evaluation.data.startup_checks import note, unpaired
 from evaluation.utils.errors import UserError
-from evaluation.utils.jobs import clock
+from evaluation.utils.process_groups import process_rank
 
 LOADING = ('LoadCheckedImage', 'LoadCheckedSegmentationMap')
-# Decoders release the interpreter's lock, so that threads do.
 THREADS = min(8, os.cpu_count() or 1)
-BLOCK = 1000
-REPORT_SECONDS = 5.0
 # Faults that are printed one by one; `result.json` names all images.
 SHOWN = 20
+# So many files are handed to the threads at once.
+BLOCK = 1000
+Item = TypeVar('Item')
 
 
 def leave_out_bad_images(cfg: Config, loaders: Sequence[str]) -> None:
@@ -53,7 +55,7 @@ def leave_out_bad_images(cfg: Config, loaders: Sequence[str]) -> None:
 
 
 def bad_images(dataset: BaseDataset) -> list[str]:
-    """Names of the images that cannot be loaded, relative to the data root; prints why.
+    """Return the names of images that cannot be loaded, relative to the data root, and print why.
 
     Args:
         dataset: with nothing but loading transforms in its pipeline.
@@ -61,7 +63,10 @@ def bad_images(dataset: BaseDataset) -> list[str]:
     Raises:
         UserError: none can be loaded.
     """
-    faults = dict(read_all(dataset))
+    faults = {}
+    for index, error in bad_files(range(len(dataset)), dataset.prepare_data, THREADS, 'images'):
+        path = dataset.get_data_info(index)['img_path']
+        faults[relative_name(dataset, path)] = str(error).removesuffix(f'; {ADVICE}')
     if len(faults) == len(dataset):
         first = next(iter(faults.values()), 'there is none')
         raise UserError(f'none of the {len(dataset)} images can be used, the first since {first}')
@@ -74,30 +79,8 @@ def bad_images(dataset: BaseDataset) -> list[str]:
     return list(faults)
 
 
-def read_all(dataset: BaseDataset) -> Iterator[tuple[str, str]]:
-    """Load every image; yield name and fault of those that cannot be."""
-
-    def fault_of(index: int) -> tuple[str, str] | None:
-        try:
-            dataset.prepare_data(index)
-        except BadFileError as error:
-            name = relative_name(dataset, dataset.get_data_info(index)['img_path'])
-            return name, str(error).removesuffix(f'; {ADVICE}')
-        return None
-
-    started = reported = time.monotonic()
-    with ThreadPoolExecutor(THREADS) as threads:
-        for begin in range(0, len(dataset), BLOCK):
-            end = min(begin + BLOCK, len(dataset))
-            yield from filter(None, threads.map(fault_of, range(begin, end)))
-            if time.monotonic() - reported > REPORT_SECONDS:
-                reported = time.monotonic()
-                left = (reported - started) * (len(dataset) - end) / end
-                note(f'  {end} of {len(dataset)} images read, about {clock(left)} left')
-
-
 def relative_name(dataset: BaseDataset, path: str) -> str:
-    """Path of an image from the data root."""
+    """Return the path of an image relative to the data root."""
     return os.path.relpath(path, dataset.data_root or '.')
 
 
@@ -120,6 +103,47 @@ def dataset_without(dataset_type: str, left_out: Sequence[str], **settings: Any)
 
 
 def images_skipped(dataset: ConfigDict) -> dict[str, Any]:
-    """Number and names of the images that a data set's config leaves out, for `result.json`."""
+    """Return number and names of the images that a config leaves out, for `result.json`."""
     names = [name for part in plain_datasets(dataset) for name in part.get('left_out', [])]
     return {'count': len(names), 'names': names}
+
+
+def bad_files(
+    items: Sequence[Item], read: Callable[[Item], None], workers: int, what: str
+) -> Iterator[tuple[Item, BadFileError]]:
+    """Read files on several threads; yield those that cannot be used, in order, with their errors.
+
+    Args:
+        items: what to read.
+        read: reads one; raises `BadFileError` where it cannot be used.
+        workers: threads.
+        what: title of the progress bar.
+    """
+
+    def fault_of(item: Item) -> BadFileError | None:
+        try:
+            read(item)
+        except BadFileError as error:
+            return error
+        return None
+
+    # Decoders release the interpreter's lock, so that threads do.
+    with ThreadPoolExecutor(workers) as threads, _bar(len(items), what) as bar:
+        for start in range(0, len(items), BLOCK):
+            block = items[start : start + BLOCK]
+            for item, error in zip(block, threads.map(fault_of, block), strict=True):
+                bar.update()
+                if error:
+                    yield item, error
+
+
+def _bar(count: int, what: str) -> tqdm:
+    # A log gets a line now and then, a terminal a bar.
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    intervals = {'mininterval': interval, 'maxinterval': 2 * interval}
+    return tqdm(total=count, desc=what, unit=' files', disable=process_rank() != 0, **intervals)
+
+
+def reason(error: BadFileError, path: str) -> str:
+    """Return an error's text without the file's name and without advice for a training."""
+    return str(error).removeprefix(f'{path} ').removesuffix(f'; {ADVICE}')

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from mmengine.config import ConfigDict
 
-from evaluation.data.checks import path_of, plain_datasets
-from evaluation.data.imagenet_layout import labelled_images
-from evaluation.data.listing import files_below
+from evaluation.data.dataset_config import path_of, plain_datasets
+from evaluation.data.image_files import files_below
+from evaluation.data.imagenet import labelled_images
 from evaluation.utils.files import file_sha256
 
 
 def data_sha256(dataset: ConfigDict) -> str | None:
-    """SHA-256 of what a data set's config names, without reading a pixel.
+    """Return a SHA-256 of the files that a data set's config names; images are not read.
 
     Of annotations in a file it is their bytes; of images with segmentation maps, names and sizes in
     bytes of all files; of images in folders of classes, names and labels; of each, what

@@ -5,12 +5,10 @@ from functools import partial
 from pathlib import Path
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.data.examination.files import bad_files, reason
-from evaluation.data.examination.findings import Examination
-from evaluation.data.examination.layouts import ADE20K_SPLITS
-from evaluation.data.listing import visible_files_below
-from evaluation.data.loading import LoadCheckedImage
-from evaluation.data.orientation import check_upright
+from evaluation.data.bad_images import bad_files, reason
+from evaluation.data.examination.findings import ADE20K_SPLITS, Examination
+from evaluation.data.image_files import check_upright, visible_files_below
+from evaluation.data.image_loading import LoadCheckedImage
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
 from evaluation.utils.errors import UserError
 
@@ -23,7 +21,7 @@ LOAD = LoadCheckedImage()
 
 @dataclass(frozen=True)
 class Labels:
-    """What the values of maps mean.
+    """Meaning of the values of segmentation maps.
 
     Attributes:
         num_classes: how many classes there are.
@@ -34,11 +32,8 @@ class Labels:
     reduce_zero_label: bool = True
 
 
-def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> dict[str, list[str]]:
-    """Look at every image of a data root and at its map.
-
-    Returns:
-        names, without ending, of the good pairs of each split.
+def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> None:
+    """Examine every image of a data root and its map.
 
     Raises:
         UserError: a split has only images or only maps.
@@ -46,11 +41,12 @@ def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> di
     splits = [split for split in ADE20K_SPLITS if _is_there(examination.root, split)]
     if not splits:
         raise UserError(f'{examination.root} has neither images/training nor images/validation')
-    return {split: examine_split(examination, split, labels, workers) for split in splits}
+    for split in splits:
+        examine_pairs(examination, split, labels, workers)
 
 
-def examine_split(examination: Examination, split: str, labels: Labels, workers: int) -> list[str]:
-    """Look at the pairs of a split; return the names, without ending, of the good ones."""
+def examine_pairs(examination: Examination, split: str, labels: Labels, workers: int) -> None:
+    """Examine the pairs of image and map of a split."""
     root = examination.root
     images, maps = Path('images', split), Path('annotations', split)
     pictures, others = _names(root / images, IMAGE)
@@ -64,14 +60,11 @@ def examine_split(examination: Examination, split: str, labels: Labels, workers:
         examination.add('images without maps', images / f'{name}{IMAGE}', f'has no {maps / name}{MAP}')
     for name in sorted(mapped - pictures):
         examination.add('maps without images', maps / f'{name}{MAP}', f'has no {images / name}{IMAGE}')
-    pairs = sorted(pictures & mapped)
     read = partial(load_pair, root / images, root / maps, labels)
-    bad = dict(bad_files(pairs, read, workers, split))
-    for name, error in bad.items():
+    for name, error in bad_files(sorted(pictures & mapped), read, workers, split):
         files = (images / f'{name}{IMAGE}', maps / f'{name}{MAP}')
         subject = next((file for file in files if str(error).startswith(f'{root / file} ')), files[0])
         examination.add(error.kind, subject, reason(error, str(root / subject)))
-    return [name for name in pairs if name not in bad]
 
 
 def load_pair(images: Path, maps: Path, labels: Labels, name: str) -> None:
@@ -100,7 +93,7 @@ def _is_there(root: Path, split: str) -> bool:
 
 
 def _names(folder: Path, ending: str) -> tuple[set[str], list[str]]:
-    """Names without ending of the files that have it, and of images that have another."""
+    """Return names of files with an ending, without it, and of images with another ending."""
     files = visible_files_below(folder)
     found = {name.removesuffix(ending) for name in files if name.endswith(ending)}
     others = [name for name in files if not name.endswith(ending)]

@@ -6,33 +6,42 @@ from collections.abc import Callable, Container, Iterator
 from functools import partial
 from pathlib import Path
 
-from evaluation.data.coco_entries import (
+from pycocotools import mask as coco_mask
+
+from evaluation.data.bad_images import bad_files, reason
+from evaluation.data.coco_faults import (
+    LARGEST_ID,
     Fault,
     annotation_fault,
     annotation_oddity,
     category_fault,
     image_fault,
+    is_id,
+    is_usable,
+    quoted,
 )
 from evaluation.data.coco_file import check_sections, entry_name, read_json
-from evaluation.data.examination.doubts import annotation_doubts
-from evaluation.data.examination.files import bad_files, reason
-from evaluation.data.examination.findings import Examination
-from evaluation.data.examination.layouts import COCO_FILES
-from evaluation.data.listing import files_below
-from evaluation.data.loading import LoadCheckedImage
-from evaluation.data.orientation import check_upright
-from evaluation.data.plain_values import LARGEST_ID, is_id, quoted
+from evaluation.data.examination.findings import COCO_FILES, Examination
+from evaluation.data.image_files import check_upright, files_below
+from evaluation.data.image_loading import LoadCheckedImage
 from evaluation.utils.errors import UserError
 from evaluation.utils.process_memory import garbage_collection_paused
 
 LOAD = LoadCheckedImage()
-DIFFERENT_CATEGORIES = 'categories that differ'
 # Of files that are numbered, how many may have another number than their id by mistake.
 SHARE_OF_OTHER_NAMES = 0.1
+# In pixels; annotations are rounded.
+OUTSIDE = 1.0
+# A box further from its mask than this, in pixels and as a share of its side, is another's. COCO's own
+# are exact.
+APART, APART_SHARE = 5.0, 0.1
+# A mask has no more area than its box; COCO's own have up to 1.4 times that of the drawn mask.
+LARGEST_SHARE, ROUNDED = 2.0, 10.0
+Box = tuple[float, float, float, float]
 
 
 def annotation_files(root: Path) -> list[Path]:
-    """The annotation files of a data root.
+    """Return the annotation files of a data root.
 
     Raises:
         UserError: there is none.
@@ -44,12 +53,12 @@ def annotation_files(root: Path) -> list[Path]:
 
 
 def image_folder(root: Path, file: Path) -> Path:
-    """Where the images of `instances_NAME.json` lie: in NAME."""
+    """Return the folder of the images of `instances_NAME.json`: NAME."""
     return root / file.stem.removeprefix('instances_')
 
 
 def examine_coco(examination: Examination, workers: int, with_masks: bool = True) -> None:
-    """Look at every annotation file of a data root, and at every image that it lists.
+    """Examine every annotation file of a data root and every image that it lists.
 
     Args:
         examination: gets the findings.
@@ -90,7 +99,7 @@ def read_content(file: Path) -> dict:
 def examine_entries(
     examination: Examination, content: dict, file: Path, with_masks: bool = True
 ) -> None:
-    """Look at every entry of an annotation file.
+    """Check every entry of an annotation file.
 
     Args:
         examination: gets the findings.
@@ -119,7 +128,7 @@ def examine_entries(
 
 
 def examine_names(examination: Examination, images: list, file: Path) -> None:
-    """Look for images with the id of another.
+    """Find images that have the id of another image.
 
     Args:
         examination: gets the findings.
@@ -132,7 +141,7 @@ def examine_names(examination: Examination, images: list, file: Path) -> None:
 
 
 def misnumbered(images: list) -> dict[str, int]:
-    """Where files are named after ids, as COCO's are: names and ids of images with the id of another.
+    """Return names and ids of images with the id of another, if files are named after ids as in COCO.
 
     Which of name and id is wrong, and so which objects are on the image, cannot be told.
 
@@ -159,7 +168,7 @@ def annotation_faults(
     evaluated: bool = True,
     with_masks: bool = True,
 ) -> Iterator[Fault]:
-    """All that is wrong with an annotation: a fault, else an oddity, else doubts."""
+    """Yield the fault of an annotation, else its oddity, else its doubts."""
     fault = annotation_fault(annotation, sizes, categories, evaluated, with_masks)
     fault = fault or annotation_oddity(annotation, sizes[annotation['image_id']], with_masks)
     if fault:
@@ -175,7 +184,7 @@ def examine_section(
     section: str,
     faults_of: Callable[[dict], Iterator[Fault]],
 ) -> None:
-    """Look at the entries of one list, and for ids that occur twice or are of two kinds."""
+    """Examine the entries of one list, and whether ids are unique and of one type."""
     entries = content[section]
     if section != 'categories':
         examination.counts[section] += len(entries)
@@ -194,7 +203,7 @@ def examine_section(
 
 
 def examine_images(examination: Examination, content: dict, folder: Path, workers: int) -> None:
-    """Look for every image that the file lists, and load it."""
+    """Find and load every image that the file lists."""
     root = examination.root
     if not folder.is_dir():
         text = 'is missing, so that none of its images were looked at'
@@ -224,12 +233,12 @@ def load(folder: Path, image: dict) -> None:
 
 
 def compare_categories(examination: Examination, names: dict[str, list]) -> None:
-    """Look whether all annotation files have the same categories in the same order."""
+    """Compare the categories of all annotation files, and their order."""
     first, *others = names
     for other in others:
         if names[other] != names[first]:
             text = f'has other categories than {first}, or another order'
-            examination.add(DIFFERENT_CATEGORIES, f'annotations/{other}', text)
+            examination.add('categories that differ', f'annotations/{other}', text)
 
 
 def _name(root: Path, folder: Path, image: dict) -> Path:
@@ -246,3 +255,93 @@ def _find_duplicates(
             text = f'have the {key} {quoted(value)}'
             subject = f'{file}: of the {section}, {count}'
             examination.add(f'duplicate {key}s of {section}', subject, text)
+
+
+def annotation_doubts(
+    annotation: dict, size: tuple[int, int], with_masks: bool = True
+) -> Iterator[Fault]:
+    """Yield what is doubtful about an annotation that has neither a fault nor an oddity.
+
+    Args:
+        annotation: the entry.
+        size: height and width of its image.
+        with_masks: whether its mask is looked at.
+    """
+    left, top, width, height = annotation['bbox']
+    if left < -OUTSIDE or top < -OUTSIDE:
+        outside = True
+    else:
+        outside = left + width > size[1] + OUTSIDE or top + height > size[0] + OUTSIDE
+    if outside:
+        text = (
+            f'has the bbox {quoted(annotation["bbox"])}, which leaves its image of {size[1]}x{size[0]}'
+        )
+        yield Fault('boxes that leave the image', text)
+    if annotation['area'] > largest_area(annotation['bbox']):
+        text = f'has the area {annotation["area"]:g} in a box of {width:g}x{height:g}'
+        yield Fault('wrong areas', text)
+    if not with_masks:
+        return
+    mask = annotation['segmentation']
+    empty = [polygon for polygon in mask if not has_area(polygon)] if type(mask) is list else []
+    if empty:
+        kind = 'masks of no area' if len(empty) == len(mask) else 'degenerate polygons'
+        yield Fault(kind, f'has {len(empty)} of {len(mask)} polygons without an area')
+    # The codes of COCO's crowds were made otherwise than their boxes.
+    if not empty and not annotation.get('iscrowd'):
+        yield from _fit_doubts(annotation, size)
+
+
+def largest_area(box: list[float]) -> float:
+    """Return the largest plausible area of an object in a box."""
+    return LARGEST_SHARE * box[2] * box[3] + ROUNDED
+
+
+def _fit_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault]:
+    left, top, width, height = annotation['bbox']
+    box = clipped((left, top, left + width, top + height), size)
+    bounds = bounds_of(annotation['segmentation'], size)
+    if not are_alike(box, bounds):
+        corners = ', '.join(f'{value:g}' for value in bounds)
+        text = f'has the bbox {quoted(annotation["bbox"])}, but a mask with the corners {corners}'
+        yield Fault('boxes that do not fit their masks', text)
+
+
+def are_alike(box: Box, bounds: Box) -> bool:
+    """Return whether the corners of a box are near those of its mask."""
+    allowed = [max(APART, APART_SHARE * (box[2 + i] - box[i])) for i in (0, 1)] * 2
+    return all(abs(b - m) <= most for b, m, most in zip(box, bounds, allowed, strict=True))
+
+
+def has_area(polygon: list[float]) -> bool:
+    """Return whether a polygon has an area."""
+    return is_usable(polygon) and area_of(polygon) > 0
+
+
+def area_of(polygon: list[float]) -> float:
+    """Return the area of a polygon of coordinates x1, y1, x2, y2, ... (the shoelace formula)."""
+    xs, ys = polygon[::2], polygon[1::2]
+    nexts = zip(xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True)
+    return abs(sum(x * b - a * y for x, y, (a, b) in zip(xs, ys, nexts, strict=True))) / 2
+
+
+def bounds_of(mask: list[list[float]] | dict, size: tuple[int, int]) -> Box:
+    """Return left, top, right and bottom of polygons or a run-length code, inside the image."""
+    if type(mask) is dict:
+        left, top, width, height = coco_mask.toBbox(as_code(mask, size)).tolist()
+        return left, top, left + width, top + height
+    xs = [x for polygon in mask if is_usable(polygon) for x in polygon[::2]]
+    ys = [y for polygon in mask if is_usable(polygon) for y in polygon[1::2]]
+    return clipped((min(xs), min(ys), max(xs), max(ys)), size)
+
+
+def as_code(mask: list[list[float]] | dict, size: tuple[int, int]) -> dict:
+    """Convert a mask to a compressed run-length code."""
+    if type(mask) is list:
+        return coco_mask.merge(coco_mask.frPyObjects(mask, *size))
+    return coco_mask.frPyObjects(mask, *size) if type(mask['counts']) is list else mask
+
+
+def clipped(corners: Box, size: tuple[int, int]) -> Box:
+    """Clip left, top, right and bottom to an image of `size`, height and width."""
+    return tuple(min(max(value, 0), size[1 - i % 2]) for i, value in enumerate(corners))

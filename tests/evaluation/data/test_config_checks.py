@@ -8,7 +8,7 @@ import torch
 from mmengine.config import ConfigDict
 
 from evaluation.config.file import read_config
-from evaluation.data.evaluated import check_evaluated
+from evaluation.data.config_checks import check_evaluated
 from evaluation.metrics.segmentation import SegmentationMetric
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT

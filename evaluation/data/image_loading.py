@@ -1,13 +1,25 @@
-"""Loading of images that refuses what is missing, truncated, no image, or not the one annotated."""
+"""Load images and refuse what is missing, truncated, no image, or not the image that was annotated.
+
+Test pipelines name their loaders as OpenMMLab's configs do, because the inferencers of mmdet and mmseg
+look for these names. Where the suite builds a data set, `with_checked_loading` replaces them by the
+loaders defined here: otherwise a truncated JPEG would be half grey, without an error.
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
+from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset, Compose
-from mmengine.registry import TRANSFORMS
+from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
-from evaluation.data.image_files import ADVICE, BadFileError, read_whole
-from evaluation.data.orientation import check_not_turned, turn_hint
+from evaluation.data.dataset_config import class_names, step_name
+from evaluation.data.image_files import ADVICE, BadFileError, check_not_turned, read_whole, turn_hint
+
+IMAGE_LOADER = 'LoadImageFromFile'
+TRUTH_LOADERS = ('LoadAnnotations', 'LoadCheckedSegmentationMap', 'LoadPanopticAnnotations')
 
 
 @TRANSFORMS.register_module()
@@ -121,3 +133,81 @@ def _size_message(content: bytes, path: str, size: tuple[int, int], stated: tupl
         f'{path} is {width}x{height} pixels, its annotations are for {stated_width}x{stated_height}; '
         f'{hint or ADVICE}'
     )
+
+
+def with_checked_loading(dataset: Any, scope: str | None = None) -> Any:
+    """Replace the loaders in the pipeline of a data set, and of those that it wraps.
+
+    Args:
+        dataset: config of a data set, which stays as it is; anything else is returned.
+        scope: library of its transforms; default: the current scope.
+    """
+    if not isinstance(dataset, dict):
+        return dataset
+    if scope is None:
+        current = DefaultScope.get_current_instance()
+        scope = current.scope_name if current else 'mmengine'
+    changed = type(dataset)(**dataset)
+    if 'dataset' in changed:
+        changed['dataset'] = with_checked_loading(changed['dataset'], scope)
+    if 'datasets' in changed:
+        changed['datasets'] = [with_checked_loading(part, scope) for part in changed['datasets']]
+    if 'pipeline' in changed:
+        changed['pipeline'] = checked_pipeline(changed, scope)
+    return changed
+
+
+def checked_pipeline(dataset: dict, scope: str) -> list:
+    """Return the pipeline of a data set with checked loaders."""
+
+    def checked(step: Any) -> Any:
+        if isinstance(step, (list, tuple)):
+            return [checked(part) for part in step]
+        if not isinstance(step, dict) or 'type' not in step:
+            return step
+        # Views of test-time augmentation are lists of lists of transforms.
+        if isinstance(step.get('transforms'), (list, tuple)):
+            return type(step)(**{**step, 'transforms': checked(step['transforms'])})
+        if step_name(step) == IMAGE_LOADER:
+            # The default of OpenMMLab's loader, which differs from that of the suite's.
+            step = {'color_type': 'color', **step}
+            return ConfigDict(**{**step, 'type': LoadCheckedImage.__name__})
+        # mmdet's transform of this name reads no file.
+        if step_name(step) == 'LoadAnnotations' and scope == 'mmseg':
+            return _checked_map(step, len(class_names(ConfigDict(dataset), scope)))
+        return step
+
+    return checked(dataset['pipeline'])
+
+
+def _checked_map(step: dict, num_classes: int) -> dict:
+    # mmseg is imported only where its loader is needed.
+    from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
+
+    return type(step)(
+        **{**step, 'type': LoadCheckedSegmentationMap.__name__, 'num_classes': num_classes}
+    )
+
+
+def build_dataset(dataset: ConfigDict, scope: str, pipeline: Sequence[dict] = ()) -> BaseDataset:
+    """Build a data set with another pipeline; it may be empty, which mmengine cannot serialize."""
+    settings = with_checked_loading({**dataset, 'pipeline': list(pipeline)}, scope)
+    settings['serialize_data'] = False
+    with DefaultScope.overwrite_default_scope(scope):
+        return DATASETS.build(settings)
+
+
+def without_truth(pipeline: Sequence) -> list:
+    """Return a pipeline without the transforms that load annotations, for images without any."""
+    kept = []
+    for step in pipeline:
+        if isinstance(step, (list, tuple)):
+            inner = without_truth(step)
+            # A list that is empty would leave test-time augmentation without any view.
+            if inner:
+                kept.append(inner)
+        elif isinstance(step.get('transforms'), (list, tuple)):
+            kept.append(type(step)(**{**step, 'transforms': without_truth(step['transforms'])}))
+        elif step_name(step) not in TRUTH_LOADERS:
+            kept.append(step)
+    return kept

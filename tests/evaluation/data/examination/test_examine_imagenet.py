@@ -1,11 +1,10 @@
-"""Every kind of damage to data in ImageNet's layouts is found, named and left out of what is mended."""
+"""Every kind of damage to data in ImageNet's layouts is found and named."""
 
 from pathlib import Path
 
 import pytest
 
-from evaluation.data.imagenet_layout import labelled_images
-from evaluation.utils.errors import UserError
+from evaluation.data.imagenet import labelled_images
 from tests.evaluation.data.class_folders import write_folders, write_lists
 from tests.evaluation.data.examination.looking import look
 
@@ -80,18 +79,12 @@ def test_damage(tmp_path, write, damage):
     write(tmp_path / 'data')
     name, change, kinds = (FOLDERS | LISTS)[damage]
     change(tmp_path / 'data' / name)
-    found = look(tmp_path / 'data', fix=tmp_path / 'mended')
+    found = look(tmp_path / 'data')
     assert kinds <= set(found.by_kind())
     assert len(found.by_kind()) == len(kinds) + (damage == 'a class without images')
-    assert not look(tmp_path / 'mended').findings
-    for split in ('train', 'val'):
-        images = labelled_images(tmp_path / 'mended', split)
-        # The fourth class is the third where one was left out.
-        assert {label for _, label in images} == {*range(3 if damage == 'a class without images' else 4)}
 
 
-def test_labels_keep_their_meaning(tmp_path):
-    """Where a list says them, they are not numbered anew."""
+def test_a_label_without_images(tmp_path):
     write_lists(tmp_path / 'data')
     for split in ('train', 'val'):
         file = tmp_path / 'data/meta' / f'{split}.txt'
@@ -99,9 +92,6 @@ def test_labels_keep_their_meaning(tmp_path):
         file.write_text('\n'.join(lines) + '\n')
     found = look(tmp_path / 'data')
     assert {each.kind for each in found.findings} == {'labels without images'}
-    with pytest.raises(UserError, match=r'labels of .* would have to be numbered anew'):
-        look(tmp_path / 'data', fix=tmp_path / 'mended')
-    assert not (tmp_path / 'mended').exists()
 
 
 def test_labels_beyond_the_last_class(tmp_path):
@@ -121,21 +111,6 @@ def test_other_classes_than_given(tmp_path, write, num_classes, kinds):
     write(tmp_path / 'data')
     found = look(tmp_path / 'data', num_classes=num_classes).findings
     assert {each.kind for each in found} == kinds
-
-
-def test_labels_beyond_the_last_class_are_left_out(tmp_path):
-    write_lists(tmp_path / 'data')
-    look(tmp_path / 'data', fix=tmp_path / 'mended', num_classes=3)
-    assert not look(tmp_path / 'mended', num_classes=3).findings
-    assert {label for _, label in labelled_images(tmp_path / 'mended', 'train')} == {0, 1, 2}
-
-
-@pytest.mark.parametrize(('write', 'num_classes'), [(write_folders, 3), (write_lists, 5)])
-def test_classes_that_mending_cannot_make_or_choose(tmp_path, write, num_classes):
-    write(tmp_path / 'data')
-    with pytest.raises(UserError, match=r'4 classes would be left, and not the .* of --num-classes'):
-        look(tmp_path / 'data', fix=tmp_path / 'mended', num_classes=num_classes)
-    assert not (tmp_path / 'mended').exists()
 
 
 def test_all_labels_without_images_are_counted(tmp_path):
@@ -160,7 +135,5 @@ def test_files_of_other_systems(tmp_path):
 def test_classes_of_one_split_alone(tmp_path):
     write_folders(tmp_path / 'data')
     (tmp_path / 'data/val/fox').rename(tmp_path / 'data/val/gnu')
-    found = look(tmp_path / 'data', fix=tmp_path / 'mended')
+    found = look(tmp_path / 'data')
     assert [each.subject for each in found.findings] == ['train: class gnu', 'val: class fox']
-    assert not look(tmp_path / 'mended').findings
-    assert len(labelled_images(tmp_path / 'mended', 'val')) == 9

@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from evaluation.config.types import LOADERS
-from evaluation.data.checks import plain_datasets
+from evaluation.data.dataset_config import plain_datasets
 from evaluation.utils.errors import UserError
 
 # Settings of a data set that say where it lies. mmengine joins relative ones to `data_root`.
@@ -244,7 +244,7 @@ def _used_parts(cfg: Config, loaders: Sequence[str]) -> Iterator[tuple[str, Conf
 
 
 def _own_roots(cfg: Config, loaders: Sequence[str], top: str | None, new: str) -> list[str]:
-    """Say which data sets have a data root outside of the config's."""
+    """Return warnings of data sets whose data root is outside the config's."""
     own = {
         f'--data-root {new} replaces {name}.dataset.data_root={root} too'
         for name, part in _used_parts(cfg, loaders)

@@ -10,10 +10,12 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
-from evaluation.data.checks import build_dataset, check_data, plain_datasets, unpaired
-from evaluation.data.class_counts import class_counts, class_names
-from evaluation.data.listing import files_below, visible_files_below
-from evaluation.data.skipping import dataset_without, images_skipped, leave_out_bad_images
+from evaluation.data.bad_images import dataset_without, images_skipped, leave_out_bad_images
+from evaluation.data.config_checks import class_counts
+from evaluation.data.dataset_config import class_names, plain_datasets
+from evaluation.data.image_files import files_below, visible_files_below
+from evaluation.data.image_loading import build_dataset
+from evaluation.data.startup_checks import check_data, unpaired
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.engine.experiment import read_config, set_data_root
 from evaluation.utils.errors import UserError

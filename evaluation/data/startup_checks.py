@@ -1,31 +1,35 @@
-"""Looks at the data sets of a run before anything is built, so that what is wrong shows in seconds.
+"""Check the data sets of a run before anything is built, so that what is wrong shows in seconds.
 
-What takes minutes to see, whether every image can be decoded, shows on loading.
+What takes minutes, whether every image can be decoded, shows on loading.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine import fileio
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS, DefaultScope
+from PIL import Image
 
 from evaluation.config.masks import check_masks, needs_masks
 from evaluation.config.segmentation import check_all_class_weights
-from evaluation.config.types import setting
-from evaluation.data.checked_loading import with_checked_loading
-from evaluation.data.class_counts import check_class_counts, class_names, dataset_class
 from evaluation.data.coco_file import FORMAT_ONLY, check_coco
-from evaluation.data.evaluated import check_evaluated
-from evaluation.data.image_files import ADVICE
-from evaluation.data.imagenet_layout import class_folders, labelled_images
-from evaluation.data.listing import files_below, leads_out, visible_files_below
-from evaluation.data.segmentation_pipelines import TRAINING, check_stackable, check_transforms
+from evaluation.data.config_checks import (
+    TRAINING,
+    check_class_counts,
+    check_classifier,
+    check_evaluated,
+    check_evaluators,
+    check_transforms,
+)
+from evaluation.data.dataset_config import class_names, lister_of, path_of, plain_datasets
+from evaluation.data.image_files import ADVICE, BadFileError, files_below, leads_out, visible_files_below
+from evaluation.data.image_loading import build_dataset
+from evaluation.data.imagenet import class_folders, labelled_images
 from evaluation.utils.errors import UserError
 from evaluation.utils.process_groups import process_rank
 
-IMAGENET_CLASSES = 1000
 TESTED = 'test_dataloader'
 LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
 
@@ -33,7 +37,7 @@ LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
 def check_data(
     cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False, needs_truth: bool = True
 ) -> None:
-    """Look at all that the data sets of some loaders name, and whether the model fits them.
+    """Check the files of the data sets of some loaders, and that the model fits them.
 
     Args:
         cfg: the config.
@@ -81,44 +85,14 @@ def check_data(
             check_stackable(cfg, loader, parts, skip_bad_images)
 
 
-def lister_of(dataset: ConfigDict, scope: str) -> str:
-    """Name of the function that lists a data set's images, which tells what files it reads.
-
-    Not the data set's class: one derived from another may read files of another kind.
-    """
-    return dataset_class(dataset, scope).load_data_list.__qualname__
-
-
 def note(message: str) -> None:
-    """Print what takes a while, once however many processes there are."""
+    """Print a message on the first process only."""
     if process_rank() == 0:
         print(message, flush=True)
 
 
-def plain_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """Configs of the data sets inside of wrappers that repeat or join them."""
-    inner = dataset.get('datasets', [dataset.dataset] if 'dataset' in dataset else [])
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from plain_datasets(part)
-
-
-def path_of(dataset: ConfigDict, name: str) -> Path:
-    """Path of what a data set's config calls `name`."""
-    return Path(dataset.get('data_root') or '', name)
-
-
-def build_dataset(dataset: ConfigDict, scope: str, pipeline: Sequence[dict] = ()) -> BaseDataset:
-    """Build a data set with another pipeline; it may be empty, which mmengine cannot serialize."""
-    settings = with_checked_loading({**dataset, 'pipeline': list(pipeline)}, scope)
-    settings['serialize_data'] = False
-    with DefaultScope.overwrite_default_scope(scope):
-        return DATASETS.build(settings)
-
-
 def check_layout(dataset: ConfigDict, is_test: bool = False) -> None:
-    """Look for the folders and the file that a data set's config names.
+    """Check the folders and the file that a data set's config names.
 
     Args:
         dataset: its config.
@@ -149,26 +123,6 @@ def check_layout(dataset: ConfigDict, is_test: bool = False) -> None:
             raise UserError(f'{path} is empty; the data root must have {layout}')
 
 
-def check_evaluators(cfg: Config, loader: str) -> None:
-    """See that evaluators compare with the annotations of the loader's data set.
-
-    Raises:
-        UserError: one has another file.
-    """
-    # Of several data sets, as in a training, no evaluator has the file.
-    dataset = next(plain_datasets(cfg[loader].dataset))
-    name = loader.replace('_dataloader', '_evaluator')
-    evaluators = cfg.get(name, [])
-    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-        if 'ann_file' not in evaluator or 'ann_file' not in dataset:
-            continue
-        own = path_of(dataset, dataset.ann_file)
-        if Path(evaluator.ann_file).resolve() != own.resolve():
-            raise UserError(
-                f'{name}.ann_file is {evaluator.ann_file}, but {loader} has {own}; give both the same'
-            )
-
-
 def check_instances(
     dataset: ConfigDict,
     scope: str,
@@ -177,7 +131,7 @@ def check_instances(
     needs_truth: bool,
     is_test: bool,
 ) -> None:
-    """Look into an annotation file, and for the images that it lists.
+    """Check an annotation file, and that the images it lists are there.
 
     Raises:
         UserError: the file is malformed, or an image is missing.
@@ -198,7 +152,7 @@ def check_instances(
 
 
 def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool, is_test: bool = False) -> None:
-    """Look for images without a segmentation map and for maps without an image.
+    """Check that every image has a segmentation map and every map an image.
 
     Raises:
         UserError: there is one, or no image at all.
@@ -247,14 +201,14 @@ def build_listed(dataset: ConfigDict, scope: str) -> BaseDataset:
 
 
 def names_listed(dataset: BaseDataset) -> list[str]:
-    """Lines of the file that lists a part of the images of a data set of mmseg, if there is one."""
+    """Return the lines of the file that lists the images of a data set of mmseg, if there is one."""
     if not dataset.ann_file:
         return []
     return [line.strip() for line in Path(dataset.ann_file).read_text(encoding='utf-8').splitlines()]
 
 
 def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:
-    """Read the labels, compare them with the network's, and look for the images.
+    """Check labels against the network's classes, and that the images are there.
 
     Raises:
         UserError: the layout is none that is known, there are more or fewer classes than the network
@@ -272,23 +226,8 @@ def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lac
         )
 
 
-def check_classifier(cfg: Config, loader: str, labels: int, folders: Sequence[str]) -> None:
-    """Compare the length of the logits with labels and folders of classes.
-
-    Raises:
-        UserError: there are more of them than logits, or fewer folders than logits in the training.
-    """
-    known = setting(cfg, 'model.backbone.num_classes', default=IMAGENET_CLASSES)
-    found = max(labels, len(folders))
-    if found > known or (loader == 'train_dataloader' and found < known):
-        raise UserError(
-            f'model.backbone.num_classes is {known}, but the data set of {loader} has {found} classes; '
-            f'give --cfg-options model.backbone.num_classes={found}'
-        )
-
-
 def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
-    """Paths of the maps that images lack, and of the images that maps lack, of a data set of mmseg."""
+    """Return paths of maps that images lack, and of images that maps lack, in a data set of mmseg."""
     images, maps = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
     wanted = [dataset.get_data_info(i)['seg_map_path'] for i in range(len(dataset))]
     wanted = [os.path.relpath(path, maps) for path in wanted]
@@ -301,3 +240,56 @@ def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
     left = sorted(name for name in there.difference(wanted) if name.endswith(ending))
     names = [name.removesuffix(ending) + dataset.img_suffix for name in left]
     return unmapped, [os.path.join(images, name) for name in names]
+
+
+def check_stackable(cfg: Config, loader: str, datasets: Sequence, may_lack_images: bool) -> None:
+    """Check that the images of a test or validation have one shape where a batch has several.
+
+    mmseg stacks them without padding. One image of each size of a file passes the pipeline, until two
+    shapes differ.
+
+    Args:
+        cfg: the config.
+        loader: name of the data loader.
+        datasets: built, of the loader.
+        may_lack_images: whether bad images are left out later.
+
+    Raises:
+        UserError: two shapes differ.
+    """
+    batch = cfg[loader].batch_size
+    sizes: set[tuple[int, int]] = set()
+    first = None
+    for dataset in datasets:
+        for index in range(len(dataset)):
+            path = dataset.get_data_info(index)['img_path']
+            try:
+                size = size_of_file(path)
+                if size in sizes:
+                    continue
+                sizes.add(size)
+                shape = tuple(dataset[index]['inputs'].shape[1:])
+            except OSError:
+                # Loading names such a file in one line.
+                continue
+            except BadFileError:
+                if may_lack_images:
+                    continue
+                raise
+            first = first or (path, shape)
+            if shape != first[1]:
+                raise UserError(
+                    f'{loader}.batch_size={batch}, but images have several shapes when they are tested, '
+                    f'such as {_text(first[1])} of {first[0]} and {_text(shape)} of {path}; give '
+                    f'{loader}.batch_size=1'
+                )
+
+
+def size_of_file(path: str) -> tuple[int, int]:
+    """Return width and height from the header of an image file."""
+    with fileio.get_local_path(path) as local, Image.open(local) as header:
+        return header.size
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return 'x'.join(map(str, shape[::-1]))

@@ -9,8 +9,8 @@ from mmengine.dataset import BaseDataset
 from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
 from evaluation.config.types import LOADERS
-from evaluation.data.checks import plain_datasets
-from evaluation.data.root import config_data_root, set_data_root, unused_data_root
+from evaluation.data.data_root import config_data_root, set_data_root, unused_data_root
+from evaluation.data.dataset_config import plain_datasets
 from evaluation.utils.errors import UserError
 from tests.variants import ROOT
 

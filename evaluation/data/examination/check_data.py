@@ -1,0 +1,65 @@
+"""Examination of a data root, as `tools/check_data.py` asks for it."""
+
+import argparse
+
+from evaluation.config.file import read_config
+from evaluation.config.masks import config_needs_masks, leave_out_unused_masks
+from evaluation.data.coco_faults import MISSING_MASKS
+from evaluation.data.examination.examine_ade20k import Labels, examine_ade20k
+from evaluation.data.examination.examine_coco import examine_coco
+from evaluation.data.examination.examine_imagenet import examine_imagenet
+from evaluation.data.examination.findings import ADE20K, COCO, IMAGENET, Examination, layout_of
+from evaluation.utils.errors import UserError, warn
+
+
+def examine(arguments: argparse.Namespace) -> Examination:
+    """Examine a data root as the command line says.
+
+    Args:
+        arguments: `data_root`, `kind`, `config`, `num_classes`, `keep_zero_label` and `workers`.
+
+    Raises:
+        UserError: there is no data to examine, or an option does not fit the layout.
+    """
+    layout = layout_of(arguments.data_root, arguments.kind)
+    check_options(arguments, layout)
+    examination = Examination(arguments.data_root, layout)
+    if layout == COCO:
+        with_masks = uses_masks(arguments.config) if arguments.config else True
+        examine_coco(examination, arguments.workers, with_masks)
+        if not arguments.config and MISSING_MASKS in examination.by_kind():
+            warn('a detector without masks needs no segmentation; give its --config to examine for it')
+    elif layout == IMAGENET:
+        examine_imagenet(examination, arguments.num_classes, arguments.workers)
+    else:
+        counted = {} if arguments.num_classes is None else {'num_classes': arguments.num_classes}
+        labels = Labels(**counted, reduce_zero_label=not arguments.keep_zero_label)
+        examine_ade20k(examination, labels, arguments.workers)
+    return examination
+
+
+def check_options(arguments: argparse.Namespace, layout: str) -> None:
+    """Check that the options apply to the layout.
+
+    Raises:
+        UserError: one does not.
+    """
+    if arguments.num_classes is not None and layout == COCO:
+        raise UserError('--num-classes is of ade20k and imagenet; the files of coco list their classes')
+    if arguments.config and layout != COCO:
+        raise UserError(f'--config is of coco, and this is {layout}; leave it out')
+    if arguments.keep_zero_label and layout != ADE20K:
+        raise UserError(f'--keep-zero-label is of ade20k, and this is {layout}; leave it out')
+
+
+def uses_masks(config: str) -> bool:
+    """Return whether a config uses masks.
+
+    Raises:
+        UserError: it cannot be read, or is none of a detector.
+    """
+    cfg = read_config(config)
+    if cfg.get('default_scope') != 'mmdet' or 'model' not in cfg:
+        raise UserError(f'--config {config} is not of a detector; leave it out, or give another')
+    leave_out_unused_masks(cfg)
+    return config_needs_masks(cfg)
