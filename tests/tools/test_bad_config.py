@@ -46,7 +46,7 @@ class TestFile:
             (
                 'a config of a scale that is not there',
                 'mask_rcnn_dcn_large.py',
-                ['the scales of dcn are micro, tiny, small, base'],
+                ['did you mean', 'mask_rcnn_dcn_base.py'],
             ),
             ('a folder as config', 'demo', ['demo is a folder']),
         ],
