@@ -13,9 +13,7 @@ from mmengine.config import Config
 from torch import nn
 
 from evaluation.analysis.parts import Parts, combined, complete, key_of
-from evaluation.analysis.tasks.adapter import Adapter, task_of
-from evaluation.analysis.tasks.inputs import batches
-from evaluation.analysis.tasks.samples import Sample, Samples
+from evaluation.analysis.tasks.adapter import Adapter, Sample, Samples, batches, task_of
 from evaluation.engine.experiment import use_data
 from evaluation.engine.trained_model import (
     build_model,

@@ -29,7 +29,7 @@ INSTANCE_SEGMENTATION = Task(
     # Of two-stage detectors, and of those of one stage or with a transformer.
     heads=('roi_head', 'bbox_head'),
     flops_size=(800, 1280),
-    analysis='evaluation.analysis.tasks.detection:Detection',
+    analysis='evaluation.analysis.tasks.detectors:Detection',
     optional=OptionalOutput(
         metrics=tuple(metric.name for metric in MASK_METRICS),
         title='Detection',

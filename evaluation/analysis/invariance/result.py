@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.analysis.invariance.conditions import CONSISTENCY, UNITS
-from evaluation.analysis.json_results import model_name, read_result
-from evaluation.analysis.protocols import SUITE
+from evaluation.analysis.results import SUITE, model_name, read_result
 from evaluation.results.provenance import git_state, hardware, now, versions
 from evaluation.tables.analyses import columns
 from evaluation.utils.errors import UserError

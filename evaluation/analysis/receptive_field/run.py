@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from evaluation.analysis.images import (
+from evaluation.analysis.parts import Parts, complete, is_main, key_of
+from evaluation.analysis.receptive_field.image_folder import (
     STRIDE,
     ImageFile,
     digest_of_images,
@@ -18,20 +19,21 @@ from evaluation.analysis.images import (
     load_squashed_image,
     model_input,
 )
-from evaluation.analysis.parts import Parts, complete, is_main, key_of
-from evaluation.analysis.protocols import REPLKNET, SUITE
-from evaluation.analysis.receptive_field.contribution import centre_value, contributions, moved
-from evaluation.analysis.receptive_field.detection import top_detections
 from evaluation.analysis.receptive_field.result import Result, TargetResult
 from evaluation.analysis.receptive_field.targets import (
     NECK,
     SCORE,
     Grid,
+    centre_value,
     choose_targets,
+    contributions,
     feature_maps,
     grids_of_targets,
     has_scores,
+    moved,
+    top_detections,
 )
+from evaluation.analysis.results import REPLKNET, SUITE
 from evaluation.engine.trained_model import (
     Checkpoint,
     build_model,

@@ -4,7 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.analysis.images import digest_of_images, find_images, load_image, middle_square
+from evaluation.analysis.receptive_field.image_folder import (
+    digest_of_images,
+    find_images,
+    load_image,
+    middle_square,
+)
 
 
 class TestMiddleSquare:

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.analysis.robustness.losses import segmentation_loss
+from evaluation.analysis.robustness.attack_losses import segmentation_loss
 from evaluation.config.checks import check_config
 from evaluation.config.segmentation import check_segmentation
 from evaluation.data.checks import check_data, plain_datasets

@@ -28,7 +28,7 @@ BOXES = Task(
     record='evaluation.metrics.evidence.matches:InstanceEvidence',
     heads=(),
     flops_size=(800, 1280),
-    analysis='evaluation.analysis.tasks.detection:Detection',
+    analysis='evaluation.analysis.tasks.detectors:Detection',
     overlaps=('box',),
 )
 
@@ -55,7 +55,7 @@ POINTS = Task(
     record=f'{__name__}:PointEvidence',
     heads=(),
     flops_size=(256, 192),
-    analysis='evaluation.analysis.tasks.detection:Detection',
+    analysis='evaluation.analysis.tasks.detectors:Detection',
 )
 
 

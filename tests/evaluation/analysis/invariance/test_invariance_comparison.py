@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from evaluation.analysis.invariance.classification import window
-from evaluation.analysis.invariance.comparison import Settings, comparison_of
 from evaluation.analysis.invariance.conditions import (
     ROTATION,
     SCALE,
@@ -15,14 +13,19 @@ from evaluation.analysis.invariance.conditions import (
     Condition,
     choose_conditions,
 )
-from evaluation.analysis.invariance.dense import DetectionComparison, SegmentationComparison
+from evaluation.analysis.invariance.prediction_changes import (
+    DetectionComparison,
+    SegmentationComparison,
+    Settings,
+    comparison_of,
+    window,
+)
 from evaluation.analysis.invariance.run import curves, measure, split
 from evaluation.analysis.parts import combined
-from evaluation.analysis.tasks.classification import Classification
-from evaluation.analysis.tasks.detection import Detection
-from evaluation.analysis.tasks.objects import Detections, Objects
-from evaluation.analysis.tasks.samples import Sample
-from evaluation.analysis.tasks.segmentation import Segmentation
+from evaluation.analysis.tasks.adapter import Sample
+from evaluation.analysis.tasks.classifiers import Classification
+from evaluation.analysis.tasks.detectors import Detection, Detections, Objects
+from evaluation.analysis.tasks.segmentors import Segmentation
 
 GREY = (128, 128, 128)
 COLORS = np.array([[0, 0, 250], [0, 250, 0], [250, 0, 0]], np.uint8)

@@ -14,15 +14,17 @@ from evaluation.analysis.invariance.conditions import (
     TRANSLATION,
     Condition,
     choose_conditions,
+    rotation,
+    translation,
+    zoom,
 )
-from evaluation.analysis.invariance.geometry import rotation, translation, zoom
 from evaluation.analysis.invariance.warping import (
     cut_off,
     warp_image,
     warp_labels,
     warp_objects,
 )
-from evaluation.analysis.tasks.objects import Objects, rectangle
+from evaluation.analysis.tasks.detectors import Objects, rectangle
 from evaluation.utils.errors import UserError
 
 FILL = (1, 2, 3)

@@ -10,7 +10,6 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as functions
 
-from evaluation.analysis.invariance.comparison import Settings, comparison_of
 from evaluation.analysis.invariance.conditions import (
     DIRECTIONS,
     ROTATION,
@@ -19,10 +18,10 @@ from evaluation.analysis.invariance.conditions import (
     Condition,
     choose_conditions,
 )
-from evaluation.analysis.invariance.released import recentred_window
+from evaluation.analysis.invariance.prediction_changes import Settings, comparison_of, recentred_window
+from evaluation.analysis.invariance.presentation import curve_table
 from evaluation.analysis.invariance.result import read_results, write_result
 from evaluation.analysis.invariance.run import analyse, summarise
-from evaluation.analysis.invariance.table import curve_table
 from evaluation.report.analyses_and_speeds import _read_invariance
 from evaluation.utils.errors import UserError
 

@@ -7,8 +7,8 @@ from scipy.signal import convolve2d
 from torch import nn
 
 from backbones import MIXERS
-from evaluation.analysis.receptive_field.contribution import centre_value, contributions, moved
-from evaluation.analysis.receptive_field.statistics import THRESHOLDS, centred_area_ratios
+from evaluation.analysis.receptive_field.result import THRESHOLDS, centred_area_ratios
+from evaluation.analysis.receptive_field.targets import centre_value, contributions, moved
 from evaluation.utils.errors import UserError
 
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from evaluation.analysis.figures import figure_bytes
-from evaluation.analysis.receptive_field.figure import draw_maps
+from evaluation.analysis.receptive_field.presentation import area_table, draw_maps, percent
 from evaluation.analysis.receptive_field.result import Maps, TargetResult
-from evaluation.analysis.receptive_field.table import area_table, percent
+from evaluation.analysis.results import figure_bytes
 from evaluation.utils.text_tables import to_markdown
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from evaluation.analysis.receptive_field.statistics import (
+from evaluation.analysis.receptive_field.result import (
     THRESHOLDS,
     centred_area_ratios,
     gaussian_fits,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.analysis.robustness.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from evaluation.analysis.robustness.conditions import CORRUPTIONS, SEVERITIES, corrupted
 from evaluation.utils.errors import UserError
 
 RANDOM = {

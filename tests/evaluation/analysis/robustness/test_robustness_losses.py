@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.analysis.robustness.attacks import fgsm, losses, pgd, random_start, slope
-from evaluation.analysis.robustness.losses import (
+from evaluation.analysis.robustness.attack_losses import (
     classification_loss,
     instance_loss,
     segmentation_loss,
 )
+from evaluation.analysis.robustness.attacks import fgsm, losses, pgd, random_start, slope
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from evaluation.metrics.segmentation import IGNORED
 from evaluation.utils.random_state import seeded

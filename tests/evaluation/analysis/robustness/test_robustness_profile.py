@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.analysis.figures import figure_bytes
-from evaluation.analysis.robustness.conditions import Condition
-from evaluation.analysis.robustness.corruptions import CORRUPTIONS
-from evaluation.analysis.robustness.figure import draw_robustness
-from evaluation.analysis.robustness.profile import read_profile, to_csv, write_profile
-from evaluation.analysis.robustness.table import robustness_table
+from evaluation.analysis.results import figure_bytes
+from evaluation.analysis.robustness.conditions import CORRUPTIONS, Condition
+from evaluation.analysis.robustness.presentation import draw_robustness, robustness_table
+from evaluation.analysis.robustness.result import read_profile, to_csv, write_profile
 from evaluation.utils.text_tables import to_markdown
 from tests.evaluation.analysis.robustness.profiles import PLAN, profile
 

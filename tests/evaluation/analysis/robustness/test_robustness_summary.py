@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from evaluation.analysis.robustness.summary import Summary, summarize
+from evaluation.analysis.robustness.result import Summary, summarize
 
 
 def test_means_over_severities_then_corruptions():

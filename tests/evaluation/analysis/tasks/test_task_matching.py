@@ -8,8 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from evaluation.analysis.parts import combined
-from evaluation.analysis.tasks.detection import Detection
-from evaluation.analysis.tasks.objects import Detections, Objects
+from evaluation.analysis.tasks.detectors import Detection, Detections, Objects
 from evaluation.metrics.average_precision.detections import KINDS, to_coco
 from evaluation.metrics.average_precision.generated_problem import generate_problem
 from evaluation.metrics.average_precision.pycocotools_evaluator import evaluate_with_pycocotools

@@ -9,8 +9,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from evaluation.analysis.tasks.inputs import as_tensors
-from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
+from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.checked_loading import step_name
 from evaluation.metrics.segmentation import count_areas
 from evaluation.utils.errors import UserError

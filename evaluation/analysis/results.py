@@ -1,11 +1,17 @@
-"""The JSON files of all analyses: how they are recognised, and how their models are called."""
+"""Files of all analyses: pictures, JSON results, and the figures that tables of accuracies show.
 
+Figures of different protocols are never compared with each other.
+"""
+
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from evaluation.utils.errors import UserError
-from evaluation.utils.files import read_text
+from evaluation.utils.files import read_text, write_output
 
 
 def read_result(file: Path, analysis: str, topic: str, schema_version: int, tool: str) -> dict:
@@ -45,3 +51,38 @@ def model_name(content: Mapping) -> str:
     """
     file = content['checkpoint']['file']
     return f'{content["config"]["name"]} ({Path(file).stem if file else "before training"})'
+
+
+KINDS = ('png', 'pdf')
+
+
+def figure_bytes(figure: Figure, kind: str) -> bytes:
+    """Content of a file, the same for the same figure.
+
+    Args:
+        figure: to be written.
+        kind: `png` or `pdf`.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, metadata={'CreationDate': None} if kind == 'pdf' else None)
+    return content.getvalue()
+
+
+def write_figure(figure: Figure, output: Path) -> None:
+    """Write a PNG and a PDF with the name of `output`.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    for kind in KINDS:
+        write_output(output.with_suffix(f'.{kind}'), figure_bytes(figure, kind))
+
+
+SUITE = 'suite'
+# Of the code released with arXiv 2211.05781.
+RELEASED = 'released'
+# Of RepLKNet's code (arXiv 2203.06717).
+REPLKNET = 'replknet'
+
+
+ANALYSES = ('erf', 'invariance', 'robustness')

@@ -1,21 +1,29 @@
-"""What an attack raises: the loss of each image, as a function of its pixels.
+"""The loss of each image as a function of its pixels, for an attack to raise.
 
 The model stays in eval mode, so that batch norms keep their statistics and no path is dropped. Pixels
 are those before the model's preprocessor, 0 to 255, which normalises them inside the graph.
 """
 
 from collections.abc import Sequence
+from functools import singledispatch
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmdet.models import SingleStageDetector, TwoStageDetector
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import BaseDataElement, InstanceData
+from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
 from evaluation.analysis.robustness.attacks import Loss
+from evaluation.analysis.tasks.adapter import Adapter
+from evaluation.analysis.tasks.classifiers import Classification
+from evaluation.analysis.tasks.detectors import Detection, Objects
+from evaluation.analysis.tasks.segmentors import Segmentation
 from evaluation.metrics.segmentation import IGNORED
+from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 
 
@@ -100,3 +108,77 @@ def _loss_of_image(model: nn.Module, image: Tensor, truth: InstanceData, seed: S
     with seeded(*seed):
         losses = model.loss(data['inputs'], data['data_samples'])
     return model.parse_losses(losses)[0]
+
+
+ADVICE = 'so it cannot be attacked; leave the attacks out with --attacks none'
+
+
+@singledispatch
+def check_attackable(task: Adapter, model: nn.Module) -> None:
+    """Check that there is a loss to raise.
+
+    Args:
+        task: adapter of the model's task.
+        model: in eval mode.
+
+    Raises:
+        UserError: there is none.
+    """
+
+
+@check_attackable.register
+def _(task: Detection, model: nn.Module) -> None:
+    if not isinstance(model, (TwoStageDetector, SingleStageDetector)):
+        raise UserError(
+            f'{type(model).__name__} is neither a two-stage detector, such as Mask R-CNN, nor a '
+            f'single-stage one, such as RetinaNet, {ADVICE}'
+        )
+
+
+@check_attackable.register
+def _(task: Segmentation, model: nn.Module) -> None:
+    if model.out_channels < 2:
+        raise UserError(f'{type(model).__name__} has a single channel of logits, {ADVICE}')
+
+
+@singledispatch
+def loss_of(task: Adapter, model: nn.Module, truths: Sequence, seeds: Sequence[Sequence[int]]) -> Loss:
+    """Return the loss of some images.
+
+    Args:
+        task: adapter of the model's task.
+        model: in eval mode.
+        truths: of the images, as the task's samples have them.
+        seeds: of each image, whole numbers.
+
+    Raises:
+        UserError: there is none for this task.
+    """
+    raise UserError(f'models of {task.name} have no loss to raise, {ADVICE}')
+
+
+@loss_of.register
+def _(task: Classification, model: nn.Module, truths: Sequence[int], seeds: Sequence) -> Loss:
+    return classification_loss(model, torch.tensor([int(truth) for truth in truths]))
+
+
+@loss_of.register
+def _(task: Segmentation, model: nn.Module, truths: Sequence[np.ndarray], seeds: Sequence) -> Loss:
+    return segmentation_loss(model, torch.from_numpy(np.stack(truths)))
+
+
+@loss_of.register
+def _(task: Detection, model: nn.Module, truths: Sequence[Objects], seeds: Sequence) -> Loss:
+    return instance_loss(model, [instances(truth) for truth in truths], seeds)
+
+
+def instances(truth: Objects) -> InstanceData:
+    """What a detector is trained on: all objects but crowds, their masks as (N, H, W), uint8."""
+    kept = np.flatnonzero(~truth.crowd)
+    codes = truth.codes()
+    masks = [coco_mask.decode(codes[place]) for place in kept]
+    return InstanceData(
+        bboxes=truth.boxes[kept].astype(np.float32),
+        labels=truth.labels[kept],
+        masks=np.stack(masks) if masks else np.zeros((0, *truth.size), np.uint8),
+    )

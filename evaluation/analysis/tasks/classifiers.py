@@ -8,8 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import nn
 
-from evaluation.analysis.tasks.inputs import as_tensors
-from evaluation.analysis.tasks.samples import Sample, Samples, open_samples, test_dataset
+from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.checked_loading import step_name
 from evaluation.data.timm_transforms import TimmTransforms
 from evaluation.metrics.accuracy import GUESSES

@@ -8,14 +8,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.analysis.json_results import model_name, read_result
+from evaluation.analysis.results import model_name, read_result
 from evaluation.analysis.robustness.attacks import UNITS
 from evaluation.analysis.robustness.conditions import Condition, Plan
-from evaluation.analysis.robustness.summary import Summary, summarize
 from evaluation.results.provenance import git_state, hardware, now, versions
 from evaluation.tables.analyses import columns
 from evaluation.tasks import TASKS
 from evaluation.utils.files import json_text, write_output
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric, in percent.
+
+    Attributes:
+        clean: on clean images.
+        mpc: mean performance under corruption: over severities, then over corruptions.
+        rpc: relative performance under corruption, 100 * mPC / clean; None where clean is 0.
+    """
+
+    clean: float
+    mpc: float
+    rpc: float | None
+
+
+def summarize(clean: float, corrupted: Sequence[Sequence[float]]) -> Summary | None:
+    """Summarise a metric; None where it is undefined in some condition, or nothing was corrupted.
+
+    Args:
+        clean: on clean images.
+        corrupted: by corruption and severity.
+    """
+    values = [value for severities in corrupted for value in severities]
+    if not values or not all(map(math.isfinite, (clean, *values))):
+        return None
+    means = [math.fsum(severities) / len(severities) for severities in corrupted]
+    mpc = math.fsum(means) / len(means)
+    return Summary(clean, mpc, 100 * mpc / clean if clean else None)
+
 
 ANALYSIS = 'robustness'
 SCHEMA_VERSION = 1

@@ -1,4 +1,4 @@
-"""The images that an analysis looks at: those of a folder, all cut to one size."""
+"""The images of a folder, all resized to one square."""
 
 import hashlib
 from collections.abc import Sequence
