@@ -9,7 +9,7 @@ CLASSIFICATION = Task(
         Metric('top1', 'top-1', 'top-1', 'top-1 accuracy', is_primary=True, is_share=True),
         Metric('top5', 'top-5', 'top-5', 'top-5 accuracy', is_share=True),
     ),
-    record='evaluation.metrics.evidence.classification:ClassificationEvidence',
+    record='evaluation.metrics.evidence.class_records:ClassificationEvidence',
     heads=('backbone.head',),
     flops_size=(224, 224),
     analysis='evaluation.analysis.tasks.classifiers:Classification',

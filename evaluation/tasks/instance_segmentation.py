@@ -25,7 +25,7 @@ INSTANCE_SEGMENTATION = Task(
     key='mask_rcnn',
     title='Mask R-CNN',
     metrics=(*BOX_METRICS, *MASK_METRICS),
-    record='evaluation.metrics.evidence.matches:InstanceEvidence',
+    record='evaluation.metrics.evidence.instance_records:InstanceEvidence',
     # Of two-stage detectors, and of those of one stage or with a transformer.
     heads=('roi_head', 'bbox_head'),
     flops_size=(800, 1280),

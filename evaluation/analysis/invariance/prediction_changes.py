@@ -29,8 +29,8 @@ from evaluation.analysis.tasks.classifiers import (
 )
 from evaluation.analysis.tasks.detectors import Detection, Detections, Objects, rectangle
 from evaluation.analysis.tasks.segmentors import Segmentation
-from evaluation.metrics.average_precision.detections import KINDS
-from evaluation.metrics.segmentation import IGNORED
+from evaluation.metrics.average_precision.matching import KINDS
+from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
 
 AGREEING, SHARED = 'agreeing pixels', 'shared pixels'

@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 
 from evaluation.analysis.invariance.conditions import ROTATION, TRANSLATION, Affine, Condition, shrunk
 from evaluation.analysis.tasks.detectors import Objects, Outline, code_of
-from evaluation.metrics.segmentation import IGNORED
+from evaluation.metrics.mean_iou import IGNORED
 
 Color = tuple[int, int, int]
 

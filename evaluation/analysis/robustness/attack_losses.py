@@ -22,7 +22,7 @@ from evaluation.analysis.tasks.adapter import Adapter
 from evaluation.analysis.tasks.classifiers import Classification
 from evaluation.analysis.tasks.detectors import Detection, Objects
 from evaluation.analysis.tasks.segmentors import Segmentation
-from evaluation.metrics.segmentation import IGNORED
+from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 

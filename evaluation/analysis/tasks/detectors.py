@@ -19,16 +19,17 @@ from torch import nn
 from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.checked_loading import step_name
 from evaluation.data.coco_masks import is_run_length_code, is_usable, polygons_are_drawable
-from evaluation.metrics.average_precision.detections import KINDS, sides_of
 from evaluation.metrics.average_precision.matching import (
+    KINDS,
     OVERLAPS,
     RECALLS,
     best_of_each_class,
     match_image,
     overlaps_of,
+    sides_of,
 )
 from evaluation.metrics.average_precision.resampled import precision_sums, ranked
-from evaluation.metrics.run_lengths import encode_masks
+from evaluation.metrics.predictions import encode_masks
 from evaluation.utils.errors import UserError
 
 # Polygons, each (K, 2) of x and y in pixels, or a run-length code.

@@ -11,7 +11,7 @@ from torch import nn
 
 from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.checked_loading import step_name
-from evaluation.metrics.segmentation import count_areas
+from evaluation.metrics.mean_iou import count_areas
 from evaluation.utils.errors import UserError
 
 AREAS = 'areas'

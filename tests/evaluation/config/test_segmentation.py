@@ -18,7 +18,7 @@ from evaluation.config.segmentation import check_segmentation
 from evaluation.data.checks import check_data, plain_datasets
 from evaluation.data.segmentation_pipelines import check_transforms
 from evaluation.engine.experiment import read_config, set_data_root
-from evaluation.metrics.segmentation import SegmentationMetric
+from evaluation.metrics.mean_iou import SegmentationMetric
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

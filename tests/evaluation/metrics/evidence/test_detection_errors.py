@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from evaluation.metrics.average_precision.generated_problem import generate_problem
-from evaluation.metrics.evidence.detection_errors import ERRORS, classify_errors
-from evaluation.metrics.evidence.instances import collect_instances
-from evaluation.metrics.evidence.matches import average_precision
+from evaluation.benchmark.evaluator_speed import generate_problem
+from evaluation.metrics.evidence.instance_matching import classify_errors, collect_instances
+from evaluation.metrics.evidence.instance_records import ERRORS, average_precision
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
 from tests.coco_truth import indexed
 

@@ -1,4 +1,7 @@
-"""Evidence as a file beside its `result.json`: arrays of numbers, in NumPy's compressed format."""
+"""Evidence as a file beside its `result.json`: arrays of numbers, in NumPy's compressed format.
+
+Arrays are validated when they are read, since the compiled code does no bounds checks.
+"""
 
 import io
 import math
@@ -7,12 +10,14 @@ import sys
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.metrics.evidence.base import Evidence
-from evaluation.metrics.evidence.checks import check_arrays
+from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
+from evaluation.metrics.evidence.instance_records import ERRORS
+from evaluation.metrics.evidence.records import Evidence
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
@@ -105,3 +110,72 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     if math.prod(shape) * dtype.itemsize > member.file_size:
         raise ValueError(f'{member.filename!r} is cut short')
+
+
+# Kinds of numbers, as NumPy abbreviates them, in each array; others hold integers.
+_KINDS = {'images': 'iuU', 'classes': 'U', 'detection_score': 'f', 'object_counts': 'b'}
+# Index arrays and the arrays they index.
+_PLACES = {
+    'detection_image': 'images',
+    'object_image': 'images',
+    'image': 'images',
+    'detection_class': 'classes',
+    'object_class': 'classes',
+}
+_BITS = ('_hits', '_ignored')
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence[str]]) -> None:
+    """Check that arrays of any task have the kinds, shapes and ranges of evidence.
+
+    Args:
+        arrays: by name.
+        tables: which of them are of equal lengths, as `Evidence.tables` states it.
+
+    Raises:
+        ValueError: one has not.
+    """
+    for name, array in arrays.items():
+        if not _has_type(name, array.dtype):
+            raise ValueError(f'{name} holds {array.dtype}')
+        if array.ndim != (2 if name.endswith((*_BITS, '_counts')) else 1):
+            raise ValueError(f'{name} has {array.ndim} axes')
+        if array.ndim == 2 and array.shape[1] != len(AREAS):
+            raise ValueError(f'{name} has {array.shape[1]} ranges of areas')
+        low, high = _range(name, arrays)
+        if high is not None and array.size and not (low <= array.min() and array.max() < high):
+            raise ValueError(f'{name} is out of range')
+    _check_lengths(arrays, tables)
+    if len(np.unique(arrays['images'])) != len(arrays['images']):
+        raise ValueError('an image occurs twice')
+
+
+def _has_type(name: str, dtype: np.dtype) -> bool:
+    """Whether an array of this type can be computed with."""
+    if name.endswith(_BITS):
+        return dtype == np.uint16
+    is_large = dtype.kind == 'u' and not np.can_cast(dtype, np.int64)
+    return dtype.kind in _KINDS.get(name, 'iu') and dtype.isnative and not is_large
+
+
+def _range(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, float | None]:
+    """Least value of an array, and what its values are less than; None where they may be any."""
+    if name.endswith('_targets'):
+        return -1, len(arrays['object_image'])
+    if name.endswith('_errors'):
+        return 0, len(ERRORS)
+    if name.endswith(_BITS):
+        return 0, 1 << len(OVERLAPS)
+    if name in _PLACES:
+        return 0, len(arrays[_PLACES[name]])
+    if name in ('label', 'predicted'):
+        # One more stands for pixels of no class.
+        return 0, len(arrays['classes']) + ('pixels' in arrays)
+    return 0, np.inf if name in ('pixels', 'place') else None
+
+
+def _check_lengths(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence[str]]) -> None:
+    for first, others in tables.items():
+        for name in others:
+            if len(arrays[name]) != len(arrays[first]):
+                raise ValueError(f'{name} and {first} are of unequal lengths')

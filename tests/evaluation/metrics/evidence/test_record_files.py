@@ -8,12 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from evaluation.metrics.evidence import files
-from evaluation.metrics.evidence.classification import collect_guesses
-from evaluation.metrics.evidence.detection_errors import ERRORS
-from evaluation.metrics.evidence.files import read_evidence, write_evidence
-from evaluation.metrics.evidence.names import image_names
-from evaluation.metrics.evidence.segmentation import collect_confusion
+from evaluation.metrics.evidence import record_files
+from evaluation.metrics.evidence.class_records import collect_confusion, collect_guesses
+from evaluation.metrics.evidence.instance_records import ERRORS
+from evaluation.metrics.evidence.record_files import read_evidence, write_evidence
+from evaluation.metrics.evidence.records import image_names
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import instance_evidence
 
@@ -197,7 +196,7 @@ def test_pickles_are_never_read(tmp_path):
 
 
 def test_what_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, 'MOST_BYTES', 1 << 20)
+    monkeypatch.setattr(record_files, 'MOST_BYTES', 1 << 20)
     file = tmp_path / 'evidence.npz'
     with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('images.npy', bytes(1 << 22))

@@ -1,4 +1,4 @@
-"""Results as files, tables and pictures."""
+"""Robustness in figures: as files, tables and pictures, and in summary."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from PIL import Image
 from evaluation.analysis.results import figure_bytes
 from evaluation.analysis.robustness.conditions import CORRUPTIONS, Condition
 from evaluation.analysis.robustness.presentation import draw_robustness, robustness_table
-from evaluation.analysis.robustness.result import read_profile, to_csv, write_profile
+from evaluation.analysis.robustness.result import Summary, read_profile, summarize, to_csv, write_profile
 from evaluation.utils.text_tables import to_markdown
 from tests.evaluation.analysis.robustness.profiles import PLAN, profile
 
@@ -140,3 +140,21 @@ def test_columns_beside_accuracy(plan, figures):
     found = profile(plan=plan).as_json()['columns']
     assert found['figures'] == pytest.approx(figures)
     assert found['note'].endswith('images: 12.')
+
+
+def test_means_over_severities_then_corruptions():
+    found = summarize(50.0, [[40.0, 20.0], [10.0, 10.0]])
+    assert found == Summary(clean=50.0, mpc=20.0, rpc=40.0)
+
+
+def test_corruptions_count_alike():
+    assert summarize(100.0, [[10.0], [20.0, 40.0]]).mpc == pytest.approx((10 + 30) / 2)
+
+
+def test_nothing_relative_to_zero():
+    assert summarize(0.0, [[1.0]]) == Summary(clean=0.0, mpc=1.0, rpc=None)
+
+
+@pytest.mark.parametrize(('clean', 'corrupted'), [(1.0, []), (math.nan, [[1.0]]), (1.0, [[math.nan]])])
+def test_undefined(clean, corrupted):
+    assert summarize(clean, corrupted) is None

@@ -9,9 +9,9 @@ from pycocotools.coco import COCO
 
 from evaluation.analysis.parts import combined
 from evaluation.analysis.tasks.detectors import Detection, Detections, Objects
-from evaluation.metrics.average_precision.detections import KINDS, to_coco
-from evaluation.metrics.average_precision.generated_problem import generate_problem
-from evaluation.metrics.average_precision.pycocotools_evaluator import evaluate_with_pycocotools
+from evaluation.benchmark.evaluator_speed import generate_problem
+from evaluation.metrics.average_precision.evaluators import evaluate_with_pycocotools
+from evaluation.metrics.average_precision.matching import KINDS, to_coco
 
 CLASSES = 6
 

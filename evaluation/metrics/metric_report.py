@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mmengine.logging import print_log
 
-from evaluation.metrics.evidence.base import Evidence
+from evaluation.metrics.evidence.records import Evidence
 
 
 @dataclass

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
 from evaluation.metrics.average_precision.evaluators import EVALUATORS
-from evaluation.metrics.instances import InstanceMetric
+from evaluation.metrics.instance_ap import InstanceMetric
 from evaluation.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,12 +16,13 @@ from evaluation.analysis.robustness.attack_losses import (
 )
 from evaluation.analysis.robustness.attacks import fgsm, losses, pgd, random_start, slope
 from evaluation.engine.trained_model import build_model, read_analysed_config
-from evaluation.metrics.segmentation import IGNORED
+from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.random_state import seeded
 from tests.commands import ROOT
 
 from mmdet.structures import DetDataSample  # isort: skip
 from mmdet.structures.mask import BitmapMasks  # isort: skip
+
 
 SMALL = {'model.backbone.dims': [16, 32, 64, 128], 'model.backbone.depths': [1, 1, 1, 1]}
 OPTIONS = {

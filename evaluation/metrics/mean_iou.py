@@ -9,10 +9,10 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from evaluation.metrics.checks import check_maps
-from evaluation.metrics.evidence.names import image_names
-from evaluation.metrics.evidence.segmentation import collect_confusion
-from evaluation.metrics.report import MetricReport, evidence_or_none
+from evaluation.metrics.evidence.class_records import collect_confusion
+from evaluation.metrics.evidence.records import image_names
+from evaluation.metrics.metric_report import MetricReport, evidence_or_none
+from evaluation.metrics.predictions import check_maps
 from evaluation.utils.rounding import fixed
 
 IGNORED = 255

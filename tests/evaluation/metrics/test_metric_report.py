@@ -6,16 +6,18 @@ import pytest
 import torch
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.metrics import instances, report
+from evaluation.metrics import instance_ap, metric_report
 from evaluation.metrics.accuracy import AccuracyMetric
-from evaluation.metrics.segmentation import SegmentationMetric
-from tests.evaluation.metrics.test_instances import annotation, measure, rectangles, write_truth
+from evaluation.metrics.mean_iou import SegmentationMetric
+from tests.evaluation.metrics.test_instance_ap import annotation, measure, rectangles, write_truth
 
 
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    monkeypatch.setattr(report, 'print_log', lambda text, logger, level: said.append((level, text)))
+    monkeypatch.setattr(
+        metric_report, 'print_log', lambda text, logger, level: said.append((level, text))
+    )
     return said
 
 
@@ -23,7 +25,7 @@ def test_of_detections(tmp_path, monkeypatch, warnings):
     def fail(truth, predictions, categories, kinds):
         raise IndexError('a mask is missing')
 
-    monkeypatch.setattr(instances, 'collect_instances', fail)
+    monkeypatch.setattr(instance_ap, 'collect_instances', fail)
     box = (5, 5, 20, 20)
     truth = write_truth(tmp_path, [annotation(0, 0, box)], 1)
     found, _ = measure(truth, [rectangles(0, [(0, 0.9, box)])])

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
-from evaluation.metrics.average_precision.detections import KINDS, to_coco
-from evaluation.metrics.average_precision.generated_problem import generate_problem
-from evaluation.metrics.evidence.instances import collect_instances
-from evaluation.metrics.evidence.matches import average_precision
+from evaluation.benchmark.evaluator_speed import generate_problem
+from evaluation.metrics.average_precision.matching import KINDS, to_coco
+from evaluation.metrics.evidence.instance_matching import collect_instances
+from evaluation.metrics.evidence.instance_records import average_precision
 from tests.coco_truth import indexed
 
 SIZE = 120

@@ -9,13 +9,16 @@ from mmengine.registry import METRICS
 from pycocotools.coco import COCO
 
 from evaluation.config.masks import kinds_of_metric
-from evaluation.metrics.average_precision.detections import KINDS, to_coco
-from evaluation.metrics.average_precision.evaluation import InstanceEvaluation
-from evaluation.metrics.average_precision.evaluators import DEFAULT_EVALUATOR, EVALUATORS, load_evaluator
-from evaluation.metrics.checks import check_instances
-from evaluation.metrics.evidence.instances import collect_instances
-from evaluation.metrics.report import MetricReport, evidence_or_none
-from evaluation.metrics.run_lengths import encode_masks
+from evaluation.metrics.average_precision.evaluators import (
+    DEFAULT_EVALUATOR,
+    EVALUATORS,
+    InstanceEvaluation,
+    load_evaluator,
+)
+from evaluation.metrics.average_precision.matching import KINDS, to_coco
+from evaluation.metrics.evidence.instance_matching import collect_instances
+from evaluation.metrics.metric_report import MetricReport, evidence_or_none
+from evaluation.metrics.predictions import check_instances, encode_masks
 from evaluation.utils.errors import UserError
 from evaluation.utils.process_memory import garbage_collection_paused
 

@@ -1,5 +1,6 @@
 """What per-image records of every kind have, so that images can be resampled and exchanged."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TypeVar
@@ -102,3 +103,21 @@ def names_of(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 def interleaved(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the joined image numbers of rows of both models, the first model's rows first."""
     return np.concatenate([2 * first.astype(np.int64), 2 * second.astype(np.int64) + 1])
+
+
+def image_names(paths: Sequence[str | None]) -> list[str]:
+    """Paths without the folders that all have in common, so that it does not matter where data lie.
+
+    Args:
+        paths: of images.
+
+    Raises:
+        ValueError: one is not known, or one occurs twice.
+    """
+    if None in paths:
+        raise ValueError('the path of an image is not known')
+    whole = [os.path.abspath(path) for path in paths]
+    if len(set(whole)) < len(whole):
+        raise ValueError('an image occurs twice')
+    folder = os.path.commonpath([os.path.dirname(path) for path in whole]) if whole else ''
+    return [os.path.relpath(path, folder).replace(os.sep, '/') for path in whole]

@@ -1,15 +1,25 @@
-"""Which detection hit which object, image by image: the records of detectors, and AP from them."""
+"""Per-image records of detectors: matches of detections with objects, and the errors among them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from evaluation.metrics.average_precision.detections import KINDS
-from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
+from evaluation.metrics.average_precision.matching import AREAS, KINDS, OVERLAPS
 from evaluation.metrics.average_precision.resampled import mean_of_present, precisions_by_class
-from evaluation.metrics.evidence.base import Evidence, Measure, interleaved
-from evaluation.metrics.evidence.detection_errors import ERRORS
+from evaluation.metrics.evidence.records import Evidence, Measure, interleaved
+
+# At an overlap of 0.5. The first two are no errors. Only files of older versions hold `ignored`, for
+# detections that match a crowd; they now get a category too, as in TIDE.
+ERRORS = (
+    'right',
+    'ignored',
+    'classification',
+    'localisation',
+    'both',
+    'duplicate',
+    'background',
+)
 
 
 @dataclass(frozen=True)
