@@ -7,10 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.config.file import read_config
-from evaluation.config.options import add_overrides, merge_options
-from evaluation.config.run_settings import work_dir
-from evaluation.engine.experiment import add_key_and_launcher, check_work_dir
 from evaluation.utils.errors import UserError
 from evaluation.utils.numbers import positive
 
@@ -18,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from evaluation.utils.text_tables import Table
+
+# What is typed for a trained model.
+MODEL = {'config': 'CONFIG', 'checkpoint': 'CHECKPOINT'}
 
 
 def print_table(
@@ -63,10 +62,6 @@ def leave_result(output: Path, write: Callable[[Path], None], figure: 'Figure', 
     return to_markdown(table)
 
 
-# What is typed for a trained model.
-MODEL = {'config': 'CONFIG', 'checkpoint': 'CHECKPOINT'}
-
-
 def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help: str) -> None:
     """The model, how it runs, and where the result goes.
 
@@ -75,6 +70,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
         batch: how many images there are in a pass by default.
         batch_help: what else to say of `--batch`.
     """
+    # Commands import this module before they can say what goes wrong, so that it imports little.
+    from evaluation.config.options import add_overrides
+    from evaluation.engine.experiment import add_key_and_launcher
+
     parser.add_argument('config', nargs='?', metavar='CONFIG', help='config file')
     parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT', help='path or URL of its weights')
     parser.add_argument('--limit', type=positive, metavar='N', help='take the first N images alone')
@@ -154,6 +153,11 @@ def result_file(arguments: argparse.Namespace, name: str) -> Path:
     Raises:
         UserError: the work dir cannot be written, or the config cannot be read.
     """
+    from evaluation.config.file import read_config
+    from evaluation.config.options import merge_options
+    from evaluation.config.run_settings import work_dir
+    from evaluation.engine.experiment import check_work_dir
+
     if arguments.output is not None:
         return arguments.output
     cfg = read_config(arguments.config)

@@ -1,18 +1,17 @@
 """Invariance of several models as a table and as a picture."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from evaluation.analysis.invariance.conditions import ROTATION, SCALE, TRANSFORMS, TRANSLATION, UNITS
 from evaluation.analysis.invariance.result import Result
+from evaluation.analysis.results import GRID, INK, blank_figure, percent, settle_layout, text_table
 from evaluation.utils.palette import COLORS, DASHES, MARKERS
-from evaluation.utils.rounding import fixed
-from evaluation.utils.text_tables import DASH, Cell, Column, Table
+from evaluation.utils.text_tables import Table
 
 NOTE = (
     'In percent. Unchanged: of the images as they are. Mean and least: over the strengths of the '
@@ -29,18 +28,11 @@ def curve_table(results: Sequence[Result]) -> Table:
     for name in shown:
         headings += [f'{name} unchanged'] if name in unchanged else []
         headings += [f'{name} mean', f'{name} least']
-    return Table(
-        title=f'Invariance, {results[0].subject["task"]}{results[0].mark}',
-        columns=tuple(
-            Column(heading, heading, numeric=heading not in ('Model', 'Transform'))
-            for heading in headings
-        ),
-        groups=tuple(tuple(_rows(result, shown, unchanged)) for result in results),
-        notes=(NOTE,),
-    )
+    title = f'Invariance, {results[0].subject["task"]}{results[0].mark}'
+    return text_table(title, headings, (_rows(result, shown, unchanged) for result in results), [NOTE])
 
 
-def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]):
+def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]) -> Iterator[list[str]]:
     for transform, curve in result.curves.items():
         texts = [result.name, transform, f'{curve.strengths[0]:g} to {curve.strengths[-1]:g}']
         for name in shown:
@@ -48,20 +40,13 @@ def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]):
             texts += [percent(result.unchanged.get(name, math.nan))] if name in unchanged else []
             mean = math.fsum(values) / len(values) if values else math.nan
             texts += [percent(mean), percent(min(values, default=math.nan))]
-        yield tuple(map(Cell, texts))
-
-
-def percent(value: float) -> str:
-    """A figure that is in percent already."""
-    return DASH if math.isnan(value) else fixed(value, 1)
+        yield texts
 
 
 PANEL_INCHES = 2.9, 2.1
 # Legend and titles.
 _MORE_INCHES = 0.9, 0.7
 _TICKS = {TRANSLATION: 16, ROTATION: 15, SCALE: 0.5}
-_INK = '#333333'
-_GRID = '#dddddd'
 
 
 def draw_curves(results: Sequence[Result]) -> Figure:
@@ -74,19 +59,18 @@ def draw_curves(results: Sequence[Result]) -> Figure:
     transforms = [name for name in TRANSFORMS if any(name in result.curves for result in results)]
     width = PANEL_INCHES[0] * len(transforms) + _MORE_INCHES[0]
     height = PANEL_INCHES[1] * len(shown) + _MORE_INCHES[1] + 0.2 * len(results)
-    figure = Figure(figsize=(max(width, 4.5), height), dpi=200, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = blank_figure(max(width, 4.5), height)
     panels = figure.subplots(len(shown), len(transforms), squeeze=False, sharex='col', sharey='row')
     for row, name in enumerate(shown):
         for column, transform in enumerate(transforms):
             lines = _draw(panels[row, column], results, name, transform)
-        panels[row, 0].set_ylabel(f'{name}{results[0].mark} (%)', fontsize=9, color=_INK)
+        panels[row, 0].set_ylabel(f'{name}{results[0].mark} (%)', fontsize=9, color=INK)
         # All panels of a row share it.
         panels[row, 0].set_ylim(0, _ceiling(results, name))
     for column, transform in enumerate(transforms):
         panels[0, column].xaxis.set_major_locator(MultipleLocator(_TICKS[transform]))
-        panels[0, column].set_title(transform, fontsize=10, color=_INK)
-        panels[-1, column].set_xlabel(UNITS[transform], fontsize=9, color=_INK)
+        panels[0, column].set_title(transform, fontsize=10, color=INK)
+        panels[-1, column].set_xlabel(UNITS[transform], fontsize=9, color=INK)
     figure.legend(
         lines,
         [result.name for result in results],
@@ -94,12 +78,9 @@ def draw_curves(results: Sequence[Result]) -> Figure:
         ncols=1 if max(len(result.name) for result in results) > 30 else 2,
         fontsize=8,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
     )
-    # Once, and not anew for each file.
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine('none')
-    return figure
+    return settle_layout(figure)
 
 
 def _ceiling(results: Sequence[Result], name: str) -> float:
@@ -130,9 +111,9 @@ def _draw(axes: Axes, results: Sequence[Result], name: str, transform: str) -> l
             markersize=3.5,
             linewidth=1.4,
         )
-    axes.grid(color=_GRID, linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=8)
+    axes.tick_params(colors=INK, labelsize=8)
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
     return lines

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluation.analysis.receptive_field.result import Maps, TargetResult, gaussian_fits, mark_of, shares
-from evaluation.analysis.results import SUITE
+from evaluation.analysis.results import INK, SUITE, blank_figure, settle_layout, text_table
 from evaluation.utils.rounding import fixed, significant
-from evaluation.utils.text_tables import DASH, Cell, Column, Table
+from evaluation.utils.text_tables import DASH, Table
 
 NOTE = (
     'Area of the smallest centred square that holds this share of the contribution, in percent of the '
@@ -31,27 +30,21 @@ REPLKNET_NOTE = (
 def area_table(models: Sequence[Maps]) -> Table:
     """A group of rows for each model, a row for each target."""
     headings = ['Model', 'Target', 'Images', *shares(), 'Sigma y', 'Sigma x', 'r2']
-    return Table(
-        title=f'Effective receptive field at {models[0].size}x{models[0].size}'
-        f'{mark_of(models[0].protocol)}',
-        columns=tuple(
-            Column(heading, heading.replace('%', r'\%'), numeric=heading not in ('Model', 'Target'))
-            for heading in headings
-        ),
-        groups=tuple(tuple(_row(model.name, target) for target in model.targets) for model in models),
-        notes=(NOTE if models[0].protocol == SUITE else REPLKNET_NOTE,),
-    )
+    size, protocol = models[0].size, models[0].protocol
+    title = f'Effective receptive field at {size}x{size}{mark_of(protocol)}'
+    groups = [[_row(model.name, target) for target in model.targets] for model in models]
+    return text_table(title, headings, groups, [NOTE if protocol == SUITE else REPLKNET_NOTE])
 
 
-def _row(model: str, target: TargetResult) -> tuple[Cell, ...]:
+def _row(model: str, target: TargetResult) -> list[str]:
     down, across = gaussian_fits(target.mean)
     texts = [model, target.name, str(target.images)]
-    texts += [percent(ratio) for ratio in target.area_ratios.values()]
+    texts += [percent_of(ratio) for ratio in target.area_ratios.values()]
     texts += [fixed(down.sigma, 1), fixed(across.sigma, 1), fixed(min(down.r2, across.r2), 3)]
-    return tuple(map(Cell, texts))
+    return texts
 
 
-def percent(ratio: float | None) -> str:
+def percent_of(ratio: float | None) -> str:
     """A ratio in percent, with two digits that count at least: `0.014`, `2.4`, `63`, `100`."""
     if ratio is None:
         return DASH
@@ -65,7 +58,6 @@ def percent(ratio: float | None) -> str:
 FAINTEST = 1e-4
 _TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PANEL_INCHES = 2.1
-_INK = '#333333'
 _COLORS = 'magma'
 # Shares whose squares are drawn, and how.
 _SQUARES = {0.5: '-', 0.99: ':'}
@@ -82,12 +74,7 @@ def draw_maps(models: Sequence[Maps]) -> Figure:
         models: with maps of one size.
     """
     rows = list(dict.fromkeys(target.name for model in models for target in model.targets))
-    figure = Figure(
-        figsize=(PANEL_INCHES * len(models) + 1.6, (PANEL_INCHES + 0.45) * len(rows) + 1.0),
-        dpi=200,
-        layout='constrained',
-    )
-    FigureCanvasAgg(figure)
+    figure = blank_figure(PANEL_INCHES * len(models) + 1.6, (PANEL_INCHES + 0.45) * len(rows) + 1.0)
     panels = figure.subplots(len(rows), len(models), squeeze=False)
     colors = LogNorm(FAINTEST, 1.0, clip=True)
     for column, model in enumerate(models):
@@ -99,19 +86,16 @@ def draw_maps(models: Sequence[Maps]) -> Figure:
                 picture = _draw(axes, targets[name], colors)
             else:
                 axes.patch.set_visible(False)
-        panels[0, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=_INK)
+        panels[0, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=INK)
     for row, name in enumerate(rows):
-        panels[row, 0].set_ylabel(name, fontsize=10, color=_INK)
+        panels[row, 0].set_ylabel(name, fontsize=10, color=INK)
     bar = figure.colorbar(
         picture, ax=panels, shrink=min(1.0, 2 / len(rows)), aspect=25, pad=0.02, ticks=_TICKS
     )
-    bar.set_label('contribution / largest', color=_INK, fontsize=9)
-    bar.ax.tick_params(colors=_INK, labelsize=8)
-    figure.supxlabel(_caption(len(models)), fontsize=7.5, color=_INK)
-    # Once, and not anew for each file.
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine('none')
-    return figure
+    bar.set_label('contribution / largest', color=INK, fontsize=9)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    figure.supxlabel(_caption(len(models)), fontsize=7.5, color=INK)
+    return settle_layout(figure)
 
 
 def _caption(models: int) -> str:
@@ -139,8 +123,8 @@ def _draw(axes: Axes, target: TargetResult, colors: LogNorm):
         square = Rectangle(corner, side, side, fill=False, color='white', linewidth=0.9, linestyle=dash)
         square.set_clip_on(True)
         axes.add_patch(square)
-    figures = [f'{100 * share:g} %: {percent(ratio)}' for share, ratio in target.area_ratios.items()]
+    figures = [f'{100 * share:g} %: {percent_of(ratio)}' for share, ratio in target.area_ratios.items()]
     half = (len(figures) + 1) // 2
     lines = '\n'.join('   '.join(part) for part in (figures[:half], figures[half:]))
-    axes.set_xlabel(lines, fontsize=7.5, color=_INK)
+    axes.set_xlabel(lines, fontsize=7.5, color=INK)
     return picture

@@ -1,7 +1,6 @@
 """Contribution maps of a model: their figures, and the files that hold them."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +10,16 @@ import numpy as np
 
 from evaluation.analysis.parts import npz_bytes
 from evaluation.analysis.receptive_field.targets import STAGE
-from evaluation.analysis.results import REPLKNET, SUITE, model_name, read_result
-from evaluation.results.provenance import git_state, hardware, now, versions
-from evaluation.tables.analyses import columns
+from evaluation.analysis.results import (
+    REPLKNET,
+    SUITE,
+    model_name,
+    read_result,
+    result_content,
+    write_content,
+)
 from evaluation.utils.errors import UserError
-from evaluation.utils.files import file_sha256, json_text, write_output
+from evaluation.utils.files import file_sha256, write_output
 
 # Of RepLKNet's table 10 (Ding et al., arXiv 2203.06717).
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
@@ -125,7 +129,6 @@ def _fit(profile: np.ndarray) -> GaussianFit:
 
 
 ANALYSIS = 'effective receptive field'
-SCHEMA_VERSION = 1
 TOOL = 'tools/analyze_erf.py'
 HALF = 0.5
 AREA_RATIOS = {SUITE: centred_area_ratios, REPLKNET: logged_area_ratios}
@@ -205,13 +208,8 @@ class Result:
         Args:
             maps: name and digest of the file that has them.
         """
-        return {
-            'schema_version': SCHEMA_VERSION,
-            'analysis': ANALYSIS,
-            'config': {
-                'name': self.config,
-                'model': json.loads(json.dumps(self.model_config, default=str)),
-            },
+        facts = {
+            'config': {'name': self.config, 'model': self.model_config},
             'checkpoint': self.checkpoint,
             'images': self.images,
             'size': self.size,
@@ -220,18 +218,14 @@ class Result:
             'protocol': self.protocol,
             'targets': {target.name: target.as_json() for target in self.targets},
             'maps': maps,
-            **self._columns(),
-            'versions': versions(),
-            'git': git_state(),
-            'hardware': {'device': self.device, **hardware()},
-            'created': now(),
         }
+        return result_content(ANALYSIS, facts, *self._columns(), self.device)
 
-    def _columns(self) -> dict:
+    def _columns(self) -> tuple[dict[str, float | None], str]:
         """What a table of accuracies shows: how far the last of the stages sees."""
         stages = [target for target in self.targets if target.name.startswith(STAGE)]
         if not stages:
-            return columns({}, '')
+            return {}, ''
         last, mark = stages[-1], mark_of(self.protocol)
         what = f'log10(x + 1) of what the middle of {last.name} depends on, its positive part,'
         if self.protocol == SUITE:
@@ -241,7 +235,7 @@ class Result:
             f'the image; images: {last.images} of {self.size}x{self.size}.'
         )
         ratio = last.area_ratios[HALF]
-        return columns({f'ERF {last.name}{mark}': None if ratio is None else 100 * ratio}, note)
+        return {f'ERF {last.name}{mark}': None if ratio is None else 100 * ratio}, note
 
 
 @dataclass(frozen=True)
@@ -289,7 +283,7 @@ def write_result(result: Result, file: Path) -> None:
     content = npz_bytes({target.name: target.mean for target in result.targets})
     write_output(path, content)
     maps = {'file': path.name, 'sha256': hashlib.sha256(content).hexdigest()}
-    write_output(file, json_text(result.as_json(maps)).encode())
+    write_content(file, result.as_json(maps))
 
 
 def read_maps(file: Path) -> Maps:
@@ -298,7 +292,7 @@ def read_maps(file: Path) -> Maps:
     Raises:
         UserError: a file is missing, or is not what `write_result` writes.
     """
-    content = read_result(file, ANALYSIS, 'receptive fields', SCHEMA_VERSION, TOOL)
+    content = read_result(file, ANALYSIS, 'receptive fields', TOOL)
     path = file.with_name(content['maps']['file'])
     if not path.is_file():
         raise UserError(f'{path}, the maps of {file}, is missing; keep both files together')

@@ -5,17 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 
+from evaluation.analysis.results import INK, blank_figure, percent, settle_layout, text_table
 from evaluation.analysis.robustness.attacks import ATTACKS, UNITS
 from evaluation.analysis.robustness.conditions import CORRUPTIONS, KINDS, Condition
 from evaluation.analysis.robustness.result import Profile
 from evaluation.utils.palette import COLORS
-from evaluation.utils.rounding import fixed
-from evaluation.utils.text_tables import DASH, Cell, Column, Table
+from evaluation.utils.text_tables import Table
 
 SUMMARIES = (
     'mPC: mean performance under corruption. rPC: in percent of the clean one. Kinds of corruptions: '
@@ -34,17 +33,11 @@ def robustness_table(profiles: Sequence[Profile]) -> Table:
     headings = ['Model', 'Metric', 'Images', 'Clean']
     headings += [f'{each.name.upper()} {each.level:g}' for each in attacked]
     headings += [kind.capitalize() for kind in kinds] + (['mPC', 'rPC'] if kinds else [])
-    return Table(
-        title='Robustness',
-        columns=tuple(
-            Column(heading, heading, numeric=heading not in ('Model', 'Metric')) for heading in headings
-        ),
-        groups=tuple(
-            tuple(_row(profile, metric, attacked, kinds) for metric in profile.headlines)
-            for profile in profiles
-        ),
-        notes=tuple(_notes(profiles[0], bool(attacked), bool(kinds))),
-    )
+    groups = [
+        [_row(profile, metric, attacked, kinds) for metric in profile.headlines] for profile in profiles
+    ]
+    notes = _notes(profiles[0], bool(attacked), bool(kinds))
+    return text_table('Robustness', headings, groups, notes)
 
 
 def attacks_of(profiles: Sequence[Profile]) -> list[Condition]:
@@ -55,7 +48,7 @@ def attacks_of(profiles: Sequence[Profile]) -> list[Condition]:
 
 def _row(
     profile: Profile, metric: str, attacked: Sequence[Condition], kinds: Sequence[str]
-) -> tuple[Cell, ...]:
+) -> list[str]:
     values = [profile.clean[metric], *(profile.value(condition, metric) for condition in attacked)]
     if kinds:
         of_kinds = [profile.summary(metric, KINDS[kind]) for kind in kinds]
@@ -64,7 +57,7 @@ def _row(
         values += [math.nan if whole is None else whole.mpc]
         values += [math.nan if whole is None or whole.rpc is None else whole.rpc]
     texts = [profile.name, metric, str(profile.facts['images']['count'])]
-    return tuple(map(Cell, [*texts, *map(percent, values)]))
+    return [*texts, *map(percent, values)]
 
 
 def _notes(profile: Profile, with_attacks: bool, with_corruptions: bool) -> list[str]:
@@ -79,14 +72,8 @@ def _notes(profile: Profile, with_attacks: bool, with_corruptions: bool) -> list
     return notes
 
 
-def percent(value: float) -> str:
-    """A figure in percent, with one digit after the point; a dash where there is none."""
-    return fixed(value, 1) if math.isfinite(value) else DASH
-
-
 CURVE_INCHES = 3.2
 CELL_INCHES = 0.48, 0.24
-_INK = '#333333'
 _COLORS = 'viridis'
 _MARKERS = 'osD^vP*X'
 # Above this share of the colours they are so light that figures on them must be dark.
@@ -108,17 +95,13 @@ def draw_robustness(profiles: Sequence[Profile]) -> Figure:
     width = max(
         (CURVE_INCHES + 0.6) * len(attacks), grid * len(profiles) + 2.6 if corruptions else 0, 4.5
     )
-    figure = Figure(figsize=(width, sum(heights)), dpi=200, layout='constrained')
-    FigureCanvasAgg(figure)
+    figure = blank_figure(width, sum(heights))
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     if attacks:
         _draw_attacks(parts[0], profiles, attacks)
     if corruptions:
         _draw_corruptions(parts[-1], profiles, corruptions)
-    # Once, and not anew for each file.
-    figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine('none')
-    return figure
+    return settle_layout(figure)
 
 
 def _draw_attacks(part: SubFigure, profiles: Sequence[Profile], attacks: Sequence[str]) -> None:
@@ -132,14 +115,14 @@ def _draw_attacks(part: SubFigure, profiles: Sequence[Profile], attacks: Sequenc
             style = {'color': COLORS[number % len(COLORS)], 'marker': _MARKERS[number % len(_MARKERS)]}
             axes.plot(budgets, values, label=profile.name, markersize=4, linewidth=1.4, **style)
         title = f'PGD, {plan.steps} steps' if attack == 'pgd' else attack.upper()
-        axes.set_title(f'{title}, {plan.norm}', fontsize=9, color=_INK)
-        axes.set_xlabel(f'budget: {UNITS[plan.norm]}', fontsize=7.5, color=_INK)
+        axes.set_title(f'{title}, {plan.norm}', fontsize=9, color=INK)
+        axes.set_xlabel(f'budget: {UNITS[plan.norm]}', fontsize=7.5, color=INK)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.tick_params(colors=_INK, labelsize=8)
+        axes.tick_params(colors=INK, labelsize=8)
         axes.spines[['top', 'right']].set_visible(False)
-    panels[0].set_ylabel(f'{metric}, %', fontsize=9, color=_INK)
-    panels[-1].legend(fontsize=7, frameon=False, labelcolor=_INK)
+    panels[0].set_ylabel(f'{metric}, %', fontsize=9, color=INK)
+    panels[-1].legend(fontsize=7, frameon=False, labelcolor=INK)
 
 
 def _under_attack(profile: Profile, attack: str, budget: float, metric: str) -> float:
@@ -152,11 +135,11 @@ def _draw_corruptions(part: SubFigure, profiles: Sequence[Profile], corruptions:
     for axes, profile in zip(panels, profiles, strict=True):
         picture = _draw_grid(axes, profile, corruptions)
     panels[0].set_yticks(
-        range(len(corruptions)), [name.replace('_', ' ') for name in corruptions], fontsize=8, color=_INK
+        range(len(corruptions)), [name.replace('_', ' ') for name in corruptions], fontsize=8, color=INK
     )
     bar = part.colorbar(picture, ax=list(panels), aspect=30, pad=0.02)
-    bar.set_label(f'{profiles[0].headlines[0]} in percent of the clean one', color=_INK, fontsize=8)
-    bar.ax.tick_params(colors=_INK, labelsize=7)
+    bar.set_label(f'{profiles[0].headlines[0]} in percent of the clean one', color=INK, fontsize=8)
+    bar.ax.tick_params(colors=INK, labelsize=7)
 
 
 def _draw_grid(axes: Axes, profile: Profile, corruptions: Sequence[str]) -> AxesImage:
@@ -169,14 +152,14 @@ def _draw_grid(axes: Axes, profile: Profile, corruptions: Sequence[str]) -> Axes
     picture = axes.imshow(shares, norm=Normalize(0, 100), cmap=_COLORS, aspect='auto')
     for (row, column), value in np.ndenumerate(values):
         dark = shares[row, column] > 100 * _LIGHT or not math.isfinite(shares[row, column])
-        color = _INK if dark else 'white'
+        color = INK if dark else 'white'
         axes.text(column, row, percent(value), ha='center', va='center', fontsize=7, color=color)
-    axes.set_xticks(range(len(severities)), severities, fontsize=8, color=_INK)
-    axes.set_xlabel('severity', fontsize=8, color=_INK)
+    axes.set_xticks(range(len(severities)), severities, fontsize=8, color=INK)
+    axes.set_xlabel('severity', fontsize=8, color=INK)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(_heading(profile, metric), fontsize=7.5, color=_INK)
+    axes.set_title(_heading(profile, metric), fontsize=7.5, color=INK)
     return picture
 
 

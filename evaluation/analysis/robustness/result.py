@@ -1,20 +1,23 @@
 """The result of an analysis of robustness: figures of every condition, as a file, and read again."""
 
-import csv
-import io
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from evaluation.analysis.results import model_name, read_result
+from evaluation.analysis.results import (
+    SUBJECT,
+    defined,
+    model_name,
+    read_result,
+    result_content,
+    with_nan,
+    with_null,
+    write_content,
+)
 from evaluation.analysis.robustness.attacks import UNITS
 from evaluation.analysis.robustness.conditions import Condition, Plan
-from evaluation.results.provenance import git_state, hardware, now, versions
-from evaluation.tables.analyses import columns
 from evaluation.tasks import TASKS
-from evaluation.utils.files import json_text, write_output
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,6 @@ def summarize(clean: float, corrupted: Sequence[Sequence[float]]) -> Summary | N
 
 
 ANALYSIS = 'robustness'
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,8 @@ class Profile:
             for wanted in (True, False)
         )
         summaries = {name: self.summary(name) for name in self.headlines}
-        return {
-            'schema_version': SCHEMA_VERSION,
-            'analysis': ANALYSIS,
-            **json.loads(json.dumps(self.facts, default=str)),
+        facts = {
+            **self.facts,
             'plan': {**asdict(self.plan), 'unit_of_budgets': UNITS[self.plan.norm]},
             'clean': _figures(self.results[0]),
             'attacks': [
@@ -136,20 +136,16 @@ class Profile:
                 for name, each in summaries.items()
                 if each
             },
-            **self._columns(),
-            'versions': versions(),
-            'git': git_state(),
-            'hardware': {'device': self.device, **hardware()},
-            'created': now(),
         }
+        return result_content(ANALYSIS, facts, *self._columns(), self.device)
 
-    def _columns(self) -> dict:
+    def _columns(self) -> tuple[dict[str, float | None], str]:
         """What a table of accuracies shows: the first metric under the least attacks, mPC and rPC."""
         metric, plan, figures, notes = self.headlines[0], self.plan, {}, []
         budget = min(filter(None, plan.budgets), default=None)
         for name in plan.attacks if budget else ():
             heading = f'{name.upper()} {budget:g}'
-            figures[heading] = _defined(self.value(Condition(name, budget), metric))
+            figures[heading] = self.value(Condition(name, budget), metric)
             notes.append(f'{heading}: {metric} under attack; {plan.norm}, {UNITS[plan.norm]}')
         whole = self.summary(metric)
         if whole:
@@ -159,26 +155,22 @@ class Profile:
                 f'mPC: mean {metric} under {len(plan.corruptions)} corruptions, severities {levels}, '
                 'and rPC in percent of the clean one'
             )
-        return columns(figures, f'{"; ".join(notes)}; images: {self.facts["images"]["count"]}.')
+        return figures, f'{"; ".join(notes)}; images: {self.facts["images"]["count"]}.'
 
 
-def to_csv(profile: Profile) -> str:
+def csv_rows(profile: Profile) -> Iterator[list]:
     """A row for each condition: every figure unrounded, and the headlines relative to the clean ones."""
-    text = io.StringIO()
-    metrics = [*profile.clean]
     relative = [f'relative {name}' for name in profile.headlines]
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['kind', 'condition', 'level', *metrics, *relative, 'loss'])
+    yield ['kind', 'condition', 'level', *profile.clean, *relative, 'loss']
     for each in profile.results:
         condition = each.condition
         kind = 'attack' if condition.is_attack else 'corruption'
         place = (
             ['clean', '', ''] if each is profile.results[0] else [kind, condition.name, condition.level]
         )
-        values = [_defined(each.metrics[name]) for name in metrics]
+        values = [defined(each.metrics[name]) for name in profile.clean]
         shares = [_share(each.metrics[name], profile.clean[name]) for name in profile.headlines]
-        writer.writerow([*place, *values, *shares, each.loss])
-    return text.getvalue()
+        yield [*place, *values, *shares, each.loss]
 
 
 def write_profile(profile: Profile, file: Path) -> None:
@@ -187,8 +179,7 @@ def write_profile(profile: Profile, file: Path) -> None:
     Raises:
         UserError: a file cannot be written.
     """
-    write_output(file.with_suffix('.csv'), to_csv(profile).encode())
-    write_output(file, json_text(profile.as_json()).encode())
+    write_content(file, profile.as_json(), csv_rows(profile))
 
 
 def read_profile(file: Path) -> Profile:
@@ -197,33 +188,25 @@ def read_profile(file: Path) -> Profile:
     Raises:
         UserError: it is missing, or is not what `write_profile` writes.
     """
-    content = read_result(file, ANALYSIS, ANALYSIS, SCHEMA_VERSION, 'tools/analyze_robustness.py')
+    content = read_result(file, ANALYSIS, ANALYSIS, 'tools/analyze_robustness.py')
     plan = {name: value for name, value in content['plan'].items() if name != 'unit_of_budgets'}
     results = [_result(Condition('clean'), content['clean'])]
     results += [_result(Condition(each['attack'], each['budget']), each) for each in content['attacks']]
     results += [
         _result(Condition(each['corruption'], each['severity']), each) for each in content['corruptions']
     ]
-    facts = {name: content[name] for name in ('config', 'checkpoint', 'task', 'images', 'batch')}
+    facts = {name: content[name] for name in SUBJECT}
     return Profile(facts, Plan(**plan), content['hardware']['device'], results)
 
 
 def _figures(result: ConditionResult) -> dict:
-    return {
-        'metrics': {name: _defined(value) for name, value in result.metrics.items()},
-        'loss': result.loss,
-    }
+    return {'metrics': with_null(result.metrics), 'loss': result.loss}
 
 
 def _result(condition: Condition, figures: Mapping) -> ConditionResult:
-    metrics = {n: math.nan if value is None else value for n, value in figures['metrics'].items()}
-    return ConditionResult(condition, metrics, figures['loss'])
-
-
-def _defined(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return ConditionResult(condition, with_nan(figures['metrics']), figures['loss'])
 
 
 def _share(value: float, clean: float) -> float | None:
     """A figure in percent of the clean one."""
-    return _defined(100 * value / clean) if clean else None
+    return defined(100 * value / clean) if clean else None

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.text import Text
 from scipy.optimize import curve_fit
 
-from evaluation.analysis.receptive_field.presentation import area_table, draw_maps, percent
+from evaluation.analysis.receptive_field.presentation import area_table, draw_maps, percent_of
 from evaluation.analysis.receptive_field.result import (
     THRESHOLDS,
     Maps,
@@ -110,7 +110,7 @@ class TestFigure:
         for name in ('stage1', 'stage2', 'stage4', 'logits'):
             assert words.count(name) == 1
         assert sum(text.startswith('20 %: ') for text in words) == 5
-        ratio = percent(DCN.targets[-1].area_ratios[0.5])
+        ratio = percent_of(DCN.targets[-1].area_ratios[0.5])
         assert any(f'50 %: {ratio} ' in text for text in words)
 
     def test_one_colour_scale(self):
@@ -130,7 +130,7 @@ class TestFigure:
     [(1.0, '100'), (0.634, '63'), (0.0996, '10'), (0.0094, '0.94'), (1.4e-4, '0.014'), (1e-6, '<0.001')],
 )
 def test_percent(ratio, text):
-    assert percent(ratio) == text
+    assert percent_of(ratio) == text
 
 
 def test_table_has_a_row_for_each_target():

@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.analysis.results import figure_bytes
+from evaluation.analysis.results import csv_text, figure_bytes
 from evaluation.analysis.robustness.conditions import CORRUPTIONS, Condition
 from evaluation.analysis.robustness.presentation import draw_robustness, robustness_table
-from evaluation.analysis.robustness.result import Summary, read_profile, summarize, to_csv, write_profile
+from evaluation.analysis.robustness.result import (
+    Summary,
+    csv_rows,
+    read_profile,
+    summarize,
+    write_profile,
+)
 from evaluation.utils.text_tables import to_markdown
 from tests.evaluation.analysis.robustness.profiles import PLAN, profile
 
@@ -54,7 +60,7 @@ class TestFiles:
         assert math.isnan(after.results[3].metrics['mIoU'])
 
     def test_csv_has_a_row_for_each_condition(self):
-        rows = list(csv.DictReader(io.StringIO(to_csv(profile()))))
+        rows = list(csv.DictReader(io.StringIO(csv_text(csv_rows(profile())))))
         assert len(rows) == 1 + 2 * 2 + 15 * 3
         assert [row['kind'] for row in rows[:6]] == ['clean', *['attack'] * 4, 'corruption']
         row = next(row for row in rows if (row['condition'], row['level']) == ('pgd', '4.0'))
