@@ -41,6 +41,7 @@ LOG_AREA = (7.6, 2.1)
 SMALLEST_AREA = 20.0
 # Share of the image.
 LARGEST_AREA = 0.6
+REFERENCE = 'pycocotools'
 
 
 @dataclass(frozen=True)
@@ -188,9 +189,6 @@ def _predictions(
 def _encode(corners: np.ndarray, size: tuple[int, int]) -> dict:
     """Run-length code of a polygon's inside, (CORNERS, 2) in an image of `size`."""
     return coco_mask.frPyObjects([corners.ravel().tolist()], *size)[0]
-
-
-REFERENCE = 'pycocotools'
 
 
 @dataclass(frozen=True)

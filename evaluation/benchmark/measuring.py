@@ -32,6 +32,8 @@ from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refu
 UNTIMED_PASSES = 3
 # Called with the name of the row that has just run.
 Progress = Callable[[str], None]
+# A pass over twice the side takes at least four times as long; do not wait for it.
+PATIENCE_SECONDS = 5.0
 
 
 @dataclass
@@ -171,10 +173,6 @@ def timed_rounds(
             else:
                 runner.time(images, progress)
     return seconds
-
-
-# A pass over twice the side takes at least four times as long; do not wait for it.
-PATIENCE_SECONDS = 5.0
 
 
 def largest_that_fits(subject: TimedSubject, size: Size, mode: Mode) -> Size | None:

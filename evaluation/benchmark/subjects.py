@@ -27,6 +27,11 @@ WHOLE_MODELS = (
     'what an image holds'
 )
 BACKBONES = 'backbones alone'
+PREFIX = 'timm:'
+# Image sides may have to be multiples of these: strides, and strides times windows.
+MULTIPLES = (4, 8, 14, 16, 28, 32, 56, 64, 112, 128, 224, 256)
+TRUNK = {'num_classes': 0}
+FEATURES = {'features_only': True}
 
 
 @dataclass(frozen=True)
@@ -185,13 +190,6 @@ def common_shape(subjects: Sequence[ConfigSubject]) -> tuple[int, int]:
             'compared; give one with --shape HEIGHT WIDTH'
         )
     return next(iter(shapes))
-
-
-PREFIX = 'timm:'
-# Image sides may have to be multiples of these: strides, and strides times windows.
-MULTIPLES = (4, 8, 14, 16, 28, 32, 56, 64, 112, 128, 224, 256)
-TRUNK = {'num_classes': 0}
-FEATURES = {'features_only': True}
 
 
 class PeerSubject:

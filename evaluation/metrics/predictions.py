@@ -16,6 +16,9 @@ from torch import Tensor
 
 from evaluation.utils.errors import UserError
 
+# Beside the predictions: the truth, and the scores of every class at every pixel.
+LEFT_OUT = ('gt_instances', 'ignored_instances', 'gt_sem_seg', 'seg_logits')
+
 
 def check_maps(predicted: Tensor, label: Tensor, image: str | None) -> None:
     """Check that a prediction has a class for each pixel of the label.
@@ -146,10 +149,6 @@ def ends_of_each(masks: Tensor) -> Iterator[np.ndarray]:
 def _code(ends: np.ndarray, height: int, width: int) -> dict:
     counts = np.diff(ends, prepend=0, append=height * width).tolist()
     return coco_mask.frPyObjects({'size': [height, width], 'counts': counts}, height, width)
-
-
-# Beside the predictions: the truth, and the scores of every class at every pixel.
-LEFT_OUT = ('gt_instances', 'ignored_instances', 'gt_sem_seg', 'seg_logits')
 
 
 @METRICS.register_module()

@@ -14,6 +14,30 @@ from evaluation.utils.errors import UserError, did_you_mean
 
 # Sines and cosines of right angles are whole, but for this.
 _ROUNDING = 12
+TRANSLATION, ROTATION, SCALE = TRANSFORMS = ('translation', 'rotation', 'scale')
+# Of the paper: pixels, degrees, and the crop's share of the image.
+STRENGTHS = {
+    TRANSLATION: tuple(float(pixels) for pixels in range(0, 65, 4)),
+    ROTATION: tuple(float(degrees) for degrees in range(0, 91, 5)),
+    SCALE: tuple(thousandths / 1000 for thousandths in range(200, 2001, 125)),
+}
+BOUNDS = {TRANSLATION: (0, 4096), ROTATION: (0, 360), SCALE: (0.05, 20)}
+UNITS = {TRANSLATION: 'pixels', ROTATION: 'degrees', SCALE: 'crop ratios'}
+# How often, or how well, predictions agree with those for the unchanged images.
+CONSISTENCY = 'consistency'
+# Right and down, in steps of the strength.
+DIRECTIONS = {
+    'right': (1, 0),
+    'down-right': (1, 1),
+    'down': (0, 1),
+    'down-left': (-1, 1),
+    'left': (-1, 0),
+    'up-left': (-1, -1),
+    'up': (0, -1),
+    'up-right': (1, -1),
+}
+# The release draws a number below 7 for one of eight directions; this one, its last, never comes.
+NEVER_RELEASED = 'up-right'
 
 
 @dataclass(frozen=True)
@@ -89,32 +113,6 @@ def about_middle(linear: np.ndarray, size: tuple[int, int]) -> Affine:
     height, width = size
     middle = np.array([width / 2, height / 2])
     return Affine(np.column_stack([linear, middle - linear @ middle]))
-
-
-TRANSLATION, ROTATION, SCALE = TRANSFORMS = ('translation', 'rotation', 'scale')
-# Of the paper: pixels, degrees, and the crop's share of the image.
-STRENGTHS = {
-    TRANSLATION: tuple(float(pixels) for pixels in range(0, 65, 4)),
-    ROTATION: tuple(float(degrees) for degrees in range(0, 91, 5)),
-    SCALE: tuple(thousandths / 1000 for thousandths in range(200, 2001, 125)),
-}
-BOUNDS = {TRANSLATION: (0, 4096), ROTATION: (0, 360), SCALE: (0.05, 20)}
-UNITS = {TRANSLATION: 'pixels', ROTATION: 'degrees', SCALE: 'crop ratios'}
-# How often, or how well, predictions agree with those for the unchanged images.
-CONSISTENCY = 'consistency'
-# Right and down, in steps of the strength.
-DIRECTIONS = {
-    'right': (1, 0),
-    'down-right': (1, 1),
-    'down': (0, 1),
-    'down-left': (-1, 1),
-    'left': (-1, 0),
-    'up-left': (-1, -1),
-    'up': (0, -1),
-    'up-right': (1, -1),
-}
-# The release draws a number below 7 for one of eight directions; this one, its last, never comes.
-NEVER_RELEASED = 'up-right'
 
 
 @dataclass(frozen=True)

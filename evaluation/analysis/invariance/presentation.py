@@ -17,6 +17,10 @@ NOTE = (
     'In percent. Unchanged: of the images as they are. Mean and least: over the strengths of the '
     'transform. Consistency is with the predictions for the unchanged images.'
 )
+PANEL_INCHES = 2.9, 2.1
+# Legend and titles.
+_MORE_INCHES = 0.9, 0.7
+_TICKS = {TRANSLATION: 16, ROTATION: 15, SCALE: 0.5}
 
 
 def curve_table(results: Sequence[Result]) -> Table:
@@ -41,12 +45,6 @@ def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]) -> I
             mean = math.fsum(values) / len(values) if values else math.nan
             texts += [percent(mean), percent(min(values, default=math.nan))]
         yield texts
-
-
-PANEL_INCHES = 2.9, 2.1
-# Legend and titles.
-_MORE_INCHES = 0.9, 0.7
-_TICKS = {TRANSLATION: 16, ROTATION: 15, SCALE: 0.5}
 
 
 def draw_curves(results: Sequence[Result]) -> Figure:

@@ -25,6 +25,17 @@ REPLKNET_NOTE = (
     'As RepLKNet measures: positive part of the gradient, log10(x + 1) of the mean over images, squares '
     'that hold more than this share, in percent of the image. Sigma and r2 are of the mean itself.'
 )
+# Of the largest contribution; what is fainter has the colour of 0.
+FAINTEST = 1e-4
+_TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PANEL_INCHES = 2.1
+_COLORS = 'magma'
+# Shares whose squares are drawn, and how.
+_SQUARES = {0.5: '-', 0.99: ':'}
+_CAPTION = (
+    'Centred squares hold 50 % (line) and 99 % (dots) of the contribution. Under each map: area of the '
+    'smallest one that holds a share, in percent of the image.'
+)
 
 
 def area_table(models: Sequence[Maps]) -> Table:
@@ -52,19 +63,6 @@ def percent_of(ratio: float | None) -> str:
     if value >= 10:
         return fixed(value, 0)
     return significant(value, 2) if value >= 0.001 else '<0.001'
-
-
-# Of the largest contribution; what is fainter has the colour of 0.
-FAINTEST = 1e-4
-_TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-PANEL_INCHES = 2.1
-_COLORS = 'magma'
-# Shares whose squares are drawn, and how.
-_SQUARES = {0.5: '-', 0.99: ':'}
-_CAPTION = (
-    'Centred squares hold 50 % (line) and 99 % (dots) of the contribution. Under each map: area of the '
-    'smallest one that holds a share, in percent of the image.'
-)
 
 
 def draw_maps(models: Sequence[Maps]) -> Figure:

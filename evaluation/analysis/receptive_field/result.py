@@ -24,6 +24,9 @@ from evaluation.utils.files import file_sha256, write_output
 # Of RepLKNet's table 10 (Ding et al., arXiv 2203.06717).
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
 _GOLDEN = (5**0.5 - 1) / 2
+ANALYSIS = 'effective receptive field'
+TOOL = 'tools/analyze_erf.py'
+HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,6 @@ def _fit(profile: np.ndarray) -> GaussianFit:
     return GaussianFit(float(np.exp(middle)), explained(middle) / float(profile @ profile))
 
 
-ANALYSIS = 'effective receptive field'
-TOOL = 'tools/analyze_erf.py'
-HALF = 0.5
 AREA_RATIOS = {SUITE: centred_area_ratios, REPLKNET: logged_area_ratios}
 
 

@@ -26,6 +26,8 @@ from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 
+ADVICE = 'so it cannot be attacked; leave the attacks out with --attacks none'
+
 
 def classification_loss(model: nn.Module, labels: Tensor) -> Loss:
     """Cross-entropy.
@@ -108,9 +110,6 @@ def _loss_of_image(model: nn.Module, image: Tensor, truth: InstanceData, seed: S
     with seeded(*seed):
         losses = model.loss(data['inputs'], data['data_samples'])
     return model.parse_losses(losses)[0]
-
-
-ADVICE = 'so it cannot be attacked; leave the attacks out with --attacks none'
 
 
 @singledispatch

@@ -12,6 +12,10 @@ from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 
 CLEAN = 'clean'
+CORRUPTIONS = tuple(get_corruption_names('common'))
+KINDS = {kind: get_corruption_names(kind) for kind in ('noise', 'blur', 'weather', 'digital')}
+SEVERITIES = (1, 2, 3, 4, 5)
+SMALLEST_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Plan:
     Attributes:
         attacks: some of `ATTACKS`.
         norm: `linf` or `l2`.
-        budgets: of the attacks; see `budgets.radius_of`.
+        budgets: of the attacks; see `radius_of`.
         steps: of PGD.
         corruptions: names.
         severities: of the corruptions, 1 to 5.
@@ -93,12 +97,6 @@ class Trial:
     index: int
     truth: object
     loss: float | None = None
-
-
-CORRUPTIONS = tuple(get_corruption_names('common'))
-KINDS = {kind: get_corruption_names(kind) for kind in ('noise', 'blur', 'weather', 'digital')}
-SEVERITIES = (1, 2, 3, 4, 5)
-SMALLEST_SIDE = 32
 
 
 def corrupted(image: np.ndarray, name: str, severity: int, seed: int, index: int) -> np.ndarray:

@@ -20,6 +20,12 @@ SUMMARIES = (
     'mPC: mean performance under corruption. rPC: in percent of the clean one. Kinds of corruptions: '
     'means of theirs.'
 )
+CURVE_INCHES = 3.2
+CELL_INCHES = 0.48, 0.24
+_COLORS = 'viridis'
+_MARKERS = 'osD^vP*X'
+# Above this share of the colours they are so light that figures on them must be dark.
+_LIGHT = 0.6
 
 
 def robustness_table(profiles: Sequence[Profile]) -> Table:
@@ -70,14 +76,6 @@ def _notes(profile: Profile, with_attacks: bool, with_corruptions: bool) -> list
         count = f'{len(plan.corruptions)} of {len(CORRUPTIONS)} corruptions'
         notes.append(f'{SUMMARIES} Of {count}, severities {severities}.')
     return notes
-
-
-CURVE_INCHES = 3.2
-CELL_INCHES = 0.48, 0.24
-_COLORS = 'viridis'
-_MARKERS = 'osD^vP*X'
-# Above this share of the colours they are so light that figures on them must be dark.
-_LIGHT = 0.6
 
 
 def draw_robustness(profiles: Sequence[Profile]) -> Figure:

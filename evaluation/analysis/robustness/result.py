@@ -19,6 +19,8 @@ from evaluation.analysis.robustness.attacks import UNITS
 from evaluation.analysis.robustness.conditions import Condition, Plan
 from evaluation.tasks import TASKS
 
+ANALYSIS = 'robustness'
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -48,9 +50,6 @@ def summarize(clean: float, corrupted: Sequence[Sequence[float]]) -> Summary | N
     means = [math.fsum(severities) / len(severities) for severities in corrupted]
     mpc = math.fsum(means) / len(means)
     return Summary(clean, mpc, 100 * mpc / clean if clean else None)
-
-
-ANALYSIS = 'robustness'
 
 
 @dataclass(frozen=True)

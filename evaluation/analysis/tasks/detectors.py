@@ -34,6 +34,7 @@ from evaluation.utils.errors import UserError
 
 # Polygons, each (K, 2) of x and y in pixels, or a run-length code.
 Outline = Sequence[np.ndarray] | dict
+LEFT_OUT = ('LoadAnnotations', 'PackDetInputs')
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,6 @@ def average_precision(matches: Mapping[str, np.ndarray]) -> np.ndarray:
     return present.mean(0) if len(present) else np.full(len(OVERLAPS), np.nan)
 
 
-LEFT_OUT = ('LoadAnnotations', 'PackDetInputs')
-
-
 class Detection:
     """Truths are `Objects`, predictions `Detections`, with masks where the detector makes some."""
 
@@ -210,7 +208,7 @@ class Detection:
         return [_detections(each.pred_instances, size) for each in results]
 
     def measure(self, prediction: Detections, truth: Objects) -> dict[str, np.ndarray]:
-        """Matches of boxes, and of masks where there are some: see `matching.match`."""
+        """Matches of boxes, and of masks where there are some: see `match`."""
         kinds = [kind for kind in KINDS if kind == 'bbox' or prediction.masks is not None]
         return {
             f'{KINDS[kind]} {name}': values

@@ -14,6 +14,7 @@ from evaluation.metrics.evidence.records import Evidence, Measure, interleaved
 GUESSES = 5
 # How many guesses each image has, by metric.
 GUESSES_OF = {'top1': 1, 'top5': GUESSES}
+METRICS = ('mIoU', 'mAcc', 'aAcc')
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,6 @@ def collect_guesses(
         predicted=predicted.astype(np.int32),
         place=place.astype(np.uint8),
     )
-
-
-METRICS = ('mIoU', 'mAcc', 'aAcc')
 
 
 @dataclass(frozen=True)

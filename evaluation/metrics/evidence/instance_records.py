@@ -20,6 +20,13 @@ ERRORS = (
     'duplicate',
     'background',
 )
+# Which thresholds of overlap the statistics of a range of areas are means over.
+STATISTICS: Mapping[str, Mapping[str, slice]] = {
+    'all': {'AP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)},
+    'small': {'APs': slice(None)},
+    'medium': {'APm': slice(None)},
+    'large': {'APl': slice(None)},
+}
 
 
 @dataclass(frozen=True)
@@ -166,15 +173,6 @@ class InstanceEvidence(Evidence):
                 for kind in sorted(self.matches.keys() & other.matches.keys())
             },
         )
-
-
-# Which thresholds of overlap the statistics of a range of areas are means over.
-STATISTICS: Mapping[str, Mapping[str, slice]] = {
-    'all': {'AP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)},
-    'small': {'APs': slice(None)},
-    'medium': {'APm': slice(None)},
-    'large': {'APl': slice(None)},
-}
 
 
 def average_precision(evidence: InstanceEvidence, kind: str, area: str = 'all') -> Measure:

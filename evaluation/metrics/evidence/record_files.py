@@ -39,6 +39,17 @@ DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
+# Kinds of numbers, as NumPy abbreviates them, in each array; others hold integers.
+_KINDS = {'images': 'iuU', 'classes': 'U', 'detection_score': 'f', 'object_counts': 'b'}
+# Index arrays and the arrays they index.
+_PLACES = {
+    'detection_image': 'images',
+    'object_image': 'images',
+    'image': 'images',
+    'detection_class': 'classes',
+    'object_class': 'classes',
+}
+_BITS = ('_hits', '_ignored')
 
 
 def write_evidence(file: Path, evidence: Evidence) -> None:
@@ -110,19 +121,6 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     if math.prod(shape) * dtype.itemsize > member.file_size:
         raise ValueError(f'{member.filename!r} is cut short')
-
-
-# Kinds of numbers, as NumPy abbreviates them, in each array; others hold integers.
-_KINDS = {'images': 'iuU', 'classes': 'U', 'detection_score': 'f', 'object_counts': 'b'}
-# Index arrays and the arrays they index.
-_PLACES = {
-    'detection_image': 'images',
-    'object_image': 'images',
-    'image': 'images',
-    'detection_class': 'classes',
-    'object_class': 'classes',
-}
-_BITS = ('_hits', '_ignored')
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence[str]]) -> None:
