@@ -19,7 +19,7 @@ from evaluation.analysis.invariance.conditions import CONSISTENCY, ROTATION, SCA
 from evaluation.analysis.invariance.warping import Color, warp_image, warp_labels, warp_objects
 from evaluation.analysis.results import RELEASED, SUITE
 from evaluation.analysis.subject import Subject
-from evaluation.analysis.tasks.adapter import Sample, mean_color
+from evaluation.analysis.tasks.adapter import Adapter, Sample, mean_color
 from evaluation.analysis.tasks.classifiers import (
     CROSS_ENTROPY,
     IMAGES,
@@ -28,7 +28,6 @@ from evaluation.analysis.tasks.classifiers import (
     split_pipeline,
 )
 from evaluation.analysis.tasks.detectors import Detection, Detections, Objects, rectangle
-from evaluation.analysis.tasks.segmentors import Segmentation
 from evaluation.metrics.average_precision.matching import KINDS
 from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
@@ -89,7 +88,25 @@ class Comparison(Protocol):
         """Figures from the arrays of all images; NaN for one that nothing can be said of."""
 
 
-class DetectionComparison:
+class _DenseComparison:
+    """Truth, and what was found before, are changed as the image is.
+
+    Args:
+        task: of the model.
+        fill: colour of what comes into view, BGR.
+    """
+
+    def __init__(self, task: Adapter, fill: Color) -> None:
+        self._task = task
+        self._fill = fill
+        self.facts = {'fill': list(fill)}
+
+    def image(self, sample: Sample, condition: Condition) -> np.ndarray:
+        """The changed image, (H, W, 3), uint8, BGR."""
+        return warp_image(sample.image, condition, self._fill)
+
+
+class DetectionComparison(_DenseComparison):
     """AP with the truth, and with what was found before as the truth.
 
     Args:
@@ -101,14 +118,8 @@ class DetectionComparison:
     shown = tuple(f'{kind} {name}' for name in ('AP', CONSISTENCY) for kind in KINDS.values())
 
     def __init__(self, task: Detection, fill: Color, reference_score: float) -> None:
-        self._task = task
-        self._fill = fill
-        self._reference_score = reference_score
-        self.facts = {'fill': list(fill), 'reference_score': reference_score}
-
-    def image(self, sample: Sample, condition: Condition) -> np.ndarray:
-        """The changed image, (H, W, 3), uint8, BGR."""
-        return warp_image(sample.image, condition, self._fill)
+        super().__init__(task, fill)
+        self._reference_score = self.facts['reference_score'] = reference_score
 
     def measure(
         self, sample: Sample, before: Detections, condition: Condition, prediction: Detections
@@ -133,24 +144,10 @@ class DetectionComparison:
         return {**self._task.metrics(arrays), **consistency}
 
 
-class SegmentationComparison:
-    """mIoU with the truth, and pixels that agree with what was found before, where both have some.
-
-    Args:
-        task: of the segmentor.
-        fill: colour of what comes into view, BGR.
-    """
+class SegmentationComparison(_DenseComparison):
+    """mIoU with the truth, and pixels that agree with what was found before, where both have some."""
 
     shown = ('mIoU', CONSISTENCY)
-
-    def __init__(self, task: Segmentation, fill: Color) -> None:
-        self._task = task
-        self._fill = fill
-        self.facts = {'fill': list(fill)}
-
-    def image(self, sample: Sample, condition: Condition) -> np.ndarray:
-        """The changed image, (H, W, 3), uint8, BGR."""
-        return warp_image(sample.image, condition, self._fill)
 
     def measure(
         self, sample: Sample, before: np.ndarray, condition: Condition, prediction: np.ndarray

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
 
+from evaluation.analysis.tasks.adapter import as_tensors
 from evaluation.data.image_files import read_whole
 from evaluation.data.loading import decoded
 from evaluation.utils.errors import UserError
@@ -61,8 +61,7 @@ def load_image(path: Path, size: int) -> np.ndarray:
     Raises:
         UserError: it cannot be decoded.
     """
-    image = decoded(read_whole(str(path), None, ADVICE), str(path), advice=ADVICE)
-    return middle_square(image, size)
+    return middle_square(_decoded(path), size)
 
 
 def load_squashed_image(path: Path, size: int) -> np.ndarray:
@@ -71,8 +70,7 @@ def load_squashed_image(path: Path, size: int) -> np.ndarray:
     Raises:
         UserError: it cannot be decoded.
     """
-    image = decoded(read_whole(str(path), None, ADVICE), str(path), advice=ADVICE)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(_decoded(path)).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def middle_square(image: np.ndarray, size: int) -> np.ndarray:
@@ -100,7 +98,7 @@ def model_input(model: nn.Module, images: Sequence[np.ndarray]) -> Tensor:
     Raises:
         UserError: the preprocessor pads such images.
     """
-    inputs = [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in images]
+    inputs = as_tensors(images)
     samples = [BaseDataElement() for _ in images]
     prepared = model.data_preprocessor({'inputs': inputs, 'data_samples': samples})['inputs']
     if prepared.shape[2:] != inputs[0].shape[1:]:
@@ -111,3 +109,7 @@ def model_input(model: nn.Module, images: Sequence[np.ndarray]) -> Tensor:
 
 def _sha256_of_whole(path: Path) -> str:
     return hashlib.sha256(read_whole(str(path), None, ADVICE)).hexdigest()
+
+
+def _decoded(path: Path) -> np.ndarray:
+    return decoded(read_whole(str(path), None, ADVICE), str(path), advice=ADVICE)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, combined, complete, key_of
+from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, combined
 from evaluation.analysis.robustness.attack_losses import check_attackable, loss_of
 from evaluation.analysis.robustness.attacks import (
     Loss,
@@ -23,8 +23,8 @@ from evaluation.analysis.robustness.attacks import (
     slope,
 )
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, Trial, corrupted
-from evaluation.analysis.robustness.result import ConditionResult, Profile
-from evaluation.analysis.subject import Subject, facts_of, memory_explained
+from evaluation.analysis.robustness.result import ANALYSIS, ConditionResult, Profile
+from evaluation.analysis.subject import Subject, complete_subject_parts
 from evaluation.analysis.tasks.adapter import Sample
 from evaluation.data.checks import note
 
@@ -51,14 +51,16 @@ def analyse(subject: Subject, plan: Plan, output: Path) -> Parts:
     if plan.attacks:
         check_attackable(subject.task, subject.model)
     count, passes = len(subject.samples), plan.passes
-    items = schedule(count, len(passes))
-    facts = {**facts_of(subject), 'analysis': 'robustness', 'plan': repr(plan)}
-    parts = Parts(output.with_suffix('.partial') / key_of(facts), len(items))
     conditions = sum(map(len, passes))
     note(f'{count} images under {conditions} conditions, passes over them: {len(passes)}')
-    with memory_explained(subject):
-        complete(parts, items, lambda share: measured(subject, plan, share))
-    return parts
+    settings = {'analysis': ANALYSIS, 'plan': repr(plan)}
+    return complete_subject_parts(
+        subject,
+        output,
+        settings,
+        schedule(count, len(passes)),
+        lambda share: measured(subject, plan, share),
+    )
 
 
 def schedule(images: int, passes: int) -> list[tuple[int, int]]:
