@@ -16,7 +16,7 @@ from evaluation.utils.errors import UserError
 
 @MODELS.register_module()
 class ClassificationPreprocessor(BaseDataPreprocessor):
-    """Batches, normalises, and in training erases rectangles (Zhong et al., arXiv 1708.04896).
+    """Batches, normalizes, and in training erases rectangles (Zhong et al., arXiv 1708.04896).
 
     Args:
         mean, std: of each channel, on the scale of 0 to 255, in the order that the network takes.
@@ -46,7 +46,7 @@ class ClassificationPreprocessor(BaseDataPreprocessor):
             training: whether to erase.
 
         Returns:
-            The same with `inputs` (B, 3, H, W), normalised.
+            The same with `inputs` (B, 3, H, W), normalized.
         """
         data = self.cast_data(data)
         images = data['inputs']
@@ -57,7 +57,7 @@ class ClassificationPreprocessor(BaseDataPreprocessor):
         return {'inputs': images, 'data_samples': data.get('data_samples')}
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) of 0 to 255 -> normalised, in the network's order; differentiable."""
+        """(B, 3, H, W) of 0 to 255 -> normalized, in the network's order; differentiable."""
         images = images.flip(1) if self.bgr_to_rgb else images
         return (images.float() - self.mean) / self.std
 
@@ -99,7 +99,7 @@ class ImageClassifier(BaseModel):
         """Compute what mmengine asks for.
 
         Args:
-            inputs: (B, 3, H, W), normalised.
+            inputs: (B, 3, H, W), normalized.
             data_samples: with `gt_label`.
             mode: `tensor` for logits (B, classes), `loss`, or `predict` for the samples with
                 `pred_scores` (classes,), which add up to 1.

@@ -93,7 +93,7 @@ class _DenseComparison:
 
     Args:
         task: of the model.
-        fill: colour of what comes into view, BGR.
+        fill: color of what comes into view, BGR.
     """
 
     def __init__(self, task: Adapter, fill: Color) -> None:
@@ -111,7 +111,7 @@ class DetectionComparison(_DenseComparison):
 
     Args:
         task: of the detector.
-        fill: colour of what comes into view, BGR.
+        fill: color of what comes into view, BGR.
         reference_score: least score of what was found before; the rest is mostly noise.
     """
 
@@ -190,7 +190,7 @@ class ClassificationComparison:
 
     Args:
         subject: a classifier.
-        fill: colour of what the image does not have, BGR.
+        fill: color of what the image does not have, BGR.
         rotate_first: whether to turn the image before its middle is cut out, and not after.
     """
 

@@ -93,7 +93,7 @@ def model_input(model: nn.Module, images: Sequence[np.ndarray]) -> Tensor:
         images: each (H, W, 3), uint8, BGR, all of one size.
 
     Returns:
-        (B, 3, H, W), normalised, on the model's device.
+        (B, 3, H, W), normalized, on the model's device.
 
     Raises:
         UserError: the preprocessor pads such images.

@@ -25,7 +25,7 @@ REPLKNET_NOTE = (
     'As RepLKNet measures: positive part of the gradient, log10(x + 1) of the mean over images, squares '
     'that hold more than this share, in percent of the image. Sigma and r2 are of the mean itself.'
 )
-# Of the largest contribution; what is fainter has the colour of 0.
+# Of the largest contribution; what is fainter has the color of 0.
 FAINTEST = 1e-4
 _TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PANEL_INCHES = 2.1
@@ -109,7 +109,7 @@ def _prepare(axes: Axes) -> None:
 
 
 def _draw(axes: Axes, target: TargetResult, colors: LogNorm):
-    """Draw a map, its squares and its figures; returns the picture, which a colour bar can explain."""
+    """Draw a map, its squares and its figures; returns the picture, which a color bar can explain."""
     shares = np.maximum(target.mean / target.mean.max(), FAINTEST)
     picture = axes.imshow(shares, norm=colors, cmap=_COLORS, interpolation='nearest')
     height, width = target.mean.shape

@@ -193,7 +193,7 @@ def batch_contributions(
 
     Args:
         model: in eval mode.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalized.
         targets: names.
         positive_part: of the gradient, and not its absolute value.
 

@@ -47,7 +47,7 @@ def feature_maps(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict
 
     Args:
         model: a detector, segmentor or classifier.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalized.
         names: targets, or the words that their names start with.
 
     Returns:

@@ -1,7 +1,7 @@
 """The loss of each image as a function of its pixels, for an attack to raise.
 
 The model stays in eval mode, so that batch norms keep their statistics and no path is dropped. Pixels
-are those before the model's preprocessor, 0 to 255, which normalises them inside the graph.
+are those before the model's preprocessor, 0 to 255, which normalizes them inside the graph.
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ CURVE_INCHES = 3.2
 CELL_INCHES = 0.48, 0.24
 _COLORS = 'viridis'
 _MARKERS = 'osD^vP*X'
-# Above this share of the colours they are so light that figures on them must be dark.
+# Above this share of the colors they are so light that figures on them must be dark.
 _LIGHT = 0.6
 
 
@@ -128,7 +128,7 @@ def _under_attack(profile: Profile, attack: str, budget: float, metric: str) -> 
 
 
 def _draw_corruptions(part: SubFigure, profiles: Sequence[Profile], corruptions: Sequence[str]) -> None:
-    """A grid for each model: figures in percent, colours relative to the clean figure."""
+    """A grid for each model: figures in percent, colors relative to the clean figure."""
     panels = part.subplots(1, len(profiles), squeeze=False, sharey=True)[0]
     for axes, profile in zip(panels, profiles, strict=True):
         picture = _draw_grid(axes, profile, corruptions)

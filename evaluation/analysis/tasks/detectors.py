@@ -80,7 +80,7 @@ class Detections:
 
 
 def code_of(outline: Outline, size: tuple[int, int]) -> dict:
-    """The run-length code of an outline in an image of a size, as COCO rasterises polygons."""
+    """The run-length code of an outline in an image of a size, as COCO rasterizes polygons."""
     if isinstance(outline, dict):
         return outline
     height, width = size

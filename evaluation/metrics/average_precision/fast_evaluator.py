@@ -26,7 +26,7 @@ def evaluate_fast(
     """Evaluate as `InstanceEvaluator` says.
 
     The library is given ids that count from 1: it takes no text for an id, and puts categories out by
-    their ids. Outlines are rasterised and areas counted by pycocotools, so that both see the same.
+    their ids. Outlines are rasterized and areas counted by pycocotools, so that both see the same.
     """
     image_numbers = {image: number for number, image in enumerate(sorted(set(images)), start=1)}
     category_numbers = {category: number for number, category in enumerate(categories, start=1)}
