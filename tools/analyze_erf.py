@@ -29,8 +29,8 @@ def parse_arguments() -> argparse.Namespace:
     Raises:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
-    from evaluation.analysis.options import add_model_arguments
-    from evaluation.analysis.protocols import REPLKNET, SUITE
+    from evaluation.analysis.command import add_model_arguments
+    from evaluation.analysis.results import REPLKNET, SUITE
 
     parser = CommandLine(__doc__)
     add_model_arguments(parser, batch=1, batch_help='images in a pass, at most 8')
@@ -68,7 +68,7 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options do not go together, or a file cannot be written.
     """
-    from evaluation.analysis.options import check_model_or_comparison
+    from evaluation.analysis.command import check_model_or_comparison
     from evaluation.analysis.parts import ITEMS_IN_A_PART
 
     needed = {'config': 'CONFIG', 'images': '--images FOLDER'}
@@ -89,13 +89,12 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: something in the arguments is wrong.
     """
-    from evaluation.analysis.options import result_file
+    from evaluation.analysis.command import result_file
     from evaluation.analysis.parts import join_processes
-    from evaluation.analysis.protocols import SUITE
-    from evaluation.analysis.receptive_field.figure import draw_maps
+    from evaluation.analysis.receptive_field.presentation import area_table, draw_maps
     from evaluation.analysis.receptive_field.result import maps_of, write_result
     from evaluation.analysis.receptive_field.run import Plan, analyse
-    from evaluation.analysis.receptive_field.table import area_table
+    from evaluation.analysis.results import SUITE
     from evaluation.engine.trained_model import read_analysed_config
     from evaluation.utils.devices import own_device
 
@@ -128,10 +127,9 @@ def compare(files: list[Path], output: Path) -> str:
     Raises:
         UserError: a file is none of a result, or sizes or protocols differ.
     """
-    from evaluation.analysis.figures import write_figure
-    from evaluation.analysis.receptive_field.figure import draw_maps
+    from evaluation.analysis.receptive_field.presentation import area_table, draw_maps
     from evaluation.analysis.receptive_field.result import read_maps
-    from evaluation.analysis.receptive_field.table import area_table
+    from evaluation.analysis.results import write_figure
     from evaluation.utils.text_tables import to_markdown
 
     models = [read_maps(file) for file in files]

@@ -32,8 +32,8 @@ def parse_arguments() -> argparse.Namespace:
     Raises:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
-    from evaluation.analysis.options import add_model_arguments
-    from evaluation.analysis.protocols import RELEASED, SUITE
+    from evaluation.analysis.command import add_model_arguments
+    from evaluation.analysis.results import RELEASED, SUITE
     from evaluation.engine.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
@@ -108,7 +108,7 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options do not go together, or a file cannot be written.
     """
-    from evaluation.analysis.options import MODEL, check_model_or_comparison
+    from evaluation.analysis.command import MODEL, check_model_or_comparison
 
     check_model_or_comparison(arguments, MODEL, OF_A_MODEL)
     if arguments.reference_score is not None and not 0 <= arguments.reference_score <= 1:
@@ -127,15 +127,14 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: something in the arguments is wrong.
     """
-    from evaluation.analysis.invariance.comparison import Settings
+    from evaluation.analysis.command import result_file
     from evaluation.analysis.invariance.conditions import choose_conditions
-    from evaluation.analysis.invariance.figure import draw_curves
+    from evaluation.analysis.invariance.prediction_changes import Settings
+    from evaluation.analysis.invariance.presentation import curve_table, draw_curves
     from evaluation.analysis.invariance.result import write_result
     from evaluation.analysis.invariance.run import analyse, summarise
-    from evaluation.analysis.invariance.table import curve_table
-    from evaluation.analysis.options import result_file
     from evaluation.analysis.parts import is_main, join_processes
-    from evaluation.analysis.protocols import SUITE
+    from evaluation.analysis.results import SUITE
     from evaluation.analysis.subject import open_subject
 
     protocol = arguments.protocol or SUITE
@@ -165,10 +164,9 @@ def compare(files: list[Path], output: Path) -> str:
     Raises:
         UserError: a file is none of a result, or tasks or protocols differ.
     """
-    from evaluation.analysis.figures import write_figure
-    from evaluation.analysis.invariance.figure import draw_curves
+    from evaluation.analysis.invariance.presentation import curve_table, draw_curves
     from evaluation.analysis.invariance.result import read_results
-    from evaluation.analysis.invariance.table import curve_table
+    from evaluation.analysis.results import write_figure
     from evaluation.utils.text_tables import to_markdown
 
     results = read_results(files)

@@ -23,7 +23,7 @@ from evaluation.utils.numbers import whole
 
 if TYPE_CHECKING:
     from evaluation.analysis.robustness.conditions import Plan
-    from evaluation.analysis.robustness.profile import Profile
+    from evaluation.analysis.robustness.result import Profile
 
 NONE = 'none'
 MOST_STEPS = 1000
@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
     Raises:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
-    from evaluation.analysis.options import add_model_arguments
+    from evaluation.analysis.command import add_model_arguments
     from evaluation.engine.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
@@ -116,7 +116,7 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options do not go together, or a file cannot be written.
     """
-    from evaluation.analysis.options import MODEL, check_model_or_comparison
+    from evaluation.analysis.command import MODEL, check_model_or_comparison
 
     check_model_or_comparison(arguments, MODEL, OF_A_MODEL)
     for option in ('attacks', 'corruptions'):
@@ -144,12 +144,11 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: something in the arguments is wrong.
     """
-    from evaluation.analysis.options import result_file
+    from evaluation.analysis.command import result_file
     from evaluation.analysis.parts import is_main, join_processes
-    from evaluation.analysis.robustness.figure import draw_robustness
-    from evaluation.analysis.robustness.profile import write_profile
+    from evaluation.analysis.robustness.presentation import draw_robustness, robustness_table
+    from evaluation.analysis.robustness.result import write_profile
     from evaluation.analysis.robustness.run import analyse, summarise
-    from evaluation.analysis.robustness.table import robustness_table
     from evaluation.analysis.subject import open_subject
 
     plan = plan_of(arguments)
@@ -174,8 +173,7 @@ def plan_of(arguments: argparse.Namespace) -> 'Plan':
         UserError: there is no such attack or corruption.
     """
     from evaluation.analysis.robustness.attacks import ATTACKS, DEFAULT_BUDGETS
-    from evaluation.analysis.robustness.conditions import Plan
-    from evaluation.analysis.robustness.corruptions import CORRUPTIONS, SEVERITIES
+    from evaluation.analysis.robustness.conditions import CORRUPTIONS, SEVERITIES, Plan
 
     attacks = chosen('attack', arguments.attacks, ATTACKS)
     corruptions = chosen('corruption', arguments.corruptions, CORRUPTIONS)
@@ -212,10 +210,9 @@ def compare(files: list[Path], output: Path) -> str:
     Raises:
         UserError: a file is none of a result, or they are not comparable.
     """
-    from evaluation.analysis.figures import write_figure
-    from evaluation.analysis.robustness.figure import draw_robustness
-    from evaluation.analysis.robustness.profile import read_profile
-    from evaluation.analysis.robustness.table import robustness_table
+    from evaluation.analysis.results import write_figure
+    from evaluation.analysis.robustness.presentation import draw_robustness, robustness_table
+    from evaluation.analysis.robustness.result import read_profile
     from evaluation.utils.text_tables import to_markdown
 
     profiles = [read_profile(file) for file in files]

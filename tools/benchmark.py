@@ -162,8 +162,7 @@ def make_plan(arguments: argparse.Namespace) -> 'BenchmarkPlan':
     """
     from evaluation.benchmark.measuring import BenchmarkPlan
     from evaluation.benchmark.passes import Mode, growing_sizes
-    from evaluation.benchmark.peers import PeerSubject
-    from evaluation.benchmark.subjects import common_shape
+    from evaluation.benchmark.subjects import PeerSubject, common_shape
     from evaluation.utils.devices import check_dtype, find_device
 
     device = find_device(arguments.device)

@@ -9,8 +9,7 @@ Prints a Markdown table on stdout, and what is being done on stderr.
 import argparse
 import sys
 
-from evaluation.benchmark.evaluator_speed import compare_evaluators, render_comparison
-from evaluation.metrics.average_precision.generated_problem import generate_problem
+from evaluation.benchmark.evaluator_speed import compare_evaluators, generate_problem, render_comparison
 from evaluation.utils.errors import CommandLine, command
 from evaluation.utils.numbers import positive, whole
 

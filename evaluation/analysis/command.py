@@ -1,16 +1,22 @@
-"""What the commands of all analyses do alike: one model or several, and what is left behind."""
+"""The command line of all analyses: options, one model or several to compare, and the table."""
 
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from evaluation.utils.errors import UserError
+from evaluation.utils.numbers import positive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from evaluation.utils.text_tables import Table
+
+# What is typed for a trained model.
+MODEL = {'config': 'CONFIG', 'checkpoint': 'CHECKPOINT'}
 
 
 def print_table(
@@ -46,7 +52,7 @@ def leave_result(output: Path, write: Callable[[Path], None], figure: 'Figure', 
     Raises:
         UserError: a file cannot be written.
     """
-    from evaluation.analysis.figures import write_figure
+    from evaluation.analysis.results import write_figure
     from evaluation.utils.text_tables import to_markdown
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -54,3 +60,108 @@ def leave_result(output: Path, write: Callable[[Path], None], figure: 'Figure', 
     write_figure(figure, output)
     print(f'result written to {output}')
     return to_markdown(table)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help: str) -> None:
+    """The model, how it runs, and where the result goes.
+
+    Args:
+        parser: to add to.
+        batch: how many images there are in a pass by default.
+        batch_help: what else to say of `--batch`.
+    """
+    # Commands import this module before they can say what goes wrong, so that it imports little.
+    from evaluation.config.options import add_overrides
+    from evaluation.engine.experiment import add_key_and_launcher
+
+    parser.add_argument('config', nargs='?', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT', help='path or URL of its weights')
+    parser.add_argument('--limit', type=positive, metavar='N', help='take the first N images alone')
+    parser.add_argument(
+        '--batch', type=positive, default=batch, metavar='N', help=f'{batch_help}; default {batch}'
+    )
+    parser.add_argument(
+        '--device', metavar='cpu|cuda|cuda:N', help='default: the first GPU, else the CPU'
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        help="where to write; default: the config's work_dir, or work_dirs/<config name>",
+    )
+    parser.add_argument(
+        '--compare', nargs='+', type=Path, metavar='FILE.json', help='draw these results side by side'
+    )
+    parser.add_argument(
+        '--output',
+        type=Path,
+        metavar='FILE',
+        help='name of the result, FILE.json, or of the picture of --compare, FILE.png',
+    )
+    add_overrides(parser)
+    add_key_and_launcher(parser)
+
+
+def check_model_or_comparison(
+    arguments: argparse.Namespace, needed: Mapping[str, str], of_a_model: Sequence[str]
+) -> None:
+    """See that the options name a model, or with `--compare` results, and a file that can be written.
+
+    Args:
+        arguments: with what `add_model_arguments` adds.
+        needed: what an analysis of a model needs: names of arguments, and what is typed for them.
+        of_a_model: names of arguments of such an analysis that are None where they are not given.
+
+    Raises:
+        UserError: something is missing, or does not go together.
+    """
+    if arguments.compare:
+        _check_comparison(arguments, of_a_model)
+    elif any(getattr(arguments, name) is None for name in needed):
+        raise UserError(f'give {" and ".join(needed.values())}, or --compare FILE.json ...')
+    _check_output(arguments.output, '.png' if arguments.compare else '.json')
+
+
+def _check_comparison(arguments: argparse.Namespace, of_a_model: Sequence[str]) -> None:
+    given = [name for name in of_a_model if getattr(arguments, name) is not None]
+    if given:
+        word = MODEL.get(given[0]) or option_name(given[0])
+        raise UserError(f'--compare draws results that are there; leave out {word}')
+    if arguments.output is None:
+        raise UserError('--compare needs --output FILE.png')
+
+
+def option_name(name: str) -> str:
+    """What is typed for an argument."""
+    return '--' + name.replace('_', '-')
+
+
+def _check_output(output: Path | None, suffix: str) -> None:
+    """See that a file that was asked for can be written.
+
+    Raises:
+        UserError: it ends in something else than `suffix`, or is in no folder.
+    """
+    if output and output.suffix != suffix:
+        raise UserError(f'--output {output}: give a name that ends in {suffix}')
+    if output and (output.is_dir() or not output.resolve().parent.is_dir()):
+        raise UserError(f'{output}: cannot be written; give a file in an existing folder')
+
+
+def result_file(arguments: argparse.Namespace, name: str) -> Path:
+    """Where the result goes: what `--output` says, or a file of this name in the work dir.
+
+    Raises:
+        UserError: the work dir cannot be written, or the config cannot be read.
+    """
+    from evaluation.config.file import read_config
+    from evaluation.config.options import merge_options
+    from evaluation.config.run_settings import work_dir
+    from evaluation.engine.experiment import check_work_dir
+
+    if arguments.output is not None:
+        return arguments.output
+    cfg = read_config(arguments.config)
+    merge_options(cfg, arguments.cfg_options)
+    folder = Path(work_dir(cfg, arguments.work_dir, arguments.config))
+    check_work_dir(folder)
+    return folder / 'analysis' / name

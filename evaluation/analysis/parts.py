@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 import torch.distributed as dist
 from mmengine.dist import init_dist
 
 from evaluation.data.startup_checks import note
+from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 from evaluation.utils.interruption import Interrupted
 from evaluation.utils.jobs import clock
+from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 ITEMS_IN_A_PART = 8
 REPORT_SECONDS = 5.0
@@ -134,6 +137,37 @@ def join_processes(launcher: str) -> None:
 def is_main() -> bool:
     """Whether this process is the first, which writes the result."""
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def complete_parts(
+    output: Path,
+    facts: Mapping,
+    items: Sequence[Item],
+    work: Callable[[Sequence[Item]], Mapping[str, np.ndarray]],
+    device: torch.device,
+    memory_advice: str,
+) -> Parts:
+    """Make all parts that are missing; this process makes its share where there are several.
+
+    Args:
+        output: name of the result; parts are kept beside it until `Parts.remove`.
+        facts: all that the parts depend on, so that unfinished work of anything else is not taken.
+        items: all images, or what stands for them.
+        work: arrays of the images of one part.
+        device: where `work` runs.
+        memory_advice: for what memory does not suffice, and what to do.
+
+    Raises:
+        UserError: memory does not suffice.
+        Interrupted: it was interrupted; the command can be repeated to go on.
+    """
+    parts = Parts(output.with_suffix('.partial') / key_of(facts), len(items))
+    try:
+        with out_of_memory_raised(device), refused_beyond_free_memory(device):
+            complete(parts, items, work)
+    except OutOfMemoryError:
+        raise UserError(f'memory does not suffice for {memory_advice}') from None
+    return parts
 
 
 def complete(

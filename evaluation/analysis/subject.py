@@ -1,8 +1,7 @@
 """A trained model with its test images: what is predicted of them under many conditions, and kept."""
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +11,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from evaluation.analysis.parts import Parts, combined, complete, key_of
-from evaluation.analysis.tasks.adapter import Adapter, task_of
-from evaluation.analysis.tasks.inputs import batches
-from evaluation.analysis.tasks.samples import Sample, Samples
+from evaluation.analysis.parts import Parts, complete_parts
+from evaluation.analysis.tasks.adapter import Adapter, Samples, batches, task_of
 from evaluation.engine.experiment import use_data
 from evaluation.engine.trained_model import (
     build_model,
@@ -27,8 +24,6 @@ from evaluation.engine.trained_model import (
 from evaluation.results.description import config_name
 from evaluation.results.provenance import versions
 from evaluation.utils.devices import own_device
-from evaluation.utils.errors import UserError
-from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 LOADER = 'test_dataloader'
 
@@ -106,36 +101,31 @@ def open_subject(arguments: argparse.Namespace) -> Subject:
     )
 
 
-def measure_all(
+def complete_subject_parts(
     subject: Subject,
     output: Path,
     settings: Mapping,
-    measure: Callable[[Sample], Mapping[str, np.ndarray]],
+    items: Sequence,
+    work: Callable[[Sequence], Mapping[str, np.ndarray]],
 ) -> Parts:
-    """Measure every image; this process takes its share where there are several.
+    """Make the parts of an analysis of a subject, as `complete_parts` does.
 
     Args:
         subject: what is analysed.
-        output: name of the result; unfinished work is kept beside it until `Parts.remove`.
-        settings: all that `measure` depends on beside the subject, which JSON can hold.
-        measure: arrays of one image, by name, that `subject.task.combined` puts together.
-
-    Returns:
-        The finished parts.
+        output: name of the result.
+        settings: all that `work` depends on beside the subject, which JSON can hold.
+        items: what parts are made of.
+        work: arrays of the items of one part.
 
     Raises:
         UserError: memory does not suffice, or an image cannot be read.
         Interrupted: it was interrupted; the command can be repeated to go on.
     """
-
-    def work(share: Sequence[int]) -> dict[str, np.ndarray]:
-        return combined((measure(subject.samples[index]) for index in share), subject.task.combined)
-
-    key = key_of({**facts_of(subject), **settings})
-    parts = Parts(output.with_suffix('.partial') / key, len(subject.samples))
-    with memory_explained(subject):
-        complete(parts, range(len(subject.samples)), work)
-    return parts
+    advice = (
+        f'a batch of {subject.batch} images; give a smaller --batch, or let the pipeline of {LOADER} '
+        'resize to less'
+    )
+    return complete_parts(output, {**facts_of(subject), **settings}, items, work, subject.device, advice)
 
 
 def facts_of(subject: Subject) -> dict:
@@ -149,20 +139,3 @@ def facts_of(subject: Subject) -> dict:
         'device': subject.device.type,
         'versions': versions(),
     }
-
-
-@contextmanager
-def memory_explained(subject: Subject) -> Iterator[None]:
-    """Say which option to change where memory does not suffice.
-
-    Raises:
-        UserError: it does not.
-    """
-    try:
-        with out_of_memory_raised(subject.device), refused_beyond_free_memory(subject.device):
-            yield
-    except OutOfMemoryError:
-        raise UserError(
-            f'memory does not suffice for a batch of {subject.batch} images; give a smaller --batch, '
-            f'or let the pipeline of {LOADER} resize to less'
-        ) from None

@@ -1,31 +1,178 @@
-"""Measure all subjects at all sizes, and find a size that fits where memory runs out."""
+"""Measure all subjects at all sizes, and find a size that fits where memory runs out.
 
+All rows and a large matrix product run in turn, round after round, so that drift affects all equally.
+"""
+
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from evaluation.benchmark.passes import Mode, Size, random_images, smaller_sizes, time_pass
-from evaluation.benchmark.rounds import (
-    UNTIMED_PASSES,
+from evaluation.benchmark.passes import (
     MatrixProduct,
-    Measurements,
-    Progress,
-    Row,
-    build,
+    Mode,
+    Size,
     compiled_throughout,
-    timed_rounds,
+    failures_explained,
+    peak_memory,
+    random_images,
+    smaller_sizes,
+    time_pass,
 )
-from evaluation.benchmark.subjects import TimedSubject
+from evaluation.benchmark.subjects import Cost, TimedSubject
 from evaluation.utils.devices import current
 from evaluation.utils.errors import UserError
 from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
+# Passes before the rounds: one that compiles and fills caches, one that measures memory, one more.
+UNTIMED_PASSES = 3
+# Called with the name of the row that has just run.
+Progress = Callable[[str], None]
 # A pass over twice the side takes at least four times as long; do not wait for it.
 PATIENCE_SECONDS = 5.0
+
+
+@dataclass
+class Measurement:
+    """Raw figures of a row at one size.
+
+    Attributes:
+        name: of the row.
+        cost: its parameters and FLOPs.
+        seconds: of one pass in each round.
+        first_pass_seconds: of the very first pass, compilation included.
+        memory_bytes: see `peak_memory`.
+        ran_out_of_memory: whether an allocation failed; then the three figures above are empty or None.
+    """
+
+    name: str
+    cost: Cost
+    seconds: list[float] = field(default_factory=list)
+    first_pass_seconds: float | None = None
+    memory_bytes: int | None = None
+    ran_out_of_memory: bool = False
+
+
+@dataclass
+class Measurements:
+    """Raw figures of all rows at one size.
+
+    Attributes:
+        size: of the batch.
+        rows: in the order of the subjects.
+        matrix_side: of the matrices whose product is the peak.
+        matrix_seconds: of one product in each round.
+    """
+
+    size: Size
+    rows: list[Measurement]
+    matrix_side: int
+    matrix_seconds: list[float] = field(default_factory=list)
+
+
+class Row:
+    """A subject at one size: its network, and the figures that its passes fill."""
+
+    def __init__(self, subject: TimedSubject, size: Size, mode: Mode) -> None:
+        self.figures = Measurement(subject.name, subject.cost(size))
+        self._subject = subject
+        self._size = size
+        self._mode = mode
+        self._module: nn.Module | None = None
+
+    def warm_up(self, images: Tensor | None, progress: Progress) -> None:
+        """Build the network, run the untimed passes and measure the memory.
+
+        Args:
+            images: (B, 3, H, W); None if they do not fit into memory, so that the row fails.
+            progress: called after every pass, `UNTIMED_PASSES` times.
+        """
+        if images is None:
+            self.fail()
+            return
+
+        def passes() -> None:
+            self._module = build(self._subject, self._size, self._mode)
+            self.figures.first_pass_seconds = time_pass(self._module, images, self._mode)
+            progress(self.figures.name)
+            self.figures.memory_bytes = peak_memory(self._module, images, self._mode)
+            progress(self.figures.name)
+            time_pass(self._module, images, self._mode)
+            progress(self.figures.name)
+
+        self._unless_memory_runs_out(passes)
+
+    def time(self, images: Tensor, progress: Progress) -> None:
+        """Time one pass, unless memory has run out."""
+
+        def timed_pass() -> None:
+            self.figures.seconds.append(time_pass(self._module, images, self._mode))
+
+        if self._module is not None:
+            self._unless_memory_runs_out(timed_pass)
+        progress(self.figures.name)
+
+    def fail(self) -> None:
+        """Record that memory ran out, and free the network."""
+        self._module = None
+        self.figures = Measurement(self.figures.name, self.figures.cost, ran_out_of_memory=True)
+
+    def _unless_memory_runs_out(self, action: Callable[[], None]) -> None:
+        try:
+            with (
+                out_of_memory_raised(self._mode.device),
+                failures_explained(self.figures.name, self._size, self._mode),
+            ):
+                action()
+        except OutOfMemoryError:
+            self.fail()
+
+
+def build(subject: TimedSubject, size: Size, mode: Mode) -> nn.Module:
+    """Build a subject's network on the device, in the state for the mode."""
+    module = subject.build(size).to(mode.device).train(mode.backward)
+    if mode.compiled:
+        subject.part_to_compile(module).compile(dynamic=False)
+    return module
+
+
+def timed_rounds(
+    rows: Sequence[Row],
+    images: Tensor,
+    product: MatrixProduct,
+    rounds: int,
+    seed: int,
+    progress: Progress,
+) -> list[float]:
+    """Time all rows and the matrix product, each once per round, in a new random order every round.
+
+    Args:
+        rows: warmed up; they store their times.
+        images: (B, 3, H, W).
+        product: the peak.
+        rounds: how many.
+        seed: of the order.
+        progress: called after every pass and product, `len(rows) + 1` times a round and once before.
+
+    Returns:
+        Seconds of the product in each round.
+    """
+    product.time()
+    progress(product.name)
+    seconds = []
+    order = random.Random(seed)
+    for _ in range(rounds):
+        for runner in order.sample([product, *rows], len(rows) + 1):
+            if runner is product:
+                seconds.append(product.time())
+                progress(product.name)
+            else:
+                runner.time(images, progress)
+    return seconds
 
 
 def largest_that_fits(subject: TimedSubject, size: Size, mode: Mode) -> Size | None:

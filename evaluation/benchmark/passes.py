@@ -1,15 +1,19 @@
-"""One pass of a network over a batch: sizes of batches, modes, duration and memory."""
+"""One pass of a network or one matrix product: sizes of batches, modes, duration, memory, failures."""
 
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+import torch._dynamo
 from torch import Tensor, nn
+from torch._dynamo.exc import BackendCompilerFailed
 from torch.autograd.profiler import profile
 
+from evaluation.engine.experiment import TOO_FEW_VALUES
 from evaluation.utils.devices import synchronize
 from evaluation.utils.errors import UserError
 
@@ -20,6 +24,13 @@ MEMORY_NOTE = (
     'Memory: at the peak of one pass, what tensors take beyond weights and images, as the allocator '
     'counts it'
 )
+# Rows share code, which is compiled again for the dims, depths and size of each.
+_MOST_VERSIONS = 4096
+_NO_KERNEL = 'not implemented for'
+SIDES = {'cpu': 4096, 'cuda': 8192}
+# Processors without instructions for a dtype need minutes for the usual side.
+LONGEST_SECONDS = 20.0
+_TRIAL_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -188,3 +199,97 @@ def highest_level(changes: Iterable[int]) -> int:
         level += change
         highest = max(highest, level)
     return highest
+
+
+@contextmanager
+def compiled_throughout() -> Iterator[None]:
+    """Compile every row; by default, rows beyond a recompile limit silently run uncompiled."""
+    limits = {
+        'recompile_limit': _MOST_VERSIONS,
+        'accumulated_recompile_limit': _MOST_VERSIONS,
+        'fail_on_recompile_limit_hit': True,
+    }
+    with torch._dynamo.config.patch(limits):
+        yield
+
+
+@contextmanager
+def failures_explained(name: str, size: Size, mode: Mode) -> Iterator[None]:
+    """Turn failures of the device, the batch or the compiler into errors that name the row.
+
+    Args:
+        name: of the row.
+        size: of the batch.
+        mode: how it runs.
+
+    Raises:
+        UserError: the device has no kernel for the dtype, a batch norm has too little to train on, or
+            the compiler failed.
+    """
+    try:
+        yield
+    except BackendCompilerFailed as error:
+        reason = ' '.join(str(error.inner_exception).split('\n\n')[0].split())
+        raise UserError(f'{name} cannot be compiled: {reason}; leave out --compile') from error
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ''
+        if TOO_FEW_VALUES in reason:
+            raise UserError(
+                f'{name} cannot train on {size}: a batch norm gets one value a channel; '
+                'give more images with --batch'
+            ) from error
+        if _NO_KERNEL in reason:
+            raise UserError(f'{name} does not run in {mode.dtype} on {mode.device}: {reason}') from error
+        raise
+
+
+class MatrixProduct:
+    """The product of two square matrices, in the dtype of a mode and without autocast.
+
+    Args:
+        side: of the matrices; None for 4096 on the CPU, or less where that would take longer than 20 s,
+            and 8192 on a GPU.
+        mode: device and dtype.
+
+    Raises:
+        UserError: the matrices do not fit into memory.
+    """
+
+    name = 'matrix product'
+
+    def __init__(self, side: int | None, mode: Mode) -> None:
+        self.side = side or affordable_side(mode)
+        self._device = mode.device
+        try:
+            self._factors = [_random_square(self.side, mode) for _ in range(2)]
+            self._product = torch.empty_like(self._factors[0])
+        except (RuntimeError, MemoryError) as error:
+            raise UserError(
+                f'matrices of {self.side}x{self.side} for the peak do not fit into memory; '
+                'give fewer with --matrix-side'
+            ) from error
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of one product."""
+        return self.side**3
+
+    def time(self) -> float:
+        """Return the seconds of one product."""
+        return seconds_of(lambda: torch.mm(*self._factors, out=self._product), self._device)
+
+
+def affordable_side(mode: Mode) -> int:
+    """Return the usual side for a device, halved until a product should take at most 20 s."""
+    side = SIDES[mode.device.type]
+    trial = MatrixProduct(_TRIAL_SIDE, mode)
+    trial.time()
+    seconds_per_flop = trial.time() / trial.flops
+    while side > _TRIAL_SIDE and seconds_per_flop * side**3 > LONGEST_SECONDS:
+        side //= 2
+    return side
+
+
+def _random_square(side: int, mode: Mode) -> torch.Tensor:
+    generator = torch.Generator(mode.device).manual_seed(0)
+    return torch.randn(side, side, generator=generator, device=mode.device).to(DTYPES[mode.dtype])

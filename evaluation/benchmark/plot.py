@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from evaluation.benchmark.rounds import Measurements
+from evaluation.benchmark.measuring import Measurements
 from evaluation.benchmark.speed_report import OUT_OF_MEMORY, Quartiles, spread_of
 from evaluation.utils.palette import COLORS, DASHES, MARKERS
 

@@ -7,9 +7,8 @@ from math import floor, log10
 import numpy as np
 import torch
 
-from evaluation.benchmark.measuring import BenchmarkPlan
+from evaluation.benchmark.measuring import BenchmarkPlan, Measurement, Measurements
 from evaluation.benchmark.passes import MEMORY_NOTE, Mode
-from evaluation.benchmark.rounds import Measurement, Measurements
 from evaluation.results.provenance import git_state, now, versions
 from evaluation.utils.devices import describe_device
 from evaluation.utils.rounding import fixed

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.analysis.protocols import ANALYSES
+from evaluation.analysis.results import ANALYSES
 from evaluation.demo import demo
 from evaluation.engine.checkpoints.pointer import last_checkpoint
 from evaluation.results.reading import load_results

@@ -19,9 +19,8 @@ from evaluation.config.run_settings import LATEST
 from evaluation.engine.checkpoints.latest import latest_checkpoint, read_whole_checkpoint
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE
-from evaluation.models.initialization import fit_part
 from evaluation.models.starting_weights import PRETRAINED, forget_pretrained, pretrained_parts
-from evaluation.models.weights import check_whole, fit_model
+from evaluation.models.weights import check_whole, fit_model, fit_part
 from evaluation.results.published import load_published
 from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.utils.errors import UserError, warn

@@ -12,7 +12,7 @@ from evaluation.engine.hooks.result import ResultHook
 from evaluation.engine.machine_faults import machine_faults_reported
 from evaluation.engine.starting_point import check_fits
 from evaluation.engine.submission.option import leave_out_truth, write_submission
-from evaluation.metrics.prediction_dump import DumpPredictions
+from evaluation.metrics.predictions import DumpPredictions
 from evaluation.utils.errors import UserError
 
 

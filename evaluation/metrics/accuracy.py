@@ -7,10 +7,10 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from evaluation.metrics.checks import check_scores
-from evaluation.metrics.evidence.classification import GUESSES, collect_guesses
-from evaluation.metrics.evidence.names import image_names
-from evaluation.metrics.report import MetricReport, evidence_or_none
+from evaluation.metrics.evidence.class_records import GUESSES, collect_guesses
+from evaluation.metrics.evidence.records import image_names
+from evaluation.metrics.metric_report import MetricReport, evidence_or_none
+from evaluation.metrics.predictions import check_scores
 from evaluation.utils.rounding import fixed
 
 

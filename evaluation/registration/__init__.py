@@ -13,8 +13,7 @@ import evaluation.engine.hooks.checkpoint
 import evaluation.engine.hooks.drawing
 import evaluation.engine.hooks.result
 import evaluation.metrics.accuracy
-import evaluation.metrics.instances
-import evaluation.metrics.segmentation
+import evaluation.metrics.instance_ap
+import evaluation.metrics.mean_iou
 import evaluation.models.classifier
-import evaluation.models.preprocessor
 import evaluation.models.test_time_augmentation  # noqa: F401

@@ -16,8 +16,8 @@ from PIL import Image
 from evaluation.analysis.invariance import result as invariance
 from evaluation.analysis.invariance.conditions import UNITS as STRENGTH_UNITS
 from evaluation.analysis.receptive_field import result as receptive_field
-from evaluation.analysis.receptive_field.figure import FAINTEST
-from evaluation.analysis.robustness import profile as robustness
+from evaluation.analysis.receptive_field.presentation import FAINTEST
+from evaluation.analysis.robustness import result as robustness
 from evaluation.analysis.robustness.attacks import UNITS as BUDGET_UNITS
 from evaluation.analysis.robustness.conditions import Condition
 from evaluation.report.reported_runs import Problems

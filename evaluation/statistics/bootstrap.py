@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from evaluation.metrics.evidence.base import Measure
+from evaluation.metrics.evidence.records import Measure
 from evaluation.utils.errors import UserError
 
 RESAMPLES = 1000

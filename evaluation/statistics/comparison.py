@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.metrics.evidence.base import Measure
+from evaluation.metrics.evidence.records import Measure
 from evaluation.results.result import Result, shared_metrics
 from evaluation.statistics.bootstrap import CONFIDENCE, RESAMPLES, SAME, Interval, resample
 from evaluation.statistics.intervals import difference_interval, figure_interval

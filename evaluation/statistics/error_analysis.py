@@ -7,9 +7,8 @@ import numpy as np
 
 from evaluation.metrics.average_precision.matching import AREAS
 from evaluation.metrics.average_precision.resampled import precisions_by_class
-from evaluation.metrics.evidence.base import Measure
-from evaluation.metrics.evidence.detection_errors import ERRORS
-from evaluation.metrics.evidence.matches import InstanceEvidence
+from evaluation.metrics.evidence.instance_records import ERRORS, InstanceEvidence
+from evaluation.metrics.evidence.records import Measure
 
 # In the order of the paper; the last two say what all false positives and all misses cost together.
 CATEGORIES = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from evaluation.metrics.evidence.base import Evidence
+from evaluation.metrics.evidence.records import Evidence
 from evaluation.statistics.bootstrap import CONFIDENCE, SAME, Interval, interval
 from evaluation.statistics.randomization import PairedTest
 from evaluation.tasks import find_metric

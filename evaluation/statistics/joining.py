@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.metrics.evidence.base import Evidence
+from evaluation.metrics.evidence.records import Evidence
 
 
 def joined(a: Evidence, b: Evidence, by_rank: bool = False) -> Evidence:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.metrics.evidence.base import Evidence, Measure
-from evaluation.metrics.evidence.files import read_evidence
+from evaluation.metrics.evidence.record_files import read_evidence
+from evaluation.metrics.evidence.records import Evidence, Measure
 from evaluation.results.result import Result
 from evaluation.statistics.metrics import each_image_once, metric_of
 from evaluation.tasks import TASKS

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.metrics.evidence.base import Evidence, Measure
+from evaluation.metrics.evidence.records import Evidence, Measure
 
 
 def each_image_once(evidence: Evidence) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.metrics.evidence.base import Evidence
+from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.result import Result
 from evaluation.statistics.bootstrap import RESAMPLES, Interval, resample
 from evaluation.statistics.intervals import figure_interval

@@ -11,10 +11,10 @@ CLASSIFICATION = Task(
         ),
         Metric('top5', 'top-5', 'top-5', 'top-5 accuracy', is_share=True),
     ),
-    record='evaluation.metrics.evidence.classification:ClassificationEvidence',
+    record='evaluation.metrics.evidence.class_records:ClassificationEvidence',
     heads=('backbone.head',),
     flops_size=(224, 224),
-    analysis='evaluation.analysis.tasks.classification:Classification',
+    analysis='evaluation.analysis.tasks.classifiers:Classification',
     earlier=Earlier(
         key='imagenet',
         recipe=Recipe(

@@ -32,11 +32,11 @@ BOX_METRICS, MASK_METRICS = average_precision('box'), average_precision('mask')
 INSTANCE_SEGMENTATION = Task(
     key='instance_segmentation',
     metrics=(*BOX_METRICS, *MASK_METRICS),
-    record='evaluation.metrics.evidence.matches:InstanceEvidence',
+    record='evaluation.metrics.evidence.instance_records:InstanceEvidence',
     # Of two-stage detectors, and of those of one stage or with a transformer.
     heads=('roi_head', 'bbox_head'),
     flops_size=(800, 1280),
-    analysis='evaluation.analysis.tasks.detection:Detection',
+    analysis='evaluation.analysis.tasks.detectors:Detection',
     optional=OptionalOutput(
         metrics=tuple(metric.name for metric in MASK_METRICS),
         title='Detection',

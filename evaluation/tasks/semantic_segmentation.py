@@ -19,10 +19,10 @@ SEMANTIC_SEGMENTATION = Task(
         Metric('mAcc', 'mAcc', 'mAcc', 'mAcc', digits=2),
         Metric('aAcc', 'aAcc', 'aAcc', 'aAcc', digits=2),
     ),
-    record='evaluation.metrics.evidence.segmentation:SegmentationEvidence',
+    record='evaluation.metrics.evidence.class_records:SegmentationEvidence',
     heads=('decode_head',),
     flops_size=(512, 2048),
-    analysis='evaluation.analysis.tasks.segmentation:Segmentation',
+    analysis='evaluation.analysis.tasks.segmentors:Segmentation',
     earlier=Earlier(
         key='upernet',
         recipe=Recipe(

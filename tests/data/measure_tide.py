@@ -9,7 +9,7 @@ import sys
 import tidecv
 from pycocotools import mask as coco_mask
 
-from evaluation.metrics.average_precision.generated_problem import Problem
+from evaluation.benchmark.evaluator_speed import Problem
 from tests.evaluation.metrics.evidence.tide_problems import problems
 
 KINDS = {'box': tidecv.TIDE.BOX, 'mask': tidecv.TIDE.MASK}

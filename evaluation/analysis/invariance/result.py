@@ -1,23 +1,25 @@
 """The files that an analysis of invariance leaves, and how they are read again."""
 
-import csv
-import io
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.analysis.invariance.conditions import CONSISTENCY, UNITS
-from evaluation.analysis.json_results import model_name, read_result
-from evaluation.analysis.protocols import SUITE
-from evaluation.results.provenance import git_state, hardware, now, versions
-from evaluation.tables.analyses import columns
+from evaluation.analysis.results import (
+    SUBJECT,
+    SUITE,
+    defined,
+    model_name,
+    read_result,
+    result_content,
+    with_nan,
+    with_null,
+    write_content,
+)
 from evaluation.utils.errors import UserError
-from evaluation.utils.files import json_text, write_output
 
 ANALYSIS = 'invariance'
-SCHEMA_VERSION = 1
 TOOL = 'tools/analyze_invariance.py'
 
 
@@ -84,44 +86,32 @@ def write_result(result: Result, file: Path) -> None:
     Raises:
         UserError: a file cannot be written.
     """
-    write_output(file.with_suffix('.csv'), csv_text(result).encode())
-    content = {
-        'schema_version': SCHEMA_VERSION,
-        'analysis': ANALYSIS,
-        **json.loads(json.dumps(result.subject, default=str)),
+    facts = {
+        **result.subject,
         'settings': result.settings,
         'shown': list(result.shown),
-        'unchanged': _without_nan(result.unchanged),
+        'unchanged': with_null(result.unchanged),
         'curves': {
             transform: {
                 'strengths': list(curve.strengths),
                 'directions': list(curve.directions),
-                'metrics': {name: _numbers(values) for name, values in curve.metrics.items()},
+                'metrics': {name: [*map(defined, values)] for name, values in curve.metrics.items()},
             }
             for transform, curve in result.curves.items()
         },
-        **_columns(result),
-        'versions': versions(),
-        'git': git_state(),
-        'hardware': {'device': result.device, **hardware()},
-        'created': now(),
     }
-    write_output(file, json_text(content).encode())
+    content = result_content(ANALYSIS, facts, *_columns(result), result.device)
+    write_content(file, content, csv_rows(result))
 
 
-def csv_text(result: Result) -> str:
-    """A line for each transform and strength, every digit; nothing where nothing can be said."""
+def csv_rows(result: Result) -> Iterator[list]:
+    """A row for each transform and strength, every digit; None where nothing can be said."""
     names = [*next(iter(result.curves.values())).metrics]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['transform', 'strength', *names])
+    yield ['transform', 'strength', *names]
     for transform, curve in result.curves.items():
         for index, strength in enumerate(curve.strengths):
-            values = (curve.metrics[name][index] for name in names)
-            writer.writerow(
-                [transform, f'{strength:g}', *('' if math.isnan(v) else repr(v) for v in values)]
-            )
-    return text.getvalue()
+            values = (defined(curve.metrics[name][index]) for name in names)
+            yield [transform, f'{strength:g}', *values]
 
 
 def read_results(files: Sequence[Path]) -> list[Result]:
@@ -138,7 +128,7 @@ def read_results(files: Sequence[Path]) -> list[Result]:
     return results
 
 
-def _columns(result: Result) -> dict:
+def _columns(result: Result) -> tuple[dict[str, float], str]:
     """What a table of accuracies shows: the first consistency, its mean over strengths."""
     consistency = next(name for name in result.shown if name.endswith(CONSISTENCY))
     figures, ranges = {}, []
@@ -150,7 +140,7 @@ def _columns(result: Result) -> dict:
         f'{consistency.capitalize()}{result.mark}: with the predictions for the unchanged images, mean '
         f'over {", ".join(ranges)}; images: {result.subject["images"]["count"]}.'
     )
-    return columns({name: _numbers([value])[0] for name, value in figures.items()}, note)
+    return figures, note
 
 
 def mean_of_numbers(values: Sequence[float]) -> float:
@@ -160,33 +150,19 @@ def mean_of_numbers(values: Sequence[float]) -> float:
 
 
 def _read(file: Path) -> Result:
-    content = read_result(file, ANALYSIS, ANALYSIS, SCHEMA_VERSION, TOOL)
-    curves = {
-        transform: Curve(
-            curve['strengths'],
-            {name: _with_nan(values) for name, values in curve['metrics'].items()},
-            curve['directions'],
-        )
-        for transform, curve in content['curves'].items()
-    }
-    unchanged = dict(zip(content['unchanged'], _with_nan(content['unchanged'].values()), strict=True))
+    content = read_result(file, ANALYSIS, ANALYSIS, TOOL)
+    curves = {}
+    for transform, curve in content['curves'].items():
+        metrics = {
+            name: [math.nan if value is None else value for value in values]
+            for name, values in curve['metrics'].items()
+        }
+        curves[transform] = Curve(curve['strengths'], metrics, curve['directions'])
     return Result(
-        subject={key: content[key] for key in ('config', 'checkpoint', 'task', 'images', 'batch')},
+        subject={key: content[key] for key in SUBJECT},
         settings=content['settings'],
         shown=content['shown'],
-        unchanged=unchanged,
+        unchanged=with_nan(content['unchanged']),
         curves=curves,
         device=content['hardware']['device'],
     )
-
-
-def _numbers(values: Sequence[float]) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in values]
-
-
-def _with_nan(values) -> list[float]:
-    return [math.nan if value is None else value for value in values]
-
-
-def _without_nan(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return dict(zip(metrics, _numbers([*metrics.values()]), strict=True))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.analysis.invariance.comparison import Comparison, Settings, comparison_of
 from evaluation.analysis.invariance.conditions import TRANSFORMS, Condition
+from evaluation.analysis.invariance.prediction_changes import Comparison, Settings, comparison_of
 from evaluation.analysis.invariance.result import ANALYSIS, Curve, Result, mean_of_numbers
-from evaluation.analysis.parts import Parts
-from evaluation.analysis.subject import Subject, measure_all
-from evaluation.analysis.tasks.samples import Sample
+from evaluation.analysis.parts import Parts, combined
+from evaluation.analysis.subject import Subject, complete_subject_parts
+from evaluation.analysis.tasks.adapter import Sample
 
 UNCHANGED = 'unchanged'
 _MARK = '/'
@@ -35,9 +35,13 @@ def analyse(subject: Subject, settings: Settings, output: Path) -> Parts:
         'conditions': [str(condition) for condition in conditions],
         'comparison': comparison.facts,
     }
-    return measure_all(
-        subject, output, facts, lambda sample: measure(subject, comparison, conditions, sample)
-    )
+
+    def work(share: Sequence[int]) -> dict[str, np.ndarray]:
+        samples = (subject.samples[index] for index in share)
+        arrays = (measure(subject, comparison, conditions, sample) for sample in samples)
+        return combined(arrays, subject.task.combined)
+
+    return complete_subject_parts(subject, output, facts, range(len(subject.samples)), work)
 
 
 def summarise(subject: Subject, settings: Settings, parts: Parts) -> Result:

@@ -1,32 +1,136 @@
-"""The files that an analysis of receptive fields leaves, and how they are read again."""
+"""Contribution maps of a model: their figures, and the files that hold them."""
 
 import hashlib
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.analysis.json_results import model_name, read_result
 from evaluation.analysis.parts import npz_bytes
-from evaluation.analysis.protocols import REPLKNET, SUITE
-from evaluation.analysis.receptive_field.statistics import (
-    THRESHOLDS,
-    centred_area_ratios,
-    gaussian_fits,
-    logged_area_ratios,
-)
 from evaluation.analysis.receptive_field.targets import STAGE
-from evaluation.results.provenance import git_state, hardware, now, versions
-from evaluation.tables.analyses import columns
+from evaluation.analysis.results import (
+    REPLKNET,
+    SUITE,
+    model_name,
+    read_result,
+    result_content,
+    write_content,
+)
 from evaluation.utils.errors import UserError
-from evaluation.utils.files import file_sha256, json_text, write_output
+from evaluation.utils.files import file_sha256, write_output
 
+# Of RepLKNet's table 10 (Ding et al., arXiv 2203.06717).
+THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
+_GOLDEN = (5**0.5 - 1) / 2
 ANALYSIS = 'effective receptive field'
-SCHEMA_VERSION = 1
 TOOL = 'tools/analyze_erf.py'
 HALF = 0.5
+
+
+@dataclass(frozen=True)
+class GaussianFit:
+    """A Gaussian around the middle, fitted to a profile.
+
+    Attributes:
+        sigma: standard deviation, in pixels.
+        r2: share of the profile's sum of squares that the Gaussian explains; 1 is a perfect fit.
+    """
+
+    sigma: float
+    r2: float
+
+
+def centred_area_ratios(
+    contribution: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
+) -> dict[float, float]:
+    """Area of the smallest centred square that holds a share of all contribution, by that share.
+
+    Squares have sides of 2k + 1 pixels around the pixel (H // 2, W // 2); the area is
+    side ** 2 / (H * W), at most 1.
+
+    Args:
+        contribution: (H, W), none negative and not all 0.
+        thresholds: shares, each above 0 and below 1.
+    """
+    height, width = contribution.shape
+    held = _held_by_squares(contribution)
+    reach = [int(np.searchsorted(held, share * held[-1])) for share in thresholds]
+    return {
+        share: min((2 * k + 1) ** 2 / (height * width), 1.0)
+        for share, k in zip(thresholds, reach, strict=True)
+    }
+
+
+def logged_area_ratios(
+    contribution: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
+) -> dict[float, float | None]:
+    """Area ratios as RepLKNet's code measures them: of log10(contribution + 1), above a share.
+
+    Squares have sides of 2k + 1 pixels, k from 1 to H // 2 - 1. The first that holds *more* than the
+    share counts.
+
+    Args:
+        contribution: (H, W), none negative and not all 0.
+        thresholds: shares, each above 0 and below 1.
+
+    Returns:
+        By share; None where no square holds more.
+    """
+    height, width = contribution.shape
+    held = _held_by_squares(np.log10(contribution.astype(np.float64) + 1))
+    ratios: dict[float, float | None] = {}
+    for share in thresholds:
+        enough = [k for k in range(1, height // 2) if held[min(k, len(held) - 1)] > share * held[-1]]
+        ratios[share] = (2 * enough[0] + 1) ** 2 / (height * width) if enough else None
+    return ratios
+
+
+def _held_by_squares(contribution: np.ndarray) -> np.ndarray:
+    """What the squares around the middle hold, by k, the largest all of it."""
+    height, width = contribution.shape
+    rows = np.abs(np.arange(height) - height // 2)
+    columns = np.abs(np.arange(width) - width // 2)
+    ring = np.maximum(rows[:, None], columns[None, :])
+    return np.cumsum(np.bincount(ring.ravel(), contribution.ravel()))
+
+
+def gaussian_fits(contribution: np.ndarray) -> tuple[GaussianFit, GaussianFit]:
+    """Fits to the sums over columns and over rows: how wide a map is from top to bottom, and across.
+
+    Args:
+        contribution: (H, W), none negative and not all 0.
+    """
+    return _fit(contribution.sum(1)), _fit(contribution.sum(0))
+
+
+def _fit(profile: np.ndarray) -> GaussianFit:
+    """Least squares of a * exp(-d^2 / (2 sigma^2)), d from the middle.
+
+    Not the profile's second moment, which one faint value at the edge moves more than the whole middle,
+    and which the edges of the image cut short. For every sigma the best `a` is known, so that the search
+    is for one number: over a grid, then between the neighbours of its best.
+    """
+    distances = np.arange(len(profile)) - len(profile) // 2
+
+    def explained(log_sigma: float) -> float:
+        shape = np.exp(-0.5 * (distances / np.exp(log_sigma)) ** 2)
+        return float((shape @ profile) ** 2 / (shape @ shape))
+
+    grid = np.linspace(np.log(0.1), np.log(10 * len(profile)), 200)
+    best = int(np.argmax([explained(place) for place in grid]))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    while high - low > 1e-9:
+        first, second = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if explained(first) < explained(second):
+            low = first
+        else:
+            high = second
+    middle = (low + high) / 2
+    return GaussianFit(float(np.exp(middle)), explained(middle) / float(profile @ profile))
+
+
 AREA_RATIOS = {SUITE: centred_area_ratios, REPLKNET: logged_area_ratios}
 
 
@@ -104,13 +208,8 @@ class Result:
         Args:
             maps: name and digest of the file that has them.
         """
-        return {
-            'schema_version': SCHEMA_VERSION,
-            'analysis': ANALYSIS,
-            'config': {
-                'name': self.config,
-                'model': json.loads(json.dumps(self.model_config, default=str)),
-            },
+        facts = {
+            'config': {'name': self.config, 'model': self.model_config},
             'checkpoint': self.checkpoint,
             'images': self.images,
             'size': self.size,
@@ -119,18 +218,14 @@ class Result:
             'protocol': self.protocol,
             'targets': {target.name: target.as_json() for target in self.targets},
             'maps': maps,
-            **self._columns(),
-            'versions': versions(),
-            'git': git_state(),
-            'hardware': {'device': self.device, **hardware()},
-            'created': now(),
         }
+        return result_content(ANALYSIS, facts, *self._columns(), self.device)
 
-    def _columns(self) -> dict:
+    def _columns(self) -> tuple[dict[str, float | None], str]:
         """What a table of accuracies shows: how far the last of the stages sees."""
         stages = [target for target in self.targets if target.name.startswith(STAGE)]
         if not stages:
-            return columns({}, '')
+            return {}, ''
         last, mark = stages[-1], mark_of(self.protocol)
         what = f'log10(x + 1) of what the middle of {last.name} depends on, its positive part,'
         if self.protocol == SUITE:
@@ -140,7 +235,7 @@ class Result:
             f'the image; images: {last.images} of {self.size}x{self.size}.'
         )
         ratio = last.area_ratios[HALF]
-        return columns({f'ERF {last.name}{mark}': None if ratio is None else 100 * ratio}, note)
+        return {f'ERF {last.name}{mark}': None if ratio is None else 100 * ratio}, note
 
 
 @dataclass(frozen=True)
@@ -188,7 +283,7 @@ def write_result(result: Result, file: Path) -> None:
     content = npz_bytes({target.name: target.mean for target in result.targets})
     write_output(path, content)
     maps = {'file': path.name, 'sha256': hashlib.sha256(content).hexdigest()}
-    write_output(file, json_text(result.as_json(maps)).encode())
+    write_content(file, result.as_json(maps))
 
 
 def read_maps(file: Path) -> Maps:
@@ -197,7 +292,7 @@ def read_maps(file: Path) -> Maps:
     Raises:
         UserError: a file is missing, or is not what `write_result` writes.
     """
-    content = read_result(file, ANALYSIS, 'receptive fields', SCHEMA_VERSION, TOOL)
+    content = read_result(file, ANALYSIS, 'receptive fields', TOOL)
     path = file.with_name(content['maps']['file'])
     if not path.is_file():
         raise UserError(f'{path}, the maps of {file}, is missing; keep both files together')

@@ -9,7 +9,8 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from evaluation.analysis.images import (
+from evaluation.analysis.parts import complete_parts, is_main
+from evaluation.analysis.receptive_field.image_folder import (
     STRIDE,
     ImageFile,
     digest_of_images,
@@ -18,20 +19,21 @@ from evaluation.analysis.images import (
     load_squashed_image,
     model_input,
 )
-from evaluation.analysis.parts import Parts, complete, is_main, key_of
-from evaluation.analysis.protocols import REPLKNET, SUITE
-from evaluation.analysis.receptive_field.contribution import centre_value, contributions, moved
-from evaluation.analysis.receptive_field.detection import top_detections
-from evaluation.analysis.receptive_field.result import Result, TargetResult
+from evaluation.analysis.receptive_field.result import ANALYSIS, Result, TargetResult
 from evaluation.analysis.receptive_field.targets import (
     NECK,
     SCORE,
     Grid,
+    centre_value,
     choose_targets,
+    contributions,
     feature_maps,
     grids_of_targets,
     has_scores,
+    moved,
+    top_detections,
 )
+from evaluation.analysis.results import REPLKNET, SUITE
 from evaluation.engine.trained_model import (
     Checkpoint,
     build_model,
@@ -42,7 +44,6 @@ from evaluation.engine.trained_model import (
 from evaluation.results.description import config_name
 from evaluation.results.provenance import versions
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 IMAGES = '.images'
 
@@ -100,17 +101,14 @@ def analyse(plan: Plan, output: Path) -> Result | None:
     warn_of_middles(plan.size, {name: grids[name] for name in targets if name in grids})
     model = build_model(plan.cfg, checkpoint, plan.seed, plan.device)
     described = describe_weights(model, checkpoint)
-    parts = Parts(
-        output.with_suffix('.partial') / key_of(facts_of(plan, files, targets, described)), len(files)
+    parts = complete_parts(
+        output,
+        facts_of(plan, files, targets, described),
+        files,
+        lambda share: part_of_images(model, share, plan, targets),
+        plan.device,
+        f'a batch of {plan.batch} images of {plan.size}x{plan.size}; give a smaller --batch or --size',
     )
-    try:
-        with out_of_memory_raised(plan.device), refused_beyond_free_memory(plan.device):
-            complete(parts, files, lambda share: part_of_images(model, share, plan, targets))
-    except OutOfMemoryError:
-        raise UserError(
-            f'memory does not suffice for a batch of {plan.batch} images of {plan.size}x{plan.size}; '
-            'give a smaller --batch or --size'
-        ) from None
     if not is_main():
         return None
     sums = parts.sum()
@@ -157,7 +155,7 @@ def warn_of_middles(size: int, grids: dict[str, Grid]) -> None:
 def facts_of(plan: Plan, files: Sequence[ImageFile], targets: Sequence[str], weights: dict) -> dict:
     """All that the contributions depend on, so that unfinished work of anything else is not taken."""
     return {
-        'analysis': 'effective receptive field',
+        'analysis': ANALYSIS,
         'model': repr(plan.cfg.model.to_dict()),
         'weights': weights['weights_sha256'],
         'images': digest_of_images(files),
@@ -195,7 +193,7 @@ def batch_contributions(
 
     Args:
         model: in eval mode.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalized.
         targets: names.
         positive_part: of the gradient, and not its absolute value.
 

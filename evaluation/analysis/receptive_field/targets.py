@@ -1,9 +1,11 @@
-"""What of a model a receptive field can be asked of, by name."""
+"""Numbers that a network computes, by name, and how much each pixel of an image contributes to them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from backbones import BackboneError, UnifiedClassifier
@@ -45,7 +47,7 @@ def feature_maps(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict
 
     Args:
         model: a detector, segmentor or classifier.
-        images: (B, 3, H, W), normalised.
+        images: (B, 3, H, W), normalized.
         names: targets, or the words that their names start with.
 
     Returns:
@@ -111,3 +113,145 @@ def _has_logits(model: nn.Module) -> bool:
     """Whether it is a segmentor with one decode head, not a cascade of them."""
     head = getattr(model, 'decode_head', None)
     return isinstance(head, nn.Module) and not isinstance(head, nn.ModuleList)
+
+
+@dataclass(frozen=True)
+class TopDetections:
+    """The highest-scoring detection of each image that has one.
+
+    Attributes:
+        images: numbers of the images in the batch.
+        scores: (len(images),), the class's score before the softmax.
+        middles: of the boxes, (row, column) in pixels.
+    """
+
+    images: list[int]
+    scores: Tensor
+    middles: list[tuple[int, int]]
+
+
+def top_detections(model: nn.Module, features: Sequence[Tensor], size: int) -> TopDetections | None:
+    """Find the best detection of each image, and score its box anew; None where there is none at all.
+
+    The box stands still: the gradient is that of the score of this place, and does not flow through the
+    proposal that led there. The score is taken before the softmax, whose gradient vanishes where the
+    detector is sure.
+
+    Args:
+        model: a two-stage detector with a `StandardRoIHead`.
+        features: levels of the neck, each (B, C, h, w).
+        size: side of the images, in pixels.
+    """
+    found = [
+        (index, boxes[0], int(labels[0]))
+        for index, (boxes, labels) in enumerate(_detect(model, features, size))
+        if len(boxes)
+    ]
+    if not found:
+        return None
+    images, boxes, labels = zip(*found, strict=True)
+    regions = torch.stack(
+        [torch.cat([box.new_tensor([i]), box]) for i, box in zip(images, boxes, strict=True)]
+    )
+    scores = model.roi_head._bbox_forward(tuple(features), regions)['cls_score']
+    middles = [_middle(box.tolist(), size) for box in boxes]
+    return TopDetections(list(images), scores[range(len(images)), list(labels)], middles)
+
+
+def _detect(model: nn.Module, features: Sequence[Tensor], size: int) -> list[tuple[Tensor, Tensor]]:
+    """Boxes (N, 4) and labels (N,) of each image, the highest score first."""
+    features = tuple(each.detach() for each in features)
+    facts = {
+        'img_shape': (size, size),
+        'ori_shape': (size, size),
+        'pad_shape': (size, size),
+        'batch_input_shape': (size, size),
+        'scale_factor': (1.0, 1.0),
+    }
+    samples = [DetDataSample(metainfo=facts) for _ in range(len(features[0]))]
+    with torch.no_grad():
+        proposals = model.rpn_head.predict(features, samples, rescale=False)
+        results = model.roi_head.predict_bbox(
+            features, [facts] * len(samples), proposals, model.roi_head.test_cfg, rescale=False
+        )
+    by_score = [result[result.scores.argsort(descending=True, stable=True)] for result in results]
+    return [(result.bboxes, result.labels) for result in by_score]
+
+
+def _middle(box: Sequence[float], size: int) -> tuple[int, int]:
+    """Row and column of the pixel in the middle of a box (left, top, right, bottom)."""
+    left, top, right, bottom = box
+    row, column = ((first + last) / 2 for first, last in ((top, bottom), (left, right)))
+    return min(int(row), size - 1), min(int(column), size - 1)
+
+
+def centre_value(feature_map: Tensor) -> Tensor:
+    """What a map says of its middle: the positive channels there, summed, as a number for each image.
+
+    The plain sum would be no target: that of a LayerNorm's outputs is the same whatever the image, and
+    its gradient nothing but rounding. RepLKNet (Ding et al., arXiv 2203.06717, table 10) takes the
+    positive part as well.
+
+    Args:
+        feature_map: (B, C, H, W).
+
+    Returns:
+        (B,).
+    """
+    height, width = feature_map.shape[2:]
+    return feature_map[:, :, height // 2, width // 2].relu().sum(1)
+
+
+def contributions(
+    values: Tensor, images: Tensor, name: str, keep_graph: bool, positive_part: bool = False
+) -> Tensor:
+    """Contribution of every pixel of each image to its own value.
+
+    Args:
+        values: (B,), the first of the first image and so on; no value may depend on another image.
+        images: (B, C, H, W), which the values were computed from.
+        name: of the target, for messages.
+        keep_graph: whether other values of the same computation come later.
+        positive_part: take the positive part of the gradient, and not its absolute value.
+
+    Returns:
+        (B, H, W), float64, on the CPU.
+
+    Raises:
+        UserError: the values do not depend on the images by differentiable operations alone, or a
+            gradient is no finite number.
+    """
+    gradient = None
+    if values.requires_grad:
+        (gradient,) = torch.autograd.grad(
+            values.sum(), images, retain_graph=keep_graph, allow_unused=True
+        )
+    if gradient is None:
+        raise UserError(
+            f'target {name}: the model computes it without a gradient with respect to the image; '
+            'choose others with --targets'
+        )
+    gradient = gradient.detach()
+    found = (gradient.relu() if positive_part else gradient.abs()).sum(1).double().cpu()
+    if not found.isfinite().all():
+        raise UserError(
+            f'target {name}: the gradient with respect to the image is no finite number; '
+            'give a checkpoint whose training did not diverge'
+        )
+    return found
+
+
+def moved(contribution: Tensor, down: int, right: int) -> Tensor:
+    """Move a map and fill with zeros, (H, W) -> (H, W)."""
+    height, width = contribution.shape
+    result = torch.zeros_like(contribution)
+    rows, columns = _overlap(down, height), _overlap(right, width)
+    result[rows[1], columns[1]] = contribution[rows[0], columns[0]]
+    return result
+
+
+def _overlap(shift: int, length: int) -> tuple[slice, slice]:
+    """What stays of a line that is moved by `shift`: where it was and where it comes to."""
+    first, last = max(0, -shift), min(length, length - shift)
+    last = max(first, last)
+    return slice(first, last), slice(first + shift, last + shift)

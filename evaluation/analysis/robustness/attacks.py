@@ -24,6 +24,11 @@ REACH = 2.5
 
 # From images (B, 3, H, W) to the loss of each, (B,), which no other image may change.
 Loss = Callable[[Tensor], Tensor]
+DEFAULT_BUDGETS = {'linf': (1.0, 2.0, 4.0, 8.0), 'l2': (0.25, 0.5, 1.0, 2.0)}
+UNITS = {
+    'linf': 'largest change of a pixel, in 255ths',
+    'l2': 'root mean square change of the pixels, in 255ths',
+}
 
 
 @dataclass(frozen=True)
@@ -180,13 +185,6 @@ def _lengths(change: Tensor) -> Tensor:
     """Euclidean lengths to divide by, (B, 1, 1, 1); 1 in place of 0."""
     lengths = change.square().sum((1, 2, 3), keepdim=True).sqrt()
     return torch.where(lengths > 0, lengths, 1.0)
-
-
-DEFAULT_BUDGETS = {'linf': (1.0, 2.0, 4.0, 8.0), 'l2': (0.25, 0.5, 1.0, 2.0)}
-UNITS = {
-    'linf': 'largest change of a pixel, in 255ths',
-    'l2': 'root mean square change of the pixels, in 255ths',
-}
 
 
 def radius_of(budget: float, norm: str, shape: Sequence[int]) -> float:

@@ -18,10 +18,10 @@ from evaluation.data.bad_images import images_skipped
 from evaluation.data.data_digest import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
-from evaluation.metrics.evidence.base import Evidence
-from evaluation.metrics.evidence.files import FILE as EVIDENCE_FILE
-from evaluation.metrics.evidence.files import write_evidence
-from evaluation.metrics.report import MetricReport
+from evaluation.metrics.evidence.record_files import FILE as EVIDENCE_FILE
+from evaluation.metrics.evidence.record_files import write_evidence
+from evaluation.metrics.evidence.records import Evidence
+from evaluation.metrics.metric_report import MetricReport
 from evaluation.models.weights import unwrapped
 from evaluation.results.description import (
     describe_checkpoint,

@@ -10,8 +10,8 @@ import numpy as np
 from evaluation.engine.drawing.pixels import Colour
 from evaluation.engine.drawing.predictions import draw_instances
 from evaluation.engine.submission.metrics import as_text, png
-from evaluation.metrics.average_precision.detections import to_coco
-from evaluation.metrics.run_lengths import encode_masks
+from evaluation.metrics.average_precision.matching import to_coco
+from evaluation.metrics.predictions import encode_masks
 
 # COCO numbers its 80 classes up to 90.
 COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}

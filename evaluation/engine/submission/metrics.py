@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from mmengine.registry import METRICS
 from PIL import Image
 
-from evaluation.metrics.average_precision.detections import KINDS, to_coco
-from evaluation.metrics.run_lengths import encode_masks
+from evaluation.metrics.average_precision.matching import KINDS, to_coco
+from evaluation.metrics.predictions import encode_masks
 from evaluation.utils.files import write_bytes, write_text
 
 NAME = 'results'

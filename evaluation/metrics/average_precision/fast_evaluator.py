@@ -7,9 +7,8 @@ from faster_coco_eval import COCO as FastCOCO  # noqa: N811 (an acronym, no cons
 from faster_coco_eval import COCOeval_faster
 from pycocotools.coco import COCO
 
-from evaluation.metrics.average_precision.detections import SHAPES
-from evaluation.metrics.average_precision.evaluation import InstanceEvaluation, summary_lines
-from evaluation.metrics.average_precision.matching import mask_areas
+from evaluation.metrics.average_precision.evaluators import InstanceEvaluation, summary_lines
+from evaluation.metrics.average_precision.matching import SHAPES, mask_areas
 
 # As many as pycocotools has; the library adds recalls at single thresholds of overlap.
 STATISTICS = 12
@@ -27,7 +26,7 @@ def evaluate_fast(
     """Evaluate as `InstanceEvaluator` says.
 
     The library is given ids that count from 1: it takes no text for an id, and puts categories out by
-    their ids. Outlines are rasterised and areas counted by pycocotools, so that both see the same.
+    their ids. Outlines are rasterized and areas counted by pycocotools, so that both see the same.
     """
     image_numbers = {image: number for number, image in enumerate(sorted(set(images)), start=1)}
     category_numbers = {category: number for number, category in enumerate(categories, start=1)}

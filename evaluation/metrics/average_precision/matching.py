@@ -11,6 +11,10 @@ from pycocotools import mask as coco_mask
 
 from evaluation.utils.compiled import compiled
 
+# What overlap is measured of: COCO's word, and the suite's in the names of metrics.
+KINDS = {'bbox': 'box', 'segm': 'mask'}
+# Where COCO's results format has it.
+SHAPES = {'bbox': 'bbox', 'segm': 'segmentation'}
 # COCO's parameters.
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -132,3 +136,30 @@ def match_image(
                 if area == 0 and t == 0:
                     first[d] = match
     return matched, ignored, first
+
+
+def to_coco(predictions: Sequence[dict], categories: Sequence[int], kind: str) -> list[dict]:
+    """Predictions in COCO's results format.
+
+    Args:
+        predictions: of each image `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,),
+            `labels` (N,) and, for `segm`, run-length encoded `masks`.
+        categories: category id of each label.
+        kind: `bbox` or `segm`; masks come without boxes, so that their area is the mask's own.
+    """
+    name = SHAPES[kind]
+    detections = []
+    for prediction in predictions:
+        shapes = sides_of(prediction['bboxes']) if kind == 'bbox' else prediction['masks']
+        image, scores = prediction['img_id'], prediction['scores'].tolist()
+        detections += [
+            {'image_id': image, 'category_id': categories[label], 'score': score, name: shape}
+            for label, score, shape in zip(prediction['labels'].tolist(), scores, shapes, strict=True)
+        ]
+    return detections
+
+
+def sides_of(corners: np.ndarray) -> list[list[float]]:
+    """Left, top, width and height of boxes (N, 4) given by left, top, right, bottom."""
+    low, high = np.split(corners.astype(np.float64), 2, axis=1)
+    return np.concatenate([low, high - low], axis=1).tolist()

@@ -1,30 +1,34 @@
-"""Times and differences of evaluators."""
+"""Speed of the evaluators, and the generated problem that it is measured on."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from evaluation.benchmark import evaluator_speed
 from evaluation.benchmark.evaluator_speed import (
+    IMAGE_SIZES,
     EvaluatorTimes,
     compare_evaluators,
+    generate_problem,
     largest_difference,
     render_comparison,
     timed_evaluation,
 )
+from evaluation.data.coco_file import check_coco
 from evaluation.metrics.average_precision.evaluators import EVALUATORS, load_evaluator
-from evaluation.metrics.average_precision.generated_problem import generate_problem
 
 
 @pytest.fixture(scope='module')
-def problem():
+def small_problem():
     return generate_problem(images=6, detections=10, classes=4, seed=0)
 
 
-def test_evaluators_agree_and_are_timed_in_turn(problem):
+def test_evaluators_agree_and_are_timed_in_turn(small_problem):
     said = []
-    comparison = compare_evaluators(problem, repeats=2, say=said.append)
+    comparison = compare_evaluators(small_problem, repeats=2, say=said.append)
     assert comparison.seconds.keys() == comparison.differences.keys() == EVALUATORS.keys()
     for by_kind in comparison.seconds.values():
         assert by_kind.keys() == {'bbox', 'segm'}
@@ -33,13 +37,13 @@ def test_evaluators_agree_and_are_timed_in_turn(problem):
     assert comparison.differences['fast'] <= 1e-9
     order = [line.split(' by ')[1].split(':')[0] for line in said]
     assert order == ['pycocotools', 'fast'] * 4
-    objects = len(problem.truth['annotations'])
+    objects = len(small_problem.truth['annotations'])
     assert comparison.title == (
         f'COCO evaluation of 60 detections on 6 images with {objects} objects of 4 classes'
     )
 
 
-def test_an_evaluator_that_errs_shows(problem, monkeypatch):
+def test_an_evaluator_that_errs_shows(small_problem, monkeypatch):
     """What is compared are the figures of both, not one with itself."""
 
     def load(name):
@@ -56,11 +60,11 @@ def test_an_evaluator_that_errs_shows(problem, monkeypatch):
         return err
 
     monkeypatch.setattr(evaluator_speed, 'load_evaluator', load)
-    assert compare_evaluators(problem, repeats=1).differences['fast'] == pytest.approx(0.25)
+    assert compare_evaluators(small_problem, repeats=1).differences['fast'] == pytest.approx(0.25)
 
 
-def test_difference_is_of_statistics_too(problem):
-    result, _ = timed_evaluation(load_evaluator('fast'), problem, 'bbox')
+def test_difference_is_of_statistics_too(small_problem):
+    result, _ = timed_evaluation(load_evaluator('fast'), small_problem, 'bbox')
     other = dataclasses.replace(result, statistics=result.statistics - np.eye(12)[11] / 8)
     assert largest_difference(result, other) == pytest.approx(0.125)
 
@@ -80,3 +84,97 @@ def test_table():
         ['fast', '1.00', '3.00', '4.00', '4.5', '2.5e-16'],
     ]
     assert 'medians of 3 runs' in lines[-1]
+
+
+IMAGES, DETECTIONS, CLASSES = 150, 20, 30
+
+
+@pytest.fixture(scope='module')
+def problem():
+    return generate_problem(IMAGES, DETECTIONS, CLASSES, seed=0)
+
+
+def sizes(problem):
+    return {image['id']: (image['height'], image['width']) for image in problem.truth['images']}
+
+
+def code_of(annotation, size):
+    shape = annotation['segmentation']
+    if not isinstance(shape, list):
+        return shape
+    return coco_mask.merge(coco_mask.frPyObjects(shape, *size))
+
+
+def fill_of(code, corners):
+    """Share of its box that a mask fills, after a check that it lies in it."""
+    left, top, width, height = coco_mask.toBbox(code)
+    low, high = np.split(np.asarray(corners, float), 2)
+    if width:
+        assert ([left, top] >= low - 1).all()
+        assert ([left + width, top + height] <= high + 1).all()
+    return coco_mask.area(code) / (high - low).clip(1).prod()
+
+
+class TestTruth:
+    def test_is_in_the_format_of_coco(self, problem, tmp_path):
+        file = tmp_path / 'truth.json'
+        file.write_text(json.dumps(problem.truth))
+        names = [category['name'] for category in problem.truth['categories']]
+        assert len(check_coco(file, names, evaluated=True)) == IMAGES
+
+    def test_areas_are_those_of_the_outlines(self, problem):
+        fills = []
+        for one in problem.truth['annotations']:
+            code = code_of(one, sizes(problem)[one['image_id']])
+            assert one['area'] == coco_mask.area(code)
+            left, top, width, height = one['bbox']
+            fills.append(fill_of(code, (left, top, left + width, top + height)))
+        assert np.mean(fills) == pytest.approx(0.58, abs=0.1)
+
+    def test_has_what_makes_an_evaluation_hard(self, problem):
+        """The shares are those of COCO val2017, from 742 real objects and from 36,781."""
+        annotations = problem.truth['annotations']
+        areas = np.array([one['area'] for one in annotations])
+        assert len(annotations) / IMAGES == pytest.approx(7.3, abs=1.5)
+        assert np.mean(areas < 32**2) == pytest.approx(0.41, abs=0.1)
+        assert np.mean(areas > 96**2) == pytest.approx(0.24, abs=0.1)
+        assert sum(one['iscrowd'] for one in annotations) > 0
+        with_objects = {one['image_id'] for one in annotations}
+        assert len(with_objects) < IMAGES
+        pairs = {(one['image_id'], one['category_id']) for one in annotations}
+        assert 1 < len(pairs) / len(with_objects) < 3.5
+
+
+class TestPredictions:
+    def test_are_as_many_as_asked_for(self, problem):
+        assert [one['img_id'] for one in problem.predictions] == list(range(1, IMAGES + 1))
+        for one in problem.predictions:
+            assert one['bboxes'].shape == (DETECTIONS, 4)
+            assert one['scores'].shape == one['labels'].shape == (DETECTIONS,)
+            assert len(one['masks']) == DETECTIONS
+            assert one['labels'].min() >= 0
+            assert one['labels'].max() < CLASSES
+
+    def test_best_come_first(self, problem):
+        for one in problem.predictions:
+            assert (np.diff(one['scores']) <= 0).all()
+            assert 0 <= one['scores'].min() <= one['scores'].max() <= 1
+
+    def test_masks_lie_in_their_boxes(self, problem):
+        fills = []
+        for one in problem.predictions[:20]:
+            assert {tuple(code['size']) for code in one['masks']} == {sizes(problem)[one['img_id']]}
+            fills += map(fill_of, one['masks'], one['bboxes'])
+        assert np.mean(fills) == pytest.approx(0.58, abs=0.1)
+
+
+def test_follows_from_the_seed_alone():
+    one, again, other = (generate_problem(4, 5, 6, seed) for seed in (3, 3, 4))
+    assert one.truth == again.truth != other.truth
+    for first, second in zip(one.predictions, again.predictions, strict=True):
+        assert first['masks'] == second['masks']
+        assert np.array_equal(first['scores'], second['scores'])
+
+
+def test_sizes_are_those_of_real_images():
+    assert all(max(size) in (500, 640) for size in IMAGE_SIZES)

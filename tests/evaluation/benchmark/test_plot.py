@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from evaluation.benchmark.measuring import Measurement, Measurements
 from evaluation.benchmark.passes import Size
 from evaluation.benchmark.plot import MARKERS, draw_growth, growth_curves, spread_apart
-from evaluation.benchmark.rounds import Measurement, Measurements
 from evaluation.benchmark.subjects import Cost
 from evaluation.utils.palette import COLORS
 

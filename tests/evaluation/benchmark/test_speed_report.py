@@ -8,9 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.benchmark.measuring import BenchmarkPlan
+from evaluation.benchmark.measuring import BenchmarkPlan, Measurement, Measurements
 from evaluation.benchmark.passes import Mode, Size
-from evaluation.benchmark.rounds import Measurement, Measurements
 from evaluation.benchmark.speed_report import (
     as_json,
     peak_fraction,

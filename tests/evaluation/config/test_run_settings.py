@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from evaluation.analysis.options import result_file
+from evaluation.analysis.command import result_file
 from evaluation.config.digests import config_sha256
 from evaluation.config.file import read_config
 from evaluation.config.options import merge_options

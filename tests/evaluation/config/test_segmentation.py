@@ -12,14 +12,14 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
-from evaluation.analysis.robustness.losses import segmentation_loss
+from evaluation.analysis.robustness.attack_losses import segmentation_loss
 from evaluation.config.checks import check_config
 from evaluation.config.segmentation import check_all_class_weights, check_segmentation
 from evaluation.data.config_checks import check_transforms
 from evaluation.data.dataset_config import plain_datasets
 from evaluation.data.startup_checks import check_data
 from evaluation.engine.experiment import read_config, set_data_root
-from evaluation.metrics.segmentation import SegmentationMetric
+from evaluation.metrics.mean_iou import SegmentationMetric
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.analysis.protocols import ANALYSES
+from evaluation.analysis.results import ANALYSES
 from evaluation.demo import demo, demo_analyses
 from tests.commands import ROOT
 

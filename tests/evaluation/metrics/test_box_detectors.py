@@ -10,12 +10,10 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.analysis.robustness.losses import instance_loss
-from evaluation.analysis.robustness.targets import check_attackable, instances
-from evaluation.analysis.tasks.detection import Detection
-from evaluation.analysis.tasks.objects import Objects, rectangle
-from evaluation.metrics.instances import InstanceMetric
-from evaluation.metrics.prediction_dump import smaller
+from evaluation.analysis.robustness.attack_losses import check_attackable, instance_loss, instances
+from evaluation.analysis.tasks.detectors import Detection, Objects, rectangle
+from evaluation.metrics.instance_ap import InstanceMetric
+from evaluation.metrics.predictions import smaller
 from evaluation.models.test_time_augmentation import InstanceTTAModel
 from evaluation.utils.errors import UserError
 from tests.detectors import BOX_DETECTORS, micro_detector

@@ -10,8 +10,7 @@ from torch import nn
 
 from evaluation.engine.experiment import read_config
 from evaluation.metrics.accuracy import AccuracyMetric
-from evaluation.models.classifier import ImageClassifier
-from evaluation.models.preprocessor import ClassificationPreprocessor
+from evaluation.models.classifier import ClassificationPreprocessor, ImageClassifier
 from evaluation.models.weights import check_whole, fit_model
 from evaluation.utils.errors import UserError
 from tests.backbones.test_parity import CLASSIFIER, TOLERANCE, assert_probe, parse

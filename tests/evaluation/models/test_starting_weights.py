@@ -10,7 +10,7 @@ from torch import nn
 from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
 from evaluation.engine.starting_point import set_starting_point
-from evaluation.models import initialization
+from evaluation.models import weights as model_weights
 from evaluation.models.starting_weights import forget_pretrained, pretrained_parts, starting_weights
 from evaluation.sweep.runs import Digests, start_of
 from evaluation.utils.errors import UserError
@@ -60,7 +60,7 @@ def detector(cfg, tmp_path):
 def initialized(monkeypatch):
     """State dict of the model as a training begins with it, and what was logged."""
     logged = []
-    monkeypatch.setattr(initialization, 'print_log', lambda message, logger: logged.append(message))
+    monkeypatch.setattr(model_weights, 'print_log', lambda message, logger: logged.append(message))
 
     def initialize(config):
         set_starting_point(config, None, None)

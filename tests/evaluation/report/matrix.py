@@ -9,7 +9,7 @@ import numpy as np
 
 from backbones import MIXERS
 from evaluation.analysis.receptive_field import result as receptive_field
-from evaluation.analysis.robustness.profile import write_profile
+from evaluation.analysis.robustness.result import write_profile
 from tests.evaluation.analysis.robustness.profiles import profile
 
 SCALES = ('micro', 'tiny', 'small', 'base')

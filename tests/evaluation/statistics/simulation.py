@@ -17,10 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
-from evaluation.metrics.evidence.base import Evidence
-from evaluation.metrics.evidence.classification import ClassificationEvidence
-from evaluation.metrics.evidence.matches import InstanceEvidence, Matches
-from evaluation.metrics.evidence.segmentation import SegmentationEvidence
+from evaluation.metrics.evidence.class_records import ClassificationEvidence, SegmentationEvidence
+from evaluation.metrics.evidence.instance_records import InstanceEvidence, Matches
+from evaluation.metrics.evidence.records import Evidence
 from evaluation.statistics.bootstrap import resample
 from evaluation.statistics.intervals import difference_interval, figure_interval
 from evaluation.statistics.metrics import each_image_once, metric_of

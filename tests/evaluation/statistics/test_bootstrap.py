@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from evaluation.metrics.evidence.classification import collect_guesses
-from evaluation.metrics.evidence.matches import average_precision
-from evaluation.metrics.evidence.segmentation import collect_confusion
-from evaluation.metrics.segmentation import IGNORED, SegmentationMetric, count_pairs
+from evaluation.metrics.evidence.class_records import collect_confusion, collect_guesses
+from evaluation.metrics.evidence.instance_records import average_precision
+from evaluation.metrics.mean_iou import IGNORED, SegmentationMetric, count_pairs
 from evaluation.statistics.bootstrap import check_resamples, draw, expanded_tail, interval, resample
 from evaluation.statistics.intervals import figure_interval, share_difference_interval, share_interval
 from evaluation.utils.errors import UserError

@@ -18,7 +18,7 @@ from evaluation.tables.comparison import comparison_text
 from evaluation.tables.error_costs import errors_text
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
-from tests.evaluation.metrics.evidence.test_detection_errors import box, evidence_of
+from tests.evaluation.metrics.evidence.test_instance_matching import box, evidence_of
 
 
 def classifier(folder, right, backbone='dcn_tiny', **changes):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from evaluation.metrics.evidence.segmentation import SegmentationEvidence
+from evaluation.metrics.evidence.class_records import SegmentationEvidence
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare, p_value_text
 from evaluation.statistics.joining import balanced_pairs, differing_images, joined, swap_weights

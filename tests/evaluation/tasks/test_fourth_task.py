@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from evaluation.metrics.evidence.base import Evidence
+from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.documentation import fields_table
 from evaluation.results.published import load_published
 from evaluation.results.reading import read_result
@@ -25,10 +25,10 @@ BOXES = Task(
     key='retinanet',
     title='RetinaNet',
     metrics=BOX_METRICS,
-    record='evaluation.metrics.evidence.matches:InstanceEvidence',
+    record='evaluation.metrics.evidence.instance_records:InstanceEvidence',
     heads=(),
     flops_size=(800, 1280),
-    analysis='evaluation.analysis.tasks.detection:Detection',
+    analysis='evaluation.analysis.tasks.detectors:Detection',
     overlaps=('box',),
 )
 
@@ -55,7 +55,7 @@ POINTS = Task(
     record=f'{__name__}:PointEvidence',
     heads=(),
     flops_size=(256, 192),
-    analysis='evaluation.analysis.tasks.detection:Detection',
+    analysis='evaluation.analysis.tasks.detectors:Detection',
 )
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from evaluation.metrics.evidence.base import Evidence
+from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.published import load_published
 from evaluation.results.reading import read_result
 from evaluation.tables.headings import metric_column, printed

@@ -9,10 +9,15 @@ import torch
 from PIL import Image
 
 from evaluation.analysis.parts import key_of
-from evaluation.analysis.receptive_field.result import maps_of, read_maps, write_result
+from evaluation.analysis.receptive_field.presentation import area_table
+from evaluation.analysis.receptive_field.result import (
+    THRESHOLDS,
+    logged_area_ratios,
+    maps_of,
+    read_maps,
+    write_result,
+)
 from evaluation.analysis.receptive_field.run import Plan, analyse, facts_of
-from evaluation.analysis.receptive_field.statistics import THRESHOLDS, logged_area_ratios
-from evaluation.analysis.receptive_field.table import area_table
 from evaluation.analysis.receptive_field.targets import feature_maps
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from evaluation.utils.errors import UserError

@@ -10,13 +10,16 @@ from mmengine.registry import DefaultScope
 
 from backbones import MIXERS
 from backbones.ops import mlp
-from evaluation.analysis.images import find_images
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.receptive_field import run
-from evaluation.analysis.receptive_field.contribution import centre_value
-from evaluation.analysis.receptive_field.detection import top_detections
+from evaluation.analysis.receptive_field.image_folder import find_images
 from evaluation.analysis.receptive_field.run import Plan, analyse, batch_contributions, facts_of
-from evaluation.analysis.receptive_field.targets import feature_maps, grids_of_targets
+from evaluation.analysis.receptive_field.targets import (
+    centre_value,
+    feature_maps,
+    grids_of_targets,
+    top_detections,
+)
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from evaluation.models.complexity import build_without_values
 from evaluation.utils.errors import UserError

@@ -2,9 +2,8 @@
 
 import math
 
-from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
-from evaluation.analysis.robustness.corruptions import CORRUPTIONS
-from evaluation.analysis.robustness.profile import ConditionResult, Profile
+from evaluation.analysis.robustness.conditions import CLEAN, CORRUPTIONS, Condition, Plan
+from evaluation.analysis.robustness.result import ConditionResult, Profile
 
 PLAN = Plan(
     attacks=['fgsm', 'pgd'],

@@ -9,15 +9,18 @@ import torch
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
 from evaluation.analysis.robustness import run
-from evaluation.analysis.robustness.attacked import attacked_trials
-from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan
-from evaluation.analysis.robustness.corrupted import corrupted_sample
-from evaluation.analysis.robustness.corruptions import corrupted
-from evaluation.analysis.robustness.run import analyse, measured, schedule, summarise
-from evaluation.analysis.robustness.targets import check_attackable, instances
+from evaluation.analysis.robustness.attack_losses import check_attackable, instances
+from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, corrupted
+from evaluation.analysis.robustness.run import (
+    analyse,
+    attacked_trials,
+    corrupted_sample,
+    measured,
+    schedule,
+    summarise,
+)
 from evaluation.analysis.subject import open_subject
-from evaluation.analysis.tasks.detection import Detection
-from evaluation.analysis.tasks.objects import Objects
+from evaluation.analysis.tasks.detectors import Detection, Objects
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
 from evaluation.engine.trained_model import build_model, read_analysed_config

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
+from evaluation.benchmark.evaluator_speed import generate_problem
 from evaluation.metrics.average_precision import evaluators
-from evaluation.metrics.average_precision.detections import KINDS, SHAPES, to_coco
 from evaluation.metrics.average_precision.evaluators import EVALUATORS, check_evaluator, load_evaluator
-from evaluation.metrics.average_precision.generated_problem import generate_problem
+from evaluation.metrics.average_precision.matching import KINDS, SHAPES, to_coco
 from evaluation.utils.errors import UserError
 from tests.coco_truth import indexed
 from tests.commands import ROOT

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from evaluation.metrics.average_precision.detections import KINDS
-from evaluation.metrics.average_precision.generated_problem import generate_problem
-from evaluation.metrics.evidence.classification import collect_guesses
-from evaluation.metrics.evidence.files import write_evidence
-from evaluation.metrics.evidence.instances import collect_instances
+from evaluation.benchmark.evaluator_speed import generate_problem
+from evaluation.metrics.average_precision.matching import KINDS
+from evaluation.metrics.evidence.class_records import collect_guesses
+from evaluation.metrics.evidence.instance_matching import collect_instances
+from evaluation.metrics.evidence.record_files import write_evidence
 from evaluation.statistics.loading import headline_metrics
 from evaluation.statistics.metrics import each_image_once
 from evaluation.tasks import TASKS

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.average_precision import resampled
-from evaluation.metrics.evidence.instances import collect_instances
-from evaluation.metrics.evidence.matches import average_precision
+from evaluation.metrics.evidence.instance_matching import collect_instances
+from evaluation.metrics.evidence.instance_records import average_precision
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
 from tests.coco_truth import indexed
 from tests.commands import ROOT

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from evaluation.metrics.average_precision.generated_problem import Problem, generate_problem
+from evaluation.benchmark.evaluator_speed import Problem, generate_problem
 
 SIDE = 48
 CLASSES = 5

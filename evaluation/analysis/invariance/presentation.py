@@ -1,0 +1,117 @@
+"""Invariance of several models as a table and as a picture."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
+
+from evaluation.analysis.invariance.conditions import ROTATION, SCALE, TRANSFORMS, TRANSLATION, UNITS
+from evaluation.analysis.invariance.result import Result
+from evaluation.analysis.results import GRID, INK, blank_figure, percent, settle_layout, text_table
+from evaluation.utils.palette import COLORS, DASHES, MARKERS
+from evaluation.utils.text_tables import Table
+
+NOTE = (
+    'In percent. Unchanged: of the images as they are. Mean and least: over the strengths of the '
+    'transform. Consistency is with the predictions for the unchanged images.'
+)
+PANEL_INCHES = 2.9, 2.1
+# Legend and titles.
+_MORE_INCHES = 0.9, 0.7
+_TICKS = {TRANSLATION: 16, ROTATION: 15, SCALE: 0.5}
+
+
+def curve_table(results: Sequence[Result]) -> Table:
+    """A group of rows for each model, a row for each transform."""
+    # A detector without masks shows fewer.
+    shown = list(dict.fromkeys(name for result in results for name in result.shown))
+    unchanged = {name for result in results for name in result.unchanged}
+    headings = ['Model', 'Transform', 'Strengths']
+    for name in shown:
+        headings += [f'{name} unchanged'] if name in unchanged else []
+        headings += [f'{name} mean', f'{name} least']
+    title = f'Invariance, {results[0].subject["task"]}{results[0].mark}'
+    return text_table(title, headings, (_rows(result, shown, unchanged) for result in results), [NOTE])
+
+
+def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]) -> Iterator[list[str]]:
+    for transform, curve in result.curves.items():
+        texts = [result.name, transform, f'{curve.strengths[0]:g} to {curve.strengths[-1]:g}']
+        for name in shown:
+            values = [v for v in curve.metrics.get(name, ()) if not math.isnan(v)]
+            texts += [percent(result.unchanged.get(name, math.nan))] if name in unchanged else []
+            mean = math.fsum(values) / len(values) if values else math.nan
+            texts += [percent(mean), percent(min(values, default=math.nan))]
+        yield texts
+
+
+def draw_curves(results: Sequence[Result]) -> Figure:
+    """All metrics that are shown over the strengths of all transforms.
+
+    Args:
+        results: of one task.
+    """
+    shown = list(dict.fromkeys(name for result in results for name in result.shown))
+    transforms = [name for name in TRANSFORMS if any(name in result.curves for result in results)]
+    width = PANEL_INCHES[0] * len(transforms) + _MORE_INCHES[0]
+    height = PANEL_INCHES[1] * len(shown) + _MORE_INCHES[1] + 0.2 * len(results)
+    figure = blank_figure(max(width, 4.5), height)
+    panels = figure.subplots(len(shown), len(transforms), squeeze=False, sharex='col', sharey='row')
+    for row, name in enumerate(shown):
+        for column, transform in enumerate(transforms):
+            lines = _draw(panels[row, column], results, name, transform)
+        panels[row, 0].set_ylabel(f'{name}{results[0].mark} (%)', fontsize=9, color=INK)
+        # All panels of a row share it.
+        panels[row, 0].set_ylim(0, _ceiling(results, name))
+    for column, transform in enumerate(transforms):
+        panels[0, column].xaxis.set_major_locator(MultipleLocator(_TICKS[transform]))
+        panels[0, column].set_title(transform, fontsize=10, color=INK)
+        panels[-1, column].set_xlabel(UNITS[transform], fontsize=9, color=INK)
+    figure.legend(
+        lines,
+        [result.name for result in results],
+        loc='outside lower center',
+        ncols=1 if max(len(result.name) for result in results) > 30 else 2,
+        fontsize=8,
+        frameon=False,
+        labelcolor=INK,
+    )
+    return settle_layout(figure)
+
+
+def _ceiling(results: Sequence[Result], name: str) -> float:
+    """A bit above all values of a metric."""
+    values = [
+        value
+        for result in results
+        for curve in result.curves.values()
+        for value in curve.metrics.get(name, ())
+        if not math.isnan(value)
+    ]
+    return 1.05 * max(values, default=0.0) or 1.0
+
+
+def _draw(axes: Axes, results: Sequence[Result], name: str, transform: str) -> list:
+    """Draw a panel; returns a line for each model, which a legend can explain."""
+    lines = []
+    for index, result in enumerate(results):
+        style = index % len(COLORS)
+        curve = result.curves.get(transform)
+        values = curve.metrics.get(name, []) if curve else []
+        lines += axes.plot(
+            curve.strengths if values else [],
+            values,
+            DASHES[index // len(COLORS) % len(DASHES)],
+            color=COLORS[style],
+            marker=MARKERS[style],
+            markersize=3.5,
+            linewidth=1.4,
+        )
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, labelsize=8)
+    for side in ('top', 'right'):
+        axes.spines[side].set_visible(False)
+    return lines

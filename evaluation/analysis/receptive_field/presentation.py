@@ -1,0 +1,128 @@
+"""Contribution maps of several models: their areas as a table, and the maps as a picture."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from evaluation.analysis.receptive_field.result import Maps, TargetResult, gaussian_fits, mark_of, shares
+from evaluation.analysis.results import INK, SUITE, blank_figure, settle_layout, text_table
+from evaluation.utils.rounding import fixed, significant
+from evaluation.utils.text_tables import DASH, Table
+
+NOTE = (
+    'Area of the smallest centred square that holds this share of the contribution, in percent of the '
+    'image. Sigma: standard deviation of a Gaussian fitted to the sums over columns and over rows, in '
+    'pixels; r2 says how much of them it explains, the less of the two.'
+)
+
+
+REPLKNET_NOTE = (
+    'As RepLKNet measures: positive part of the gradient, log10(x + 1) of the mean over images, squares '
+    'that hold more than this share, in percent of the image. Sigma and r2 are of the mean itself.'
+)
+# Of the largest contribution; what is fainter has the color of 0.
+FAINTEST = 1e-4
+_TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PANEL_INCHES = 2.1
+_COLORS = 'magma'
+# Shares whose squares are drawn, and how.
+_SQUARES = {0.5: '-', 0.99: ':'}
+_CAPTION = (
+    'Centred squares hold 50 % (line) and 99 % (dots) of the contribution. Under each map: area of the '
+    'smallest one that holds a share, in percent of the image.'
+)
+
+
+def area_table(models: Sequence[Maps]) -> Table:
+    """A group of rows for each model, a row for each target."""
+    headings = ['Model', 'Target', 'Images', *shares(), 'Sigma y', 'Sigma x', 'r2']
+    size, protocol = models[0].size, models[0].protocol
+    title = f'Effective receptive field at {size}x{size}{mark_of(protocol)}'
+    groups = [[_row(model.name, target) for target in model.targets] for model in models]
+    return text_table(title, headings, groups, [NOTE if protocol == SUITE else REPLKNET_NOTE])
+
+
+def _row(model: str, target: TargetResult) -> list[str]:
+    down, across = gaussian_fits(target.mean)
+    texts = [model, target.name, str(target.images)]
+    texts += [percent_of(ratio) for ratio in target.area_ratios.values()]
+    texts += [fixed(down.sigma, 1), fixed(across.sigma, 1), fixed(min(down.r2, across.r2), 3)]
+    return texts
+
+
+def percent_of(ratio: float | None) -> str:
+    """A ratio in percent, with two digits that count at least: `0.014`, `2.4`, `63`, `100`."""
+    if ratio is None:
+        return DASH
+    value = 100 * ratio
+    if value >= 10:
+        return fixed(value, 0)
+    return significant(value, 2) if value >= 0.001 else '<0.001'
+
+
+def draw_maps(models: Sequence[Maps]) -> Figure:
+    """A column for each model, a row for each target that any of them has.
+
+    Args:
+        models: with maps of one size.
+    """
+    rows = list(dict.fromkeys(target.name for model in models for target in model.targets))
+    figure = blank_figure(PANEL_INCHES * len(models) + 1.6, (PANEL_INCHES + 0.45) * len(rows) + 1.0)
+    panels = figure.subplots(len(rows), len(models), squeeze=False)
+    colors = LogNorm(FAINTEST, 1.0, clip=True)
+    for column, model in enumerate(models):
+        targets = {target.name: target for target in model.targets}
+        for row, name in enumerate(rows):
+            axes = panels[row, column]
+            _prepare(axes)
+            if name in targets:
+                picture = _draw(axes, targets[name], colors)
+            else:
+                axes.patch.set_visible(False)
+        panels[0, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=INK)
+    for row, name in enumerate(rows):
+        panels[row, 0].set_ylabel(name, fontsize=10, color=INK)
+    bar = figure.colorbar(
+        picture, ax=panels, shrink=min(1.0, 2 / len(rows)), aspect=25, pad=0.02, ticks=_TICKS
+    )
+    bar.set_label('contribution / largest', color=INK, fontsize=9)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    figure.supxlabel(_caption(len(models)), fontsize=7.5, color=INK)
+    return settle_layout(figure)
+
+
+def _caption(models: int) -> str:
+    """The caption in lines as long as the figure is wide."""
+    return textwrap.fill(_CAPTION, 30 * models + 22)
+
+
+def _prepare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _draw(axes: Axes, target: TargetResult, colors: LogNorm):
+    """Draw a map, its squares and its figures; returns the picture, which a color bar can explain."""
+    shares = np.maximum(target.mean / target.mean.max(), FAINTEST)
+    picture = axes.imshow(shares, norm=colors, cmap=_COLORS, interpolation='nearest')
+    height, width = target.mean.shape
+    for share, dash in _SQUARES.items():
+        if target.area_ratios[share] is None:
+            continue
+        side = np.sqrt(target.area_ratios[share] * height * width)
+        corner = width // 2 - side / 2, height // 2 - side / 2
+        square = Rectangle(corner, side, side, fill=False, color='white', linewidth=0.9, linestyle=dash)
+        square.set_clip_on(True)
+        axes.add_patch(square)
+    figures = [f'{100 * share:g} %: {percent_of(ratio)}' for share, ratio in target.area_ratios.items()]
+    half = (len(figures) + 1) // 2
+    lines = '\n'.join('   '.join(part) for part in (figures[:half], figures[half:]))
+    axes.set_xlabel(lines, fontsize=7.5, color=INK)
+    return picture

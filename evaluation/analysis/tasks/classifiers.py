@@ -1,0 +1,101 @@
+"""Classification: class scores of an image against its class."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS, DefaultScope
+from torch import nn
+
+from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
+from evaluation.data.dataset_config import step_name
+from evaluation.data.imagenet import TimmTransforms
+from evaluation.metrics.accuracy import GUESSES
+from evaluation.models.classifier import ImageClassifier
+from evaluation.utils.errors import UserError
+
+IMAGES = 'images'
+CROSS_ENTROPY = 'cross-entropy'
+
+
+class Classification:
+    """Truths are class indices, predictions logits (classes,)."""
+
+    name = 'classification'
+    is_cropped = True
+    loss_takes_one = False
+
+    @classmethod
+    def of(cls, model: nn.Module) -> 'Classification | None':
+        """Return the adapter of a model; None where it is of another task."""
+        return cls() if isinstance(model, ImageClassifier) else None
+
+    def samples(self, cfg: Config, limit: int | None) -> Samples:
+        """The images of the config's test data set, resized and cropped as it says.
+
+        Raises:
+            UserError: something else than `TimmTransforms` does this.
+        """
+        before, transforms = split_pipeline(cfg)
+
+        def make(results: dict) -> Sample:
+            original = results['img']
+            image = transforms.transform(dict(results))['img'].numpy().transpose(1, 2, 0)
+            return Sample(
+                results['img_path'], np.ascontiguousarray(image), results['gt_label'], original
+            )
+
+        return open_samples(cfg, limit, before, make)
+
+    def predict(self, model: nn.Module, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Logits (classes,), float64, of each image; images are (H, W, 3), all of one size."""
+        inputs = model.data_preprocessor({'inputs': as_tensors(images)})['inputs']
+        with torch.no_grad():
+            return [*model(inputs, mode='tensor').double().cpu().numpy()]
+
+    def measure(self, prediction: np.ndarray, truth: int) -> dict[str, np.ndarray]:
+        """Whether the class is the first guess, whether one of five, and the cross-entropy in nats.
+
+        Guesses of one score are in the order of the classes.
+        """
+        guesses = np.argsort(-prediction, kind='stable')[:GUESSES]
+        return {
+            IMAGES: np.int64(1),
+            'top-1': np.int64(guesses[0] == truth),
+            'top-5': np.int64(truth in guesses),
+            CROSS_ENTROPY: -log_probabilities(prediction)[truth],
+        }
+
+    def combined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Their sum, in their order."""
+        return sum(arrays[1:], start=arrays[0])
+
+    def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """`top-1` and `top-5` in percent, and the mean cross-entropy in nats."""
+        images = float(arrays[IMAGES])
+        found = {name: 100 * float(arrays[name]) / images for name in ('top-1', 'top-5')}
+        return {**found, CROSS_ENTROPY: float(arrays[CROSS_ENTROPY]) / images}
+
+
+def split_pipeline(cfg: Config) -> tuple[list[dict], TimmTransforms]:
+    """What the test pipeline does before it resizes and crops, and what resizes and crops.
+
+    Raises:
+        UserError: it has no `TimmTransforms`.
+    """
+    pipeline = test_dataset(cfg).pipeline
+    places = [i for i, step in enumerate(pipeline) if step_name(step) == TimmTransforms.__name__]
+    if not places:
+        raise UserError(
+            f'the pipeline of test_dataloader in {cfg.filename} has no {TimmTransforms.__name__}; '
+            'resize and crop by it'
+        )
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return list(pipeline[: places[0]]), TRANSFORMS.build(dict(pipeline[places[0]]))
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Logarithms of the softmax, (classes,) -> (classes,)."""
+    shifted = logits - logits.max()
+    return shifted - np.log(np.exp(shifted).sum())

@@ -1,0 +1,222 @@
+"""Match detections with objects, image by image, and sort the errors of those that match none.
+
+The categories of errors are those of TIDE (Bolya et al., arXiv 2008.08115, section 2.2).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from evaluation.metrics.average_precision.matching import (
+    AREAS,
+    KINDS,
+    OVERLAPS,
+    best_of_each_class,
+    mask_areas,
+    match_image,
+    outside_ranges,
+    overlaps_of,
+    sides_of,
+)
+from evaluation.metrics.evidence.instance_records import ERRORS, InstanceEvidence, Matches
+
+FOREGROUND = 0.5
+BACKGROUND = 0.1
+
+
+def classify_errors(
+    overlaps: np.ndarray,
+    detected: Sequence[int] | np.ndarray,
+    present: Sequence[int] | np.ndarray,
+    right: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sort the detections of an image by what is wrong with them.
+
+    Let s be the largest overlap with an object of the detection's class, and o the largest with one of
+    another class. A detection that is not right has, in this order of precedence: a localisation error
+    if 0.1 <= s <= 0.5; a classification error if o >= 0.5; is a duplicate if s > 0.5, since a better
+    detection has taken the object; is background if both are at most 0.1; otherwise has both errors.
+
+    Args:
+        overlaps: (D, G), with the objects that are not crowds.
+        detected: (D,), classes.
+        present: (G,), classes.
+        right: (D,), bool, whether it matches one of these objects at an overlap of 0.5.
+
+    Returns:
+        Index into `ERRORS`, (D,), and the object that the detection would match if its class or its
+        localisation were right, (D,), -1 where it has another error or none.
+    """
+    detected, present = np.asarray(detected), np.asarray(present)
+    # A column for no object, so that there is always one.
+    overlaps = np.concatenate([overlaps, np.zeros((len(overlaps), 1))], axis=1)
+    same = detected[:, None] == np.append(present, -1)
+    own, others = np.where(same, overlaps, 0.0), np.where(same, 0.0, overlaps)
+    own_best, other_best = own.max(1), others.max(1)
+    is_error = {
+        'right': right,
+        # Both ends included: a second detection at exactly 0.5 is not a duplicate.
+        'localisation': (own_best >= BACKGROUND) & (own_best <= FOREGROUND),
+        'classification': other_best >= FOREGROUND,
+        'duplicate': own_best >= FOREGROUND,
+        'background': np.maximum(own_best, other_best) <= BACKGROUND,
+    }
+    # The first that holds; `select` needs arrays of equal length.
+    places = [np.full(len(overlaps), ERRORS.index(name)) for name in is_error]
+    errors = np.select(list(is_error.values()), places, ERRORS.index('both'))
+    targets = np.full(len(overlaps), -1)
+    for name, candidates in (('localisation', own), ('classification', others)):
+        chosen = errors == ERRORS.index(name)
+        targets[chosen] = candidates[chosen].argmax(1)
+    return errors, targets
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What is found and what is there in an image: classes, scores and shapes by kind of overlap."""
+
+    number: int
+    detected: np.ndarray
+    scores: np.ndarray
+    found: dict[str, list]
+    found_areas: dict[str, np.ndarray]
+    present: np.ndarray
+    crowd: np.ndarray
+    there: dict[str, list]
+    areas: np.ndarray
+
+
+def collect_instances(
+    truth: COCO,
+    predictions: Sequence[dict],
+    categories: Sequence[int | str],
+    kinds: Sequence[str] = tuple(KINDS),
+) -> InstanceEvidence:
+    """Match all predictions with the truth.
+
+    Args:
+        truth: ground truth of these images, and maybe of others, which are left out.
+        predictions: of each image `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,),
+            `labels` (N,) and, for `segm`, run-length encoded `masks`.
+        categories: category id of each label.
+        kinds: of overlap, `bbox` and maybe `segm`.
+    """
+    by_image = {prediction['img_id']: prediction for prediction in predictions}
+    images = sorted(by_image)
+    names = tuple(category['name'] for category in truth.loadCats(list(categories)))
+    parts = [
+        _match(_read(truth, by_image[image], number, categories, kinds))
+        for number, image in enumerate(images)
+    ]
+    return _joined(np.array(images), names, parts, [KINDS[kind] for kind in kinds])
+
+
+def _read(
+    truth: COCO,
+    prediction: dict,
+    number: int,
+    categories: Sequence[int | str],
+    kinds: Sequence[str],
+) -> _Image:
+    labels = {category: label for label, category in enumerate(categories)}
+    annotations = [
+        annotation
+        for annotation in truth.imgToAnns.get(prediction['img_id'], ())
+        if annotation['category_id'] in labels
+    ]
+    kept = best_of_each_class(prediction['labels'], prediction['scores'])
+    boxes = np.array(sides_of(prediction['bboxes'][kept])).reshape(-1, 4)
+    found, found_areas = {'bbox': boxes}, {'bbox': boxes[:, 2] * boxes[:, 3]}
+    there = {'bbox': np.array([a['bbox'] for a in annotations], np.float64).reshape(-1, 4)}
+    if 'segm' in kinds:
+        found['segm'] = [prediction['masks'][index] for index in kept]
+        found_areas['segm'] = mask_areas(found['segm'])
+        there['segm'] = [truth.annToRLE(a) for a in annotations]
+    return _Image(
+        number=number,
+        detected=prediction['labels'][kept],
+        scores=prediction['scores'][kept],
+        found=found,
+        found_areas=found_areas,
+        present=np.array([labels[a['category_id']] for a in annotations], np.int64),
+        crowd=np.array([bool(a['iscrowd']) for a in annotations], np.bool_),
+        there=there,
+        areas=np.array([a['area'] for a in annotations], np.float64),
+    )
+
+
+def _match(image: _Image) -> dict[str, np.ndarray]:
+    """Columns of the evidence of one image; targets are places among the image's objects."""
+    outside = outside_ranges(image.areas)
+    columns = {
+        'detection_image': np.full(len(image.detected), image.number),
+        'detection_class': image.detected,
+        'detection_score': image.scores,
+        'object_image': np.full(len(image.present), image.number),
+        'object_class': image.present,
+        'object_counts': ~(outside | image.crowd).T,
+    }
+    for kind in image.found:
+        name = KINDS[kind]
+        overlaps = overlaps_of(image.found[kind], image.there[kind], image.crowd)
+        hits, ignored, matched = match_image(
+            overlaps,
+            image.detected.astype(np.int64),
+            image.present,
+            image.crowd,
+            outside_ranges(image.found_areas[kind]),
+            outside,
+            OVERLAPS,
+        )
+        right = (hits[:, 0] & ~ignored[:, 0] & 1).astype(bool)
+        errors, targets = classify_errors(
+            overlaps[:, ~image.crowd], image.detected, image.present[~image.crowd], right
+        )
+        # From places among those that are no crowds to places among all.
+        places = np.append(np.flatnonzero(~image.crowd), -1)
+        columns[f'{name}_hits'] = hits
+        columns[f'{name}_ignored'] = ignored
+        columns[f'{name}_errors'] = errors
+        columns[f'{name}_targets'] = np.where(right, matched, places[targets])
+    return columns
+
+
+def _joined(
+    images: np.ndarray,
+    classes: tuple[str, ...],
+    parts: Sequence[dict[str, np.ndarray]],
+    kinds: Sequence[str],
+) -> InstanceEvidence:
+    """The evidence of all images, put by class."""
+    objects_before = np.cumsum([0, *(len(part['object_image']) for part in parts)])
+    for part, before in zip(parts, objects_before, strict=False):
+        for name in kinds:
+            targets = part[f'{name}_targets']
+            part[f'{name}_targets'] = np.where(targets >= 0, targets + before, -1)
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(whole['detection_class'], kind='stable')
+    for name in whole:
+        if not name.startswith('object'):
+            whole[name] = whole[name][order]
+    return InstanceEvidence(
+        images=images,
+        classes=classes,
+        detection_image=whole['detection_image'].astype(np.int32),
+        detection_class=whole['detection_class'].astype(np.int16),
+        detection_score=whole['detection_score'],
+        object_image=whole['object_image'].astype(np.int32),
+        object_class=whole['object_class'].astype(np.int16),
+        object_counts=whole['object_counts'].reshape(-1, len(AREAS)),
+        matches={name: _matches(whole, name) for name in kinds},
+    )
+
+
+def _matches(whole: dict[str, np.ndarray], name: str) -> Matches:
+    return Matches(
+        hits=whole[f'{name}_hits'].astype(np.uint16),
+        ignored=whole[f'{name}_ignored'].astype(np.uint16),
+        errors=whole[f'{name}_errors'].astype(np.uint8),
+        targets=whole[f'{name}_targets'].astype(np.int32),
+    )

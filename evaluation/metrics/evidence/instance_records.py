@@ -1,0 +1,264 @@
+"""Per-image records of detectors: matches of detections with objects, and the errors among them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from evaluation.metrics.average_precision.matching import AREAS, KINDS, OVERLAPS
+from evaluation.metrics.average_precision.resampled import mean_of_present, precisions_by_class
+from evaluation.metrics.evidence.records import Evidence, Measure, interleaved
+
+# At an overlap of 0.5. The first two are no errors. Only files of older versions hold `ignored`, for
+# detections that match a crowd; they now get a category too, as in TIDE.
+ERRORS = (
+    'right',
+    'ignored',
+    'classification',
+    'localisation',
+    'both',
+    'duplicate',
+    'background',
+)
+# Which thresholds of overlap the statistics of a range of areas are means over.
+STATISTICS: Mapping[str, Mapping[str, slice]] = {
+    'all': {'AP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)},
+    'small': {'APs': slice(None)},
+    'medium': {'APm': slice(None)},
+    'large': {'APl': slice(None)},
+}
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What became of D detections and G objects by one kind of overlap.
+
+    Attributes:
+        hits: (D, areas), uint16, bits of the thresholds of overlap at which a detection matches an
+            object of its class.
+        ignored: (D, areas), uint16, bits of those at which it counts neither as right nor as wrong.
+        errors: (D,), uint8, place in `ERRORS` at an overlap of 0.5.
+        targets: (D,), int32, the object that it matches or, had it not erred, would match; -1 for none.
+    """
+
+    hits: np.ndarray
+    ignored: np.ndarray
+    errors: np.ndarray
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class InstanceEvidence(Evidence):
+    """Detections and objects of an evaluation, without their shapes.
+
+    Detections are put by class, image and falling score, at most 100 of a class in an image.
+
+    Attributes:
+        images: ids of all images that were looked at, in ascending order.
+        classes: names of the classes.
+        detection_image: (D,), int32, place in `images`.
+        detection_class: (D,), int16.
+        detection_score: (D,), float.
+        object_image: (G,), int32, place in `images`.
+        object_class: (G,), int16.
+        object_counts: (G, areas), bool, whether it counts in a range of areas.
+        matches: by kind of overlap, `box` and, of a model with masks, `mask`.
+    """
+
+    images: np.ndarray
+    classes: tuple[str, ...]
+    detection_image: np.ndarray
+    detection_class: np.ndarray
+    detection_score: np.ndarray
+    object_image: np.ndarray
+    object_class: np.ndarray
+    object_counts: np.ndarray
+    matches: Mapping[str, Matches]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return all arrays by name; those of matches begin with the kind of overlap."""
+        arrays = super().arrays()
+        del arrays['matches']
+        for kind, matches in self.matches.items():
+            for part in fields(Matches):
+                arrays[f'{kind}_{part.name}'] = getattr(matches, part.name)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> 'InstanceEvidence':
+        """Restore records from their arrays.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: the classes are not a list.
+        """
+        matches = {
+            name: Matches(**{part.name: arrays[f'{name}_{part.name}'] for part in fields(Matches)})
+            for name in KINDS.values()
+            # A detector without masks leaves none; half of them is damage.
+            if name == 'box' or any(array.startswith(f'{name}_') for array in arrays)
+        }
+        return super().from_arrays({**arrays, 'matches': matches})
+
+    def tables(self) -> dict[str, list[str]]:
+        """Return which arrays are columns of a table, by its first column."""
+        objects = [name for name in self.arrays() if name.startswith('object')]
+        return {
+            'detection_image': [n for n in self.arrays() if n not in ('images', 'classes', *objects)],
+            'object_image': objects,
+        }
+
+    def check(self) -> None:
+        """Check that detections are sorted by class, and that no object is found twice.
+
+        Raises:
+            ValueError: they are not, or one is.
+        """
+        if np.any(np.diff(self.detection_class.astype(np.int64)) < 0):
+            raise ValueError('detections are not put by class')
+        for kind, matches in self.matches.items():
+            _check_errors(self, kind, matches)
+            _check_hits(self, kind, matches)
+
+    def determines(self, metric: str) -> bool:
+        """Return whether there are matches by the kind of overlap that a metric is of."""
+        return metric.partition('_')[0] in self.matches
+
+    def metrics_of(self, wanted: str) -> Measure:
+        """Return the function that computes AP by one kind of overlap, for one range of areas.
+
+        Raises:
+            KeyError: there are no matches of this kind, or no such metric.
+        """
+        kind, _, statistic = wanted.partition('_')
+        area = {'APs': 'small', 'APm': 'medium', 'APl': 'large'}.get(statistic, 'all')
+        if kind not in self.matches or statistic not in STATISTICS[area]:
+            raise KeyError(wanted)
+        return average_precision(self, kind, area)
+
+    def rows(self, other: 'InstanceEvidence') -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return classes, scores and matches of detections, by the kinds of overlap that both have."""
+        columns = [self.detection_class, self.detection_score]
+        for kind in sorted(self.matches.keys() & other.matches.keys()):
+            columns += [*self.matches[kind].hits.T, *self.matches[kind].ignored.T]
+        return self.detection_image, columns
+
+    def joined(self, other: 'InstanceEvidence', images: np.ndarray, by_rank: bool) -> 'InstanceEvidence':
+        """Put the records of two models into one, with the kinds of overlap that both have.
+
+        Args:
+            other: of the same images.
+            images: names of the joined images.
+            by_rank: replace the score of a detection by its rank among those of its model and class.
+        """
+        score = np.concatenate(
+            [_ranks(each) if by_rank else each.detection_score for each in (self, other)]
+        )
+        label = np.concatenate([self.detection_class, other.detection_class])
+        image = interleaved(self.detection_image, other.detection_image)
+        order = np.lexsort((-score, image, label))
+        return InstanceEvidence(
+            images=images,
+            classes=self.classes,
+            detection_image=image[order],
+            detection_class=label[order],
+            detection_score=score[order],
+            object_image=interleaved(self.object_image, other.object_image),
+            object_class=np.concatenate([self.object_class, other.object_class]),
+            object_counts=np.concatenate([self.object_counts, other.object_counts]),
+            matches={
+                kind: _joined_matches(
+                    self.matches[kind], other.matches[kind], len(self.object_image), order
+                )
+                for kind in sorted(self.matches.keys() & other.matches.keys())
+            },
+        )
+
+
+def average_precision(evidence: InstanceEvidence, kind: str, area: str = 'all') -> Measure:
+    """AP over classes and overlaps, and for all areas AP50 and AP75 too.
+
+    Args:
+        evidence: of an evaluation.
+        kind: `box` or `mask`.
+        area: a range of areas, of `AREAS`.
+    """
+    matches, column = evidence.matches[kind], AREAS.index(area)
+    counted = evidence.object_counts[:, column]
+    by_class = precisions_by_class(
+        (evidence.detection_class, evidence.detection_score, evidence.detection_image),
+        matches.hits[:, column],
+        matches.ignored[:, column],
+        (evidence.object_class[counted], evidence.object_image[counted]),
+        len(evidence.classes),
+        len(OVERLAPS),
+    )
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        precisions = by_class(weights)
+        return {
+            f'{kind}_{name}': mean_of_present(precisions[:, overlaps])
+            for name, overlaps in STATISTICS[area].items()
+        }
+
+    return evaluate
+
+
+def _joined_matches(a: Matches, b: Matches, objects: int, order: np.ndarray) -> Matches:
+    """Matches of both models in a new order; the second's objects follow the first's."""
+    targets = np.where(b.targets < 0, b.targets, b.targets + objects)
+    return Matches(
+        hits=np.concatenate([a.hits, b.hits])[order],
+        ignored=np.concatenate([a.ignored, b.ignored])[order],
+        errors=np.concatenate([a.errors, b.errors])[order],
+        targets=np.concatenate([a.targets, targets])[order],
+    )
+
+
+def _ranks(evidence: InstanceEvidence) -> np.ndarray:
+    """Minus how many detections of the same class score higher, (D,), float; equal scores stay equal."""
+    ranks = np.empty(len(evidence.detection_score))
+    for number in np.unique(evidence.detection_class):
+        chosen = evidence.detection_class == number
+        falling = -evidence.detection_score[chosen]
+        ranks[chosen] = -np.searchsorted(np.sort(falling), falling)
+    return ranks
+
+
+def _check_errors(evidence: InstanceEvidence, kind: str, matches: Matches) -> None:
+    """See that errors agree with hits, and that targets are what they say."""
+    first = (matches.hits & ~matches.ignored)[:, AREAS.index('all')] & 1
+    right = matches.errors == ERRORS.index('right')
+    if np.any(right != first.astype(bool)):
+        raise ValueError(f'{kind}_errors and {kind}_hits do not agree')
+    meets = np.isin(
+        matches.errors, [ERRORS.index(e) for e in ('right', 'classification', 'localisation')]
+    )
+    targets = matches.targets[meets]
+    if np.any(targets < 0) or np.any(evidence.object_image[targets] != evidence.detection_image[meets]):
+        raise ValueError(f'{kind}_targets are not in the image of the detection')
+    found = matches.targets[right]
+    is_own = evidence.object_class[found] == evidence.detection_class[right]
+    counts = evidence.object_counts[found, AREAS.index('all')]
+    if not np.all(is_own & counts) or len(np.unique(found)) < len(found):
+        raise ValueError(f'{kind}_targets are not objects that can be found, each once')
+
+
+def _check_hits(evidence: InstanceEvidence, kind: str, matches: Matches) -> None:
+    """See that of each class in each image no more objects are found than count."""
+    classes = len(evidence.classes)
+    pairs = np.concatenate(
+        [
+            evidence.object_image.astype(np.int64) * classes + evidence.object_class,
+            evidence.detection_image.astype(np.int64) * classes + evidence.detection_class,
+        ]
+    )
+    known, places = np.unique(pairs, return_inverse=True)
+    objects, detections = np.split(places, [len(evidence.object_image)])
+    right = matches.hits & ~matches.ignored
+    for area in range(len(AREAS)):
+        most = np.bincount(objects[evidence.object_counts[:, area]], minlength=len(known))
+        for threshold in range(len(OVERLAPS)):
+            hits = (right[:, area] >> threshold & 1).astype(bool)
+            if np.any(np.bincount(detections[hits], minlength=len(known)) > most):
+                raise ValueError(f'{kind}_hits are more than there are objects')

@@ -1,0 +1,179 @@
+"""Evidence as a file beside its `result.json`: arrays of numbers, in NumPy's compressed format.
+
+Arrays are validated when they are read, since the compiled code does no bounds checks.
+"""
+
+import io
+import math
+import struct
+import sys
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
+from evaluation.metrics.evidence.instance_records import ERRORS
+from evaluation.metrics.evidence.records import Evidence
+from evaluation.tasks import TASKS
+from evaluation.utils.errors import UserError
+from evaluation.utils.files import write_bytes
+
+FILE = 'evidence.npz'
+# Unpacked, ten times what a detector leaves on a data set of the size of COCO val2017.
+MOST_BYTES = 1 << 30
+# What NumPy and zipfile raise of files that are damaged in whatever way.
+DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    NotImplementedError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+# Kinds of numbers, as NumPy abbreviates them, in each array; others hold integers.
+_KINDS = {'images': 'iuU', 'classes': 'U', 'detection_score': 'f', 'object_counts': 'b'}
+# Index arrays and the arrays they index.
+_PLACES = {
+    'detection_image': 'images',
+    'object_image': 'images',
+    'image': 'images',
+    'detection_class': 'classes',
+    'object_class': 'classes',
+}
+_BITS = ('_hits', '_ignored')
+
+
+def write_evidence(file: Path, evidence: Evidence) -> None:
+    """Write evidence; a reader never sees half of it."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **evidence.arrays())
+    write_bytes(file, buffer.getvalue())
+
+
+def read_evidence(file: Path, task: str) -> Evidence:
+    """Read the evidence of an evaluation.
+
+    Args:
+        file: that was written with it.
+        task: key of its task.
+
+    Raises:
+        UserError: the file cannot be read, is not of this task, or is not whole.
+    """
+    try:
+        evidence = TASKS[task].record_type.from_arrays(_read_arrays(file))
+        check_arrays(evidence.arrays(), evidence.tables())
+        evidence.check()
+    except OSError as error:
+        raise UserError(f'{file}: cannot be read ({error.strerror or error})') from error
+    except DAMAGED as error:
+        reason = f'{error.args[0]} is missing' if isinstance(error, KeyError) else error
+        raise UserError(
+            f'{file}: no evidence of a {task} evaluation ({" ".join(str(reason).split())}); '
+            'evaluate the checkpoint again'
+        ) from error
+    return evidence
+
+
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f'{size} bytes when unpacked, where {MOST_BYTES} are the most')
+        for member in archive.infolist():
+            _check_size(archive, member)
+    # Without pickles, arrays are numbers and text.
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for name, array in arrays.items():
+        if array.dtype.kind == 'U' and not _is_text(array):
+            raise ValueError(f'{name!r} holds no text')
+    return arrays
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether all letters are letters, without which an array of text cannot be read."""
+    letters = np.frombuffer(array.tobytes() or bytes(4), f'{array.dtype.byteorder}u4')
+    return bool(letters.max() <= sys.maxunicode)
+
+
+def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """See that an array is not larger than what is there of it, before memory is taken for it.
+
+    Raises:
+        ValueError: it is.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f'{member.filename!r} is not compressed as NumPy does')
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f'{member.filename!r} is of version {version} of the format')
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f'{member.filename!r} is cut short')
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence[str]]) -> None:
+    """Check that arrays of any task have the kinds, shapes and ranges of evidence.
+
+    Args:
+        arrays: by name.
+        tables: which of them are of equal lengths, as `Evidence.tables` states it.
+
+    Raises:
+        ValueError: one has not.
+    """
+    for name, array in arrays.items():
+        if not _has_type(name, array.dtype):
+            raise ValueError(f'{name} holds {array.dtype}')
+        if array.ndim != (2 if name.endswith((*_BITS, '_counts')) else 1):
+            raise ValueError(f'{name} has {array.ndim} axes')
+        if array.ndim == 2 and array.shape[1] != len(AREAS):
+            raise ValueError(f'{name} has {array.shape[1]} ranges of areas')
+        low, high = _range(name, arrays)
+        if high is not None and array.size and not (low <= array.min() and array.max() < high):
+            raise ValueError(f'{name} is out of range')
+    _check_lengths(arrays, tables)
+    if len(np.unique(arrays['images'])) != len(arrays['images']):
+        raise ValueError('an image occurs twice')
+
+
+def _has_type(name: str, dtype: np.dtype) -> bool:
+    """Whether an array of this type can be computed with."""
+    if name.endswith(_BITS):
+        return dtype == np.uint16
+    is_large = dtype.kind == 'u' and not np.can_cast(dtype, np.int64)
+    return dtype.kind in _KINDS.get(name, 'iu') and dtype.isnative and not is_large
+
+
+def _range(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, float | None]:
+    """Least value of an array, and what its values are less than; None where they may be any."""
+    if name.endswith('_targets'):
+        return -1, len(arrays['object_image'])
+    if name.endswith('_errors'):
+        return 0, len(ERRORS)
+    if name.endswith(_BITS):
+        return 0, 1 << len(OVERLAPS)
+    if name in _PLACES:
+        return 0, len(arrays[_PLACES[name]])
+    if name in ('label', 'predicted'):
+        # One more stands for pixels of no class, and for guesses of a class that the data set has not.
+        return 0, len(arrays['classes']) + ('pixels' in arrays or name == 'predicted')
+    return 0, np.inf if name in ('pixels', 'place') else None
+
+
+def _check_lengths(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence[str]]) -> None:
+    for first, others in tables.items():
+        for name in others:
+            if len(arrays[name]) != len(arrays[first]):
+                raise ValueError(f'{name} and {first} are of unequal lengths')

@@ -1,0 +1,131 @@
+"""Mean IoU, mean accuracy and pixel accuracy, unrounded and per class."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from mmengine.registry import METRICS
+from torch import Tensor
+
+from evaluation.metrics.evidence.class_records import collect_confusion
+from evaluation.metrics.evidence.records import image_names
+from evaluation.metrics.metric_report import MetricReport, evidence_or_none
+from evaluation.metrics.predictions import check_maps
+from evaluation.utils.rounding import fixed
+
+IGNORED = 255
+
+
+@METRICS.register_module()
+class SegmentationMetric(BaseMetric):
+    """IoU and accuracy from areas that are counted in whole numbers, every digit kept.
+
+    Logs `mIoU`, `mAcc` and `aAcc` in percent; `report` has them and those of every class. A class that
+    neither the truth nor any prediction has is left out of the means. Pixels of label 255 are ignored.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.report: MetricReport | None = None
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Count the pixels of each image.
+
+        Args:
+            data_batch: not used.
+            data_samples: of each image the predicted classes `pred_sem_seg.data` and the labels
+                `gt_sem_seg.data`, both (1, H, W), and `img_path`.
+
+        Raises:
+            UserError: a prediction and its label differ in shape.
+        """
+        classes = len(self.dataset_meta['classes'])
+        for sample in data_samples:
+            predicted, label = (sample[name]['data'] for name in ('pred_sem_seg', 'gt_sem_seg'))
+            check_maps(predicted, label, sample.get('img_path'))
+            pairs = count_pairs(predicted, label.to(predicted.device), classes)
+            self.results.append((sample.get('img_path'), pairs))
+
+    def compute_metrics(self, results: list[tuple[str | None, np.ndarray]]) -> dict[str, float]:
+        """Evaluate the path of each image and its pixels (N, 3) by true and predicted class."""
+        classes = self.dataset_meta['classes']
+        paths, pairs = zip(*results, strict=True)
+        intersection, union, _, label = areas_of(np.concatenate(pairs), len(classes)).double()
+        iou = 100 * intersection / union
+        accuracy = 100 * intersection / label
+        metrics = {
+            'mIoU': iou.nanmean().item(),
+            'mAcc': accuracy.nanmean().item(),
+            'aAcc': (100 * intersection.sum() / label.sum()).item(),
+        }
+        self.report = MetricReport(
+            images=len(results),
+            metrics={name: None if value != value else value for name, value in metrics.items()},
+            per_class={'IoU': _by_class(classes, iou), 'Acc': _by_class(classes, accuracy)},
+            evidence=evidence_or_none(lambda: collect_confusion(image_names(paths), pairs, classes)),
+        )
+        line = '  '.join(f'{name} {fixed(value, 2)}' for name, value in metrics.items())
+        MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
+        return metrics
+
+
+def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
+    """Pixels of each pair of true and predicted class, those with label 255 left out.
+
+    One histogram of pairs counts all: its bins are many, so that pixels that lie side by side and are
+    alike do not wait for one another as they would at the bin of their class.
+
+    Args:
+        predicted: class of each pixel; any shape.
+        label: true class of each pixel, 0 to 255; the same shape.
+        classes: how many there are, C. Others, of labels or predictions, count as class C.
+
+    Returns:
+        (N, 3), int64: true class, predicted class and how many pixels, where there are any.
+
+    Raises:
+        UserError: the shapes differ.
+    """
+    check_maps(predicted, label, image=None)
+    columns = classes + 1
+    pairs = label.int() * columns
+    # A map that passed a threshold is of floats.
+    found = predicted.int()
+    pairs += torch.where(found < 0, classes, found.clamp(max=classes))
+    counts = torch.bincount(pairs.flatten(), minlength=(IGNORED + 1) * columns)
+    confusion = counts.view(IGNORED + 1, columns)[:IGNORED]
+    others = confusion[classes:].sum(0, keepdim=True)
+    confusion = torch.cat([confusion[:classes], others])
+    places = confusion.nonzero()
+    return torch.cat([places, confusion[places[:, 0], places[:, 1], None]], dim=1).cpu().numpy()
+
+
+def areas_of(pairs: np.ndarray, classes: int) -> Tensor:
+    """Intersection, union, prediction and label of each class, (4, classes), int64.
+
+    Args:
+        pairs: (N, 3), as `count_pairs` counts them, of one image or of several.
+        classes: how many there are, C; class C agrees with nothing.
+    """
+    # Double precision counts exactly up to 2 ** 53 pixels.
+    confusion = np.bincount(
+        pairs[:, 0] * (classes + 1) + pairs[:, 1], weights=pairs[:, 2], minlength=(classes + 1) ** 2
+    ).reshape(classes + 1, classes + 1)
+    intersection = confusion[:classes, :classes].diagonal()
+    labelled, found = confusion.sum(1)[:classes], confusion.sum(0)[:classes]
+    areas = np.stack([intersection, labelled + found - intersection, found, labelled])
+    return torch.from_numpy(areas.astype(np.int64))
+
+
+def count_areas(predicted: Tensor, label: Tensor, classes: int) -> Tensor:
+    """Areas of each class in an image, (4, classes), as `areas_of` says; arguments of `count_pairs`."""
+    return areas_of(count_pairs(predicted, label, classes), classes)
+
+
+def _by_class(classes: list[str], values: Tensor) -> dict[str, float | None]:
+    return {
+        name: None if value != value else value
+        for name, value in zip(classes, values.tolist(), strict=True)
+    }

@@ -1,0 +1,268 @@
+"""Evidence is written whole and read back, and what is not evidence is refused."""
+
+import io
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from evaluation.metrics.evidence import record_files
+from evaluation.metrics.evidence.class_records import collect_confusion, collect_guesses
+from evaluation.metrics.evidence.instance_records import ERRORS
+from evaluation.metrics.evidence.record_files import read_evidence, write_evidence
+from evaluation.metrics.evidence.records import image_names
+from evaluation.utils.errors import UserError
+from tests.evaluation.metrics.evidence.problems import instance_evidence
+
+CLASSES = ('a', 'b', 'c')
+
+
+def evidence_of(task):
+    if task == 'mask_rcnn':
+        return instance_evidence()
+    if task == 'upernet':
+        confusions = [np.array([[0, 1, 5], [2, 3, 9]]), np.zeros((0, 3), np.int64)]
+        return collect_confusion(['2.png', '1.png'], confusions, CLASSES)
+    return collect_guesses(['2.jpg', '1.jpg'], [(0, 1, 5), (2, 2, 0)], CLASSES)
+
+
+TASKS = ('mask_rcnn', 'upernet', 'imagenet')
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_read_back_as_it_was(tmp_path, task):
+    evidence = evidence_of(task)
+    write_evidence(tmp_path / 'evidence.npz', evidence)
+    found = read_evidence(tmp_path / 'evidence.npz', task)
+    one, other = evidence.arrays(), found.arrays()
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].dtype == other[name].dtype
+        assert np.array_equal(one[name], other[name])
+    assert [*tmp_path.iterdir()] == [tmp_path / 'evidence.npz']
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_of_another_task(tmp_path, task):
+    write_evidence(tmp_path / 'evidence.npz', evidence_of(task))
+    for other in set(TASKS) - {task}:
+        with pytest.raises(UserError, match=f'no evidence of a {other} evaluation'):
+            read_evidence(tmp_path / 'evidence.npz', other)
+
+
+def rewrite(file, **changes):
+    with np.load(file) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez_compressed(file, **{**arrays, **changes})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'complaint'),
+    [
+        ({'detection_image': np.array([0, 10**6, 0])}, 'out of range|unequal lengths'),
+        ({'object_class': np.array([-1])}, 'out of range|unequal lengths'),
+        ({'detection_score': np.array(['a', 'b'])}, 'holds <U1'),
+        ({'box_hits': np.zeros((3, 2), np.uint16)}, '2 ranges of areas'),
+        ({'box_hits': np.zeros(3, np.uint16)}, '1 axes'),
+        ({'mask_targets': np.array([10**9])}, 'out of range'),
+        ({'images': np.array([1, 1, 1])}, 'out of range|occurs twice'),
+        ({'object_counts': np.ones((99, 4), bool)}, 'unequal lengths'),
+    ],
+    ids=str,
+)
+def test_numbers_that_would_lead_outside_of_an_array(tmp_path, changes, complaint):
+    file = tmp_path / 'evidence.npz'
+    write_evidence(file, instance_evidence())
+    rewrite(file, **changes)
+    with pytest.raises(UserError, match=complaint) as caught:
+        read_evidence(file, 'mask_rcnn')
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('text', ['abc', ''])
+def test_classes_that_are_no_list(tmp_path, text):
+    file = tmp_path / 'evidence.npz'
+    write_evidence(file, evidence_of('imagenet'))
+    rewrite(file, classes=np.array(text))
+    with pytest.raises(UserError, match='classes has 0 axes'):
+        read_evidence(file, 'imagenet')
+
+
+def damaged(part, index, value):
+    """Arrays of evidence with another value in one of them."""
+    arrays = instance_evidence(20).arrays()
+    changed = arrays[part].copy()
+    changed[index(arrays) if callable(index) else index] = value
+    return {part: changed}
+
+
+def first_of(error, kind='box'):
+    return lambda arrays: np.flatnonzero(arrays[f'{kind}_errors'] == ERRORS.index(error))[0]
+
+
+@pytest.mark.parametrize(
+    ('change', 'complaint'),
+    [
+        # Compiled code has place for as many right detections as there are objects.
+        (damaged('object_counts', slice(None), False), 'not objects that can be found|more than there'),
+        (damaged('object_counts', (slice(None), slice(1, 4)), False), 'more than there are objects'),
+        (damaged('box_hits', (slice(None), 2), 1023), 'more than there are objects'),
+        (damaged('mask_hits', (slice(None), 0), 1022), 'errors and mask_hits do not agree'),
+        (damaged('box_errors', first_of('background'), ERRORS.index('right')), 'do not agree'),
+        (damaged('box_targets', first_of('right'), -1), 'not in the image'),
+        (damaged('mask_targets', first_of('localisation', 'mask'), -1), 'not in the image'),
+        (damaged('box_hits', slice(None), 1 << 12), 'out of range'),
+    ],
+    ids=str,
+)
+def test_more_found_than_there_is(tmp_path, change, complaint):
+    file = tmp_path / 'evidence.npz'
+    write_evidence(file, instance_evidence(20))
+    assert read_evidence(file, 'mask_rcnn')
+    rewrite(file, **change)
+    with pytest.raises(UserError, match=complaint):
+        read_evidence(file, 'mask_rcnn')
+
+
+@pytest.mark.parametrize('dtype', ['>u2', 'u8', 'i2'])
+def test_numbers_of_a_type_that_compiled_code_does_not_take(tmp_path, dtype):
+    file = tmp_path / 'evidence.npz'
+    evidence = instance_evidence()
+    write_evidence(file, evidence)
+    rewrite(file, box_hits=evidence.matches['box'].hits.astype(dtype))
+    with pytest.raises(UserError, match='box_hits holds'):
+        read_evidence(file, 'mask_rcnn')
+
+
+def with_damage(content, random):
+    """Bytes changed, cut out or repeated at one place."""
+    data = bytearray(content)
+    start, length = random.integers(len(data)), random.integers(1, 9)
+    piece = data[start : start + length]
+    data[start : start + length] = [random.bytes(length), b'', piece + piece][random.integers(3)]
+    return bytes(data)
+
+
+def with_damaged_array(content, random):
+    """The same of an array in an archive that is whole."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    chosen = random.choice([*parts])
+    # Of half of them the header, which has 128 bytes.
+    end = random.choice([128, len(parts[chosen])])
+    parts[chosen] = with_damage(parts[chosen][:end], random) + parts[chosen][end:]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w') as archive:
+        for name, part in parts.items():
+            archive.writestr(name, part)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize('damage', [with_damage, with_damaged_array])
+@pytest.mark.parametrize(
+    ('task', 'metric'), [('mask_rcnn', 'mask_AP'), ('upernet', 'mIoU'), ('imagenet', 'top1')]
+)
+def test_any_damage_is_named_or_does_no_harm(tmp_path, task, metric, damage):
+    file, random = tmp_path / 'evidence.npz', np.random.default_rng(0)
+    write_evidence(file, evidence_of(task))
+    content, complaints = file.read_bytes(), []
+    for _ in range(300):
+        file.write_bytes(damage(content, random))
+        try:
+            found = read_evidence(file, task)
+        except UserError as error:
+            complaints.append(str(error))
+        else:
+            found.metrics_of(metric)(np.ones(len(found.images), np.int64))
+    assert len(complaints) > 100
+    assert not [each for each in complaints if '\n' in each]
+
+
+class Bomb:
+    def __reduce__(self):
+        return exec, ('raise SystemExit("run")',)
+
+
+def test_pickles_are_never_read(tmp_path):
+    file = tmp_path / 'evidence.npz'
+    np.savez(file, images=np.array([Bomb()], dtype=object))
+    with pytest.raises(UserError, match='no evidence'):
+        read_evidence(file, 'mask_rcnn')
+    file.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UserError, match='no evidence'):
+        read_evidence(file, 'mask_rcnn')
+
+
+def test_what_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(record_files, 'MOST_BYTES', 1 << 20)
+    file = tmp_path / 'evidence.npz'
+    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('images.npy', bytes(1 << 22))
+    with pytest.raises(UserError, match='bytes when unpacked'):
+        read_evidence(file, 'upernet')
+
+
+def test_an_array_that_claims_more_than_the_file_holds(tmp_path):
+    buffer = io.BytesIO()
+    header = {'descr': '<i8', 'fortran_order': False, 'shape': (10**15,)}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    file = tmp_path / 'evidence.npz'
+    with zipfile.ZipFile(file, 'w') as archive:
+        archive.writestr('images.npy', buffer.getvalue() + bytes(80))
+    with pytest.raises(UserError, match='no evidence'):
+        read_evidence(file, 'upernet')
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04', b'text'])
+def test_a_file_that_is_no_archive(tmp_path, content):
+    file = tmp_path / 'evidence.npz'
+    file.write_bytes(content)
+    with pytest.raises(UserError, match='no evidence'):
+        read_evidence(file, 'upernet')
+
+
+def test_a_truncated_file(tmp_path):
+    file = tmp_path / 'evidence.npz'
+    write_evidence(file, instance_evidence())
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(UserError, match='no evidence'):
+        read_evidence(file, 'mask_rcnn')
+
+
+class TestNames:
+    def test_do_not_depend_on_the_place(self):
+        assert image_names(['/data/val/a/1.jpg', '/data/val/b/1.jpg']) == ['a/1.jpg', 'b/1.jpg']
+        assert image_names(['x/val/1.jpg', 'x/val/2.jpg']) == ['1.jpg', '2.jpg']
+        assert image_names(['x/1.jpg']) == ['1.jpg']
+
+    def test_of_whole_and_relative_paths(self):
+        here = os.getcwd()
+        assert image_names([f'{here}/val/1.jpg', 'val/2.jpg']) == ['1.jpg', '2.jpg']
+
+    def test_images_that_cannot_be_told_apart(self):
+        with pytest.raises(ValueError, match='is not known'):
+            image_names(['1.jpg', None])
+        for again in ('1.jpg', os.path.abspath('1.jpg')):
+            with pytest.raises(ValueError, match='occurs twice'):
+                image_names(['1.jpg', again])
+
+
+class TestBoxesAlone:
+    def test_they_are_read_back(self, tmp_path):
+        evidence = instance_evidence(kinds=('bbox',))
+        write_evidence(tmp_path / 'evidence.npz', evidence)
+        read = read_evidence(tmp_path / 'evidence.npz', 'mask_rcnn')
+        assert {*read.matches} == {'box'}
+        np.testing.assert_array_equal(read.matches['box'].hits, evidence.matches['box'].hits)
+
+    @pytest.mark.parametrize('missing', ['mask_targets', 'box_hits'])
+    def test_a_part_of_the_arrays_is_damage(self, tmp_path, missing):
+        write_evidence(tmp_path / 'whole.npz', instance_evidence())
+        with np.load(tmp_path / 'whole.npz') as whole:
+            np.savez_compressed(
+                tmp_path / 'part.npz', **{name: whole[name] for name in whole.files if name != missing}
+            )
+        with pytest.raises(UserError, match=f'{missing} is missing'):
+            read_evidence(tmp_path / 'part.npz', 'mask_rcnn')

@@ -1,0 +1,68 @@
+"""An evaluation of which evidence cannot be told still has its figures, of whatever metric."""
+
+import logging
+
+import pytest
+import torch
+
+import backbones  # noqa: F401  (before mmdet, which needs its operators)
+from evaluation.metrics import instance_ap, metric_report
+from evaluation.metrics.accuracy import AccuracyMetric
+from evaluation.metrics.mean_iou import SegmentationMetric
+from tests.evaluation.metrics.test_instance_ap import annotation, measure, rectangles, write_truth
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        metric_report, 'print_log', lambda text, logger, level: said.append((level, text))
+    )
+    return said
+
+
+def test_of_detections(tmp_path, monkeypatch, warnings):
+    def fail(truth, predictions, categories, kinds):
+        raise IndexError('a mask is missing')
+
+    monkeypatch.setattr(instance_ap, 'collect_instances', fail)
+    box = (5, 5, 20, 20)
+    truth = write_truth(tmp_path, [annotation(0, 0, box)], 1)
+    found, _ = measure(truth, [rectangles(0, [(0, 0.9, box)])])
+    assert found.metrics['box_AP'] == pytest.approx(100)
+    assert found.evidence is None
+    assert warnings == [(logging.WARNING, 'result without evidence: IndexError: a mask is missing')]
+
+
+def evaluated(kind, paths):
+    """The report of images that are all right."""
+    metric = kind()
+    metric.dataset_meta = {'classes': ('a', 'b')}
+    one = torch.zeros(1, 2, 2, dtype=torch.int64)
+    for path in paths:
+        sample = {
+            'img_path': path,
+            'pred_sem_seg': {'data': one},
+            'gt_sem_seg': {'data': one},
+            'gt_label': torch.tensor(0),
+            'pred_scores': torch.tensor([0.9, 0.1]),
+        }
+        metric.process({}, [sample])
+    metric.evaluate(size=len(paths))
+    assert set(metric.report.metrics.values()) == {100}
+    return metric.report
+
+
+@pytest.mark.parametrize('paths', [['1.jpg', '1.jpg'], [None, '1.jpg']])
+@pytest.mark.parametrize('kind', [SegmentationMetric, AccuracyMetric])
+def test_of_images_that_cannot_be_told_apart(kind, paths, warnings):
+    assert evaluated(kind, paths).evidence is None
+    ((level, text),) = warnings
+    assert level == logging.WARNING
+    assert text.startswith('result without evidence: ')
+
+
+@pytest.mark.parametrize('kind', [SegmentationMetric, AccuracyMetric])
+def test_whole_and_relative_paths_are_told_apart(kind, tmp_path, warnings):
+    assert len(evaluated(kind, [str(tmp_path / 'a.jpg'), 'b.jpg']).evidence.images) == 2
+    assert warnings == []
