@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from backbones.mixers import TokenMixer
 from backbones.ops.convolution import Convolution
-from backbones.ops.linear import cast_once
-from backbones.ops.mlp import Mlp
+from backbones.ops.linear import Mlp, cast_once
 
 NORM_EPS = 1e-6
 

@@ -1,4 +1,4 @@
-"""Linear layers by the faster of the two libraries that PyTorch has for products on the CPU."""
+"""Linear layers and MLPs by the faster of the two libraries that PyTorch has for products on the CPU."""
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,27 @@ class LinearGelu(Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Apply, (..., C) -> (..., C')."""
         return linear_gelu(x, self.weight, self.bias)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, (..., C) -> (..., C).
+
+    The hidden map is made at once. Chunks of tokens that fit a cache would be as fast on idle cores, but
+    threads meet after every product, and where another process keeps a core, each meeting waits for it.
+
+    Args:
+        dim: channels C.
+        hidden_dim: channels between the layers.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = LinearGelu(dim, hidden_dim)
+        self.fc2 = Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply, (..., C) -> (..., C)."""
+        return self.fc2(self.fc1(x))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

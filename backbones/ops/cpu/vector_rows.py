@@ -37,19 +37,6 @@ _LOG2_E, _LN_2, _SMALLEST_EXPONENT = 1.4426950408889634, 0.6931471805599453, -12
 # Taylor coefficients of exp from the highest, which reach single precision within half a binade.
 _EXP_SERIES = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
-# Of the normal distribution's tail: the polynomial in t from the highest power to the first, fitted by
-# Lawson's algorithm to a relative error of at most 1.3e-7 for x up to 13.3.
-_TAIL_SLOPE = 0.3
-_TAIL_POLYNOMIAL = (
-    0.0360362,
-    -0.158713212,
-    0.208963948,
-    -0.0560953269,
-    0.129843142,
-    0.0995231421,
-    0.12081688,
-    0.119625166,
-)
 
 
 @intrinsic
@@ -178,28 +165,6 @@ def exponentials(typing_context, row):
         return builder.fmul(series, builder.bitcast(bits, power.type))
 
     return row(row), generate
-
-
-@intrinsic
-def normal_distribution(typing_context, row, density):
-    """Probability that a standard normal variable is below `row`; `density` is exp(-row^2 / 2).
-
-    Phi(-x) = density(x) t P(t), t = 1 / (1 + 0.3 x) for x >= 0: Abramowitz and Stegun, Handbook of
-    Mathematical Functions, 7.1.26, with a longer polynomial.
-    """
-
-    def generate(context, builder, signature, arguments):
-        values, density = arguments
-        zero, one = _number_everywhere(0.0, row.width), _number_everywhere(1.0, row.width)
-        positive = builder.fcmp_ordered('>', values, zero)
-        size = builder.select(positive, values, builder.fneg(values))
-        slope = _number_everywhere(_TAIL_SLOPE, row.width)
-        t = builder.fdiv(one, builder.fadd(one, builder.fmul(slope, size, flags=_FLAGS)))
-        factor = builder.fmul(t, _polynomial(builder, _TAIL_POLYNOMIAL, t))
-        tail = builder.fmul(density, factor)
-        return builder.select(positive, builder.fsub(one, tail), tail)
-
-    return row(row, density), generate
 
 
 @intrinsic

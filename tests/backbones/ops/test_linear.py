@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones.ops.cpu.onednn import has_wide_units, narrowest_by_onednn
-from backbones.ops.linear import Linear, cast_once, linear, linear_gelu
-from backbones.ops.mlp import Mlp
+from backbones.ops.linear import Linear, Mlp, cast_once, linear, linear_gelu
 from tests.backbones.ops.libraries import LIBRARIES, use_library
 
 
@@ -75,6 +74,22 @@ def test_gelu_of_a_linear_layer(dtype):
     assert found.dtype == fused.dtype == dtype
     torch.testing.assert_close(found.double(), truth, rtol=0, atol=tolerance)
     torch.testing.assert_close(fused.double(), truth, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize('shape', [(1, 3), (2, 3, 4, 3), (0, 3)])
+def test_mlp_and_its_gradients(shape):
+    network, x = Mlp(3, 12), torch.randn(*shape, requires_grad=True)
+    tensors, grad = [x, *network.parameters()], torch.randn(*shape)
+    truth = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    expected = exact(F.gelu(exact(*truth[:3])), *truth[3:])
+    found = network(x)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x).double(), expected, rtol=1e-4, atol=1e-5)
+    gradients = torch.autograd.grad(found, tensors, grad)
+    expected_gradients = torch.autograd.grad(expected, truth, grad.double())
+    for gradient, right in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient.double(), right, rtol=1e-4, atol=1e-4)
 
 
 def test_double_precision_and_other_devices_are_left_to_pytorch():

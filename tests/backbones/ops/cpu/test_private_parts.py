@@ -7,12 +7,10 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from backbones.ops import tracing
-from backbones.ops.cpu import module_hooks, onednn, threads
+from backbones.ops.cpu import onednn, threads
 from backbones.ops.linear import linear, linear_gelu
-from backbones.ops.mlp import Mlp
 
 
 @contextlib.contextmanager
@@ -29,7 +27,6 @@ def fresh():
 
     def forget():
         onednn._agrees_with_pytorch.cache_clear()
-        module_hooks._warn.cache_clear()
         threads.openmp.cache_clear()
 
     forget()
@@ -56,20 +53,6 @@ def test_onednn(monkeypatch, operator):
         for _ in range(2):
             assert torch.equal(linear(x, weight, bias), F.linear(x, weight, bias))
             assert torch.equal(linear_gelu(x, weight, bias), F.gelu(F.linear(x, weight, bias)))
-
-
-@pytest.mark.usefixtures('fresh')
-def test_hooks_that_cannot_be_listed(monkeypatch):
-    monkeypatch.delattr(nn.modules.module, '_has_any_global_hook')
-    network, x = Mlp(4, 8), torch.randn(2, 3, 4)
-    expected = network.fc2(F.gelu(F.linear(x, network.fc1.weight, network.fc1.bias)))
-    seen = []
-    with warned_once('hooks of layers cannot be listed'):
-        for _ in range(2):
-            torch.testing.assert_close(network(x), expected)
-    network.fc1.register_forward_hook(lambda *_: seen.append(1))
-    network(x)
-    assert seen == [1]
 
 
 @pytest.mark.usefixtures('fresh')

@@ -9,7 +9,6 @@ import torch
 from mmengine.registry import DefaultScope
 
 from backbones import MIXERS
-from backbones.ops import mlp
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.receptive_field import run
 from evaluation.analysis.receptive_field.image_folder import find_images
@@ -64,10 +63,8 @@ class TestEveryMixer:
             ('imagenet', 'swin'),
         ],
     )
-    def test_every_target_has_the_gradient_of_a_pass_of_its_own(self, task, mixer, images, monkeypatch):
+    def test_every_target_has_the_gradient_of_a_pass_of_its_own(self, task, mixer, images):
         """One forward pass serves all targets, and parameters need no gradients: no matter."""
-        # By what large maps take.
-        monkeypatch.setattr(mlp, 'NUMBERS_TO_KEEP', 0)
         cfg = config(task, mixer)
         model = model_of(cfg)
         grids = grids_of_targets(build_without_values(cfg.model, cfg.default_scope).eval(), SIZE)
