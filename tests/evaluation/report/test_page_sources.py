@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backbones import MIXERS
 from evaluation.report.analyses_and_speeds import SIDE, as_data_uri, load_speeds
 from evaluation.report.report_page import Sources, build_page, page_data
 from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
-from evaluation.results.selection import MIXER_ORDER
 from evaluation.utils.palette import COLORS, mixer_colors
 from tests.evaluation.report.matrix import (
     START,
@@ -64,7 +64,8 @@ class TestSpeeds:
         (tmp_path / 'speed.json').write_text(json.dumps(benchmark()))
         runs = gather_runs(load_results([tmp_path]))
         data = page_data(Sources(runs, speeds=load_speeds([tmp_path], problems)), 'x')
-        assert [run['speeds'] for run in data['runs']] == [{'0': 20.0}, {}]
+        found = {run['mixer']: run['speeds'] for run in data['runs']}
+        assert found == {'swin': {'0': 20.0}, 'dcn': {}}
 
     def test_other_json_files_are_no_problem(self, tmp_path, problems):
         (tmp_path / 'other.json').write_text('{"a": 1}')
@@ -80,9 +81,11 @@ class TestSpeeds:
 
 
 def test_mixers_that_the_suite_has_not_have_colours_of_their_own():
-    colors = mixer_colors(MIXER_ORDER, {'focal', 'hornet', 'van', 'swin'})
-    assert tuple(colors[mixer] for mixer in MIXER_ORDER) == COLORS[: len(MIXER_ORDER)]
-    assert len({*colors.values(), COLORS[-1]}) == len(MIXER_ORDER) + 4
+    names = [*MIXERS, 'focal', 'hornet', 'van', 'swin']
+    colors = mixer_colors(names)
+    assert colors == mixer_colors(reversed(names))
+    # None is the last color, that of baselines.
+    assert len({*colors.values(), COLORS[-1]}) == len(MIXERS) + 4
 
 
 class TestPublished:
