@@ -13,12 +13,11 @@ from evaluation.engine.experiment import read_config
 from evaluation.results import description
 from evaluation.results.description import (
     config_name,
-    describe_backbone,
     describe_complexity,
     describe_training,
     starting_weights,
 )
-from tests.variants import ROOT, VARIANTS
+from tests.variants import ROOT
 
 
 def config(init_cfg=None, **top):
@@ -64,12 +63,12 @@ def test_what_the_options_of_a_training_changed_is_told(monkeypatch, amp, scalin
     assert described['mixed_precision'] is amp
     assert described['learning_rate_scaled'] is scaled
     assert described['batch_size'] == 8
-    assert described['recipe'] is None
+    assert described['variant'] is None
     for leaf in ('mask_rcnn_dcn_micro', 'upernet_dcn_micro', 'imagenet_dcn_micro'):
         cfg.optim_wrapper = read_config(str(ROOT / f'configs/{leaf}.py')).optim_wrapper
-        assert describe_training(runner)['recipe'] == 'fair'
+        assert describe_training(runner)['variant'] == 'fair'
         cfg.optim_wrapper.constructor = 'ReleasedDecayConstructor'
-        assert describe_training(runner)['recipe'] == 'released'
+        assert describe_training(runner)['variant'] == 'released'
 
 
 @pytest.mark.parametrize(('wrapper', 'batch'), [({}, 8), ({'accumulative_counts': 3}, 24)])
@@ -80,27 +79,6 @@ def test_batch_is_that_of_an_optimizer_step(monkeypatch, wrapper, batch):
         train_loop=None, max_iters=9, seed=0, world_size=2, cfg=cfg, optim_wrapper=None
     )
     assert describe_training(runner)['batch_size'] == batch
-
-
-class Backbone:
-    def __init__(self, mixer_name):
-        self.mixer_name = mixer_name
-
-
-@pytest.mark.parametrize('variant', VARIANTS)
-@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
-def test_leaf_names_say_mixer_and_scale(task, variant):
-    mixer, scale = variant.rsplit('_', 1)
-    for suffix in ('', '_released'):
-        described = describe_backbone(f'configs/{task}_{variant}{suffix}.py', task, Backbone(mixer))
-        assert described == {'backbone': variant, 'mixer': mixer, 'scale': scale}
-
-
-def test_baselines_and_other_names_have_no_scale():
-    r50 = describe_backbone('configs/mask_rcnn_r50.py', 'mask_rcnn', object())
-    assert r50 == {'backbone': 'r50', 'mixer': None, 'scale': None}
-    other = describe_backbone('my_experiment.py', 'upernet', Backbone('dcn'))
-    assert other == {'backbone': 'my_experiment', 'mixer': None, 'scale': None}
 
 
 def test_config_name():
@@ -114,12 +92,16 @@ def cfg():
 
 class TestComplexity:
     def test_entry_of_the_result(self, cfg):
-        entry = describe_complexity(cfg.model, cfg.default_scope)
+        entry = describe_complexity(cfg.model, cfg.default_scope, None)
         assert json.loads(json.dumps(entry)) == entry
         assert (entry['height'], entry['width']) == (512, 2048)
         assert entry['uncounted_operators'] == []
         # The heads alone, without the backbone, are more than half of Swin-T's 945 G.
         assert 500e9 < entry['flops'] < 945e9
+
+    def test_a_size_of_the_recipe_counts(self, cfg):
+        entry = describe_complexity(cfg.model, cfg.default_scope, (256, 512))
+        assert (entry['height'], entry['width']) == (256, 512)
 
     def test_training_goes_on_with_the_same_random_numbers(self, cfg):
         def draw():
@@ -130,7 +112,7 @@ class TestComplexity:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
-        describe_complexity(cfg.model, cfg.default_scope)
+        describe_complexity(cfg.model, cfg.default_scope, None)
         assert draw() == expected
 
     @pytest.mark.parametrize('model', [{'type': 'NoSuchModel'}, {'type': 'ResNet', 'depth': 50}])
@@ -139,7 +121,7 @@ class TestComplexity:
         monkeypatch.setattr(
             description, 'print_log', lambda message, logger, level: said.append((message, level))
         )
-        assert describe_complexity(model, 'mmdet') is None
+        assert describe_complexity(model, 'mmdet', None) is None
         ((message, level),) = said
         assert level == logging.WARNING
         assert 'without FLOPs' in message
