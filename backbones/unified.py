@@ -53,6 +53,9 @@ class UnifiedBackbone(BaseModule):
         BackboneError: an argument is wrong; the message says which and what is accepted.
     """
 
+    # By which results tell it from networks of other libraries.
+    family = 'unified'
+
     def __init__(
         self,
         mixer: dict,

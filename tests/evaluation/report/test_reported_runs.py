@@ -53,7 +53,9 @@ class TestLabels:
         ]
         found = labels(results)
         assert len(set(found)) == len(results)
-        assert all(name.startswith(each.contestant.name) for name, each in zip(found, results, strict=True))
+        assert all(
+            name.startswith(each.contestant.name) for name, each in zip(found, results, strict=True)
+        )
 
 
 @pytest.mark.parametrize(

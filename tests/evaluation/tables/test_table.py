@@ -966,7 +966,10 @@ def test_html_stays_text(tmp_path):
         ('{', 'not JSON'),
         ('{}', 'not a list'),
         ('[3]', 'entry 1: not an object'),
-        (json.dumps([entry(), entry('a', top3=3)]), 'entry 2: no figure; state one of box_ap, mask_ap, '),
+        (
+            json.dumps([entry(), entry('a', top3=3)]),
+            'entry 2: no figure; state one of box_ap, mask_ap, ',
+        ),
         (json.dumps([entry() | {'task': None}]), "'recipe' is missing or not text"),
         (json.dumps([entry() | {'batch_size': 0}]), "'batch_size' is not a whole number above 0"),
         (json.dumps([entry(box_ap=float('nan'), mask_ap=3)]), "'box_ap' is missing or not a per"),
