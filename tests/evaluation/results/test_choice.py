@@ -68,7 +68,8 @@ def test_a_task_that_is_not_known(capsys):
         (
             'classification',
             None,
-            'no result of classification in DIR; found only instance_segmentation, semantic_segmentation',
+            'no result of classification in DIR; found only instance_segmentation, '
+            'semantic_segmentation',
         ),
         (
             'instance_segmentation',

@@ -1,4 +1,4 @@
-"""Every task is complete, and known by its key and its models; pages and leaves declare recipes and contestants."""
+"""Every task is complete; pages declare recipes of known tasks, and leaves who competes."""
 
 import functools
 import json
