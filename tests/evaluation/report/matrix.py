@@ -69,6 +69,7 @@ def document(task='mask_rcnn', mixer='swin', scale='tiny', value=40.0, classes=3
             'uncounted_operators': [],
         },
         'seed': 0,
+        'recipe': None,
         'initialization': 'released',
         'test_time_augmentation': False,
         'versions': {'torch': '2.11.0'},
