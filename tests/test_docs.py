@@ -1,5 +1,6 @@
 """The README and the pages in `docs/`: links, files, commands, options and examples in them."""
 
+import json
 import os
 import re
 import shutil
@@ -160,7 +161,8 @@ def test_example_of_a_mixer_trains_both_tasks(project, task, steps):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (result,) = (project / f'work_dirs/{task}_pool_micro').rglob('result.json')
-    assert '"backbone": "pool_micro"' in result.read_text()
+    expected = {'name': 'pool_micro', 'family': 'unified', 'mixer': 'pool', 'scale': 'micro'}
+    assert json.loads(result.read_text())['contestant'] == expected
 
 
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
