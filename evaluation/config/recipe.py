@@ -47,7 +47,8 @@ def recipe_of(cfg: Config) -> Recipe | None:
     if missing := next((name for name in _NEEDED if declared.get(name) is None), None):
         raise UserError(f'{place} has no {missing}; the pages in configs/_base_ are examples')
     _check_values(place, declared)
-    facts = {'title': declared['name'], **declared}
+    stated = {name: value for name, value in declared.items() if value is not None}
+    facts = {'title': declared['name'], **stated}
     facts['task'] = find_task(declared['task']).key
     if facts.get('flops_size'):
         facts['flops_size'] = tuple(facts['flops_size'])
@@ -168,6 +169,9 @@ def _check_values(place: str, declared: Mapping) -> None:
         raise UserError(f'{place}.start is {stated["start"]!r}; give {" or ".join(map(repr, STARTS))}')
     if 'epochs' in stated and 'iterations' in stated:
         raise UserError(f'{place} has epochs and iterations; state the length in one of them')
-    size = stated.get('flops_size')
-    if size is not None and (len(size) != 2 or any(type(n) is not int or n < 1 for n in size)):
+    if type(stated.get('any_length', False)) is not bool:
+        raise UserError(f'{place}.any_length is {stated["any_length"]!r}, not True or False')
+    size = stated.get('flops_size', (1, 1))
+    is_pair = isinstance(size, (list, tuple)) and len(size) == 2
+    if not is_pair or any(type(n) is not int or n < 1 for n in size):
         raise UserError(f'{place}.flops_size is {size!r}; give (height, width) in pixels')

@@ -5,11 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from evaluation.report.analyses_and_speeds import Speed
 from evaluation.report.reported_runs import ReportedRun
 from evaluation.results.published import (
+    UNIFIED,
     Entry,
     differs_in_recipe,
     find_figure,
     is_published_data_set,
     is_recipe_unknown,
+    is_unified,
     why_not_compared,
 )
 from evaluation.results.result import Result, shown_metrics
@@ -170,13 +172,14 @@ def published_points(
     for title, members in groups.items():
         if not is_published_data_set(members[0].result):
             continue
-        recipe = members[0].result.recipe
-        metrics = [metric for metric in TASKS[recipe.task].metrics if metric.published]
-        costs = {run.result.contestant.name: run.result for run in members}
+        # Recipes of one title are one group.
+        recipes = {run.result.recipe.name for run in members}
+        metrics = [metric for metric in TASKS[members[0].result.task].metrics if metric.published]
+        costs = {run.result.contestant.name: run.result for run in members if is_unified(run.result)}
         for entry in entries:
-            if entry.recipe != recipe.name:
+            if entry.recipe not in recipes:
                 continue
-            own = costs.get(entry.model) if entry.architecture == 'unified' else None
+            own = costs.get(entry.model) if entry.architecture == UNIFIED else None
             flops = own.flops.count if own and own.flops else entry.flops
             parameters = own.total_parameters if own else entry.parameters
             values = {

@@ -130,21 +130,23 @@ def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
 def obstacles(result: Result, entry: Entry) -> tuple[str, ...]:
     """Say in what a result, as far as it tells, differs from how a published figure came about.
 
-    A start or a batch size that is not known is no obstacle; `is_recipe_unknown` says so.
+    A start or a batch size of the result that is not known is no obstacle; `is_recipe_unknown` says so.
+    One that the recipe does not state is.
     """
     task, recipe = TASKS[result.task], result.recipe
     planned = result.max_iterations if recipe.epochs is None else result.max_epochs
     unit = 'iterations' if recipe.epochs is None else 'epochs'
     batch_size = entry.batch_size or recipe.batch_size
     found = [] if recipe.images else ['the recipe does not state how many images there are']
-    if result.start not in (None, recipe.start):
-        found.append(f'start {result.start}, published {recipe.start or "not stated"}')
-    if planned is None and not recipe.any_length:
+    if recipe.start is None or result.start not in (None, recipe.start):
+        found.append(f'start {result.start or "not known"}, published {recipe.start or "not stated"}')
+    if planned is None and not (recipe.any_length and recipe.length):
         found.append(f'length not known, published {recipe.length or "not stated"}')
     elif planned not in (None, recipe.epochs or recipe.iterations):
         found.append(f'{planned} {unit}, published {recipe.epochs or recipe.iterations or "not stated"}')
-    if result.batch_size not in (None, batch_size):
-        found.append(f'batch size {result.batch_size}, published {batch_size or "not stated"}')
+    if batch_size is None or result.batch_size not in (None, batch_size):
+        own = 'not known' if result.batch_size is None else result.batch_size
+        found.append(f'batch size {own}, published {batch_size or "not stated"}')
     if not any(find_metric(n).published_key(result.test_time_augmentation) for n in task.primary):
         found.append('test-time augmentation, published without')
     if task.optional and not {*task.primary} <= result.metrics.keys() and _has_optional(task, entry):
@@ -166,8 +168,12 @@ def entries_of(entries: Sequence[Entry], result: Result) -> list[Entry]:
     """What is published of the contestant of a result, by its recipe."""
     own, recipe = result.contestant, result.recipe.name
     found = [entry for entry in entries if (entry.model, entry.recipe) == (own.name, recipe)]
-    is_unified = own.family in (None, UNIFIED)
-    return [entry for entry in found if is_unified or entry.architecture != UNIFIED]
+    return [entry for entry in found if is_unified(result) or entry.architecture != UNIFIED]
+
+
+def is_unified(result: Result) -> bool:
+    """Return whether a result is of the unified architecture, or of before that was told."""
+    return result.contestant.family in (None, UNIFIED)
 
 
 def is_published_data_set(result: Result) -> bool:

@@ -118,7 +118,8 @@ def _nearest(classes: Sequence[SizeClass], result: Result) -> SizeClass | None:
         return abs(math.log(max(each.parameters, 1)) - _log_parameters(result))
 
     near = [each for each in classes if distance(each) <= math.log(MOST_RATIO)]
-    return min(near, key=distance, default=None)
+    # Of classes equally near the smaller, whatever the order of the results.
+    return min(near, key=lambda each: (distance(each), each), default=None)
 
 
 def _log_parameters(result: Result) -> float:

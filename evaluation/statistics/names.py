@@ -14,7 +14,7 @@ def distinct_names(a: Sequence[Result], b: Sequence[Result]) -> tuple[str, str]:
         b: results of the second.
     """
     plain = [runs[0].contestant.name for runs in (a, b)]
-    if plain[0] == plain[1]:
+    if plain[0] == plain[1] and a[0].config != b[0].config:
         plain = [runs[0].config for runs in (a, b)]
     details = [_details(runs, singles=len(a) == len(b) == 1) for runs in (a, b)]
     differing = [index for index in range(len(details[0])) if details[0][index] != details[1][index]]

@@ -78,7 +78,7 @@ def read_evidence(file: Path, task: str) -> Evidence:
     except DAMAGED as error:
         reason = f'{error.args[0]} is missing' if isinstance(error, KeyError) else error
         raise UserError(
-            f'{file}: no evidence of a {task} evaluation ({" ".join(str(reason).split())}); '
+            f'{file}: no evidence of {task} ({" ".join(str(reason).split())}); '
             'evaluate the checkpoint again'
         ) from error
     return evidence

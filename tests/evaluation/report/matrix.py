@@ -13,6 +13,8 @@ from evaluation.analysis.robustness.result import write_profile
 from tests.evaluation.analysis.robustness.profiles import profile
 
 SCALES = ('micro', 'tiny', 'small', 'base')
+# Of whole detectors, by scale; of others as of `tiny`.
+PARAMETERS = dict(zip(SCALES, (24_123_456, 48_123_456, 69_123_456, 107_123_456), strict=True))
 START = '20260101_120000'
 HEADLINES = {
     'mask_rcnn': ('box_AP', 'box_AP50', 'box_AP75', 'mask_AP', 'mask_AP50', 'mask_AP75'),
@@ -32,6 +34,7 @@ def document(task='mask_rcnn', mixer='swin', scale='tiny', value=40.0, classes=3
     dataset, images = DATASETS[task]
     backbone = f'{mixer}_{scale}'
     by_epoch = task != 'upernet'
+    parameters = PARAMETERS.get(scale, PARAMETERS['tiny'])
     metrics = {name: max(0.0, value - 3 * i) for i, name in enumerate(HEADLINES[task])}
     if task == 'mask_rcnn':
         metrics |= {'box_APs': value / 2, 'box_APm': value, 'box_APl': None}
@@ -54,18 +57,19 @@ def document(task='mask_rcnn', mixer='swin', scale='tiny', value=40.0, classes=3
         'iteration': 87960 if by_epoch else 160_000,
         'max_epochs': 12 if by_epoch else None,
         'max_iterations': None if by_epoch else 160_000,
-        'parameters': {'total': 48_123_456, 'backbone': 30_000_000},
+        'parameters': {'total': parameters, 'backbone': parameters - 18_000_000},
         'complexity': {
             'flops': round((150 + 50 * SCALES.index(scale) + 10 * [*MIXERS].index(mixer)) * 1e9)
             if scale in SCALES and mixer in MIXERS
             else 200_000_000_000,
-            'parameters': 48_123_456,
+            'parameters': parameters,
             'height': 800,
             'width': 1280,
             'parts': [],
             'uncounted_operators': [],
         },
         'seed': 0,
+        'recipe': None,
         'initialization': 'released',
         'test_time_augmentation': False,
         'versions': {'torch': '2.11.0'},

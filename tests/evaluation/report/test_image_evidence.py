@@ -40,7 +40,7 @@ def test_a_pair_is_that_of_the_comparison(tmp_path, found):
     write_classifier(tmp_path / 'b', 'halo_tiny', np.arange(100) % 10 < 7)
     (each,), results = found()
     sides = [[results[key] for key in each[side]['runs']] for side in 'ab']
-    assert [side[0].backbone for side in sides] == ['halo_tiny', 'pvt_tiny']
+    assert [side[0].contestant.name for side in sides] == ['halo_tiny', 'pvt_tiny']
     truth = next(one for one in compare(*sides, RESAMPLES) if one.metric == 'top1')
     assert each['sentence'] == truth.sentence
     expected = {end: getattr(truth.difference, end) for end in ('value', 'low', 'high')}

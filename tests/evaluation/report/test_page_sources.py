@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backbones import MIXERS
 from evaluation.report.analyses_and_speeds import SIDE, as_data_uri, load_speeds
 from evaluation.report.report_page import Sources, build_page, page_data
 from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
-from evaluation.results.selection import MIXER_ORDER
 from evaluation.utils.palette import COLORS, mixer_colors
+from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3
 from tests.evaluation.report.matrix import (
     START,
     document,
@@ -64,7 +65,8 @@ class TestSpeeds:
         (tmp_path / 'speed.json').write_text(json.dumps(benchmark()))
         runs = gather_runs(load_results([tmp_path]))
         data = page_data(Sources(runs, speeds=load_speeds([tmp_path], problems)), 'x')
-        assert [run['speeds'] for run in data['runs']] == [{'0': 20.0}, {}]
+        found = {run['mixer']: run['speeds'] for run in data['runs']}
+        assert found == {'swin': {'0': 20.0}, 'dcn': {}}
 
     def test_other_json_files_are_no_problem(self, tmp_path, problems):
         (tmp_path / 'other.json').write_text('{"a": 1}')
@@ -80,9 +82,11 @@ class TestSpeeds:
 
 
 def test_mixers_that_the_suite_has_not_have_colours_of_their_own():
-    colors = mixer_colors(MIXER_ORDER, {'focal', 'hornet', 'van', 'swin'})
-    assert tuple(colors[mixer] for mixer in MIXER_ORDER) == COLORS[: len(MIXER_ORDER)]
-    assert len({*colors.values(), COLORS[-1]}) == len(MIXER_ORDER) + 4
+    names = [*MIXERS, 'focal', 'hornet', 'van', 'swin']
+    colors = mixer_colors(names)
+    assert colors == mixer_colors(reversed(names))
+    # None is the last color, that of baselines.
+    assert len({*colors.values(), COLORS[-1]}) == len(MIXERS) + 4
 
 
 class TestPublished:
@@ -114,6 +118,18 @@ class TestPublished:
         assert unified['metrics'] == {'box_AP': 44.3, 'mask_AP': 40.5}
         assert (other['flops'], other['parameters']) == (9e11, None)
 
+    def test_our_cost_is_not_that_of_another_family(self, tmp_path):
+        content = as_version_3(as_version_2(document()))
+        content['contestant']['family'] = 'mmdet'
+        assert self.data(tmp_path, content)['published'] == []
+
+    def test_recipes_of_one_group_have_their_points(self, tmp_path):
+        """Whichever recipe the first row is of."""
+        own = as_version_3(as_version_2(document(mixer='dcn')))
+        own['recipe'] |= {'name': 'my_recipe'}
+        points = self.data(tmp_path, own, document())['published']
+        assert [point['model'] for point in points] == ['swin_tiny']
+
     def test_no_point_for_another_data_set(self, tmp_path):
         assert self.data(tmp_path, document(dataset='my data'))['published'] == []
 
@@ -144,6 +160,35 @@ class TestMaps:
     def test_what_is_no_map_is_refused(self, mean):
         with pytest.raises(ValueError, match='map'):
             as_data_uri(mean)
+
+
+def test_a_page_of_the_third_version_shows_what_one_of_the_first_does(tmp_path):
+    documents = [
+        document(),
+        document(mixer='dcn', scale='small', recipe='fair'),
+        document('upernet'),
+        document(mixer=None, scale=None, backbone='r50'),
+    ]
+    shown = []
+    for upgrade in (lambda content: content, lambda content: as_version_3(as_version_2(content))):
+        for number, content in enumerate(documents):
+            file = tmp_path / f'{number}/{START}/epoch_12/result.json'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(upgrade(content)))
+        shown.append(page_data(Sources(gather_runs(load_results([tmp_path]))), 'x'))
+    first, third = shown
+    assert [run['label'] for run in third['runs']] == [
+        'r50',
+        'swin_tiny',
+        'dcn_small',
+        'swin_tiny',
+    ]
+    for key in ('groups', 'runs', 'colors', 'scales', 'labels', 'published'):
+        assert first[key] == third[key]
+    assert third['scales'] == ['tiny', 'small']
+    assert [*third['colors']] == ['dcn', 'swin']
+    rows = {name: text for part in third['details']['r2']['sections'] for name, text in part['rows']}
+    assert (rows['recipe'], rows['variant']) == ('mask_rcnn_coco_1x', 'fair')
 
 
 def test_details_hold_whatever_a_later_version_adds(tmp_path):

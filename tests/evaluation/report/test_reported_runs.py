@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from evaluation.report.reported_runs import gather_runs, labels, run_folder
 from evaluation.results.reading import load_results, read_result
+from evaluation.tasks import Contestant
 from tests.evaluation.report.matrix import document, write_run
 
 
@@ -21,7 +22,7 @@ class TestLabels:
     def test_says_what_tells_apart_and_no_more(self, result):
         scratch = dataclasses.replace(result, initialization='scratch')
         second_seed = dataclasses.replace(result, seed=1)
-        other = dataclasses.replace(result, backbone='dcn_tiny')
+        other = dataclasses.replace(result, contestant=Contestant('dcn_tiny'))
         assert labels([result]) == ['swin_tiny']
         assert labels([result, scratch, other]) == [
             'swin_tiny pretrained',
@@ -34,7 +35,7 @@ class TestLabels:
         st.lists(
             st.fixed_dictionaries(
                 {
-                    'backbone': st.sampled_from(['a', 'b']),
+                    'contestant': st.sampled_from([Contestant('a'), Contestant('b')]),
                     'seed': st.sampled_from([None, 0, 1]),
                     'initialization': st.sampled_from([None, 'scratch', 'x.pth']),
                     'test_time_augmentation': st.booleans(),
@@ -52,7 +53,9 @@ class TestLabels:
         ]
         found = labels(results)
         assert len(set(found)) == len(results)
-        assert all(name.startswith(each.backbone) for name, each in zip(found, results, strict=True))
+        assert all(
+            name.startswith(each.contestant.name) for name, each in zip(found, results, strict=True)
+        )
 
 
 @pytest.mark.parametrize(
@@ -76,10 +79,10 @@ def test_order_is_that_of_tables_and_earlier_evaluations_are_not_selected(tmp_pa
     write_run(tmp_path / 'd', document('upernet', 'halo'))
     runs = gather_runs(load_results([tmp_path]))
     assert [(run.label, run.is_selected) for run in runs] == [
-        ('halo_tiny', True),
         ('dcn_tiny epoch 1/12', False),
         ('dcn_tiny epoch 12/12', True),
         ('halo_tiny', True),
+        ('halo_tiny', True),
     ]
     assert [run.group for run in runs] == 3 * ['Mask R-CNN on COCO val2017'] + ['UperNet on ADE20K val']
-    assert [run.folder.name for run in runs] == ['c', 'a', 'b', 'd']
+    assert [run.folder.name for run in runs] == ['a', 'b', 'c', 'd']

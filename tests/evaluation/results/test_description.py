@@ -92,12 +92,16 @@ def cfg():
 
 class TestComplexity:
     def test_entry_of_the_result(self, cfg):
-        entry = describe_complexity(cfg.model, cfg.default_scope)
+        entry = describe_complexity(cfg.model, cfg.default_scope, None)
         assert json.loads(json.dumps(entry)) == entry
         assert (entry['height'], entry['width']) == (512, 2048)
         assert entry['uncounted_operators'] == []
         # The heads alone, without the backbone, are more than half of Swin-T's 945 G.
         assert 500e9 < entry['flops'] < 945e9
+
+    def test_a_size_of_the_recipe_counts(self, cfg):
+        entry = describe_complexity(cfg.model, cfg.default_scope, (256, 512))
+        assert (entry['height'], entry['width']) == (256, 512)
 
     def test_training_goes_on_with_the_same_random_numbers(self, cfg):
         def draw():
@@ -108,7 +112,7 @@ class TestComplexity:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
-        describe_complexity(cfg.model, cfg.default_scope)
+        describe_complexity(cfg.model, cfg.default_scope, None)
         assert draw() == expected
 
     @pytest.mark.parametrize('model', [{'type': 'NoSuchModel'}, {'type': 'ResNet', 'depth': 50}])
@@ -117,7 +121,7 @@ class TestComplexity:
         monkeypatch.setattr(
             description, 'print_log', lambda message, logger, level: said.append((message, level))
         )
-        assert describe_complexity(model, 'mmdet') is None
+        assert describe_complexity(model, 'mmdet', None) is None
         ((message, level),) = said
         assert level == logging.WARNING
         assert 'without FLOPs' in message

@@ -30,10 +30,19 @@ from evaluation.utils.text_tables import DASH, escape_latex, escape_markdown
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = ROOT / 'tools' / 'table.py'
+# Of Mask R-CNN, by scale; the baseline is R50.
+PARAMETERS = {
+    None: 44_396_061,
+    'micro': 24_123_456,
+    'tiny': 48_123_456,
+    'small': 69_123_456,
+    'base': 107_123_456,
+    'giant': 244_123_456,
+}
 
 
 def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
-    """Return a complete result file; `changes` replace top-level keys."""
+    """Return a complete result file of version 1; `changes` replace top-level keys."""
     mixer, scale = (None, None) if backbone == 'r50' else backbone.rsplit('_', 1)
     detection = task == 'mask_rcnn'
     whole = {
@@ -51,7 +60,7 @@ def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
         'iteration': 87960 if detection else 160000,
         'max_epochs': 12 if detection else None,
         'max_iterations': None if detection else 160000,
-        'parameters': {'total': 48_123_456, 'backbone': 30_000_000},
+        'parameters': {'total': PARAMETERS[scale], 'backbone': 30_000_000},
         'complexity': flops(266.553) if detection else flops(944.385, 512, 2048),
         'seed': 0,
         'images': 5000 if detection else 2000,
@@ -171,14 +180,14 @@ def test_markdown_of_a_small_case(tmp_path):
         '\n'
         '| Backbone  | Params (M) | FLOPs (G) |   box AP | box AP50 | box AP75 |  mask AP | mask AP50 | mask AP75 | published box AP | Δ box AP | published mask AP | Δ mask AP | Training    |\n'  # noqa: E501
         '| --------- | ---------: | --------: | -------: | -------: | -------: | -------: | --------: | --------: | ---------------: | -------: | ----------------: | --------: | ----------- |\n'  # noqa: E501
-        '| r50       |       48.1 |     266.6 |     38.2 |     58.2 |     42.2 |     34.7 |      54.7 |      37.7 |                – |        – |                 – |         – | epoch 12/12 |\n'  # noqa: E501
-        '| dcn_micro |       48.1 |     266.6 |     30.0 |     50.0 |     34.0 |     28.0 |      48.0 |      31.0 |             39.5 |     −9.5 |              36.6 |      −8.6 | epoch 8/12‡ |\n'  # noqa: E501
-        '| swin_tiny |       48.1 |     266.6 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
+        '| dcn_micro |       24.1 |     266.6 |     30.0 |     50.0 |     34.0 |     28.0 |      48.0 |      31.0 |             39.5 |     −9.5 |              36.6 |      −8.6 | epoch 8/12‡ |\n'  # noqa: E501
+        '| r50       |       44.4 |     266.6 |     38.2 |     58.2 |     42.2 |     34.7 |      54.7 |      37.7 |                – |        – |                 – |         – | epoch 12/12 |\n'  # noqa: E501
         '| dcn_tiny  |       48.1 |     266.6 | **47.4** | **67.4** | **51.4** | **42.4** |  **62.4** |  **45.4** |             47.2 |     +0.2 |              42.5 |      −0.1 | epoch 12/12 |\n'  # noqa: E501
+        '| swin_tiny |       48.1 |     266.6 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
         '\n'
         'FLOPs: multiply-adds, each counted once, on an image of 800x1280 (height x width).\n'
         '\n'
-        'Bold: best of each scale, among finished runs of equal start, length, images and use of test-time augmentation.\n'  # noqa: E501
+        'Bold: best of each size, among finished runs of equal start, length, images and use of test-time augmentation.\n'  # noqa: E501
         '\n'
         'Of some results no digest of the annotations is known (data.sha256): that they are the same is taken for granted.\n'  # noqa: E501
         '\n'
@@ -214,11 +223,11 @@ def test_original_architecture_is_marked_and_every_source_named(tmp_path):
     )
     (table,) = build_tables(results, load_published())
     columns = table_columns(table)
-    assert columns['published mIoU'] == ['44.51†', '46.00†', '–']
-    assert columns['Δ mIoU'] == ['−0.51', '+0.50', '–']
+    assert columns['published mIoU'] == ['46.00†', '–', '44.51†']
+    assert columns['Δ mIoU'] == ['+0.50', '–', '−0.51']
     notes = '\n'.join(table.notes)
-    assert 'Swin-Transformer-Semantic-Segmentation README: swin_tiny;' in notes
-    assert 'ConvNeXt semantic_segmentation README (input size not stated there): convnext_t' in notes
+    assert 'ConvNeXt semantic_segmentation README (input size not stated there): convnext_tiny;' in notes
+    assert 'Swin-Transformer-Semantic-Segmentation README: swin_tiny' in notes
     assert 'for 160000 iterations' in notes
     assert any(note.startswith('† ') and 'another architecture' in note for note in table.notes)
     assert '‡' not in notes
@@ -238,7 +247,7 @@ def test_a_table_for_each_task_and_data_set(tmp_path):
         'UperNet on ADE20K val',
     ]
     assert ['published box AP' in table_columns(table) for table in tables] == [True, False, False]
-    assert table_columns(tables[1])['Backbone'] == ['swin_tiny', 'dcn_tiny']
+    assert table_columns(tables[1])['Backbone'] == ['dcn_tiny', 'swin_tiny']
 
 
 # FLOPs
@@ -249,12 +258,12 @@ def test_a_file_of_before_flops_were_counted_has_a_dash(tmp_path):
     del old['complexity']
     results = results_of(tmp_path, old, document('swin_tiny'), document('r50', complexity=None))
     (table,) = build_tables(results, [])
-    assert table_columns(table)['FLOPs (G)'] == ['–', '266.6', '–']
+    assert table_columns(table)['FLOPs (G)'] == ['–', '–', '266.6']
     latex = latex_rows(render(results, [], 'latex'))
-    assert [row[2].strip() for row in latex] == ['FLOPs (G)', '--', '266.6', '--']
+    assert [row[2].strip() for row in latex] == ['FLOPs (G)', '--', '--', '266.6']
     rows = list(csv.DictReader(io.StringIO(render(results, [], 'csv'))))
-    assert [row['flops'] for row in rows] == ['', '266553000000', '']
-    assert [row['flops_width'] for row in rows] == ['', '1280', '']
+    assert [row['flops'] for row in rows] == ['', '', '266553000000']
+    assert [row['flops_width'] for row in rows] == ['', '', '1280']
 
 
 def test_old_files_alone_have_no_note_on_flops(tmp_path):
@@ -267,13 +276,13 @@ def test_operators_missing_from_flops_are_named(tmp_path):
     missing = flops(266.6, missing=['aten::fft', 'mine::mix'])
     results = results_of(tmp_path, document('dcn_tiny', complexity=missing), document('swin_tiny'))
     (table,) = build_tables(results, [])
-    assert table_columns(table)['FLOPs (G)'] == ['266.6', '266.6§']
+    assert table_columns(table)['FLOPs (G)'] == ['266.6§', '266.6']
     assert '§ Without operators that have no formula: aten::fft, mine::mix.' in table.notes
     latex = render(results, [], 'latex')
     assert r'266.6$^\S$' in latex
     assert latex.isascii()
     rows = list(csv.DictReader(io.StringIO(render(results, [], 'csv'))))
-    assert [row['flops_without'] for row in rows] == ['', 'aten::fft mine::mix']
+    assert [row['flops_without'] for row in rows] == ['aten::fft mine::mix', '']
 
 
 def test_every_size_that_flops_were_counted_at_is_said(tmp_path):
@@ -286,8 +295,8 @@ def test_every_size_that_flops_were_counted_at_is_said(tmp_path):
 
 
 def test_order_of_rows(tmp_path):
-    expected = ['r50', 'zoo_micro', 'halo_tiny', 'pvt_tiny', 'swin_tiny', 'convnext_tiny']
-    expected += ['dcn_tiny', 'apple_tiny', 'zoo_tiny', 'dcn_small', 'halo_base', 'dcn_giant']
+    expected = ['zoo_micro', 'r50', 'apple_tiny', 'convnext_tiny', 'dcn_tiny', 'halo_tiny', 'pvt_tiny']
+    expected += ['swin_tiny', 'zoo_tiny', 'dcn_small', 'halo_base', 'dcn_giant']
     shuffled = sorted(expected, key=lambda name: name[::-1])
     assert shuffled != expected
     columns = columns_of(tmp_path, *map(document, shuffled))
@@ -335,8 +344,8 @@ def test_variants_of_a_recipe_are_not_one_contest(tmp_path):
         document('dcn_tiny', recipe='released', metrics=box_and_mask(43, 33)),
         document('halo_tiny', metrics=box_and_mask(50, 40)),
     )
-    assert columns['Recipe'] == ['–', 'fair', 'released', 'fair', 'released']
-    assert columns['box AP'] == ['50.0', '40.0', '*44.0', '*41.0', '43.0']
+    assert columns['Recipe'] == ['fair', 'released', '–', 'fair', 'released']
+    assert columns['box AP'] == ['*41.0', '43.0', '50.0', '40.0', '*44.0']
 
 
 @pytest.mark.parametrize('recipe', [None, 'fair', 'released'])
@@ -359,7 +368,7 @@ def test_a_fair_run_beside_a_published_figure_of_the_release_is_marked(tmp_path)
         document('swin_tiny', recipe='fair'),
         published=published,
     )
-    assert columns['published box AP'] == ['47.2†', '47.2¶', '47.2']
+    assert columns['published box AP'] == ['47.2¶', '47.2', '47.2†']
     (table,) = build_tables(results_of(tmp_path / 'results'), published)
     assert any(note.startswith('¶ Published for the released recipe') for note in table.notes)
 
@@ -386,11 +395,9 @@ def test_bold_is_within_a_scale_and_never_alone(tmp_path):
         document('swin_tiny', metrics=box_and_mask(41, 30)),
         document('dcn_tiny', metrics=box_and_mask(42, 31)),
         document('dcn_base', metrics=box_and_mask(50, 40)),
-        document('r50', metrics=box_and_mask(60, 50)),
-        document('r50', metrics=box_and_mask(59, 50)),
     )
-    assert columns['box AP'] == ['60.0', '59.0', '30.0', '*31.0', '41.0', '*42.0', '50.0']
-    assert columns['mask AP'] == ['50.0', '50.0', '*20.0', '19.0', '30.0', '*31.0', '40.0']
+    assert columns['box AP'] == ['*31.0', '30.0', '*42.0', '41.0', '50.0']
+    assert columns['mask AP'] == ['19.0', '*20.0', '*31.0', '30.0', '40.0']
 
 
 def test_ties_by_the_printed_value_are_all_bold(tmp_path):
@@ -400,21 +407,21 @@ def test_ties_by_the_printed_value_are_all_bold(tmp_path):
         document('swin_tiny', metrics=box_and_mask(47.04, 40.2)),
         document('dcn_tiny', metrics=box_and_mask(46.94, 40.1)),
     )
-    assert columns['box AP'] == ['*47.0', '*47.0', '46.9']
-    assert columns['mask AP'] == ['40.0', '*40.2', '40.1']
+    assert columns['box AP'] == ['46.9', '*47.0', '*47.0']
+    assert columns['mask AP'] == ['40.1', '40.0', '*40.2']
 
 
 def test_bold_compares_only_finished_runs_of_one_length_and_one_kind_of_test(tmp_path):
     longer = {'epoch': 36, 'max_epochs': 36}
     columns = columns_of(
         tmp_path,
-        document('halo_tiny', metrics=box_and_mask(10, 10)),
-        document('pvt_tiny', metrics=box_and_mask(11, 10)),
-        document('swin_tiny', metrics=box_and_mask(20, 10), **longer),
-        document('convnext_tiny', metrics=box_and_mask(21, 10), **longer),
-        document('dcn_tiny', metrics=box_and_mask(30, 10), epoch=8),
-        document('mine_tiny', metrics=box_and_mask(31, 10), max_epochs=None),
-        document('mine2_tiny', metrics=box_and_mask(40, 10), test_time_augmentation=True),
+        document('a_tiny', metrics=box_and_mask(10, 10)),
+        document('b_tiny', metrics=box_and_mask(11, 10)),
+        document('c_tiny', metrics=box_and_mask(20, 10), **longer),
+        document('d_tiny', metrics=box_and_mask(21, 10), **longer),
+        document('e_tiny', metrics=box_and_mask(30, 10), epoch=8),
+        document('f_tiny', metrics=box_and_mask(31, 10), max_epochs=None),
+        document('g_tiny', metrics=box_and_mask(40, 10), test_time_augmentation=True),
     )
     assert columns['box AP'] == ['10.0', '*11.0', '20.0', '*21.0', '30.0', '31.0', '40.0']
     assert columns['TTA'] == ['no'] * 6 + ['yes']
@@ -428,9 +435,9 @@ def test_null_is_a_dash_and_no_entrant(tmp_path):
         document('dcn_tiny', metrics=undefined),
         published=load_published(),
     )
-    assert columns['box AP'] == ['40.0', '–']
-    assert columns['published box AP'] == ['44.3', '47.2']
-    assert columns['Δ box AP'] == ['−4.3', '–']
+    assert columns['box AP'] == ['–', '40.0']
+    assert columns['published box AP'] == ['47.2', '44.3']
+    assert columns['Δ box AP'] == ['–', '−4.3']
 
 
 @pytest.mark.parametrize('literal', ['NaN', 'Infinity', '-Infinity', '1e999'])
@@ -596,11 +603,11 @@ def test_bold_only_where_the_truth_is_the_same(tmp_path):
         document('swin_tiny', metrics=box_and_mask(40, 40)),
     ]
     known = [content | {'data': {'sha256': 'd0'}} for content in pair]
-    assert columns_of(tmp_path / 'same', *known)['box AP'] == ['40.0', '*42.0']
+    assert columns_of(tmp_path / 'same', *known)['box AP'] == ['*42.0', '40.0']
     other = [known[0], pair[1] | {'data': {'sha256': 'd1'}}]
-    assert columns_of(tmp_path / 'other', *other)['box AP'] == ['40.0', '42.0']
+    assert columns_of(tmp_path / 'other', *other)['box AP'] == ['42.0', '40.0']
     half = [known[0], pair[1]]
-    assert columns_of(tmp_path / 'half', *half)['box AP'] == ['40.0', '42.0']
+    assert columns_of(tmp_path / 'half', *half)['box AP'] == ['42.0', '40.0']
     remark = 'no digest of the annotations is known'
     assert remark not in render(results_of(tmp_path / 'a', *known), [], 'markdown')
     assert remark in render(results_of(tmp_path / 'b', *pair), [], 'markdown')
@@ -609,7 +616,7 @@ def test_bold_only_where_the_truth_is_the_same(tmp_path):
 def test_a_file_below_two_given_folders_counts_once(tmp_path):
     write(tmp_path, document(), document('swin_tiny'))
     results = load_results([tmp_path, tmp_path / 'run0', tmp_path / 'run1' / '..'])
-    assert sorted(result.backbone for result in results) == ['dcn_tiny', 'swin_tiny']
+    assert sorted(result.contestant.name for result in results) == ['dcn_tiny', 'swin_tiny']
 
 
 # Published figures
@@ -724,8 +731,8 @@ def test_latex_structure(tmp_path):
         (alignment,) = re.findall(r'\\begin{tabular}{([lr]+)}', part)
         assert {len(row) for row in latex_rows(part)} == {len(alignment)}
         assert len(alignment) == columns
-    # Heading, baseline and the one scale are apart.
-    assert detection.count(r'\midrule') == 2
+    # The heading is apart; the baseline is of the size of the one scale.
+    assert detection.count(r'\midrule') == 1
     assert r'swin\_tiny & 48.1 & 266.6 & \textbf{43.3} & \textbf{63.3}' in detection
     assert '& 44.3 & $-$1.0 & 40.5 & $-$0.5 & epoch 12/12' in detection
     assert r'epoch 8/12$^\ddagger$' in detection
@@ -880,7 +887,7 @@ def test_a_missing_key_is_named(tmp_path, key):
 @pytest.mark.parametrize(
     ('changes', 'complaint'),
     [
-        ({'schema_version': 3}, 'schema version 3'),
+        ({'schema_version': 4}, 'schema version 4'),
         ({'schema_version': True}, "'schema_version' is not a whole number"),
         ({'task': 'retina'}, "task 'retina' is none of mask_rcnn, upernet"),
         ({'seed': '0'}, "'seed' is not a whole number or null"),
@@ -906,9 +913,9 @@ def test_a_missing_key_is_named(tmp_path, key):
             "'complexity.flops' is a number of 401 digits",
         ),
         ({'images': 10**30}, "'images' is a number of 31 digits"),
-        ({'backbone': '\x1b[31mred'}, "'backbone' has characters that cannot be printed"),
+        ({'backbone': '\x1b[31mred'}, "'contestant.name' has characters that cannot be printed"),
         ({'dataset': 'half \ud800'}, "'dataset' has characters that cannot be printed"),
-        ({'backbone': 'two\nlines'}, "'backbone' has characters that cannot be printed"),
+        ({'backbone': 'two\nlines'}, "'contestant.name' has characters that cannot be printed"),
     ],
 )
 def test_what_breaks_the_schema_is_named(tmp_path, changes, complaint):
@@ -959,7 +966,12 @@ def test_html_stays_text(tmp_path):
         ('{', 'not JSON'),
         ('{}', 'not a list'),
         ('[3]', 'entry 1: not an object'),
-        (json.dumps([entry(), entry('a', box_ap=3)]), "entry 2: 'mask_ap' is missing"),
+        (
+            json.dumps([entry(), entry('a', top3=3)]),
+            'entry 2: no figure; state one of box_ap, mask_ap, ',
+        ),
+        (json.dumps([entry() | {'task': None}]), "'recipe' is missing or not text"),
+        (json.dumps([entry() | {'batch_size': 0}]), "'batch_size' is not a whole number above 0"),
         (json.dumps([entry(box_ap=float('nan'), mask_ap=3)]), "'box_ap' is missing or not a per"),
         (json.dumps([entry(box_ap='3', mask_ap=3)]), "'box_ap' is missing or not a per"),
         (json.dumps([entry(box_ap=3, mask_ap=472)]), "'mask_ap' is missing or not a per"),
@@ -1004,7 +1016,7 @@ def test_command_selects_a_task_and_writes_a_file(tmp_path, run):
     options = ('--task', 'mask_rcnn', '--format', 'csv', '--published', 'none', '--output', output)
     assert run(tmp_path, *options) == (0, '', '')
     rows = list(csv.DictReader(io.StringIO(output.read_text())))
-    assert [row['backbone'] for row in rows] == ['swin_tiny', 'dcn_tiny']
+    assert [row['backbone'] for row in rows] == ['dcn_tiny', 'swin_tiny']
     assert {row['published_box_AP'] for row in rows} == {''}
     assert not list(tmp_path.glob('.table*'))
 
@@ -1036,7 +1048,7 @@ def test_command_reads_a_published_file(tmp_path, run):
         (['{}/missing'], 'is not a folder'),
         (['{}/empty'], 'tools/test.py writes one'),
         (['{}/broken'], 'not JSON'),
-        (['{}/good', '--task', 'upernet'], 'found only mask_rcnn'),
+        (['{}/good', '--task', 'upernet'], 'found only instance_segmentation'),
         (['{}/good', '{}/more', '--format', 'csv'], 'choose one with --task'),
         (['{}/good', '--published', '{}/missing.json'], "give another file, or 'none'"),
         (['{}/good', '--output', '{}/missing/table.md'], 'in an existing folder'),
@@ -1085,9 +1097,9 @@ def test_start_tells_scratch_from_pretrained_and_they_do_not_compete_for_bold(tm
         document('dcn_tiny', initialization='c.pth', metrics=box_and_mask(42, 42)),
         document('convnext_tiny', initialization=None, metrics=box_and_mask(50, 50)),
     )
-    assert columns['Backbone'] == ['halo_tiny', 'pvt_tiny', 'swin_tiny', 'convnext_tiny', 'dcn_tiny']
-    assert columns['Start'] == ['scratch', 'scratch', 'pretrained', '–', 'pretrained']
-    assert columns['box AP'] == ['10.0', '*11.0', '40.0', '50.0', '*42.0']
+    assert columns['Backbone'] == ['convnext_tiny', 'dcn_tiny', 'halo_tiny', 'pvt_tiny', 'swin_tiny']
+    assert columns['Start'] == ['–', 'pretrained', 'scratch', 'scratch', 'pretrained']
+    assert columns['box AP'] == ['50.0', '*42.0', '10.0', '*11.0', '40.0']
 
 
 def test_part_of_a_data_set_is_shown_and_not_compared(tmp_path):
@@ -1255,7 +1267,7 @@ class TestLikeWithLike:
     def test_otherwise_the_reason(self, tmp_path, content, reason):
         entries = load_published()
         (result,) = results_of(tmp_path, content)
-        metric = 'box_AP' if result.task == 'mask_rcnn' else 'mIoU'
+        metric = 'box_AP' if result.task == 'instance_segmentation' else 'mIoU'
         assert find_figure(entries, result, metric) is None
         assert why_not_compared(entries, result) == reason
         for form in ('markdown', 'latex'):
@@ -1271,8 +1283,8 @@ class TestLikeWithLike:
         alike, scratch = told(), told('swin_tiny', initialization='scratch')
         (table,) = build_tables(results_of(tmp_path, alike, scratch), entries)
         columns = table_columns(table)
-        assert columns['Backbone'] == ['swin_tiny', 'dcn_tiny']
-        assert columns['Δ box AP'] == ['–', '−7.2']
+        assert columns['Backbone'] == ['dcn_tiny', 'swin_tiny']
+        assert columns['Δ box AP'] == ['−7.2', '–']
         assert [note for note in table.notes if 'ublished figures' in note] == [
             'Not compared with published figures, since the runs differ. '
             'swin_tiny: start scratch, published pretrained.'

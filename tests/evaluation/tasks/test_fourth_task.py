@@ -3,14 +3,14 @@
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.documentation import fields_table
-from evaluation.results.published import load_published
+from evaluation.results.published import find_figure, load_published, why_not_compared
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare
 from evaluation.statistics.uncertainty import uncertainties
@@ -22,8 +22,7 @@ from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import instance_evidence, write_result
 
 BOXES = Task(
-    key='retinanet',
-    title='RetinaNet',
+    key='boxes',
     metrics=BOX_METRICS,
     record='evaluation.metrics.evidence.instance_records:InstanceEvidence',
     heads=(),
@@ -31,6 +30,7 @@ BOXES = Task(
     analysis='evaluation.analysis.tasks.detectors:Detection',
     overlaps=('box',),
 )
+RECIPE = {'name': 'retinanet_1x', 'title': 'RetinaNet', 'dataset': 'COCO val2017', 'images': 12}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class PointEvidence(Evidence):
 
 POINTS = Task(
     key='keypoints',
-    title='Keypoints',
     metrics=(Metric('PCK', 'PCK', 'PCK', 'PCK', digits=2, is_primary=True, is_share=True),),
     record=f'{__name__}:PointEvidence',
     heads=(),
@@ -69,6 +68,7 @@ def results(tmp_path, monkeypatch):
             instance_evidence(images=12, detector=number, kinds=('bbox',)),
             backbone,
             task=BOXES.key,
+            recipe=RECIPE,
         )
         for number, backbone in enumerate(('dcn_tiny', 'swin_tiny'))
     ]
@@ -76,11 +76,13 @@ def results(tmp_path, monkeypatch):
 
 
 def test_the_schema_knows_it(results, tmp_path):
-    assert '`retinanet`' in fields_table(2)
+    assert '`boxes`' in fields_table(3)
+    # Earlier versions knew three.
+    assert '`boxes`' not in fields_table(2)
     content = json.loads(results[0].path.read_text()) | {'task': 'unknown'}
     file = tmp_path / 'result.json'
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"task 'unknown' is none of mask_rcnn, .*, retinanet"):
+    with pytest.raises(UserError, match=r"task 'unknown' is none of instance_segmentation, .*, boxes"):
         read_result(file)
     content = content | {'task': BOXES.key, 'metrics': {'box_AP': 1.0, 'box_AP50': 2.0}}
     file.write_text(json.dumps(content))
@@ -97,8 +99,22 @@ def test_tables_show_it(results):
     assert 'published box AP' not in text
     rows = list(csv.DictReader(io.StringIO(render(results, load_published(), 'csv'))))
     assert {row['task'] for row in rows} == {BOXES.key}
+    assert {row['recipe'] for row in rows} == {'retinanet_1x'}
     shown = {row['backbone']: float(row['box_AP']) for row in rows}
-    assert shown == {result.backbone: result.metrics['box_AP'] for result in results}
+    assert shown == {result.contestant.name: result.metrics['box_AP'] for result in results}
+
+
+def test_published_figures_of_it_are_found(results, tmp_path):
+    """Once a recipe states all that a comparison needs, a metric's key in the file is enough."""
+    entry = {'model': 'dcn_tiny', 'recipe': 'retinanet_1x', 'architecture': 'unified', 'source': 's'}
+    file = tmp_path / 'published.json'
+    file.write_text(json.dumps([entry | {'box_ap': 40.0}]))
+    published = load_published(file)
+    first = next(result for result in results if result.contestant.name == 'dcn_tiny')
+    assert find_figure(published, first, 'box_AP') is None
+    assert 'start not known, published not stated' in why_not_compared(published, first)
+    whole = replace(first.recipe, epochs=12, batch_size=16, start='pretrained')
+    assert find_figure(published, replace(first, recipe=whole), 'box_AP').value == 40.0
 
 
 def test_models_of_it_are_compared(results):
@@ -124,5 +140,5 @@ def test_records_of_a_kind_of_their_own(tmp_path, monkeypatch):
     assert comparison.is_told_apart
     assert comparison.sentence.startswith('swin_tiny has 65.00 points more PCK than dcn_tiny')
     text = render(results, [], 'markdown', uncertainty=uncertainties(results, resamples=200))
-    assert 'Keypoints on ADE20K val' in text
+    assert 'keypoints on ADE20K val' in text
     assert '25.00 (' in text

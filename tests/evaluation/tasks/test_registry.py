@@ -1,17 +1,24 @@
-"""Every task is complete, and known by its key, its configs and its models."""
+"""Every task is complete; pages declare recipes of known tasks, and leaves who competes."""
 
+import functools
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+from mmengine.registry import MODELS
 
+from backbones import MIXERS
+from evaluation.config.file import read_config
+from evaluation.config.recipe import contestant_of, recipe_of
 from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.published import load_published
 from evaluation.results.reading import read_result
 from evaluation.tables.headings import metric_column, printed
-from evaluation.tasks import TASKS, find_metric
+from evaluation.tasks import TASKS, Contestant, find_metric, find_task
 from tests.commands import ROOT
+from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import document
 
 every_task = pytest.mark.parametrize('task', TASKS.values(), ids=TASKS)
@@ -40,19 +47,107 @@ def test_references_lead_somewhere(task):
     assert callable(task.analysis_adapter.of)
 
 
-@every_task
-def test_configs_are_named_after_the_task(task):
-    assert [*(ROOT / 'configs').glob(f'{task.key}_*.py')]
+def pages():
+    """Names of the pages of `configs/_base_` that declare a recipe, or change that of another."""
+    files = (ROOT / 'configs/_base_').glob('*.py')
+    return sorted(file.stem for file in files if re.search(r'^recipe\b', file.read_text(), re.MULTILINE))
+
+
+def leaves():
+    """Configs that are trained."""
+    return [
+        file for place in ('configs', 'configs/demo') for file in sorted((ROOT / place).glob('*.py'))
+    ]
+
+
+@functools.cache
+def page(name):
+    return read_config(str(ROOT / f'configs/_base_/{name}.py'))
+
+
+@pytest.mark.parametrize('name', pages())
+def test_pages_declare_recipes_of_known_tasks(name):
+    recipe = recipe_of(page(name))
+    assert recipe.task in TASKS
+    assert None not in (recipe.images, recipe.length, recipe.batch_size, recipe.start)
+
+
+def test_recipes_have_names_of_their_own():
+    names = [recipe_of(page(name)).name for name in pages()]
+    assert len(set(names)) == len(names) >= 4
+
+
+@pytest.mark.parametrize(
+    ('task', 'name'),
+    [
+        ('instance_segmentation', 'mask_rcnn_coco_1x'),
+        ('semantic_segmentation', 'upernet_ade20k_160k'),
+        ('classification', 'imagenet_1k_300e'),
+    ],
+)
+def test_the_recipe_of_earlier_results_is_that_of_its_page(task, name):
+    assert TASKS[task].earlier.recipe == recipe_of(page(name))
+
+
+def test_tasks_are_found_by_both_keys():
+    for earlier, key in (
+        ('mask_rcnn', 'instance_segmentation'),
+        ('upernet', 'semantic_segmentation'),
+        ('imagenet', 'classification'),
+    ):
+        assert find_task(earlier) is find_task(key) is TASKS[key]
+    assert find_task('retina') is find_task(None) is None
+
+
+def test_published_figures_are_of_recipes_that_pages_declare():
+    recipes = {recipe.name: recipe for recipe in (recipe_of(page(name)) for name in pages())}
+    entries = load_published()
+    assert {entry.recipe for entry in entries} == {
+        'mask_rcnn_coco_1x',
+        'upernet_ade20k_160k',
+        'imagenet',
+    }
+    for entry in entries:
+        task = TASKS[recipes[entry.recipe].task]
+        known = {metric.published for metric in task.metrics}
+        known |= {metric.published_augmented for metric in task.metrics}
+        needed = {find_metric(name).published for name in task.primary}
+        assert needed <= entry.figures.keys() <= known
 
 
 @every_task
 def test_published_figures_are_of_primary_metrics(task):
-    recipe = task.published
-    assert {name for name, _ in recipe.figures} == {*task.primary}
-    found = [entry for entry in load_published() if entry.task == recipe.name]
-    assert found
-    needed = {key for (_, is_augmented), key in recipe.figures.items() if not is_augmented}
-    assert all(needed <= entry.figures.keys() for entry in found)
+    assert {metric.name for metric in task.metrics if metric.published} == {*task.primary}
+
+
+@pytest.mark.parametrize('file', leaves(), ids=lambda file: f'{file.parent.name}/{file.stem}')
+def test_leaves_declare_their_contestant(file):
+    """By the text of the file: it is read by other tests."""
+    (line,) = (line for line in file.read_text().splitlines() if line.startswith('contestant'))
+    name = re.sub('^(mask_rcnn|upernet|imagenet)_', '', file.stem)
+    if name == 'r50':
+        assert line == "contestant = dict(name='r50')"
+    else:
+        mixer, scale = name.split('_')
+        assert mixer in MIXERS
+        assert line == f"contestant = dict(name='{mixer}_{scale}', scale='{scale}')"
+
+
+@pytest.mark.parametrize(
+    ('leaf', 'expected'),
+    [
+        ('mask_rcnn_dcn_tiny', Contestant('dcn_tiny', 'unified', 'dcn', 'tiny')),
+        ('demo/upernet_swin_micro', Contestant('swin_micro', 'unified', 'swin', 'micro')),
+        ('mask_rcnn_r50', Contestant('r50', 'mmdet')),
+        ('upernet_r50', Contestant('r50', 'mmseg')),
+    ],
+)
+def test_contestants_of_leaves(leaf, expected):
+    cfg = read_config(str(ROOT / f'configs/{leaf}.py'))
+    model = cfg.model.backbone
+    scope = MODELS.switch_scope_and_registry(cfg.default_scope)
+    with scope as registry:
+        assert contestant_of(cfg, registry.build(model)) == expected
 
 
 @every_task
@@ -65,7 +160,9 @@ def test_results_need_all_metrics_but_those_of_an_optional_output(task, tmp_path
         assert task.missing_metric(metrics) == name
     least = {name: value for name, value in whole.items() if name not in optional}
     for metrics in (whole, least):
-        file.write_text(json.dumps(document(task=task.key, metrics=metrics)))
+        file.write_text(
+            json.dumps(as_version_3(as_version_2(document(task=task.earlier.key, metrics=metrics))))
+        )
         assert read_result(file).headline_metrics == tuple(metrics)
 
 

@@ -71,9 +71,9 @@ def test_signs():
 
 
 def test_tables_print_by_the_rule():
-    assert str(printed(62.25, 'imagenet')) == '62.3'
-    assert str(printed(-0.0, 'mask_rcnn')) == '0.0'
-    assert str(printed(44.505, 'upernet')) == '44.51'
+    assert str(printed(62.25, 'classification')) == '62.3'
+    assert str(printed(-0.0, 'instance_segmentation')) == '0.0'
+    assert str(printed(44.505, 'semantic_segmentation')) == '44.51'
 
 
 @given(FIGURES, st.integers(0, 4))

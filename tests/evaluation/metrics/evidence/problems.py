@@ -11,7 +11,7 @@ from evaluation.metrics.evidence.instance_matching import collect_instances
 from evaluation.metrics.evidence.record_files import write_evidence
 from evaluation.statistics.loading import headline_metrics
 from evaluation.statistics.metrics import each_image_once
-from evaluation.tasks import TASKS
+from evaluation.tasks import TASKS, find_task
 from evaluation.utils.files import file_sha256
 from tests.coco_truth import indexed
 from tests.evaluation.tables.test_table import document
@@ -43,8 +43,9 @@ def write_result(folder, evidence, backbone, /, **changes):
     folder.mkdir(parents=True)
     write_evidence(folder / 'evidence.npz', evidence)
     entry = {'file': 'evidence.npz', 'sha256': file_sha256(folder / 'evidence.npz')}
-    content = as_version_2(document(backbone, task, metrics=metrics, images=len(evidence.images)))
-    content |= {'evidence': entry, **changes}
+    earlier = TASKS[task].earlier.key if TASKS[task].earlier else task
+    content = document(backbone, earlier, metrics=metrics, images=len(evidence.images))
+    content = as_version_3(as_version_2(content)) | {'evidence': entry, **changes}
     (folder / 'result.json').write_text(json.dumps(content))
     return folder / 'result.json'
 
@@ -64,4 +65,21 @@ def as_version_2(content):
         'git': {'revision': 'abc', 'dirty': False},
         'evaluation_seconds': 3.0,
         'time_shares': None,
+    }
+
+
+def as_version_3(content):
+    """A result of an earlier version as the third states it; of an own task, by a recipe of its own."""
+    content = dict(content)
+    task = find_task(content['task'])
+    if task.earlier:
+        recipe = task.earlier.recipe.as_json()
+    else:
+        recipe = {'name': task.key, 'title': task.key, 'dataset': content['dataset']}
+    network = {'name': content.pop('backbone'), 'family': 'unified' if content['mixer'] else 'mmdet'}
+    return content | {
+        'schema_version': 3,
+        'task': task.key,
+        'recipe': {**recipe, 'variant': content['recipe']},
+        'contestant': network | {key: content.pop(key) for key in ('mixer', 'scale')},
     }

@@ -20,15 +20,15 @@ CLASSES = ('a', 'b', 'c')
 
 
 def evidence_of(task):
-    if task == 'mask_rcnn':
+    if task == 'instance_segmentation':
         return instance_evidence()
-    if task == 'upernet':
+    if task == 'semantic_segmentation':
         confusions = [np.array([[0, 1, 5], [2, 3, 9]]), np.zeros((0, 3), np.int64)]
         return collect_confusion(['2.png', '1.png'], confusions, CLASSES)
     return collect_guesses(['2.jpg', '1.jpg'], [(0, 1, 5), (2, 2, 0)], CLASSES)
 
 
-TASKS = ('mask_rcnn', 'upernet', 'imagenet')
+TASKS = ('instance_segmentation', 'semantic_segmentation', 'classification')
 
 
 @pytest.mark.parametrize('task', TASKS)
@@ -48,7 +48,7 @@ def test_read_back_as_it_was(tmp_path, task):
 def test_of_another_task(tmp_path, task):
     write_evidence(tmp_path / 'evidence.npz', evidence_of(task))
     for other in set(TASKS) - {task}:
-        with pytest.raises(UserError, match=f'no evidence of a {other} evaluation'):
+        with pytest.raises(UserError, match=f'no evidence of {other}'):
             read_evidence(tmp_path / 'evidence.npz', other)
 
 
@@ -77,17 +77,17 @@ def test_numbers_that_would_lead_outside_of_an_array(tmp_path, changes, complain
     write_evidence(file, instance_evidence())
     rewrite(file, **changes)
     with pytest.raises(UserError, match=complaint) as caught:
-        read_evidence(file, 'mask_rcnn')
+        read_evidence(file, 'instance_segmentation')
     assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize('text', ['abc', ''])
 def test_classes_that_are_no_list(tmp_path, text):
     file = tmp_path / 'evidence.npz'
-    write_evidence(file, evidence_of('imagenet'))
+    write_evidence(file, evidence_of('classification'))
     rewrite(file, classes=np.array(text))
     with pytest.raises(UserError, match='classes has 0 axes'):
-        read_evidence(file, 'imagenet')
+        read_evidence(file, 'classification')
 
 
 def damaged(part, index, value):
@@ -120,10 +120,10 @@ def first_of(error, kind='box'):
 def test_more_found_than_there_is(tmp_path, change, complaint):
     file = tmp_path / 'evidence.npz'
     write_evidence(file, instance_evidence(20))
-    assert read_evidence(file, 'mask_rcnn')
+    assert read_evidence(file, 'instance_segmentation')
     rewrite(file, **change)
     with pytest.raises(UserError, match=complaint):
-        read_evidence(file, 'mask_rcnn')
+        read_evidence(file, 'instance_segmentation')
 
 
 @pytest.mark.parametrize('dtype', ['>u2', 'u8', 'i2'])
@@ -133,7 +133,7 @@ def test_numbers_of_a_type_that_compiled_code_does_not_take(tmp_path, dtype):
     write_evidence(file, evidence)
     rewrite(file, box_hits=evidence.matches['box'].hits.astype(dtype))
     with pytest.raises(UserError, match='box_hits holds'):
-        read_evidence(file, 'mask_rcnn')
+        read_evidence(file, 'instance_segmentation')
 
 
 def with_damage(content, random):
@@ -162,7 +162,12 @@ def with_damaged_array(content, random):
 
 @pytest.mark.parametrize('damage', [with_damage, with_damaged_array])
 @pytest.mark.parametrize(
-    ('task', 'metric'), [('mask_rcnn', 'mask_AP'), ('upernet', 'mIoU'), ('imagenet', 'top1')]
+    ('task', 'metric'),
+    [
+        ('instance_segmentation', 'mask_AP'),
+        ('semantic_segmentation', 'mIoU'),
+        ('classification', 'top1'),
+    ],
 )
 def test_any_damage_is_named_or_does_no_harm(tmp_path, task, metric, damage):
     file, random = tmp_path / 'evidence.npz', np.random.default_rng(0)
@@ -189,10 +194,10 @@ def test_pickles_are_never_read(tmp_path):
     file = tmp_path / 'evidence.npz'
     np.savez(file, images=np.array([Bomb()], dtype=object))
     with pytest.raises(UserError, match='no evidence'):
-        read_evidence(file, 'mask_rcnn')
+        read_evidence(file, 'instance_segmentation')
     file.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UserError, match='no evidence'):
-        read_evidence(file, 'mask_rcnn')
+        read_evidence(file, 'instance_segmentation')
 
 
 def test_what_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
@@ -201,7 +206,7 @@ def test_what_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
     with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('images.npy', bytes(1 << 22))
     with pytest.raises(UserError, match='bytes when unpacked'):
-        read_evidence(file, 'upernet')
+        read_evidence(file, 'semantic_segmentation')
 
 
 def test_an_array_that_claims_more_than_the_file_holds(tmp_path):
@@ -212,7 +217,7 @@ def test_an_array_that_claims_more_than_the_file_holds(tmp_path):
     with zipfile.ZipFile(file, 'w') as archive:
         archive.writestr('images.npy', buffer.getvalue() + bytes(80))
     with pytest.raises(UserError, match='no evidence'):
-        read_evidence(file, 'upernet')
+        read_evidence(file, 'semantic_segmentation')
 
 
 @pytest.mark.parametrize('content', [b'', b'PK\x03\x04', b'text'])
@@ -220,7 +225,7 @@ def test_a_file_that_is_no_archive(tmp_path, content):
     file = tmp_path / 'evidence.npz'
     file.write_bytes(content)
     with pytest.raises(UserError, match='no evidence'):
-        read_evidence(file, 'upernet')
+        read_evidence(file, 'semantic_segmentation')
 
 
 def test_a_truncated_file(tmp_path):
@@ -228,7 +233,7 @@ def test_a_truncated_file(tmp_path):
     write_evidence(file, instance_evidence())
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(UserError, match='no evidence'):
-        read_evidence(file, 'mask_rcnn')
+        read_evidence(file, 'instance_segmentation')
 
 
 class TestNames:
@@ -253,7 +258,7 @@ class TestBoxesAlone:
     def test_they_are_read_back(self, tmp_path):
         evidence = instance_evidence(kinds=('bbox',))
         write_evidence(tmp_path / 'evidence.npz', evidence)
-        read = read_evidence(tmp_path / 'evidence.npz', 'mask_rcnn')
+        read = read_evidence(tmp_path / 'evidence.npz', 'instance_segmentation')
         assert {*read.matches} == {'box'}
         np.testing.assert_array_equal(read.matches['box'].hits, evidence.matches['box'].hits)
 
@@ -265,4 +270,4 @@ class TestBoxesAlone:
                 tmp_path / 'part.npz', **{name: whole[name] for name in whole.files if name != missing}
             )
         with pytest.raises(UserError, match=f'{missing} is missing'):
-            read_evidence(tmp_path / 'part.npz', 'mask_rcnn')
+            read_evidence(tmp_path / 'part.npz', 'instance_segmentation')
