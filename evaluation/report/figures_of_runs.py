@@ -15,9 +15,8 @@ from evaluation.results.published import (
     why_not_compared,
 )
 from evaluation.results.result import Result, shown_metrics
+from evaluation.tables.columns import is_part, printed, training_text
 from evaluation.tables.contests import winners
-from evaluation.tables.headings import printed
-from evaluation.tables.identity import is_part, training_text
 from evaluation.tasks import TASKS, find_metric
 
 

@@ -14,8 +14,7 @@ from zipfile import BadZipFile
 from evaluation.results.result import Result
 from evaluation.results.selection import in_order, select, table_of
 from evaluation.tables.analyses import UNREADABLE
-from evaluation.tables.headings import title_of
-from evaluation.tables.identity import training_text
+from evaluation.tables.columns import title_of, training_text
 from evaluation.utils.errors import UserError, warn
 
 # Errors of readers for malformed files.

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from evaluation.results.result import EvidenceFile, Flops, Result
-from evaluation.results.validation import check_schema
+from evaluation.results.schema import check_schema
 from evaluation.tasks import TASKS, Contestant, Recipe, find_task
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text

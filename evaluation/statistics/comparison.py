@@ -7,12 +7,18 @@ import numpy as np
 
 from evaluation.metrics.evidence.records import Measure
 from evaluation.results.result import Result, shared_metrics
-from evaluation.statistics.bootstrap import CONFIDENCE, RESAMPLES, SAME, Interval, resample
-from evaluation.statistics.intervals import difference_interval, figure_interval
+from evaluation.statistics.bootstrap import (
+    CONFIDENCE,
+    RESAMPLES,
+    SAME,
+    Interval,
+    difference_interval,
+    figure_interval,
+    resample,
+)
+from evaluation.statistics.experiments import Spread, distinct_names, spread
 from evaluation.statistics.loading import check_same_images, headline_metrics, load_evidence
-from evaluation.statistics.names import distinct_names
 from evaluation.statistics.randomization import LEVEL, PairedTest, paired_tests
-from evaluation.statistics.seeds import Spread, spread
 from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.errors import UserError
 from evaluation.utils.rounding import fixed

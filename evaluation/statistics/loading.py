@@ -7,7 +7,6 @@ import numpy as np
 from evaluation.metrics.evidence.record_files import read_evidence
 from evaluation.metrics.evidence.records import Evidence, Measure
 from evaluation.results.result import Result
-from evaluation.statistics.metrics import each_image_once, metric_of
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import file_sha256
@@ -89,3 +88,27 @@ def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -
                 f'{first[0].path} and {result.path} were tested on other annotations (their data.sha256 '
                 'differ); evaluate both on the same'
             )
+
+
+def each_image_once(evidence: Evidence) -> np.ndarray:
+    """Return how often each image counts where they are taken as they are, (images,), int64."""
+    return np.ones(len(evidence.images), np.int64)
+
+
+def metric_of(evidence: Evidence, names: Sequence[str]) -> Measure:
+    """Return the function that computes the named metrics, and what comes along with them.
+
+    Raises:
+        KeyError: the evidence does not determine one of them.
+    """
+    parts: list[Measure] = []
+    known: set[str] = set()
+    for name in names:
+        if name not in known:
+            parts.append(evidence.metrics_of(name))
+            known |= parts[-1](each_image_once(evidence)).keys()
+
+    def evaluate(weights: np.ndarray) -> dict[str, float]:
+        return {name: value for part in parts for name, value in part(weights).items()}
+
+    return evaluate

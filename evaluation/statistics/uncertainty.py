@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.result import Result
-from evaluation.statistics.bootstrap import RESAMPLES, Interval, resample
-from evaluation.statistics.intervals import figure_interval
+from evaluation.statistics.bootstrap import RESAMPLES, Interval, figure_interval, resample
 from evaluation.statistics.loading import headline_metrics, load_evidence
 from evaluation.statistics.randomization import MOST_SWAPS, PairedTest, paired_tests
 

@@ -1,4 +1,4 @@
-"""Compare two models for `tools/compare.py`: a table, sentences to quote, and JSON."""
+"""Compare two models for `tools/compare.py`: a table, sentences to quote, JSON, and costs of errors."""
 
 import argparse
 import json
@@ -23,11 +23,13 @@ from evaluation.statistics.comparison import (
     rounded,
     signed,
 )
+from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
+from evaluation.statistics.experiments import by_experiment
+from evaluation.statistics.loading import each_image_once, load_evidence
 from evaluation.statistics.randomization import CERTAINTY, LEVEL, MOST_SWAPS
-from evaluation.statistics.seeds import by_experiment
-from evaluation.tables.error_costs import errors_text
 from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.errors import UserError
+from evaluation.utils.rounding import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column, Table, to_markdown
 
 # Experiments that an error names.
@@ -204,3 +206,56 @@ def interval_text(interval: Interval, metric: str, write: Callable[[float, str],
     if np.isnan(interval.low):
         return f'{value} ({DASH})'
     return f'{value} ({write(interval.low, metric)} to {write(interval.high, metric)})'
+
+
+NOTE = (
+    'Points of AP50 that fixing one kind of error would bring, and how many errors there are (TIDE, '
+    'arXiv 2008.08115): wrong class; overlap of 0.1 to 0.5; both; a second detection of an object; '
+    'nothing there; objects that nothing meets. They do not add up.'
+)
+SEEDS_NOTE = 'Of several seeds: means over them.'
+UNDEFINED_NOTE = f'{DASH}: without it no object would be left to count.'
+
+
+def errors_text(names: Sequence[str], sides: Sequence[Sequence[Result]]) -> str:
+    """Markdown: what each kind of error costs two or more detectors, box and mask.
+
+    Args:
+        names: of the models.
+        sides: results of each one, a seed each, of which means are taken.
+    """
+    rows = [row for name, runs in zip(names, sides, strict=True) for row in _rows(name, runs)]
+    notes = [NOTE]
+    if any(len(runs) > 1 for runs in sides):
+        notes.append(SEEDS_NOTE)
+    if any(cell.text.startswith(DASH) for row in rows for cell in row):
+        notes.append(UNDEFINED_NOTE)
+    columns = [Column('Model', 'Model', numeric=False), Column('Overlap', 'Overlap', numeric=False)]
+    columns += [Column(each, each) for each in CATEGORIES]
+    return to_markdown(Table('What errors cost', tuple(columns), (tuple(rows),), tuple(notes)))
+
+
+def _rows(name: str, runs: Sequence[Result]) -> list[tuple[Cell, ...]]:
+    """A row for each kind of overlap."""
+    evidence = [load_evidence(result) for result in runs]
+    rows = []
+    for kind in evidence[0].matches:
+        once = [each_image_once(found) for found in evidence]
+        costs = [error_costs(found, kind)(each) for found, each in zip(evidence, once, strict=True)]
+        counts = [error_counts(found, kind) for found in evidence]
+        cells = [
+            Cell(
+                _text(
+                    np.mean([each[category] for each in costs]), [each.get(category) for each in counts]
+                )
+            )
+            for category in CATEGORIES
+        ]
+        rows.append((Cell(name), Cell(kind), *cells))
+    return rows
+
+
+def _text(cost: float, counts: Sequence[int | None]) -> str:
+    """`1.2 (34)`; without the number where errors of this kind are not counted."""
+    text = fixed(cost, 1) if np.isfinite(cost) else DASH
+    return text if None in counts else f'{text} ({int(fixed(np.mean(counts), 0)):,})'

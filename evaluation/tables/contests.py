@@ -7,7 +7,7 @@ from pathlib import Path
 from evaluation.results.result import Result
 from evaluation.results.selection import size_classes
 from evaluation.statistics.uncertainty import Uncertainty
-from evaluation.tables.headings import printed
+from evaluation.tables.columns import printed
 
 
 def contests(rows: Sequence[Result]) -> dict[Path, tuple]:

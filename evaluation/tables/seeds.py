@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from evaluation.results.result import Result, shown_metrics
 from evaluation.results.selection import table_of
-from evaluation.statistics.seeds import by_experiment, spread
-from evaluation.tables.headings import metric_column, printed, title_of
-from evaluation.tables.identity import identity_columns, training_text
+from evaluation.statistics.experiments import by_experiment, spread
+from evaluation.tables.columns import identity_columns, metric_column, printed, title_of, training_text
 from evaluation.utils.text_tables import DASH, PLUS_MINUS, Cell, Column, Table
 
 NOTE = 'Mean and standard deviation of a single run (n - 1 in the denominator) over seeds.'

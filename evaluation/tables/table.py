@@ -19,10 +19,16 @@ from evaluation.results.selection import in_order, size_classes, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.uncertainty import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
+from evaluation.tables.columns import (
+    Builder,
+    identity_columns,
+    metric_column,
+    printed,
+    title_of,
+    training_text,
+)
 from evaluation.tables.contests import is_tied, winners
 from evaluation.tables.csv_table import to_csv
-from evaluation.tables.headings import metric_column, printed, title_of
-from evaluation.tables.identity import Builder, identity_columns, training_text
 from evaluation.tables.seeds import seeds_tables
 from evaluation.tasks import FAIR, RELEASED, TASKS, find_metric
 from evaluation.utils.rounding import fixed

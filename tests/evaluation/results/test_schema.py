@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 from jsonschema import Draft202012Validator
 
-from evaluation.results.documentation import fields_table
 from evaluation.results.reading import read_result
-from evaluation.results.validation import VERSIONS, check_schema, schema
+from evaluation.results.schema import VERSIONS, check_schema, fields_table, schema
 from evaluation.tasks import find_task
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT

@@ -20,9 +20,8 @@ from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
 from evaluation.metrics.evidence.class_records import ClassificationEvidence, SegmentationEvidence
 from evaluation.metrics.evidence.instance_records import InstanceEvidence, Matches
 from evaluation.metrics.evidence.records import Evidence
-from evaluation.statistics.bootstrap import resample
-from evaluation.statistics.intervals import difference_interval, figure_interval
-from evaluation.statistics.metrics import each_image_once, metric_of
+from evaluation.statistics.bootstrap import difference_interval, figure_interval, resample
+from evaluation.statistics.loading import each_image_once, metric_of
 from evaluation.statistics.randomization import paired_tests
 
 DOCS = Path(__file__).parents[3] / 'docs' / 'results.md'

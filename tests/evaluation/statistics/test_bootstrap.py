@@ -13,8 +13,16 @@ from scipy import stats
 from evaluation.metrics.evidence.class_records import collect_confusion, collect_guesses
 from evaluation.metrics.evidence.instance_records import average_precision
 from evaluation.metrics.mean_iou import IGNORED, SegmentationMetric, count_pairs
-from evaluation.statistics.bootstrap import check_resamples, draw, expanded_tail, interval, resample
-from evaluation.statistics.intervals import figure_interval, share_difference_interval, share_interval
+from evaluation.statistics.bootstrap import (
+    check_resamples,
+    draw,
+    expanded_tail,
+    figure_interval,
+    interval,
+    resample,
+    share_difference_interval,
+    share_interval,
+)
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import instance_evidence
 

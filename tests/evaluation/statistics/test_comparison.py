@@ -10,12 +10,10 @@ import pytest
 
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare, rounded, signed
+from evaluation.statistics.experiments import by_experiment, distinct_names, spread
 from evaluation.statistics.loading import load_evidence
-from evaluation.statistics.names import distinct_names
-from evaluation.statistics.seeds import by_experiment, spread
 from evaluation.statistics.uncertainty import uncertainties
-from evaluation.tables.comparison import comparison_text
-from evaluation.tables.error_costs import errors_text
+from evaluation.tables.comparison import comparison_text, errors_text
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
 from tests.evaluation.metrics.evidence.test_instance_matching import box, evidence_of

@@ -12,13 +12,16 @@ from scipy import stats
 from evaluation.metrics.evidence.class_records import SegmentationEvidence
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare, p_value_text
-from evaluation.statistics.joining import balanced_pairs, differing_images, joined, swap_weights
-from evaluation.statistics.metrics import metric_of
+from evaluation.statistics.loading import metric_of
 from evaluation.statistics.randomization import (
     MOST_ENUMERATED,
     PairedTest,
+    balanced_pairs,
+    differing_images,
+    joined,
     paired_tests,
     sign_flip_p_value,
+    swap_weights,
 )
 from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
 from tests.evaluation.statistics.simulation import (

@@ -23,7 +23,7 @@ from evaluation.results.published import (
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.selection import select
 from evaluation.statistics.comparison import cautions
-from evaluation.statistics.seeds import by_experiment
+from evaluation.statistics.experiments import by_experiment
 from evaluation.tables.table import build_tables, render
 from evaluation.utils.errors import UserError
 from evaluation.utils.text_tables import DASH, escape_latex, escape_markdown

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.evidence.records import Evidence
-from evaluation.results.documentation import fields_table
 from evaluation.results.published import find_figure, load_published, why_not_compared
 from evaluation.results.reading import read_result
+from evaluation.results.schema import fields_table
 from evaluation.statistics.comparison import compare
 from evaluation.statistics.uncertainty import uncertainties
 from evaluation.tables.comparison import comparison_text

@@ -15,7 +15,7 @@ from evaluation.config.recipe import contestant_of, recipe_of
 from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.published import load_published
 from evaluation.results.reading import read_result
-from evaluation.tables.headings import metric_column, printed
+from evaluation.tables.columns import metric_column, printed
 from evaluation.tasks import TASKS, Contestant, find_metric, find_task
 from tests.commands import ROOT
 from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3

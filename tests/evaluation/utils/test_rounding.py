@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.tables.headings import printed
+from evaluation.tables.columns import printed
 from evaluation.utils.rounding import fixed, signed, significant
 from tests.commands import ROOT
 

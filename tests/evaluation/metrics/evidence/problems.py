@@ -9,8 +9,7 @@ from evaluation.metrics.average_precision.matching import KINDS
 from evaluation.metrics.evidence.class_records import collect_guesses
 from evaluation.metrics.evidence.instance_matching import collect_instances
 from evaluation.metrics.evidence.record_files import write_evidence
-from evaluation.statistics.loading import headline_metrics
-from evaluation.statistics.metrics import each_image_once
+from evaluation.statistics.loading import each_image_once, headline_metrics
 from evaluation.tasks import TASKS, find_task
 from evaluation.utils.files import file_sha256
 from tests.coco_truth import indexed
