@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from backbones.mixers.base import TokenMixer, head_dim
 from backbones.ops.attention import window_attention
 from backbones.ops.linear import Linear
-from backbones.ops.packing import unpack
 from backbones.ops.windows import pad_to_multiple
 
 
@@ -47,7 +46,7 @@ class ShiftedWindowAttention(TokenMixer):
         _, height, width, _ = x.shape
         shift = self.shift if min(height, width) > self.window_size else 0
         qkv = self.qkv(pad_to_multiple(x, self.window_size))
-        q, k, v = unpack(qkv.unflatten(3, (3, self.num_heads, -1)))
+        q, k, v = qkv.unflatten(3, (3, self.num_heads, -1)).unbind(3)
         out = window_attention(q, k, v, self._bias(), self.window_size, shift)
         return self.proj(out[:, :height, :width].flatten(3))
 

@@ -28,7 +28,7 @@ class LinearGelu(Linear):
 class Mlp(nn.Module):
     """Two linear layers with a GELU between, (..., C) -> (..., C).
 
-    The hidden map is made at once. Chunks of tokens that fit a cache would be as fast on idle cores, but
+    The hidden map is made at once. Chunks of tokens that fit a cache take as much processor time, but
     threads meet after every product, and where another process keeps a core, each meeting waits for it.
 
     Args:

@@ -28,7 +28,6 @@ from backbones.ops.cpu.attention import (
 from backbones.ops.cpu.attention_gradients import slopes_of_scores, weigh_transposed, weights_of
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.threads import for_ranges
-from backbones.ops.packing import empty_parts
 
 # Of the bias, whatever the number of threads, so that this does not change the result.
 SUMS = 16
@@ -47,7 +46,7 @@ def window_gradients(
     """
     batch, height, width, heads, dim = q.shape
     grad = grad.to(q.dtype).contiguous()
-    gradients = empty_parts(q, 3)
+    gradients = [q.new_empty(q.shape) for _ in range(3)]
     padded = padded_bias(bias)
     sums = torch.zeros(SUMS, *padded.shape)
     tensors = (grad, q, k, v, *gradients)

@@ -94,7 +94,8 @@ def measure(passes: dict[str, Callable[[], None]], rounds: int) -> dict[str, lis
 @contextlib.contextmanager
 def busy(core: int) -> Iterator[None]:
     """Keep a core busy from a session of its own, which the scheduler gives a fair share."""
-    loop = f'import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass'
+    # It ends by itself where this process was killed.
+    loop = f'import os\nos.sched_setaffinity(0, [{core}])\nwhile os.getppid() == {os.getpid()}: pass'
     process = subprocess.Popen([sys.executable, '-c', loop], start_new_session=True)
     try:
         yield

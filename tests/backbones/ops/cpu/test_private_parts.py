@@ -56,6 +56,14 @@ def test_onednn(monkeypatch, operator):
 
 
 @pytest.mark.usefixtures('fresh')
+@pytest.mark.skipif(not onednn.HAS_OPERATOR, reason='needs oneDNN')
+def test_onednn_is_trusted_when_first_asked_within_autocast():
+    with warnings.catch_warnings(), torch.autocast('cpu', torch.bfloat16):
+        warnings.simplefilter('error')
+        assert onednn.works()
+
+
+@pytest.mark.usefixtures('fresh')
 @pytest.mark.skipif(threads.openmp() is None, reason="needs GNU's OpenMP")
 def test_openmp_that_leaves_parts_out(monkeypatch):
     monkeypatch.setattr(threads, '_by_openmp', lambda library, function, count, parts: function(0, 1))
