@@ -12,7 +12,7 @@ from mmengine.config import Config
 from backbones import MIXERS
 from evaluation.demo.pictures import predictions_sheet, write_picture
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
-from evaluation.engine.checkpoints.pointer import last_checkpoint
+from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.engine.experiment import read_config
 from evaluation.report.report_page import build_page
 from evaluation.results.reading import load_results

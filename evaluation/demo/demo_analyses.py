@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.analysis.protocols import ANALYSES
 from evaluation.demo import demo
-from evaluation.engine.checkpoints.pointer import last_checkpoint
+from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.analyses import load_analyses

@@ -11,8 +11,8 @@ import evaluation.data.reproducible_loading
 import evaluation.data.segmentation_map
 import evaluation.data.timm_transforms
 import evaluation.engine.hooks.checkpoint
-import evaluation.engine.hooks.drawing
 import evaluation.engine.hooks.result
+import evaluation.engine.hooks.visualization
 import evaluation.metrics.accuracy
 import evaluation.metrics.instances
 import evaluation.metrics.segmentation

@@ -22,7 +22,7 @@ from evaluation.config.schedule_length import effective_batch_size
 from evaluation.data.checks import check_layout, plain_datasets
 from evaluation.data.digest import data_sha256
 from evaluation.data.root import config_data_root, set_data_root
-from evaluation.engine.checkpoints.pointer import candidates
+from evaluation.engine.checkpoints import candidates
 from evaluation.engine.starting_point import use_pretrained
 from evaluation.models.starting_weights import starting_sources, starting_weights
 from evaluation.sweep.decisions import start_name

@@ -20,7 +20,7 @@ from evaluation.data.imagenet_dataset import ImageNetDataset
 from evaluation.data.loading import LoadCheckedImage, image_of
 from evaluation.data.orientation import TURNED_IMAGES, orientation_of
 from evaluation.engine.experiment import read_config
-from evaluation.engine.hooks.drawing import DrawInstances, DrawSegmentations
+from evaluation.engine.hooks.visualization import DrawInstances, DrawSegmentations
 from tests.evaluation.data.examination.looking import look
 from tests.variants import ROOT
 

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from evaluation.engine.stopped_training import stop_explained
+from evaluation.engine.faults import stop_explained
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 
