@@ -3,16 +3,13 @@
 Everything is read and compared here before time is spent on data and model, on a model without values.
 """
 
-import copy
 import re
 import zipfile
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
 from torchvision.models import ResNet50_Weights
 
 from backbones import DamagedFileError
@@ -23,6 +20,7 @@ from evaluation.config.run_settings import LATEST
 from evaluation.engine.checkpoints import candidates, named_checkpoint, pointer_of
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE
+from evaluation.models.complexity import build_without_values
 from evaluation.models.initialization import fit_part
 from evaluation.models.starting_weights import PRETRAINED, forget_pretrained, pretrained_parts
 from evaluation.models.weights import check_whole, fit_model
@@ -211,7 +209,7 @@ def check_pretrained_parts(cfg: Config) -> None:
         parts = [part for part in parts if part.place != 'backbone']
     if not parts:
         return
-    model = without_values(cfg, cfg.model)
+    model = build_without_values(cfg.model, cfg.default_scope)
     for part in parts:
         settings = part.settings
         try:
@@ -254,7 +252,7 @@ def check_backbone(cfg: Config, settings: dict) -> None:
     source = settings['checkpoint']
     weights = weights_of(read_checkpoint(source), source, settings.get('key'))
     fit_weights(
-        without_values(cfg, cfg.model.backbone),
+        build_without_values(cfg.model.backbone, cfg.default_scope),
         select_prefix(weights, settings.get('prefix'), source),
         source,
     )
@@ -312,21 +310,7 @@ def check_fits(cfg: Config, content: dict, source: str, strict: bool) -> None:
     Raises:
         BackboneError: they do not.
     """
-    model = without_values(cfg, cfg.model)
+    model = build_without_values(cfg.model, cfg.default_scope)
     fitted, report = fit_model(model, weights_of(content, source, cfg.checkpoint_key), source)
     if strict:
         check_whole(model, fitted, report, source)
-
-
-def without_values(cfg: Config, model: dict) -> nn.Module:
-    """A model of the right shapes that takes no time and memory.
-
-    Raises:
-        BackboneError: the backbone's settings are wrong.
-    """
-    # Detectors write into their configs, and this one is compared, dumped and stored in checkpoints.
-    config = copy.deepcopy(model)
-    if 'init_cfg' in config:
-        config['init_cfg'] = None
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        return MODELS.build(config)
