@@ -25,7 +25,7 @@ from mmengine.dist import init_dist
 from evaluation.data.checks import note
 from evaluation.utils.files import write_bytes
 from evaluation.utils.interruption import Interrupted
-from evaluation.utils.jobs import clock
+from evaluation.utils.times import clock
 
 ITEMS_IN_A_PART = 8
 REPORT_SECONDS = 5.0

@@ -21,7 +21,7 @@ from evaluation.data.checks import build_dataset, note, plain_datasets, unpaired
 from evaluation.data.coco_file import listed
 from evaluation.data.image_files import ADVICE, BadFileError
 from evaluation.utils.errors import UserError
-from evaluation.utils.jobs import clock
+from evaluation.utils.times import clock
 
 LOADING = ('LoadCheckedImage', 'LoadCheckedSegmentationMap')
 # Decoders release the interpreter's lock, so that threads do.

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 from backbones import MIXERS
+from evaluation.demo.jobs import Job, run_jobs
 from evaluation.demo.pictures import predictions_sheet, write_picture
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
 from evaluation.engine.checkpoints import last_checkpoint
@@ -23,8 +24,8 @@ from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text
-from evaluation.utils.jobs import Job, clock, run_jobs
 from evaluation.utils.library_output import quiet
+from evaluation.utils.times import clock
 
 TASKS = (INSTANCE_SEGMENTATION.key, SEMANTIC_SEGMENTATION.key)
 CONFIGS = Path('configs/demo')

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from evaluation.analysis.protocols import ANALYSES
 from evaluation.demo import demo
+from evaluation.demo.jobs import Job, run_jobs
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
@@ -17,7 +18,7 @@ from evaluation.tables.table import render
 from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_text
-from evaluation.utils.jobs import Job, clock, run_jobs
+from evaluation.utils.times import clock
 
 TASK = INSTANCE_SEGMENTATION.key
 # Of each analysis: options, and how long it takes beside the others.
