@@ -36,7 +36,7 @@ def main() -> None:
     """Convert and say what became of what."""
     arguments = parse_arguments()
     check_target(arguments.target, arguments.overwrite)
-    from evaluation.engine.checkpoints.conversion import convert, file_content
+    from evaluation.engine.conversion import convert, file_content
     from evaluation.engine.experiment import backbone_errors_reported
     from evaluation.utils.files import write_output
 

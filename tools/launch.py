@@ -8,13 +8,14 @@ all are started again after such a failure, at most N times; a training then goe
 checkpoint.
 """
 
+import inspect
 import logging
 import os
 import signal
 import sys
 import time
 
-from evaluation.utils.errors import BAD_INPUT, UserError, command
+from evaluation.utils.errors import BAD_INPUT, UserError, command, warn
 from evaluation.utils.process_groups import LAUNCHED
 
 # The process has said why.
@@ -33,7 +34,8 @@ def main() -> None:
     if arguments.nproc_per_node.isdigit():
         check_places(int(arguments.nproc_per_node))
     os.environ[LAUNCHED] = str(time.time_ns())
-    leave_bad_input_alone()
+    if arguments.max_restarts:
+        leave_bad_input_alone()
     logging.disable()  # torchrun's own account of what the processes say themselves
     try:
         run(arguments)
@@ -50,11 +52,20 @@ def main() -> None:
 
 
 def leave_bad_input_alone() -> None:
-    """Let torchrun start nothing again after bad input, which would be as bad the next time."""
-    from torch.distributed.elastic.agent.server import local_elastic_agent
+    """Let torchrun start nothing again after bad input, which would be as bad the next time.
+
+    torch has no public way to say so, so its agent is replaced by one that knows. Where torch is not as
+    expected, nothing is replaced and bad input is tried again like any other failure.
+    """
     from torch.distributed.launcher import api
 
-    class Agent(local_elastic_agent.LocalElasticAgent):
+    agent = getattr(api, 'LocalElasticAgent', None)
+    monitor = getattr(agent, '_monitor_workers', None)
+    if monitor is None or [*inspect.signature(monitor).parameters] != ['self', 'worker_group']:
+        warn('this version of torch has another agent: --max_restarts counts for bad input too')
+        return
+
+    class Agent(agent):
         def _monitor_workers(self, worker_group: object) -> object:
             result = super()._monitor_workers(worker_group)
             if any(failure.exitcode == BAD_INPUT for failure in result.failures.values()):

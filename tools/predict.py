@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.engine.prediction.command import predict
+    from evaluation.engine.prediction import predict
 
     predict(arguments)
 

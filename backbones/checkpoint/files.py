@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -12,18 +13,26 @@ from urllib.request import urlretrieve
 
 import torch
 from filelock import FileLock
+from mmengine.runner.checkpoint import get_external_models, get_torchvision_models
 from safetensors.torch import load_file
 from torch.types import Device
 from tqdm import tqdm
 
-from backbones.checkpoint.bombs import check_bounded
-from backbones.checkpoint.errors import BombError
 from backbones.checkpoint.inert_arrays import UnsafeArrayError
-from backbones.checkpoint.model_zoos import address_of
 from backbones.checkpoint.unpickling import CodeInCheckpointError, load_inert
 from backbones.errors import BackboneError, DamagedFileError
 
 URL_SCHEMES = ('http://', 'https://', 'file://')
+ZOOS = {
+    'torchvision://': get_torchvision_models,
+    'modelzoo://': get_torchvision_models,
+    'open-mmlab://': get_external_models,
+    'openmmlab://': get_external_models,
+}
+
+
+class _OversizedError(Exception):
+    """A file that would take more memory than its size says; the message names what it holds."""
 
 
 def read_checkpoint(source: str, map_location: Device | Callable | str | None = 'cpu') -> dict:
@@ -46,7 +55,7 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
         if _is_safetensors(path):
             content = load_file(path)
         else:
-            check_bounded(path)
+            _check_size(path)
             content = load_inert(path, map_location)
     except CodeInCheckpointError as error:
         raise BackboneError(
@@ -58,14 +67,14 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
             f'checkpoint {source} holds {error}, which could do harm when it is read, and is refused; '
             'get the weights from a source you trust'
         ) from None
-    except BombError as error:
+    except _OversizedError as error:
         raise BackboneError(
             f'checkpoint {source} holds {error}, and is refused; get the weights from a source you trust'
         ) from None
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise BackboneError(f'checkpoint {source} does not fit into memory') from error
     except Exception as error:
-        is_download = _is_address(address_of(source))
+        is_download = _is_address(_address_of(source))
         remedy = f'delete {path} to download it again' if is_download else 'get it again'
         raise DamagedFileError(
             f'checkpoint {source} is truncated or not a checkpoint; {remedy}'
@@ -85,7 +94,7 @@ def local_copy(source: str) -> Path:
     Raises:
         BackboneError: there is no such file, or the URL cannot be read.
     """
-    source = address_of(source)
+    source = _address_of(source)
     if not _is_address(source):
         path = Path(source).expanduser()
         if path.is_dir():
@@ -103,6 +112,21 @@ def local_copy(source: str) -> Path:
         if not path.is_file():
             _download(source, path)
     return path
+
+
+def _address_of(source: str) -> str:
+    """URL of a name such as `torchvision://resnet50`; paths and URLs stay as they are.
+
+    Raises:
+        BackboneError: the zoo has no such name.
+    """
+    for scheme, addresses in ZOOS.items():
+        if source.startswith(scheme):
+            name = source.removeprefix(scheme)
+            if name not in addresses():
+                raise BackboneError(f'checkpoint {source}: {scheme} has no {name}')
+            return addresses()[name]
+    return source
 
 
 def _is_address(source: str) -> bool:
@@ -128,6 +152,28 @@ def _download(url: str, path: Path) -> None:
 def _advance(bar: tqdm, done: int, whole: int) -> None:
     bar.total = whole if whole > 0 else None
     bar.update(min(done, whole if whole > 0 else done) - bar.n)
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a zip that inflates: `torch.save` stores members uncompressed, once each.
+
+    Raises:
+        _OversizedError: a member is compressed, or they claim more than the file has.
+        zipfile.BadZipFile: the file is truncated.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    packed = next((each for each in members if each.compress_type != zipfile.ZIP_STORED), None)
+    if packed:
+        raise _OversizedError(
+            f'compressed members such as {packed.filename}, which torch.save never writes '
+            '(if you trust it, unpack it and pack it again with zip -0)'
+        )
+    claimed, size = sum(member.file_size for member in members), path.stat().st_size
+    if claimed > size:
+        raise _OversizedError(f'members that claim {claimed:,} bytes, in a file of {size:,}')
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from backbones import MIXERS
+from evaluation.demo.jobs import Job, run_jobs
 from evaluation.demo.pictures import predictions_sheet, write_picture
 from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
-from evaluation.engine.checkpoints.pointer import last_checkpoint
+from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.engine.experiment import read_config
 from evaluation.report.report_page import build_page
 from evaluation.results.reading import load_results
@@ -19,8 +20,8 @@ from evaluation.results.selection import select
 from evaluation.tables.table import render
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text
-from evaluation.utils.jobs import Job, clock, run_jobs
 from evaluation.utils.library_output import quiet
+from evaluation.utils.times import clock
 
 # How names of its configs begin.
 DENSE = ('mask_rcnn', 'upernet')

@@ -9,14 +9,15 @@ from pathlib import Path
 
 from evaluation.analysis.results import ANALYSES
 from evaluation.demo import demo
-from evaluation.engine.checkpoints.pointer import last_checkpoint
+from evaluation.demo.jobs import Job, run_jobs
+from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_text
-from evaluation.utils.jobs import Job, clock, run_jobs
+from evaluation.utils.times import clock
 
 HEAD = 'mask_rcnn'
 # Of each analysis: options, and how long it takes beside the others.

@@ -11,11 +11,18 @@ from mmengine.dataset import BaseDataset
 
 from evaluation.config.recipe import contestant_name
 from evaluation.demo.scenes import PALETTE, SEGMENT_CLASSES
-from evaluation.engine.drawing.pixels import Colour, enlarge, paste
-from evaluation.engine.drawing.predictions import colour_classes, draw_instances, draw_segmentation
-from evaluation.engine.drawing.text import ink_text, text_cover
-from evaluation.engine.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
+from evaluation.engine.drawing import (
+    Colour,
+    colour_classes,
+    draw_instances,
+    draw_segmentation,
+    enlarge,
+    ink_text,
+    paste,
+    text_cover,
+)
 from evaluation.engine.experiment import read_config
+from evaluation.engine.predictor import SCORE_THRESHOLD, Trained, load_trained
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 

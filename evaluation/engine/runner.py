@@ -18,9 +18,11 @@ from evaluation.data.image_loading import with_checked_loading
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.engine.hooks.checkpoint import UNFINISHED
 from evaluation.engine.hooks.divergence import DivergenceHook
-from evaluation.engine.hooks.missed_evaluation import MissedEvaluationHook
-from evaluation.engine.hooks.random_state import RandomStateHook
-from evaluation.engine.hooks.shared_statistics import SharedStatisticsHook
+from evaluation.engine.hooks.evaluation import (
+    MissedEvaluationHook,
+    RandomStateHook,
+    SharedStatisticsHook,
+)
 from evaluation.models.weights import check_whole, fit_model, unwrapped
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import rename_whole

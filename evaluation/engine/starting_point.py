@@ -3,22 +3,23 @@
 Everything is read and compared here before time is spent on data and model, on a model without values.
 """
 
-import copy
+import zipfile
+from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
 from torchvision.models import ResNet50_Weights
 
+from backbones import DamagedFileError
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
 from evaluation.config.recipe import contestant_name
 from evaluation.config.resume_checks import check_config_of, check_same_experiment
 from evaluation.config.run_settings import LATEST
-from evaluation.engine.checkpoints.latest import latest_checkpoint, read_whole_checkpoint
+from evaluation.engine.checkpoints import candidates, named_checkpoint, pointer_of
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE
+from evaluation.models.complexity import build_without_values
 from evaluation.models.starting_weights import PRETRAINED, forget_pretrained, pretrained_parts
 from evaluation.models.weights import check_whole, fit_model, fit_part
 from evaluation.results.published import load_published
@@ -100,6 +101,78 @@ def find_checkpoint(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
     return (wish, read_whole_checkpoint(wish)) if wish else None
 
 
+def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
+    """Path and content of the checkpoint to go on from; None if there is none.
+
+    It is the one that `last_checkpoint` names, wherever the work dir lies now, else the newest by its
+    number. One that is damaged is passed over for the one before, with a warning that names both.
+
+    Raises:
+        BackboneError: a checkpoint cannot be read for another reason than damage.
+        UserError: `last_checkpoint` names one that is gone and there is no other, or none is whole.
+    """
+    named = named_checkpoint(work_dir)
+    damage: list[str] = []
+    for file in candidates(Path(work_dir)):
+        try:
+            content = read_whole_checkpoint(str(file))
+        except DamagedFileError as error:
+            damage.append(str(error).partition(';')[0])
+            continue
+        _warn_of_another(work_dir, named, str(file), damage)
+        return str(file), content
+    if damage:
+        raise UserError(
+            f'no checkpoint in {work_dir} is whole: {", ".join(damage)}; '
+            'restore one, or leave --resume out to start anew'
+        )
+    if named:
+        raise UserError(
+            f'{pointer_of(work_dir)} names {named}, which is not there, nor is any other '
+            'checkpoint; restore it, or leave --resume out to start anew'
+        )
+    return None
+
+
+def read_whole_checkpoint(source: str) -> dict:
+    """Content of a checkpoint whose bytes are those that were written.
+
+    `torch.load` does not compare the checksums that `torch.save` writes. Files that have none, of other
+    formats or from elsewhere, are read as they are.
+
+    Args:
+        source: path or URL.
+
+    Raises:
+        DamagedFileError: the file is empty, truncated, or a checksum differs.
+        BackboneError: it cannot be read for another reason.
+    """
+    content = read_checkpoint(source)
+    if 'optimizer' in content and Path(source).is_file() and zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as file:
+            try:
+                changed = file.testzip()
+            except (zipfile.BadZipFile, OSError) as error:
+                changed = str(error)
+        if changed:
+            raise DamagedFileError(
+                f'checkpoint {source} is damaged (checksum of {changed}); get it again'
+            )
+    return content
+
+
+def _warn_of_another(work_dir: str, named: str | None, file: str, damage: list[str]) -> None:
+    """Say why the training goes on from another checkpoint than `last_checkpoint` names."""
+    if damage:
+        warn(f'{", ".join(damage)}; going on from the one before, {file}')
+    elif named is None:
+        warn(f'{work_dir} has no last_checkpoint; going on from the newest that is whole, {file}')
+    elif not named:
+        warn(f'{work_dir}/last_checkpoint is empty; going on from the newest that is whole, {file}')
+    elif not Path(named).is_file():
+        warn(f'{work_dir}/last_checkpoint names {named}, which is not there; going on from {file}')
+
+
 def find_pretrained(wish: str, cfg: Config) -> str:
     """Path or URL of the weights to start from; `released` is looked up by the config's backbone.
 
@@ -130,7 +203,7 @@ def check_pretrained_parts(cfg: Config) -> None:
         parts = [part for part in parts if part.place != 'backbone']
     if not parts:
         return
-    model = without_values(cfg, cfg.model)
+    model = build_without_values(cfg.model, cfg.default_scope)
     for part in parts:
         settings = part.settings
         try:
@@ -173,7 +246,7 @@ def check_backbone(cfg: Config, settings: dict) -> None:
     source = settings['checkpoint']
     weights = weights_of(read_checkpoint(source), source, settings.get('key'))
     fit_weights(
-        without_values(cfg, cfg.model.backbone),
+        build_without_values(cfg.model.backbone, cfg.default_scope),
         select_prefix(weights, settings.get('prefix'), source),
         source,
     )
@@ -231,21 +304,7 @@ def check_fits(cfg: Config, content: dict, source: str, strict: bool) -> None:
     Raises:
         BackboneError: they do not.
     """
-    model = without_values(cfg, cfg.model)
+    model = build_without_values(cfg.model, cfg.default_scope)
     fitted, report = fit_model(model, weights_of(content, source, cfg.checkpoint_key), source)
     if strict:
         check_whole(model, fitted, report, source)
-
-
-def without_values(cfg: Config, model: dict) -> nn.Module:
-    """A model of the right shapes that takes no time and memory.
-
-    Raises:
-        BackboneError: the backbone's settings are wrong.
-    """
-    # Detectors write into their configs, and this one is compared, dumped and stored in checkpoints.
-    config = copy.deepcopy(model)
-    if 'init_cfg' in config:
-        config['init_cfg'] = None
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device('meta'):
-        return MODELS.build(config)

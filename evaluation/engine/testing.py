@@ -8,10 +8,10 @@ from mmengine.config import Config, ConfigDict
 
 from backbones.checkpoint import local_copy, read_checkpoint
 from evaluation.engine.experiment import backbone_errors_reported, load_config, make_runner
+from evaluation.engine.faults import machine_faults_reported
 from evaluation.engine.hooks.result import ResultHook
-from evaluation.engine.machine_faults import machine_faults_reported
 from evaluation.engine.starting_point import check_fits
-from evaluation.engine.submission.option import leave_out_truth, write_submission
+from evaluation.engine.submission import leave_out_truth, write_submission
 from evaluation.metrics.predictions import DumpPredictions
 from evaluation.utils.errors import UserError
 

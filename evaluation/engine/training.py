@@ -7,11 +7,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from evaluation.config.run_settings import checkpoint_to_resume, randomness
-from evaluation.engine.checkpoints.pointer import resumed_by_restart
+from evaluation.engine.checkpoints import resumed_by_restart
 from evaluation.engine.experiment import backbone_errors_reported, load_config, make_runner
-from evaluation.engine.machine_faults import machine_faults_reported
+from evaluation.engine.faults import machine_faults_reported, stop_explained
 from evaluation.engine.starting_point import set_starting_point
-from evaluation.engine.stopped_training import stop_explained
 from evaluation.models.starting_weights import starting_weights
 from evaluation.utils.errors import UserError
 

@@ -20,14 +20,14 @@ from evaluation.config.file import import_modules
 from evaluation.config.received import check_received
 from evaluation.config.text import read_literals
 from evaluation.config.types import check_types
-from evaluation.engine.drawing.pixels import Colour
-from evaluation.engine.drawing.predictions import (
+from evaluation.engine.drawing import (
     UNLABELLED,
+    Colour,
     colour_classes,
     draw_instances,
     draw_segmentation,
 )
-from evaluation.engine.drawing.trained import SCORE_THRESHOLD, Trained, load_trained
+from evaluation.engine.predictor import SCORE_THRESHOLD, Trained, load_trained
 from evaluation.report.reported_runs import MALFORMED, Problems, ReportedRun, config_digest
 from evaluation.report.training_curves import thinned
 from evaluation.results.provenance import weights_sha256

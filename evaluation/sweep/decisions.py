@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.engine.checkpoints.pointer import candidates
+from evaluation.engine.checkpoints import candidates
 from evaluation.sweep.record import DONE, FAILED, Identity, Record, differences
 
 FINISHED, NEW, RESUME, RETRY, RUNS, REFUSED = 'finished', 'new', 'resume', 'retry', 'runs', 'refused'

@@ -12,7 +12,7 @@ from pathlib import Path
 import submitit
 
 from evaluation.engine.experiment import check_work_dir
-from evaluation.engine.machine_faults import machine_faults_reported
+from evaluation.engine.faults import machine_faults_reported
 from evaluation.sweep.decisions import ATTEMPTS, FINISHED, REFUSED, RUNS, Decision, decide, look
 from evaluation.sweep.record import (
     DONE,

@@ -24,7 +24,7 @@ from evaluation.data.data_digest import data_sha256
 from evaluation.data.data_root import config_data_root, set_data_root
 from evaluation.data.dataset_config import plain_datasets
 from evaluation.data.startup_checks import check_layout
-from evaluation.engine.checkpoints.pointer import candidates
+from evaluation.engine.checkpoints import candidates
 from evaluation.engine.starting_point import use_pretrained
 from evaluation.models.starting_weights import starting_sources, starting_weights
 from evaluation.sweep.decisions import start_name

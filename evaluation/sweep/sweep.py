@@ -11,7 +11,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from evaluation.engine.experiment import check_work_dir
-from evaluation.engine.machine_faults import machine_faults_reported
+from evaluation.engine.faults import machine_faults_reported
 from evaluation.sweep.decisions import REFUSED, why_another
 from evaluation.sweep.display import Lines, LiveTable, report
 from evaluation.sweep.executors import LocalExecutor, SlurmExecutor, SlurmWishes, hold

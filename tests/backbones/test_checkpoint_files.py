@@ -4,6 +4,7 @@ import functools
 import http.server
 import random
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS, read_checkpoint, weights, weights_of
+from tests.oversized import safetensors, write_claim, write_compressed
 
 ONE, TWO = torch.tensor([1.0]), torch.tensor([2.0])
 
@@ -177,3 +179,76 @@ class TestWeights:
     def test_none(self, content):
         with pytest.raises(BackboneError, match=r'a\.pth holds no weights'):
             weights_of(content, 'a.pth')
+
+
+class TestSizes:
+    """Zips that would take more memory than their size says."""
+
+    def test_a_member_that_inflates(self, tmp_path):
+        write_compressed(tmp_path / 'a.pth', 100_000_000)
+        assert (tmp_path / 'a.pth').stat().st_size < 200_000
+        with pytest.raises(BackboneError, match=r'holds compressed members such as a/data/1, which'):
+            read_checkpoint(str(tmp_path / 'a.pth'))
+
+    def test_a_compressed_pickle(self, tmp_path):
+        torch.save({'model': {}}, tmp_path / 'a.pth')
+        with zipfile.ZipFile(tmp_path / 'a.pth') as old:
+            members = {name: old.read(name) for name in old.namelist()}
+        with zipfile.ZipFile(tmp_path / 'b.pth', 'w', zipfile.ZIP_DEFLATED) as new:
+            for name, content in members.items():
+                new.writestr(name, content)
+        with pytest.raises(BackboneError, match=r'pack it again with zip -0'):
+            read_checkpoint(str(tmp_path / 'b.pth'))
+
+    def test_a_member_that_claims_more_than_the_file_has(self, tmp_path):
+        write_claim(tmp_path / 'a.pth')
+        with pytest.raises(BackboneError, match=r'holds members that claim 4,29\d,\d{3},\d{3} bytes'):
+            read_checkpoint(str(tmp_path / 'a.pth'))
+
+    def test_checksums_that_were_left_out(self, tmp_path):
+        """As `torch.serialization.set_crc32_options(False)` lets it write them."""
+        before = torch.serialization.get_crc32_options()
+        torch.serialization.set_crc32_options(False)
+        try:
+            torch.save({'model': {'a': torch.ones(2)}}, tmp_path / 'a.pth')
+        finally:
+            torch.serialization.set_crc32_options(before)
+        assert read_checkpoint(str(tmp_path / 'a.pth'))['model']['a'].tolist() == [1, 1]
+
+
+class TestTensors:
+    def test_a_number_that_claims_to_be_a_terabyte(self, tmp_path):
+        tensor = torch.zeros(1).expand(10**6, 10**6)
+        torch.save({'model': {'a': tensor}}, tmp_path / 'a.pth')
+        content = read_checkpoint(str(tmp_path / 'a.pth'))
+        with pytest.raises(BackboneError, match=r'a claims 4,000,000,000,000 bytes, of which .* has 4;'):
+            weights_of(content, 'a.pth')
+
+    def test_a_constant_that_many_entries_share(self):
+        weights = {'a': torch.zeros(1).expand(100, 100)}
+        assert weights_of({'model': weights}, 'a.pth') == weights
+
+    @pytest.mark.parametrize(
+        'tensor',
+        [torch.zeros(4, device='meta'), torch.zeros(4, 4).to_sparse()],
+        ids=['meta', 'sparse'],
+    )
+    def test_no_arrays(self, tensor):
+        with pytest.raises(BackboneError, match=r'a is no array of numbers'):
+            weights_of({'model': {'a': tensor}}, 'a.pth')
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        safetensors({}, length=2**63),
+        safetensors({}, length=2**40),
+        safetensors({'a': {'dtype': 'F32', 'shape': [2**40, 2**40], 'data_offsets': [0, 4]}}),
+        safetensors({'a': {'dtype': 'F32', 'shape': [2**30], 'data_offsets': [0, 2**32]}}),
+        safetensors({'a': {'dtype': 'F32', 'shape': [1], 'data_offsets': [2**62, 2**62 + 4]}}),
+    ],
+)
+def test_safetensors(tmp_path, content):
+    (tmp_path / 'a.safetensors').write_bytes(content)
+    with pytest.raises(BackboneError, match='is truncated or not a checkpoint'):
+        read_checkpoint(str(tmp_path / 'a.safetensors'))

@@ -5,27 +5,27 @@ import json
 import pytest
 
 from evaluation.results.reading import load_results
-from evaluation.utils.jobs import Job
+from evaluation.utils.scalars import latest_step
 
 LINES = [{'loss': 1.5 + step, 'data': {'time': 0.25}, 'step': step} for step in range(1, 4)]
 TEXT = ''.join(json.dumps(line) + '\n' for line in LINES).encode()
 
 
 @pytest.fixture
-def job(tmp_path):
-    job = Job('training', [], tmp_path / 'run', steps=10)
-    (job.folder / '20260101_000000/vis_data').mkdir(parents=True)
-    return job
+def scalars(tmp_path):
+    """The file of scalars that a training in `tmp_path` writes."""
+    file = tmp_path / '20260101_000000/vis_data/scalars.json'
+    file.parent.mkdir(parents=True)
+    return file
 
 
-def test_progress_counts_whole_lines(job):
+def test_progress_counts_whole_lines(tmp_path, scalars):
     """However much of the file is there."""
-    file = job.folder / '20260101_000000/vis_data/scalars.json'
     for length in range(len(TEXT) + 1):
-        file.write_bytes(TEXT[:length])
+        scalars.write_bytes(TEXT[:length])
         # A last line may be whole but for its end.
         whole = {TEXT[:length].count(b'\n'), (TEXT[:length] + b'\n').count(b'}\n')}
-        assert job.steps_done() in whole
+        assert latest_step(tmp_path).done in whole
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,9 @@ def test_progress_counts_whole_lines(job):
     [b'\xe2\x80', b'\0' * 100, b'{"loss": 1, "step": "x"}', b'[1]', b'{}}'],
     ids=['no UTF-8', 'zeros', 'no number', 'no object', 'a brace too many'],
 )
-def test_progress_passes_over_garbage(job, garbage):
-    file = job.folder / '20260101_000000/vis_data/scalars.json'
-    file.write_bytes(TEXT + garbage + b'\n' + b'{"loss": 1.0, "step": 7}\n')
-    assert job.steps_done() == 7
+def test_progress_passes_over_garbage(tmp_path, scalars, garbage):
+    scalars.write_bytes(TEXT + garbage + b'\n' + b'{"loss": 1.0, "step": 7}\n')
+    assert latest_step(tmp_path).done == 7
 
 
 def test_tables_read_no_logs_and_no_unfinished_results(reference_of, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.engine.checkpoints.latest import latest_checkpoint
+from evaluation.engine.starting_point import latest_checkpoint
 from tests.faults.trainings import assert_same_end, checkpoints
 
 KIND = 'Checkpoints'

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from evaluation.engine.checkpoints.latest import read_whole_checkpoint
+from evaluation.engine.starting_point import read_whole_checkpoint
 from tests.commands import Outcome, Running
 from tests.tools.conftest import Trial
 

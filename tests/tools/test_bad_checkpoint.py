@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from tests.bombs import PICKLES, write_claim, write_compressed, write_pickle
 from tests.commands import ROOT, option_list
 from tests.data.fill import fill
 from tests.hostile import is_as_dangerous_as_meant, write_hostile
+from tests.oversized import write_claim, write_compressed
 
 KIND = 'Checkpoints'
 WAYS = ('tools/test.py', '--resume', '--pretrained', 'load_from')
@@ -96,19 +96,9 @@ def test_never_run_code(give, way, zipped, content, tmp_path, refused, nothing_w
             write_claim,
             'members that claim 4,29',
         ),
-        (
-            'a checkpoint of lists in lists, a hundred thousand deep',
-            lambda file: write_pickle(file, PICKLES['lists in lists'](), zipped=True),
-            'containers nested 100,00',
-        ),
-        (
-            'a checkpoint whose few entries repeat without end',
-            lambda file: write_pickle(file, PICKLES['lists that repeat'](), zipped=True),
-            'by repetition of the same ones',
-        ),
     ],
 )
-def test_bombs(give, given, write, message, tmp_path, refused, nothing_written):
+def test_sizes(give, given, write, message, tmp_path, refused, nothing_written):
     file = tmp_path / 'input/weights.pth'
     file.parent.mkdir()
     write(file)

@@ -6,8 +6,10 @@ import shutil
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from torch.distributed.launcher import api
 
 from tests.commands import ROOT, Outcome
 from tests.launching import TOOLS, environment_of_tests, free_port, places, shell
@@ -168,6 +170,56 @@ class TestProcesses:
         assert outcome.status == 0
         assert sorted(outcome.stdout.splitlines()) == ['0 2', '1 2']
         assert outcome.stderr == ''
+
+
+class TestAgent:
+    """The class of torch that is replaced so that bad input is not tried again."""
+
+    @pytest.fixture
+    def replace(self, monkeypatch):
+        """Replace the agent of a torch whose class is `agent`; None for one that has none."""
+
+        def run(agent):
+            if agent is None:
+                monkeypatch.delattr(api, 'LocalElasticAgent')
+            else:
+                monkeypatch.setattr(api, 'LocalElasticAgent', agent)
+            runpy.run_path(str(TOOLS / 'launch.py'))['leave_bad_input_alone']()
+            return getattr(api, 'LocalElasticAgent', None)
+
+        return run
+
+    @pytest.mark.parametrize(('status', 'left'), [(2, 0), (1, 3)])
+    def test_restarts_end_with_bad_input(self, replace, capsys, status, left):
+        class Stub:
+            _remaining_restarts = 3
+
+            def _monitor_workers(self, worker_group):
+                return SimpleNamespace(failures={0: SimpleNamespace(exitcode=status)})
+
+        agent = replace(Stub)()
+        agent._monitor_workers(None)
+        assert agent._remaining_restarts == left
+        assert capsys.readouterr().err == ''
+
+    def test_of_this_torch_is_as_expected(self, replace, capsys):
+        agent = api.LocalElasticAgent
+        assert issubclass(replace(agent), agent)
+        assert capsys.readouterr().err == ''
+
+    @pytest.mark.parametrize(
+        'agent',
+        [
+            None,
+            type('Agent', (), {}),
+            type('Agent', (), {'_monitor_workers': lambda self, worker_group, deadline: None}),
+        ],
+        ids=['no class', 'no method', 'another signature'],
+    )
+    def test_of_another_torch_stays(self, replace, capsys, agent):
+        assert replace(agent) is agent
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith('warning: this version of torch has another agent')
 
 
 def launch(script):

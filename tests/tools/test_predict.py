@@ -11,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from evaluation.config.file import read_config
-from evaluation.engine.prediction.outputs import COCO_IDS
+from evaluation.engine.prediction import COCO_IDS
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.habits

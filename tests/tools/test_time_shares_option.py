@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.engine.time_shares import PHASES
+from evaluation.engine.hooks.time_shares import PHASES
 from tests.commands import read_results
 
 STEP = {'data', 'preprocessing', 'backbone', 'heads', 'hooks'}

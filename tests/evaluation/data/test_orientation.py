@@ -18,7 +18,7 @@ from evaluation.data.image_files import TURNED_IMAGES, BadFileError, orientation
 from evaluation.data.image_loading import LoadCheckedImage, image_of, with_checked_loading
 from evaluation.data.imagenet import ImageNetDataset
 from evaluation.engine.experiment import read_config
-from evaluation.engine.hooks.drawing import DrawInstances, DrawSegmentations
+from evaluation.engine.hooks.visualization import DrawInstances, DrawSegmentations
 from tests.evaluation.data.examination.looking import look
 from tests.variants import ROOT
 

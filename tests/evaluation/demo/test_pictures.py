@@ -23,7 +23,7 @@ from evaluation.demo.scenes import (
     write_ade20k,
     write_datasets,
 )
-from evaluation.engine.drawing.predictions import (
+from evaluation.engine.drawing import (
     distinct_palette,
     draw_instances,
     draw_segmentation,

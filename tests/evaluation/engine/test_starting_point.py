@@ -7,7 +7,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torchvision.models import ResNet50_Weights
 
 from evaluation.engine.experiment import read_config
-from evaluation.engine.starting_point import find_pretrained, set_starting_point, without_values
+from evaluation.engine.starting_point import find_pretrained, set_starting_point
+from evaluation.models.complexity import build_without_values
 from evaluation.models.starting_weights import starting_weights
 from evaluation.utils.errors import UserError
 from tests.released import classifier_shapes, filled
@@ -90,8 +91,8 @@ def test_looking_at_a_model_leaves_its_config_alone(cfg, task):
     """It is stored in checkpoints, and compared where a training goes on from them, again and again."""
     config = cfg(f'{task}_swin_micro')
     before = config.pretty_text
-    without_values(config, config.model)
-    without_values(config, config.model.backbone)
+    build_without_values(config.model, config.default_scope)
+    build_without_values(config.model.backbone, config.default_scope)
     assert config.pretty_text == before
 
 

@@ -5,7 +5,7 @@ import torch
 
 from backbones import BackboneError
 from evaluation.engine.experiment import read_config
-from evaluation.engine.starting_point import without_values as model_without_values
+from evaluation.models.complexity import build_without_values
 from evaluation.models.weights import check_whole, fit_model
 from tests.released import classifier_shapes, mask_rcnn_shapes, without_values
 from tests.variants import ROOT, VARIANTS
@@ -15,7 +15,7 @@ every_variant = pytest.mark.parametrize('variant', VARIANTS)
 
 def build(task, variant):
     cfg = read_config(str(ROOT / f'configs/{task}_{variant}.py'))
-    return model_without_values(cfg, cfg.model)
+    return build_without_values(cfg.model, cfg.default_scope)
 
 
 @every_variant
@@ -90,7 +90,7 @@ def test_another_scale_is_refused_by_name():
 
 def test_values_arrive():
     cfg = read_config(str(ROOT / 'configs/demo/upernet_convnext_micro.py'))
-    model = model_without_values(cfg, cfg.model)
+    model = build_without_values(cfg.model, cfg.default_scope)
     state = {name: torch.randn(value.shape) for name, value in model.state_dict().items()}
     fitted, _ = fit_model(model, state, 'a.pth')
     assert all(torch.equal(fitted[name], value) for name, value in state.items())

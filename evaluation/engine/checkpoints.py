@@ -1,7 +1,7 @@
 """Find the checkpoints of a work dir, by its file `last_checkpoint` and by their names.
 
-mmengine writes in that file the name of its last checkpoint. Nothing here imports PyTorch: the jobs of
-sweeps, which only start others, would take seconds and memory for it.
+mmengine writes in that file the name of its last checkpoint. Importing this module does not import
+PyTorch: the jobs of sweeps, which only start others, would take seconds and memory for it.
 """
 
 import os

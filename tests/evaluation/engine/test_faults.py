@@ -1,8 +1,14 @@
+"""Faults of the machine and interruptions end in one line that says how to go on."""
+
 import errno
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from evaluation.engine.stopped_training import stop_explained
+from evaluation.engine.faults import machine_fault, stop_explained
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 
@@ -78,3 +84,55 @@ class TestFault:
     def test_of_the_user_before_any_checkpoint(self, tmp_path):
         with pytest.raises(UserError, match=r'^no such file$'), stop_explained(str(tmp_path)):
             raise UserError('no such file')
+
+
+class TestLostWorker:
+    """A process that loads data is killed while the training waits for its batch."""
+
+    @pytest.fixture
+    def killed(self):
+        """Process id of a child that was killed and is not waited for yet."""
+        child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        yield child.pid
+        child.wait()
+        child.stdin.close()
+
+    def test_is_named(self, tmp_path, killed):
+        assert f'a process that loads data ({killed}) was ended' in machine_fault(
+            EOFError(), str(tmp_path)
+        )
+
+    def test_handler_of_torch_stays_and_may_raise(self, tmp_path):
+        """As `torch.utils.data._utils.signal_handling` installs it."""
+
+        def handler(number, frame):
+            raise RuntimeError('DataLoader worker (pid 4321) is killed by signal: Killed. ')
+
+        before = signal.signal(signal.SIGCHLD, handler)
+        child = subprocess.Popen(['sh', '-c', 'sleep 0.3; kill -9 $$'])
+        try:
+            said = machine_fault(ConnectionResetError(), str(tmp_path))
+            assert signal.getsignal(signal.SIGCHLD) is handler
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+            child.wait()
+        assert said.startswith('a process that loads data (4321) was ended, as where memory is short: ')
+
+    def test_other_errors_of_a_handler_pass(self, tmp_path):
+        def handler(number, frame):
+            raise RuntimeError('broken')
+
+        before = signal.signal(signal.SIGCHLD, handler)
+        child = subprocess.Popen(['sh', '-c', 'sleep 0.3; kill -9 $$'])
+        try:
+            with pytest.raises(RuntimeError, match='broken'):
+                machine_fault(EOFError(), str(tmp_path))
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+            child.wait()
+
+    def test_end_of_a_file_without_children(self, tmp_path, monkeypatch):
+        monkeypatch.setattr('evaluation.engine.faults.SECONDS_TO_DIE', 0.1)
+        assert machine_fault(EOFError(), str(tmp_path)) is None

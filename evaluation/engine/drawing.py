@@ -1,4 +1,4 @@
-"""Instances and segmentation maps over a picture.
+"""Draw instances and segmentation maps over a picture, (H, W, 3) uint8, RGB.
 
 Where a class colours a pixel, the colour lies over the grey of the picture, so that the hue tells the
 class and nothing else.
@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from evaluation.engine.drawing.pixels import Colour, grey, mix, paste
-from evaluation.engine.drawing.text import contrast, ink_text, text_cover
-
+Colour = tuple[int, int, int]
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Height of the font's capitals at OpenCV's scale 1, pixels.
+FONT_CAPITAL = 21
+TEXT_ENLARGEMENT = 4
+INK: Colour = (32, 32, 32)
 # In a segmentation map as mmseg loads it.
 UNLABELLED = 255
 INSTANCE_OPACITY = 0.45
@@ -182,3 +185,55 @@ def _tag_place(
 
     inside = [(min(max(x, 0), width - w), min(max(y, 0), height - h)) for x, y in candidates]
     return min(inside, key=hidden)
+
+
+def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat every pixel, down and across."""
+    return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> (H, W, 3), the same grey in all channels."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def mix(under: np.ndarray, over: np.ndarray | Colour, opacity: float | np.ndarray) -> np.ndarray:
+    """One colour over another, which shows through."""
+    mixed = (1 - opacity) * under + opacity * np.asarray(over)
+    return np.round(mixed).astype(np.uint8)
+
+
+def paste(sheet: np.ndarray, image: np.ndarray, left: int, top: int) -> None:
+    """Put a picture onto another, in place."""
+    sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+
+
+def text_cover(text: str, capital: int) -> np.ndarray:
+    """Return how much of each pixel a line of text covers, (H, W) in [0, 1].
+
+    Args:
+        text: printable ASCII; what the font lacks comes out as question marks.
+        capital: height of capitals, pixels. Every line is 1.7 times as high.
+    """
+    size = TEXT_ENLARGEMENT * capital
+    stroke = max(1, round(0.125 * size))
+    scale = (size - stroke) / FONT_CAPITAL
+    (width, _), _ = cv2.getTextSize(text, FONT, scale, stroke)
+    canvas_width = math.ceil((width + stroke) / TEXT_ENLARGEMENT) * TEXT_ENLARGEMENT
+    canvas = np.zeros((TEXT_ENLARGEMENT * round(1.7 * capital), canvas_width), np.uint8)
+    baseline = TEXT_ENLARGEMENT * round(1.25 * capital) - stroke // 2
+    cv2.putText(canvas, text, (stroke // 2, baseline), FONT, scale, 255, stroke, cv2.LINE_AA)
+    small = (canvas.shape[1] // TEXT_ENLARGEMENT, canvas.shape[0] // TEXT_ENLARGEMENT)
+    return cv2.resize(canvas, small, interpolation=cv2.INTER_AREA) / 255
+
+
+def ink_text(sheet: np.ndarray, cover: np.ndarray, left: int, top: int, ink: Colour = INK) -> None:
+    """Draw text, (H, W) as `_text_cover` gives it, onto `sheet` in place."""
+    place = sheet[top : top + cover.shape[0], left : left + cover.shape[1]]
+    place[:] = mix(place, ink, cover[..., None])
+
+
+def contrast(colour: Colour) -> Colour:
+    """Black or white, whichever is easier to read on a colour (ITU-R BT.601 luma)."""
+    red, green, blue = colour
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)

@@ -1,4 +1,4 @@
-"""`run_jobs` with commands that take moments, and which trainings the demonstration leaves alone."""
+"""Jobs of the demonstration, with commands that take moments, and which trainings it leaves alone."""
 
 import json
 import re
@@ -6,10 +6,9 @@ import shutil
 
 import pytest
 
-from evaluation.demo import demo
-from evaluation.utils import jobs
+from evaluation.demo import demo, jobs
+from evaluation.demo.jobs import Job, run_jobs
 from evaluation.utils.errors import UserError
-from evaluation.utils.jobs import Job, clock, run_jobs
 from tests.commands import ROOT
 
 # Stands for tools/train.py: `... <what to do> --work-dir FOLDER`.
@@ -129,12 +128,6 @@ class TestStepsDone:
         file.parent.mkdir(parents=True)
         file.write_text('{"step": 9}\n')
         assert Job('a', [], tmp_path, 10, script='tools/analyze_erf.py').steps_done() == 0
-
-
-def test_clock():
-    assert [clock(s) for s in (0, 59, 61, 119.7, 187, 3600)] == [
-        '0:00', '0:59', '1:01', '2:00', '3:07', '60:00',
-    ]  # fmt: skip
 
 
 NAME = 'upernet_swin_micro'

@@ -12,17 +12,17 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
-from evaluation.engine import time_shares
-from evaluation.engine.hooks.time_shares import TimeSharesHook
-from evaluation.engine.hooks.time_shares import time_shares as shares_of
-from evaluation.engine.time_shares import (
+from evaluation.engine.hooks import time_shares
+from evaluation.engine.hooks.time_shares import (
     PHASES,
     Stopwatch,
+    TimeSharesHook,
     Watched,
     describe_shares,
     innermost_heads,
     render_shares,
 )
+from evaluation.engine.hooks.time_shares import time_shares as shares_of
 
 
 class Clock:

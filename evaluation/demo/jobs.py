@@ -1,4 +1,4 @@
-"""Commands as processes of their own, several at a time, with progress and an estimate of the end."""
+"""Run the commands of the demonstration, several at a time, with progress and an estimate of the end."""
 
 import os
 import subprocess

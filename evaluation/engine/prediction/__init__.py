@@ -1,1 +1,0 @@
-"""Predictions of a trained model on the user's own images."""

@@ -1,1 +1,0 @@
-"""Predictions in the files that evaluation servers take, for test sets with or without truth."""
