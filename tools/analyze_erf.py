@@ -16,7 +16,7 @@ from pathlib import Path
 
 from evaluation.analysis.command import leave_result, print_table
 from evaluation.utils.errors import CommandLine, UserError, command, warn
-from evaluation.utils.numbers import whole
+from evaluation.utils.formats import whole
 
 # What OpenCV resizes and a machine has memory for.
 LARGEST_SIDE = 2**14

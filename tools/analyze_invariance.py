@@ -18,7 +18,7 @@ from pathlib import Path
 
 from evaluation.analysis.command import leave_result, print_table
 from evaluation.utils.errors import CommandLine, UserError, command, warn
-from evaluation.utils.numbers import positive
+from evaluation.utils.formats import positive
 
 OF_A_MODEL = (
     'config', 'checkpoint', 'data_root', 'limit', 'transforms', 'strengths', 'steps', 'directions',

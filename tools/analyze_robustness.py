@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.analysis.command import leave_result, print_table
 from evaluation.utils.errors import CommandLine, UserError, command, did_you_mean, warn
-from evaluation.utils.numbers import whole
+from evaluation.utils.formats import whole
 
 if TYPE_CHECKING:
     from evaluation.analysis.robustness.conditions import Plan

@@ -11,7 +11,7 @@ import sys
 
 from evaluation.benchmark.evaluator_speed import compare_evaluators, generate_problem, render_comparison
 from evaluation.utils.errors import CommandLine, command
-from evaluation.utils.numbers import positive, whole
+from evaluation.utils.formats import positive, whole
 
 SIZES = {
     'images': (5000, 'images'),

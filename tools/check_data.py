@@ -17,11 +17,11 @@ import os
 import sys
 from pathlib import Path
 
-from evaluation.data.examination.findings import LAYOUTS
+from evaluation.data.findings import LAYOUTS
 from evaluation.utils.errors import CommandLine, command
 from evaluation.utils.files import user_path
+from evaluation.utils.formats import positive
 from evaluation.utils.library_output import quiet
-from evaluation.utils.numbers import positive
 
 FINDINGS = 1
 
@@ -69,8 +69,8 @@ def main() -> None:
     """Look at the data, write what was found, and exit with its status."""
     arguments = parse_arguments()
     with quiet():
-        from evaluation.data.examination.check_data import examine
-        from evaluation.data.examination.findings import as_json, as_text
+        from evaluation.data.check_data import examine
+        from evaluation.data.findings import as_json, as_text
         from evaluation.utils.files import check_output, json_text, write_output
 
     with contextlib.redirect_stdout(sys.stderr):

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from evaluation.utils.errors import CommandLine, command
 from evaluation.utils.files import check_output, write_output
-from evaluation.utils.numbers import whole
+from evaluation.utils.formats import whole
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from evaluation.results.choice import add_choice
+    from evaluation.results.selection import add_choice
 
     parser = CommandLine(__doc__)
     parser.add_argument('a', help='result.json or work dir of the first model')

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from evaluation.utils.errors import CommandLine, UserError, command
-from evaluation.utils.numbers import positive
+from evaluation.utils.formats import positive
 
 
 def parse_arguments() -> argparse.Namespace:

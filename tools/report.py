@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evaluation.results.published import PACKAGED
 from evaluation.utils.errors import CommandLine, command
-from evaluation.utils.numbers import positive, whole
+from evaluation.utils.formats import positive, whole
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from evaluation.results.choice import add_choice, chosen
 from evaluation.results.published import PACKAGED, load_published
 from evaluation.results.reading import load_results
 from evaluation.results.result import Result
-from evaluation.results.selection import select
+from evaluation.results.selection import add_choice, chosen, select
 from evaluation.statistics.bootstrap import RESAMPLES, check_resamples
-from evaluation.statistics.uncertainty import Uncertainty, uncertainties
+from evaluation.statistics.comparison import Uncertainty, uncertainties
 from evaluation.tables.analyses import figures_of, load_analyses
 from evaluation.tables.csv_table import single_task
 from evaluation.tables.table import FORMATS, render

@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.engine.testing import test
+    from evaluation.engine.train_and_test import test
 
     test(arguments)
 

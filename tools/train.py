@@ -8,7 +8,7 @@ Writes logs, checkpoints, the dumped config and a result.json an evaluation to `
 import argparse
 
 from evaluation.utils.errors import CommandLine, command
-from evaluation.utils.numbers import whole
+from evaluation.utils.formats import whole
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.engine.training import train
+    from evaluation.engine.train_and_test import train
 
     train(arguments)
 

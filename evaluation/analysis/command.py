@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.utils.errors import UserError
-from evaluation.utils.numbers import positive
+from evaluation.utils.formats import positive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

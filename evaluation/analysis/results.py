@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from evaluation.results.reading import checked, time_of
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import json_text, read_text, write_output
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column, Table
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def result_content(
         device: `cpu` or `cuda`.
     """
     # PyTorch is imported where something is analysed, so that results are read without it.
-    from evaluation.results.provenance import git_state, hardware, now, versions
+    from evaluation.results.description import git_state, hardware, now, versions
 
     return {
         'schema_version': SCHEMA_VERSION,

@@ -21,8 +21,7 @@ from evaluation.engine.trained_model import (
     read_analysed_config,
     read_weights,
 )
-from evaluation.results.description import config_name
-from evaluation.results.provenance import versions
+from evaluation.results.description import config_name, versions
 from evaluation.utils.devices import own_device
 
 LOADER = 'test_dataloader'

@@ -9,9 +9,9 @@ import torch
 
 from evaluation.benchmark.measuring import BenchmarkPlan, Measurement, Measurements
 from evaluation.benchmark.passes import MEMORY_NOTE, Mode
-from evaluation.results.provenance import git_state, now, versions
+from evaluation.results.description import git_state, now, versions
 from evaluation.utils.devices import describe_device
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, SECTION, Cell, Column, Table, to_markdown
 
 # Hardware rates count multiplication and addition separately.

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from evaluation.utils.errors import UserError
-from evaluation.utils.numbers import LARGEST
+from evaluation.utils.formats import LARGEST
 
 DEFAULT_SEED = 0
 LATEST = 'latest'

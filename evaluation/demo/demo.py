@@ -20,8 +20,8 @@ from evaluation.results.selection import select
 from evaluation.tables.table import render
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text
+from evaluation.utils.formats import clock
 from evaluation.utils.library_output import quiet
-from evaluation.utils.times import clock
 
 # How names of its configs begin.
 DENSE = ('mask_rcnn', 'upernet')

@@ -17,7 +17,7 @@ from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_text
-from evaluation.utils.times import clock
+from evaluation.utils.formats import clock
 
 HEAD = 'mask_rcnn'
 # Of each analysis: options, and how long it takes beside the others.

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.utils.errors import UserError
+from evaluation.utils.formats import clock
 from evaluation.utils.scalars import latest_step
-from evaluation.utils.times import clock
 
 POLL_SECONDS = 0.5
 REPORT_SECONDS = 15.0

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.data.examination.findings import recognized
+from evaluation.data.findings import recognized
 
 PROC = Path('/proc')
 CGROUPS = Path('/sys/fs/cgroup')

@@ -25,7 +25,7 @@ from backbones.checkpoint import (
     weights_of,
 )
 from evaluation.engine.experiment import read_config
-from evaluation.results.provenance import REPOSITORY
+from evaluation.results.description import REPOSITORY
 from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 
 # The norms on the trunk are the classifier's and, where a dense model is built so, the backbone's.

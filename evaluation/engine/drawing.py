@@ -1,15 +1,25 @@
-"""Draw instances and segmentation maps over a picture, (H, W, 3) uint8, RGB.
+"""Draw instances and segmentation maps over pictures, (H, W, 3) uint8, RGB, and hooks that do so.
 
 Where a class colours a pixel, the colour lies over the grey of the picture, so that the hue tells the
-class and nothing else.
+class and nothing else. The hooks take images as the data set loads them. OpenMMLab's own turn an image
+by its EXIF orientation, while predictions and truth are for the pixels as stored.
 """
 
 import colorsys
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from mmdet.engine.hooks import DetVisualizationHook
+from mmengine.dataset import BaseDataset
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from mmseg.engine.hooks import SegVisualizationHook
+
+from evaluation.data.image_loading import image_of
 
 Colour = tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -237,3 +247,43 @@ def contrast(colour: Colour) -> Colour:
     """Black or white, whichever is easier to read on a colour (ITU-R BT.601 luma)."""
     red, green, blue = colour
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
+
+
+class LoadedImages:
+    """Stand in for a visualizer; replace the images that it is given.
+
+    Args:
+        visualizer: draws.
+        dataset: whose pipeline loads the images.
+    """
+
+    def __init__(self, visualizer: Visualizer, dataset: BaseDataset) -> None:
+        self._visualizer = visualizer
+        self._dataset = dataset
+
+    def add_datasample(self, name: str, image: np.ndarray, data_sample: Any, **options: Any) -> None:
+        """Draw a sample as `Visualizer.add_datasample` does, on the image at its `img_path`."""
+        loaded = image_of(self._dataset, data_sample.img_path)
+        self._visualizer.add_datasample(name, loaded, data_sample, **options)
+
+
+class DrawnAsLoaded:
+    """Mixin of a visualization hook: draw on images as they were loaded for the model."""
+
+    def before_val(self, runner: Runner) -> None:
+        """Draw on images of the validation set."""
+        self._visualizer = LoadedImages(runner.visualizer, runner.val_dataloader.dataset)
+
+    def before_test(self, runner: Runner) -> None:
+        """Draw on images of the test set."""
+        self._visualizer = LoadedImages(runner.visualizer, runner.test_dataloader.dataset)
+
+
+@HOOKS.register_module()
+class DrawInstances(DrawnAsLoaded, DetVisualizationHook):
+    """`DetVisualizationHook` that draws on images as they were loaded for the model."""
+
+
+@HOOKS.register_module()
+class DrawSegmentations(DrawnAsLoaded, SegVisualizationHook):
+    """`SegVisualizationHook` that draws on images as they were loaded for the model."""

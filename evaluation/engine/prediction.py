@@ -27,7 +27,7 @@ from evaluation.metrics.average_precision.matching import to_coco
 from evaluation.metrics.predictions import encode_masks
 from evaluation.utils.devices import own_device
 from evaluation.utils.errors import UserError
-from evaluation.utils.times import clock
+from evaluation.utils.formats import clock
 
 REPORT_SECONDS = 5.0
 ADVICE = 'restore it or leave it out'

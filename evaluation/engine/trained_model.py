@@ -22,8 +22,7 @@ from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.models.complexity import build_without_values
 from evaluation.models.starting_weights import forget_pretrained
 from evaluation.models.weights import BACKBONE, check_whole, fit_model
-from evaluation.results.description import describe_checkpoint
-from evaluation.results.provenance import weights_sha256
+from evaluation.results.description import describe_checkpoint, weights_sha256
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.process_groups import process_count
 from evaluation.utils.random_state import seeded

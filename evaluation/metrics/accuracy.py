@@ -8,10 +8,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
 from evaluation.metrics.evidence.class_records import GUESSES, collect_guesses
-from evaluation.metrics.evidence.records import image_names
-from evaluation.metrics.metric_report import MetricReport, evidence_or_none
+from evaluation.metrics.evidence.records import MetricReport, evidence_or_none, image_names
 from evaluation.metrics.predictions import check_scores
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 
 
 @METRICS.register_module()

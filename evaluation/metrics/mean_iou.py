@@ -10,10 +10,9 @@ from mmengine.registry import METRICS
 from torch import Tensor
 
 from evaluation.metrics.evidence.class_records import collect_confusion
-from evaluation.metrics.evidence.records import image_names
-from evaluation.metrics.metric_report import MetricReport, evidence_or_none
+from evaluation.metrics.evidence.records import MetricReport, evidence_or_none, image_names
 from evaluation.metrics.predictions import check_maps
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 
 IGNORED = 255
 

@@ -30,7 +30,7 @@ from evaluation.engine.drawing import (
 from evaluation.engine.predictor import SCORE_THRESHOLD, Trained, load_trained
 from evaluation.report.reported_runs import MALFORMED, Problems, ReportedRun, config_digest
 from evaluation.report.training_curves import thinned
-from evaluation.results.provenance import weights_sha256
+from evaluation.results.description import weights_sha256
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_json
 

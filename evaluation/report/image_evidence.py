@@ -13,12 +13,18 @@ from evaluation.metrics.evidence.records import Evidence
 from evaluation.report.reported_runs import Problems, ReportedRun, labels
 from evaluation.report.training_curves import significant
 from evaluation.statistics.bootstrap import Interval, difference_interval, figure_interval
-from evaluation.statistics.comparison import Comparison, Model, cautions, signed
+from evaluation.statistics.comparison import (
+    Comparison,
+    Model,
+    Uncertainty,
+    cautions,
+    signed,
+    uncertainties,
+)
 from evaluation.statistics.error_analysis import error_costs
 from evaluation.statistics.experiments import by_experiment
 from evaluation.statistics.loading import each_image_once, load_evidence
 from evaluation.statistics.randomization import PairedTest, paired_tests
-from evaluation.statistics.uncertainty import Uncertainty, uncertainties
 from evaluation.tasks import TASKS
 
 SEED = 0

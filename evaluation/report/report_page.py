@@ -30,8 +30,8 @@ from evaluation.results.selection import scale_names
 from evaluation.statistics.bootstrap import RESAMPLES
 from evaluation.tables.table import not_compared_notes
 from evaluation.tasks import TASKS
+from evaluation.utils.formats import fixed, signed, significant
 from evaluation.utils.palette import mixer_colors
-from evaluation.utils.rounding import fixed, signed, significant
 
 TITLE = 'Dense Mixer Bench'
 _PACKAGE = 'evaluation.report'

@@ -1,9 +1,15 @@
-"""What a result says of a run: its config, model, cost, checkpoint and training."""
+"""What a result says of a run: config, model, cost, checkpoint, training, code, versions and machine."""
 
+import hashlib
+import importlib.metadata
 import logging
+import os
+import platform
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel
@@ -11,14 +17,16 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from backbones import mmcv_ops
 from evaluation.config.digests import DIGEST_VERSION
 from evaluation.config.recipe import variant_of
 from evaluation.config.schedule_length import effective_batch_size
 from evaluation.data.bad_images import images_skipped
-from evaluation.data.data_digest import data_sha256
+from evaluation.data.dataset_config import data_sha256
 from evaluation.models.complexity import complexity_of_config
 from evaluation.models.starting_weights import starting_weights
 from evaluation.utils.files import file_sha256
+from evaluation.utils.formats import now as now
 
 
 def describe_complexity(
@@ -94,3 +102,66 @@ def config_name(config_file: str) -> str:
 def count_parameters(module: nn.Module) -> int:
     """All parameters, frozen ones too."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DISTRIBUTIONS = (
+    'torch',
+    'torchvision',
+    'onedl-mmengine',
+    'onedl-mmcv',
+    'onedl-mmdetection',
+    'onedl-mmsegmentation',
+    'timm',
+    'numpy',
+    'pycocotools',
+    'faster-coco-eval',
+)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the libraries that a figure depends on."""
+    found: dict[str, str | None] = {'python': platform.python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    found['mmcv operators'] = 'torchvision' if mmcv_ops.using_stand_in() else 'compiled'
+    return found
+
+
+def git_state() -> dict[str, str | bool | None]:
+    """Revision of the suite and whether tracked files were changed; None outside a checkout."""
+    revision = _git('rev-parse', 'HEAD')
+    changed = _git('status', '--porcelain', '--untracked-files=no')
+    return {'revision': revision, 'dirty': None if changed is None else bool(changed)}
+
+
+def hardware() -> dict:
+    """Processors of this machine."""
+    return {
+        'host_cpu': platform.processor() or platform.machine(),
+        'cpu_count': os.cpu_count(),
+        'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        'world_size': int(os.environ.get('WORLD_SIZE', 1)),
+    }
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 of a model's state: the same in training and after loading, whatever file it is in."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b'')
+    return digest.hexdigest()
+
+
+def _git(*arguments: str) -> str | None:
+    command = ['git', '-C', str(REPOSITORY), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -17,9 +17,8 @@ from evaluation.sweep.record import DONE, FAILED, INTERRUPTED
 from evaluation.sweep.runs import Run
 from evaluation.sweep.work import LOG, epoch_length, tail
 from evaluation.tasks import find_task
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import clock, fixed
 from evaluation.utils.scalars import latest_step
-from evaluation.utils.times import clock
 
 SECONDS_BETWEEN_LINES = 60.0
 STYLES = {DONE: 'green', FAILED: 'red', REFUSED: 'red', INTERRUPTED: 'yellow', ACTIVE: 'cyan'}

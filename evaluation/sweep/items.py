@@ -30,7 +30,7 @@ from evaluation.sweep.record import (
 from evaluation.sweep.runs import Run
 from evaluation.sweep.work import RUN_LOCK, complaint
 from evaluation.utils.errors import UserError
-from evaluation.utils.times import now
+from evaluation.utils.formats import now
 
 # `squeue` burdens the controller of the cluster; the records of jobs are read without it.
 SQUEUE_SECONDS = 15.0

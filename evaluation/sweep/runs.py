@@ -20,9 +20,8 @@ from evaluation.config.options import merge_options
 from evaluation.config.recipe import contestant_name
 from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
 from evaluation.config.schedule_length import effective_batch_size
-from evaluation.data.data_digest import data_sha256
 from evaluation.data.data_root import config_data_root, set_data_root
-from evaluation.data.dataset_config import plain_datasets
+from evaluation.data.dataset_config import data_sha256, plain_datasets
 from evaluation.data.startup_checks import check_layout
 from evaluation.engine.checkpoints import candidates
 from evaluation.engine.starting_point import use_pretrained

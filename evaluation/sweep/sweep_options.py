@@ -7,7 +7,7 @@ from evaluation.config.options import add_overrides
 from evaluation.sweep.executors import SlurmWishes, check_slurm, minutes_of
 from evaluation.sweep.runs import Wishes
 from evaluation.utils.errors import CommandLine, UserError
-from evaluation.utils.numbers import whole
+from evaluation.utils.formats import whole
 
 ROOT = 'work_dirs/sweep'
 EXECUTORS = ('local', 'slurm')

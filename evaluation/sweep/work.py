@@ -26,8 +26,8 @@ from evaluation.sweep.record import (
     change_record,
     own_process,
 )
+from evaluation.utils.formats import now
 from evaluation.utils.interruption import STOPPING
-from evaluation.utils.times import now
 
 LOG = 'output.log'
 RUN_LOCK = '.sweep.lock'

@@ -6,7 +6,7 @@ from decimal import Decimal
 from evaluation.results.published import is_published_data_set, is_whole_data_set
 from evaluation.results.result import Result
 from evaluation.tasks import TASKS, find_metric
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.results.choice import chosen
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.result import Result
-from evaluation.results.selection import select
+from evaluation.results.selection import chosen, select
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval, check_resamples
 from evaluation.statistics.comparison import (
     Comparison,
@@ -29,7 +28,7 @@ from evaluation.statistics.loading import each_image_once, load_evidence
 from evaluation.statistics.randomization import CERTAINTY, LEVEL, MOST_SWAPS
 from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.errors import UserError
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column, Table, to_markdown
 
 # Experiments that an error names.

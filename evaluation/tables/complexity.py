@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from evaluation.models.complexity import CONVENTION, Complexity
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, SECTION, Cell, Column, Table, to_markdown
 
 PARAMETERS_NOTE = 'Parameters: all of the model, frozen ones and an auxiliary head too.'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evaluation.results.result import Result
 from evaluation.results.selection import size_classes
-from evaluation.statistics.uncertainty import Uncertainty
+from evaluation.statistics.comparison import Uncertainty
 from evaluation.tables.columns import printed
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from evaluation.results.published import Entry, find_figure, why_not_compared
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.statistics.uncertainty import Uncertainty
+from evaluation.statistics.comparison import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError

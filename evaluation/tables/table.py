@@ -17,7 +17,7 @@ from evaluation.results.published import (
 from evaluation.results.result import Flops, Result, shown_metrics
 from evaluation.results.selection import in_order, size_classes, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
-from evaluation.statistics.uncertainty import Uncertainty
+from evaluation.statistics.comparison import Uncertainty
 from evaluation.tables.analyses import Analysis, figures_of, newest_of
 from evaluation.tables.columns import (
     Builder,
@@ -31,7 +31,7 @@ from evaluation.tables.contests import is_tied, winners
 from evaluation.tables.csv_table import to_csv
 from evaluation.tables.seeds import seeds_tables
 from evaluation.tasks import FAIR, RELEASED, TASKS, find_metric
-from evaluation.utils.rounding import fixed
+from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import (
     ALMOST,
     DAGGER,

@@ -1,10 +1,18 @@
 """Tasks: a record of each, by its key; recipes and contestants."""
 
 from evaluation.tasks.classification import CLASSIFICATION
-from evaluation.tasks.competition import FAIR, RELEASED, Contestant, Recipe
 from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
-from evaluation.tasks.task import Earlier, Metric, OptionalOutput, Task
+from evaluation.tasks.task import (
+    FAIR,
+    RELEASED,
+    Contestant,
+    Earlier,
+    Metric,
+    OptionalOutput,
+    Recipe,
+    Task,
+)
 
 __all__ = [
     'FAIR',

@@ -1,7 +1,6 @@
 """Classification of images: the share whose class is among the first guesses."""
 
-from evaluation.tasks.competition import Recipe
-from evaluation.tasks.task import Earlier, Metric, Task
+from evaluation.tasks.task import Earlier, Metric, Recipe, Task
 
 CLASSIFICATION = Task(
     key='classification',

@@ -1,7 +1,6 @@
 """Instance segmentation, and detection by models without masks: COCO's average precision."""
 
-from evaluation.tasks.competition import Recipe
-from evaluation.tasks.task import Earlier, Metric, OptionalOutput, Task
+from evaluation.tasks.task import Earlier, Metric, OptionalOutput, Recipe, Task
 
 
 def average_precision(kind: str) -> tuple[Metric, ...]:

@@ -1,7 +1,6 @@
 """Semantic segmentation: mean IoU, and accuracy of classes and pixels."""
 
-from evaluation.tasks.competition import Recipe
-from evaluation.tasks.task import Earlier, Metric, Task
+from evaluation.tasks.task import Earlier, Metric, Recipe, Task
 
 SEMANTIC_SEGMENTATION = Task(
     key='semantic_segmentation',

@@ -19,7 +19,7 @@ from mmengine.registry import METRICS, DefaultScope
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from evaluation.data.examination.check_data import examine
+from evaluation.data.check_data import examine
 from evaluation.engine.experiment import add_common_arguments, load_config
 from evaluation.engine.runner import BenchmarkRunner
 from evaluation.utils.errors import BAD_INPUT, CommandLine, command

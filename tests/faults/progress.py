@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from evaluation.utils.times import clock
+from evaluation.utils.formats import clock
 
 REPORT_SECONDS = 10.0
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from evaluation.analysis.receptive_field.result import Maps, TargetResult, gaussian_fits, mark_of, shares
 from evaluation.analysis.results import INK, SUITE, blank_figure, settle_layout, text_table
-from evaluation.utils.rounding import fixed, significant
+from evaluation.utils.formats import fixed, significant
 from evaluation.utils.text_tables import DASH, Table
 
 NOTE = (

@@ -41,8 +41,7 @@ from evaluation.engine.trained_model import (
     model_without_values,
     read_weights,
 )
-from evaluation.results.description import config_name
-from evaluation.results.provenance import versions
+from evaluation.results.description import config_name, versions
 from evaluation.utils.errors import UserError, warn
 
 IMAGES = '.images'

@@ -15,13 +15,12 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from evaluation.config.checkpoint_names import checkpoint_of_step
 from evaluation.config.recipe import contestant_of, required_recipe
 from evaluation.data.bad_images import images_skipped
-from evaluation.data.data_digest import data_sha256
+from evaluation.data.dataset_config import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
 from evaluation.metrics.evidence.record_files import FILE as EVIDENCE_FILE
 from evaluation.metrics.evidence.record_files import write_evidence
-from evaluation.metrics.evidence.records import Evidence
-from evaluation.metrics.metric_report import MetricReport
+from evaluation.metrics.evidence.records import Evidence, MetricReport
 from evaluation.models.weights import unwrapped
 from evaluation.results.description import (
     describe_checkpoint,
@@ -29,9 +28,13 @@ from evaluation.results.description import (
     describe_config,
     describe_parameters,
     describe_training,
+    git_state,
+    hardware,
     is_augmented,
+    now,
+    versions,
+    weights_sha256,
 )
-from evaluation.results.provenance import git_state, hardware, now, versions, weights_sha256
 from evaluation.tasks import Recipe
 from evaluation.utils.files import file_sha256, write_json
 

@@ -1,11 +1,13 @@
 """What per-image records of every kind have, so that images can be resampled and exchanged."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
+from mmengine.logging import print_log
 
 # From how often each image counts, (images,), int64, to figures in percent, NaN where undefined.
 Measure = Callable[[np.ndarray], dict[str, float]]
@@ -121,3 +123,32 @@ def image_names(paths: Sequence[str | None]) -> list[str]:
         raise ValueError('an image occurs twice')
     folder = os.path.commonpath([os.path.dirname(path) for path in whole]) if whole else ''
     return [os.path.relpath(path, folder).replace(os.sep, '/') for path in whole]
+
+
+@dataclass
+class MetricReport:
+    """Figures of one evaluation.
+
+    Attributes:
+        images: how many were evaluated.
+        metrics: by the names that papers use, in percent; None where undefined.
+        per_class: the same by class, in percent; None where a class does not occur.
+        evaluator: distribution that computed them; None where the suite did.
+        evidence: what each image contributed; None where it could not be told.
+    """
+
+    images: int
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    per_class: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    evaluator: str | None = None
+    evidence: Evidence | None = None
+
+
+def evidence_or_none(collect: Callable[[], Evidence]) -> Evidence | None:
+    """What `collect` returns; None, and a warning, where evidence cannot be told."""
+    try:
+        return collect()
+    except Exception as error:  # Whatever it is, the figures of a long training must not be lost for it.
+        reason = f'{type(error).__name__}: {error}'
+        print_log(f'result without evidence: {reason}', logger='current', level=logging.WARNING)
+        return None

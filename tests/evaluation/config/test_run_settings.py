@@ -11,7 +11,7 @@ from evaluation.config.digests import config_sha256
 from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
 from evaluation.config.run_settings import check_run_settings, checkpoint_to_resume, randomness, work_dir
-from evaluation.engine import starting_point, training
+from evaluation.engine import starting_point, train_and_test
 from evaluation.engine.starting_point import set_starting_point
 from evaluation.sweep.runs import Digests, Wanted, Wishes, flags_of, make_run, own_seed
 from evaluation.utils.errors import UserError
@@ -141,15 +141,15 @@ class TestRandomness:
         def stop(config):
             raise StopIteration
 
-        monkeypatch.setattr(training, 'load_config', lambda arguments, loaders: cfg)
-        monkeypatch.setattr(training, 'make_runner', stop)
+        monkeypatch.setattr(train_and_test, 'load_config', lambda arguments, loaders: cfg)
+        monkeypatch.setattr(train_and_test, 'make_runner', stop)
         given = dict(config='c.py', amp=False, auto_scale_lr=False, resume=None, pretrained=None)
         given.update(deterministic=False, config_sha256=None)
         seeds = []
         for own, option in ((1, None), (2, None), (3, None), (3, 4)):
             cfg.randomness = dict(seed=own)
             with pytest.raises(StopIteration):
-                training.train(argparse.Namespace(**given, seed=option))
+                train_and_test.train(argparse.Namespace(**given, seed=option))
             seeds.append(cfg.randomness['seed'])
         assert seeds == [1, 2, 3, 4]
 

@@ -17,9 +17,9 @@ import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.data.image_files import TURNED_IMAGES, BadFileError, orientation_of
 from evaluation.data.image_loading import LoadCheckedImage, image_of, with_checked_loading
 from evaluation.data.imagenet import ImageNetDataset
+from evaluation.engine.drawing import DrawInstances, DrawSegmentations
 from evaluation.engine.experiment import read_config
-from evaluation.engine.hooks.visualization import DrawInstances, DrawSegmentations
-from tests.evaluation.data.examination.looking import look
+from tests.evaluation.data.looking import look
 from tests.variants import ROOT
 
 pytestmark = pytest.mark.habits

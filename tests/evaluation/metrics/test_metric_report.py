@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.metrics import instance_ap, metric_report
+from evaluation.metrics import instance_ap
 from evaluation.metrics.accuracy import AccuracyMetric
+from evaluation.metrics.evidence import records
 from evaluation.metrics.mean_iou import SegmentationMetric
 from tests.evaluation.metrics.test_instance_ap import annotation, measure, rectangles, write_truth
 
@@ -15,9 +16,7 @@ from tests.evaluation.metrics.test_instance_ap import annotation, measure, recta
 @pytest.fixture
 def warnings(monkeypatch):
     said = []
-    monkeypatch.setattr(
-        metric_report, 'print_log', lambda text, logger, level: said.append((level, text))
-    )
+    monkeypatch.setattr(records, 'print_log', lambda text, logger, level: said.append((level, text)))
     return said
 
 

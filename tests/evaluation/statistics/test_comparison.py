@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from evaluation.results.reading import read_result
-from evaluation.statistics.comparison import compare, rounded, signed
+from evaluation.statistics.comparison import compare, rounded, signed, uncertainties
 from evaluation.statistics.experiments import by_experiment, distinct_names, spread
 from evaluation.statistics.loading import load_evidence
-from evaluation.statistics.uncertainty import uncertainties
 from evaluation.tables.comparison import comparison_text, errors_text
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result

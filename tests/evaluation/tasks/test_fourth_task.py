@@ -12,8 +12,7 @@ from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.published import find_figure, load_published, why_not_compared
 from evaluation.results.reading import read_result
 from evaluation.results.schema import fields_table
-from evaluation.statistics.comparison import compare
-from evaluation.statistics.uncertainty import uncertainties
+from evaluation.statistics.comparison import compare, uncertainties
 from evaluation.tables.comparison import comparison_text
 from evaluation.tables.table import render
 from evaluation.tasks import TASKS, Metric, Task

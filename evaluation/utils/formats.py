@@ -1,11 +1,11 @@
-"""One rule of rounding for all figures that are printed; `assets/data.js` has the same for the report.
+"""Whole numbers of the command line, rounding, and times as files and progress state them.
 
-Ties are rounded away from zero, as readers do by hand: 62.25 is 62.3 and 2.675 is 2.68. What counts is
-the shortest decimal that reads back as the number, which files hold. Python's formats round the binary
-number, and its ties to even: 62.2 and 2.67.
+One rule of rounding holds for all printed figures; `assets/data.js` has the same for the report.
 """
 
+import argparse
 import math
+from datetime import datetime, timezone
 from decimal import ROUND_HALF_UP, Context, Decimal
 
 # More digits than any float has.
@@ -38,3 +38,34 @@ def significant(value: float, digits: int = 3) -> str:
 def _rounded(value: float, digits: int) -> Decimal:
     found = Decimal(repr(value)).quantize(Decimal(1).scaleb(-digits), context=_EXACT)
     return found if found else abs(found)
+
+
+LARGEST = 2**31 - 1
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    return whole(text, least=1)
+
+
+def whole(text: str, least: int = 0, most: int = LARGEST) -> int:
+    """A whole number from `least` to `most`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+    """
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not is_number or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from {least} to {most}')
+    return int(text)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec='seconds')
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, `3:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f'{minutes}:{rest:02}'

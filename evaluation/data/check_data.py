@@ -5,10 +5,10 @@ import argparse
 from evaluation.config.file import read_config
 from evaluation.config.masks import config_needs_masks, leave_out_unused_masks
 from evaluation.data.coco_faults import MISSING_MASKS
-from evaluation.data.examination.examine_ade20k import Labels, examine_ade20k
-from evaluation.data.examination.examine_coco import examine_coco
-from evaluation.data.examination.examine_imagenet import examine_imagenet
-from evaluation.data.examination.findings import ADE20K, COCO, IMAGENET, Examination, layout_of
+from evaluation.data.examine_ade20k import Labels, examine_ade20k
+from evaluation.data.examine_coco import examine_coco
+from evaluation.data.examine_imagenet import examine_imagenet
+from evaluation.data.findings import ADE20K, COCO, IMAGENET, Examination, layout_of
 from evaluation.utils.errors import UserError, warn
 
 

@@ -3,7 +3,7 @@ import shutil
 import pytest
 from mmengine.config import ConfigDict
 
-from evaluation.data.data_digest import data_sha256
+from evaluation.data.dataset_config import data_sha256
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
-from tests.evaluation.data.examination.looking import look
+from tests.evaluation.data.looking import look
 
 REAL = Path(os.environ.get('ADE20K_ROOT', ROOT.parent / 'shared/real/ADEChallengeData2016'))
 IMAGE = 'images/training/ADE_train_00000002.jpg'

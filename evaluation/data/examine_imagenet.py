@@ -9,7 +9,7 @@ from pathlib import Path
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from evaluation.data.bad_images import bad_files, reason
-from evaluation.data.examination.findings import IMAGENET_SPLITS, Examination
+from evaluation.data.findings import IMAGENET_SPLITS, Examination
 from evaluation.data.image_files import files_below, leads_out, visible_files_below
 from evaluation.data.image_loading import LoadCheckedImage
 from evaluation.data.imagenet import REFERENCE_SPLIT, class_folders, listed_image

@@ -1,4 +1,4 @@
-"""One rule of rounding in tables, sentences and the report's script."""
+"""One rule of rounding in tables, sentences and the report's script, and times as texts."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.tables.columns import printed
-from evaluation.utils.rounding import fixed, signed, significant
+from evaluation.utils.formats import clock, fixed, signed, significant
 from tests.commands import ROOT
 
 SCRIPT = ROOT / 'evaluation/report/assets/data.js'
@@ -101,3 +101,9 @@ def test_the_script_of_the_report_rounds_alike():
     outcome = subprocess.run([node, '-e', functions + calls], capture_output=True, text=True, check=True)
     expected = [[*(fixed(value, d) for d in range(4)), significant(value)] for value in values]
     assert json.loads(outcome.stdout.replace('\N{MINUS SIGN}', '-')) == expected
+
+
+def test_clock():
+    assert [clock(s) for s in (0, 59, 61, 119.7, 187, 3600)] == [
+        '0:00', '0:59', '1:01', '2:00', '3:07', '60:00',
+    ]  # fmt: skip

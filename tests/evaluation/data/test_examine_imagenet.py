@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.data.imagenet import labelled_images
 from tests.evaluation.data.class_folders import write_folders, write_lists
-from tests.evaluation.data.examination.looking import look
+from tests.evaluation.data.looking import look
 
 
 def appended(line):

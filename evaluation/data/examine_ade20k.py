@@ -6,7 +6,7 @@ from pathlib import Path
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.data.bad_images import bad_files, reason
-from evaluation.data.examination.findings import ADE20K_SPLITS, Examination
+from evaluation.data.findings import ADE20K_SPLITS, Examination
 from evaluation.data.image_files import check_upright, visible_files_below
 from evaluation.data.image_loading import LoadCheckedImage
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap

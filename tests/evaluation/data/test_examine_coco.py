@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from evaluation.data.examination.examine_coco import misnumbered
+from evaluation.data.examine_coco import misnumbered
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
-from tests.evaluation.data.examination.looking import look
+from tests.evaluation.data.looking import look
 
 REAL = Path(os.environ.get('COCO_ROOT', ROOT.parent / 'shared/real/coco'))
 TRAIN = 'annotations/instances_train2017.json'

@@ -1,1 +1,0 @@
-"""Everything that is wrong with a data set: all findings at once, not the first alone."""
