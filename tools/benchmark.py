@@ -192,8 +192,8 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
         UserError: one cannot be read, or has no model that can be timed.
     """
     from evaluation.benchmark.subjects import ConfigSubject, row_names
-    from evaluation.config.file import read_config
     from evaluation.config.options import merge_options
+    from evaluation.config.reading import read_config
 
     found = []
     for config, name in zip(arguments.configs, row_names(arguments.configs), strict=True):

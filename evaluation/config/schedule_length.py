@@ -1,4 +1,4 @@
-"""Effective batch of a training, and warnings of schedules that do not fit its length.
+"""Warnings of schedules that do not fit the length of a training.
 
 These may be meant, as in a trial of some iterations, so they do not stop a training.
 """
@@ -122,18 +122,3 @@ def _gaps(schedulers: list[Part], loop: Loop) -> Iterator[str]:
             f'{before}.end={covered} leaves {loop.unit} {covered} to {loop.length} at the rate that it '
             f'ends with; give {before}.end={loop.length} to fill {loop.length_key}'
         )
-
-
-def accumulated_batches(cfg: Config) -> int:
-    """How many batches of a process go into one step of the optimizer."""
-    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
-
-
-def effective_batch_size(cfg: Config, processes: int) -> int:
-    """Images of one step of the optimizer: of all processes and all accumulated batches.
-
-    Args:
-        cfg: with `train_dataloader` and `optim_wrapper`.
-        processes: how many share the training.
-    """
-    return cfg.train_dataloader.batch_size * processes * accumulated_batches(cfg)

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.config.schedule_length import accumulated_batches, effective_batch_size
+from evaluation.config.run_settings import accumulated_batches, effective_batch_size
 from evaluation.data.image_loading import with_checked_loading
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.engine.hooks.checkpoint import UNFINISHED

@@ -16,9 +16,8 @@ import numpy as np
 from mmengine.config import Config
 from tqdm import tqdm
 
-from evaluation.config.file import import_modules
-from evaluation.config.received import check_received
-from evaluation.config.text import read_literals
+from evaluation.config.reading import import_modules
+from evaluation.config.text import check_received, read_literals
 from evaluation.config.types import check_types
 from evaluation.engine.drawing.pixels import Colour
 from evaluation.engine.drawing.predictions import (

@@ -13,7 +13,7 @@ from torch import nn
 
 from evaluation.config.digests import DIGEST_VERSION
 from evaluation.config.recipe import variant_of
-from evaluation.config.schedule_length import effective_batch_size
+from evaluation.config.run_settings import effective_batch_size
 from evaluation.data.bad_images import images_skipped
 from evaluation.data.data_digest import data_sha256
 from evaluation.models.complexity import complexity_of_config

@@ -12,14 +12,18 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from evaluation.config.checkpoint_names import final_checkpoint
 from evaluation.config.checks import check_config
 from evaluation.config.digests import add_digests
-from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
+from evaluation.config.reading import read_config
 from evaluation.config.recipe import contestant_name
-from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
-from evaluation.config.schedule_length import effective_batch_size
+from evaluation.config.run_settings import (
+    DEFAULT_SEED,
+    check_run_settings,
+    effective_batch_size,
+    final_checkpoint,
+    randomness,
+)
 from evaluation.data.data_digest import data_sha256
 from evaluation.data.data_root import config_data_root, set_data_root
 from evaluation.data.dataset_config import plain_datasets

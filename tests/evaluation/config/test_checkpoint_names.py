@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.config import Config
 
-from evaluation.config.checkpoint_names import (
+from evaluation.config.run_settings import (
     any_checkpoint,
     check_checkpoint_names,
     checkpoint_of_step,

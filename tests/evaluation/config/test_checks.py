@@ -18,10 +18,9 @@ from torch.utils.data import DataLoader
 
 from backbones import LayerDecayConstructor
 from evaluation.config.checks import check_batch_norm, check_config, check_image_sizes
-from evaluation.config.file import read_config
-from evaluation.config.imports import check_imports
 from evaluation.config.keywords import WELL_KNOWN, Others, check_keywords, signature_keywords
 from evaluation.config.options import add_overrides, find, merge_options, read_value
+from evaluation.config.reading import check_imports, read_config
 from evaluation.config.text import read_literals
 from evaluation.config.types import check_types, registered, setting
 from evaluation.engine import experiment

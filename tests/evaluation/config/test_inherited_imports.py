@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from evaluation.config.file import read_config
+from evaluation.config.reading import read_config
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.habits

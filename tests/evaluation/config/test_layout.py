@@ -3,7 +3,7 @@
 from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
-from evaluation.config.layout import remember_layout
+from evaluation.config.text import remember_layout
 
 
 def test_text_is_the_same_and_follows_changes(monkeypatch):

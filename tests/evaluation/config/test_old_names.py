@@ -3,10 +3,9 @@
 import pytest
 from mmengine.config import Config
 
-from evaluation.config.checks import check_config
-from evaluation.config.file import read_config
-from evaluation.config.old_names import check_old_names
+from evaluation.config.checks import check_config, check_old_names
 from evaluation.config.options import merge_options
+from evaluation.config.reading import read_config
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

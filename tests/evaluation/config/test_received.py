@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from evaluation.config.received import check_received
+from evaluation.config.text import check_received
 from evaluation.engine.experiment import read_config
 from evaluation.utils.errors import UserError
 from tests.variants import ROOT

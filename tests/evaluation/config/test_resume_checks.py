@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from evaluation.config.file import read_config
-from evaluation.config.resume_checks import check_same_experiment
+from evaluation.config.reading import read_config
+from evaluation.config.run_settings import check_same_experiment
 from evaluation.config.text import read_literals
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT

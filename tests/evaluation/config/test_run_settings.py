@@ -8,8 +8,8 @@ from mmengine.config import Config
 
 from evaluation.analysis.options import result_file
 from evaluation.config.digests import config_sha256
-from evaluation.config.file import read_config
 from evaluation.config.options import merge_options
+from evaluation.config.reading import read_config
 from evaluation.config.run_settings import check_run_settings, checkpoint_to_resume, randomness, work_dir
 from evaluation.engine import starting_point, training
 from evaluation.engine.starting_point import set_starting_point
