@@ -11,12 +11,11 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, VISBACKENDS
 
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
-from evaluation.config.keywords import check_keywords
 from evaluation.config.recipe import check_competition
 from evaluation.config.run_settings import check_checkpoint_names
 from evaluation.config.schedule import check_schedule
 from evaluation.config.segmentation import check_segmentation
-from evaluation.config.types import built_settings, check_types, setting
+from evaluation.config.settings import built_settings, check_keywords, check_types, setting
 from evaluation.utils.errors import UserError
 
 # Least values of whole numbers.

@@ -1,6 +1,6 @@
 """Digest of a config: equal for runs of the same experiment, wherever their files and modules lie.
 
-Stored configs name modules of earlier versions, for which `current_name` is today's.
+`current_name` maps names that modules had in earlier versions to those of today.
 """
 
 import hashlib

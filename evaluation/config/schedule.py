@@ -25,7 +25,7 @@ from mmengine.optim.scheduler import (
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from evaluation.config.types import registered
+from evaluation.config.settings import registered
 from evaluation.utils.errors import UserError
 
 INFINITE_SAMPLERS = ('InfiniteSampler', 'MultiSourceSampler')

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from evaluation.config.types import registered_names
+from evaluation.config.settings import registered_names
 from evaluation.utils.errors import UserError
 
 # Python's parser gives up by one or the other of these: bad syntax, null bytes, too deep a nesting, or

@@ -22,6 +22,7 @@ from evaluation.engine.experiment import read_config, set_data_root
 from evaluation.metrics.segmentation import SegmentationMetric
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
+from tests.refusals import refusal
 
 from mmseg.structures import SegDataSample  # isort: skip
 
@@ -56,14 +57,6 @@ def cfg():
         }
     )
     return cfg
-
-
-def refusal(check, *arguments):
-    """The one line by which a check refuses."""
-    with pytest.raises(UserError) as caught:
-        check(*arguments)
-    (line,) = str(caught.value).splitlines()
-    return line
 
 
 class TestNoFalseAlarm:
