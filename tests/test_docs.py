@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from evaluation.config.checks import check_config
+from evaluation.config.whole_config import check_config
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from evaluation.engine.experiment import read_config
 from evaluation.models.complexity import complexity_of_config

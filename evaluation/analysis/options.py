@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.config.options import add_overrides, merge_options
-from evaluation.config.reading import read_config
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import add_overrides, merge_options
 from evaluation.config.run_settings import work_dir
 from evaluation.engine.experiment import add_key_and_launcher, check_work_dir
 from evaluation.utils.errors import UserError

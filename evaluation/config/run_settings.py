@@ -12,8 +12,8 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from evaluation.config.config_text import read_literals
 from evaluation.config.settings import setting
-from evaluation.config.text import read_literals
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.numbers import LARGEST
 from evaluation.utils.process_groups import process_count

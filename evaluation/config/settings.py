@@ -147,7 +147,7 @@ def setting(cfg: Config, place: str, default: object = None) -> object:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PlacedSettings:
     """A dict in a config.
 
     Attributes:
@@ -159,16 +159,16 @@ class Settings:
     content: dict
 
 
-def built_settings(cfg: Config) -> Iterator[Settings]:
+def built_settings(cfg: Config) -> Iterator[PlacedSettings]:
     """Every dict within what a config builds."""
     for place in BUILT:
         yield from _all_settings(cfg.get(place), place)
 
 
-def _all_settings(value: object, place: str) -> Iterator[Settings]:
+def _all_settings(value: object, place: str) -> Iterator[PlacedSettings]:
     """Every dict within `value`."""
     if isinstance(value, dict):
-        yield Settings(place, value)
+        yield PlacedSettings(place, value)
     if isinstance(value, (dict, list, tuple)):
         for name, entry in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _all_settings(entry, f'{place}.{name}')

@@ -16,9 +16,9 @@ import numpy as np
 from mmengine.config import Config
 from tqdm import tqdm
 
-from evaluation.config.reading import import_modules
+from evaluation.config.config_files import import_modules
+from evaluation.config.config_text import check_received, read_literals
 from evaluation.config.settings import check_types
-from evaluation.config.text import check_received, read_literals
 from evaluation.engine.drawing.pixels import Colour
 from evaluation.engine.drawing.predictions import (
     UNLABELLED,

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from evaluation.config.checks import check_config
+from evaluation.config.config_files import read_config
 from evaluation.config.digests import add_digests
-from evaluation.config.options import merge_options
-from evaluation.config.reading import read_config
+from evaluation.config.overrides import merge_options
 from evaluation.config.recipe import contestant_name
 from evaluation.config.run_settings import (
     DEFAULT_SEED,
@@ -24,6 +23,7 @@ from evaluation.config.run_settings import (
     final_checkpoint,
     randomness,
 )
+from evaluation.config.whole_config import check_config
 from evaluation.data.data_digest import data_sha256
 from evaluation.data.data_root import config_data_root, set_data_root
 from evaluation.data.dataset_config import plain_datasets

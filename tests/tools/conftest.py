@@ -9,8 +9,8 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
-from evaluation.config.options import merge_options
-from evaluation.config.reading import read_config
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
 from evaluation.demo.scenes import SceneStyle, write_datasets
 from tests.commands import ROOT, Commands, Outcome, option_list
 

@@ -2,8 +2,8 @@
 
 import argparse
 
+from evaluation.config.config_files import read_config
 from evaluation.config.masks import config_needs_masks, leave_out_unused_masks
-from evaluation.config.reading import read_config
 from evaluation.data.coco_faults import MISSING_MASKS
 from evaluation.data.examination.examine_ade20k import Labels, examine_ade20k
 from evaluation.data.examination.examine_coco import examine_coco

@@ -1,6 +1,6 @@
 import pytest
 
-from evaluation.config.reading import read_config
+from evaluation.config.config_files import read_config
 from tests.commands import ROOT
 
 

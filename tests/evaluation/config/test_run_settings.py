@@ -10,9 +10,9 @@ import torch
 from mmengine.config import Config
 
 from evaluation.analysis.options import result_file
+from evaluation.config.config_files import read_config
 from evaluation.config.digests import config_sha256
-from evaluation.config.options import merge_options
-from evaluation.config.reading import read_config
+from evaluation.config.overrides import merge_options
 from evaluation.config.run_settings import (
     any_checkpoint,
     check_checkpoint_names,

@@ -14,9 +14,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from backbones import LayerDecayConstructor
-from evaluation.config.checks import check_config
-from evaluation.config.options import merge_options
-from evaluation.config.reading import read_config
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
 from evaluation.config.settings import (
     PARAMWISE_OF,
     Others,
@@ -26,6 +25,7 @@ from evaluation.config.settings import (
     setting,
     signature_keywords,
 )
+from evaluation.config.whole_config import check_config
 from tests.commands import ROOT
 from tests.refusals import refusal
 

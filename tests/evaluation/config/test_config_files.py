@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from evaluation.config.reading import check_imports, read_config
+from evaluation.config.config_files import check_imports, read_config
 from tests.commands import ROOT
 from tests.refusals import refusal
 

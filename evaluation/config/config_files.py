@@ -12,8 +12,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.config.utils import ConfigParsingError
 
+from evaluation.config.config_text import UNREADABLE
 from evaluation.config.digests import current_name
-from evaluation.config.text import UNREADABLE
 from evaluation.utils.errors import UserError, did_you_mean
 
 

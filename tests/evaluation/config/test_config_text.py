@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from yapf.yapflib import yapf_api
 
-from evaluation.config.reading import read_config
-from evaluation.config.text import check_received, read_literals, remember_layout
+from evaluation.config.config_files import read_config
+from evaluation.config.config_text import check_received, read_literals, remember_layout
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

@@ -12,18 +12,18 @@ from mmengine.optim import AmpOptimWrapper
 from mmengine.visualization import BaseVisBackend
 from torch import nn
 
-from evaluation.config.checks import (
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
+from evaluation.config.settings import (
+    setting,
+)
+from evaluation.config.whole_config import (
     PACKAGES_OF_BACKENDS,
     check_batch_norm,
     check_config,
     check_image_sizes,
     check_old_names,
     check_visualization,
-)
-from evaluation.config.options import merge_options
-from evaluation.config.reading import read_config
-from evaluation.config.settings import (
-    setting,
 )
 from evaluation.engine import experiment
 from evaluation.utils.errors import UserError

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
+from evaluation.config.config_text import UNREADABLE
 from evaluation.config.settings import ALL_BUT_THE_SAME, Others, keywords_of, setting
-from evaluation.config.text import UNREADABLE
 from evaluation.utils.errors import UserError, did_you_mean
 
 # Read by the suite or by mmengine apart from the runner's own arguments.

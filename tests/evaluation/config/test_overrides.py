@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from evaluation.config.options import add_overrides, find, merge_options, read_value
+from evaluation.config.overrides import add_overrides, find, merge_options, read_value
 from tests.refusals import refusal
 
 
