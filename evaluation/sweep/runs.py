@@ -187,14 +187,10 @@ class Run:
     Attributes:
         name: what tables and messages call it.
         task: what a job is to do.
-        iterations: that the training takes; None where it counts epochs.
-        epochs: that it takes; None where it counts iterations.
     """
 
     name: str
     task: RunTask
-    iterations: int | None = None
-    epochs: int | None = None
 
 
 class Digests:
@@ -296,9 +292,8 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     )
     training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []
-    epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
     task = RunTask(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
-    return Run(wanted.name, task, iterations, epochs)
+    return Run(wanted.name, task)
 
 
 def check_start_of_sweep(cfg: Config, config: Path) -> None:
