@@ -17,7 +17,7 @@ from evaluation.analysis.subject import facts_of, open_subject
 from evaluation.analysis.tasks.adapter import task_of
 from evaluation.analysis.tasks.samples import Samples
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scenes import write_imagenet
+from evaluation.demo.scene_datasets import write_imagenet
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted

@@ -19,7 +19,8 @@ from evaluation.analysis.subject import open_subject
 from evaluation.analysis.tasks.detection import Detection
 from evaluation.analysis.tasks.objects import Objects
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
+from evaluation.demo.scene_datasets import write_datasets, write_imagenet
+from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
