@@ -10,8 +10,9 @@ from functools import cache
 
 import pytest
 
-from evaluation.config.checks import check_config
-from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.config.whole_config import check_config
+from evaluation.demo.scene_datasets import write_datasets
+from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.experiment import read_config
 from evaluation.models.complexity import complexity_of_config
 from tests.variants import ROOT

@@ -12,7 +12,8 @@ import sys
 
 import pytest
 
-from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.demo.scene_datasets import write_datasets
+from evaluation.demo.scenes import SceneStyle
 from tests.commands import ROOT
 
 COPIED = ('backbones', 'configs', 'evaluation', 'tools')

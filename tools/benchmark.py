@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     Raises:
         UserError: options are misspelt, have wrong values, or do not go together.
     """
-    from evaluation.config.options import add_overrides
+    from evaluation.config.overrides import add_overrides
 
     parser = CommandLine(__doc__)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
@@ -191,8 +191,8 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
         UserError: one cannot be read, or has no model that can be timed.
     """
     from evaluation.benchmark.subjects import ConfigSubject, row_names
-    from evaluation.config.file import read_config
-    from evaluation.config.options import merge_options
+    from evaluation.config.config_files import read_config
+    from evaluation.config.overrides import merge_options
 
     found = []
     for config, name in zip(arguments.configs, row_names(arguments.configs), strict=True):

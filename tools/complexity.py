@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    from evaluation.config.options import add_overrides
+    from evaluation.config.overrides import add_overrides
 
     parser = CommandLine(__doc__)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
@@ -56,8 +56,8 @@ def main() -> None:
 
 def count(config: str, options: dict[str, object], size: tuple[int, int] | None) -> 'Complexity':
     """Parameters and FLOPs of a config file's model; what is wrong with it is said with its name."""
-    from evaluation.config.file import read_config
-    from evaluation.config.options import merge_options
+    from evaluation.config.config_files import read_config
+    from evaluation.config.overrides import merge_options
     from evaluation.config.recipe import recipe_of
     from evaluation.models.complexity import complexity_of_config
 

@@ -15,7 +15,7 @@ from evaluation.utils.formats import positive
 
 
 def parse_arguments() -> argparse.Namespace:
-    from evaluation.config.options import add_overrides
+    from evaluation.config.overrides import add_overrides
     from evaluation.engine.experiment import WEIGHT_KEYS
 
     parser = CommandLine(__doc__)

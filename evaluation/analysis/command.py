@@ -71,7 +71,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
         batch_help: what else to say of `--batch`.
     """
     # Commands import this module before they can say what goes wrong, so that it imports little.
-    from evaluation.config.options import add_overrides
+    from evaluation.config.overrides import add_overrides
     from evaluation.engine.experiment import add_key_and_launcher
 
     parser.add_argument('config', nargs='?', metavar='CONFIG', help='config file')
@@ -153,8 +153,8 @@ def result_file(arguments: argparse.Namespace, name: str) -> Path:
     Raises:
         UserError: the work dir cannot be written, or the config cannot be read.
     """
-    from evaluation.config.file import read_config
-    from evaluation.config.options import merge_options
+    from evaluation.config.config_files import read_config
+    from evaluation.config.overrides import merge_options
     from evaluation.config.run_settings import work_dir
     from evaluation.engine.experiment import check_work_dir
 

@@ -1,4 +1,7 @@
-"""Digest of a config: equal for runs of the same experiment, wherever their files and modules lie."""
+"""Digest of a config: equal for runs of the same experiment, wherever their files and modules lie.
+
+`current_name` maps names that modules had in earlier versions to those of today.
+"""
 
 import hashlib
 import json
@@ -7,7 +10,6 @@ from typing import Any
 
 from mmengine.config import Config
 
-from evaluation.config.moved_modules import IMPORTS_OF_VERSION_1, REGISTRATION
 from evaluation.tasks import find_task
 
 # Version 1, of results before this was stored beside the digest, included `custom_imports`.
@@ -35,6 +37,50 @@ NOT_OF_THE_EXPERIMENT = (
 LOADING = re.compile(
     r'(train|val|test)_dataloader\.(num_workers|persistent_workers|prefetch_factor|pin_memory)'
 )
+# What configs import today.
+REGISTRATION = 'evaluation.registration'
+# What the recipe pages imported before `evaluation.registration`, by their `default_scope`. They are
+# part of version 1 of the digest of a config, so leave them as they are.
+IMPORTS_OF_VERSION_1 = {
+    'mmdet': (
+        'backbones',
+        'evaluation.hooks.checkpoint',
+        'evaluation.hooks.instance_drawing',
+        'evaluation.metrics.instances',
+        'evaluation.instance_tta',
+        'evaluation.data.loading',
+        'evaluation.data.reproducible_loading',
+        'evaluation.hooks.result',
+    ),
+    'mmseg': (
+        'backbones',
+        'evaluation.hooks.checkpoint',
+        'evaluation.hooks.segmentation_drawing',
+        'evaluation.data.loading',
+        'evaluation.data.reproducible_loading',
+        'evaluation.hooks.result',
+        'evaluation.data.segmentation_map',
+        'evaluation.metrics.segmentation',
+        'evaluation.segmentation_tta',
+    ),
+    'mmengine': (
+        'backbones',
+        'evaluation.hooks.checkpoint',
+        'evaluation.classification',
+        'evaluation.data.loading',
+        'evaluation.data.reproducible_loading',
+        'evaluation.hooks.result',
+    ),
+}
+_EARLIEST = (
+    'evaluation.checkpoint_hook',
+    'evaluation.instance_metric',
+    'evaluation.loading',
+    'evaluation.result_hook',
+    'evaluation.segmentation_map',
+    'evaluation.segmentation_metric',
+)
+_MOVED = frozenset(_EARLIEST).union(*IMPORTS_OF_VERSION_1.values()) - {'backbones'}
 
 
 def config_sha256(cfg: Config) -> str:
@@ -111,3 +157,8 @@ def _without_place(value: Any, root: str) -> Any:
     if folder and isinstance(value, str) and value.startswith(f'{folder}/'):
         return f'data_root{value[len(folder) :]}'
     return value
+
+
+def current_name(module: str) -> str:
+    """Return the module that registers today what `module` registered when a config was written."""
+    return REGISTRATION if module in _MOVED else module

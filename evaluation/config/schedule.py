@@ -25,7 +25,7 @@ from mmengine.optim.scheduler import (
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from evaluation.config.types import registered
+from evaluation.config.settings import registered
 from evaluation.utils.errors import UserError
 
 INFINITE_SAMPLERS = ('InfiniteSampler', 'MultiSourceSampler')
@@ -60,7 +60,7 @@ class Loop:
 
 
 @dataclass(frozen=True)
-class Part:
+class SchedulePart:
     """A scheduler, hook or sampler.
 
     Attributes:
@@ -148,7 +148,7 @@ def loop_of(cfg: Config) -> Loop | None:
     return None
 
 
-def schedulers_of(cfg: Config) -> list[Part]:
+def schedulers_of(cfg: Config) -> list[SchedulePart]:
     """Schedulers of the config: a list, a single one, or several by name of an optimizer."""
     found = []
 
@@ -166,7 +166,7 @@ def schedulers_of(cfg: Config) -> list[Part]:
     return found
 
 
-def hooks_of(cfg: Config) -> list[Part]:
+def hooks_of(cfg: Config) -> list[SchedulePart]:
     """Hooks of the config, and mmengine's checkpoint hook where the config does not name one."""
     default_hooks = cfg.get('default_hooks') or {}
     found = [
@@ -180,22 +180,22 @@ def hooks_of(cfg: Config) -> list[Part]:
         if isinstance(settings, dict)
     ]
     if 'checkpoint' not in default_hooks:
-        found.append(Part('default_hooks.checkpoint', {'interval': 1}, CheckpointHook))
+        found.append(SchedulePart('default_hooks.checkpoint', {'interval': 1}, CheckpointHook))
     return found
 
 
-def sampler_of(cfg: Config, loader: str = 'train_dataloader') -> Part:
+def sampler_of(cfg: Config, loader: str = 'train_dataloader') -> SchedulePart:
     """The sampler of a loader's images."""
     settings = cfg[loader].get('sampler')
     return _part(cfg, f'{loader}.sampler', settings if isinstance(settings, dict) else {})
 
 
-def _part(cfg: Config, place: str, settings: dict) -> Part:
+def _part(cfg: Config, place: str, settings: dict) -> SchedulePart:
     found = [each for _, each in registered(settings.get('type'), cfg.get('default_scope'))]
-    return Part(place, settings, next(filter(inspect.isclass, found), object))
+    return SchedulePart(place, settings, next(filter(inspect.isclass, found), object))
 
 
-def _check_sampler(sampler: Part, loop: Loop) -> None:
+def _check_sampler(sampler: SchedulePart, loop: Loop) -> None:
     if loop.by_epoch and sampler.is_a(*INFINITE_SAMPLERS):
         raise UserError(
             f'{sampler.place}.type={name_of(sampler)!r} never ends, and so would the first of '
@@ -203,7 +203,7 @@ def _check_sampler(sampler: Part, loop: Loop) -> None:
         )
 
 
-def _check_unit(scheduler: Part, loop: Loop, sampler: Part, processes: int) -> None:
+def _check_unit(scheduler: SchedulePart, loop: Loop, sampler: SchedulePart, processes: int) -> None:
     """Check the unit of a scheduler.
 
     Raises:
@@ -243,7 +243,7 @@ def _check_unit(scheduler: Part, loop: Loop, sampler: Part, processes: int) -> N
             )
 
 
-def _last_position(scheduler: Part) -> tuple[str, object]:
+def _last_position(scheduler: SchedulePart) -> tuple[str, object]:
     """The setting that says in which unit a decay is meant, and its value."""
     if issubclass(scheduler.built, MultiStepParamScheduler) and milestones_of(scheduler):
         return 'last milestone', max(milestones_of(scheduler))
@@ -252,7 +252,7 @@ def _last_position(scheduler: Part) -> tuple[str, object]:
     return 'end', scheduler.settings.get('end')
 
 
-def _positions(scheduler: Part) -> str:
+def _positions(scheduler: SchedulePart) -> str:
     """The settings of a scheduler that are in its unit."""
     names = ['begin', 'end']
     if issubclass(scheduler.built, MultiStepParamScheduler):
@@ -264,12 +264,12 @@ def _positions(scheduler: Part) -> str:
     return f'{", ".join(names[:-1])} and {names[-1]}'
 
 
-def milestones_of(scheduler: Part) -> list[int]:
+def milestones_of(scheduler: SchedulePart) -> list[int]:
     """Milestones of a scheduler, counted from its `begin`."""
     return [*(scheduler.settings.get('milestones') or ())]
 
 
-def _check_checkpoints(hook: Part, loop: Loop) -> None:
+def _check_checkpoints(hook: SchedulePart, loop: Loop) -> None:
     """Check when checkpoints are saved.
 
     Raises:
@@ -292,7 +292,7 @@ def _check_checkpoints(hook: Part, loop: Loop) -> None:
         )
 
 
-def _check_epochs_of_hook(hook: Part, loop: Loop) -> None:
+def _check_epochs_of_hook(hook: SchedulePart, loop: Loop) -> None:
     """Check settings of a hook in epochs or iterations.
 
     Raises:
@@ -314,7 +314,7 @@ def _check_epochs_of_hook(hook: Part, loop: Loop) -> None:
             )
 
 
-def _check_validation(hook: Part, cfg: Config) -> None:
+def _check_validation(hook: SchedulePart, cfg: Config) -> None:
     """Check that there are evaluations for a hook that acts on their figures.
 
     Raises:
@@ -327,6 +327,6 @@ def _check_validation(hook: Part, cfg: Config) -> None:
         raise UserError(f'{what} needs evaluations, but val_cfg is None; give val_cfg, or {remedy}')
 
 
-def name_of(part: Part) -> str:
+def name_of(part: SchedulePart) -> str:
     """The class of a part, or what its config calls it."""
     return part.built.__name__ if part.built is not object else str(part.settings.get('type'))

@@ -1,4 +1,4 @@
-"""Effective batch of a training, and warnings of schedules that do not fit its length.
+"""Warnings of schedules that do not fit the length of a training.
 
 These may be meant, as in a trial of some iterations, so they do not stop a training.
 """
@@ -16,7 +16,7 @@ from mmengine.optim.scheduler import (
 from evaluation.config.schedule import (
     WARM_UPS,
     Loop,
-    Part,
+    SchedulePart,
     hooks_of,
     loop_of,
     milestones_of,
@@ -69,7 +69,7 @@ def length_warnings(cfg: Config, options: Collection[str] = ()) -> list[str]:
     return found
 
 
-def _beyond(scheduler: Part, loop: Loop) -> Iterator[str]:
+def _beyond(scheduler: SchedulePart, loop: Loop) -> Iterator[str]:
     """What of a scheduler lies beyond the length of the training."""
     begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
     place, name = scheduler.place, name_of(scheduler)
@@ -85,7 +85,7 @@ def _beyond(scheduler: Part, loop: Loop) -> Iterator[str]:
         )
 
 
-def _wrong_period(scheduler: Part, loop: Loop) -> Iterator[str]:
+def _wrong_period(scheduler: SchedulePart, loop: Loop) -> Iterator[str]:
     """A period of a cosine that is not how long it acts."""
     begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
     total = scheduler.settings.get('T_max')
@@ -96,7 +96,7 @@ def _wrong_period(scheduler: Part, loop: Loop) -> Iterator[str]:
         )
 
 
-def _gaps(schedulers: list[Part], loop: Loop) -> Iterator[str]:
+def _gaps(schedulers: list[SchedulePart], loop: Loop) -> Iterator[str]:
     """Schedulers that leave steps without one, or end before the training while a decay is due."""
     spans = sorted(
         (
@@ -122,18 +122,3 @@ def _gaps(schedulers: list[Part], loop: Loop) -> Iterator[str]:
             f'{before}.end={covered} leaves {loop.unit} {covered} to {loop.length} at the rate that it '
             f'ends with; give {before}.end={loop.length} to fill {loop.length_key}'
         )
-
-
-def accumulated_batches(cfg: Config) -> int:
-    """How many batches of a process go into one step of the optimizer."""
-    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
-
-
-def effective_batch_size(cfg: Config, processes: int) -> int:
-    """Images of one step of the optimizer: of all processes and all accumulated batches.
-
-    Args:
-        cfg: with `train_dataloader` and `optim_wrapper`.
-        processes: how many share the training.
-    """
-    return cfg.train_dataloader.batch_size * processes * accumulated_batches(cfg)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from evaluation.config.file import read_config
+from evaluation.config.config_files import read_config
 from evaluation.config.masks import config_needs_masks, leave_out_unused_masks
 from evaluation.data.coco_faults import MISSING_MASKS
 from evaluation.data.examine_ade20k import Labels, examine_ade20k

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from evaluation.config.schedule import INFINITE_SAMPLERS, name_of, sampler_of
-from evaluation.config.types import setting
+from evaluation.config.settings import setting
 from evaluation.data.coco_file import listed
 from evaluation.data.dataset_config import dataset_class, lister_of, path_of, plain_datasets, step_name
 from evaluation.utils.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from evaluation.config.types import LOADERS
+from evaluation.config.settings import LOADERS
 from evaluation.data.dataset_config import plain_datasets
 from evaluation.utils.errors import UserError
 

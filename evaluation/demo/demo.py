@@ -11,7 +11,8 @@ import torch
 from backbones import MIXERS
 from evaluation.demo.jobs import Job, run_jobs
 from evaluation.demo.pictures import predictions_sheet, write_picture
-from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
+from evaluation.demo.scene_datasets import write_datasets, write_imagenet
+from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.engine.experiment import read_config
 from evaluation.report.report_page import build_page

@@ -13,14 +13,14 @@ from mmengine.config import Config, ConfigDict
 
 from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
-from evaluation.config.checks import check_config
+from evaluation.config.config_files import read_config
+from evaluation.config.config_text import remember_layout
 from evaluation.config.digests import add_digests
-from evaluation.config.file import read_config
-from evaluation.config.layout import remember_layout
 from evaluation.config.masks import leave_out_unused_masks
-from evaluation.config.options import add_overrides, merge_options
+from evaluation.config.overrides import add_overrides, merge_options
 from evaluation.config.run_settings import check_run_settings, work_dir
 from evaluation.config.schedule_length import length_warnings
+from evaluation.config.whole_config import check_config
 from evaluation.data.bad_images import leave_out_bad_images
 from evaluation.data.data_root import set_data_root, unused_data_root
 from evaluation.data.startup_checks import check_data, note

@@ -12,14 +12,14 @@ from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODEL_WRAPPERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch.distributed import PrefixStore, Store, rendezvous
 from torch.distributed.rendezvous import register_rendezvous_handler
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
-from evaluation.config.schedule_length import accumulated_batches, effective_batch_size
+from evaluation.config.run_settings import accumulated_batches, effective_batch_size
 from evaluation.data.image_loading import with_checked_loading
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
 from evaluation.engine.hooks.checkpoint import UNFINISHED
@@ -35,6 +35,7 @@ from evaluation.utils.files import rename_whole
 from evaluation.utils.library_output import settle_log_faults
 from evaluation.utils.process_groups import restart_count
 from evaluation.utils.random_state import RandomState, random_state
+from evaluation.utils.scalars import write_length
 
 # What a checkpoint must hold for a training to go on from it.
 TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')
@@ -78,6 +79,16 @@ class BenchmarkRunner(Runner):
             f'{accumulated_batches(self.cfg)} accumulated batches of '
             f'{self.cfg.train_dataloader.batch_size} each)'
         )
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop, and write its length for whoever watches the training."""
+        built = super().build_train_loop(loop)
+        iterations = getattr(built, 'max_iters', None)
+        if is_main_process() and iterations is not None:
+            # A note for progress; where it cannot be written, the training says so at its own files.
+            with contextlib.suppress(OSError):
+                write_length(Path(self.log_dir), iterations)
+        return built
 
     def load_or_resume(self) -> None:
         """Load what `to_test` holds, the content and origin of a checkpoint, or as the config says.

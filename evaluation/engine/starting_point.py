@@ -14,8 +14,7 @@ from torchvision.models import ResNet50_Weights
 from backbones import DamagedFileError
 from backbones.checkpoint import fit_weights, read_checkpoint, select_prefix, weights_of
 from evaluation.config.recipe import contestant_name
-from evaluation.config.resume_checks import check_config_of, check_same_experiment
-from evaluation.config.run_settings import LATEST
+from evaluation.config.run_settings import LATEST, check_config_of, check_same_experiment
 from evaluation.engine.checkpoints import candidates, named_checkpoint, pointer_of
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from backbones import BackboneError
 from backbones.checkpoint import fit_weights, local_copy, read_checkpoint, weights_of
 from backbones.checkpoint.report import some
-from evaluation.config.checks import check_config
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
+from evaluation.config.whole_config import check_config
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.models.complexity import build_without_values
 from evaluation.models.starting_weights import forget_pretrained

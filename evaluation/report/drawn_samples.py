@@ -16,10 +16,9 @@ import numpy as np
 from mmengine.config import Config
 from tqdm import tqdm
 
-from evaluation.config.file import import_modules
-from evaluation.config.received import check_received
-from evaluation.config.text import read_literals
-from evaluation.config.types import check_types
+from evaluation.config.config_files import import_modules
+from evaluation.config.config_text import check_received, read_literals
+from evaluation.config.settings import check_types
 from evaluation.engine.drawing import (
     UNLABELLED,
     Colour,

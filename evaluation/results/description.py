@@ -20,7 +20,7 @@ from torch import nn
 from backbones import mmcv_ops
 from evaluation.config.digests import DIGEST_VERSION
 from evaluation.config.recipe import variant_of
-from evaluation.config.schedule_length import effective_batch_size
+from evaluation.config.run_settings import effective_batch_size
 from evaluation.data.bad_images import images_skipped
 from evaluation.data.dataset_config import data_sha256
 from evaluation.models.complexity import complexity_of_config

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
@@ -15,7 +14,7 @@ from evaluation.sweep.decisions import REFUSED, is_result_of, results
 from evaluation.sweep.items import ACTIVE, WAITING, Item
 from evaluation.sweep.record import DONE, FAILED, INTERRUPTED
 from evaluation.sweep.runs import Run
-from evaluation.sweep.work import LOG, epoch_length, tail
+from evaluation.sweep.work import LOG
 from evaluation.tasks import find_task
 from evaluation.utils.formats import clock, fixed
 from evaluation.utils.scalars import latest_step
@@ -52,11 +51,10 @@ def progress_of(run: Run, since: float = 0.0) -> RunProgress:
     if run.task.train is None:
         return RunProgress(metric=latest_metric(run))
     step = latest_step(folder, since)
-    total = run.iterations or _iterations(folder, run.epochs)
     left = None
-    if total is not None and step.seconds is not None:
-        left = max(0, total - step.done) * step.seconds
-    return RunProgress(step.done, total, left, latest_metric(run))
+    if step.total is not None and step.seconds is not None:
+        left = max(0, step.total - step.done) * step.seconds
+    return RunProgress(step.done, step.total, left, latest_metric(run))
 
 
 def latest_metric(run: Run) -> str | None:
@@ -71,11 +69,6 @@ def latest_metric(run: Run) -> str | None:
     name = task.headlines[0]
     value = newest.get('metrics', {}).get(name)
     return None if value is None else f'{name.replace("_", " ")} {fixed(value, 1)}'
-
-
-def _iterations(folder: Path, epochs: int | None) -> int | None:
-    length = epoch_length(tail(folder / LOG))
-    return None if length is None or epochs is None else epochs * length
 
 
 class LiveTable:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
-
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import STOPPING
 from evaluation.utils.slurm_tasks import port_of_step
@@ -164,6 +162,9 @@ def local_places(gpus: int, parallel: int | None, jobs: int) -> list[Place]:
 
 def visible_devices() -> list[str]:
     """Return the ids of the GPUs, as in `CUDA_VISIBLE_DEVICES`."""
+    # Not above: jobs import this module, and none needs torch.
+    import torch
+
     count = torch.cuda.device_count()
     named = [name for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name]
     return named[:count] if named else [str(number) for number in range(count)]

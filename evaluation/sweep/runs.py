@@ -12,14 +12,18 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from evaluation.config.checkpoint_names import final_checkpoint
-from evaluation.config.checks import check_config
+from evaluation.config.config_files import read_config
 from evaluation.config.digests import add_digests
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
+from evaluation.config.overrides import merge_options
 from evaluation.config.recipe import contestant_name
-from evaluation.config.run_settings import DEFAULT_SEED, check_run_settings, randomness
-from evaluation.config.schedule_length import effective_batch_size
+from evaluation.config.run_settings import (
+    DEFAULT_SEED,
+    check_run_settings,
+    effective_batch_size,
+    final_checkpoint,
+    randomness,
+)
+from evaluation.config.whole_config import check_config
 from evaluation.data.data_root import config_data_root, set_data_root
 from evaluation.data.dataset_config import data_sha256, plain_datasets
 from evaluation.data.startup_checks import check_layout
@@ -182,14 +186,10 @@ class Run:
     Attributes:
         name: what tables and messages call it.
         task: what a job is to do.
-        iterations: that the training takes; None where it counts epochs.
-        epochs: that it takes; None where it counts iterations.
     """
 
     name: str
     task: RunTask
-    iterations: int | None = None
-    epochs: int | None = None
 
 
 class Digests:
@@ -291,9 +291,8 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     )
     training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []
-    epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
     task = RunTask(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
-    return Run(wanted.name, task, iterations, epochs)
+    return Run(wanted.name, task)
 
 
 def check_start_of_sweep(cfg: Config, config: Path) -> None:

@@ -1,4 +1,4 @@
-"""Main loop of `tools/sweep.py`: plan runs, have them done, show their progress."""
+"""Command line and main loop of `tools/sweep.py`: plan runs, have them done, show their progress."""
 
 import argparse
 import os
@@ -10,11 +10,19 @@ from typing import Protocol
 from rich.console import Console
 from tqdm import tqdm
 
+from evaluation.config.overrides import add_overrides
 from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.faults import machine_faults_reported
 from evaluation.sweep.decisions import REFUSED, why_another
 from evaluation.sweep.display import Lines, LiveTable, report
-from evaluation.sweep.executors import LocalExecutor, SlurmExecutor, SlurmWishes, hold
+from evaluation.sweep.executors import (
+    LocalExecutor,
+    SlurmExecutor,
+    SlurmWishes,
+    check_slurm,
+    hold,
+    minutes_of,
+)
 from evaluation.sweep.items import (
     ACTIVE,
     SETTLED,
@@ -40,12 +48,21 @@ from evaluation.sweep.runs import (
     own_seed,
     trainings,
 )
-from evaluation.sweep.sweep_options import slurm_wishes, wishes_of
-from evaluation.utils.errors import UserError
+from evaluation.utils.errors import CommandLine, UserError
+from evaluation.utils.formats import whole
 from evaluation.utils.interruption import Interrupted
 from evaluation.utils.library_output import quiet
 
 SOME_FAILED = 1
+ROOT = 'work_dirs/sweep'
+EXECUTORS = ('local', 'slurm')
+# Options passed on to `tools/train.py`; they change what is computed.
+FLAGS = {
+    'deterministic': 'only deterministic algorithms; slower',
+    'amp': 'train in mixed precision (GPU)',
+    'auto_scale_lr': 'scale the learning rate with the batch size',
+}
+SLURM_ONLY = ('partition', 'time', 'nodes', 'requeue', 'cpus_per_gpu', 'slurm_options')
 
 
 class Executor(Protocol):
@@ -216,3 +233,150 @@ def start(items: Sequence[Item], executor: Executor) -> None:
         # A run with a new record that was not started here was started by another command.
         item.state, item.is_adopted = ACTIVE, item.name not in started
         item.record, item.attempt = record, record.attempt
+
+
+def add_arguments(parser: CommandLine) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/mask_rcnn_*_tiny.py'"
+    )
+    parser.add_argument(
+        '--seeds', type=whole, nargs='+', metavar='N', help="default: each config's own, or 0"
+    )
+    parser.add_argument(
+        '--work-dir', default=ROOT, metavar='ROOT', help=f'where to write; default {ROOT}'
+    )
+    parser.add_argument(
+        '--test-only', metavar='DIR', help="test each config's checkpoint in this folder; train nothing"
+    )
+    parser.add_argument(
+        '--dry-run', action='store_true', help='say what would be done and why, do nothing'
+    )
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        default=1,
+        help='of a job, on each machine; without GPUs its processes; default 1',
+    )
+    parser.add_argument(
+        '--parallel', type=int, metavar='N', help='jobs at a time; default: as many as there is room for'
+    )
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help="of the data, or a folder that holds those of several tasks under their configs' names",
+    )
+    parser.add_argument(
+        '--pretrained',
+        metavar='CHECKPOINT',
+        help='what to start from: `released`, or a path or URL, in which {name}, {mixer}, {scale} and '
+        '{seed} are those of the run; default: from scratch',
+    )
+    for name, text in FLAGS.items():
+        parser.add_argument(f'--{name.replace("_", "-")}', action='store_true', help=text)
+    add_overrides(parser)
+    parser.add_argument(
+        '--executor', type=_executor, default='local', metavar='{local,slurm}', help='default: local'
+    )
+    add_slurm_arguments(parser)
+
+
+def add_slurm_arguments(parser: CommandLine) -> None:
+    """Add the options that need `--executor slurm`."""
+    slurm = parser.add_argument_group('with --executor slurm')
+    slurm.add_argument(
+        '--time', metavar='LIMIT', help='of one job, as for sbatch: 8:00:00, 2-0, minutes'
+    )
+    slurm.add_argument('--partition', help="default: the cluster's")
+    slurm.add_argument('--nodes', type=int, metavar='N', help='machines of a job; default 1')
+    slurm.add_argument(
+        '--requeue',
+        type=int,
+        metavar='N',
+        help='queue a job again, at most so often, when its time ends',
+    )
+    slurm.add_argument('--cpus-per-gpu', type=int, metavar='N', help='cores; default 5')
+    slurm.add_argument(
+        '--slurm-options',
+        nargs='+',
+        metavar='NAME=VALUE',
+        help='others of sbatch, such as account=vision',
+    )
+
+
+def wishes_of(arguments: argparse.Namespace) -> Wishes:
+    """Return the options that apply to every run.
+
+    Raises:
+        UserError: a number is wrong, or an option does not go with a test alone.
+    """
+    _check_number('gpus', arguments.gpus, least=0)
+    _check_number('parallel', arguments.parallel, least=1)
+    _check_number('nodes', arguments.nodes, least=1)
+    flags = tuple(f'--{name.replace("_", "-")}' for name in FLAGS if getattr(arguments, name))
+    of_training = [*flags, *(['--pretrained'] if arguments.pretrained else [])]
+    if arguments.test_only is not None and of_training:
+        raise UserError(f'{of_training[0]} is of trainings; leave it out with --test-only')
+    return Wishes(
+        root=Path(arguments.work_dir),
+        processes=max(1, arguments.gpus) * (arguments.nodes or 1),
+        data_root=arguments.data_root,
+        pretrained=arguments.pretrained,
+        flags=flags,
+        options=arguments.cfg_options,
+    )
+
+
+def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
+    """Return the resources to request from Slurm; None without it.
+
+    Raises:
+        UserError: an option is missing, wrong, or of no use without Slurm, or Slurm is not here.
+    """
+    given = [name for name in SLURM_ONLY if getattr(arguments, name) is not None]
+    if arguments.executor != 'slurm':
+        if given:
+            option = f'--{given[0].replace("_", "-")}'
+            raise UserError(f'{option} is for Slurm; give --executor slurm too, or leave it out')
+        return None
+    if arguments.time is None:
+        raise UserError('--executor slurm needs --time, the limit of one job, such as --time 8:00:00')
+    try:
+        minutes = minutes_of(arguments.time)
+    except ValueError:
+        raise UserError(
+            f'--time is {arguments.time!r}; give hours:minutes:seconds, such as 8:00:00'
+        ) from None
+    _check_number('requeue', arguments.requeue, least=0)
+    _check_number('cpus-per-gpu', arguments.cpus_per_gpu, least=1)
+    check_slurm()
+    others = dict(_name_and_value(text) for text in arguments.slurm_options or [])
+    return SlurmWishes(
+        minutes=minutes,
+        gpus=arguments.gpus,
+        nodes=arguments.nodes or 1,
+        cpus=arguments.cpus_per_gpu or 5,
+        partition=arguments.partition,
+        requeue=arguments.requeue or 0,
+        parallel=arguments.parallel,
+        others=others,
+    )
+
+
+def _executor(name: str) -> str:
+    # `choices` would word its error differently in each version of Python.
+    if name not in EXECUTORS:
+        raise argparse.ArgumentTypeError(f'{name!r} is unknown; give {" or ".join(EXECUTORS)}')
+    return name
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition('=')
+    if not name or not equals:
+        raise UserError(f'--slurm-options: {text!r} has not the form NAME=VALUE, such as account=vision')
+    return name, value
+
+
+def _check_number(option: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise UserError(f'--{option} is {value}; give a whole number from {least} on')

@@ -41,7 +41,6 @@ REQUEUE = signal.SIGUSR2
 TAIL_BYTES = 20_000
 # torchrun puts `[rank0]:` before the lines of its processes.
 REASON = re.compile(r'(\[rank\d+\]: *)?((error: .*)|([A-Za-z_][\w.]*(Error|Exception|Interrupt)\b.*))')
-EPOCH = re.compile(r'Epoch\(train\) +\[(\d+)\]\[ *(\d+)/(\d+)\]')
 LONGEST = 300
 
 
@@ -256,9 +255,3 @@ def complaint(error: Exception) -> str:
     text = said if isinstance(said, str) else said.decode(errors='replace')
     lines = [line.strip() for line in [*text.splitlines(), *str(error).splitlines()]]
     return next(filter(None, lines), 'no reason given')
-
-
-def epoch_length(lines: list[str]) -> int | None:
-    """Return the steps of an epoch, as logged by mmengine; None where no line has them."""
-    found = [match for line in lines if (match := EPOCH.search(line))]
-    return int(found[-1][3]) if found else None

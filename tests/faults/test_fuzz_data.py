@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.demo.scene_datasets import write_datasets
+from evaluation.demo.scenes import SceneStyle
 from tests.commands import ROOT
 from tests.faults.data_trial import (
     TASKS,

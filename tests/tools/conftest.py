@@ -9,9 +9,10 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
-from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
+from evaluation.demo.scene_datasets import write_datasets
+from evaluation.demo.scenes import SceneStyle
 from tests.commands import ROOT, Commands, Outcome, option_list
 
 TASKS = ('mask_rcnn', 'upernet')

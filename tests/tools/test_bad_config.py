@@ -46,7 +46,7 @@ class TestFile:
             (
                 'a config of a scale that is not there',
                 'mask_rcnn_dcn_large.py',
-                ['did you mean', 'mask_rcnn_dcn_base.py'],
+                ['is not a file; did you mean', 'mask_rcnn_dcn_base.py'],
             ),
             ('a folder as config', 'demo', ['demo is a folder']),
         ],
@@ -94,7 +94,7 @@ class TestFile:
                 'a config that uses a name that is not there',
                 'del backbone',
                 'del bakcbone',
-                ["line 14: NameError: name 'bakcbone' is not defined"],
+                ["line 15: NameError: name 'bakcbone' is not defined"],
             ),
         ],
     )

@@ -11,9 +11,13 @@ import tarfile
 
 import pytest
 
-from evaluation.config.digests import DIGEST_VERSION, config_sha256, config_sha256_version_1
-from evaluation.config.file import read_config
-from evaluation.config.moved_modules import REGISTRATION
+from evaluation.config.config_files import read_config
+from evaluation.config.digests import (
+    DIGEST_VERSION,
+    REGISTRATION,
+    config_sha256,
+    config_sha256_version_1,
+)
 from tests.commands import ROOT, read_results
 
 DATA = ROOT / 'tests/data'

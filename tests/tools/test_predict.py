@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from evaluation.config.file import read_config
+from evaluation.config.config_files import read_config
 from evaluation.engine.prediction import COCO_IDS
 from tests.commands import ROOT
 

@@ -7,7 +7,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from evaluation.config.checkpoint_names import any_checkpoint
+from evaluation.config.run_settings import any_checkpoint
 from evaluation.utils.files import write_text
 
 # So that one is left if the other turns out to be damaged.

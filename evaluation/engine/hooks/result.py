@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from evaluation.config.checkpoint_names import checkpoint_of_step
 from evaluation.config.recipe import contestant_of, required_recipe
+from evaluation.config.run_settings import checkpoint_of_step
 from evaluation.data.bad_images import images_skipped
 from evaluation.data.dataset_config import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
-from mmengine.logging import print_log
 
 # From how often each image counts, (images,), int64, to figures in percent, NaN where undefined.
 Measure = Callable[[np.ndarray], dict[str, float]]
@@ -149,6 +148,9 @@ def evidence_or_none(collect: Callable[[], Evidence]) -> Evidence | None:
     try:
         return collect()
     except Exception as error:  # Whatever it is, the figures of a long training must not be lost for it.
+        # Tables, which do without torch, read these records, too.
+        from mmengine.logging import print_log
+
         reason = f'{type(error).__name__}: {error}'
         print_log(f'result without evidence: {reason}', logger='current', level=logging.WARNING)
         return None

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from evaluation.benchmark.passes import Size
 from evaluation.benchmark.subjects import ConfigSubject
-from evaluation.config.file import read_config
+from evaluation.config.config_files import read_config
 from evaluation.utils.memory import keep_freed_memory
 
 REFERENCE = 'plain PyTorch'

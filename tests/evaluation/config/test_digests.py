@@ -2,7 +2,7 @@ import pytest
 from mmengine.config import Config
 
 from evaluation.config.digests import config_sha256
-from evaluation.config.options import merge_options
+from evaluation.config.overrides import merge_options
 from evaluation.engine.experiment import read_config, set_data_root
 from tests.variants import ROOT
 

@@ -4,8 +4,8 @@ import pytest
 from mmengine.config import Config
 from torch import nn
 
+from evaluation.config.config_files import read_config
 from evaluation.config.digests import config_sha256
-from evaluation.config.file import read_config
 from evaluation.config.recipe import (
     check_competition,
     contestant_name,

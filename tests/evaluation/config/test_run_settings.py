@@ -1,25 +1,39 @@
 """What a config says of resuming, seeds and the work dir counts as the options of the command do."""
 
 import argparse
+import copy
+from fnmatch import fnmatch
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from evaluation.analysis.command import result_file
+from evaluation.config.config_files import read_config
 from evaluation.config.digests import config_sha256
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
-from evaluation.config.run_settings import check_run_settings, checkpoint_to_resume, randomness, work_dir
+from evaluation.config.overrides import merge_options
+from evaluation.config.run_settings import (
+    any_checkpoint,
+    check_checkpoint_names,
+    check_run_settings,
+    check_same_experiment,
+    checkpoint_of_step,
+    checkpoint_to_resume,
+    final_checkpoint,
+    randomness,
+    work_dir,
+)
 from evaluation.engine import starting_point, train_and_test
+from evaluation.engine.hooks.checkpoint import SafeCheckpointHook
 from evaluation.engine.starting_point import set_starting_point
 from evaluation.sweep.runs import Digests, Wanted, Wishes, flags_of, make_run, own_seed
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
 pytestmark = pytest.mark.habits
-
 LEAF = ROOT / 'configs/demo/upernet_dcn_micro.py'
+SWIN = ROOT / 'configs/mask_rcnn_swin_tiny.py'
 
 
 @pytest.fixture
@@ -201,3 +215,183 @@ class TestSweep:
         wishes = Wishes(tmp_path, options={'resume': True, 'load_from': 'a.pth'})
         with pytest.raises(UserError, match='every run of a sweep starts anew; leave out resume'):
             make_run(Wanted(LEAF, 'seed_0', 0), wishes, Digests())
+
+
+def named_checkpoints(template, **length):
+    checkpoint = {} if template is None else {'filename_tmpl': template}
+    return Config(
+        {'default_hooks': {'checkpoint': checkpoint}, 'train_cfg': length or {'max_epochs': 7}}
+    )
+
+
+@pytest.mark.parametrize(
+    ('template', 'name'),
+    [
+        (None, 'epoch_7.pth'),
+        ('epoch_{}.pth', 'epoch_7.pth'),
+        ('swin_{:04d}.pth', 'swin_0007.pth'),
+        ('step-{0}.pth', 'step-7.pth'),
+    ],
+)
+def test_names_with_their_number(template, name, tmp_path):
+    cfg = named_checkpoints(template)
+    check_checkpoint_names(cfg)
+    assert final_checkpoint(cfg) == name
+    hook = SafeCheckpointHook(filename_tmpl=template)
+    assert checkpoint_of_step(SimpleNamespace(hooks=[hook], epoch=7), by_epoch=True) == name
+    assert fnmatch(name, any_checkpoint(hook.filename_tmpl))
+    # What a killed training left is found under this name, too.
+    hook.out_dir = str(tmp_path)
+    (tmp_path / f'{name}.tmp').write_text('')
+    hook._remove_unfinished()
+    assert not list(tmp_path.iterdir())
+
+
+def test_iterations():
+    assert final_checkpoint(named_checkpoints(None, max_iters=9)) == 'iter_9.pth'
+    assert checkpoint_of_step(SimpleNamespace(hooks=[], iter=9), by_epoch=False) == 'iter_9.pth'
+
+
+@pytest.mark.parametrize(
+    'template',
+    ['last.pth', '{epoch}.pth', '{}_{}.pth', 'epoch_{', '{}', 'epoch_{:s}.pth', 'a/{}.pth', 7],
+)
+def test_names_that_no_training_can_be_resumed_by(template):
+    with pytest.raises(UserError) as caught:
+        check_checkpoint_names(named_checkpoints(template))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(
+        f'default_hooks.checkpoint.filename_tmpl={template!r}: give a name that ends in'
+    )
+
+
+@pytest.fixture(scope='module')
+def swin():
+    return read_config(str(SWIN))
+
+
+def checkpoint_of(config, **training):
+    """What mmengine stores of a config in a checkpoint."""
+    return {'meta': {'cfg': config.pretty_text, 'training': training}}
+
+
+@pytest.fixture(scope='module')
+def checkpoint(swin):
+    return checkpoint_of(swin, batch_size=2)
+
+
+def changed(config, **changes):
+    """A copy with some settings changed; `__` stands for a dot."""
+    config = copy.deepcopy(config)
+    config.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
+    return config
+
+
+class TestSame:
+    def test_itself(self, swin, checkpoint, capsys):
+        check_same_experiment(swin, checkpoint, 'epoch_1.pth')
+        assert capsys.readouterr().err == ''
+
+    @pytest.mark.parametrize(
+        'changes',
+        [
+            {'train_dataloader__dataset__data_root': 'elsewhere'},
+            {'val_dataloader__dataset__data_root': 'elsewhere', 'data_root': 'elsewhere'},
+            {'train_dataloader__dataset__ann_file': 'elsewhere.json'},
+            {'train_dataloader__num_workers': 0, 'train_dataloader__persistent_workers': False},
+            {'default_hooks__logger__interval': 1, 'default_hooks__checkpoint__interval': 7},
+            {'launcher': 'pytorch', 'resume': True, 'load_from': 'x.pth', 'work_dir': 'w'},
+            {'model__backbone__init_cfg': {'type': 'Pretrained', 'checkpoint': 'x.pth'}},
+            {'model__backbone__with_cp': True},
+            {'optim_wrapper__type': 'AmpOptimWrapper', 'optim_wrapper__loss_scale': 'dynamic'},
+            {'train_cfg__val_interval': 3, 'val_dataloader__batch_size': 4},
+            {'model__test_cfg__rcnn__score_thr': 0.1},
+            {'env_cfg__dist_cfg__backend': 'gloo', 'randomness': {'seed': 3}},
+        ],
+    )
+    def test_differs_in_nothing_that_matters(self, swin, checkpoint, capsys, changes):
+        check_same_experiment(changed(swin, **changes), checkpoint, 'epoch_1.pth')
+        assert capsys.readouterr().err == ''
+
+    @pytest.mark.parametrize(
+        ('changes', 'said'),
+        [
+            ({'train_cfg__max_epochs': 24}, 'train_cfg.max_epochs is 24 here and 12 there'),
+            (
+                {'train_dataloader__batch_size': 4},
+                'train_dataloader.batch_size is 4 here and 2 there',
+            ),
+            (
+                {'train_dataloader__dataset__pipeline__3__prob': 0.0},
+                'train_dataloader.dataset.pipeline.3.prob is 0.0 here and 0.5 there',
+            ),
+            (
+                {'optim_wrapper__clip_grad': {'max_norm': 1}},
+                "optim_wrapper.clip_grad is {'max_norm': 1} here and nothing there",
+            ),
+        ],
+    )
+    def test_differs_in_what_may_be_wanted(self, swin, checkpoint, capsys, changes, said):
+        check_same_experiment(changed(swin, **changes), checkpoint, 'epoch_1.pth')
+        assert capsys.readouterr().err == f'warning: going on from epoch_1.pth: {said}\n'
+
+    def test_other_number_of_processes(self, swin, checkpoint, capsys, monkeypatch):
+        monkeypatch.setenv('WORLD_SIZE', '4')
+        check_same_experiment(swin, checkpoint, 'epoch_1.pth')
+        assert 'a step has 8 images here and 2 there' in capsys.readouterr().err
+
+    def test_accumulated_batches_are_images_of_a_step(self, swin, checkpoint, capsys):
+        check_same_experiment(
+            changed(swin, optim_wrapper__accumulative_counts=3), checkpoint, 'epoch_1.pth'
+        )
+        assert 'a step has 6 images here and 2 there' in capsys.readouterr().err
+
+    @pytest.mark.parametrize('meta', [{}, {'cfg': None}, {'cfg': '(:'}, {'cfg': 'pass'}])
+    def test_file_that_does_not_say(self, swin, capsys, meta):
+        check_same_experiment(swin, {'meta': meta}, 'epoch_1.pth')
+        assert 'epoch_1.pth does not say which config' in capsys.readouterr().err
+
+
+class TestOther:
+    @pytest.mark.parametrize(
+        ('name', 'said'),
+        [
+            (
+                'mask_rcnn_dcn_tiny',
+                "model.backbone.mixer.type is 'dcn' here and 'swin' there",
+            ),
+            ('upernet_swin_tiny', "model.type is 'EncoderDecoder' here and 'MaskRCNN' there"),
+            ('mask_rcnn_swin_small', 'model.backbone.depths.2 is 18 here and 6 there'),
+            ('mask_rcnn_r50', "model.backbone.type is 'ResNet' here and 'UnifiedBackbone' there"),
+        ],
+    )
+    def test_config(self, checkpoint, name, said):
+        cfg = read_config(str(ROOT / f'configs/{name}.py'))
+        with pytest.raises(UserError) as refusal:
+            check_same_experiment(cfg, checkpoint, 'epoch_1.pth')
+        (line,) = str(refusal.value).splitlines()
+        assert line.startswith(f'epoch_1.pth is of another experiment: {said}')
+        assert line.endswith('give the config that it was trained with, or another --work-dir')
+
+    @pytest.mark.parametrize(
+        ('changes', 'said'),
+        [
+            ({'optim_wrapper__optimizer__lr': 0.1}, 'optimizer.lr is 0.1 here and 0.0001 there'),
+            (
+                {'param_scheduler__1__milestones': [27, 33]},
+                'param_scheduler.1.milestones.0 is 27 here and 8 there, '
+                'param_scheduler.1.milestones.1 is 33 here and 11 there',
+            ),
+            ({'model__backbone__drop_path_rate': 0.3}, 'drop_path_rate is 0.3 here and 0.2 there'),
+        ],
+    )
+    def test_schedule(self, swin, checkpoint, changes, said):
+        with pytest.raises(UserError) as refusal:
+            check_same_experiment(changed(swin, **changes), checkpoint, 'epoch_1.pth')
+        assert said in str(refusal.value)
+
+    def test_many_differences_are_counted(self, swin, checkpoint):
+        changes = {'optim_wrapper__optimizer__lr': 0.1, 'model__neck__num_outs': 6}
+        cfg = changed(swin, **changes, param_scheduler__0__end=1, param_scheduler__0__begin=9)
+        with pytest.raises(UserError, match=r' there, and 2 more; give '):
+            check_same_experiment(cfg, checkpoint, 'epoch_1.pth')

@@ -14,8 +14,8 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
 from evaluation.config.schedule import check_schedule
 from evaluation.config.schedule_length import length_warnings
 from evaluation.data.reproducible_loading import SEEDED_SAMPLERS

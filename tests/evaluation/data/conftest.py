@@ -2,7 +2,8 @@
 
 import pytest
 
-from evaluation.demo.scenes import SceneStyle, write_datasets
+from evaluation.demo.scene_datasets import write_datasets
+from evaluation.demo.scenes import SceneStyle
 
 
 @pytest.fixture(scope='session')

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from evaluation.config.file import read_config
+from evaluation.config.config_files import read_config
 from evaluation.data.config_checks import check_evaluated
 from evaluation.metrics.mean_iou import SegmentationMetric
 from evaluation.utils.errors import UserError

@@ -6,9 +6,9 @@ import pytest
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
-from evaluation.config.types import LOADERS
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
+from evaluation.config.settings import LOADERS
 from evaluation.data.data_root import config_data_root, set_data_root, unused_data_root
 from evaluation.data.dataset_config import plain_datasets
 from evaluation.utils.errors import UserError

@@ -14,14 +14,13 @@ from hypothesis.extra import numpy as arrays
 from mmengine.registry import MODELS, DefaultScope
 
 from evaluation.demo.pictures import contact_sheet, predictions_sheet, write_picture
+from evaluation.demo.scene_datasets import write_ade20k, write_datasets
 from evaluation.demo.scenes import (
     OBJECT_CLASSES,
     PALETTE,
     SceneStyle,
     render_scene,
     scene_seed,
-    write_ade20k,
-    write_datasets,
 )
 from evaluation.engine.drawing import (
     distinct_palette,

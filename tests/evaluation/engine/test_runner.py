@@ -1,5 +1,6 @@
 """What the suite's runner checks beyond mmengine's."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,10 +8,12 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch.utils.data import DataLoader
 
 from evaluation.engine import runner as module
 from evaluation.engine.runner import BenchmarkRunner
 from evaluation.utils.errors import UserError
+from evaluation.utils.scalars import LENGTH
 
 
 @pytest.mark.parametrize(
@@ -62,3 +65,14 @@ def test_rate_is_not_scaled_unless_asked(scaling):
     one = wrapper()
     scaled(one, 4, scaling)
     assert one.get_lr()['lr'] == [0.1, 0.01]
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_length_in_iterations_is_written(tmp_path, by_epoch):
+    runner = object.__new__(BenchmarkRunner)
+    runner._log_dir, runner._train_dataloader = str(tmp_path), DataLoader([1, 2, 3, 4, 5], batch_size=2)
+    runner._val_loop, runner._train_loop = None, None
+    kind = 'EpochBasedTrainLoop' if by_epoch else 'IterBasedTrainLoop'
+    loop = runner.build_train_loop({'type': kind, 'max_epochs' if by_epoch else 'max_iters': 7})
+    assert json.loads((tmp_path / LENGTH).read_text()) == {'iterations': 21 if by_epoch else 7}
+    assert loop.max_iters == (21 if by_epoch else 7)

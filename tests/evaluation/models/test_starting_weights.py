@@ -7,8 +7,8 @@ from mmengine.model import PretrainedInit
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from evaluation.config.file import read_config
-from evaluation.config.options import merge_options
+from evaluation.config.config_files import read_config
+from evaluation.config.overrides import merge_options
 from evaluation.engine.starting_point import set_starting_point
 from evaluation.models import weights as model_weights
 from evaluation.models.starting_weights import forget_pretrained, pretrained_parts, starting_weights

@@ -7,6 +7,7 @@ import pytest
 from evaluation.engine import experiment
 from evaluation.sweep import display
 from evaluation.sweep.decisions import NEW, REFUSED, RETRY, Decision
+from evaluation.sweep.display import RunProgress
 from evaluation.sweep.items import ACTIVE, LOST, WAITING, Item, Start, claim, observe, planned
 from evaluation.sweep.record import (
     DONE,
@@ -20,6 +21,7 @@ from evaluation.sweep.record import (
 from evaluation.sweep.runs import Run
 from evaluation.sweep.sweep import start
 from evaluation.sweep.work import RunTask
+from evaluation.utils.scalars import write_length
 from tests.evaluation.sweep.test_sweep_decisions import result, write_result
 
 IDENTITY = Identity('c' * 64, 'd' * 64, 1, 'e' * 64, 'scratch', None, 4)
@@ -50,6 +52,15 @@ def note(item, state, **more):
 def look(item, are_alive=False, goes_on=True):
     observe(item, Jobs(are_alive), goes_on)
     return item.state
+
+
+def test_step_and_time_left(item):
+    folder = item.run.task.folder / '20260101_1'
+    (folder / 'vis_data').mkdir(parents=True)
+    (folder / 'vis_data/scalars.json').write_text('{"step": 31, "loss": 1, "time": 0.5}\n')
+    assert display.progress_of(item.run) == RunProgress(31)
+    write_length(folder, 231)
+    assert display.progress_of(item.run) == RunProgress(31, 231, seconds_left=100.0)
 
 
 @pytest.mark.parametrize('state', ['queued', 'running', 'interrupted'])

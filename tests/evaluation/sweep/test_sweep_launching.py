@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from evaluation.sweep import launching
 from evaluation.sweep.launching import (
@@ -77,7 +78,7 @@ class TestPlaces:
 
         def be(cores, gpus, visible=None):
             monkeypatch.setattr(launching.os, 'sched_getaffinity', lambda _: set(range(cores)))
-            monkeypatch.setattr(launching.torch.cuda, 'device_count', lambda: gpus)
+            monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
             monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible or '')
 
         return be

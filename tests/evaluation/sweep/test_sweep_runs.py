@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from evaluation.config.file import read_config
+from evaluation.config.config_files import read_config
 from evaluation.sweep.runs import (
     data_root_of,
     evaluations,

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -11,7 +12,8 @@ from evaluation.sweep.launching import (
     Place,
 )
 from evaluation.sweep.record import Identity
-from evaluation.sweep.work import REQUEUE, RunTask, Work, complaint, epoch_length, reason, tail
+from evaluation.sweep.work import REQUEUE, RunTask, Work, complaint, reason, tail
+from tests.commands import ROOT
 
 
 @pytest.fixture
@@ -31,6 +33,12 @@ def test_second_machine_has_nothing_to_do_in_a_test_alone(tmp_path, monkeypatch)
     task = RunTask(tmp_path, 'swin.py', identity, None, ('--work-dir', 'x'), None, 'swin.pth')
     assert Work(task, Place(2, 1, None, 20000), 'token')() == 'done'
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_starts_without_torch():
+    """Its process waits beside the training, on every machine."""
+    code = 'import sys, evaluation.sweep.work; sys.exit("torch" in sys.modules)'
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
 
 
 class TestLog:
@@ -70,8 +78,3 @@ class TestLog:
         (tmp_path / 'log').write_bytes(b'before\nnow \xff\n\n----\n')
         assert tail(tmp_path / 'log', start=7) == ['now �']
         assert tail(tmp_path / 'nowhere') == []
-
-    def test_epoch_length(self):
-        lines = ['... Epoch(train)  [1][ 10/77]  lr: 1', 'Epoch(val) [1][8/8]']
-        assert epoch_length(lines) == 77
-        assert epoch_length(['Iter(train) [ 10/160]']) is None

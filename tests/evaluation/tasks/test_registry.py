@@ -10,7 +10,7 @@ import pytest
 from mmengine.registry import MODELS
 
 from backbones import MIXERS
-from evaluation.config.file import read_config
+from evaluation.config.config_files import read_config
 from evaluation.config.recipe import contestant_of, recipe_of
 from evaluation.metrics.evidence.records import Evidence
 from evaluation.results.published import load_published

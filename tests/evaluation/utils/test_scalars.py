@@ -3,7 +3,9 @@
 import json
 import time
 
-from evaluation.utils.scalars import Step, latest_step
+import pytest
+
+from evaluation.utils.scalars import LENGTH, Step, latest_step, write_length
 
 
 class TestScalars:
@@ -21,3 +23,17 @@ class TestScalars:
 
     def test_before_the_first(self, tmp_path):
         assert latest_step(tmp_path) == Step(0, None)
+
+    def test_length(self, tmp_path):
+        for place, length in (('20260101_1', 90), ('20260102_1', 231)):
+            (tmp_path / place / 'vis_data').mkdir(parents=True)
+            (tmp_path / place / 'vis_data/scalars.json').write_text('{"step": 9, "loss": 1}\n')
+            write_length(tmp_path / place, length)
+        assert latest_step(tmp_path) == Step(9, None, total=231)
+
+    @pytest.mark.parametrize('text', ['', '[1]', '{}', '"'])
+    def test_malformed_length(self, tmp_path, text):
+        (tmp_path / '20260101_1/vis_data').mkdir(parents=True)
+        (tmp_path / '20260101_1/vis_data/scalars.json').write_text('{"step": 9, "loss": 1}\n')
+        (tmp_path / '20260101_1' / LENGTH).write_text(text)
+        assert latest_step(tmp_path) == Step(9)

@@ -7,7 +7,7 @@ import torch
 
 from evaluation.analysis.subject import open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scenes import write_imagenet
+from evaluation.demo.scene_datasets import write_imagenet
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from tests.commands import ROOT
 

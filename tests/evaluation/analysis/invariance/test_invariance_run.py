@@ -16,7 +16,7 @@ from evaluation.analysis.parts import key_of
 from evaluation.analysis.subject import facts_of, open_subject
 from evaluation.analysis.tasks.adapter import Samples, task_of
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scenes import write_imagenet
+from evaluation.demo.scene_datasets import write_imagenet
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted

@@ -22,7 +22,8 @@ from evaluation.analysis.robustness.run import (
 from evaluation.analysis.subject import open_subject
 from evaluation.analysis.tasks.detectors import Detection, Objects
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scenes import SceneStyle, write_datasets, write_imagenet
+from evaluation.demo.scene_datasets import write_datasets, write_imagenet
+from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.trained_model import build_model, read_analysed_config
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted

@@ -13,8 +13,8 @@ from mmengine.structures import PixelData
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.analysis.robustness.attack_losses import segmentation_loss
-from evaluation.config.checks import check_config
-from evaluation.config.segmentation import check_all_class_weights, check_segmentation
+from evaluation.config.segmentors import check_all_class_weights, check_segmentation
+from evaluation.config.whole_config import check_config
 from evaluation.data.config_checks import check_transforms
 from evaluation.data.dataset_config import plain_datasets
 from evaluation.data.startup_checks import check_data
@@ -22,6 +22,7 @@ from evaluation.engine.experiment import read_config, set_data_root
 from evaluation.metrics.mean_iou import SegmentationMetric
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
+from tests.refusals import refusal
 
 from mmseg.structures import SegDataSample  # isort: skip
 
@@ -56,14 +57,6 @@ def cfg():
         }
     )
     return cfg
-
-
-def refusal(check, *arguments):
-    """The one line by which a check refuses."""
-    with pytest.raises(UserError) as caught:
-        check(*arguments)
-    (line,) = str(caught.value).splitlines()
-    return line
 
 
 class TestNoFalseAlarm:

@@ -2,16 +2,16 @@
 
 import argparse
 import ast
+import difflib
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
-from evaluation.config.keywords import is_named_by, why_unknown
-from evaluation.config.text import UNREADABLE
-from evaluation.config.types import setting
+from evaluation.config.config_text import UNREADABLE
+from evaluation.config.settings import ALL_BUT_THE_SAME, Others, keywords_of, setting
 from evaluation.utils.errors import UserError, did_you_mean
 
 # Read by the suite or by mmengine apart from the runner's own arguments.
@@ -37,6 +37,8 @@ INSTEAD = {
 # Settings whose names the user chooses.
 FREE_NAMES = ('custom_hooks', 'custom_keys', 'default_hooks', 'metainfo')
 WORDS_FOR_NUMBERS = ('loss_scale',)
+# Likeness of two names (see difflib), one of which is known to be read.
+MUCH_THE_SAME = 0.75
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
@@ -249,20 +251,28 @@ def why_top_is_unread(cfg: Config, top: str) -> str | None:
 
 
 def why_unread(cfg: Config, place: str, name: str) -> str | None:
-    """Why nothing reads a new setting at a place; None where something does, or may."""
+    """Why nothing is known to read a new setting at a place; None where something does, or may.
+
+    Where a setting may have a reader that no signature shows, only a slip of a known one is wrong.
+    """
     holder = setting(cfg, place)
     if place.endswith(FREE_NAMES) or not isinstance(holder, dict):
         return None
-    if is_named_by(types_around(cfg, place), cfg.get('default_scope'), name):
+    keywords = keywords_of(holder, place, cfg.get('default_scope'))
+    known = keywords.names if keywords else frozenset()
+    beside = {str(key) for key in holder} - {name}
+    near = nearest(name, known, MUCH_THE_SAME) or nearest(name, beside, ALL_BUT_THE_SAME)
+    may_be_read = keywords is None or keywords.others == Others.UNKNOWN
+    if name in known or (may_be_read and not near):
         return None
-    return why_unknown(holder, place, cfg.get('default_scope'), name)
+    return f'{place} has no {name}' + (f'; did you mean {near[0]}?' if near else '')
 
 
-def types_around(cfg: Config, place: str) -> list[str]:
-    """Every `type` on the way to a place."""
-    parts = place.split('.')
-    holders = [setting(cfg, '.'.join(parts[:end])) for end in range(1, len(parts) + 1)]
-    return [holder['type'] for holder in holders if isinstance(holder, dict) and 'type' in holder]
+def nearest(name: str, names: Iterable[str], likeness: float) -> list[str]:
+    """The name most like another, if it is that much like it; upper and lower case are alike."""
+    by_lower_case = {each.lower(): each for each in sorted(names)}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, 1, cutoff=likeness)
+    return [by_lower_case[each] for each in near]
 
 
 def places_of(cfg: Config, value: object, tops: list[str]) -> list[str]:

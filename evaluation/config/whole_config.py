@@ -1,23 +1,21 @@
 """Checks of a whole config before anything is built from it or written."""
 
+import importlib.util
 import inspect
 from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import MODELS, OPTIM_WRAPPERS
+from mmengine.registry import MODELS, OPTIM_WRAPPERS, VISBACKENDS
 
 from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
-from evaluation.config.checkpoint_names import check_checkpoint_names
-from evaluation.config.keywords import check_keywords
-from evaluation.config.old_names import check_old_names
 from evaluation.config.recipe import check_competition
+from evaluation.config.run_settings import check_checkpoint_names
 from evaluation.config.schedule import check_schedule
-from evaluation.config.segmentation import check_segmentation
-from evaluation.config.types import built_settings, check_types, setting
-from evaluation.config.visualization import check_visualization
+from evaluation.config.segmentors import check_segmentation
+from evaluation.config.settings import built_settings, check_keywords, check_types, setting
 from evaluation.utils.errors import UserError
 
 # Least values of whole numbers.
@@ -35,6 +33,25 @@ LEAST = {
 }
 LEAF = 'configs/mask_rcnn_dcn_tiny.py'
 BATCH_NORMS = ('BN', 'BN1d', 'BN2d', 'SyncBN')
+# Settings that load weights unseen, or not at all.
+PRETRAINED = ('model', 'model.backbone')
+# Settings that are silently ignored: what has the same meaning today, and how to write it.
+OLD_SETTINGS = {
+    'seed': ('randomness.seed', 'randomness=dict(seed={!r}), or --seed'),
+    'deterministic': ('randomness.deterministic', 'randomness=dict(deterministic={!r})'),
+    'resume_from': ('load_from', 'load_from={!r} with resume=True, or --resume'),
+    'auto_resume': ('resume', 'resume={!r}, or --resume'),
+}
+# Packages that mmengine imports when a run starts.
+PACKAGES_OF_BACKENDS = {
+    'WandbVisBackend': 'wandb',
+    'MLflowVisBackend': 'mlflow',
+    'ClearMLVisBackend': 'clearml',
+    'NeptuneVisBackend': 'neptune',
+    'DVCLiveVisBackend': 'dvclive',
+    'AimVisBackend': 'aim',
+    'TensorboardVisBackend': 'tensorboard',
+}
 
 
 def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
@@ -220,3 +237,54 @@ def check_precision(cfg: Config) -> None:
         raise UserError(
             f'optim_wrapper.type={built.__name__} needs a GPU; leave it out to train on the CPU'
         )
+
+
+def check_old_names(cfg: Config, is_training: bool) -> None:
+    """Check that a config has no setting of a training under the name that it had in an earlier version.
+
+    Weights that a test would replace at once are dropped.
+
+    Args:
+        cfg: changed where it is tested.
+        is_training: whether it is trained.
+
+    Raises:
+        UserError: it has; the message says what to write instead.
+    """
+    for place in PRETRAINED:
+        holder = setting(cfg, place)
+        if not isinstance(holder, dict) or not isinstance(holder.get('pretrained'), str):
+            continue
+        file = holder['pretrained']
+        if not is_training:
+            holder.pop('pretrained')
+        elif file:
+            raise UserError(
+                f'{place}.pretrained={file!r} is of an earlier version; give --pretrained {file}, or '
+                f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint={file!r})"
+            )
+    for name, (today, advice) in OLD_SETTINGS.items():
+        value = cfg.get(name)
+        # A config may use the name for a value that it sets elsewhere.
+        if is_training and value not in (None, False) and setting(cfg, today) != value:
+            raise UserError(f'{name}={value!r} is read by nothing; give {advice.format(value)}')
+
+
+def check_visualization(cfg: Config) -> None:
+    """Look for the package of every visualization backend.
+
+    Raises:
+        UserError: one is not installed.
+    """
+    backends = setting(cfg, 'visualizer.vis_backends') or ()
+    for index, settings in enumerate(backends):
+        wanted = settings.get('type') if isinstance(settings, dict) else None
+        built = VISBACKENDS.get(wanted) if isinstance(wanted, str) else wanted
+        # Also of a class that derives from one of these.
+        names = [base.__name__ for base in inspect.getmro(built)] if inspect.isclass(built) else []
+        for package in (PACKAGES_OF_BACKENDS[name] for name in names if name in PACKAGES_OF_BACKENDS):
+            if importlib.util.find_spec(package) is None:
+                raise UserError(
+                    f'visualizer.vis_backends.{index} ({built.__name__}) needs the package {package}: '
+                    f'pip install {package}, or leave this entry out'
+                )

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
-from evaluation.config.types import built_settings, registered
+from evaluation.config.settings import built_settings, registered
 from evaluation.utils.errors import UserError
 
 # What maps, transforms, losses and the metric agree on.
