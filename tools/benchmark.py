@@ -137,7 +137,7 @@ def main() -> None:
         from evaluation.benchmark.speed_report import as_json, picture_title, render
         from evaluation.benchmark.subjects import BACKBONES, WHOLE_MODELS
         from evaluation.utils.files import json_text, write_output
-        from evaluation.utils.memory import keep_freed_memory
+        from evaluation.utils.process_memory import keep_freed_memory
 
         scope = BACKBONES if arguments.backbone else WHOLE_MODELS
         plan = make_plan(arguments)

@@ -27,7 +27,7 @@ from evaluation.metrics.average_precision.evaluators import (
     load_evaluator,
 )
 from evaluation.metrics.average_precision.matching import KINDS, to_coco
-from evaluation.utils.memory import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 from evaluation.utils.text_tables import Cell, Column, Table, to_markdown
 
 # Height and width in pixels.

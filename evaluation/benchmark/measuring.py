@@ -24,9 +24,13 @@ from evaluation.benchmark.passes import (
     time_pass,
 )
 from evaluation.benchmark.subjects import Cost, TimedSubject
-from evaluation.utils.devices import current
+from evaluation.utils.devices import (
+    OutOfMemoryError,
+    current,
+    out_of_memory_raised,
+    refused_beyond_free_memory,
+)
 from evaluation.utils.errors import UserError
-from evaluation.utils.memory import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 
 # Passes before the rounds: one that compiles and fills caches, one that measures memory, one more.
 UNTIMED_PASSES = 3

@@ -21,7 +21,7 @@ from evaluation.data.coco_faults import (
     quoted,
 )
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.memory import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 
 _LISTS = ('images', 'annotations', 'categories')
 _WITHOUT_TRUTH = ('images', 'categories')

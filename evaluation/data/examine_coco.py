@@ -25,7 +25,7 @@ from evaluation.data.findings import COCO_FILES, Examination
 from evaluation.data.image_files import check_upright, files_below
 from evaluation.data.image_loading import LoadCheckedImage
 from evaluation.utils.errors import UserError
-from evaluation.utils.memory import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 
 LOAD = LoadCheckedImage()
 # Of files that are numbered, how many may have another number than their id by mistake.

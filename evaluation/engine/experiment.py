@@ -29,8 +29,8 @@ from evaluation.engine.hooks.time_shares import use_time_shares
 from evaluation.engine.runner import BenchmarkRunner, init_method, set_model_wrapper
 from evaluation.metrics.average_precision.evaluators import add_evaluator_option, use_evaluator
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.memory import keep_freed_memory
 from evaluation.utils.process_groups import process_count
+from evaluation.utils.process_memory import keep_freed_memory
 from evaluation.utils.slurm_tasks import meeting_of_slurm_tasks
 
 # What torch's batch norms say to a single value a channel.

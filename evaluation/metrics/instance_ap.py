@@ -20,7 +20,7 @@ from evaluation.metrics.evidence.instance_matching import collect_instances
 from evaluation.metrics.evidence.records import MetricReport, evidence_or_none
 from evaluation.metrics.predictions import check_instances, encode_masks
 from evaluation.utils.errors import UserError
-from evaluation.utils.memory import garbage_collection_paused
+from evaluation.utils.process_memory import garbage_collection_paused
 
 # Names in papers, in the order of the evaluation's statistics, and as mmdet logs them.
 STATISTICS = {

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from evaluation.utils.interruption import STOPPING, Interrupted, stopping_signals
-from evaluation.utils.memory import end_start_up
 from evaluation.utils.process_groups import (
     exit_without_finalization,
     process_count,
     process_rank,
     speaks_first,
 )
+from evaluation.utils.process_memory import end_start_up
 
 BAD_INPUT = 2
 # What gloo and NCCL say.

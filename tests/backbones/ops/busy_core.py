@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from evaluation.benchmark.passes import Size
 from evaluation.benchmark.subjects import ConfigSubject
 from evaluation.config.config_files import read_config
-from evaluation.utils.memory import keep_freed_memory
+from evaluation.utils.process_memory import keep_freed_memory
 
 REFERENCE = 'plain PyTorch'
 UNTIMED_ROUNDS = 2

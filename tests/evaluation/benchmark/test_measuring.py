@@ -28,7 +28,7 @@ from evaluation.benchmark.passes import (
     failures_explained,
     random_images,
 )
-from evaluation.utils import memory
+from evaluation.utils import devices as memory
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.evaluation.benchmark.toys import CPU, SIZE, Toy, refuse_above
@@ -223,7 +223,7 @@ def test_matrices_that_do_not_fit():
 FOR_REAL = """
 import pytest
 import torch
-from evaluation.utils import memory
+from evaluation.utils import devices as memory
 from tests.evaluation.benchmark.test_measuring import Size, Toy, UserError, plan, run
 memory.free_memory = lambda: 400 * 10**6
 bytes_at = {side: 11 * 12 * side**2 for side in (1024, 2048)}

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from evaluation.utils.memory import SETTINGS
+from evaluation.utils.process_memory import SETTINGS
 from tests.commands import ROOT
 
 SCRIPT = """
 import ctypes, resource, sys
 import numpy as np
-from evaluation.utils.memory import keep_freed_memory
+from evaluation.utils.process_memory import keep_freed_memory
 
 PR_SET_THP_DISABLE = 41
 ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)

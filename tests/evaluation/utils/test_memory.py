@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from evaluation.utils import memory
-from evaluation.utils.memory import (
+from evaluation.utils import devices as memory
+from evaluation.utils.devices import (
     OutOfMemoryError,
     is_out_of_memory,
     out_of_memory_raised,
