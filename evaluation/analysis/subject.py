@@ -11,8 +11,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from evaluation.analysis.adapter import Adapter, Samples, batches, task_of
 from evaluation.analysis.parts import Parts, complete_parts
-from evaluation.analysis.tasks.adapter import Adapter, Samples, batches, task_of
 from evaluation.engine.experiment import use_data
 from evaluation.engine.trained_model import (
     build_model,

@@ -20,13 +20,13 @@ from numpy.random import Generator
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from evaluation.metrics.average_precision.evaluators import (
+from evaluation.metrics.coco_evaluators import (
     EVALUATORS,
     InstanceEvaluation,
     InstanceEvaluator,
     load_evaluator,
 )
-from evaluation.metrics.average_precision.matching import KINDS, to_coco
+from evaluation.metrics.coco_matching import KINDS, to_coco
 from evaluation.utils.process_memory import garbage_collection_paused
 from evaluation.utils.text_tables import Cell, Column, Table, to_markdown
 

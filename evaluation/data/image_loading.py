@@ -3,20 +3,27 @@
 Test pipelines name their loaders as OpenMMLab's configs do, because the inferencers of mmdet and mmseg
 look for these names. Where the suite builds a data set, `with_checked_loading` replaces them by the
 loaders defined here: otherwise a truncated JPEG would be half grey, without an error.
+
+Augmentation depends on the seed and the sample alone. Ordinarily a transform draws from the generators
+of whatever worker it runs in, so that what is drawn for an image depends on the number of workers and on
+all that they did before: it changes with `num_workers`, and a resumed training sees other crops than one
+that was never interrupted. Here every sample is drawn from a generator of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import ConfigDict
-from mmengine.dataset import BaseDataset, Compose
-from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
+from mmengine.dataset import BaseDataset, Compose, DefaultSampler, InfiniteSampler
+from mmengine.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS, DefaultScope
+from torch.utils.data import Dataset
 
 from evaluation.data.dataset_config import class_names, step_name
 from evaluation.data.image_files import ADVICE, BadFileError, check_not_turned, read_whole, turn_hint
+from evaluation.utils.random_state import seeded
 
 IMAGE_LOADER = 'LoadImageFromFile'
 TRUTH_LOADERS = ('LoadAnnotations', 'LoadCheckedSegmentationMap', 'LoadPanopticAnnotations')
@@ -211,3 +218,63 @@ def without_truth(pipeline: Sequence) -> list:
         elif step_name(step) not in TRUTH_LOADERS:
             kept.append(step)
     return kept
+
+
+class DrawnIndex(int):
+    """Index of a sample with the number of its draw: each draw of an image is augmented differently."""
+
+    draw: int
+
+    def __new__(cls, index: int, draw: int) -> 'DrawnIndex':
+        self = super().__new__(cls, index)
+        self.draw = draw
+        return self
+
+    def __reduce__(self) -> tuple:
+        return DrawnIndex, (int(self), self.draw)
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(DefaultSampler):
+    """mmengine's sampler of epochs; an index knows its epoch."""
+
+    def __iter__(self) -> Iterator[DrawnIndex]:
+        return (DrawnIndex(index, self.epoch) for index in super().__iter__())
+
+
+@DATA_SAMPLERS.register_module()
+class SeededInfiniteSampler(InfiniteSampler):
+    """mmengine's sampler of iterations; an index knows its place in the sequence of this process."""
+
+    def _indices_of_rank(self) -> Iterator[DrawnIndex]:
+        return (DrawnIndex(index, place) for place, index in enumerate(super()._indices_of_rank()))
+
+
+SEEDED_SAMPLERS = (SeededSampler.__name__, SeededInfiniteSampler.__name__)
+
+
+@DATASETS.register_module()
+class SeededDataset(Dataset):
+    """A data set whose random transforms draw from a generator of the sample's own.
+
+    Args:
+        dataset: an mmengine data set, or its config.
+        seed: of the whole training.
+    """
+
+    def __init__(self, dataset: Dataset | dict, seed: int) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.seed = seed
+
+    def __getitem__(self, index: DrawnIndex) -> dict:
+        with seeded(self.seed, index.draw, int(index)):
+            return self.dataset[int(index)]
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not here; `dataset` itself is missing while a worker unpickles this.
+        if name == 'dataset':
+            raise AttributeError(name)
+        return getattr(self.dataset, name)

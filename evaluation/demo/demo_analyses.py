@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.analysis.results import ANALYSES
 from evaluation.demo import demo
-from evaluation.demo.jobs import Job, run_jobs
+from evaluation.demo.demo import Job, run_jobs
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select

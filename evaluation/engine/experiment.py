@@ -27,7 +27,7 @@ from evaluation.data.startup_checks import check_data, note
 from evaluation.engine.hooks.compilation import add_compile_option, use_compiler
 from evaluation.engine.hooks.time_shares import use_time_shares
 from evaluation.engine.runner import BenchmarkRunner, init_method, set_model_wrapper
-from evaluation.metrics.average_precision.evaluators import add_evaluator_option, use_evaluator
+from evaluation.metrics.coco_evaluators import add_evaluator_option, use_evaluator
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.process_groups import process_count
 from evaluation.utils.process_memory import keep_freed_memory

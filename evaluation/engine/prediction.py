@@ -23,7 +23,7 @@ from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.predictor import Predictor, load_predictor
 from evaluation.engine.submission import as_text, png
 from evaluation.engine.trained_model import read_analysed_config
-from evaluation.metrics.average_precision.matching import to_coco
+from evaluation.metrics.coco_matching import to_coco
 from evaluation.metrics.predictions import encode_masks
 from evaluation.utils.devices import own_device
 from evaluation.utils.errors import UserError

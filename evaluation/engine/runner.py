@@ -20,15 +20,13 @@ from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.config.run_settings import accumulated_batches, effective_batch_size
-from evaluation.data.image_loading import with_checked_loading
-from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
-from evaluation.engine.hooks.checkpoint import UNFINISHED
-from evaluation.engine.hooks.divergence import DivergenceHook
+from evaluation.data.image_loading import SEEDED_SAMPLERS, with_checked_loading
 from evaluation.engine.hooks.evaluation import (
     MissedEvaluationHook,
     RandomStateHook,
     SharedStatisticsHook,
 )
+from evaluation.engine.hooks.training import UNFINISHED, DivergenceHook
 from evaluation.models.weights import check_whole, fit_model, unwrapped
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import rename_whole

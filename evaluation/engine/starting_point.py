@@ -19,8 +19,14 @@ from evaluation.engine.checkpoints import candidates, named_checkpoint, pointer_
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE
 from evaluation.models.complexity import build_without_values
-from evaluation.models.starting_weights import PRETRAINED, forget_pretrained, pretrained_parts
-from evaluation.models.weights import check_whole, fit_model, fit_part
+from evaluation.models.weights import (
+    PRETRAINED,
+    check_whole,
+    fit_model,
+    fit_part,
+    forget_pretrained,
+    pretrained_parts,
+)
 from evaluation.results.published import load_published
 from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.utils.errors import UserError, warn

@@ -17,7 +17,7 @@ from evaluation.data.coco_file import read_json
 from evaluation.data.dataset_config import class_names, path_of, plain_datasets
 from evaluation.data.image_loading import without_truth
 from evaluation.engine.experiment import check_work_dir
-from evaluation.metrics.average_precision.matching import KINDS, to_coco
+from evaluation.metrics.coco_matching import KINDS, to_coco
 from evaluation.metrics.predictions import encode_masks
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text

@@ -17,7 +17,7 @@ from evaluation.engine.hooks.result import ResultHook
 from evaluation.engine.starting_point import check_fits, set_starting_point
 from evaluation.engine.submission import leave_out_truth, write_submission
 from evaluation.metrics.predictions import DumpPredictions
-from evaluation.models.starting_weights import starting_weights
+from evaluation.models.weights import starting_weights
 from evaluation.utils.errors import UserError
 
 

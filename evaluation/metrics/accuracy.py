@@ -7,9 +7,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from evaluation.metrics.evidence.class_records import GUESSES, collect_guesses
-from evaluation.metrics.evidence.records import MetricReport, evidence_or_none, image_names
+from evaluation.metrics.class_records import GUESSES, collect_guesses
 from evaluation.metrics.predictions import check_scores
+from evaluation.metrics.records import MetricReport, evidence_or_none, image_names
 from evaluation.utils.formats import fixed
 
 

@@ -9,16 +9,16 @@ from mmengine.registry import METRICS
 from pycocotools.coco import COCO
 
 from evaluation.config.masks import kinds_of_metric
-from evaluation.metrics.average_precision.evaluators import (
+from evaluation.metrics.coco_evaluators import (
     DEFAULT_EVALUATOR,
     EVALUATORS,
     InstanceEvaluation,
     load_evaluator,
 )
-from evaluation.metrics.average_precision.matching import KINDS, to_coco
-from evaluation.metrics.evidence.instance_matching import collect_instances
-from evaluation.metrics.evidence.records import MetricReport, evidence_or_none
+from evaluation.metrics.coco_matching import KINDS, to_coco
+from evaluation.metrics.instance_matching import collect_instances
 from evaluation.metrics.predictions import check_instances, encode_masks
+from evaluation.metrics.records import MetricReport, evidence_or_none
 from evaluation.utils.errors import UserError
 from evaluation.utils.process_memory import garbage_collection_paused
 

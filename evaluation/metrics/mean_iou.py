@@ -9,9 +9,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from torch import Tensor
 
-from evaluation.metrics.evidence.class_records import collect_confusion
-from evaluation.metrics.evidence.records import MetricReport, evidence_or_none, image_names
+from evaluation.metrics.class_records import collect_confusion
 from evaluation.metrics.predictions import check_maps
+from evaluation.metrics.records import MetricReport, evidence_or_none, image_names
 from evaluation.utils.formats import fixed
 
 IGNORED = 255

@@ -7,11 +7,10 @@ imports it but configs.
 import backbones  # noqa: F401
 import evaluation.data.image_loading
 import evaluation.data.imagenet
-import evaluation.data.reproducible_loading
 import evaluation.data.segmentation_map
 import evaluation.engine.drawing
-import evaluation.engine.hooks.checkpoint
 import evaluation.engine.hooks.result
+import evaluation.engine.hooks.training
 import evaluation.metrics.accuracy
 import evaluation.metrics.instance_ap
 import evaluation.metrics.mean_iou

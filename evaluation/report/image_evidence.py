@@ -9,7 +9,7 @@ from itertools import combinations, groupby
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.metrics.evidence.records import Evidence
+from evaluation.metrics.records import Evidence
 from evaluation.report.reported_runs import Problems, ReportedRun, labels
 from evaluation.report.training_curves import significant
 from evaluation.statistics.bootstrap import Interval, difference_interval, figure_interval

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from evaluation.metrics.evidence.records import Evidence, Measure
+from evaluation.metrics.records import Evidence, Measure
 from evaluation.statistics.randomization import PairedTest
 from evaluation.tasks import find_metric
 from evaluation.utils.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.metrics.evidence.records import Evidence, Measure
+from evaluation.metrics.records import Evidence, Measure
 from evaluation.results.result import Result, shared_metrics
 from evaluation.statistics.bootstrap import (
     CONFIDENCE,

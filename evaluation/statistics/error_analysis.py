@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.metrics.average_precision.matching import AREAS
-from evaluation.metrics.average_precision.resampled import precisions_by_class
-from evaluation.metrics.evidence.instance_records import ERRORS, InstanceEvidence
-from evaluation.metrics.evidence.records import Measure
+from evaluation.metrics.coco_matching import AREAS
+from evaluation.metrics.instance_records import ERRORS, InstanceEvidence
+from evaluation.metrics.records import Measure
+from evaluation.metrics.resampled_precision import precisions_by_class
 
 # In the order of the paper; the last two say what all false positives and all misses cost together.
 CATEGORIES = (

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evaluation.metrics.evidence.record_files import read_evidence
-from evaluation.metrics.evidence.records import Evidence, Measure
+from evaluation.metrics.record_files import read_evidence
+from evaluation.metrics.records import Evidence, Measure
 from evaluation.results.result import Result
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError

@@ -19,7 +19,7 @@ from itertools import product
 import numpy as np
 from scipy import signal, stats
 
-from evaluation.metrics.evidence.records import Evidence, Measure
+from evaluation.metrics.records import Evidence, Measure
 from evaluation.statistics.loading import metric_of
 from evaluation.tasks import find_metric
 

@@ -29,7 +29,7 @@ from evaluation.data.dataset_config import data_sha256, plain_datasets
 from evaluation.data.startup_checks import check_layout
 from evaluation.engine.checkpoints import candidates
 from evaluation.engine.starting_point import use_pretrained
-from evaluation.models.starting_weights import starting_sources, starting_weights
+from evaluation.models.weights import starting_sources, starting_weights
 from evaluation.sweep.decisions import start_name
 from evaluation.sweep.record import Identity
 from evaluation.sweep.work import RunTask

@@ -10,10 +10,10 @@ CLASSIFICATION = Task(
         ),
         Metric('top5', 'top-5', 'top-5', 'top-5 accuracy', is_share=True),
     ),
-    record='evaluation.metrics.evidence.class_records:ClassificationEvidence',
+    record='evaluation.metrics.class_records:ClassificationEvidence',
     heads=('backbone.head',),
     flops_size=(224, 224),
-    analysis='evaluation.analysis.tasks.classifiers:Classification',
+    analysis='evaluation.analysis.classifiers:Classification',
     earlier=Earlier(
         key='imagenet',
         recipe=Recipe(

@@ -31,11 +31,11 @@ BOX_METRICS, MASK_METRICS = average_precision('box'), average_precision('mask')
 INSTANCE_SEGMENTATION = Task(
     key='instance_segmentation',
     metrics=(*BOX_METRICS, *MASK_METRICS),
-    record='evaluation.metrics.evidence.instance_records:InstanceEvidence',
+    record='evaluation.metrics.instance_records:InstanceEvidence',
     # Of two-stage detectors, and of those of one stage or with a transformer.
     heads=('roi_head', 'bbox_head'),
     flops_size=(800, 1280),
-    analysis='evaluation.analysis.tasks.detectors:Detection',
+    analysis='evaluation.analysis.detectors:Detection',
     optional=OptionalOutput(
         metrics=tuple(metric.name for metric in MASK_METRICS),
         title='Detection',

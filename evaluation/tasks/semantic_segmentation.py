@@ -18,10 +18,10 @@ SEMANTIC_SEGMENTATION = Task(
         Metric('mAcc', 'mAcc', 'mAcc', 'mAcc', digits=2),
         Metric('aAcc', 'aAcc', 'aAcc', 'aAcc', digits=2),
     ),
-    record='evaluation.metrics.evidence.class_records:SegmentationEvidence',
+    record='evaluation.metrics.class_records:SegmentationEvidence',
     heads=('decode_head',),
     flops_size=(512, 2048),
-    analysis='evaluation.analysis.tasks.segmentors:Segmentation',
+    analysis='evaluation.analysis.segmentors:Segmentation',
     earlier=Earlier(
         key='upernet',
         recipe=Recipe(

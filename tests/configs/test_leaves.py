@@ -148,6 +148,7 @@ def test_leaves_differ_in_names_alone(leaf):
         text = source.replace(f'"""{docstring}"""', '')
         assert text != source
         text = text.replace('\nbackbone.update(drop_path_rate=0.3)', '')
+        text = text.replace(f"scale='{scale}'", "scale='SCALE'")
         return text.replace(f'{mixer}_{scale}', 'VARIANT').replace(
             f'backbones.{mixer}', 'backbones.MIXER'
         )
@@ -454,6 +455,8 @@ def test_3x_differs_from_1x_in_schedule_and_scales(leaf_of_3x):
         [1] * 27 + [0.1] * 6 + [0.01] * 3
     )
     assert_warm_up(learning_rates(leaf_of_3x, 1000, by_epoch=False), 0.001, 1000)
+    assert (long['recipe'].pop('name'), long['recipe'].pop('epochs')) == ('mask_rcnn_coco_3x', 36)
+    assert (short['recipe'].pop('name'), short['recipe'].pop('epochs')) == ('mask_rcnn_coco_1x', 12)
     assert long['train_cfg'].pop('max_epochs') == 36
     assert short['train_cfg'].pop('max_epochs') == 12
     for cfg in (long, short):

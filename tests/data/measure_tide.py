@@ -10,7 +10,7 @@ import tidecv
 from pycocotools import mask as coco_mask
 
 from evaluation.benchmark.evaluator_speed import Problem
-from tests.evaluation.metrics.evidence.tide_problems import problems
+from tests.evaluation.metrics.tide_problems import problems
 
 KINDS = {'box': tidecv.TIDE.BOX, 'mask': tidecv.TIDE.MASK}
 

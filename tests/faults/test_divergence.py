@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluation.engine.hooks.divergence import TOLERATED_IN_A_ROW, DivergenceHook
+from evaluation.engine.hooks.training import TOLERATED_IN_A_ROW, DivergenceHook
 from evaluation.utils.errors import UserError
 from tests.faults.trainings import (
     ITERATIONS,

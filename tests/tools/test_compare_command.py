@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.results.reading import read_result
 from evaluation.statistics.loading import headline_metrics, load_evidence
-from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
+from tests.evaluation.metrics.problems import guesses, instance_evidence, write_result
 
 KIND = 'Tables and other commands'
 
@@ -196,7 +196,12 @@ class TestRefused:
     def test_a_file_of_another_task(self, commands, refused, runs):
         files = [runs / name / 'one/result.json' for name in ('dcn_tiny', 'swin_tiny')]
         outcome = commands('compare', *files, '--task', 'upernet')
-        refused(KIND, 'compare: a file of another task than `--task`', outcome, 'leave --task out')
+        refused(
+            KIND,
+            'compare: a file of another task than `--task`',
+            outcome,
+            'found only instance_segmentation',
+        )
 
     def test_numbers(self, commands, refused, runs):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']

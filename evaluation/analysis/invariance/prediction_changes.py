@@ -15,20 +15,20 @@ from pycocotools import mask as coco_mask
 from timm.data.transforms import str_to_interp_mode
 from torchvision.transforms import functional as transforms
 
-from evaluation.analysis.invariance.conditions import CONSISTENCY, ROTATION, SCALE, Condition
-from evaluation.analysis.invariance.warping import Color, warp_image, warp_labels, warp_objects
-from evaluation.analysis.results import RELEASED, SUITE
-from evaluation.analysis.subject import Subject
-from evaluation.analysis.tasks.adapter import Adapter, Sample, mean_color
-from evaluation.analysis.tasks.classifiers import (
+from evaluation.analysis.adapter import Adapter, Sample, mean_color
+from evaluation.analysis.classifiers import (
     CROSS_ENTROPY,
     IMAGES,
     Classification,
     log_probabilities,
     split_pipeline,
 )
-from evaluation.analysis.tasks.detectors import Detection, Detections, Objects, rectangle
-from evaluation.metrics.average_precision.matching import KINDS
+from evaluation.analysis.detectors import Detection, Detections, Objects, rectangle
+from evaluation.analysis.invariance.conditions import CONSISTENCY, ROTATION, SCALE, Condition
+from evaluation.analysis.invariance.warping import Color, warp_image, warp_labels, warp_objects
+from evaluation.analysis.results import RELEASED, SUITE
+from evaluation.analysis.subject import Subject
+from evaluation.metrics.coco_matching import KINDS
 from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
 

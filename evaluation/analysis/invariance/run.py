@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.analysis.adapter import Sample
 from evaluation.analysis.invariance.conditions import TRANSFORMS, Condition
 from evaluation.analysis.invariance.prediction_changes import Comparison, Settings, comparison_of
 from evaluation.analysis.invariance.result import ANALYSIS, Curve, Result, mean_of_numbers
 from evaluation.analysis.parts import Parts, combined
 from evaluation.analysis.subject import Subject, complete_subject_parts
-from evaluation.analysis.tasks.adapter import Sample
 
 UNCHANGED = 'unchanged'
 _MARK = '/'

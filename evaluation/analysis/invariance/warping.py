@@ -5,8 +5,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from evaluation.analysis.detectors import Objects, Outline, code_of
 from evaluation.analysis.invariance.conditions import ROTATION, TRANSLATION, Affine, Condition, shrunk
-from evaluation.analysis.tasks.detectors import Objects, Outline, code_of
 from evaluation.metrics.mean_iou import IGNORED
 
 Color = tuple[int, int, int]

@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import Tensor, nn
 
-from evaluation.analysis.tasks.adapter import as_tensors
+from evaluation.analysis.adapter import as_tensors
 from evaluation.data.image_files import read_whole
 from evaluation.data.image_loading import decoded
 from evaluation.utils.errors import UserError

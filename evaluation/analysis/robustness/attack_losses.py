@@ -17,11 +17,11 @@ from mmengine.structures import BaseDataElement, InstanceData
 from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 
+from evaluation.analysis.adapter import Adapter
+from evaluation.analysis.classifiers import Classification
+from evaluation.analysis.detectors import Detection, Objects
 from evaluation.analysis.robustness.attacks import Loss
-from evaluation.analysis.tasks.adapter import Adapter
-from evaluation.analysis.tasks.classifiers import Classification
-from evaluation.analysis.tasks.detectors import Detection, Objects
-from evaluation.analysis.tasks.segmentors import Segmentation
+from evaluation.analysis.segmentors import Segmentation
 from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded

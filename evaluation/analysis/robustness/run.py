@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.analysis.adapter import Sample
 from evaluation.analysis.parts import ITEMS_IN_A_PART, Parts, combined
 from evaluation.analysis.robustness.attack_losses import check_attackable, loss_of
 from evaluation.analysis.robustness.attacks import (
@@ -25,7 +26,6 @@ from evaluation.analysis.robustness.attacks import (
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, Trial, corrupted
 from evaluation.analysis.robustness.result import ANALYSIS, ConditionResult, Profile
 from evaluation.analysis.subject import Subject, complete_subject_parts
-from evaluation.analysis.tasks.adapter import Sample
 from evaluation.data.startup_checks import note
 
 LOSS = 'loss'

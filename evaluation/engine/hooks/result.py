@@ -18,9 +18,9 @@ from evaluation.data.bad_images import images_skipped
 from evaluation.data.dataset_config import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
-from evaluation.metrics.evidence.record_files import FILE as EVIDENCE_FILE
-from evaluation.metrics.evidence.record_files import write_evidence
-from evaluation.metrics.evidence.records import Evidence, MetricReport
+from evaluation.metrics.record_files import FILE as EVIDENCE_FILE
+from evaluation.metrics.record_files import write_evidence
+from evaluation.metrics.records import Evidence, MetricReport
 from evaluation.models.weights import unwrapped
 from evaluation.results.description import (
     describe_checkpoint,

@@ -18,7 +18,7 @@ from evaluation.benchmark.evaluator_speed import (
     timed_evaluation,
 )
 from evaluation.data.coco_file import check_coco
-from evaluation.metrics.average_precision.evaluators import EVALUATORS, load_evaluator
+from evaluation.metrics.coco_evaluators import EVALUATORS, load_evaluator
 
 
 @pytest.fixture(scope='module')

@@ -25,7 +25,7 @@ from evaluation.config.run_settings import (
     work_dir,
 )
 from evaluation.engine import starting_point, train_and_test
-from evaluation.engine.hooks.checkpoint import SafeCheckpointHook
+from evaluation.engine.hooks.training import SafeCheckpointHook
 from evaluation.engine.starting_point import set_starting_point
 from evaluation.sweep.runs import Digests, Wanted, Wishes, flags_of, make_run, own_seed
 from evaluation.utils.errors import UserError

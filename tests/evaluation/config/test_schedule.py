@@ -18,7 +18,7 @@ from evaluation.config.config_files import read_config
 from evaluation.config.overrides import merge_options
 from evaluation.config.schedule import check_schedule
 from evaluation.config.schedule_length import length_warnings
-from evaluation.data.reproducible_loading import SEEDED_SAMPLERS
+from evaluation.data.image_loading import SEEDED_SAMPLERS
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

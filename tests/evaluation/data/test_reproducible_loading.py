@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import DataLoader, Dataset
 
-from evaluation.data.reproducible_loading import (
+from evaluation.data.image_loading import (
     DrawnIndex,
     SeededDataset,
     SeededInfiniteSampler,

@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from evaluation.demo import demo, jobs
-from evaluation.demo.jobs import Job, run_jobs
+from evaluation.demo import demo
+from evaluation.demo.demo import Job, run_jobs
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
@@ -37,7 +37,7 @@ def _project(tmp_path, monkeypatch):
     (tmp_path / 'tools').mkdir()
     (tmp_path / 'tools/train.py').write_text(COMMAND)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jobs, 'POLL_SECONDS', 0.02)
+    monkeypatch.setattr(demo, 'POLL_SECONDS', 0.02)
 
 
 def make(tmp_path, *wishes):
@@ -100,7 +100,7 @@ class TestRunJobs:
         assert capsys.readouterr().out == ''
 
     def test_progress(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(jobs, 'REPORT_SECONDS', 0.1)
+        monkeypatch.setattr(demo, 'REPORT_SECONDS', 0.1)
         todo = make(tmp_path, 'work')
         log = todo[0].folder / 'run/vis_data/scalars.json'
         log.parent.mkdir(parents=True)

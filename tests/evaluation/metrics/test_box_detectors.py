@@ -10,8 +10,8 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
+from evaluation.analysis.detectors import Detection, Objects, rectangle
 from evaluation.analysis.robustness.attack_losses import check_attackable, instance_loss, instances
-from evaluation.analysis.tasks.detectors import Detection, Objects, rectangle
 from evaluation.metrics.instance_ap import InstanceMetric
 from evaluation.metrics.predictions import smaller
 from evaluation.models.test_time_augmentation import InstanceTTAModel

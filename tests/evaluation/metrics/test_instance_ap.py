@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
-from evaluation.metrics.average_precision.evaluators import EVALUATORS
+from evaluation.metrics.coco_evaluators import EVALUATORS
 from evaluation.metrics.instance_ap import InstanceMetric
 from evaluation.utils.errors import UserError
 

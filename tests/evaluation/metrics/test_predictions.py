@@ -13,9 +13,9 @@ from pycocotools import mask as coco_mask
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
 from evaluation.metrics import predictions
 from evaluation.metrics.accuracy import AccuracyMetric
-from evaluation.metrics.evidence.record_files import read_evidence, write_evidence
 from evaluation.metrics.mean_iou import SegmentationMetric, count_areas, count_pairs
 from evaluation.metrics.predictions import DumpPredictions, encode_masks, ends_of_each, ends_on_device
+from evaluation.metrics.record_files import read_evidence, write_evidence
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.test_instance_ap import annotation, measure, rectangles, write_truth
 

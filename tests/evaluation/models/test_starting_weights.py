@@ -11,7 +11,7 @@ from evaluation.config.config_files import read_config
 from evaluation.config.overrides import merge_options
 from evaluation.engine.starting_point import set_starting_point
 from evaluation.models import weights as model_weights
-from evaluation.models.starting_weights import forget_pretrained, pretrained_parts, starting_weights
+from evaluation.models.weights import forget_pretrained, pretrained_parts, starting_weights
 from evaluation.sweep.runs import Digests, start_of
 from evaluation.utils.errors import UserError
 from evaluation.utils.library_output import quiet

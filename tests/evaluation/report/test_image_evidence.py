@@ -10,7 +10,7 @@ from evaluation.report.image_evidence import weigh
 from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.reading import load_results
 from evaluation.statistics.comparison import compare
-from tests.evaluation.metrics.evidence.problems import guesses, write_result
+from tests.evaluation.metrics.problems import guesses, write_result
 
 RESAMPLES = 200
 

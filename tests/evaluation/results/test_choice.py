@@ -8,7 +8,7 @@ import pytest
 from evaluation.results.reading import load_results
 from evaluation.results.selection import add_choice, chosen
 from evaluation.utils.errors import UserError
-from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3
+from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import document
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.results.published import find_figure, load_published, why_not_compared
 from evaluation.results.reading import read_result
-from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3
+from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import document
 
 ENTRY = {

@@ -12,7 +12,7 @@ from evaluation.results.schema import VERSIONS, check_schema, fields_table, sche
 from evaluation.tasks import find_task
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
-from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3
+from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import document
 
 PAGE = ROOT / 'docs/results.md'

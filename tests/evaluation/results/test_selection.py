@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evaluation.results.reading import read_result
 from evaluation.results.selection import MOST_RATIO, in_order, scale_names, size_classes
 from evaluation.tasks import Contestant
-from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3
+from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import document
 
 

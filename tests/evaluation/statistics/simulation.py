@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
-from evaluation.metrics.evidence.class_records import ClassificationEvidence, SegmentationEvidence
-from evaluation.metrics.evidence.instance_records import InstanceEvidence, Matches
-from evaluation.metrics.evidence.records import Evidence
+from evaluation.metrics.class_records import ClassificationEvidence, SegmentationEvidence
+from evaluation.metrics.coco_matching import AREAS, OVERLAPS
+from evaluation.metrics.instance_records import InstanceEvidence, Matches
+from evaluation.metrics.records import Evidence
 from evaluation.statistics.bootstrap import difference_interval, figure_interval, resample
 from evaluation.statistics.loading import each_image_once, metric_of
 from evaluation.statistics.randomization import paired_tests

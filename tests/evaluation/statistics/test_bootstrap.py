@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from evaluation.metrics.evidence.class_records import collect_confusion, collect_guesses
-from evaluation.metrics.evidence.instance_records import average_precision
+from evaluation.metrics.class_records import collect_confusion, collect_guesses
+from evaluation.metrics.instance_records import average_precision
 from evaluation.metrics.mean_iou import IGNORED, SegmentationMetric, count_pairs
 from evaluation.statistics.bootstrap import (
     check_resamples,
@@ -24,7 +24,7 @@ from evaluation.statistics.bootstrap import (
     share_interval,
 )
 from evaluation.utils.errors import UserError
-from tests.evaluation.metrics.evidence.problems import instance_evidence
+from tests.evaluation.metrics.problems import instance_evidence
 
 CLASSES = ('wall', 'sky', 'tree')
 

@@ -14,8 +14,8 @@ from evaluation.statistics.experiments import by_experiment, distinct_names, spr
 from evaluation.statistics.loading import load_evidence
 from evaluation.tables.comparison import comparison_text, errors_text
 from evaluation.utils.errors import UserError
-from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
-from tests.evaluation.metrics.evidence.test_instance_matching import box, evidence_of
+from tests.evaluation.metrics.problems import guesses, instance_evidence, write_result
+from tests.evaluation.metrics.test_instance_matching import box, evidence_of
 
 
 def classifier(folder, right, backbone='dcn_tiny', **changes):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from evaluation.metrics.evidence.class_records import SegmentationEvidence
+from evaluation.metrics.class_records import SegmentationEvidence
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare, p_value_text
 from evaluation.statistics.loading import metric_of
@@ -23,7 +23,7 @@ from evaluation.statistics.randomization import (
     sign_flip_p_value,
     swap_weights,
 )
-from tests.evaluation.metrics.evidence.problems import guesses, instance_evidence, write_result
+from tests.evaluation.metrics.problems import guesses, instance_evidence, write_result
 from tests.evaluation.statistics.simulation import (
     CLASSES,
     DOCS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from evaluation.metrics.evidence.records import Evidence
+from evaluation.metrics.records import Evidence
 from evaluation.results.published import find_figure, load_published, why_not_compared
 from evaluation.results.reading import read_result
 from evaluation.results.schema import fields_table
@@ -18,15 +18,15 @@ from evaluation.tables.table import render
 from evaluation.tasks import TASKS, Metric, Task
 from evaluation.tasks.instance_segmentation import BOX_METRICS
 from evaluation.utils.errors import UserError
-from tests.evaluation.metrics.evidence.problems import instance_evidence, write_result
+from tests.evaluation.metrics.problems import instance_evidence, write_result
 
 BOXES = Task(
     key='boxes',
     metrics=BOX_METRICS,
-    record='evaluation.metrics.evidence.instance_records:InstanceEvidence',
+    record='evaluation.metrics.instance_records:InstanceEvidence',
     heads=(),
     flops_size=(800, 1280),
-    analysis='evaluation.analysis.tasks.detectors:Detection',
+    analysis='evaluation.analysis.detectors:Detection',
     overlaps=('box',),
 )
 RECIPE = {'name': 'retinanet_1x', 'title': 'RetinaNet', 'dataset': 'COCO val2017', 'images': 12}
@@ -53,7 +53,7 @@ POINTS = Task(
     record=f'{__name__}:PointEvidence',
     heads=(),
     flops_size=(256, 192),
-    analysis='evaluation.analysis.tasks.detectors:Detection',
+    analysis='evaluation.analysis.detectors:Detection',
 )
 
 

@@ -12,13 +12,13 @@ from mmengine.registry import MODELS
 from backbones import MIXERS
 from evaluation.config.config_files import read_config
 from evaluation.config.recipe import contestant_of, recipe_of
-from evaluation.metrics.evidence.records import Evidence
+from evaluation.metrics.records import Evidence
 from evaluation.results.published import load_published
 from evaluation.results.reading import read_result
 from evaluation.tables.columns import metric_column, printed
 from evaluation.tasks import TASKS, Contestant, find_metric, find_task
 from tests.commands import ROOT
-from tests.evaluation.metrics.evidence.problems import as_version_2, as_version_3
+from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import document
 
 every_task = pytest.mark.parametrize('task', TASKS.values(), ids=TASKS)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from evaluation.analysis.adapter import Samples, task_of
 from evaluation.analysis.invariance.conditions import choose_conditions
 from evaluation.analysis.invariance.prediction_changes import Settings
 from evaluation.analysis.invariance.result import read_results, write_result
 from evaluation.analysis.invariance.run import analyse, summarise
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.subject import facts_of, open_subject
-from evaluation.analysis.tasks.adapter import Samples, task_of
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scene_datasets import write_imagenet
 from evaluation.engine.trained_model import build_model, read_analysed_config

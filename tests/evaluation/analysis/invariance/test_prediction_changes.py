@@ -12,6 +12,9 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as functions
 
+from evaluation.analysis.adapter import Sample
+from evaluation.analysis.classifiers import Classification
+from evaluation.analysis.detectors import Detection, Detections, Objects
 from evaluation.analysis.invariance.conditions import (
     DIRECTIONS,
     ROTATION,
@@ -32,10 +35,7 @@ from evaluation.analysis.invariance.presentation import curve_table
 from evaluation.analysis.invariance.result import read_results, write_result
 from evaluation.analysis.invariance.run import analyse, curves, measure, split, summarise
 from evaluation.analysis.parts import combined
-from evaluation.analysis.tasks.adapter import Sample
-from evaluation.analysis.tasks.classifiers import Classification
-from evaluation.analysis.tasks.detectors import Detection, Detections, Objects
-from evaluation.analysis.tasks.segmentors import Segmentation
+from evaluation.analysis.segmentors import Segmentation
 from evaluation.report.analyses_and_speeds import _read_invariance
 from evaluation.utils.errors import UserError
 

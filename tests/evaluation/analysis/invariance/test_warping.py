@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
+from evaluation.analysis.detectors import Objects, rectangle
 from evaluation.analysis.invariance.conditions import (
     DIRECTIONS,
     ROTATION,
@@ -24,7 +25,6 @@ from evaluation.analysis.invariance.warping import (
     warp_labels,
     warp_objects,
 )
-from evaluation.analysis.tasks.detectors import Objects, rectangle
 from evaluation.utils.errors import UserError
 
 FILL = (1, 2, 3)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
+from evaluation.analysis.detectors import Detection, Objects
 from evaluation.analysis.robustness import run
 from evaluation.analysis.robustness.attack_losses import check_attackable, instances
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, corrupted
@@ -20,7 +21,6 @@ from evaluation.analysis.robustness.run import (
     summarise,
 )
 from evaluation.analysis.subject import open_subject
-from evaluation.analysis.tasks.detectors import Detection, Objects
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scene_datasets import write_datasets, write_imagenet
 from evaluation.demo.scenes import SceneStyle

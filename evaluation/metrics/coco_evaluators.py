@@ -83,7 +83,7 @@ class Implementation:
 EVALUATORS = {
     'pycocotools': Implementation((__name__, 'evaluate_with_pycocotools'), 'pycocotools', 'pycocotools'),
     'fast': Implementation(
-        ('evaluation.metrics.average_precision.fast_evaluator', 'evaluate_fast'),
+        ('evaluation.metrics.fast_evaluator', 'evaluate_fast'),
         'faster_coco_eval',
         'faster-coco-eval',
     ),

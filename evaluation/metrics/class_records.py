@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.metrics.evidence.records import Evidence, Measure, interleaved
+from evaluation.metrics.records import Evidence, Measure, interleaved
 
 # How many classes of the highest scores count for top-5 accuracy.
 GUESSES = 5

@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from evaluation.benchmark.evaluator_speed import generate_problem
-from evaluation.metrics.average_precision import evaluators
-from evaluation.metrics.average_precision.evaluators import EVALUATORS, check_evaluator, load_evaluator
-from evaluation.metrics.average_precision.matching import KINDS, SHAPES, to_coco
+from evaluation.metrics import coco_evaluators as evaluators
+from evaluation.metrics.coco_evaluators import EVALUATORS, check_evaluator, load_evaluator
+from evaluation.metrics.coco_matching import KINDS, SHAPES, to_coco
 from evaluation.utils.errors import UserError
 from tests.coco_truth import indexed
 from tests.commands import ROOT

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.metrics.average_precision.matching import AREAS, OVERLAPS
-from evaluation.metrics.evidence.instance_records import ERRORS
-from evaluation.metrics.evidence.records import Evidence
+from evaluation.metrics.coco_matching import AREAS, OVERLAPS
+from evaluation.metrics.instance_records import ERRORS
+from evaluation.metrics.records import Evidence
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes

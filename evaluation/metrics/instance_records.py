@@ -5,9 +5,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from evaluation.metrics.average_precision.matching import AREAS, KINDS, OVERLAPS
-from evaluation.metrics.average_precision.resampled import mean_of_present, precisions_by_class
-from evaluation.metrics.evidence.records import Evidence, Measure, interleaved
+from evaluation.metrics.coco_matching import AREAS, KINDS, OVERLAPS
+from evaluation.metrics.records import Evidence, Measure, interleaved
+from evaluation.metrics.resampled_precision import mean_of_present, precisions_by_class
 
 # At an overlap of 0.5. The first two are no errors. Only files of older versions hold `ignored`, for
 # detections that match a crowd; they now get a category too, as in TIDE.

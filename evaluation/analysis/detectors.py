@@ -4,6 +4,7 @@ COCO's average precision depends on nothing but which detections of an image hit
 and at which overlap. So these matches are kept, which are found image by image and take little space.
 """
 
+import backbones  # noqa: F401  isort: skip  (before mmdet, which needs its operators)
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,10 @@ from mmengine.config import Config
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
+from evaluation.analysis.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.coco_faults import is_run_length_code, is_usable, polygons_are_drawable
 from evaluation.data.dataset_config import step_name
-from evaluation.metrics.average_precision.matching import (
+from evaluation.metrics.coco_matching import (
     KINDS,
     OVERLAPS,
     RECALLS,
@@ -28,8 +29,8 @@ from evaluation.metrics.average_precision.matching import (
     overlaps_of,
     sides_of,
 )
-from evaluation.metrics.average_precision.resampled import precision_sums, ranked
 from evaluation.metrics.predictions import encode_masks
+from evaluation.metrics.resampled_precision import precision_sums, ranked
 from evaluation.utils.errors import UserError
 
 # Polygons, each (K, 2) of x and y in pixels, or a run-length code.

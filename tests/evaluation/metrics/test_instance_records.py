@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from evaluation.benchmark.evaluator_speed import generate_problem
-from evaluation.metrics.average_precision.matching import KINDS, to_coco
-from evaluation.metrics.evidence.instance_matching import collect_instances
-from evaluation.metrics.evidence.instance_records import average_precision
+from evaluation.metrics.coco_matching import KINDS, to_coco
+from evaluation.metrics.instance_matching import collect_instances
+from evaluation.metrics.instance_records import average_precision
 from tests.coco_truth import indexed
 
 SIZE = 120

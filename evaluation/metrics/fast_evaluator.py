@@ -7,8 +7,8 @@ from faster_coco_eval import COCO as FastCOCO  # noqa: N811 (an acronym, no cons
 from faster_coco_eval import COCOeval_faster
 from pycocotools.coco import COCO
 
-from evaluation.metrics.average_precision.evaluators import InstanceEvaluation, summary_lines
-from evaluation.metrics.average_precision.matching import SHAPES, mask_areas
+from evaluation.metrics.coco_evaluators import InstanceEvaluation, summary_lines
+from evaluation.metrics.coco_matching import SHAPES, mask_areas
 
 # As many as pycocotools has; the library adds recalls at single thresholds of overlap.
 STATISTICS = 12

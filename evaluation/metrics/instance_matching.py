@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools.coco import COCO
 
-from evaluation.metrics.average_precision.matching import (
+from evaluation.metrics.coco_matching import (
     AREAS,
     KINDS,
     OVERLAPS,
@@ -20,7 +20,7 @@ from evaluation.metrics.average_precision.matching import (
     overlaps_of,
     sides_of,
 )
-from evaluation.metrics.evidence.instance_records import ERRORS, InstanceEvidence, Matches
+from evaluation.metrics.instance_records import ERRORS, InstanceEvidence, Matches
 
 FOREGROUND = 0.5
 BACKGROUND = 0.1

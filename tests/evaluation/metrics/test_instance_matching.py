@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from evaluation.benchmark.evaluator_speed import generate_problem
-from evaluation.metrics.evidence.instance_matching import classify_errors, collect_instances
-from evaluation.metrics.evidence.instance_records import ERRORS, average_precision
+from evaluation.metrics.instance_matching import classify_errors, collect_instances
+from evaluation.metrics.instance_records import ERRORS, average_precision
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
 from tests.coco_truth import indexed
 

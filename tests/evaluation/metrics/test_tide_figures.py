@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.metrics.average_precision import resampled
-from evaluation.metrics.evidence.instance_matching import collect_instances
-from evaluation.metrics.evidence.instance_records import average_precision
+from evaluation.metrics import resampled_precision as resampled
+from evaluation.metrics.instance_matching import collect_instances
+from evaluation.metrics.instance_records import average_precision
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
 from tests.coco_truth import indexed
 from tests.commands import ROOT
-from tests.evaluation.metrics.evidence.tide_problems import problems
+from tests.evaluation.metrics.tide_problems import problems
 
 MEASURED = json.loads((ROOT / 'tests/data/tide.json').read_text())
 # In the order of `CATEGORIES`.

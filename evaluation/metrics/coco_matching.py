@@ -4,12 +4,33 @@ pycocotools' own does this too, but keeps its matches as Python lists for each i
 areas, which take gigabytes for a data set; the fast evaluator does not give them out.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from evaluation.utils.compiled import compiled
+Function = TypeVar('Function', bound=Callable)
+
+
+def compiled(function: Function) -> Function:
+    """Have numba compile a function at its first call, and keep the code for the next process.
+
+    Without numba, whose import fails on some machines, it is the function as it is: slow, but the
+    figures of a long training are not lost for it. No arithmetic is reordered. The function must not
+    call compiled ones of other files, of whose changes numba's store of compiled code would not know.
+    """
+    try:
+        import numba
+    except (ImportError, RuntimeError):
+        return function
+    try:
+        return functools.wraps(function)(numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:
+        # No folder can be written.
+        return numba.njit(nogil=True)(function)
+
 
 # What overlap is measured of: COCO's word, and the suite's in the names of metrics.
 KINDS = {'bbox': 'box', 'segm': 'mask'}

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from evaluation.analysis.detectors import Detection, Detections, Objects
 from evaluation.analysis.parts import combined
-from evaluation.analysis.tasks.detectors import Detection, Detections, Objects
 from evaluation.benchmark.evaluator_speed import generate_problem
-from evaluation.metrics.average_precision.evaluators import evaluate_with_pycocotools
-from evaluation.metrics.average_precision.matching import KINDS, to_coco
+from evaluation.metrics.coco_evaluators import evaluate_with_pycocotools
+from evaluation.metrics.coco_matching import KINDS, to_coco
 
 CLASSES = 6
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mmengine.logging import MessageHub
 
-from evaluation.engine.hooks.checkpoint import SafeCheckpointHook
+from evaluation.engine.hooks.training import SafeCheckpointHook
 
 
 class Training:

@@ -8,13 +8,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from evaluation.metrics.evidence import record_files
-from evaluation.metrics.evidence.class_records import collect_confusion, collect_guesses
-from evaluation.metrics.evidence.instance_records import ERRORS
-from evaluation.metrics.evidence.record_files import read_evidence, write_evidence
-from evaluation.metrics.evidence.records import image_names
+from evaluation.metrics import record_files
+from evaluation.metrics.class_records import collect_confusion, collect_guesses
+from evaluation.metrics.instance_records import ERRORS
+from evaluation.metrics.record_files import read_evidence, write_evidence
+from evaluation.metrics.records import image_names
 from evaluation.utils.errors import UserError
-from tests.evaluation.metrics.evidence.problems import instance_evidence
+from tests.evaluation.metrics.problems import instance_evidence
 
 CLASSES = ('a', 'b', 'c')
 

@@ -1,5 +1,6 @@
 """Segmentation: the class of every pixel against the label map."""
 
+import backbones  # noqa: F401  isort: skip  (before mmdet, which needs its operators)
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from mmseg.models import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
+from evaluation.analysis.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.dataset_config import step_name
 from evaluation.metrics.mean_iou import count_areas
 from evaluation.utils.errors import UserError

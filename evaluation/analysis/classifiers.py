@@ -1,5 +1,6 @@
 """Classification: class scores of an image against its class."""
 
+import backbones  # noqa: F401  isort: skip  (before mmdet, which needs its operators)
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import TRANSFORMS, DefaultScope
 from torch import nn
 
-from evaluation.analysis.tasks.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
+from evaluation.analysis.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.dataset_config import step_name
 from evaluation.data.imagenet import TimmTransforms
 from evaluation.metrics.accuracy import GUESSES

@@ -5,10 +5,10 @@ import json
 import numpy as np
 
 from evaluation.benchmark.evaluator_speed import generate_problem
-from evaluation.metrics.average_precision.matching import KINDS
-from evaluation.metrics.evidence.class_records import collect_guesses
-from evaluation.metrics.evidence.instance_matching import collect_instances
-from evaluation.metrics.evidence.record_files import write_evidence
+from evaluation.metrics.class_records import collect_guesses
+from evaluation.metrics.coco_matching import KINDS
+from evaluation.metrics.instance_matching import collect_instances
+from evaluation.metrics.record_files import write_evidence
 from evaluation.statistics.loading import each_image_once, headline_metrics
 from evaluation.tasks import TASKS, find_task
 from evaluation.utils.files import file_sha256

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evaluation.metrics.average_precision.matching import RECALLS
-from evaluation.utils.compiled import compiled
+from evaluation.metrics.coco_matching import RECALLS, compiled
 
 
 def precisions_by_class(

@@ -1,1 +1,0 @@
-"""COCO's average precision, by the reference implementation or by a faster one with its figures."""

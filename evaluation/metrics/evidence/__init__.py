@@ -1,1 +1,0 @@
-"""What each image contributed to an evaluation's figures, compact enough to resample the images."""
