@@ -10,8 +10,6 @@ passed for them, gradients are added to theirs. float64 is computed in float64, 
 float32: half precision, and mixtures of types, cost a copy of the inputs and lose nothing in sums.
 """
 
-# ruff: noqa: N803 (the names of the arguments are those of mmcv)
-
 import importlib.util
 import sys
 import warnings
@@ -242,73 +240,6 @@ def roi_align_backward(
     )
 
 
-def roi_pool_forward(
-    input: Tensor,
-    rois: Tensor,
-    output: Tensor,
-    argmax: Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
-) -> None:
-    """RoIPool (Fast R-CNN, arXiv 1504.08083, section 2.1), with the bins of mmcv.
-
-    x2 and y2 are the last pixels inside a region, and a bin holds all pixels that it touches;
-    torchvision rounds regions to whole pixels first, which makes other bins.
-
-    `input` is (B, C, H, W), `rois` (K, 5) of image index, x1, y1, x2, y2, and `output`, which
-    receives the maxima, (K, C, pooled_height, pooled_width); an empty bin is 0. `argmax`, int32 and
-    as large, receives the places y * W + x of the maxima, -1 for an empty bin. `spatial_scale` is
-    in pixels of `input` per unit of `rois`.
-    """
-    features, rois = _promote(input, rois)
-    height, width = features.shape[2:]
-    image = rois[:, 0, None, None]
-    top, bottom = _bin_ends(rois[:, 2, None], rois[:, 4, None], spatial_scale, pooled_height, height)
-    left, right = _bin_ends(rois[:, 1, None], rois[:, 3, None], spatial_scale, pooled_width, width)
-    ends = [image, left[:, None], top[:, :, None], right[:, None], bottom[:, :, None]]
-    # A bin between whole pixels, as a region of a single bin, is what torchvision leaves as it is.
-    bins = torch.stack(torch.broadcast_tensors(*ends), dim=3)
-    pooled = torch.ops.torchvision.roi_pool(features, bins.flatten(0, 2), 1.0, 1, 1)
-    shape = (*bins.shape[:3], features.shape[1])
-    maximum, place = (tensor.view(shape).permute(0, 3, 1, 2) for tensor in pooled)
-    empty = ((bins[..., 3] < bins[..., 1]) | (bins[..., 4] < bins[..., 2]))[:, None]
-    output.copy_(maximum.masked_fill(empty, 0))
-    argmax.copy_(place.masked_fill(empty, -1))
-
-
-def _bin_ends(
-    start: Tensor, last: Tensor, spatial_scale: float, bins: int, size: int
-) -> tuple[Tensor, Tensor]:
-    """First and last pixel of the bins of K regions along an axis of length `size`, (K, bins) each.
-
-    The last is before the first where a bin is empty.
-    """
-    low, high = start * spatial_scale, (last + 1) * spatial_scale
-    edges = torch.arange(bins + 1, device=start.device) * (high - low) / bins + low
-    first = edges[:, :-1].floor().clamp(0, size)
-    end = torch.where(high > low, edges[:, 1:].ceil().clamp(0, size), first)
-    return first, end - 1
-
-
-def roi_pool_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    argmax: Tensor,
-    grad_input: Tensor,
-    pooled_height: int,
-    pooled_width: int,
-    spatial_scale: float,
-) -> None:
-    """Add the gradient of `roi_pool_forward` to `grad_input` (B, C, H, W)."""
-    bins = (spatial_scale, pooled_height, pooled_width)
-    grad, rois = _promote(grad_output, rois)
-    argmax = argmax.contiguous()
-    grad_input.add_(
-        torch.ops.torchvision._roi_pool_backward(grad, rois, argmax, *bins, *grad_input.shape)
-    )
-
-
 def sigmoid_focal_loss_forward(
     input: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float, alpha: float
 ) -> None:
@@ -353,185 +284,6 @@ def _row_weight(is_target: Tensor, weight: Tensor) -> Tensor:
     return (is_target * weight).sum(1, keepdim=True) + background
 
 
-def deform_conv_forward(
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    output: Tensor,
-    columns: Tensor,
-    ones: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
-) -> None:
-    """Deformable convolution (arXiv 1703.06211, equations 2 and 3).
-
-    `input` is (B, C, H, W), `weight` (O, C / group, kH, kW), `offset` (B, deformable_group * kH *
-    kW * 2, H', W') with y before x, and `output`, which receives the result, (B, O, H', W'). dH and
-    dW are the strides. torchvision has no use for the workspaces and `im2col_step`.
-    """
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    tensors = _promote(input, weight, offset)
-    arguments = _deform_arguments(*tensors, None, None, geometry)
-    output.copy_(torch.ops.torchvision.deform_conv2d(*arguments))
-
-
-def deform_conv_backward_input(
-    input: Tensor,
-    offset: Tensor,
-    grad_output: Tensor,
-    grad_input: Tensor,
-    grad_offset: Tensor,
-    weight: Tensor,
-    columns: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    im2col_step: int,
-) -> None:
-    """Add the gradients of `deform_conv_forward` to `grad_input` and `grad_offset`.
-
-    torchvision computes all gradients at once, so asking for these and for that of the weight takes
-    twice the work.
-    """
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    grad, *tensors = _promote(grad_output, input, weight, offset)
-    arguments = _deform_arguments(*tensors, None, None, geometry)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad, *arguments)
-    grad_input.add_(gradients[0])
-    grad_offset.add_(gradients[2])
-
-
-def deform_conv_backward_parameters(
-    input: Tensor,
-    offset: Tensor,
-    grad_output: Tensor,
-    grad_weight: Tensor,
-    columns: Tensor,
-    ones: Tensor,
-    kW: int,
-    kH: int,
-    dW: int,
-    dH: int,
-    padW: int,
-    padH: int,
-    dilationW: int,
-    dilationH: int,
-    group: int,
-    deformable_group: int,
-    scale: float,
-    im2col_step: int,
-) -> None:
-    """Add `scale` times the gradient of `deform_conv_forward` to `grad_weight`."""
-    geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    # The convolution is linear in its weight: this gradient is the same for any weight.
-    grad, *tensors = _promote(grad_output, input, torch.zeros_like(grad_weight), offset)
-    arguments = _deform_arguments(*tensors, None, None, geometry)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad, *arguments)
-    grad_weight.add_(gradients[1], alpha=scale)
-
-
-def modulated_deform_conv_forward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    output: Tensor,
-    columns: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
-    with_bias: bool,
-) -> None:
-    """Modulated deformable convolution (arXiv 1811.11168, equation 1).
-
-    As `deform_conv_forward`, with a factor for each sample, `mask` (B, deformable_group * kernel_h
-    * kernel_w, H', W'), and, if `with_bias`, the addition of `bias` (O,).
-    """
-    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    *tensors, bias = _promote(input, weight, offset, mask, bias)
-    arguments = _deform_arguments(*tensors, bias if with_bias else None, geometry)
-    output.copy_(torch.ops.torchvision.deform_conv2d(*arguments))
-
-
-def modulated_deform_conv_backward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    columns: Tensor,
-    grad_input: Tensor,
-    grad_weight: Tensor,
-    grad_bias: Tensor,
-    grad_offset: Tensor,
-    grad_mask: Tensor,
-    grad_output: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride_h: int,
-    stride_w: int,
-    pad_h: int,
-    pad_w: int,
-    dilation_h: int,
-    dilation_w: int,
-    group: int,
-    deformable_group: int,
-    with_bias: bool,
-) -> None:
-    """Add the gradients of `modulated_deform_conv_forward` to the five tensors for them."""
-    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    grad, *tensors = _promote(grad_output, input, weight, offset, mask)
-    arguments = _deform_arguments(*tensors, None, geometry)
-    gradients = torch.ops.torchvision._deform_conv2d_backward(grad, *arguments)
-    grad_input.add_(gradients[0])
-    grad_weight.add_(gradients[1])
-    grad_offset.add_(gradients[2])
-    grad_mask.add_(gradients[3])
-    if with_bias:
-        grad_bias.add_(gradients[4])
-
-
-def _deform_arguments(
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    geometry: tuple[int, ...],
-) -> tuple[Tensor | int | bool, ...]:
-    """Arguments of torchvision's operators, which take a mask and a bias in any case."""
-    use_mask = mask is not None
-    mask = mask if use_mask else input.new_zeros(len(input), 1)
-    bias = input.new_zeros(len(weight)) if bias is None else bias
-    return input, weight, offset, mask, bias, *geometry, use_mask
-
-
 def get_compiler_version() -> str:
     """Line `MMCV Compiler` of mmcv's report of the environment."""
     return f'none, torchvision {torchvision.__version__} stands in'
@@ -547,15 +299,8 @@ _OPERATORS = (
     softnms,
     roi_align_forward,
     roi_align_backward,
-    roi_pool_forward,
-    roi_pool_backward,
     sigmoid_focal_loss_forward,
     sigmoid_focal_loss_backward,
-    deform_conv_forward,
-    deform_conv_backward_input,
-    deform_conv_backward_parameters,
-    modulated_deform_conv_forward,
-    modulated_deform_conv_backward,
     get_compiler_version,
     get_compiling_cuda_version,
 )

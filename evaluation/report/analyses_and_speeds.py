@@ -17,12 +17,12 @@ from evaluation.analysis.invariance import result as invariance
 from evaluation.analysis.invariance.conditions import UNITS as STRENGTH_UNITS
 from evaluation.analysis.receptive_field import result as receptive_field
 from evaluation.analysis.receptive_field.presentation import FAINTEST
+from evaluation.analysis.results import read_figures, result_files
 from evaluation.analysis.robustness import result as robustness
 from evaluation.analysis.robustness.attacks import UNITS as BUDGET_UNITS
 from evaluation.analysis.robustness.conditions import Condition
 from evaluation.report.reported_runs import Problems
 from evaluation.report.training_curves import significant
-from evaluation.tables.analyses import COLUMNS, FOLDER
 
 SIDE = 96
 # Colors of a palette picture; more are indistinguishable in a map of this size.
@@ -97,11 +97,8 @@ def load_analyses(folders: Iterable[Path], problems: Problems) -> list[Found]:
 
     Malformed files are left out and reported; files of different kinds are ignored.
     """
-    files = {
-        file.resolve(): file for folder in folders for file in Path(folder).rglob(f'{FOLDER}/*.json')
-    }
     found = []
-    for _, file in sorted(files.items()):
+    for file in result_files(folders):
         with problems.leaving_out(file):
             each = _read(file)
             if each:
@@ -126,17 +123,16 @@ def _read(file: Path) -> Found | None:
         return None
     kind, read = known
     basis, shown = read(file)
-    columns = content[COLUMNS]
-    figures = {str(name): _number(value) for name, value in columns['figures'].items()}
     # Reject NaN and infinity, which JSON lacks, as errors of this file instead of the page.
-    json.dumps([shown, figures], allow_nan=False)
+    json.dumps(shown, allow_nan=False)
+    figures = read_figures(file)
     return Found(
         kind=kind,
-        weights_sha256=content['checkpoint']['weights_sha256'],
+        weights_sha256=figures.weights_sha256,
         created=str(content['created']),
         basis=basis,
-        note=str(columns['note']),
-        figures=figures,
+        note=figures.note,
+        figures=figures.figures,
         content=shown,
         file=file,
     )

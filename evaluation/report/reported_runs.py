@@ -11,9 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from zipfile import BadZipFile
 
+from evaluation.analysis.results import MALFORMED as UNREADABLE
 from evaluation.results.result import Result
 from evaluation.results.selection import in_order, select, table_of
-from evaluation.tables.analyses import UNREADABLE
 from evaluation.tables.columns import title_of, training_text
 from evaluation.utils.errors import UserError, warn
 

@@ -8,10 +8,11 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
+from evaluation.analysis.results import AnalysisFigures
 from evaluation.results.published import Entry, find_figure, why_not_compared
 from evaluation.results.result import Flops, Result, shown_metrics
 from evaluation.statistics.comparison import Uncertainty
-from evaluation.tables.analyses import Analysis, figures_of
+from evaluation.tables.analyses import figures_of
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 
@@ -19,7 +20,7 @@ from evaluation.utils.errors import UserError
 def to_csv(
     results: Sequence[Result],
     published: Sequence[Entry],
-    analyses: Sequence[Analysis] = (),
+    analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
 ) -> str:
     """Write `results` in the order given, after a row of headings; what is undefined stays empty.

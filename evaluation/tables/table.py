@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
+from evaluation.analysis.results import AnalysisFigures
 from evaluation.results.published import (
     Entry,
     Figure,
@@ -18,7 +19,7 @@ from evaluation.results.result import Flops, Result, shown_metrics
 from evaluation.results.selection import in_order, size_classes, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.comparison import Uncertainty
-from evaluation.tables.analyses import Analysis, figures_of, newest_of
+from evaluation.tables.analyses import figures_of, newest_of
 from evaluation.tables.columns import (
     Builder,
     identity_columns,
@@ -60,7 +61,7 @@ def render(
     results: Sequence[Result],
     published: Sequence[Entry],
     format: str,
-    analyses: Sequence[Analysis] = (),
+    analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] | None = None,
 ) -> str:
     """Write `results` as tables, in an order that does not depend on theirs.
@@ -88,7 +89,7 @@ def render(
 def build_tables(
     results: Sequence[Result],
     published: Sequence[Entry],
-    analyses: Sequence[Analysis] = (),
+    analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
 ) -> list[Table]:
     """Return one table for each task and data set, that with published figures first."""
@@ -101,7 +102,7 @@ def build_tables(
 def _build_table(
     rows: list[Result],
     published: Sequence[Entry],
-    analyses: Sequence[Analysis],
+    analyses: Sequence[AnalysisFigures],
     uncertainty: Mapping[Path, Uncertainty],
 ) -> Table:
     builders = [
@@ -208,14 +209,14 @@ def _comparison_columns(
     ]
 
 
-def _analysis_columns(rows: list[Result], analyses: Sequence[Analysis]) -> list[Builder]:
+def _analysis_columns(rows: list[Result], analyses: Sequence[AnalysisFigures]) -> list[Builder]:
     """Return a column for each figure that there is of the weights of a row."""
     found = [figures_of(analyses, row.weights_sha256) for row in rows]
     headings = dict.fromkeys(heading for figures in found for heading in figures)
     return [_analysis_column(heading, analyses) for heading in headings]
 
 
-def _analysis_column(heading: str, analyses: Sequence[Analysis]) -> Builder:
+def _analysis_column(heading: str, analyses: Sequence[AnalysisFigures]) -> Builder:
     def build(row: Result) -> Cell:
         value = figures_of(analyses, row.weights_sha256).get(heading)
         return Cell(DASH if value is None else fixed(value, 1))
@@ -241,7 +242,7 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
     ]
 
 
-def _analysis_notes(rows: list[Result], analyses: Sequence[Analysis]) -> list[str]:
+def _analysis_notes(rows: list[Result], analyses: Sequence[AnalysisFigures]) -> list[str]:
     shown = [each for row in rows for each in newest_of(analyses, row.weights_sha256)]
     return [*dict.fromkeys(analysis.note for analysis in shown)]
 

@@ -130,8 +130,9 @@ def test_install_after_mmdet_or_mmseg_warns(monkeypatch, name):
         lambda: mmcv.ops.nms_match(torch.rand(3, 5), 0.5),
         lambda: mmcv.ops.SoftmaxFocalLoss(2.0, 0.25)(torch.rand(2, 3), torch.tensor([0, 1])),
         lambda: mmcv.ops.RoIAlign(2, pool_mode='max')(torch.rand(1, 1, 4, 4), torch.zeros(1, 5)),
+        lambda: mmcv.ops.RoIPool(2)(torch.rand(1, 1, 4, 4), torch.zeros(1, 5)),
     ],
-    ids=['nms_match', 'softmax_focal_loss', 'roi_align'],
+    ids=['nms_match', 'softmax_focal_loss', 'roi_align', 'roi_pool'],
 )
 def test_absent_operator_is_named_with_the_remedy(call, request):
     with pytest.raises(RuntimeError, match=r'pip install.* onedl-mmcv$') as raised:
@@ -369,27 +370,6 @@ def test_roi_align_averages_samples(device, aligned, ratio):
     torch.testing.assert_close(result.cpu(), expected.float())
 
 
-def roi_pool_by_loops(features, rois, size, scale):
-    height, width = features.shape[2:]
-    output = torch.zeros(len(rois), features.shape[1], *size)
-    scale = Fraction(scale)
-    for k, (index, *corners) in enumerate(rois.tolist()):
-        x1, y1, x2, y2 = map(Fraction, corners)
-        starts, ends = (y1 * scale, x1 * scale), ((y2 + 1) * scale, (x2 + 1) * scale)
-        if ends[0] <= starts[0] or ends[1] <= starts[1]:
-            continue
-        for c, *place in torch.cartesian_prod(*map(torch.arange, output.shape[1:])).tolist():
-            ranges = []
-            for axis, extent in enumerate((height, width)):
-                step = (ends[axis] - starts[axis]) / size[axis]
-                low = math.floor(starts[axis] + place[axis] * step)
-                high = math.ceil(starts[axis] + (place[axis] + 1) * step)
-                ranges.append(range(max(low, 0), min(high, extent)))
-            values = [float(features[int(index), c, y, x]) for y in ranges[0] for x in ranges[1]]
-            output[k, c, place[0], place[1]] = max(values, default=0.0)
-    return output
-
-
 POOL_ROIS = torch.cat(
     [
         ROIS,
@@ -404,32 +384,11 @@ POOL_ROIS = torch.cat(
 )
 
 
-@on_devices
-def test_roi_pool_takes_maxima(device):
-    features = torch.randn(2, 2, 7, 9) - 2  # mostly negative: an empty bin is not its maximum
-    result = mmcv.ops.RoIPool((2, 3), 0.5)(features.to(device), POOL_ROIS.to(device))
-    assert torch.equal(result.cpu(), roi_pool_by_loops(features, POOL_ROIS, (2, 3), 0.5))
-
-
-def test_roi_pool_remembers_the_places_of_the_maxima():
-    features = torch.randn(2, 2, 7, 9)
-    output = torch.zeros(len(POOL_ROIS), 2, 2, 3)
-    argmax = torch.zeros(output.shape, dtype=torch.int32)
-    sys.modules['mmcv._ext'].roi_pool_forward(features, POOL_ROIS, output, argmax, 2, 3, 0.5)
-    of_region = features[POOL_ROIS[:, 0].long()].flatten(2)
-    places = argmax.flatten(2).long()
-    found = of_region.gather(2, places.clamp(min=0)).view_as(output)
-    assert torch.equal(found.where(argmax >= 0, torch.tensor(0.0)), output)
-    assert (argmax[4:6] == -1).all()
-    assert (argmax[[0, 6]] >= 0).all()
-
-
 LAYERS = [
     mmcv.ops.RoIAlign((2, 3), 0.5, 2),
     mmcv.ops.RoIAlign((2, 3), 0.5, 0, aligned=False),
-    mmcv.ops.RoIPool((2, 3), 0.5),
 ]
-LAYER_IDS = ['align', 'align-legacy', 'pool']
+LAYER_IDS = ['align', 'align-legacy']
 pooling_layers = pytest.mark.parametrize('layer', LAYERS, ids=LAYER_IDS)
 
 
@@ -558,148 +517,19 @@ def test_focal_loss_of_no_rows():
     assert logits.grad.shape == (0, 4)
 
 
-# Deformable convolution
-
-
-def deform_conv_by_loops(features, offset, mask, weight, stride, padding, dilation, groups):
-    """Equation 1 of arXiv 1811.11168 for one number of deformable groups, that of the offsets."""
-    out_channels, group_channels, kernel_h, kernel_w = weight.shape
-    taps = kernel_h * kernel_w
-    channels_per_offset = features.shape[1] // (offset.shape[1] // (2 * taps))
-    output = torch.zeros(len(features), out_channels, *offset.shape[2:], dtype=torch.float64)
-    for b, o, i, j in torch.cartesian_prod(*map(torch.arange, output.shape)).tolist():
-        first_channel = o // (out_channels // groups) * group_channels
-        for c in range(group_channels):
-            channel = first_channel + c
-            for tap in range(taps):
-                row, column = divmod(tap, kernel_w)
-                slot = channel // channels_per_offset * taps + tap
-                dy, dx = offset[b, 2 * slot : 2 * slot + 2, i, j].tolist()
-                y = i * stride[0] - padding[0] + row * dilation[0] + dy
-                x = j * stride[1] - padding[1] + column * dilation[1] + dx
-                value = float(weight[o, c, row, column]) * bilinear(features[b, channel], y, x)
-                output[b, o, i, j] += value * float(mask[b, slot, i, j])
-    return output
-
-
-GEOMETRY = {'stride': (2, 1), 'padding': (1, 2), 'dilation': (1, 2), 'groups': 2}
-
-
-def deform_case(device='cpu', dtype=torch.float64):
-    """Features, offsets, mask, weight and bias for GEOMETRY, two deformable groups and 3 x 2 taps."""
-    shapes = [(2, 4, 5, 6), (2, 24, 3, 8), (2, 12, 3, 8), (6, 2, 3, 2), (6,)]
-    tensors = [torch.randn(shape, dtype=dtype) for shape in shapes]
-    tensors[2] = tensors[2].sigmoid()
-    return [tensor.to(device).requires_grad_() for tensor in tensors]
-
-
-def deform_v1(features, offset, weight):
-    return mmcv.ops.deform_conv2d(features, offset, weight, *GEOMETRY.values(), 2)
-
-
-def deform_v2(features, offset, mask, weight, bias):
-    arguments = (features, offset, mask, weight, bias, *GEOMETRY.values(), 2)
-    return mmcv.ops.modulated_deform_conv2d(*arguments)
-
-
-@on_devices
-def test_deform_conv_samples_between_pixels(device):
-    features, offset, _, weight, _ = (tensor.detach() for tensor in deform_case(device))
-    result = deform_v1(features, offset, weight)
-    ones = torch.ones(2, 12, 3, 8)
-    expected = deform_conv_by_loops(features.cpu(), offset.cpu(), ones, weight.cpu(), **GEOMETRY)
-    torch.testing.assert_close(result.cpu(), expected)
-
-
-@on_devices
-@pytest.mark.parametrize('with_bias', [True, False])
-def test_modulated_deform_conv_samples_between_pixels(device, with_bias):
-    tensors = deform_case(device)
-    features, offset, mask, weight, bias = (tensor.detach().cpu() for tensor in tensors)
-    expected = deform_conv_by_loops(features, offset, mask, weight, **GEOMETRY)
-    if with_bias:
-        expected += bias[:, None, None]
-    result = deform_v2(*tensors[:4], tensors[4] if with_bias else None)
-    torch.testing.assert_close(result.cpu(), expected)
-
-
-@on_devices
-def test_deform_conv_gradients(device):
-    features, offset, mask, weight, bias = deform_case(device)
-    cases = [
-        (deform_v1, (features, offset, weight)),
-        (deform_v2, (features, offset, mask, weight, bias)),
-        (lambda *tensors: deform_v2(*tensors, None), (features, offset, mask, weight)),
-    ]
-    for function, tensors in cases:
-        assert torch.autograd.gradcheck(function, tensors, nondet_tol=1e-9)
-
-
-@on_devices
-@pytest.mark.parametrize('kind', ['DeformConv2d', 'ModulatedDeformConv2d'])
-def test_deform_conv_without_offsets_is_a_convolution(device, kind):
-    layer = getattr(mmcv.ops, kind)(4, 6, 3, stride=2, padding=1, groups=2, bias=False).to(device)
-    features = torch.randn(2, 4, 9, 8, device=device, requires_grad=True)
-    offset = torch.zeros(2, 18, 5, 4, device=device)
-    factor = 1.0 if kind == 'DeformConv2d' else 0.5
-    masks = () if kind == 'DeformConv2d' else (torch.full((2, 9, 5, 4), 0.5, device=device),)
-    result = layer(features, offset, *masks)
-    expected = factor * F.conv2d(features, layer.weight, None, 2, 1, groups=2)
-    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
-    inputs = (features, layer.weight)
-    grads = torch.autograd.grad(result.square().sum(), inputs)
-    expected_grads = torch.autograd.grad(expected.square().sum(), inputs)
-    torch.testing.assert_close(grads, expected_grads, rtol=1e-4, atol=1e-4)
-
-
-@on_devices
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize('version', [1, 2])
-def test_deform_conv_in_half_precision_rounds_once(device, dtype, version):
-    # As under autocast: offsets and mask come from a convolution, the rest is float32.
-    tensors = deform_case(device, torch.float32)
-    halves = [tensor.detach().to(dtype) for tensor in tensors]
-    mixed = [tensors[0], halves[1], halves[2], tensors[3], tensors[4]]
-    exact = [half.float() for half in halves]
-    function = deform_v2
-    if version == 1:
-        function = deform_v1
-        mixed, exact = ([case[0], case[1], case[3]] for case in (mixed, exact))
-    for tensor in exact:
-        tensor.requires_grad_()
-    with torch.autocast(device, dtype):
-        result = function(*mixed)
-    assert torch.equal(result, function(*exact).to(dtype))
-    weight = mixed[-1] if version == 1 else mixed[-2]
-    (grad,) = torch.autograd.grad(result.float().sum(), weight)
-    (expected,) = torch.autograd.grad(function(*exact).sum(), exact[-1 if version == 1 else -2])
-    torch.testing.assert_close(grad, expected.to(dtype).float())
-
-
-def test_deform_conv_ignores_memory_layout():
-    features, offset, mask, weight, bias = deform_case()
-    expected = deform_v2(features, offset, mask, weight, bias)
-    moved = [x.detach().to(memory_format=torch.channels_last) for x in (features, offset, mask)]
-    result = deform_v2(*moved, weight, bias)
-    torch.testing.assert_close(result, expected)
-
-
 # Calling convention: results replace what the buffers hold, gradients are added to it
 
 
 def test_results_replace_what_strided_buffers_hold():
     extension = sys.modules['mmcv._ext']
     features, logits = torch.randn(2, 2, 7, 9), torch.randn(6, 4)
-    aligned, pooled = strided(7, 2, 2, 3).fill_(5), strided(7, 2, 2, 3).fill_(5)
-    argmax, loss = strided(7, 2, 2, 3, dtype=torch.int32), strided(6, 4)
+    aligned, loss = strided(7, 2, 2, 3).fill_(5), strided(6, 4)
     slope = strided(6, 4)
     none = torch.zeros(0)
     extension.roi_align_forward(features, POOL_ROIS, aligned, none, none, 2, 3, 0.5, 2, 1, True)
-    extension.roi_pool_forward(features, POOL_ROIS, pooled, argmax, 2, 3, 0.5)
     extension.sigmoid_focal_loss_forward(logits, TARGET, none, loss, 2.0, 0.25)
     extension.sigmoid_focal_loss_backward(logits, TARGET, none, slope, 2.0, 0.25)
     assert torch.equal(aligned, LAYERS[0](features, POOL_ROIS))
-    assert torch.equal(pooled, LAYERS[2](features, POOL_ROIS))
     expected = focal_loss_by_formula(logits, TARGET, 2.0, 0.25, torch.ones(4))
     torch.testing.assert_close(loss, expected)
     assert slope.abs().min() > 0
@@ -708,42 +538,8 @@ def test_results_replace_what_strided_buffers_hold():
 def test_pooling_gradients_are_added_to_strided_buffers():
     extension, none = sys.modules['mmcv._ext'], torch.zeros(0)
     features = torch.randn(2, 2, 7, 9, requires_grad=True)
-    grad_output, argmax = torch.randn(7, 2, 2, 3), strided(7, 2, 2, 3, dtype=torch.int32)
-    by_align, by_pool = strided(2, 2, 7, 9).fill_(3), strided(2, 2, 7, 9).fill_(3)
-    arguments = (grad_output, POOL_ROIS, none, none, by_align, 2, 3, 0.5, 2, 1, True)
+    grad_output, buffer = torch.randn(7, 2, 2, 3), strided(2, 2, 7, 9).fill_(3)
+    arguments = (grad_output, POOL_ROIS, none, none, buffer, 2, 3, 0.5, 2, 1, True)
     extension.roi_align_backward(*arguments)
-    extension.roi_pool_forward(features, POOL_ROIS, grad_output.clone(), argmax, 2, 3, 0.5)
-    extension.roi_pool_backward(grad_output, POOL_ROIS, argmax, by_pool, 2, 3, 0.5)
-    for layer, buffer in ((LAYERS[0], by_align), (LAYERS[2], by_pool)):
-        (gradient,) = torch.autograd.grad(layer(features, POOL_ROIS), features, grad_output)
-        torch.testing.assert_close(buffer, 3 + gradient)
-
-
-def test_convolution_gradients_are_added_to_strided_buffers():
-    features, offset, mask, weight, bias = deform_case(dtype=torch.float32)
-    inputs = [features, offset, mask, weight, bias]
-    grad_output = torch.randn(2, 6, 3, 8)
-    expected = torch.autograd.grad(deform_v2(*inputs), inputs, grad_output)
-    buffers = [strided(*tensor.shape).fill_(3) for tensor in inputs]
-    by_features, by_offset, by_mask, by_weight, by_bias = buffers
-    none = torch.zeros(0)
-    sys.modules['mmcv._ext'].modulated_deform_conv_backward(
-        *(features.detach(), weight.detach(), bias.detach(), none, offset.detach(), mask.detach()),
-        *(none, by_features, by_weight, by_bias, by_offset, by_mask, grad_output),
-        *(3, 2, 2, 1, 1, 2, 1, 2, 2, 2, True),
-    )
-    for buffer, gradient in zip(buffers, expected, strict=True):
-        torch.testing.assert_close(buffer, 3 + gradient)
-
-
-def test_deform_conv_scales_the_gradient_of_its_weight():
-    features, offset, _, weight, _ = deform_case()
-    grad_output = torch.randn(2, 6, 3, 8, dtype=torch.float64)
-    (expected,) = torch.autograd.grad(deform_v1(features, offset, weight), weight, grad_output)
-    by_weight = torch.ones_like(weight).detach()
-    none = torch.zeros(0)
-    sys.modules['mmcv._ext'].deform_conv_backward_parameters(
-        *(features.detach(), offset.detach(), grad_output, by_weight, none, none),
-        *(2, 3, 1, 2, 2, 1, 2, 1, 2, 2, 0.5, 2),
-    )
-    torch.testing.assert_close(by_weight, 1 + 0.5 * expected)
+    (gradient,) = torch.autograd.grad(LAYERS[0](features, POOL_ROIS), features, grad_output)
+    torch.testing.assert_close(buffer, 3 + gradient)

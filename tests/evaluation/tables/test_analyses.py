@@ -7,7 +7,7 @@ import json
 import pytest
 
 from evaluation.results.reading import load_results
-from evaluation.tables.analyses import columns, load_analyses
+from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
 from evaluation.utils.errors import UserError
 from tests.evaluation.tables.test_table import document
@@ -29,7 +29,10 @@ def analysis(folder, name, weights, created='2026-01-01T00:00:00+00:00', note=NO
         'analysis': name,
         'checkpoint': {'weights_sha256': weights},
         'created': created,
-        **columns({heading.replace('_', ' '): value for heading, value in figures.items()}, note),
+        'columns': {
+            'figures': {heading.replace('_', ' '): value for heading, value in figures.items()},
+            'note': note,
+        },
     }
     file.write_text(json.dumps(content))
 
