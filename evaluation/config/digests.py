@@ -49,7 +49,7 @@ IMPORTS_OF_VERSION_1 = {
         'evaluation.metrics.instances',
         'evaluation.instance_tta',
         'evaluation.data.loading',
-        'evaluation.data.image_loading',
+        'evaluation.data.reproducible_loading',
         'evaluation.hooks.result',
     ),
     'mmseg': (
@@ -57,7 +57,7 @@ IMPORTS_OF_VERSION_1 = {
         'evaluation.hooks.checkpoint',
         'evaluation.hooks.segmentation_drawing',
         'evaluation.data.loading',
-        'evaluation.data.image_loading',
+        'evaluation.data.reproducible_loading',
         'evaluation.hooks.result',
         'evaluation.data.segmentation_map',
         'evaluation.metrics.segmentation',
@@ -68,7 +68,7 @@ IMPORTS_OF_VERSION_1 = {
         'evaluation.hooks.checkpoint',
         'evaluation.classification',
         'evaluation.data.loading',
-        'evaluation.data.image_loading',
+        'evaluation.data.reproducible_loading',
         'evaluation.hooks.result',
     ),
 }

@@ -26,7 +26,6 @@ from backbones.checkpoint import (
 )
 from evaluation.engine.experiment import read_config
 from evaluation.results.description import REPOSITORY
-from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 
 # The norms on the trunk are the classifier's and, where a dense model is built so, the backbone's.
 TRUNK_NORMS = 'stage_norms.'
@@ -64,7 +63,7 @@ def convert(source: str, config: str | None = None, key: str | None = None) -> C
     content = read_checkpoint(source)
     everything = weights_of(content, source, key)
     weights = select_prefix(everything, None, source)
-    backbone = MODELS.build({**_config_of(weights, source, config).model.backbone, 'init_cfg': None})
+    backbone = MODELS.build({**_backbone_of(weights, source, config), 'init_cfg': None})
     fitting, report = fit_weights(backbone, weights, source)
     trunk_norms = {n: v for n, v in weights.items() if n.startswith(TRUNK_NORMS)}
     outside = everything if any(n.startswith('backbone.') for n in everything) else {}
@@ -97,15 +96,17 @@ def file_content(conversion: Conversion, file: Path, released_names: bool) -> by
     return buffer.getvalue()
 
 
-def _config_of(weights: Mapping[str, Tensor], source: str, config: str | None) -> Config:
+def _backbone_of(weights: Mapping[str, Tensor], source: str, config: str | None) -> Mapping:
+    """Settings of the backbone: of a config, or of the page of scales that fits the weights."""
     if config:
-        return read_config(config)
+        return read_config(config).model.backbone
     variant = recognize(weights)
     if variant is None:
         raise BackboneError(
             f'checkpoint {source} is of no published mixer and scale; name its config with --config'
         )
-    return read_config(str(REPOSITORY / f'configs/{INSTANCE_SEGMENTATION.key}_{variant}.py'))
+    mixer = variant.partition('_')[0]
+    return Config.fromfile(REPOSITORY / f'configs/_base_/backbones/{mixer}.py')[variant]
 
 
 def _is_of_the_head(name: str) -> bool:

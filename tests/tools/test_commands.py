@@ -419,7 +419,7 @@ class TestPretrained:
 
     def test_unknown_backbone_has_no_released_weights(self, tmp_path):
         text = read_config(str(ROOT / 'configs/upernet_swin_tiny.py')).pretty_text
-        file = tmp_path / 'upernet_swin_huge.py'
-        file.write_text(text)
+        file = tmp_path / 'upernet_swin_tiny.py'
+        file.write_text(text.replace("'swin_tiny'", "'swin_huge'"))
         with pytest.raises(UserError, match='swin_huge'):
             find_pretrained('released', read_config(str(file)))
