@@ -104,6 +104,7 @@ def _flat(tensor: Tensor) -> np.ndarray:
 @compiled
 def _forward_tiles(inputs, out, sizes, row, begin, end):
     """Tiles `begin` to `end` of all images, each for all heads."""
+    value, offsets, logits = inputs
     height, width, heads, kernel_size = sizes
     dim, points, tokens = len(row), kernel_size**2, height * width
     tiles_an_image = (tokens + TILE - 1) // TILE
@@ -116,8 +117,8 @@ def _forward_tiles(inputs, out, sizes, row, begin, end):
         count = min(TILE, tokens - first)
         for head in range(heads):
             tile = Tile(image, first, count, heads, head)
-            _read_points(inputs.offsets, places, tile, 2)
-            _read_points(inputs.logits, weights.reshape(1, points, TILE), tile, 1)
+            _read_points(offsets, places, tile, 2)
+            _read_points(logits, weights.reshape(1, points, TILE), tile, 1)
             _softmax(weights)
             _positions(places, first, width, kernel_size)
             _corners(places, height, width, corners, sides)
@@ -127,7 +128,7 @@ def _forward_tiles(inputs, out, sizes, row, begin, end):
                 for point in range(points):
                     for corner in range(4):
                         start = _place(tile, corners[corner, point, token]) * dim
-                        sample = load_row(inputs.value, start, row)
+                        sample = load_row(value, start, row)
                         total = add_scaled(total, sides[corner, point, token], sample)
                 store_row(out, _place(tile, first + token) * dim, total)
 
@@ -135,6 +136,7 @@ def _forward_tiles(inputs, out, sizes, row, begin, end):
 @compiled
 def _backward_heads(grad_out, inputs, gradients, sizes, row, begin, end):
     """Heads `begin` to `end` of all images, counted through."""
+    value, offsets, logits = inputs
     height, width, heads, kernel_size = sizes
     points, tokens = kernel_size**2, height * width
     places = np.zeros((2, points, TILE), F)
@@ -149,13 +151,13 @@ def _backward_heads(grad_out, inputs, gradients, sizes, row, begin, end):
         for first in range(0, tokens, TILE):
             count = min(TILE, tokens - first)
             tile = Tile(image, first, count, heads, head)
-            _read_points(inputs.offsets, places, tile, 2)
-            _read_points(inputs.logits, weights.reshape(1, points, TILE), tile, 1)
+            _read_points(offsets, places, tile, 2)
+            _read_points(logits, weights.reshape(1, points, TILE), tile, 1)
             _softmax(weights)
             _positions(places, first, width, kernel_size)
             _corners(places, height, width, corners, sides)
             _slopes(places, height, width, slopes)
-            _corner_products(grad_out, inputs.value, corners, products, tile, row)
+            _corner_products(grad_out, value, corners, products, tile, row)
             _point_gradients(weights, sides, slopes, products, places, grad_weights[0])
             _softmax_gradient(weights, grad_weights[0])
             _write_points(places, gradients.offsets, tile, 2)
