@@ -7,6 +7,7 @@ float32.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +42,49 @@ QUERY_TILE = 32
 MASKED = F(attention_reference.MASKED)
 
 
+class Map(NamedTuple):
+    """A (B, ..., heads, D) tensor: the memory it is in, where it starts there, and two strides."""
+
+    numbers: np.ndarray
+    start: int
+    token: int
+    head: int
+
+
+class Maps(NamedTuple):
+    """Queries, keys and values, or their gradients."""
+
+    q: Map
+    k: Map
+    v: Map
+
+
+class Tables(NamedTuple):
+    """Embeddings of relative positions, (D, positions), the first 2 * window - 1 of which count.
+
+    Two tuples have the length of such a row and of a window's side.
+    """
+
+    height: np.ndarray
+    width: np.ndarray
+    positions: tuple[int, ...]
+    side: tuple[int, ...]
+
+
+class Cut(NamedTuple):
+    """A map, and how it is cut into squares of `side` tokens.
+
+    Squares begin at token `shift` and then wrap around; their windows reach `halo` tokens farther.
+    """
+
+    height: int
+    width: int
+    heads: int
+    side: int
+    halo: int = 0
+    shift: int = 0
+
+
 def halo_attention(
     q: Tensor,
     k: Tensor,
@@ -54,12 +98,10 @@ def halo_attention(
     batch, height, width, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype)
     rows, columns = -(-height // block_size), -(-width // block_size)
-    window = block_size + 2 * halo_size
-    relatives = padded_tables(height_rel, width_rel)
-    arrays = (*memory(q), *memory(k), *memory(v), *memory(out), *relatives)
-    widths = (*row_and_part(dim), LANES, (0,) * relatives[0].shape[1], (0,) * window)
-    sizes = (height, width, heads, block_size, halo_size, *widths)
-    for_ranges(lambda begin, end: _halo_blocks(*arrays, *sizes, begin, end), batch * rows * columns)
+    tables = padded_tables(height_rel, width_rel, block_size + 2 * halo_size)
+    cut = Cut(height, width, heads, block_size, halo=halo_size)
+    arguments = (Maps(*map(memory, (q, k, v))), memory(out), tables, cut, *row_and_part(dim))
+    for_ranges(lambda begin, end: _halo_blocks(*arguments, begin, end), batch * rows * columns)
     return out
 
 
@@ -70,9 +112,9 @@ def window_attention(
     batch, height, width, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype)
     rows, columns = height // window_size, width // window_size
-    arrays = (*memory(q), *memory(k), *memory(v), *memory(out), padded_bias(bias))
-    sizes = (height, width, heads, window_size, shift, *row_and_part(dim), LANES)
-    for_ranges(lambda begin, end: _shifted_windows(*arrays, *sizes, begin, end), batch * rows * columns)
+    cut = Cut(height, width, heads, window_size, shift=shift)
+    arguments = (Maps(*map(memory, (q, k, v))), memory(out), padded_bias(bias), cut, *row_and_part(dim))
+    for_ranges(lambda begin, end: _shifted_windows(*arguments, begin, end), batch * rows * columns)
     return out
 
 
@@ -80,18 +122,19 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """See `backbones.ops.attention.global_attention`."""
     batch, tokens, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype)
-    arrays = (*memory(q), *memory(k), *memory(v), *memory(out))
     tiles = -(-tokens // QUERY_TILE)
-    sizes = (tokens, k.shape[1], heads, *row_and_part(dim), LANES)
-    for_ranges(lambda begin, end: _query_tiles(*arrays, *sizes, begin, end), batch * heads * tiles)
+    maps = (Maps(*map(memory, (q, k, v))), memory(out))
+    sizes = (tokens, k.shape[1], heads, *row_and_part(dim))
+    for_ranges(lambda begin, end: _query_tiles(*maps, *sizes, begin, end), batch * heads * tiles)
     return out
 
 
-def padded_tables(*tables: Tensor) -> list[np.ndarray]:
-    """Tables of (positions, D), each as (D, positions) rounded up to whole vectors by zeros."""
-    rest = -len(tables[0]) % 16
-    turned = [torch.nn.functional.pad(table.detach().float().t(), (0, rest)) for table in tables]
-    return [table.contiguous().numpy() for table in turned]
+def padded_tables(height_rel: Tensor, width_rel: Tensor, window: int) -> Tables:
+    """Tables of (positions, D), turned, and rounded up to whole vectors by zeros."""
+    pad = (0, -len(height_rel) % 16)
+    turned = [torch.nn.functional.pad(x.detach().float().t(), pad) for x in (height_rel, width_rel)]
+    height, width = (table.contiguous().numpy() for table in turned)
+    return Tables(height, width, (0,) * height.shape[1], (0,) * window)
 
 
 def padded_bias(bias: Tensor) -> np.ndarray:
@@ -100,15 +143,12 @@ def padded_bias(bias: Tensor) -> np.ndarray:
     return padded.contiguous().numpy()
 
 
-def memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """All memory of a (B, ..., heads, D) tensor, its start and the strides of tokens and heads.
-
-    Tokens, of all images, must follow each other evenly; bfloat16 becomes int16, which NumPy has.
-    """
-    place = (tensor.storage_offset(), tensor.stride(-3), tensor.stride(-2))
+def memory(tensor: Tensor) -> Map:
+    """Tokens, of all images, must follow each other evenly; bfloat16 becomes int16, which NumPy has."""
     elements = tensor.untyped_storage().nbytes() // tensor.element_size()
     flat = tensor.detach().as_strided((elements,), (1,), 0)
-    return (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy(), place
+    numbers = (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy()
+    return Map(numbers, tensor.storage_offset(), tensor.stride(-3), tensor.stride(-2))
 
 
 def row_and_part(dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -117,123 +157,68 @@ def row_and_part(dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @compiled
-def _place(place, token, head):
-    return place[0] + token * place[1] + head * place[2]
+def start_of(tensor, token, head):
+    """Where in memory the row of a head of a token begins."""
+    return tensor.start + token * tensor.token + head * tensor.head
 
 
 @compiled
-def _halo_blocks(
-    q,
-    q_place,
-    k,
-    k_place,
-    v,
-    v_place,
-    out,
-    out_place,
-    height_rel,
-    width_rel,
-    height,
-    width,
-    heads,
-    block_size,
-    halo_size,
-    row,
-    part,
-    lanes,
-    positions,
-    side,
-    begin,
-    end,
-):
+def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
     """Blocks `begin` to `end` of all images, each for all heads."""
-    dim, window = len(row), block_size + 2 * halo_size
-    rows, columns = -(-height // block_size), -(-width // block_size)
-    queries, keys, values, scores, result = scratch(block_size**2, window**2, dim)
-    tokens, neighbours = np.empty(block_size**2, np.int64), np.empty(window**2, np.int64)
+    dim, window = len(row), cut.side + 2 * cut.halo
+    rows, columns = -(-cut.height // cut.side), -(-cut.width // cut.side)
+    queries, keys, values, scores, result = scratch(cut.side**2, window**2, dim)
+    tokens, neighbours = np.empty(cut.side**2, np.int64), np.empty(window**2, np.int64)
     for block in range(begin, end):
         image, at = block // (rows * columns), block % (rows * columns)
-        top, left = at // columns * block_size, at % columns * block_size
-        square(tokens, image, top, left, block_size, 0, 0, height, width)
-        square(neighbours, image, top - halo_size, left - halo_size, window, 0, 0, height, width)
-        for head in range(heads):
-            load_queries(q, q_place, tokens, head, queries, row)
-            relative_logits(queries, height_rel, width_rel, scores, block_size, row, positions, side)
-            mask_outside(
-                scores,
-                top - halo_size,
-                left - halo_size,
-                block_size,
-                window,
-                rows * block_size,
-                columns * block_size,
-            )
-            load_keys(k, k_place, neighbours, head, keys, dim)
-            load_values(v, v_place, neighbours, head, values, row)
-            _attend(queries, keys, values, scores, result, neighbours.size, row, part, lanes)
-            store(result, out, out_place, tokens, head, row)
+        top, left = at // columns * cut.side, at % columns * cut.side
+        square(tokens, cut, image, top, left, cut.side)
+        square(neighbours, cut, image, top - cut.halo, left - cut.halo, window)
+        for head in range(cut.heads):
+            load_queries(inputs.q, tokens, head, queries, row)
+            relative_logits(queries, tables, scores, cut.side, row)
+            mask_outside(scores, cut, top, left)
+            load_keys(inputs.k, neighbours, head, keys, dim)
+            load_values(inputs.v, neighbours, head, values, row)
+            _attend(queries, keys, values, scores, result, neighbours.size, row, part)
+            store(result, out, tokens, head, row)
 
 
 @compiled
-def _shifted_windows(
-    q,
-    q_place,
-    k,
-    k_place,
-    v,
-    v_place,
-    out,
-    out_place,
-    bias,
-    height,
-    width,
-    heads,
-    window_size,
-    shift,
-    row,
-    part,
-    lanes,
-    begin,
-    end,
-):
+def _shifted_windows(inputs, out, bias, cut, row, part, begin, end):
     """Windows `begin` to `end` of all images, each for all heads."""
-    dim, count = len(row), window_size**2
-    rows, columns = height // window_size, width // window_size
+    dim, count = len(row), cut.side**2
+    rows, columns = cut.height // cut.side, cut.width // cut.side
     queries, keys, values, scores, result = scratch(count, count, dim)
     tokens = np.empty(count, np.int64)
     for window in range(begin, end):
         image, at = window // (rows * columns), window % (rows * columns)
-        top, left = at // columns * window_size + shift, at % columns * window_size + shift
-        square(tokens, image, top, left, window_size, height, width, height, width)
-        for head in range(heads):
-            load_queries(q, q_place, tokens, head, queries, row)
-            copy_rows(bias[head], scores, lanes)
-            if shift:
-                mask_wrapped(
-                    scores,
-                    window_size,
-                    shift,
-                    top >= height - window_size + shift,
-                    left >= width - window_size + shift,
-                )
-            load_keys(k, k_place, tokens, head, keys, dim)
-            load_values(v, v_place, tokens, head, values, row)
-            _attend(queries, keys, values, scores, result, count, row, part, lanes)
-            store(result, out, out_place, tokens, head, row)
+        top, left = at // columns * cut.side + cut.shift, at % columns * cut.side + cut.shift
+        square(tokens, cut, image, top, left, cut.side)
+        for head in range(cut.heads):
+            load_queries(inputs.q, tokens, head, queries, row)
+            copy_rows(bias[head], scores)
+            if cut.shift:
+                mask_wrapped(scores, cut, top, left)
+            load_keys(inputs.k, tokens, head, keys, dim)
+            load_values(inputs.v, tokens, head, values, row)
+            _attend(queries, keys, values, scores, result, count, row, part)
+            store(result, out, tokens, head, row)
 
 
 @compiled
-def copy_rows(source, target, lanes):
+def copy_rows(source, target):
     """Copy the rows of (rows, whole vectors)."""
     source, target = source.reshape(-1), target.reshape(-1)
     for start in range(0, source.size, KEYS):
-        store_row(target, start, load_row(source, start, lanes))
+        store_row(target, start, load_row(source, start, LANES))
 
 
 @compiled
-def mask_wrapped(scores, side, shift, wraps_down, wraps_across):
+def mask_wrapped(scores, cut, top, left):
     """Lower scores between the part of a window that wraps around the map and the rest."""
-    start = side - shift
+    side, start = cut.side, cut.side - cut.shift
+    wraps_down, wraps_across = top >= cut.height - start, left >= cut.width - start
     for i in range(side * side):
         for j in range(side * side):
             down = wraps_down and (i // side >= start) != (j // side >= start)
@@ -243,24 +228,7 @@ def mask_wrapped(scores, side, shift, wraps_down, wraps_across):
 
 
 @compiled
-def _query_tiles(
-    q,
-    q_place,
-    k,
-    k_place,
-    v,
-    v_place,
-    out,
-    out_place,
-    tokens,
-    count,
-    heads,
-    row,
-    part,
-    lanes,
-    begin,
-    end,
-):
+def _query_tiles(inputs, out, tokens, count, heads, row, part, begin, end):
     """Tiles `begin` to `end` of the queries of all heads of all images."""
     dim, tiles = len(row), -(-tokens // QUERY_TILE)
     queries, keys, values, scores, result = scratch(QUERY_TILE, count, dim)
@@ -270,15 +238,15 @@ def _query_tiles(
         image, head = job // tiles // heads, job // tiles % heads
         if job // tiles != loaded:
             loaded = job // tiles
-            load_keys(k, k_place, others + image * count, head, keys, dim)
-            load_values(v, v_place, others + image * count, head, values, row)
+            load_keys(inputs.k, others + image * count, head, keys, dim)
+            load_values(inputs.v, others + image * count, head, values, row)
         for i in range(QUERY_TILE):
             token = job % tiles * QUERY_TILE + i
             places[i] = image * tokens + token if token < tokens else -1
         scores[:, :count] = F(0)
-        load_queries(q, q_place, places, head, queries, row)
-        _attend(queries, keys, values, scores, result, count, row, part, lanes)
-        store(result, out, out_place, places, head, row)
+        load_queries(inputs.q, places, head, queries, row)
+        _attend(queries, keys, values, scores, result, count, row, part)
+        store(result, out, places, head, row)
 
 
 @compiled
@@ -295,68 +263,56 @@ def scratch(queries, keys, dim):
 
 
 @compiled
-def square(tokens, image, top, left, side, wrap_rows, wrap_columns, height, width):
-    """Tokens of a square of the map, counted through all images; -1 outside.
-
-    Args:
-        wrap_rows, wrap_columns: size of the padded map where the square wraps around; else 0.
-    """
+def square(tokens, cut, image, top, left, side):
+    """Tokens of a square of the map, counted through all images; -1 outside."""
     for i in range(side * side):
         y, x = top + i // side, left + i % side
-        if wrap_rows:
-            y, x = y % wrap_rows, x % wrap_columns
-        inside = 0 <= y < height and 0 <= x < width
-        tokens[i] = (image * height + y) * width + x if inside else -1
+        if cut.shift:
+            y, x = y % cut.height, x % cut.width
+        inside = 0 <= y < cut.height and 0 <= x < cut.width
+        tokens[i] = (image * cut.height + y) * cut.width + x if inside else -1
 
 
 @compiled
-def load_queries(q, place, tokens, head, queries, row):
+def load_queries(q, tokens, head, queries, row):
     """Queries of the tokens, (queries, D), not yet scaled; zeros for -1."""
     flat = queries.reshape(-1)
     for i in range(tokens.size):
         if tokens[i] >= 0:
-            store_row(flat, i * len(row), load_row(q, _place(place, tokens[i], head), row))
+            store_row(flat, i * len(row), load_row(q.numbers, start_of(q, tokens[i], head), row))
         else:
             store_row(flat, i * len(row), zero_row(row))
 
 
 @compiled
-def load_keys(k, place, tokens, head, keys, dim):
+def load_keys(k, tokens, head, keys, dim):
     """Keys of the tokens, (tiles, D, KEYS); zeros for -1."""
     for j in range(tokens.size):
-        start = _place(place, tokens[j], head)
+        start = start_of(k, tokens[j], head)
         for channel in range(dim):
-            number = load_number(k, start + channel) if tokens[j] >= 0 else F(0)
+            number = load_number(k.numbers, start + channel) if tokens[j] >= 0 else F(0)
             keys[j // KEYS, channel, j % KEYS] = number
 
 
 @compiled
-def load_values(v, place, tokens, head, values, row):
+def load_values(v, tokens, head, values, row):
     """Values of the tokens, (keys, D); zeros for -1."""
     flat = values.reshape(-1)
     for j in range(tokens.size):
         if tokens[j] >= 0:
-            store_row(flat, j * len(row), load_row(v, _place(place, tokens[j], head), row))
+            store_row(flat, j * len(row), load_row(v.numbers, start_of(v, tokens[j], head), row))
         else:
             store_row(flat, j * len(row), zero_row(row))
 
 
 @compiled
-def relative_logits(queries, height_rel, width_rel, scores, block, row, positions, side):
-    """Logits of relative positions, (queries, keys).
-
-    Args:
-        height_rel, width_rel: (D, len(positions)), the first 2 * window - 1 of which count.
-        side: a tuple as long as the window's side.
-    """
+def relative_logits(queries, tables, scores, block, row):
+    """Logits of relative positions, (queries, keys)."""
+    positions, side = tables.positions, tables.side
     window, length = len(side), scores.shape[1]
     logits = np.empty((2, len(positions)), F)
-    flat, scores, height_rel, width_rel = (
-        logits.reshape(-1),
-        scores.reshape(-1),
-        height_rel.reshape(-1),
-        width_rel.reshape(-1),
-    )
+    flat, scores = logits.reshape(-1), scores.reshape(-1)
+    height_rel, width_rel = tables.height.reshape(-1), tables.width.reshape(-1)
     for i in range(block * block):
         vertical, horizontal = zero_row(positions), zero_row(positions)
         for channel in range(len(row)):
@@ -373,17 +329,19 @@ def relative_logits(queries, height_rel, width_rel, scores, block, row, position
 
 
 @compiled
-def mask_outside(scores, top, left, block, window, rows, columns):
-    """Keep scores of keys within the padded map of `rows` x `columns` tokens."""
+def mask_outside(scores, cut, top, left):
+    """Keep scores of keys within the map, padded to whole blocks, for the block at `top` and `left`."""
+    window = cut.side + 2 * cut.halo
+    rows, columns = -(-cut.height // cut.side) * cut.side, -(-cut.width // cut.side) * cut.side
     for j in range(window * window):
-        y, x = top + j // window, left + j % window
+        y, x = top - cut.halo + j // window, left - cut.halo + j % window
         if not (0 <= y < rows and 0 <= x < columns):
-            for i in range(block * block):
+            for i in range(cut.side**2):
                 scores[i, j] = NEVER
 
 
 @compiled
-def _attend(queries, keys, values, scores, result, count, row, part, lanes):
+def _attend(queries, keys, values, scores, result, count, row, part):
     """Softmax of scores plus scaled products of queries and keys, times values.
 
     Args:
@@ -396,16 +354,16 @@ def _attend(queries, keys, values, scores, result, count, row, part, lanes):
     """
     scores[:, count:] = NEVER
     queries *= F(1) / np.sqrt(F(len(row)))
-    add_products(queries, keys, scores, row, lanes)
+    add_products(queries, keys, scores, row)
     totals = np.empty(queries.shape[0], F)
     flat, length = scores.reshape(-1), scores.shape[1]
     for i in range(queries.shape[0]):
-        totals[i] = softmax(flat, i * length, length, lanes)
+        totals[i] = softmax(flat, i * length, length)
     weigh(scores, values, totals, count, result, row, part)
 
 
 @compiled
-def add_products(queries, keys, scores, row, lanes):
+def add_products(queries, keys, scores, row):
     """Add the products of all queries and keys to their scores."""
     dim, tiles, groups = len(row), keys.shape[0], queries.shape[0] // QUERIES
     length = tiles * KEYS
@@ -413,11 +371,11 @@ def add_products(queries, keys, scores, row, lanes):
     for tile in range(tiles):
         for group in range(groups):
             start, first = QUERIES * group * length + tile * KEYS, QUERIES * group * dim
-            s0, s1 = load_row(scores, start, lanes), load_row(scores, start + length, lanes)
-            s2 = load_row(scores, start + 2 * length, lanes)
-            s3 = load_row(scores, start + 3 * length, lanes)
+            s0, s1 = load_row(scores, start, LANES), load_row(scores, start + length, LANES)
+            s2 = load_row(scores, start + 2 * length, LANES)
+            s3 = load_row(scores, start + 3 * length, LANES)
             for channel in range(dim):
-                key = load_row(keys, (tile * dim + channel) * KEYS, lanes)
+                key = load_row(keys, (tile * dim + channel) * KEYS, LANES)
                 query = first + channel
                 s0 = add_scaled(s0, load_number(queries, query), key)
                 s1 = add_scaled(s1, load_number(queries, query + dim), key)
@@ -430,15 +388,15 @@ def add_products(queries, keys, scores, row, lanes):
 
 
 @compiled
-def softmax(scores, start, length, lanes):
+def softmax(scores, start, length):
     """Exp of one query's scores over that of the largest, in place; returns their sum."""
-    peaks = load_row(scores, start, lanes)
+    peaks = load_row(scores, start, LANES)
     for j in range(start + KEYS, start + length, KEYS):
-        peaks = maximum(peaks, load_row(scores, j, lanes))
-    minus_peak, ones = filled_row(-largest(peaks), lanes), filled_row(F(1), lanes)
-    total = zero_row(lanes)
+        peaks = maximum(peaks, load_row(scores, j, LANES))
+    minus_peak, ones = filled_row(-largest(peaks), LANES), filled_row(F(1), LANES)
+    total = zero_row(LANES)
     for j in range(start, start + length, KEYS):
-        row = exponentials(add_scaled(minus_peak, F(1), load_row(scores, j, lanes)))
+        row = exponentials(add_scaled(minus_peak, F(1), load_row(scores, j, LANES)))
         store_row(scores, j, row)
         total = add_scaled(total, F(1), row)
     return dot(total, ones)
@@ -467,9 +425,9 @@ def weigh(weights, values, totals, count, result, row, part):
 
 
 @compiled
-def store(result, out, place, tokens, head, row):
+def store(result, out, tokens, head, row):
     """Write the rows of all tokens but -1."""
     flat = result.reshape(-1)
     for i in range(tokens.size):
         if tokens[i] >= 0:
-            store_row(out, _place(place, tokens[i], head), load_row(flat, i * len(row), row))
+            store_row(out.numbers, start_of(out, tokens[i], head), load_row(flat, i * len(row), row))

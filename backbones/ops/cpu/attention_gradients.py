@@ -1,6 +1,6 @@
 """What the gradients of all attention share on the CPU, compiled by numba."""
 
-from backbones.ops.cpu.attention import KEYS, NEVER, QUERIES, F, add_products, softmax
+from backbones.ops.cpu.attention import KEYS, LANES, NEVER, QUERIES, F, add_products, softmax
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.vector_rows import (
     add_product,
@@ -16,31 +16,31 @@ from backbones.ops.cpu.vector_rows import (
 
 
 @compiled
-def weights_of(queries, keys, scores, count, row, lanes):
+def weights_of(queries, keys, scores, count, row):
     """From logits of positions to attention weights, in place, (queries, tiles * KEYS)."""
     scores[:, count:] = NEVER
-    add_products(queries, keys, scores, row, lanes)
+    add_products(queries, keys, scores, row)
     flat, length = scores.reshape(-1), scores.shape[1]
     for i in range(scores.shape[0]):
-        share = filled_row(F(1) / softmax(flat, i * length, length, lanes), lanes)
+        share = filled_row(F(1) / softmax(flat, i * length, length), LANES)
         for start in range(i * length, (i + 1) * length, KEYS):
-            store_row(flat, start, multiply(load_row(flat, start, lanes), share))
+            store_row(flat, start, multiply(load_row(flat, start, LANES), share))
 
 
 @compiled
-def slopes_of_scores(weights, slopes, lanes):
+def slopes_of_scores(weights, slopes):
     """From gradients of the weights to those of the scores, in place, (queries, tiles * KEYS)."""
     length = weights.shape[1]
     weights, slopes = weights.reshape(-1), slopes.reshape(-1)
-    ones = filled_row(F(1), lanes)
+    ones = filled_row(F(1), LANES)
     for first in range(0, weights.size, length):
-        total = zero_row(lanes)
+        total = zero_row(LANES)
         for start in range(first, first + length, KEYS):
-            total = add_product(total, load_row(weights, start, lanes), load_row(slopes, start, lanes))
-        minus_mean = filled_row(-dot(total, ones), lanes)
+            total = add_product(total, load_row(weights, start, LANES), load_row(slopes, start, LANES))
+        minus_mean = filled_row(-dot(total, ones), LANES)
         for start in range(first, first + length, KEYS):
-            rest = add_scaled(minus_mean, F(1), load_row(slopes, start, lanes))
-            store_row(slopes, start, multiply(load_row(weights, start, lanes), rest))
+            rest = add_scaled(minus_mean, F(1), load_row(slopes, start, LANES))
+            store_row(slopes, start, multiply(load_row(weights, start, LANES), rest))
 
 
 @compiled

@@ -5,6 +5,7 @@ the cache.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,15 @@ from backbones.ops.cpu.vector_rows import add_product, load_row, store_row
 COLUMNS, CHANNELS = 16, 32
 # Sums of their own, whatever the number of threads, so that this does not change the result.
 SUMS = 16
+
+
+class Sizes(NamedTuple):
+    """Of a map and of the kernel."""
+
+    height: int
+    width: int
+    channels: int
+    side: int
 
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
@@ -30,30 +40,29 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
     """
     batch, height, width, channels = x.shape
     sums = torch.zeros(SUMS, side, side, channels)
-    arrays = [tensor.detach().contiguous().view(-1).numpy() for tensor in (x, grad, sums)]
-    part = (0,) * math.gcd(channels, CHANNELS)
-    sizes = (batch, height, width, channels, side, part)
-    for_ranges(lambda begin, end: _rows(*arrays, *sizes, begin, end), SUMS)
+    x, grad = (tensor.detach().contiguous().view(-1).numpy() for tensor in (x, grad))
+    sizes, part = Sizes(height, width, channels, side), (0,) * math.gcd(channels, CHANNELS)
+    arguments = (x, grad, sums.view(SUMS, -1).numpy(), batch, sizes, part)
+    for_ranges(lambda begin, end: _rows(*arguments, begin, end), SUMS)
     return sums.sum(0).permute(2, 0, 1).unsqueeze(1)
 
 
 @compiled
-def _rows(x, grad, sums, batch, height, width, channels, side, part, begin, end):
+def _rows(x, grad, sums, batch, sizes, part, begin, end):
     """Sums `begin` to `end`, each over its share of the rows of all images."""
-    rows = batch * height
+    rows = batch * sizes.height
     for number in range(begin, end):
-        first_sum = number * side * side * channels
+        total = sums[number]
         for row in range(rows * number // SUMS, rows * (number + 1) // SUMS):
-            for left in range(0, width, COLUMNS):
-                for channel in range(0, channels, len(part)):
-                    _tile(
-                        x, grad, sums, first_sum, row, left, channel, height, width, channels, side, part
-                    )
+            for left in range(0, sizes.width, COLUMNS):
+                for channel in range(0, sizes.channels, len(part)):
+                    _tile(x, grad, total, row, left, channel, sizes, part)
 
 
 @compiled
-def _tile(x, grad, sums, first_sum, row, left, channel, height, width, channels, side, part):
+def _tile(x, grad, sums, row, left, channel, sizes, part):
     """Add what a tile of a row gives to all places of the kernel."""
+    height, width, channels, side = sizes
     image, y, reach = row // height * height, row % height, side // 2
     for down in range(side):
         source = y + down - reach
@@ -61,7 +70,7 @@ def _tile(x, grad, sums, first_sum, row, left, channel, height, width, channels,
             continue
         for across in range(side):
             shift = across - reach
-            at = first_sum + (down * side + across) * channels + channel
+            at = (down * side + across) * channels + channel
             total = load_row(sums, at, part)
             for column in range(max(left, -shift), min(left + COLUMNS, width, width - shift)):
                 total = add_product(

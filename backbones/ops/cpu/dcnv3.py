@@ -5,6 +5,8 @@ that stay in the cache, points before tokens, so that each loop over tokens is a
 then its rows of channels are gathered and summed. Positions are float32.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,15 +31,42 @@ TILE = 32
 LANES = (0,) * TILE
 
 
+class Sampling(NamedTuple):
+    """What the sampling reads, or gradients of it; flat."""
+
+    value: np.ndarray
+    offsets: np.ndarray
+    logits: np.ndarray
+
+
+class Sizes(NamedTuple):
+    """Of a map, of its heads and of the grid of points."""
+
+    height: int
+    width: int
+    heads: int
+    kernel_size: int
+
+
+class Tile(NamedTuple):
+    """Some tokens of a head of an image: `count` from `first`; `image` is the image's first of all."""
+
+    image: int
+    first: int
+    count: int
+    heads: int
+    head: int
+
+
 def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
     """See `backbones.ops.dcnv3`; float32 or bfloat16, others by way of float32."""
     batch, height, width, heads, dim = value.shape
-    inputs = list(map(_supported, (value, offsets, logits)))
-    out = torch.empty_like(inputs[0])
-    arrays = [_flat(tensor) for tensor in (*inputs, out)]
-    sizes = (height, width, heads, kernel_size, (0,) * dim, LANES)
+    tensors = list(map(_supported, (value, offsets, logits)))
+    out = torch.empty_like(tensors[0])
+    sizes = Sizes(height, width, heads, kernel_size)
+    arguments = (Sampling(*map(_flat, tensors)), _flat(out), sizes, (0,) * dim)
     tiles = batch * -(-height * width // TILE)
-    for_ranges(lambda begin, end: _forward_tiles(*arrays, *sizes, begin, end), tiles)
+    for_ranges(lambda begin, end: _forward_tiles(*arguments, begin, end), tiles)
     return out.to(value.dtype)
 
 
@@ -52,10 +81,11 @@ def backward(
     grad_value = torch.zeros(value.shape, dtype=torch.float32)
     grad_offsets = torch.empty(offsets.shape, dtype=torch.float32)
     grad_logits = torch.empty(logits.shape, dtype=torch.float32)
-    inputs = map(_supported, (grad_out, value, offsets, logits))
-    arrays = [_flat(tensor) for tensor in (*inputs, grad_value, grad_offsets, grad_logits)]
-    sizes = (height, width, heads, kernel_size, (0,) * dim, LANES)
-    for_ranges(lambda begin, end: _backward_heads(*arrays, *sizes, begin, end), batch * heads)
+    grad_out, *tensors = map(_supported, (grad_out, value, offsets, logits))
+    gradients = Sampling(*map(_flat, (grad_value, grad_offsets, grad_logits)))
+    sizes = Sizes(height, width, heads, kernel_size)
+    arguments = (_flat(grad_out), Sampling(*map(_flat, tensors)), gradients, sizes, (0,) * dim)
+    for_ranges(lambda begin, end: _backward_heads(*arguments, begin, end), batch * heads)
     return grad_value.to(value.dtype), grad_offsets.to(offsets.dtype), grad_logits.to(logits.dtype)
 
 
@@ -72,23 +102,24 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 
 @compiled
-def _forward_tiles(
-    value, offsets, logits, out, height, width, heads, kernel_size, row, lanes, begin, end
-):
+def _forward_tiles(inputs, out, sizes, row, begin, end):
     """Tiles `begin` to `end` of all images, each for all heads."""
+    value, offsets, logits = inputs
+    height, width, heads, kernel_size = sizes
     dim, points, tokens = len(row), kernel_size**2, height * width
     tiles_an_image = (tokens + TILE - 1) // TILE
     places = np.zeros((2, points, TILE), F)
     weights = np.zeros((points, TILE), F)
     corners = np.zeros((4, points, TILE), I)
     sides = np.zeros((4, points, TILE), F)
-    for tile in range(begin, end):
-        image, first = tile // tiles_an_image * tokens, tile % tiles_an_image * TILE
+    for number in range(begin, end):
+        image, first = number // tiles_an_image * tokens, number % tiles_an_image * TILE
         count = min(TILE, tokens - first)
         for head in range(heads):
-            _read_points(offsets, places, image + first, count, heads, head, 2)
-            _read_points(logits, weights.reshape(1, points, TILE), image + first, count, heads, head, 1)
-            _softmax(weights, lanes)
+            tile = Tile(image, first, count, heads, head)
+            _read_points(offsets, places, tile, 2)
+            _read_points(logits, weights.reshape(1, points, TILE), tile, 1)
+            _softmax(weights)
             _positions(places, first, width, kernel_size)
             _corners(places, height, width, corners, sides)
             _corner_weights(weights, sides)
@@ -96,32 +127,17 @@ def _forward_tiles(
                 total = zero_row(row)
                 for point in range(points):
                     for corner in range(4):
-                        start = ((image + corners[corner, point, token]) * heads + head) * dim
-                        total = add_scaled(
-                            total, sides[corner, point, token], load_row(value, start, row)
-                        )
-                store_row(out, ((image + first + token) * heads + head) * dim, total)
+                        start = _place(tile, corners[corner, point, token]) * dim
+                        sample = load_row(value, start, row)
+                        total = add_scaled(total, sides[corner, point, token], sample)
+                store_row(out, _place(tile, first + token) * dim, total)
 
 
 @compiled
-def _backward_heads(
-    grad_out,
-    value,
-    offsets,
-    logits,
-    grad_value,
-    grad_offsets,
-    grad_logits,
-    height,
-    width,
-    heads,
-    kernel_size,
-    row,
-    lanes,
-    begin,
-    end,
-):
+def _backward_heads(grad_out, inputs, gradients, sizes, row, begin, end):
     """Heads `begin` to `end` of all images, counted through."""
+    value, offsets, logits = inputs
+    height, width, heads, kernel_size = sizes
     points, tokens = kernel_size**2, height * width
     places = np.zeros((2, points, TILE), F)
     slopes = np.zeros((4, points, TILE), F)
@@ -134,59 +150,66 @@ def _backward_heads(
         image, head = i // heads * tokens, i % heads
         for first in range(0, tokens, TILE):
             count = min(TILE, tokens - first)
-            _read_points(offsets, places, image + first, count, heads, head, 2)
-            _read_points(logits, weights.reshape(1, points, TILE), image + first, count, heads, head, 1)
-            _softmax(weights, lanes)
+            tile = Tile(image, first, count, heads, head)
+            _read_points(offsets, places, tile, 2)
+            _read_points(logits, weights.reshape(1, points, TILE), tile, 1)
+            _softmax(weights)
             _positions(places, first, width, kernel_size)
             _corners(places, height, width, corners, sides)
             _slopes(places, height, width, slopes)
-            _corner_products(grad_out, value, corners, products, image, first, count, heads, head, row)
+            _corner_products(grad_out, value, corners, products, tile, row)
             _point_gradients(weights, sides, slopes, products, places, grad_weights[0])
             _softmax_gradient(weights, grad_weights[0])
-            _write_points(places, grad_offsets, image + first, count, heads, head, 2)
-            _write_points(grad_weights, grad_logits, image + first, count, heads, head, 1)
+            _write_points(places, gradients.offsets, tile, 2)
+            _write_points(grad_weights, gradients.logits, tile, 1)
             _corner_weights(weights, sides)
-            _scatter(grad_out, grad_value, corners, sides, image, first, count, heads, head, row)
+            _scatter(grad_out, gradients.value, corners, sides, tile, row)
 
 
 @compiled
-def _read_points(source, target, first, count, heads, head, parts):
+def _place(tile, token):
+    """How many rows, of all images, lie before that of a token of the tile's image and head."""
+    return (tile.image + token) * tile.heads + tile.head
+
+
+@compiled
+def _read_points(source, target, tile, parts):
     """(tokens, heads, points, parts) of memory to (parts, points, tokens) of a tile."""
     points = target.shape[1]
-    for token in range(count):
-        start = ((first + token) * heads + head) * points * parts
+    for token in range(tile.count):
+        start = _place(tile, tile.first + token) * points * parts
         for point in range(points):
             for part in range(parts):
                 target[part, point, token] = load_number(source, start + point * parts + part)
 
 
 @compiled
-def _write_points(source, target, first, count, heads, head, parts):
+def _write_points(source, target, tile, parts):
     """(parts, points, tokens) of a tile to (tokens, heads, points, parts) of memory."""
     points = source.shape[1]
-    for token in range(count):
-        start = ((first + token) * heads + head) * points * parts
+    for token in range(tile.count):
+        start = _place(tile, tile.first + token) * points * parts
         for point in range(points):
             for part in range(parts):
                 target[start + point * parts + part] = source[part, point, token]
 
 
 @compiled
-def _softmax(weights, lanes):
+def _softmax(weights):
     """Over the points of each token, in place; (points, tokens)."""
     flat, inverse = weights.reshape(-1), np.empty(TILE, F)
-    peak, total = load_row(flat, 0, lanes), zero_row(lanes)
+    peak, total = load_row(flat, 0, LANES), zero_row(LANES)
     for start in range(0, flat.size, TILE):
-        peak = maximum(peak, load_row(flat, start, lanes))
+        peak = maximum(peak, load_row(flat, start, LANES))
     for start in range(0, flat.size, TILE):
-        power = exponentials(add_scaled(load_row(flat, start, lanes), F(-1), peak))
+        power = exponentials(add_scaled(load_row(flat, start, LANES), F(-1), peak))
         store_row(flat, start, power)
         total = add_scaled(total, F(1), power)
     store_row(inverse, 0, total)
     for token in range(TILE):
         inverse[token] = F(1) / inverse[token]
     for start in range(0, flat.size, TILE):
-        share = multiply(load_row(flat, start, lanes), load_row(inverse, 0, lanes))
+        share = multiply(load_row(flat, start, LANES), load_row(inverse, 0, LANES))
         store_row(flat, start, share)
 
 
@@ -294,14 +317,14 @@ def _corner_weights(weights, sides):
 
 
 @compiled
-def _corner_products(grad_out, value, corners, products, image, first, count, heads, head, row):
+def _corner_products(grad_out, value, corners, products, tile, row):
     """Inner products of the output's gradient with the rows at the corners, (4, points, tokens)."""
     dim = len(row)
-    for token in range(count):
-        grad = load_row(grad_out, ((image + first + token) * heads + head) * dim, row)
+    for token in range(tile.count):
+        grad = load_row(grad_out, _place(tile, tile.first + token) * dim, row)
         for point in range(corners.shape[1]):
             for corner in range(4):
-                start = ((image + corners[corner, point, token]) * heads + head) * dim
+                start = _place(tile, corners[corner, point, token]) * dim
                 products[corner, point, token] = dot(grad, load_row(value, start, row))
 
 
@@ -327,13 +350,13 @@ def _point_gradients(weights, sides, slopes, products, grad_places, grad_weights
 
 
 @compiled
-def _scatter(grad_out, grad_value, corners, weights, image, first, count, heads, head, row):
+def _scatter(grad_out, grad_value, corners, weights, tile, row):
     """Add each output's gradient to the rows that it was made of."""
     dim = len(row)
-    for token in range(count):
-        grad = load_row(grad_out, ((image + first + token) * heads + head) * dim, row)
+    for token in range(tile.count):
+        grad = load_row(grad_out, _place(tile, tile.first + token) * dim, row)
         for point in range(corners.shape[1]):
             for corner in range(4):
-                start = ((image + corners[corner, point, token]) * heads + head) * dim
+                start = _place(tile, corners[corner, point, token]) * dim
                 added = add_scaled(load_row(grad_value, start, row), weights[corner, point, token], grad)
                 store_row(grad_value, start, added)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from backbones.ops.cpu.attention import (
-    LANES,
+    Cut,
     F,
+    Maps,
     add_products,
     load_keys,
     load_queries,
@@ -23,6 +24,7 @@ from backbones.ops.cpu.attention import (
     row_and_part,
     scratch,
     square,
+    start_of,
     weigh,
 )
 from backbones.ops.cpu.attention_gradients import slopes_of_scores, weigh_transposed, weights_of
@@ -65,20 +67,17 @@ def halo_gradients(
     grad = grad.to(q.dtype).contiguous()
     rows, window = -(-height // block_size), block_size + 2 * halo_size
     gradients = [torch.zeros(q.shape) for _ in range(3)]
-    positions = 2 * window - 1
-    table_sums = torch.zeros(batch * rows * heads, 2, positions, dim)
-    transposed = padded_tables(height_rel, width_rel)
+    table_sums = torch.zeros(batch * rows * heads, 2, 2 * window - 1, dim)
+    padded = padded_tables(height_rel, width_rel, window)
     tables = torch.stack((height_rel, width_rel)).detach().float().contiguous()
-    maps = [item for tensor in (grad, q, k, v) for item in memory(tensor)]
-    flat = [tensor.view(-1).numpy() for tensor in (*gradients, tables, table_sums)]
-    widths = (*row_and_part(dim), LANES, (0,) * transposed[0].shape[1], (0,) * window)
-    sizes = (height, width, heads, block_size, halo_size, *widths)
+    maps = (memory(grad), Maps(*map(memory, (q, k, v))), Maps(*map(memory, gradients)))
+    rows_of_tables = (padded, tables.view(-1).numpy(), table_sums.flatten(1).numpy())
+    cut = Cut(height, width, heads, block_size, halo=halo_size)
+    arguments = (*maps, *rows_of_tables, cut, *row_and_part(dim))
     for parity in range(2):
         jobs = batch * len(range(parity, rows, 2)) * heads
         for_ranges(
-            lambda begin, end, parity=parity: _block_rows(
-                *maps, *flat, *transposed, *sizes, parity, begin, end
-            ),
+            lambda begin, end, parity=parity: _block_rows(*arguments, parity, begin, end),
             jobs,
         )
     grad_height, grad_width = table_sums.sum(0)
@@ -88,99 +87,59 @@ def halo_gradients(
 
 
 @compiled
-def _block_rows(
-    grad,
-    grad_place,
-    q,
-    q_place,
-    k,
-    k_place,
-    v,
-    v_place,
-    grad_q,
-    grad_k,
-    grad_v,
-    tables,
-    table_sums,
-    height_rel,
-    width_rel,
-    height,
-    width,
-    heads,
-    block_size,
-    halo_size,
-    row,
-    part,
-    lanes,
-    positions,
-    side,
-    parity,
-    begin,
-    end,
-):
+def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, part, parity, begin, end):
     """Jobs `begin` to `end`, each every block of a row for one head; rows of one parity."""
-    dim, window = len(row), block_size + 2 * halo_size
-    rows, columns = -(-height // block_size), -(-width // block_size)
-    rows_of_parity = (rows - parity + 1) // 2
-    length, scale = 2 * window - 1, F(1) / np.sqrt(F(dim))
-    queries, keys, key_rows, scores, result = scratch(block_size**2, window**2, dim)
-    grads, values, local, slopes, _ = scratch(block_size**2, window**2, dim)
-    by_place = np.empty((2, window), F)
+    dim, window = len(row), cut.side + 2 * cut.halo
+    rows, columns = -(-cut.height // cut.side), -(-cut.width // cut.side)
+    rows_of_parity, scale = (rows - parity + 1) // 2, F(1) / np.sqrt(F(dim))
+    queries, keys, key_rows, scores, result = scratch(cut.side**2, window**2, dim)
+    grads, values, local, slopes, _ = scratch(cut.side**2, window**2, dim)
     roots = np.full(queries.shape[0], np.sqrt(F(dim)), F)
-    tokens, neighbours = np.empty(block_size**2, np.int64), np.empty(window**2, np.int64)
+    tokens, neighbours = np.empty(cut.side**2, np.int64), np.empty(window**2, np.int64)
     for job in range(begin, end):
-        head, image = job % heads, job // heads // rows_of_parity
-        block_row = job // heads % rows_of_parity * 2 + parity
-        top = block_row * block_size
-        sums = ((image * rows + block_row) * heads + head) * 2 * length * dim
-        for left in range(0, columns * block_size, block_size):
-            square(tokens, image, top, left, block_size, 0, 0, height, width)
-            square(neighbours, image, top - halo_size, left - halo_size, window, 0, 0, height, width)
-            load_queries(q, q_place, tokens, head, queries, row)
-            load_queries(grad, grad_place, tokens, head, grads, row)
-            load_keys(k, k_place, neighbours, head, keys, dim)
-            load_keys(v, v_place, neighbours, head, values, dim)
-            load_values(k, k_place, neighbours, head, key_rows, row)
-            relative_logits(queries, height_rel, width_rel, scores, block_size, row, positions, side)
-            mask_outside(
-                scores,
-                top - halo_size,
-                left - halo_size,
-                block_size,
-                window,
-                rows * block_size,
-                columns * block_size,
-            )
+        head, image = job % cut.heads, job // cut.heads // rows_of_parity
+        block_row = job // cut.heads % rows_of_parity * 2 + parity
+        top = block_row * cut.side
+        table_sum = table_sums[(image * rows + block_row) * cut.heads + head]
+        for left in range(0, columns * cut.side, cut.side):
+            square(tokens, cut, image, top, left, cut.side)
+            square(neighbours, cut, image, top - cut.halo, left - cut.halo, window)
+            load_queries(inputs.q, tokens, head, queries, row)
+            load_queries(grad, tokens, head, grads, row)
+            load_keys(inputs.k, neighbours, head, keys, dim)
+            load_keys(inputs.v, neighbours, head, values, dim)
+            load_values(inputs.k, neighbours, head, key_rows, row)
+            relative_logits(queries, padded, scores, cut.side, row)
+            mask_outside(scores, cut, top, left)
             queries *= scale
-            weights_of(queries, keys, scores, neighbours.size, row, lanes)
+            weights_of(queries, keys, scores, neighbours.size, row)
             slopes[:] = F(0)
-            add_products(grads, values, slopes, row, lanes)
+            add_products(grads, values, slopes, row)
             weigh_transposed(scores, grads, local, row, part)
-            _add_to(grad_v, local, neighbours, heads, head, row)
-            slopes_of_scores(scores, slopes, lanes)
+            _add_to(gradients.v, local, neighbours, head, row)
+            slopes_of_scores(scores, slopes)
             weigh_transposed(slopes, queries, local, row, part)
-            _add_to(grad_k, local, neighbours, heads, head, row)
+            _add_to(gradients.k, local, neighbours, head, row)
             weigh(slopes, key_rows, roots, neighbours.size, result, row, part)
             queries *= F(1) / scale
-            _relative_gradients(
-                slopes, queries, result, tables, table_sums, sums, by_place, block_size, row, side
-            )
-            _add_to(grad_q, result, tokens, heads, head, row)
+            _relative_gradients(slopes, queries, result, tables, table_sum, cut.side, row, padded.side)
+            _add_to(gradients.q, result, tokens, head, row)
 
 
 @compiled
-def _relative_gradients(slopes, queries, result, tables, table_sums, sums, by_place, block, row, side):
+def _relative_gradients(slopes, queries, result, tables, table_sum, block, row, side):
     """Add what the relative positions give to the queries' gradients, and to the tables' own.
 
     Args:
         slopes: (queries, tiles * KEYS), gradients of the scores.
         queries, result: (queries, D), not scaled, and their gradients.
-        tables, table_sums: (2, 2 * window - 1, D) at 0 and at `sums`: heights and widths.
-        by_place: (2, window), room for the slopes' sums over columns and over rows.
+        tables, table_sum: flat (2, 2 * window - 1, D), heights and widths.
         side: a tuple as long as the window's side.
     """
     dim, window, length = len(row), len(side), slopes.shape[1]
     slopes, queries, result = slopes.reshape(-1), queries.reshape(-1), result.reshape(-1)
+    # The slopes' sums over columns and over rows.
+    by_place = np.empty((2, window), F)
     flat, ones = by_place.reshape(-1), filled_row(F(1), side)
     for i in range(block * block):
         y, x = i // block, i % block
@@ -196,17 +155,18 @@ def _relative_gradients(slopes, queries, result, tables, table_sums, sums, by_pl
             for place in range(window):
                 slope, at = by_place[axis, place], first + place * dim
                 total = add_scaled(total, slope, load_row(tables, at, row))
-                table_sum = load_row(table_sums, sums + at, row)
-                store_row(table_sums, sums + at, add_scaled(table_sum, slope, query))
+                added = add_scaled(load_row(table_sum, at, row), slope, query)
+                store_row(table_sum, at, added)
         store_row(result, i * dim, total)
 
 
 @compiled
-def _add_to(target, rows, tokens, heads, head, row):
-    """Add rows to those of all tokens but -1 in a map of (tokens, heads, D)."""
+def _add_to(target, rows, tokens, head, row):
+    """Add rows to those of all tokens but -1."""
     flat = rows.reshape(-1)
     for i in range(tokens.size):
         if tokens[i] >= 0:
-            start = (tokens[i] * heads + head) * len(row)
-            added = add_scaled(load_row(target, start, row), F(1), load_row(flat, i * len(row), row))
-            store_row(target, start, added)
+            start = start_of(target, tokens[i], head)
+            before = load_row(target.numbers, start, row)
+            added = add_scaled(before, F(1), load_row(flat, i * len(row), row))
+            store_row(target.numbers, start, added)

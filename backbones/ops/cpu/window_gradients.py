@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from backbones.ops.cpu.attention import (
-    LANES,
+    Cut,
     F,
+    Maps,
     add_products,
     copy_rows,
     load_keys,
@@ -49,47 +50,19 @@ def window_gradients(
     gradients = [q.new_empty(q.shape) for _ in range(3)]
     padded = padded_bias(bias)
     sums = torch.zeros(SUMS, *padded.shape)
-    tensors = (grad, q, k, v, *gradients)
-    arrays = [item for tensor in tensors for item in memory(tensor)]
-    sizes = (batch, height, width, heads, window_size, shift, *row_and_part(dim), LANES)
-    for_ranges(lambda begin, end: _windows(*arrays, padded, sums.numpy(), *sizes, begin, end), SUMS)
+    maps = (memory(grad), Maps(*map(memory, (q, k, v))), Maps(*map(memory, gradients)))
+    cut = Cut(height, width, heads, window_size, shift=shift)
+    arguments = (*maps, padded, sums.numpy(), batch, cut, *row_and_part(dim))
+    for_ranges(lambda begin, end: _windows(*arguments, begin, end), SUMS)
     grad_bias = sums.sum(0)[..., : bias.shape[-1]].to(bias.dtype)
     return *gradients, grad_bias
 
 
 @compiled
-def _windows(
-    grad,
-    grad_place,
-    q,
-    q_place,
-    k,
-    k_place,
-    v,
-    v_place,
-    grad_q,
-    grad_q_place,
-    grad_k,
-    grad_k_place,
-    grad_v,
-    grad_v_place,
-    bias,
-    bias_sums,
-    batch,
-    height,
-    width,
-    heads,
-    window_size,
-    shift,
-    row,
-    part,
-    lanes,
-    begin,
-    end,
-):
+def _windows(grad, inputs, gradients, bias, bias_sums, batch, cut, row, part, begin, end):
     """Sums `begin` to `end` of the bias, each over its share of the windows of all images."""
-    dim, count = len(row), window_size**2
-    rows, columns = height // window_size, width // window_size
+    dim, count = len(row), cut.side**2
+    rows, columns = cut.height // cut.side, cut.width // cut.side
     queries, keys, key_rows, scores, result = scratch(count, count, dim)
     grads, values, local, slopes, _ = scratch(count, count, dim)
     roots = np.full(queries.shape[0], np.sqrt(F(dim)), F)
@@ -97,32 +70,26 @@ def _windows(
     for number in range(begin, end):
         for window in range(total * number // SUMS, total * (number + 1) // SUMS):
             image, at = window // (rows * columns), window % (rows * columns)
-            top, left = at // columns * window_size + shift, at % columns * window_size + shift
-            square(tokens, image, top, left, window_size, height, width, height, width)
-            for head in range(heads):
-                load_queries(q, q_place, tokens, head, queries, row)
-                load_queries(grad, grad_place, tokens, head, grads, row)
-                load_keys(k, k_place, tokens, head, keys, dim)
-                load_keys(v, v_place, tokens, head, values, dim)
-                load_values(k, k_place, tokens, head, key_rows, row)
-                copy_rows(bias[head], scores, lanes)
-                if shift:
-                    mask_wrapped(
-                        scores,
-                        window_size,
-                        shift,
-                        top >= height - window_size + shift,
-                        left >= width - window_size + shift,
-                    )
+            top, left = at // columns * cut.side + cut.shift, at % columns * cut.side + cut.shift
+            square(tokens, cut, image, top, left, cut.side)
+            for head in range(cut.heads):
+                load_queries(inputs.q, tokens, head, queries, row)
+                load_queries(grad, tokens, head, grads, row)
+                load_keys(inputs.k, tokens, head, keys, dim)
+                load_keys(inputs.v, tokens, head, values, dim)
+                load_values(inputs.k, tokens, head, key_rows, row)
+                copy_rows(bias[head], scores)
+                if cut.shift:
+                    mask_wrapped(scores, cut, top, left)
                 queries *= F(1) / np.sqrt(F(dim))
-                weights_of(queries, keys, scores, count, row, lanes)
+                weights_of(queries, keys, scores, count, row)
                 slopes[:] = F(0)
-                add_products(grads, values, slopes, row, lanes)
+                add_products(grads, values, slopes, row)
                 weigh_transposed(scores, grads, local, row, part)
-                store(local, grad_v, grad_v_place, tokens, head, row)
-                slopes_of_scores(scores, slopes, lanes)
+                store(local, gradients.v, tokens, head, row)
+                slopes_of_scores(scores, slopes)
                 bias_sums[number, head] += slopes[:count]
                 weigh_transposed(slopes, queries, local, row, part)
-                store(local, grad_k, grad_k_place, tokens, head, row)
+                store(local, gradients.k, tokens, head, row)
                 weigh(slopes, key_rows, roots, count, result, row, part)
-                store(result, grad_q, grad_q_place, tokens, head, row)
+                store(result, gradients.q, tokens, head, row)
