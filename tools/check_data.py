@@ -2,7 +2,7 @@
 
     python tools/check_data.py --data-root data/coco
     python tools/check_data.py --data-root data/ade/ADEChallengeData2016
-    python tools/check_data.py --data-root data/boxes --config configs/retinanet_swin_micro.py
+    python tools/check_data.py --data-root data/boxes --config configs/faster_rcnn_swin_micro.py
     python tools/check_data.py --data-root data/imagenet --format json --output findings.json
 
 Every image and every map is loaded as a training does. No file is changed: correct what is found

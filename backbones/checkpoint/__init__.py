@@ -1,13 +1,13 @@
 """Checkpoints: read safely, translated from the released names, loaded with a report."""
 
-from backbones.checkpoint.files import local_copy, read_checkpoint
-from backbones.checkpoint.loading import fit_weights, load_pretrained
+from backbones.checkpoint.checkpoint_files import local_copy, read_checkpoint
+from backbones.checkpoint.load_report import LoadReport, compare
 from backbones.checkpoint.names import released_name, released_weights
 from backbones.checkpoint.openmmlab import install_safe_loading
-from backbones.checkpoint.report import LoadReport, compare
+from backbones.checkpoint.pretrained import fit_weights, load_pretrained
 from backbones.checkpoint.scales import recognize
+from backbones.checkpoint.state_dicts import WEIGHT_KEYS, select_prefix, weights_of
 from backbones.checkpoint.translation import DERIVED, translate_state_dict
-from backbones.checkpoint.weights import WEIGHT_KEYS, select_prefix, weights_of
 from backbones.checkpoint.wrappers import in_own_names
 
 __all__ = [

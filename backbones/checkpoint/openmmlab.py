@@ -13,7 +13,7 @@ import mmengine.runner.checkpoint as mmengine_checkpoint
 from mmengine.runner import CheckpointLoader
 from torch.types import Device
 
-from backbones.checkpoint.files import read_checkpoint
+from backbones.checkpoint.checkpoint_files import read_checkpoint
 
 Location = Device | Callable | str | None
 

@@ -15,6 +15,15 @@ from mmengine.config import read_base
 with read_base():
     from .imagenet_1k_300e import *
 
+recipe.update(
+    name='demo_imagenet',
+    dataset='generated shapes',
+    images=None,
+    epochs=None,
+    iterations=None,
+    batch_size=None,
+    start=None,
+)
 model.update(
     backbone=dict(layer_scale_init_value=1.0),
     data_preprocessor=dict(random_erasing=0.0),

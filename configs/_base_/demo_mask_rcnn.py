@@ -14,6 +14,15 @@ from mmengine.config import read_base
 with read_base():
     from .mask_rcnn_coco_1x import *
 
+recipe.update(
+    name='demo_mask_rcnn',
+    dataset='generated scenes',
+    images=None,
+    epochs=None,
+    iterations=None,
+    batch_size=None,
+    start=None,
+)
 classes = ('disc', 'square', 'triangle', 'star', 'ring', 'cross')
 model.update(
     backbone=dict(layer_scale_init_value=1.0),

@@ -15,6 +15,15 @@ from mmengine.config import read_base
 with read_base():
     from .upernet_ade20k_160k import *
 
+recipe.update(
+    name='demo_upernet',
+    dataset='generated scenes',
+    images=None,
+    epochs=None,
+    iterations=None,
+    batch_size=None,
+    start=None,
+)
 classes = ('ground', 'sky', 'disc', 'square', 'triangle', 'star', 'ring', 'cross')
 crop_size = (128, 128)
 loss_weights = dict(class_weight=[0.2, 0.2, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0])

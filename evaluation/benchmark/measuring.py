@@ -78,7 +78,7 @@ class Measurements:
     matrix_seconds: list[float] = field(default_factory=list)
 
 
-class Row:
+class MeasuredRow:
     """A subject at one size: its network, and the figures that its passes fill."""
 
     def __init__(self, subject: TimedSubject, size: Size, mode: Mode) -> None:
@@ -145,7 +145,7 @@ def build(subject: TimedSubject, size: Size, mode: Mode) -> nn.Module:
 
 
 def timed_rounds(
-    rows: Sequence[Row],
+    rows: Sequence[MeasuredRow],
     images: Tensor,
     product: MatrixProduct,
     rounds: int,
@@ -290,7 +290,7 @@ def measure(plan: BenchmarkPlan, size: Size, product: MatrixProduct, progress: P
     found = Measurements(size, [], product.side)
     rows = []
     for subject in plan.subjects:
-        row = Row(subject, size, plan.mode)
+        row = MeasuredRow(subject, size, plan.mode)
         row.warm_up(images, progress)
         rows.append(row)
         if row.figures.ran_out_of_memory and plan.must_fit:

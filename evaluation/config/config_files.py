@@ -70,7 +70,8 @@ def _forget_inherited_contestant(cfg: Config, path: Path) -> None:
     with what is published of the leaf.
     """
     tree = ast.parse(path.read_text(encoding='utf-8'))
-    if not any(isinstance(node, ast.Name) and node.id == 'contestant' for node in ast.walk(tree)):
+    names = {getattr(node, 'id', None) or getattr(node, 'name', None) for node in ast.walk(tree)}
+    if 'contestant' not in names:
         cfg.pop('contestant', None)
 
 

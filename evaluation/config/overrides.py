@@ -19,10 +19,12 @@ READ_AT_TOP = frozenset(
     {
         'activation_checkpointing',
         'compile',
+        'contestant',
         'custom_imports',
         'efficient_conv_bn_eval',
         'find_unused_parameters',
         'model_wrapper_cfg',
+        'recipe',
         'sync_bn',
         'tta_model',
         'tta_pipeline',

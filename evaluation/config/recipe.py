@@ -6,6 +6,7 @@
 A recipe has two variants: fair to all mixers, or as released.
 """
 
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ RELEASED_CONSTRUCTOR = 'ReleasedDecayConstructor'
 # What the fair recipes do not decay beside norms, as keys of `paramwise_cfg.custom_keys`.
 POSITIONS = ('relative_position_bias_table', 'height_rel', 'width_rel', 'pos_embed')
 STARTS = ('pretrained', 'scratch')
+MOST = 2**31 - 1
 # Facts of a recipe, and what they are.
 _NEEDED = ('name', 'task', 'dataset')
 _TEXTS = ('name', 'task', 'title', 'dataset', 'start')
@@ -41,7 +43,7 @@ def recipe_of(cfg: Config) -> Recipe | None:
         task = find_task(hook.get('task'))
         if task is None or task.earlier is None:
             return None
-        return task.earlier.recipe
+        return task.earlier.recipe_of((cfg.get('train_cfg') or {}).get('max_epochs'))
     place = f'config {cfg.filename}: recipe'
     _check_keys(place, declared, [field.name for field in fields(Recipe)])
     if missing := next((name for name in _NEEDED if declared.get(name) is None), None):
@@ -80,6 +82,9 @@ def check_competition(cfg: Config) -> None:
     contestant_name(cfg)
     hook = (cfg.get('default_hooks') or {}).get('result') or {}
     recipe = required_recipe(cfg) if hook.get('type') == 'ResultHook' else recipe_of(cfg)
+    if hook.get('dataset') is not None and not _is_text(hook['dataset']):
+        raise UserError(f'default_hooks.result.dataset is {hook["dataset"]!r}, not text of one line')
+    _check_task(cfg, recipe)
     if recipe and hook.get('task') and find_task(hook['task']) is not TASKS[recipe.task]:
         raise UserError(
             f'default_hooks.result.task={hook["task"]!r} and recipe.task={recipe.task!r} are different; '
@@ -93,13 +98,29 @@ def contestant_name(cfg: Config) -> str:
     Raises:
         UserError: `contestant` is no declaration of one.
     """
-    declared = cfg.get('contestant') or {}
+    declared = declared_contestant(cfg)
     place = f'config {cfg.filename}: contestant'
     _check_keys(place, declared, [field.name for field in fields(Contestant)])
     for key, value in declared.items():
-        if value is not None and (not isinstance(value, str) or not value):
-            raise UserError(f'{place}.{key} is {value!r}, not text')
+        if value is not None and not _is_text(value):
+            raise UserError(f'{place}.{key} is {value!r}, not text of one line')
     return declared.get('name') or Path(cfg.filename).stem
+
+
+def declared_contestant(cfg: Config) -> Mapping:
+    """Return what a config says of its network, possibly nothing.
+
+    A config of before leaves declared contestants, as trainings of then dumped it, says it by its name.
+    """
+    declared = cfg.get('contestant')
+    task = find_task(((cfg.get('default_hooks') or {}).get('result') or {}).get('task'))
+    if declared is not None or cfg.get('recipe') is not None or task is None or not cfg.filename:
+        return declared or {}
+    name = Path(cfg.filename).stem.removeprefix(f'{task.earlier.key}_').removesuffix(f'_{RELEASED}')
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    mixer = (backbone.get('mixer') or {}).get('type')
+    scale = name.removeprefix(f'{mixer}_')
+    return {'name': name, 'scale': None if scale == name else scale}
 
 
 def contestant_of(cfg: Config, backbone: nn.Module) -> Contestant:
@@ -111,7 +132,7 @@ def contestant_of(cfg: Config, backbone: nn.Module) -> Contestant:
     """
     family = getattr(backbone, 'family', None) or type(backbone).__module__.partition('.')[0]
     found = Contestant(contestant_name(cfg), family, getattr(backbone, 'mixer_name', None))
-    return replace(found, **{k: v for k, v in (cfg.get('contestant') or {}).items() if v is not None})
+    return replace(found, **{k: v for k, v in declared_contestant(cfg).items() if v is not None})
 
 
 def variant_of(optim_wrapper: Mapping) -> str | None:
@@ -129,6 +150,30 @@ def variant_of(optim_wrapper: Mapping) -> str | None:
     keys = rules.get('custom_keys') or {}
     exempt = [(keys.get(name) or {}).get('decay_mult') == 0 for name in POSITIONS]
     return FAIR if rules.get('norm_decay_mult') == 0 and all(exempt) else None
+
+
+def _check_task(cfg: Config, recipe: Recipe | None) -> None:
+    """See that the heads of a model are of the recipe's task.
+
+    Raises:
+        UserError: they are of another.
+    """
+    parts = cfg.get('model') or {}
+    tasks = [task.key for task in TASKS.values() if any(head in parts for head in task.heads)]
+    if recipe and tasks and recipe.task not in tasks:
+        raise UserError(
+            f'config {cfg.filename}: recipe.task is {recipe.task!r}, and the model is of {tasks[0]}; '
+            'give the recipe of the model'
+        )
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is text that tables can print in a line."""
+    return (
+        isinstance(value, str)
+        and bool(value)
+        and not any(unicodedata.category(letter) in ('Cc', 'Cs') for letter in value)
+    )
 
 
 def _check_keys(place: str, declared: object, known: Collection[str]) -> None:
@@ -155,11 +200,11 @@ def _check_values(place: str, declared: Mapping) -> None:
     """
     stated = {name: value for name, value in declared.items() if value is not None}
     for name in _TEXTS:
-        if name in stated and (not isinstance(stated[name], str) or not stated[name]):
-            raise UserError(f'{place}.{name} is {stated[name]!r}, not text')
+        if name in stated and not _is_text(stated[name]):
+            raise UserError(f'{place}.{name} is {stated[name]!r}, not text of one line')
     for name in _COUNTS:
-        if name in stated and (type(stated[name]) is not int or stated[name] < 1):
-            raise UserError(f'{place}.{name} is {stated[name]!r}, not a whole number above 0')
+        if name in stated and (type(stated[name]) is not int or not 1 <= stated[name] <= MOST):
+            raise UserError(f'{place}.{name} is {stated[name]!r}, not a whole number from 1 to {MOST}')
     if find_task(stated['task']) is None:
         near = did_you_mean(stated['task'], TASKS)
         raise UserError(

@@ -14,7 +14,7 @@ from backbones.unified import SMALLEST_SIDE
 from evaluation.config.recipe import check_competition
 from evaluation.config.run_settings import check_checkpoint_names
 from evaluation.config.schedule import check_schedule
-from evaluation.config.segmentors import check_segmentation
+from evaluation.config.segmentor_checks import check_segmentation
 from evaluation.config.settings import built_settings, check_keywords, check_types, setting
 from evaluation.utils.errors import UserError
 

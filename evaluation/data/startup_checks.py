@@ -13,7 +13,7 @@ from mmengine.dataset import BaseDataset
 from PIL import Image
 
 from evaluation.config.masks import check_masks, needs_masks
-from evaluation.config.segmentors import check_all_class_weights
+from evaluation.config.segmentor_checks import check_all_class_weights
 from evaluation.data.coco_file import FORMAT_ONLY, check_coco
 from evaluation.data.config_checks import (
     TRAINING,

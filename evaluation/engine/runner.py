@@ -27,7 +27,7 @@ from evaluation.engine.hooks.evaluation import (
     SharedStatisticsHook,
 )
 from evaluation.engine.hooks.training import UNFINISHED, DivergenceHook
-from evaluation.models.weights import check_whole, fit_model, unwrapped
+from evaluation.models.model_weights import check_whole, fit_model, unwrapped
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import rename_whole
 from evaluation.utils.library_output import settle_log_faults

@@ -19,7 +19,7 @@ from evaluation.engine.checkpoints import candidates, named_checkpoint, pointer_
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE
 from evaluation.models.complexity import build_without_values
-from evaluation.models.weights import (
+from evaluation.models.model_weights import (
     PRETRAINED,
     check_whole,
     fit_model,
@@ -186,10 +186,13 @@ def find_pretrained(wish: str, cfg: Config) -> str:
     """
     if wish != 'released':
         return wish
-    if cfg.model.backbone.type == 'ResNet':
+    kind = cfg.model.backbone.type
+    if kind == 'ResNet' and cfg.model.backbone.get('depth') == 50:
         return ResNet50_Weights.IMAGENET1K_V1.url
     backbone, wanted = contestant_name(cfg), CLASSIFICATION.metrics[0].published
     for entry in load_published():
+        if not str(kind).startswith('Unified'):
+            break
         if entry.model == backbone and entry.checkpoint and wanted in entry.figures:
             return entry.checkpoint
     raise UserError(f'no released ImageNet weights are known for {backbone}; give a path or URL')

@@ -13,11 +13,11 @@ from evaluation.config.run_settings import checkpoint_to_resume, randomness
 from evaluation.engine.checkpoints import resumed_by_restart
 from evaluation.engine.experiment import backbone_errors_reported, load_config, make_runner
 from evaluation.engine.faults import machine_faults_reported, stop_explained
-from evaluation.engine.hooks.result import ResultHook
+from evaluation.engine.hooks.result_hook import ResultHook
 from evaluation.engine.starting_point import check_fits, set_starting_point
 from evaluation.engine.submission import leave_out_truth, write_submission
 from evaluation.metrics.predictions import DumpPredictions
-from evaluation.models.weights import starting_weights
+from evaluation.models.model_weights import starting_weights
 from evaluation.utils.errors import UserError
 
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from backbones import BackboneError
 from backbones.checkpoint import fit_weights, local_copy, read_checkpoint, weights_of
-from backbones.checkpoint.report import some
+from backbones.checkpoint.load_report import some
 from evaluation.config.config_files import read_config
 from evaluation.config.overrides import merge_options
 from evaluation.config.whole_config import check_config
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.models.complexity import build_without_values
-from evaluation.models.weights import BACKBONE, check_whole, fit_model, forget_pretrained
+from evaluation.models.model_weights import BACKBONE, check_whole, fit_model, forget_pretrained
 from evaluation.results.description import describe_checkpoint, weights_sha256
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.process_groups import process_count

@@ -80,7 +80,7 @@ class Evidence:
         raise NotImplementedError
 
     def joined(self: Own, other: Own, images: np.ndarray, by_rank: bool) -> Own:
-        """Put the records of two models into one; see `statistics.joining.joined`.
+        """Put the records of two models into one; see `statistics.randomization.joined`.
 
         Args:
             other: of the same images; image i becomes image 2 i + 1, and 2 i of these records.

@@ -9,7 +9,7 @@ import evaluation.data.image_loading
 import evaluation.data.imagenet
 import evaluation.data.segmentation_map
 import evaluation.engine.drawing
-import evaluation.engine.hooks.result
+import evaluation.engine.hooks.result_hook
 import evaluation.engine.hooks.training
 import evaluation.metrics.accuracy
 import evaluation.metrics.instance_ap

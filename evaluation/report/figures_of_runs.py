@@ -9,6 +9,7 @@ from evaluation.results.published import (
     Entry,
     differs_in_recipe,
     find_figure,
+    is_another_network,
     is_published_data_set,
     is_recipe_unknown,
     is_unified,
@@ -134,7 +135,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
         )
         found[metric] = {
             'value': figure.value,
-            'architecture': figure.architecture,
+            'architecture': figure.architecture if is_another_network(result, figure) else UNIFIED,
             'otherRecipe': differs_in_recipe(result, figure),
             'source': figure.source,
             'isRecipeUnknown': is_recipe_unknown(result),
@@ -191,7 +192,7 @@ def published_points(
                     {
                         'group': title,
                         'model': entry.model,
-                        'mixer': entry.model.rpartition('_')[0],
+                        'mixer': own.contestant.mixer if own else entry.model.rpartition('_')[0],
                         'architecture': entry.architecture,
                         'source': entry.source,
                         'flops': flops,

@@ -23,8 +23,8 @@ from evaluation.statistics.comparison import (
 )
 from evaluation.statistics.error_analysis import error_costs
 from evaluation.statistics.experiments import by_experiment
-from evaluation.statistics.loading import each_image_once, load_evidence
 from evaluation.statistics.randomization import PairedTest, paired_tests
+from evaluation.statistics.result_metrics import each_image_once, load_evidence
 from evaluation.tasks import TASKS
 
 SEED = 0

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from zipfile import BadZipFile
 
 from evaluation.analysis.results import MALFORMED as UNREADABLE
 from evaluation.results.result import Result
-from evaluation.results.selection import in_order, select, table_of
-from evaluation.tables.columns import title_of, training_text
+from evaluation.results.selection import select
+from evaluation.tables.columns import tables_of, training_text
 from evaluation.utils.errors import UserError, warn
 
 # Errors of readers for malformed files.
@@ -109,11 +108,8 @@ def gather_runs(results: Sequence[Result]) -> list[ReportedRun]:
         results: all evaluations found.
     """
     selected = {id(result) for result in select(results, every=False)}
-    ordered = in_order(results)
     runs: list[ReportedRun] = []
-    for _, members in groupby(ordered, key=table_of):
-        alike = list(members)
-        title = title_of(alike)
+    for title, alike in tables_of(results):
         for result, label in zip(alike, labels(alike), strict=True):
             folder, started = run_folder(result.path)
             run = ReportedRun(

@@ -24,7 +24,7 @@ from evaluation.config.run_settings import effective_batch_size
 from evaluation.data.bad_images import images_skipped
 from evaluation.data.dataset_config import data_sha256
 from evaluation.models.complexity import complexity_of_config
-from evaluation.models.weights import starting_weights
+from evaluation.models.model_weights import starting_weights
 from evaluation.utils.files import file_sha256
 from evaluation.utils.formats import now as now
 

@@ -113,6 +113,12 @@ def differs_in_recipe(result: Result, figure: Figure) -> bool:
     return figure.architecture == UNIFIED and result.variant == FAIR
 
 
+def is_another_network(result: Result, figure: Figure) -> bool:
+    """Return whether a figure is of the network that a mixer was first published in, not of ours."""
+    is_own = not is_unified(result) or result.contestant.mixer is None
+    return figure.architecture != UNIFIED and not is_own
+
+
 def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
     """Say why a result stands beside no published figure, although there is one of its backbone.
 

@@ -166,10 +166,11 @@ def _upgraded(data: dict) -> dict:
     if (data['mixer'] is None) != (data['scale'] is None):
         raise ValueError("'mixer' and 'scale' must both be given or both be null")
     task = find_task(data['task'])
+    recipe = task.earlier.recipe_of(data.get('max_epochs'))
     return {
         **data,
         'task': task.key,
-        'recipe': {**task.earlier.recipe.as_json(), 'variant': data.get('recipe')},
+        'recipe': {**recipe.as_json(), 'variant': data.get('recipe')},
         'contestant': {'name': data['backbone'], 'mixer': data['mixer'], 'scale': data['scale']},
     }
 

@@ -48,7 +48,8 @@ class Result:
     those of masks. `flops` are None where they could not be counted, and in files of before they were.
     `images` are those evaluated, without the `images_skipped`. The digests of config and
     data, `evidence`, what each image contributed, and how the training went are None in files of before
-    they were told. `recipe` is `fair` or `released`, None where the training's is not known or its own.
+    they were told. `variant` of the recipe is `fair` or `released`, None where it is not known
+    or the training has a rule of its own.
     `created` has a time zone. `path` is the file that it was read from.
     """
 

@@ -46,6 +46,7 @@ def setup(result: Result) -> tuple:
     """What all evaluations of an experiment share, whatever their seed and progress."""
     return (
         result.task,
+        result.recipe.name,
         result.contestant.name,
         result.config,
         result.config_sha256,
@@ -88,11 +89,15 @@ def size_classes(results: Sequence[Result]) -> dict[Path, SizeClass]:
     Args:
         results: of one table.
     """
-    scales: dict[str, list[float]] = {}
+    # Each contestant counts once, however many runs it has.
+    scales: dict[str, dict[tuple, float]] = {}
     for result in results:
         if result.contestant.scale is not None:
-            scales.setdefault(result.contestant.scale, []).append(_log_parameters(result))
-    classes = [SizeClass(math.exp(math.fsum(logs) / len(logs)), name) for name, logs in scales.items()]
+            members = scales.setdefault(result.contestant.scale, {})
+            members[result.contestant.name, result.total_parameters] = _log_parameters(result)
+    classes = [
+        SizeClass(math.exp(math.fsum(logs.values()) / len(logs)), name) for name, logs in scales.items()
+    ]
     by_name = {each.name: each for each in classes}
     found = {}
     for result in sorted(results, key=lambda result: result.total_parameters):

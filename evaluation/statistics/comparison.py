@@ -19,8 +19,8 @@ from evaluation.statistics.bootstrap import (
     resample,
 )
 from evaluation.statistics.experiments import Spread, distinct_names, spread
-from evaluation.statistics.loading import check_same_images, headline_metrics, load_evidence
 from evaluation.statistics.randomization import LEVEL, MOST_SWAPS, PairedTest, paired_tests
+from evaluation.statistics.result_metrics import check_same_images, headline_metrics, load_evidence
 from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.errors import UserError
 from evaluation.utils.formats import fixed
@@ -268,10 +268,13 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
             'One was tested with test-time augmentation (TTA) and the other without: the difference is '
             'not one of the models alone.'
         )
-    recipes = {(result.recipe.name, result.variant or 'unknown') for result in results}
+    recipes = {(result.recipe.name, result.variant) for result in results}
     if len(recipes) > 1:
         is_one = len({name for name, _ in recipes}) == 1
-        names = sorted(variant if is_one else f'{name}, {variant}' for name, variant in recipes)
+        names = sorted(
+            ', '.join(filter(None, ('' if is_one else name, variant))) or 'neither fair nor released'
+            for name, variant in recipes
+        )
         found.append(
             f'Their recipes differ ({" and ".join(names)}): the difference is not one of the '
             'models alone.'

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import signal, stats
 
 from evaluation.metrics.records import Evidence, Measure
-from evaluation.statistics.loading import metric_of
+from evaluation.statistics.result_metrics import metric_of
 from evaluation.tasks import find_metric
 
 # Two models are told apart where the p-value is at most this.

@@ -15,7 +15,7 @@ from mmengine.config import Config, ConfigDict
 from evaluation.config.config_files import read_config
 from evaluation.config.digests import add_digests
 from evaluation.config.overrides import merge_options
-from evaluation.config.recipe import contestant_name
+from evaluation.config.recipe import contestant_name, declared_contestant
 from evaluation.config.run_settings import (
     DEFAULT_SEED,
     check_run_settings,
@@ -29,7 +29,7 @@ from evaluation.data.dataset_config import data_sha256, plain_datasets
 from evaluation.data.startup_checks import check_layout
 from evaluation.engine.checkpoints import candidates
 from evaluation.engine.starting_point import use_pretrained
-from evaluation.models.weights import starting_sources, starting_weights
+from evaluation.models.model_weights import starting_sources, starting_weights
 from evaluation.sweep.decisions import start_name
 from evaluation.sweep.record import Identity
 from evaluation.sweep.work import RunTask
@@ -366,7 +366,7 @@ def pretrained_of(wish: str | None, cfg: Config, seed: int | None) -> str | None
     """
     if wish is None or '{' not in wish:
         return wish
-    declared = cfg.get('contestant') or {}
+    declared = declared_contestant(cfg)
     mixer = (cfg.model.backbone.get('mixer') or {}).get('type')
     names = {
         'name': contestant_name(cfg),
@@ -374,18 +374,16 @@ def pretrained_of(wish: str | None, cfg: Config, seed: int | None) -> str | None
         'scale': declared.get('scale'),
         'seed': seed,
     }
-    try:
-        unknown = [name for name, value in names.items() if value is None and f'{{{name}}}' in wish]
-        if unknown:
+    for name, value in names.items():
+        if value is None and f'{{{name}}}' in wish:
             raise UserError(
-                f'--pretrained {wish}: {cfg.filename} declares no {unknown[0]}; write it in a line '
-                "contestant = dict(name='...', scale='...')"
+                f'--pretrained {wish}: {cfg.filename} declares no {name}; write it in a line '
+                f"contestant = dict({name}='...')"
             )
-        return wish.format(**names)
-    except (KeyError, IndexError, ValueError) as error:
-        raise UserError(
-            f'--pretrained {wish}: give no other names in braces than {", ".join(names)}'
-        ) from error
+        wish = wish.replace(f'{{{name}}}', str(value))
+    if '{' in wish or '}' in wish:
+        raise UserError(f'--pretrained {wish}: give no other names in braces than {", ".join(names)}')
+    return wish
 
 
 def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str, str | None]:

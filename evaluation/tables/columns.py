@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import groupby
 
 from evaluation.results.published import is_published_data_set, is_whole_data_set
 from evaluation.results.result import Result
+from evaluation.results.selection import in_order, table_of
 from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column
@@ -39,6 +41,23 @@ def title_of(results: Sequence[Result]) -> str:
     return f'{title} on {results[0].dataset}'
 
 
+def tables_of(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """Title and rows of every table, those of published data sets first.
+
+    Where tables of different tasks or data would have one title, it names their recipes, too.
+    """
+    groups = [list(rows) for _, rows in groupby(in_order(results), key=table_of)]
+    titles = [title_of(rows) for rows in groups]
+    return [
+        (title if titles.count(title) == 1 else f'{title} ({_recipes_text(rows)})', rows)
+        for title, rows in zip(titles, groups, strict=True)
+    ]
+
+
+def _recipes_text(rows: Sequence[Result]) -> str:
+    return ', '.join(sorted({row.recipe.name for row in rows}))
+
+
 Builder = tuple[Column, Callable[[Result], Cell]]
 
 # Of a digest, enough to tell two apart.
@@ -67,8 +86,9 @@ def identity_columns(rows: Sequence[Result], with_seed: bool) -> list[Builder]:
         columns.append(_text('Config', lambda row: row.config))
     if with_seed and _differ_in(rows, lambda row: row.seed):
         columns.append(_text('Seed', lambda row: row.seed, numeric=True))
-    if len({row.variant for row in rows}) > 1:
-        columns.append(_text('Recipe', lambda row: row.variant))
+    names, variants = {row.recipe.name for row in rows}, {row.variant for row in rows}
+    if len(names) > 1 or len(variants) > 1:
+        columns.append(_text('Recipe', lambda row: _recipe_text(row, len(names) > 1)))
     if any(row.initialization for row in rows):
         columns.append(_text('Start', lambda row: row.start))
     if any(row.test_time_augmentation for row in rows):
@@ -103,9 +123,15 @@ def _differ_in(rows: Sequence[Result], value: Callable[[Result], object]) -> boo
     return len(set(zip(alike, map(value, rows), strict=True))) > len(set(alike))
 
 
+def _recipe_text(row: Result, with_name: bool) -> str | None:
+    parts = (row.recipe.name if with_name else None, row.variant)
+    return ', '.join(filter(None, parts)) or None
+
+
 def _look(row: Result) -> tuple:
     """What every table shows of a row, or shows where rows differ in it."""
-    return row.contestant.name, row.variant, row.training, row.start, row.test_time_augmentation
+    own = row.contestant.name, row.recipe.name, row.variant
+    return *own, row.training, row.start, row.test_time_augmentation
 
 
 def _text(heading: str, value: Callable[[Result], object], numeric: bool = False) -> Builder:

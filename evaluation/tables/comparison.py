@@ -24,8 +24,8 @@ from evaluation.statistics.comparison import (
 )
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
 from evaluation.statistics.experiments import by_experiment
-from evaluation.statistics.loading import each_image_once, load_evidence
 from evaluation.statistics.randomization import CERTAINTY, LEVEL, MOST_SWAPS
+from evaluation.statistics.result_metrics import each_image_once, load_evidence
 from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.errors import UserError
 from evaluation.utils.formats import fixed

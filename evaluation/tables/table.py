@@ -12,11 +12,12 @@ from evaluation.results.published import (
     Figure,
     differs_in_recipe,
     find_figure,
+    is_another_network,
     is_recipe_unknown,
     why_not_compared,
 )
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.results.selection import in_order, size_classes, table_of
+from evaluation.results.selection import in_order, size_classes
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.comparison import Uncertainty
 from evaluation.tables.analyses import figures_of, newest_of
@@ -25,7 +26,7 @@ from evaluation.tables.columns import (
     identity_columns,
     metric_column,
     printed,
-    title_of,
+    tables_of,
     training_text,
 )
 from evaluation.tables.contests import is_tied, winners
@@ -94,12 +95,12 @@ def build_tables(
 ) -> list[Table]:
     """Return one table for each task and data set, that with published figures first."""
     return [
-        _build_table(list(rows), published, analyses, uncertainty)
-        for _, rows in groupby(in_order(results), key=table_of)
+        _build_table(title, rows, published, analyses, uncertainty) for title, rows in tables_of(results)
     ]
 
 
 def _build_table(
+    title: str,
     rows: list[Result],
     published: Sequence[Entry],
     analyses: Sequence[AnalysisFigures],
@@ -119,7 +120,7 @@ def _build_table(
         for _, group in groupby(rows, key=lambda row: sizes[row.path])
     )
     return Table(
-        title=title_of(rows),
+        title=title,
         columns=tuple(column for column, _ in builders),
         groups=groups,
         notes=(
@@ -188,7 +189,7 @@ def _comparison_columns(
         figure = find_figure(published, row, metric)
         if figure is None:
             return Cell(DASH)
-        mark = DAGGER if figure.architecture == 'original' else ''
+        mark = DAGGER if is_another_network(row, figure) else ''
         mark = PILCROW if differs_in_recipe(row, figure) else mark
         return Cell(str(printed(figure.value, row.task)), mark=mark)
 
@@ -263,7 +264,8 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
     notes = _flops_notes([row.flops for row in rows if row.flops])
     notes += _variant_notes({row.variant for row in rows})
     if any(cell.bold for group in groups for row in group for cell in row):
-        variant = 'recipe, ' if any(row.variant for row in rows) else ''
+        is_told = any(row.variant for row in rows) or len({row.recipe.name for row in rows}) > 1
+        variant = 'recipe, ' if is_told else ''
         size = 'size' if any(row.contestant.scale is None for row in rows) else 'scale'
         notes.append(
             f'Bold: best of each {size}, among finished runs of equal {variant}start, length, images '
@@ -285,7 +287,7 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
     notes += not_compared_notes((row.contestant.name, why_not_compared(published, row)) for row in rows)
     if any(row.test_time_augmentation for row, _ in figures):
         notes.append('With test-time augmentation (TTA), the published figure is the multi-scale one.')
-    if any(figure.architecture == 'original' for _, figure in figures):
+    if any(is_another_network(row, figure) for row, figure in figures):
         notes.append(
             f"{DAGGER} Published for another architecture, the mixer's original network: "
             'the difference is not one of training alone.'

@@ -37,7 +37,7 @@ TASKS: dict[str, Task] = {
 def find_task(key: object) -> Task | None:
     """Return the task of this key, or of the key that it had earlier; None where there is none."""
     keys = {task.earlier.key: task for task in TASKS.values() if task.earlier}
-    return (keys | TASKS).get(key)
+    return (keys | TASKS).get(key) if isinstance(key, str) else None
 
 
 def find_metric(name: str) -> Metric | None:

@@ -1,5 +1,7 @@
 """Instance segmentation, and detection by models without masks: COCO's average precision."""
 
+from dataclasses import replace
+
 from evaluation.tasks.task import Earlier, Metric, OptionalOutput, Recipe, Task
 
 
@@ -28,6 +30,17 @@ def average_precision(kind: str) -> tuple[Metric, ...]:
 
 BOX_METRICS, MASK_METRICS = average_precision('box'), average_precision('mask')
 
+MASK_RCNN = Recipe(
+    name='mask_rcnn_coco_1x',
+    task='instance_segmentation',
+    title='Mask R-CNN',
+    dataset='COCO val2017',
+    images=5000,
+    epochs=12,
+    batch_size=16,
+    start='pretrained',
+)
+
 INSTANCE_SEGMENTATION = Task(
     key='instance_segmentation',
     metrics=(*BOX_METRICS, *MASK_METRICS),
@@ -45,15 +58,7 @@ INSTANCE_SEGMENTATION = Task(
     overlaps=('box', 'mask'),
     earlier=Earlier(
         key='mask_rcnn',
-        recipe=Recipe(
-            name='mask_rcnn_coco_1x',
-            task='instance_segmentation',
-            title='Mask R-CNN',
-            dataset='COCO val2017',
-            images=5000,
-            epochs=12,
-            batch_size=16,
-            start='pretrained',
-        ),
+        recipe=MASK_RCNN,
+        longer=(replace(MASK_RCNN, name='mask_rcnn_coco_3x', epochs=36),),
     ),
 )

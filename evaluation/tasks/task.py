@@ -134,11 +134,17 @@ class Earlier:
 
     Attributes:
         key: of the task.
-        recipe: the only one that it had.
+        recipe: the one that its pages had.
+        longer: those of other lengths.
     """
 
     key: str
     recipe: Recipe
+    longer: tuple[Recipe, ...] = ()
+
+    def recipe_of(self, epochs: int | None) -> Recipe:
+        """The recipe of a training of so many epochs; None where that is not known, or in iterations."""
+        return next((each for each in self.longer if each.epochs == epochs), self.recipe)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from backbones import BackboneError
-from backbones.checkpoint import WEIGHT_KEYS, read_checkpoint, weights, weights_of
+from backbones.checkpoint import WEIGHT_KEYS, read_checkpoint, state_dicts, weights_of
 from tests.oversized import safetensors, write_claim, write_compressed
 
 ONE, TWO = torch.tensor([1.0]), torch.tensor([2.0])
@@ -159,7 +159,7 @@ class TestWeights:
     )
     def test_the_choice_among_several_is_logged(self, monkeypatch, wish, taken, value):
         said = []
-        monkeypatch.setattr(weights, 'print_log', lambda text, logger: said.append(text))
+        monkeypatch.setattr(state_dicts, 'print_log', lambda text, logger: said.append(text))
         content = {'model_ema': {'w': TWO}, 'model': {'w': ONE}}
         assert weights_of(content, 'a.pth', wish) == {'w': value}
         assert said == [f'a.pth has weights under model, model_ema: taking {taken}']

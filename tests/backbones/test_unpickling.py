@@ -386,7 +386,7 @@ class TestLoadersOfMmengine:
         write_hostile(file, {}, proof, zipped=True)
         reached = []
         monkeypatch.setattr(
-            'backbones.checkpoint.files._download',
+            'backbones.checkpoint.checkpoint_files._download',
             lambda url, path: (reached.append(url), shutil.copy(file, path)),
         )
         monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))

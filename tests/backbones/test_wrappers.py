@@ -12,7 +12,7 @@ from torch import nn
 from backbones import BackboneError
 from backbones.checkpoint import fit_weights, load_pretrained, select_prefix, weights_of
 from backbones.checkpoint.wrappers import unwrapped_name
-from evaluation.models.weights import check_whole, fit_model
+from evaluation.models.model_weights import check_whole, fit_model
 from tests.variants import VARIANTS
 
 pytestmark = pytest.mark.habits

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from evaluation.models.weights import unwrapped
+from evaluation.models.model_weights import unwrapped
 
 
 class PoisonHook(Hook):

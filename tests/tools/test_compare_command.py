@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from evaluation.results.reading import read_result
-from evaluation.statistics.loading import headline_metrics, load_evidence
+from evaluation.statistics.result_metrics import headline_metrics, load_evidence
 from tests.evaluation.metrics.problems import guesses, instance_evidence, write_result
 
 KIND = 'Tables and other commands'

@@ -98,6 +98,8 @@ def test_a_training_is_resumed(commands, earlier):
     assert 'epoch_1.pth' in outcome.stdout + outcome.stderr
     first, second = read_results(earlier / 'work_dirs')
     assert (first['epoch'], second['epoch'], second['seed']) == (1, 2, 5)
+    named = (second['contestant']['name'], second['contestant']['scale'], second['recipe']['name'])
+    assert named == ('swin_micro', 'micro', 'mask_rcnn_coco_1x')
     table = commands.succeed('table', 'work_dirs', '--all', folder=earlier)
     # One experiment, whichever version computed its digest.
     assert 'Settings' not in table.stdout

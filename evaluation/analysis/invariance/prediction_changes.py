@@ -58,7 +58,7 @@ class Settings:
     protocol: str = SUITE
 
 
-class Comparison(Protocol):
+class PredictionComparison(Protocol):
     """How a task's images are changed and predictions compared.
 
     Attributes:
@@ -326,7 +326,7 @@ def _kept(length: int, side: int, move: int) -> slice:
     return slice(first, max(min(middle + half, length), first))
 
 
-def comparison_of(subject: Subject, settings: Settings) -> Comparison:
+def comparison_of(subject: Subject, settings: Settings) -> PredictionComparison:
     """The comparison of a subject's task.
 
     Raises:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from evaluation.analysis.invariance.conditions import ROTATION, SCALE, TRANSFORMS, TRANSLATION, UNITS
-from evaluation.analysis.invariance.result import Result
+from evaluation.analysis.invariance.result import InvarianceResult
 from evaluation.analysis.results import GRID, INK, blank_figure, percent, settle_layout, text_table
 from evaluation.utils.palette import COLORS, DASHES, MARKERS
 from evaluation.utils.text_tables import Table
@@ -23,7 +23,7 @@ _MORE_INCHES = 0.9, 0.7
 _TICKS = {TRANSLATION: 16, ROTATION: 15, SCALE: 0.5}
 
 
-def curve_table(results: Sequence[Result]) -> Table:
+def curve_table(results: Sequence[InvarianceResult]) -> Table:
     """A group of rows for each model, a row for each transform."""
     # A detector without masks shows fewer.
     shown = list(dict.fromkeys(name for result in results for name in result.shown))
@@ -36,7 +36,9 @@ def curve_table(results: Sequence[Result]) -> Table:
     return text_table(title, headings, (_rows(result, shown, unchanged) for result in results), [NOTE])
 
 
-def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]) -> Iterator[list[str]]:
+def _rows(
+    result: InvarianceResult, shown: Sequence[str], unchanged: Collection[str]
+) -> Iterator[list[str]]:
     for transform, curve in result.curves.items():
         texts = [result.name, transform, f'{curve.strengths[0]:g} to {curve.strengths[-1]:g}']
         for name in shown:
@@ -47,7 +49,7 @@ def _rows(result: Result, shown: Sequence[str], unchanged: Collection[str]) -> I
         yield texts
 
 
-def draw_curves(results: Sequence[Result]) -> Figure:
+def draw_curves(results: Sequence[InvarianceResult]) -> Figure:
     """All metrics that are shown over the strengths of all transforms.
 
     Args:
@@ -81,7 +83,7 @@ def draw_curves(results: Sequence[Result]) -> Figure:
     return settle_layout(figure)
 
 
-def _ceiling(results: Sequence[Result], name: str) -> float:
+def _ceiling(results: Sequence[InvarianceResult], name: str) -> float:
     """A bit above all values of a metric."""
     values = [
         value
@@ -93,7 +95,7 @@ def _ceiling(results: Sequence[Result], name: str) -> float:
     return 1.05 * max(values, default=0.0) or 1.0
 
 
-def _draw(axes: Axes, results: Sequence[Result], name: str, transform: str) -> list:
+def _draw(axes: Axes, results: Sequence[InvarianceResult], name: str, transform: str) -> list:
     """Draw a panel; returns a line for each model, which a legend can explain."""
     lines = []
     for index, result in enumerate(results):

@@ -39,7 +39,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Result:
+class InvarianceResult:
     """An analysis of one model.
 
     Attributes:
@@ -80,7 +80,7 @@ class Result:
         return self.subject['images']['sha256'], self.settings, steps
 
 
-def write_result(result: Result, file: Path) -> None:
+def write_result(result: InvarianceResult, file: Path) -> None:
     """Write the CSV beside `file`, then the JSON.
 
     Raises:
@@ -104,7 +104,7 @@ def write_result(result: Result, file: Path) -> None:
     write_content(file, content, csv_rows(result))
 
 
-def csv_rows(result: Result) -> Iterator[list]:
+def csv_rows(result: InvarianceResult) -> Iterator[list]:
     """A row for each transform and strength, every digit; None where nothing can be said."""
     names = [*next(iter(result.curves.values())).metrics]
     yield ['transform', 'strength', *names]
@@ -114,7 +114,7 @@ def csv_rows(result: Result) -> Iterator[list]:
             yield [transform, f'{strength:g}', *values]
 
 
-def read_results(files: Sequence[Path]) -> list[Result]:
+def read_results(files: Sequence[Path]) -> list[InvarianceResult]:
     """Read JSON files that `write_result` wrote, of models of one task.
 
     Raises:
@@ -128,7 +128,7 @@ def read_results(files: Sequence[Path]) -> list[Result]:
     return results
 
 
-def _columns(result: Result) -> tuple[dict[str, float], str]:
+def _columns(result: InvarianceResult) -> tuple[dict[str, float], str]:
     """What a table of accuracies shows: the first consistency, its mean over strengths."""
     consistency = next(name for name in result.shown if name.endswith(CONSISTENCY))
     figures, ranges = {}, []
@@ -149,7 +149,7 @@ def mean_of_numbers(values: Sequence[float]) -> float:
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
-def _read(file: Path) -> Result:
+def _read(file: Path) -> InvarianceResult:
     content = read_result(file, ANALYSIS, ANALYSIS, TOOL)
     curves = {}
     for transform, curve in content['curves'].items():
@@ -158,7 +158,7 @@ def _read(file: Path) -> Result:
             for name, values in curve['metrics'].items()
         }
         curves[transform] = Curve(curve['strengths'], metrics, curve['directions'])
-    return Result(
+    return InvarianceResult(
         subject={key: content[key] for key in SUBJECT},
         settings=content['settings'],
         shown=content['shown'],

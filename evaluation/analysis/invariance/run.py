@@ -7,8 +7,12 @@ import numpy as np
 
 from evaluation.analysis.adapter import Sample
 from evaluation.analysis.invariance.conditions import TRANSFORMS, Condition
-from evaluation.analysis.invariance.prediction_changes import Comparison, Settings, comparison_of
-from evaluation.analysis.invariance.result import ANALYSIS, Curve, Result, mean_of_numbers
+from evaluation.analysis.invariance.prediction_changes import (
+    PredictionComparison,
+    Settings,
+    comparison_of,
+)
+from evaluation.analysis.invariance.result import ANALYSIS, Curve, InvarianceResult, mean_of_numbers
 from evaluation.analysis.parts import Parts, combined
 from evaluation.analysis.subject import Subject, complete_subject_parts
 
@@ -44,13 +48,13 @@ def analyse(subject: Subject, settings: Settings, output: Path) -> Parts:
     return complete_subject_parts(subject, output, facts, range(len(subject.samples)), work)
 
 
-def summarise(subject: Subject, settings: Settings, parts: Parts) -> Result:
+def summarise(subject: Subject, settings: Settings, parts: Parts) -> InvarianceResult:
     """What the finished parts say."""
     comparison = comparison_of(subject, settings)
     arrays = split(parts.combined(subject.task.combined))
     found = curves(comparison, arrays, settings.conditions)
     present = {name for curve in found.values() for name in curve.metrics}
-    return Result(
+    return InvarianceResult(
         subject=subject.as_json(),
         settings=dict(comparison.facts),
         shown=[name for name in comparison.shown if name in present],
@@ -61,7 +65,7 @@ def summarise(subject: Subject, settings: Settings, parts: Parts) -> Result:
 
 
 def measure(
-    subject: Subject, comparison: Comparison, conditions: Sequence[Condition], sample: Sample
+    subject: Subject, comparison: PredictionComparison, conditions: Sequence[Condition], sample: Sample
 ) -> dict[str, np.ndarray]:
     """Arrays of one image under all conditions, named by condition and measure."""
     (before,) = subject.predict([sample.image])
@@ -93,7 +97,7 @@ def split(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def curves(
-    comparison: Comparison,
+    comparison: PredictionComparison,
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     conditions: Sequence[Condition],
 ) -> dict[str, Curve]:

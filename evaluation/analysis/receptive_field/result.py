@@ -175,7 +175,7 @@ class TargetResult:
 
 
 @dataclass(frozen=True)
-class Result:
+class ReceptiveFieldResult:
     """An analysis of one model.
 
     Attributes:
@@ -262,7 +262,7 @@ def mark_of(protocol: str) -> str:
     return '' if protocol == SUITE else ' (RepLKNet)'
 
 
-def maps_of(result: Result) -> Maps:
+def maps_of(result: ReceptiveFieldResult) -> Maps:
     """What a figure shows of a result."""
     return Maps(
         model_name({'config': {'name': result.config}, 'checkpoint': result.checkpoint}),
@@ -273,7 +273,7 @@ def maps_of(result: Result) -> Maps:
     )
 
 
-def write_result(result: Result, file: Path) -> None:
+def write_result(result: ReceptiveFieldResult, file: Path) -> None:
     """Write the maps beside `file`, then the JSON, which names them.
 
     Raises:

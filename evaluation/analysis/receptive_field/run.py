@@ -19,7 +19,7 @@ from evaluation.analysis.receptive_field.image_folder import (
     load_squashed_image,
     model_input,
 )
-from evaluation.analysis.receptive_field.result import ANALYSIS, Result, TargetResult
+from evaluation.analysis.receptive_field.result import ANALYSIS, ReceptiveFieldResult, TargetResult
 from evaluation.analysis.receptive_field.targets import (
     NECK,
     SCORE,
@@ -76,7 +76,7 @@ class Plan:
     protocol: str = SUITE
 
 
-def analyse(plan: Plan, output: Path) -> Result | None:
+def analyse(plan: Plan, output: Path) -> ReceptiveFieldResult | None:
     """Look at all images; this process takes its share where there are several.
 
     Args:
@@ -111,7 +111,7 @@ def analyse(plan: Plan, output: Path) -> Result | None:
     if not is_main():
         return None
     sums = parts.sum()
-    result = Result(
+    result = ReceptiveFieldResult(
         config=config_name(plan.cfg.filename),
         model_config=plan.cfg.model.to_dict(),
         checkpoint=described,

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from evaluation.models.weights import unwrapped
+from evaluation.models.model_weights import unwrapped
 from evaluation.utils.errors import UserError
 
 # What computes on tensors alone. Between these parts boxes are sampled and suppressed, whose number is

@@ -9,8 +9,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from evaluation.engine.hooks.result import ResultHook
-from evaluation.models.weights import unwrapped
+from evaluation.engine.hooks.result_hook import ResultHook
+from evaluation.models.model_weights import unwrapped
 from evaluation.utils.files import file_sha256
 from evaluation.utils.random_state import RandomState, random_state, restore_random_state
 

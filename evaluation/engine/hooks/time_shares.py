@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from evaluation.models.weights import unwrapped
+from evaluation.models.model_weights import unwrapped
 from evaluation.utils.text_tables import Cell, Column, Table, to_markdown
 
 STEPS = {'train_step': 'losses', 'val_step': 'post-processing', 'test_step': 'post-processing'}

@@ -9,7 +9,7 @@ function metricLabel(metric) {
   return DATA.labels[metric] ?? metric;
 }
 
-// Rounds as the tables do (evaluation/utils/rounding.py): the shortest decimal that is the number, ties away from
+// Rounds as the tables do (evaluation/utils/formats.py): the shortest decimal that is the number, ties away from
 // zero. toFixed and toPrecision round the binary number.
 function rounded(value, digits) {
   const [mantissa, power] = Math.abs(value).toExponential().split('e');

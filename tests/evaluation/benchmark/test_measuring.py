@@ -13,7 +13,7 @@ from evaluation.benchmark import measuring
 from evaluation.benchmark.measuring import (
     UNTIMED_PASSES,
     BenchmarkPlan,
-    Row,
+    MeasuredRow,
     build,
     largest_that_fits,
     run,
@@ -55,7 +55,7 @@ def images():
 
 
 def rows_of(*subjects, mode=CPU, images=None):
-    rows = [Row(subject, SIZE, mode) for subject in subjects]
+    rows = [MeasuredRow(subject, SIZE, mode) for subject in subjects]
     for row in rows:
         row.warm_up(images, progress=id)
     return rows

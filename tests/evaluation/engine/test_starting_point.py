@@ -9,7 +9,7 @@ from torchvision.models import ResNet50_Weights
 from evaluation.engine.experiment import read_config
 from evaluation.engine.starting_point import find_pretrained, set_starting_point
 from evaluation.models.complexity import build_without_values
-from evaluation.models.weights import starting_weights
+from evaluation.models.model_weights import starting_weights
 from evaluation.utils.errors import UserError
 from tests.released import classifier_shapes, filled
 from tests.variants import ROOT
@@ -70,7 +70,7 @@ class TestBaseline:
             reached.append(url)
             torch.save(torchvision.models.resnet50().state_dict(), path)
 
-        monkeypatch.setattr('backbones.checkpoint.files._download', download)
+        monkeypatch.setattr('backbones.checkpoint.checkpoint_files._download', download)
         monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
         config = cfg('mask_rcnn_r50')
         config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': 'torchvision://resnet50'}

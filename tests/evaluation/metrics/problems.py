@@ -9,7 +9,7 @@ from evaluation.metrics.class_records import collect_guesses
 from evaluation.metrics.coco_matching import KINDS
 from evaluation.metrics.instance_matching import collect_instances
 from evaluation.metrics.record_files import write_evidence
-from evaluation.statistics.loading import each_image_once, headline_metrics
+from evaluation.statistics.result_metrics import each_image_once, headline_metrics
 from evaluation.tasks import TASKS, find_task
 from evaluation.utils.files import file_sha256
 from tests.coco_truth import indexed

@@ -11,7 +11,7 @@ from torch import nn
 from evaluation.engine.experiment import read_config
 from evaluation.metrics.accuracy import AccuracyMetric
 from evaluation.models.classifier import ClassificationPreprocessor, ImageClassifier
-from evaluation.models.weights import check_whole, fit_model
+from evaluation.models.model_weights import check_whole, fit_model
 from evaluation.utils.errors import UserError
 from tests.backbones.test_parity import CLASSIFIER, TOLERANCE, assert_probe, parse
 from tests.data.fill import image

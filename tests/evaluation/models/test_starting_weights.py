@@ -10,8 +10,8 @@ from torch import nn
 from evaluation.config.config_files import read_config
 from evaluation.config.overrides import merge_options
 from evaluation.engine.starting_point import set_starting_point
-from evaluation.models import weights as model_weights
-from evaluation.models.weights import forget_pretrained, pretrained_parts, starting_weights
+from evaluation.models import model_weights
+from evaluation.models.model_weights import forget_pretrained, pretrained_parts, starting_weights
 from evaluation.sweep.runs import Digests, start_of
 from evaluation.utils.errors import UserError
 from evaluation.utils.library_output import quiet

@@ -120,7 +120,9 @@ def write_analyses(folder: Path, weights: str, side: int = 32, number: int = 0) 
     ]
     images = {'folder': 'data', 'count': 9, 'sha256': 'i'}
     receptive_field.write_result(
-        receptive_field.Result('config', {}, checkpoint, images, side, 1, None, 'cpu', targets),
+        receptive_field.ReceptiveFieldResult(
+            'config', {}, checkpoint, images, side, 1, None, 'cpu', targets
+        ),
         analysis / 'erf.json',
     )
     found = profile('mask_rcnn_swin_tiny', 'detection', ('box AP', 'mask AP'), clean=40 + number)

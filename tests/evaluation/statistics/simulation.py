@@ -21,8 +21,8 @@ from evaluation.metrics.coco_matching import AREAS, OVERLAPS
 from evaluation.metrics.instance_records import InstanceEvidence, Matches
 from evaluation.metrics.records import Evidence
 from evaluation.statistics.bootstrap import difference_interval, figure_interval, resample
-from evaluation.statistics.loading import each_image_once, metric_of
 from evaluation.statistics.randomization import paired_tests
+from evaluation.statistics.result_metrics import each_image_once, metric_of
 
 DOCS = Path(__file__).parents[3] / 'docs' / 'results.md'
 START, END = '<!-- simulation -->', '<!-- end of simulation -->'

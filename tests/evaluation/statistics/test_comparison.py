@@ -11,7 +11,7 @@ import pytest
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare, rounded, signed, uncertainties
 from evaluation.statistics.experiments import by_experiment, distinct_names, spread
-from evaluation.statistics.loading import load_evidence
+from evaluation.statistics.result_metrics import load_evidence
 from evaluation.tables.comparison import comparison_text, errors_text
 from evaluation.utils.errors import UserError
 from tests.evaluation.metrics.problems import guesses, instance_evidence, write_result

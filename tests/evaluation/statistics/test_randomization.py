@@ -12,7 +12,6 @@ from scipy import stats
 from evaluation.metrics.class_records import SegmentationEvidence
 from evaluation.results.reading import read_result
 from evaluation.statistics.comparison import compare, p_value_text
-from evaluation.statistics.loading import metric_of
 from evaluation.statistics.randomization import (
     MOST_ENUMERATED,
     PairedTest,
@@ -23,6 +22,7 @@ from evaluation.statistics.randomization import (
     sign_flip_p_value,
     swap_weights,
 )
+from evaluation.statistics.result_metrics import metric_of
 from tests.evaluation.metrics.problems import guesses, instance_evidence, write_result
 from tests.evaluation.statistics.simulation import (
     CLASSES,

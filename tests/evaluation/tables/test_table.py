@@ -1249,7 +1249,7 @@ class TestLikeWithLike:
         [
             (told(initialization='scratch'), 'start scratch, published pretrained'),
             (told(batch_size=2), 'batch size 2, published 16'),
-            (told(max_epochs=36, epoch=36), '36 epochs, published 12'),
+            (told(max_epochs=24, epoch=24), '24 epochs, published 12'),
             (told(max_epochs=None), 'length not known, published 12 epochs'),
             (told(test_time_augmentation=True), 'test-time augmentation, published without'),
             (told(images=48), '48 of 5,000 images'),

@@ -69,7 +69,9 @@ def page(name):
 def test_pages_declare_recipes_of_known_tasks(name):
     recipe = recipe_of(page(name))
     assert recipe.task in TASKS
-    assert None not in (recipe.images, recipe.length, recipe.batch_size, recipe.start)
+    # Nothing is published on the demonstration's scenes.
+    facts = (recipe.images, recipe.length, recipe.batch_size, recipe.start)
+    assert None not in facts or name.startswith('demo_')
 
 
 def test_recipes_have_names_of_their_own():

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from backbones.checkpoint.files import read_checkpoint
-from backbones.checkpoint.report import LoadReport, compare, some
+from backbones.checkpoint.checkpoint_files import read_checkpoint
+from backbones.checkpoint.load_report import LoadReport, compare, some
 from backbones.checkpoint.scales import describe
+from backbones.checkpoint.state_dicts import select_prefix, weights_of
 from backbones.checkpoint.translation import translate_state_dict
-from backbones.checkpoint.weights import select_prefix, weights_of
 from backbones.checkpoint.wrappers import in_own_names
 from backbones.errors import BackboneError
 

@@ -6,7 +6,7 @@ import torch
 from backbones import BackboneError
 from evaluation.engine.experiment import read_config
 from evaluation.models.complexity import build_without_values
-from evaluation.models.weights import check_whole, fit_model
+from evaluation.models.model_weights import check_whole, fit_model
 from tests.released import classifier_shapes, mask_rcnn_shapes, without_values
 from tests.variants import ROOT, VARIANTS
 

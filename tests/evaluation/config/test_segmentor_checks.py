@@ -13,7 +13,7 @@ from mmengine.structures import PixelData
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.analysis.robustness.attack_losses import segmentation_loss
-from evaluation.config.segmentors import check_all_class_weights, check_segmentation
+from evaluation.config.segmentor_checks import check_all_class_weights, check_segmentation
 from evaluation.config.whole_config import check_config
 from evaluation.data.config_checks import check_transforms
 from evaluation.data.dataset_config import plain_datasets

@@ -21,7 +21,7 @@ from evaluation.engine.hooks.time_shares import time_shares
 from evaluation.metrics.record_files import FILE as EVIDENCE_FILE
 from evaluation.metrics.record_files import write_evidence
 from evaluation.metrics.records import Evidence, MetricReport
-from evaluation.models.weights import unwrapped
+from evaluation.models.model_weights import unwrapped
 from evaluation.results.description import (
     describe_checkpoint,
     describe_complexity,
