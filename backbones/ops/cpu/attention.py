@@ -159,8 +159,8 @@ def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
     for block in range(begin, end):
         image, at = block // (rows * columns), block % (rows * columns)
         top, left = at // columns * cut.side, at % columns * cut.side
-        square(tokens, cut, image, top, left, cut.side)
-        square(neighbours, cut, image, top - cut.halo, left - cut.halo, window)
+        square(tokens, cut, image, top, left, cut.side, False)
+        square(neighbours, cut, image, top - cut.halo, left - cut.halo, window, False)
         for head in range(cut.heads):
             load_queries(q, tokens, head, queries, row)
             relative_logits(queries, tables, scores, cut.side, row)
@@ -182,7 +182,7 @@ def _shifted_windows(inputs, out, bias, cut, row, part, begin, end):
     for window in range(begin, end):
         image, at = window // (rows * columns), window % (rows * columns)
         top, left = at // columns * cut.side + cut.shift, at % columns * cut.side + cut.shift
-        square(tokens, cut, image, top, left, cut.side)
+        square(tokens, cut, image, top, left, cut.side, True)
         for head in range(cut.heads):
             load_queries(q, tokens, head, queries, row)
             copy_rows(bias[head], scores)
@@ -252,11 +252,11 @@ def scratch(queries, keys, dim):
 
 
 @compiled
-def square(tokens, cut, image, top, left, side):
-    """Tokens of a square of the map, counted through all images; -1 outside."""
+def square(tokens, cut, image, top, left, side, wraps):
+    """Tokens of a square of the map, counted through all images; -1 outside unless it wraps around."""
     for i in range(side * side):
         y, x = top + i // side, left + i % side
-        if cut.shift:
+        if wraps:
             y, x = y % cut.height, x % cut.width
         inside = 0 <= y < cut.height and 0 <= x < cut.width
         tokens[i] = (image * cut.height + y) * cut.width + x if inside else -1

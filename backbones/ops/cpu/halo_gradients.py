@@ -102,8 +102,8 @@ def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, p
         top = block_row * cut.side
         table_sum = table_sums[(image * rows + block_row) * cut.heads + head]
         for left in range(0, columns * cut.side, cut.side):
-            square(tokens, cut, image, top, left, cut.side)
-            square(neighbours, cut, image, top - cut.halo, left - cut.halo, window)
+            square(tokens, cut, image, top, left, cut.side, False)
+            square(neighbours, cut, image, top - cut.halo, left - cut.halo, window, False)
             load_queries(q, tokens, head, queries, row)
             load_queries(grad, tokens, head, grads, row)
             load_keys(k, neighbours, head, keys, dim)

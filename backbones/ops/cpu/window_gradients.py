@@ -71,7 +71,7 @@ def _windows(grad, inputs, gradients, bias, bias_sums, batch, cut, row, part, be
         for window in range(total * number // SUMS, total * (number + 1) // SUMS):
             image, at = window // (rows * columns), window % (rows * columns)
             top, left = at // columns * cut.side + cut.shift, at % columns * cut.side + cut.shift
-            square(tokens, cut, image, top, left, cut.side)
+            square(tokens, cut, image, top, left, cut.side, True)
             for head in range(cut.heads):
                 load_queries(q, tokens, head, queries, row)
                 load_queries(grad, tokens, head, grads, row)
