@@ -42,27 +42,10 @@ QUERY_TILE = 32
 MASKED = F(attention_reference.MASKED)
 
 
-class Map(NamedTuple):
-    """A (B, ..., heads, D) tensor: the memory it is in, where it starts there, and two strides."""
-
-    numbers: np.ndarray
-    start: int
-    token: int
-    head: int
-
-
-class Maps(NamedTuple):
-    """Queries, keys and values, or their gradients."""
-
-    q: Map
-    k: Map
-    v: Map
-
-
 class Tables(NamedTuple):
     """Embeddings of relative positions, (D, positions), the first 2 * window - 1 of which count.
 
-    Two tuples have the length of such a row and of a window's side.
+    Two tuples are as long as such a row, and as the side of a window.
     """
 
     height: np.ndarray
@@ -100,7 +83,8 @@ def halo_attention(
     rows, columns = -(-height // block_size), -(-width // block_size)
     tables = padded_tables(height_rel, width_rel, block_size + 2 * halo_size)
     cut = Cut(height, width, heads, block_size, halo=halo_size)
-    arguments = (Maps(*map(memory, (q, k, v))), memory(out), tables, cut, *row_and_part(dim))
+    maps = ((memory(q), memory(k), memory(v)), memory(out))
+    arguments = (*maps, tables, cut, *row_and_part(dim))
     for_ranges(lambda begin, end: _halo_blocks(*arguments, begin, end), batch * rows * columns)
     return out
 
@@ -113,7 +97,8 @@ def window_attention(
     out = torch.empty(q.shape, dtype=q.dtype)
     rows, columns = height // window_size, width // window_size
     cut = Cut(height, width, heads, window_size, shift=shift)
-    arguments = (Maps(*map(memory, (q, k, v))), memory(out), padded_bias(bias), cut, *row_and_part(dim))
+    maps = ((memory(q), memory(k), memory(v)), memory(out))
+    arguments = (*maps, padded_bias(bias), cut, *row_and_part(dim))
     for_ranges(lambda begin, end: _shifted_windows(*arguments, begin, end), batch * rows * columns)
     return out
 
@@ -123,7 +108,7 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     batch, tokens, heads, dim = q.shape
     out = torch.empty(q.shape, dtype=q.dtype)
     tiles = -(-tokens // QUERY_TILE)
-    maps = (Maps(*map(memory, (q, k, v))), memory(out))
+    maps = ((memory(q), memory(k), memory(v)), memory(out))
     sizes = (tokens, k.shape[1], heads, *row_and_part(dim))
     for_ranges(lambda begin, end: _query_tiles(*maps, *sizes, begin, end), batch * heads * tiles)
     return out
@@ -131,10 +116,9 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def padded_tables(height_rel: Tensor, width_rel: Tensor, window: int) -> Tables:
     """Tables of (positions, D), turned, and rounded up to whole vectors by zeros."""
-    pad = (0, -len(height_rel) % 16)
-    turned = [torch.nn.functional.pad(x.detach().float().t(), pad) for x in (height_rel, width_rel)]
-    height, width = (table.contiguous().numpy() for table in turned)
-    return Tables(height, width, (0,) * height.shape[1], (0,) * window)
+    turned = torch.stack((height_rel, width_rel)).detach().float().transpose(1, 2)
+    padded = torch.nn.functional.pad(turned, (0, -turned.shape[2] % 16)).contiguous().numpy()
+    return Tables(*padded, (0,) * padded.shape[2], (0,) * window)
 
 
 def padded_bias(bias: Tensor) -> np.ndarray:
@@ -143,12 +127,15 @@ def padded_bias(bias: Tensor) -> np.ndarray:
     return padded.contiguous().numpy()
 
 
-def memory(tensor: Tensor) -> Map:
-    """Tokens, of all images, must follow each other evenly; bfloat16 becomes int16, which NumPy has."""
+def memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """All memory of a (B, ..., heads, D) tensor, its start and the strides of tokens and heads.
+
+    Tokens, of all images, must follow each other evenly; bfloat16 becomes int16, which NumPy has.
+    """
+    place = (tensor.storage_offset(), tensor.stride(-3), tensor.stride(-2))
     elements = tensor.untyped_storage().nbytes() // tensor.element_size()
     flat = tensor.detach().as_strided((elements,), (1,), 0)
-    numbers = (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy()
-    return Map(numbers, tensor.storage_offset(), tensor.stride(-3), tensor.stride(-2))
+    return (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy(), place
 
 
 def row_and_part(dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -157,14 +144,14 @@ def row_and_part(dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @compiled
-def start_of(tensor, token, head):
-    """Where in memory the row of a head of a token begins."""
-    return tensor.start + token * tensor.token + head * tensor.head
+def _place(place, token, head):
+    return place[0] + token * place[1] + head * place[2]
 
 
 @compiled
 def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
     """Blocks `begin` to `end` of all images, each for all heads."""
+    q, k, v = inputs
     dim, window = len(row), cut.side + 2 * cut.halo
     rows, columns = -(-cut.height // cut.side), -(-cut.width // cut.side)
     queries, keys, values, scores, result = scratch(cut.side**2, window**2, dim)
@@ -172,14 +159,14 @@ def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
     for block in range(begin, end):
         image, at = block // (rows * columns), block % (rows * columns)
         top, left = at // columns * cut.side, at % columns * cut.side
-        square(tokens, cut, image, top, left, cut.side)
-        square(neighbours, cut, image, top - cut.halo, left - cut.halo, window)
+        square(tokens, cut, image, top, left, cut.side, False)
+        square(neighbours, cut, image, top - cut.halo, left - cut.halo, window, False)
         for head in range(cut.heads):
-            load_queries(inputs.q, tokens, head, queries, row)
+            load_queries(q, tokens, head, queries, row)
             relative_logits(queries, tables, scores, cut.side, row)
             mask_outside(scores, cut, top, left)
-            load_keys(inputs.k, neighbours, head, keys, dim)
-            load_values(inputs.v, neighbours, head, values, row)
+            load_keys(k, neighbours, head, keys, dim)
+            load_values(v, neighbours, head, values, row)
             _attend(queries, keys, values, scores, result, neighbours.size, row, part)
             store(result, out, tokens, head, row)
 
@@ -187,6 +174,7 @@ def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
 @compiled
 def _shifted_windows(inputs, out, bias, cut, row, part, begin, end):
     """Windows `begin` to `end` of all images, each for all heads."""
+    q, k, v = inputs
     dim, count = len(row), cut.side**2
     rows, columns = cut.height // cut.side, cut.width // cut.side
     queries, keys, values, scores, result = scratch(count, count, dim)
@@ -194,14 +182,14 @@ def _shifted_windows(inputs, out, bias, cut, row, part, begin, end):
     for window in range(begin, end):
         image, at = window // (rows * columns), window % (rows * columns)
         top, left = at // columns * cut.side + cut.shift, at % columns * cut.side + cut.shift
-        square(tokens, cut, image, top, left, cut.side)
+        square(tokens, cut, image, top, left, cut.side, True)
         for head in range(cut.heads):
-            load_queries(inputs.q, tokens, head, queries, row)
+            load_queries(q, tokens, head, queries, row)
             copy_rows(bias[head], scores)
             if cut.shift:
                 mask_wrapped(scores, cut, top, left)
-            load_keys(inputs.k, tokens, head, keys, dim)
-            load_values(inputs.v, tokens, head, values, row)
+            load_keys(k, tokens, head, keys, dim)
+            load_values(v, tokens, head, values, row)
             _attend(queries, keys, values, scores, result, count, row, part)
             store(result, out, tokens, head, row)
 
@@ -230,6 +218,7 @@ def mask_wrapped(scores, cut, top, left):
 @compiled
 def _query_tiles(inputs, out, tokens, count, heads, row, part, begin, end):
     """Tiles `begin` to `end` of the queries of all heads of all images."""
+    q, k, v = inputs
     dim, tiles = len(row), -(-tokens // QUERY_TILE)
     queries, keys, values, scores, result = scratch(QUERY_TILE, count, dim)
     places, others = np.empty(QUERY_TILE, np.int64), np.arange(count)
@@ -238,13 +227,13 @@ def _query_tiles(inputs, out, tokens, count, heads, row, part, begin, end):
         image, head = job // tiles // heads, job // tiles % heads
         if job // tiles != loaded:
             loaded = job // tiles
-            load_keys(inputs.k, others + image * count, head, keys, dim)
-            load_values(inputs.v, others + image * count, head, values, row)
+            load_keys(k, others + image * count, head, keys, dim)
+            load_values(v, others + image * count, head, values, row)
         for i in range(QUERY_TILE):
             token = job % tiles * QUERY_TILE + i
             places[i] = image * tokens + token if token < tokens else -1
         scores[:, :count] = F(0)
-        load_queries(inputs.q, places, head, queries, row)
+        load_queries(q, places, head, queries, row)
         _attend(queries, keys, values, scores, result, count, row, part)
         store(result, out, places, head, row)
 
@@ -263,11 +252,11 @@ def scratch(queries, keys, dim):
 
 
 @compiled
-def square(tokens, cut, image, top, left, side):
-    """Tokens of a square of the map, counted through all images; -1 outside."""
+def square(tokens, cut, image, top, left, side, wraps):
+    """Tokens of a square of the map, counted through all images; -1 outside unless it wraps around."""
     for i in range(side * side):
         y, x = top + i // side, left + i % side
-        if cut.shift:
+        if wraps:
             y, x = y % cut.height, x % cut.width
         inside = 0 <= y < cut.height and 0 <= x < cut.width
         tokens[i] = (image * cut.height + y) * cut.width + x if inside else -1
@@ -276,10 +265,11 @@ def square(tokens, cut, image, top, left, side):
 @compiled
 def load_queries(q, tokens, head, queries, row):
     """Queries of the tokens, (queries, D), not yet scaled; zeros for -1."""
+    numbers, place = q
     flat = queries.reshape(-1)
     for i in range(tokens.size):
         if tokens[i] >= 0:
-            store_row(flat, i * len(row), load_row(q.numbers, start_of(q, tokens[i], head), row))
+            store_row(flat, i * len(row), load_row(numbers, _place(place, tokens[i], head), row))
         else:
             store_row(flat, i * len(row), zero_row(row))
 
@@ -287,20 +277,22 @@ def load_queries(q, tokens, head, queries, row):
 @compiled
 def load_keys(k, tokens, head, keys, dim):
     """Keys of the tokens, (tiles, D, KEYS); zeros for -1."""
+    numbers, place = k
     for j in range(tokens.size):
-        start = start_of(k, tokens[j], head)
+        start = _place(place, tokens[j], head)
         for channel in range(dim):
-            number = load_number(k.numbers, start + channel) if tokens[j] >= 0 else F(0)
+            number = load_number(numbers, start + channel) if tokens[j] >= 0 else F(0)
             keys[j // KEYS, channel, j % KEYS] = number
 
 
 @compiled
 def load_values(v, tokens, head, values, row):
     """Values of the tokens, (keys, D); zeros for -1."""
+    numbers, place = v
     flat = values.reshape(-1)
     for j in range(tokens.size):
         if tokens[j] >= 0:
-            store_row(flat, j * len(row), load_row(v.numbers, start_of(v, tokens[j], head), row))
+            store_row(flat, j * len(row), load_row(numbers, _place(place, tokens[j], head), row))
         else:
             store_row(flat, j * len(row), zero_row(row))
 
@@ -308,11 +300,11 @@ def load_values(v, tokens, head, values, row):
 @compiled
 def relative_logits(queries, tables, scores, block, row):
     """Logits of relative positions, (queries, keys)."""
-    positions, side = tables.positions, tables.side
+    height_rel, width_rel, positions, side = tables
     window, length = len(side), scores.shape[1]
     logits = np.empty((2, len(positions)), F)
     flat, scores = logits.reshape(-1), scores.reshape(-1)
-    height_rel, width_rel = tables.height.reshape(-1), tables.width.reshape(-1)
+    height_rel, width_rel = height_rel.reshape(-1), width_rel.reshape(-1)
     for i in range(block * block):
         vertical, horizontal = zero_row(positions), zero_row(positions)
         for channel in range(len(row)):
@@ -427,7 +419,8 @@ def weigh(weights, values, totals, count, result, row, part):
 @compiled
 def store(result, out, tokens, head, row):
     """Write the rows of all tokens but -1."""
+    numbers, place = out
     flat = result.reshape(-1)
     for i in range(tokens.size):
         if tokens[i] >= 0:
-            store_row(out.numbers, start_of(out, tokens[i], head), load_row(flat, i * len(row), row))
+            store_row(numbers, _place(place, tokens[i], head), load_row(flat, i * len(row), row))

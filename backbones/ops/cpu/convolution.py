@@ -5,7 +5,6 @@ the cache.
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,15 +16,6 @@ from backbones.ops.cpu.vector_rows import add_product, load_row, store_row
 COLUMNS, CHANNELS = 16, 32
 # Sums of their own, whatever the number of threads, so that this does not change the result.
 SUMS = 16
-
-
-class Sizes(NamedTuple):
-    """Of a map and of the kernel."""
-
-    height: int
-    width: int
-    channels: int
-    side: int
 
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
@@ -41,7 +31,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
     batch, height, width, channels = x.shape
     sums = torch.zeros(SUMS, side, side, channels)
     x, grad = (tensor.detach().contiguous().view(-1).numpy() for tensor in (x, grad))
-    sizes, part = Sizes(height, width, channels, side), (0,) * math.gcd(channels, CHANNELS)
+    sizes, part = (height, width, channels, side), (0,) * math.gcd(channels, CHANNELS)
     arguments = (x, grad, sums.view(SUMS, -1).numpy(), batch, sizes, part)
     for_ranges(lambda begin, end: _rows(*arguments, begin, end), SUMS)
     return sums.sum(0).permute(2, 0, 1).unsqueeze(1)
@@ -50,12 +40,13 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
 @compiled
 def _rows(x, grad, sums, batch, sizes, part, begin, end):
     """Sums `begin` to `end`, each over its share of the rows of all images."""
-    rows = batch * sizes.height
+    height, width, channels, _ = sizes
+    rows = batch * height
     for number in range(begin, end):
         total = sums[number]
         for row in range(rows * number // SUMS, rows * (number + 1) // SUMS):
-            for left in range(0, sizes.width, COLUMNS):
-                for channel in range(0, sizes.channels, len(part)):
+            for left in range(0, width, COLUMNS):
+                for channel in range(0, channels, len(part)):
                     _tile(x, grad, total, row, left, channel, sizes, part)
 
 

@@ -31,23 +31,6 @@ TILE = 32
 LANES = (0,) * TILE
 
 
-class Sampling(NamedTuple):
-    """What the sampling reads, or gradients of it; flat."""
-
-    value: np.ndarray
-    offsets: np.ndarray
-    logits: np.ndarray
-
-
-class Sizes(NamedTuple):
-    """Of a map, of its heads and of the grid of points."""
-
-    height: int
-    width: int
-    heads: int
-    kernel_size: int
-
-
 class Tile(NamedTuple):
     """Some tokens of a head of an image: `count` from `first`; `image` is the image's first of all."""
 
@@ -63,8 +46,8 @@ def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) ->
     batch, height, width, heads, dim = value.shape
     tensors = list(map(_supported, (value, offsets, logits)))
     out = torch.empty_like(tensors[0])
-    sizes = Sizes(height, width, heads, kernel_size)
-    arguments = (Sampling(*map(_flat, tensors)), _flat(out), sizes, (0,) * dim)
+    sizes = (height, width, heads, kernel_size)
+    arguments = (tuple(map(_flat, tensors)), _flat(out), sizes, (0,) * dim)
     tiles = batch * -(-height * width // TILE)
     for_ranges(lambda begin, end: _forward_tiles(*arguments, begin, end), tiles)
     return out.to(value.dtype)
@@ -82,9 +65,9 @@ def backward(
     grad_offsets = torch.empty(offsets.shape, dtype=torch.float32)
     grad_logits = torch.empty(logits.shape, dtype=torch.float32)
     grad_out, *tensors = map(_supported, (grad_out, value, offsets, logits))
-    gradients = Sampling(*map(_flat, (grad_value, grad_offsets, grad_logits)))
-    sizes = Sizes(height, width, heads, kernel_size)
-    arguments = (_flat(grad_out), Sampling(*map(_flat, tensors)), gradients, sizes, (0,) * dim)
+    gradients = tuple(map(_flat, (grad_value, grad_offsets, grad_logits)))
+    sizes = (height, width, heads, kernel_size)
+    arguments = (_flat(grad_out), tuple(map(_flat, tensors)), gradients, sizes, (0,) * dim)
     for_ranges(lambda begin, end: _backward_heads(*arguments, begin, end), batch * heads)
     return grad_value.to(value.dtype), grad_offsets.to(offsets.dtype), grad_logits.to(logits.dtype)
 
@@ -137,6 +120,7 @@ def _forward_tiles(inputs, out, sizes, row, begin, end):
 def _backward_heads(grad_out, inputs, gradients, sizes, row, begin, end):
     """Heads `begin` to `end` of all images, counted through."""
     value, offsets, logits = inputs
+    grad_value, grad_offsets, grad_logits = gradients
     height, width, heads, kernel_size = sizes
     points, tokens = kernel_size**2, height * width
     places = np.zeros((2, points, TILE), F)
@@ -160,10 +144,10 @@ def _backward_heads(grad_out, inputs, gradients, sizes, row, begin, end):
             _corner_products(grad_out, value, corners, products, tile, row)
             _point_gradients(weights, sides, slopes, products, places, grad_weights[0])
             _softmax_gradient(weights, grad_weights[0])
-            _write_points(places, gradients.offsets, tile, 2)
-            _write_points(grad_weights, gradients.logits, tile, 1)
+            _write_points(places, grad_offsets, tile, 2)
+            _write_points(grad_weights, grad_logits, tile, 1)
             _corner_weights(weights, sides)
-            _scatter(grad_out, gradients.value, corners, sides, tile, row)
+            _scatter(grad_out, grad_value, corners, sides, tile, row)
 
 
 @compiled

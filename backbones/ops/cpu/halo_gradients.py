@@ -12,7 +12,6 @@ from torch import Tensor
 from backbones.ops.cpu.attention import (
     Cut,
     F,
-    Maps,
     add_products,
     load_keys,
     load_queries,
@@ -24,7 +23,6 @@ from backbones.ops.cpu.attention import (
     row_and_part,
     scratch,
     square,
-    start_of,
     weigh,
 )
 from backbones.ops.cpu.attention_gradients import slopes_of_scores, weigh_transposed, weights_of
@@ -70,10 +68,11 @@ def halo_gradients(
     table_sums = torch.zeros(batch * rows * heads, 2, 2 * window - 1, dim)
     padded = padded_tables(height_rel, width_rel, window)
     tables = torch.stack((height_rel, width_rel)).detach().float().contiguous()
-    maps = (memory(grad), Maps(*map(memory, (q, k, v))), Maps(*map(memory, gradients)))
-    rows_of_tables = (padded, tables.view(-1).numpy(), table_sums.flatten(1).numpy())
+    flat = tuple(tensor.view(-1).numpy() for tensor in gradients)
+    maps = (memory(grad), (memory(q), memory(k), memory(v)), flat)
+    relative = (padded, tables.view(-1).numpy(), table_sums.flatten(1).numpy())
     cut = Cut(height, width, heads, block_size, halo=halo_size)
-    arguments = (*maps, *rows_of_tables, cut, *row_and_part(dim))
+    arguments = (*maps, *relative, cut, *row_and_part(dim))
     for parity in range(2):
         jobs = batch * len(range(parity, rows, 2)) * heads
         for_ranges(
@@ -89,6 +88,7 @@ def halo_gradients(
 @compiled
 def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, part, parity, begin, end):
     """Jobs `begin` to `end`, each every block of a row for one head; rows of one parity."""
+    (q, k, v), (grad_q, grad_k, grad_v) = inputs, gradients
     dim, window = len(row), cut.side + 2 * cut.halo
     rows, columns = -(-cut.height // cut.side), -(-cut.width // cut.side)
     rows_of_parity, scale = (rows - parity + 1) // 2, F(1) / np.sqrt(F(dim))
@@ -102,13 +102,13 @@ def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, p
         top = block_row * cut.side
         table_sum = table_sums[(image * rows + block_row) * cut.heads + head]
         for left in range(0, columns * cut.side, cut.side):
-            square(tokens, cut, image, top, left, cut.side)
-            square(neighbours, cut, image, top - cut.halo, left - cut.halo, window)
-            load_queries(inputs.q, tokens, head, queries, row)
+            square(tokens, cut, image, top, left, cut.side, False)
+            square(neighbours, cut, image, top - cut.halo, left - cut.halo, window, False)
+            load_queries(q, tokens, head, queries, row)
             load_queries(grad, tokens, head, grads, row)
-            load_keys(inputs.k, neighbours, head, keys, dim)
-            load_keys(inputs.v, neighbours, head, values, dim)
-            load_values(inputs.k, neighbours, head, key_rows, row)
+            load_keys(k, neighbours, head, keys, dim)
+            load_keys(v, neighbours, head, values, dim)
+            load_values(k, neighbours, head, key_rows, row)
             relative_logits(queries, padded, scores, cut.side, row)
             mask_outside(scores, cut, top, left)
             queries *= scale
@@ -116,14 +116,14 @@ def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, p
             slopes[:] = F(0)
             add_products(grads, values, slopes, row)
             weigh_transposed(scores, grads, local, row, part)
-            _add_to(gradients.v, local, neighbours, head, row)
+            _add_to(grad_v, local, neighbours, cut.heads, head, row)
             slopes_of_scores(scores, slopes)
             weigh_transposed(slopes, queries, local, row, part)
-            _add_to(gradients.k, local, neighbours, head, row)
+            _add_to(grad_k, local, neighbours, cut.heads, head, row)
             weigh(slopes, key_rows, roots, neighbours.size, result, row, part)
             queries *= F(1) / scale
             _relative_gradients(slopes, queries, result, tables, table_sum, cut.side, row, padded.side)
-            _add_to(gradients.q, result, tokens, head, row)
+            _add_to(grad_q, result, tokens, cut.heads, head, row)
 
 
 @compiled
@@ -161,12 +161,11 @@ def _relative_gradients(slopes, queries, result, tables, table_sum, block, row, 
 
 
 @compiled
-def _add_to(target, rows, tokens, head, row):
-    """Add rows to those of all tokens but -1."""
+def _add_to(target, rows, tokens, heads, head, row):
+    """Add rows to those of all tokens but -1 in a map of (tokens, heads, D)."""
     flat = rows.reshape(-1)
     for i in range(tokens.size):
         if tokens[i] >= 0:
-            start = start_of(target, tokens[i], head)
-            before = load_row(target.numbers, start, row)
-            added = add_scaled(before, F(1), load_row(flat, i * len(row), row))
-            store_row(target.numbers, start, added)
+            start = (tokens[i] * heads + head) * len(row)
+            added = add_scaled(load_row(target, start, row), F(1), load_row(flat, i * len(row), row))
+            store_row(target, start, added)

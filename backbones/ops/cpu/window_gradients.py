@@ -11,7 +11,6 @@ from torch import Tensor
 from backbones.ops.cpu.attention import (
     Cut,
     F,
-    Maps,
     add_products,
     copy_rows,
     load_keys,
@@ -50,7 +49,7 @@ def window_gradients(
     gradients = [q.new_empty(q.shape) for _ in range(3)]
     padded = padded_bias(bias)
     sums = torch.zeros(SUMS, *padded.shape)
-    maps = (memory(grad), Maps(*map(memory, (q, k, v))), Maps(*map(memory, gradients)))
+    maps = (memory(grad), (memory(q), memory(k), memory(v)), tuple(map(memory, gradients)))
     cut = Cut(height, width, heads, window_size, shift=shift)
     arguments = (*maps, padded, sums.numpy(), batch, cut, *row_and_part(dim))
     for_ranges(lambda begin, end: _windows(*arguments, begin, end), SUMS)
@@ -61,6 +60,7 @@ def window_gradients(
 @compiled
 def _windows(grad, inputs, gradients, bias, bias_sums, batch, cut, row, part, begin, end):
     """Sums `begin` to `end` of the bias, each over its share of the windows of all images."""
+    (q, k, v), (grad_q, grad_k, grad_v) = inputs, gradients
     dim, count = len(row), cut.side**2
     rows, columns = cut.height // cut.side, cut.width // cut.side
     queries, keys, key_rows, scores, result = scratch(count, count, dim)
@@ -71,13 +71,13 @@ def _windows(grad, inputs, gradients, bias, bias_sums, batch, cut, row, part, be
         for window in range(total * number // SUMS, total * (number + 1) // SUMS):
             image, at = window // (rows * columns), window % (rows * columns)
             top, left = at // columns * cut.side + cut.shift, at % columns * cut.side + cut.shift
-            square(tokens, cut, image, top, left, cut.side)
+            square(tokens, cut, image, top, left, cut.side, True)
             for head in range(cut.heads):
-                load_queries(inputs.q, tokens, head, queries, row)
+                load_queries(q, tokens, head, queries, row)
                 load_queries(grad, tokens, head, grads, row)
-                load_keys(inputs.k, tokens, head, keys, dim)
-                load_keys(inputs.v, tokens, head, values, dim)
-                load_values(inputs.k, tokens, head, key_rows, row)
+                load_keys(k, tokens, head, keys, dim)
+                load_keys(v, tokens, head, values, dim)
+                load_values(k, tokens, head, key_rows, row)
                 copy_rows(bias[head], scores)
                 if cut.shift:
                     mask_wrapped(scores, cut, top, left)
@@ -86,10 +86,10 @@ def _windows(grad, inputs, gradients, bias, bias_sums, batch, cut, row, part, be
                 slopes[:] = F(0)
                 add_products(grads, values, slopes, row)
                 weigh_transposed(scores, grads, local, row, part)
-                store(local, gradients.v, tokens, head, row)
+                store(local, grad_v, tokens, head, row)
                 slopes_of_scores(scores, slopes)
                 bias_sums[number, head] += slopes[:count]
                 weigh_transposed(slopes, queries, local, row, part)
-                store(local, gradients.k, tokens, head, row)
+                store(local, grad_k, tokens, head, row)
                 weigh(slopes, key_rows, roots, count, result, row, part)
-                store(result, gradients.q, tokens, head, row)
+                store(result, grad_q, tokens, head, row)
