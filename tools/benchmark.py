@@ -83,7 +83,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=positive,
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images in pixels; default: 800 1280 for Mask R-CNN, 512 2048 for UperNet',
+        help='of the images in pixels; default: that of the recipe or of publications',
     )
     shapes.add_argument(
         '--side',
@@ -193,6 +193,7 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
     from evaluation.benchmark.subjects import ConfigSubject, row_names
     from evaluation.config.config_files import read_config
     from evaluation.config.overrides import merge_options
+    from evaluation.config.recipe import recipe_of
 
     found = []
     for config, name in zip(arguments.configs, row_names(arguments.configs), strict=True):
@@ -201,8 +202,12 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
             warn(warning)
         if 'model' not in cfg:
             raise UserError(f'config {config} has no model; give one that can be trained')
+        recipe = recipe_of(cfg)
+        size = recipe.flops_size if recipe else None
         try:
-            found.append(ConfigSubject(name, cfg.model, cfg.get('default_scope'), arguments.backbone))
+            found.append(
+                ConfigSubject(name, cfg.model, cfg.get('default_scope'), arguments.backbone, size)
+            )
         except UserError as error:
             raise UserError(f'config {config}: {error}') from error
     return found

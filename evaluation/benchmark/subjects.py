@@ -116,6 +116,7 @@ class ConfigSubject:
         model: config of the model; not changed.
         scope: `default_scope` of the whole config: `mmdet` or `mmseg`.
         backbone_alone: leave out neck and heads.
+        size: height and width of the image for which its recipe states FLOPs; None for that of the task.
 
     Raises:
         UserError: the model cannot be built, or is of a kind without the parts that are run.
@@ -123,8 +124,16 @@ class ConfigSubject:
 
     note: str | None = None
 
-    def __init__(self, name: str, model: Mapping, scope: str | None, backbone_alone: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Mapping,
+        scope: str | None,
+        backbone_alone: bool,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         self.name = name
+        self._size = size
         self._model = model
         self._scope = scope
         self._backbone_alone = backbone_alone
@@ -141,7 +150,7 @@ class ConfigSubject:
         Raises:
             UserError: this kind of model has no such size.
         """
-        return standard_size(self._without_values)
+        return self._size or standard_size(self._without_values)
 
     def cost(self, size: Size) -> Cost:
         """Count parameters and FLOPs.

@@ -105,6 +105,22 @@ class TestFile:
         refused(KIND, given, train(leaf), f'{leaf}, ', *messages)
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        ('given', 'line', 'message'),
+        [
+            ('a recipe with a misspelt key', 'recipe.update(imges=48)', 'recipe has no imges; did you'),
+            ('a recipe of no known task', "recipe.update(task='depth')", "recipe.task is 'depth'"),
+            ('a recipe of another task', "recipe.update(task='classification')", 'the model is of'),
+            ('a config without a recipe', 'recipe = None', 'declares no recipe'),
+            ('a contestant that is no dict', "contestant = 'swin'", 'contestant = dict(name='),
+        ],
+    )
+    def test_recipe_and_contestant(self, train, configs, tmp_path, refused, given, line, message):
+        leaf = configs / 'demo/upernet_dcn_micro.py'
+        append(leaf, line)
+        refused(KIND, given, train(leaf), message)
+        assert not list(tmp_path.iterdir())
+
     def test_module_that_is_not_there(self, train, configs, tmp_path, refused):
         leaf = configs / 'demo/upernet_dcn_micro.py'
         line = append(leaf, "custom_imports.imports.append('evaluation.registratoin')")
