@@ -33,13 +33,7 @@ from evaluation.demo.scenes import (
     scene_seed,
 )
 from evaluation.utils.errors import UserError
-
-STYLE = SceneStyle(height=96, width=112, empty_probability=0.2, crowd_probability=0.3)
-SINGLE = SceneStyle(objects_min=1, objects_max=1, empty_probability=0.0, crowd_probability=0.0)
-SPLITS = {'train': 16, 'val': 6}
-SEED = 5
-
-seeds = st.integers(0, 2**64 - 1)
+from tests.evaluation.demo.test_scenes import SEED, SINGLE, SPLITS, STYLE, seeds
 
 
 @pytest.fixture(scope='module')
