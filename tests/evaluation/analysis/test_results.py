@@ -27,7 +27,9 @@ def folder(tmp_path):
     images = {'folder': 'x', 'count': 2, 'sha256': 'abc'}
     target = receptive_field.TargetResult('stage4', (1, 1), 2, mean)
     receptive_field.write_result(
-        receptive_field.Result('upernet', {}, checkpoint, images, 9, 1, None, 'cpu', [target]),
+        receptive_field.ReceptiveFieldResult(
+            'upernet', {}, checkpoint, images, 9, 1, None, 'cpu', [target]
+        ),
         folder / 'erf.json',
     )
     return tmp_path
