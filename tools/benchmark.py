@@ -193,7 +193,7 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
     from evaluation.benchmark.subjects import ConfigSubject, row_names
     from evaluation.config.config_files import read_config
     from evaluation.config.overrides import merge_options
-    from evaluation.config.recipe import recipe_of
+    from evaluation.config.recipe import contestant_name, recipe_of
 
     found = []
     for config, name in zip(arguments.configs, row_names(arguments.configs), strict=True):
@@ -203,11 +203,13 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
         if 'model' not in cfg:
             raise UserError(f'config {config} has no model; give one that can be trained')
         recipe = recipe_of(cfg)
-        size = recipe.flops_size if recipe else None
+        size, experiment = None, None
+        if recipe:
+            size = recipe.flops_size
+            experiment = {'recipe': recipe.name, 'contestant': contestant_name(cfg)}
+        scope = cfg.get('default_scope')
         try:
-            found.append(
-                ConfigSubject(name, cfg.model, cfg.get('default_scope'), arguments.backbone, size)
-            )
+            found.append(ConfigSubject(name, cfg.model, scope, arguments.backbone, size, experiment))
         except UserError as error:
             raise UserError(f'config {config}: {error}') from error
     return found

@@ -23,12 +23,12 @@ import torch
 import torch.distributed as dist
 from mmengine.dist import init_dist
 
-from evaluation.data.startup_checks import note
 from evaluation.utils.devices import OutOfMemoryError, out_of_memory_raised, refused_beyond_free_memory
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 from evaluation.utils.formats import clock
 from evaluation.utils.interruption import Interrupted
+from evaluation.utils.process_groups import note
 
 ITEMS_IN_A_PART = 8
 REPORT_SECONDS = 5.0

@@ -95,6 +95,7 @@ def as_json(plan: BenchmarkPlan, scope: str, results: Sequence[Measurements]) ->
         'scope': scope,
         'rounds': plan.rounds,
         'seed': plan.seed,
+        'experiments': {s.name: s.experiment for s in plan.subjects if s.experiment},
         'notes': {subject.name: subject.note for subject in plan.subjects if subject.note},
         'versions': versions(),
         'git': git_state(),

@@ -4,7 +4,6 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from backbones import BackboneError
 from evaluation.benchmark.passes import Size
-from evaluation.models.complexity import build_without_values, complexity, parameters_without_values
+from evaluation.models.complexity import complexity
 from evaluation.models.heads import BOX_REGIONS, MASK_REGIONS, run_parts, standard_size
 from evaluation.models.operator_flops import count_flops
 from evaluation.utils.errors import UserError, did_you_mean
+from evaluation.utils.meta_device import build_without_values, parameters_without_values, without_values
 from evaluation.utils.random_state import seeded
 
 WHOLE_MODELS = (
@@ -58,29 +58,19 @@ def count_cost(module: nn.Module, height: int, width: int) -> Cost:
     return Cost(parameters, counter.total, tuple(sorted(counter.uncounted)))
 
 
-def without_values(module: nn.Module) -> nn.Module:
-    """Return a copy on the `meta` device, which needs no memory for parameters and buffers."""
-    tensors = chain(module.parameters(), module.buffers())
-    return copy.deepcopy(module, {id(tensor): _on_meta(tensor) for tensor in tensors})
-
-
-def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
-    meta = tensor.detach().to('meta')
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(meta, requires_grad=tensor.requires_grad)
-    return meta
-
-
 class TimedSubject(Protocol):
     """A row of the table.
 
     Attributes:
         name: of the row.
         note: a caveat about its figures, known once its cost is counted; None if there is none.
+        experiment: names of the recipe and the contestant whose results its times stand beside; None
+            where there are none.
     """
 
     name: str
     note: str | None
+    experiment: Mapping[str, str] | None
 
     def cost(self, size: Size) -> Cost:
         """Count parameters and FLOPs.
@@ -117,6 +107,7 @@ class ConfigSubject:
         scope: `default_scope` of the whole config: `mmdet` or `mmseg`.
         backbone_alone: leave out neck and heads.
         size: height and width of the image for which its recipe states FLOPs; None for that of the task.
+        experiment: names of its recipe and contestant, by `recipe` and `contestant`.
 
     Raises:
         UserError: the model cannot be built, or is of a kind without the parts that are run.
@@ -131,8 +122,10 @@ class ConfigSubject:
         scope: str | None,
         backbone_alone: bool,
         size: tuple[int, int] | None = None,
+        experiment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        self.experiment = experiment
         self._size = size
         self._model = model
         self._scope = scope
@@ -210,6 +203,8 @@ class PeerSubject:
     Raises:
         UserError: timm has no such model; the message names similar ones.
     """
+
+    experiment = None
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import MODELS, OPTIM_WRAPPERS, VISBACKENDS
+from mmengine.registry import OPTIM_WRAPPERS, VISBACKENDS
 
-from backbones import BackboneError
 from backbones.unified import SMALLEST_SIDE
 from evaluation.config.recipe import check_competition
 from evaluation.config.run_settings import check_checkpoint_names
@@ -17,6 +16,7 @@ from evaluation.config.schedule import check_schedule
 from evaluation.config.segmentor_checks import check_segmentation
 from evaluation.config.settings import built_settings, check_keywords, check_types, setting
 from evaluation.utils.errors import UserError
+from evaluation.utils.meta_device import build_without_values
 
 # Least values of whole numbers.
 LEAST = {
@@ -78,7 +78,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
         if cfg.get(loader) is not None:
             check_workers(cfg, loader)
     if cfg.model.backbone.type in ('UnifiedBackbone', 'UnifiedClassifier'):
-        check_backbone(cfg.model)
+        check_backbone(cfg.model, cfg.default_scope)
         check_image_sizes(cfg)
     if 'train_dataloader' in loaders:
         check_batch_norm(cfg, processes)
@@ -133,19 +133,13 @@ def check_workers(cfg: Config, loader: str) -> None:
             )
 
 
-def check_backbone(model: ConfigDict) -> None:
+def check_backbone(model: ConfigDict, scope: str | None) -> None:
     """Build the backbone without its values, and check that what takes its maps expects their channels.
 
     Raises:
         UserError: an option is misspelt, missing or wrong, or the channels differ.
     """
-    try:
-        with torch.device('meta'):
-            backbone = MODELS.build(model.backbone)
-    except BackboneError as error:
-        raise UserError(f'model.backbone: {error}') from error
-    except TypeError as error:
-        raise UserError(f'model.backbone: an option is of the wrong kind: {error}') from error
+    backbone = build_without_values(model.backbone, scope, 'model.backbone')
     channels = [backbone.dims[index] for index in backbone.out_indices]
     if 'neck' in model:
         check_channels('model.neck', model.neck.get('in_channels'), channels)

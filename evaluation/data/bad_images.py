@@ -21,9 +21,9 @@ from evaluation.data.coco_file import listed
 from evaluation.data.dataset_config import plain_datasets, step_name
 from evaluation.data.image_files import ADVICE, BadFileError
 from evaluation.data.image_loading import build_dataset, checked_pipeline
-from evaluation.data.startup_checks import note, unpaired
+from evaluation.data.startup_checks import unpaired
 from evaluation.utils.errors import UserError
-from evaluation.utils.process_groups import process_rank
+from evaluation.utils.process_groups import note, process_rank
 
 LOADING = ('LoadCheckedImage', 'LoadCheckedSegmentationMap')
 THREADS = min(8, os.cpu_count() or 1)

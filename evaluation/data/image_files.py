@@ -59,14 +59,11 @@ class BadFileError(UserError):
 
     Args:
         message: one line that names the file.
-        kind: what is wrong with the file, in words for a list; lost between a worker of torch's
-            `DataLoader` and the main process.
+        kind: what is wrong with the file, in words for a list.
     """
 
     def __init__(self, message: str, kind: str = 'files that cannot be used') -> None:
-        # Of an error in a worker, torch passes on the class and the traceback as text, and calls the
-        # class with that. Python writes the message last, after the name of the class.
-        super().__init__(message.rpartition(f'{BadFileError.__name__}: ')[2].strip())
+        super().__init__(message)
         self.kind = kind
 
 

@@ -10,7 +10,8 @@ all that they did before: it changes with `num_workers`, and a resumed training 
 that was never interrupted. Here every sample is drawn from a generator of its own.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import mmcv
@@ -19,10 +20,11 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset, Compose, DefaultSampler, InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS, DATASETS, TRANSFORMS, DefaultScope
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from evaluation.data.dataset_config import class_names, step_name
 from evaluation.data.image_files import ADVICE, BadFileError, check_not_turned, read_whole, turn_hint
+from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 
 IMAGE_LOADER = 'LoadImageFromFile'
@@ -218,6 +220,31 @@ def without_truth(pipeline: Sequence) -> list:
         elif step_name(step) not in TRUTH_LOADERS:
             kept.append(step)
     return kept
+
+
+def yield_errors(loader: DataLoader) -> None:
+    """Make a data loader yield the `UserError` of a sample in place of its batch.
+
+    torch raises an error of a worker again in the main process, but as another object: an exception of
+    the same class, made from the text of the traceback. Yielded, it arrives whole.
+
+    Args:
+        loader: with batches, changed in place.
+    """
+    dataset = loader.dataset
+    dataset.__getitems__ = functools.partial(_samples, dataset)
+    loader.collate_fn = functools.partial(_batch, loader.collate_fn)
+
+
+def _samples(dataset: Dataset, indices: Sequence[int]) -> list | UserError:
+    try:
+        return [dataset[index] for index in indices]
+    except UserError as error:
+        return error
+
+
+def _batch(collate: Callable[[list], Any], samples: list | UserError) -> Any:
+    return samples if isinstance(samples, UserError) else collate(samples)
 
 
 class DrawnIndex(int):

@@ -28,7 +28,7 @@ from evaluation.data.image_files import ADVICE, BadFileError, files_below, leads
 from evaluation.data.image_loading import build_dataset
 from evaluation.data.imagenet import class_folders, labelled_images
 from evaluation.utils.errors import UserError
-from evaluation.utils.process_groups import process_rank
+from evaluation.utils.process_groups import note
 
 TESTED = 'test_dataloader'
 LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
@@ -83,12 +83,6 @@ def check_data(
                 build_dataset(each, scope, each.pipeline) for name, each in datasets if name == loader
             ]
             check_stackable(cfg, loader, parts, skip_bad_images)
-
-
-def note(message: str) -> None:
-    """Print a message on the first process only."""
-    if process_rank() == 0:
-        print(message, flush=True)
 
 
 def check_layout(dataset: ConfigDict, is_test: bool = False) -> None:

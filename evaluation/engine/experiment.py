@@ -23,13 +23,13 @@ from evaluation.config.schedule_length import length_warnings
 from evaluation.config.whole_config import check_config
 from evaluation.data.bad_images import leave_out_bad_images
 from evaluation.data.data_root import set_data_root, unused_data_root
-from evaluation.data.startup_checks import check_data, note
+from evaluation.data.startup_checks import check_data
 from evaluation.engine.hooks.compilation import add_compile_option, use_compiler
 from evaluation.engine.hooks.time_shares import use_time_shares
 from evaluation.engine.runner import BenchmarkRunner, init_method, set_model_wrapper
 from evaluation.metrics.coco_evaluators import add_evaluator_option, use_evaluator
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.process_groups import process_count
+from evaluation.utils.process_groups import note, process_count
 from evaluation.utils.process_memory import keep_freed_memory
 from evaluation.utils.slurm_tasks import meeting_of_slurm_tasks
 

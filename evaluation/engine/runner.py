@@ -4,6 +4,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.config.run_settings import accumulated_batches, effective_batch_size
-from evaluation.data.image_loading import SEEDED_SAMPLERS, with_checked_loading
+from evaluation.data.image_loading import SEEDED_SAMPLERS, with_checked_loading, yield_errors
 from evaluation.engine.hooks.evaluation import (
     MissedEvaluationHook,
     RandomStateHook,
@@ -221,7 +222,10 @@ class BenchmarkRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a data loader with checked loading; a seeded sampler gets a `SeededDataset`."""
+        """Build a data loader with checked loading, which yields a `UserError` in place of a batch.
+
+        A seeded sampler gets a `SeededDataset`.
+        """
         if isinstance(dataloader, dict):
             dataloader = {**dataloader, 'dataset': with_checked_loading(dataloader['dataset'])}
         if isinstance(dataloader, dict) and dataloader['sampler']['type'] in SEEDED_SAMPLERS:
@@ -229,7 +233,20 @@ class BenchmarkRunner(Runner):
             # Where workers start: how often they do must not change the model's random numbers.
             generator = torch.Generator().manual_seed(seed)
             dataloader = {**dataloader, 'dataset': dataset, 'generator': generator}
-        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if loader is not dataloader:
+            yield_errors(loader)
+        return loader
+
+    def call_hook(self, fn_name: str, **arguments: Any) -> None:
+        """Call a method of all hooks.
+
+        Raises:
+            UserError: the data loader yielded it in place of a batch.
+        """
+        if isinstance(arguments.get('data_batch'), UserError):
+            raise arguments['data_batch']
+        super().call_hook(fn_name, **arguments)
 
 
 DEFAULT = 'MMDistributedDataParallel'

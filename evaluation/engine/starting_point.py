@@ -18,7 +18,6 @@ from evaluation.config.run_settings import LATEST, check_config_of, check_same_e
 from evaluation.engine.checkpoints import candidates, named_checkpoint, pointer_of
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE
-from evaluation.models.complexity import build_without_values
 from evaluation.models.model_weights import (
     PRETRAINED,
     check_whole,
@@ -30,6 +29,7 @@ from evaluation.models.model_weights import (
 from evaluation.results.published import load_published
 from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.utils.errors import UserError, warn
+from evaluation.utils.meta_device import build_without_values
 
 # Backbones that load a checkpoint as it should be, or raise, though `init_weights` is their own.
 STRICT_BACKBONES = ('UnifiedBackbone', 'UnifiedClassifier')

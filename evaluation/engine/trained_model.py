@@ -19,10 +19,10 @@ from evaluation.config.config_files import read_config
 from evaluation.config.overrides import merge_options
 from evaluation.config.whole_config import check_config
 from evaluation.engine.experiment import backbone_errors_reported
-from evaluation.models.complexity import build_without_values
 from evaluation.models.model_weights import BACKBONE, check_whole, fit_model, forget_pretrained
 from evaluation.results.description import describe_checkpoint, weights_sha256
 from evaluation.utils.errors import UserError, warn
+from evaluation.utils.meta_device import build_without_values
 from evaluation.utils.process_groups import process_count
 from evaluation.utils.random_state import seeded
 

@@ -5,23 +5,20 @@ heads run one after another, the heads of a detector on as many regions as the f
 nothing depends on what an image holds.
 """
 
-import copy
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
-from mmengine.registry import MODELS, DefaultScope
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from backbones import BackboneError
 from evaluation.models.heads import BOX_REGIONS, MASK_REGIONS, run_parts, standard_size
 from evaluation.models.operator_flops import count_flops
 from evaluation.utils.errors import UserError
+from evaluation.utils.meta_device import build_without_values
 from evaluation.utils.random_state import seeded
 
 CONVENTION = (
@@ -159,41 +156,6 @@ def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complex
         tuple(sorted(counter.uncounted)),
         counter.norms.total(),
     )
-
-
-def build_without_values(model: Mapping, scope: str | None) -> nn.Module:
-    """Build a model on the `meta` device, in as little time and memory as its structure takes.
-
-    Raises:
-        UserError: the config does not describe a model.
-    """
-    try:
-        with parameters_without_values(), DefaultScope.overwrite_default_scope(scope):
-            built = MODELS.build(copy.deepcopy(model))
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = ' '.join(str(part) for part in error.args).split()
-        raise UserError(f'the model cannot be built: {" ".join(reason)}') from error
-    return built.to('meta')
-
-
-@contextmanager
-def parameters_without_values() -> Iterator[None]:
-    """Let modules that are built have their parameters on the `meta` device.
-
-    Only what is registered as a parameter loses its values, so that a constructor may still compute,
-    such as the rates of drop path.
-    """
-
-    def without_values(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
-        if parameter.is_meta:  # Shared with a module before, and so it shall stay.
-            return parameter
-        return nn.Parameter(parameter.to('meta'), requires_grad=parameter.requires_grad)
-
-    hook = register_module_parameter_registration_hook(without_values)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def part_of(name: str) -> str:

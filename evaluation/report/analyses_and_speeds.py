@@ -23,6 +23,7 @@ from evaluation.analysis.robustness.attacks import UNITS as BUDGET_UNITS
 from evaluation.analysis.robustness.conditions import Condition
 from evaluation.report.reported_runs import Problems
 from evaluation.report.training_curves import significant
+from evaluation.results.result import Result
 
 SIDE = 96
 # Colors of a palette picture; more are indistinguishable in a map of this size.
@@ -225,13 +226,26 @@ class Speed:
 
     Attributes:
         condition: pass, size and machine, in words.
-        milliseconds: median over the rounds, by name of the row, which is that of a config.
+        milliseconds: median over the rounds, by name of the row.
+        experiments: names of the recipe and the contestant of a row, by its name.
         file: its source.
     """
 
     condition: str
     milliseconds: Mapping[str, float]
+    experiments: Mapping[str, Mapping[str, str]]
     file: Path
+
+    def of(self, result: Result) -> float | None:
+        """Return the time of the contestant of a result in its recipe; None where it was not measured.
+
+        Rows of earlier files have the names of config files, and state nothing else.
+        """
+        if not self.experiments:
+            return self.milliseconds.get(result.config)
+        wanted = {'recipe': result.recipe.name, 'contestant': result.contestant.name}
+        rows = (name for name, experiment in self.experiments.items() if experiment == wanted)
+        return next((self.milliseconds[name] for name in rows if name in self.milliseconds), None)
 
 
 def load_speeds(folders: Iterable[Path], problems: Problems) -> list[Speed]:
@@ -269,7 +283,7 @@ def _speeds(content: object, file: Path) -> list[Speed]:
             for row in result['rows']
             if not row['ran_out_of_memory']
         }
-        found.append(Speed(_condition(content, size), times, file))
+        found.append(Speed(_condition(content, size), times, content.get('experiments') or {}, file))
     return found
 
 

@@ -87,10 +87,9 @@ def describe_run(
         'selected': run.is_selected,
         'path': str(result.path),
         'speeds': {
-            str(index): speed.milliseconds[name]
+            str(index): milliseconds
             for index, speed in enumerate(speeds)
-            for name in (_row_of(result.config, speed.milliseconds),)
-            if name is not None
+            if (milliseconds := speed.of(result)) is not None
         },
         'perClass': _per_class(result.per_class),
     }
@@ -110,11 +109,6 @@ def best_metrics(members: Sequence[ReportedRun]) -> dict[str, set[str]]:
             if run.result in best.get(run.result.path, ()):
                 found[run.key].add(metric)
     return found
-
-
-def _row_of(config: str, rows: Mapping[str, float]) -> str | None:
-    """Return the row of a config in a benchmark; rows are named by paths if stems are equal."""
-    return config if config in rows else None
 
 
 def _share(result: Result) -> float | None:
@@ -192,7 +186,8 @@ def published_points(
                     {
                         'group': title,
                         'model': entry.model,
-                        'mixer': own.contestant.mixer if own else entry.model.rpartition('_')[0],
+                        'mixer': own.contestant.mixer if own else entry.mixer,
+                        'scale': own.contestant.scale if own else entry.scale,
                         'architecture': entry.architecture,
                         'source': entry.source,
                         'flops': flops,

@@ -33,6 +33,8 @@ class Entry:
         source: where the figures stand.
         figures: by their keys in the file, see `Metric.published`.
         checkpoint: address of the weights, where they were released.
+        mixer: of the contestant, where it has one.
+        scale: likewise.
         batch_size: images of a step, where it is not that of the recipe.
         parameters: of the whole model, where the source states them.
         flops: multiply-adds of the whole model, likewise.
@@ -44,6 +46,8 @@ class Entry:
     source: str
     figures: Mapping[str, float]
     checkpoint: str | None = None
+    mixer: str | None = None
+    scale: str | None = None
     batch_size: int | None = None
     parameters: float | None = None
     flops: float | None = None
@@ -206,9 +210,10 @@ def _parse(item: object) -> Entry:
     figures = {key: _percentage(item, key) for key in keys if key in item}
     if not figures:
         raise ValueError(f'no figure; state one of {", ".join(keys)}')
-    checkpoint = item.get('checkpoint')
-    if checkpoint is not None and type(checkpoint) is not str:
-        raise ValueError("'checkpoint' is not text")
+    texts = {key: item.get(key) for key in ('checkpoint', 'mixer', 'scale')}
+    for key, value in texts.items():
+        if value is not None and type(value) is not str:
+            raise ValueError(f'{key!r} is not text')
     batch_size = item.get('batch_size')
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise ValueError("'batch_size' is not a whole number above 0")
@@ -218,8 +223,8 @@ def _parse(item: object) -> Entry:
         item['architecture'],
         item['source'],
         figures,
-        checkpoint,
-        batch_size,
+        **texts,
+        batch_size=batch_size,
         parameters=_scaled(item, 'params_million', 1e6),
         flops=_scaled(item, 'gflops', 1e9),
     )

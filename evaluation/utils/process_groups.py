@@ -72,6 +72,12 @@ def speaks_first() -> bool:
     return _first(('LOCAL_RANK', *RANKS), default=0) == 0
 
 
+def note(message: str) -> None:
+    """Print a message on the first process only."""
+    if process_rank() == 0:
+        print(message, flush=True)
+
+
 def _first(names: tuple[str, ...], default: int) -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), default)
 

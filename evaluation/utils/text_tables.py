@@ -143,4 +143,4 @@ def _latex_row(cells: list[str]) -> str:
 
 
 def _label(title: str) -> str:
-    return re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-')
+    return re.sub(r'[\W_]+', '-', title.lower()).strip('-')

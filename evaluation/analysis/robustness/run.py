@@ -26,7 +26,7 @@ from evaluation.analysis.robustness.attacks import (
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, Trial, corrupted
 from evaluation.analysis.robustness.result import ANALYSIS, ConditionResult, Profile
 from evaluation.analysis.subject import Subject, complete_subject_parts
-from evaluation.data.startup_checks import note
+from evaluation.utils.process_groups import note
 
 LOSS = 'loss'
 # Between the name of a condition and that of an array of it.

@@ -146,7 +146,7 @@ function publishedTrace(points, metric, of, digits) {
     hoverinfo: 'text',
     marker: {
       size: 12,
-      symbol: points.map((each) => `${shapeOf(each.model.split('_').pop())}-open`),
+      symbol: points.map((each) => `${shapeOf(each.scale)}-open`),
       color: points.map(color),
       line: { width: 1.5 },
     },

@@ -13,13 +13,13 @@ from evaluation.benchmark.subjects import (
     common_shape,
     count_cost,
     row_names,
-    without_values,
 )
 from evaluation.engine.experiment import read_config
-from evaluation.models.complexity import build_without_values, complexity_of_config
+from evaluation.models.complexity import complexity_of_config
 from evaluation.models.heads import run_parts
 from evaluation.models.operator_flops import count_flops
 from evaluation.utils.errors import UserError
+from evaluation.utils.meta_device import build_without_values, without_values
 from tests.variants import ROOT
 
 

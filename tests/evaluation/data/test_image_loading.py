@@ -29,7 +29,12 @@ from evaluation.data.image_files import (
     is_truncated,
     read_whole,
 )
-from evaluation.data.image_loading import LoadCheckedImage, with_checked_loading, without_truth
+from evaluation.data.image_loading import (
+    LoadCheckedImage,
+    with_checked_loading,
+    without_truth,
+    yield_errors,
+)
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
@@ -189,14 +194,17 @@ class TestError:
         assert issubclass(BadFileError, UserError)
 
     @pytest.mark.parametrize('num_workers', [0, 2])
-    def test_stays_one_line_through_a_loading_process(self, tmp_path, num_workers):
+    def test_comes_whole_out_of_a_data_loader(self, tmp_path, num_workers):
         (tmp_path / 'a.jpg').write_bytes(WHOLE['jpeg'])
         (tmp_path / 'b: c.jpg').write_bytes(WHOLE['jpeg'][:-9])
         dataset = TwoImages(data_root=str(tmp_path), pipeline=[{'type': 'LoadCheckedImage'}])
-        with pytest.raises(BadFileError) as raised:
-            list(DataLoader(dataset, batch_size=None, num_workers=num_workers))
-        expected = f'{tmp_path}/b: c.jpg ends early, as an interrupted copy does; {ADVICE}'
-        assert str(raised.value) == expected
+        loader = DataLoader(dataset, 1, num_workers=num_workers, collate_fn=list)
+        yield_errors(loader)
+        [image], error = loader
+        assert image['img_path'] == f'{tmp_path}/a.jpg'
+        assert type(error) is BadFileError
+        assert str(error) == f'{tmp_path}/b: c.jpg ends early, as an interrupted copy does; {ADVICE}'
+        assert error.kind == 'truncated images'
 
     def test_survives_pickling(self):
         again = pickle.loads(pickle.dumps(BadFileError('a: b', 'empty files')))

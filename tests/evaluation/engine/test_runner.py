@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from evaluation.engine import runner as module
@@ -65,6 +67,33 @@ def test_rate_is_not_scaled_unless_asked(scaling):
     one = wrapper()
     scaled(one, 4, scaling)
     assert one.get_lr()['lr'] == [0.1, 0.01]
+
+
+@DATASETS.register_module()
+class RefusedImages(BaseDataset):
+    """Images of which one is refused, as a transform of the user's may do."""
+
+    def load_data_list(self):
+        return [{'place': place} for place in range(5)]
+
+    def prepare_data(self, index):
+        if index == 3:
+            raise UserError('image 3 is upside down')
+        return index
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_bad_input_in_a_loading_process_is_raised_as_it_is(num_workers):
+    runner = object.__new__(BenchmarkRunner)
+    runner._hooks = []
+    settings = {'dataset': {'type': 'RefusedImages'}, 'batch_size': 1, 'num_workers': num_workers}
+    loader = runner.build_dataloader(
+        {**settings, 'sampler': {'type': 'DefaultSampler', 'shuffle': False}}
+    )
+    batches = list(loader)
+    assert [*batches[:3], batches[4]] == [[0], [1], [2], [4]]
+    with pytest.raises(UserError, match=r'^image 3 is upside down$'):
+        runner.call_hook('before_val_iter', batch_idx=3, data_batch=batches[3])
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])

@@ -8,9 +8,9 @@ from torchvision.models import ResNet50_Weights
 
 from evaluation.engine.experiment import read_config
 from evaluation.engine.starting_point import find_pretrained, set_starting_point
-from evaluation.models.complexity import build_without_values
 from evaluation.models.model_weights import starting_weights
 from evaluation.utils.errors import UserError
+from evaluation.utils.meta_device import build_without_values
 from tests.released import classifier_shapes, filled
 from tests.variants import ROOT
 

@@ -16,15 +16,10 @@ from torch import nn
 from backbones import MIXERS
 from backbones.unified import build_mixer
 from evaluation.engine.experiment import read_config
-from evaluation.models.complexity import (
-    CONVENTION,
-    build_without_values,
-    complexity,
-    complexity_of_config,
-    part_of,
-)
+from evaluation.models.complexity import CONVENTION, complexity, complexity_of_config, part_of
 from evaluation.models.operator_flops import FORMULAS, count_flops
 from evaluation.utils.errors import UserError
+from evaluation.utils.meta_device import build_without_values
 from tests.variants import MICRO, ROOT, VARIANTS
 
 LEAVES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').glob('*.py'))

@@ -5,8 +5,8 @@ import torch
 
 from backbones import BackboneError
 from evaluation.engine.experiment import read_config
-from evaluation.models.complexity import build_without_values
 from evaluation.models.model_weights import check_whole, fit_model
+from evaluation.utils.meta_device import build_without_values
 from tests.released import classifier_shapes, mask_rcnn_shapes, without_values
 from tests.variants import ROOT, VARIANTS
 

@@ -68,6 +68,19 @@ class TestSpeeds:
         found = {run['mixer']: run['speeds'] for run in data['runs']}
         assert found == {'swin': {'0': 20.0}, 'dcn': {}}
 
+    def test_stands_beside_the_runs_of_its_contestant_in_its_recipe(self, tmp_path, problems):
+        swin, dcn = document(), document(mixer='dcn')
+        for name, each in (('swin', swin), ('dcn', dcn)):
+            write_run(tmp_path / name, each)
+        runs = gather_runs(load_results([tmp_path]))
+        row = {'recipe': runs[0].result.recipe.name, 'contestant': 'dcn_tiny'}
+        # Whatever the file of the benchmark's config is called.
+        content = benchmark(experiments={'mask_rcnn_swin_tiny': row})
+        (tmp_path / 'speed.json').write_text(json.dumps(content))
+        data = page_data(Sources(runs, speeds=load_speeds([tmp_path], problems)), 'x')
+        found = {run['mixer']: run['speeds'] for run in data['runs']}
+        assert found == {'swin': {}, 'dcn': {'0': 20.0}}
+
     def test_other_json_files_are_no_problem(self, tmp_path, problems):
         (tmp_path / 'other.json').write_text('{"a": 1}')
         (tmp_path / 'list.json').write_text('[')

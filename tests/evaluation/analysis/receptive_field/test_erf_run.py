@@ -20,9 +20,9 @@ from evaluation.analysis.receptive_field.targets import (
     top_detections,
 )
 from evaluation.engine.trained_model import build_model, read_analysed_config
-from evaluation.models.complexity import build_without_values
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
+from evaluation.utils.meta_device import build_without_values
 from tests.commands import ROOT
 
 SIZE = 64
