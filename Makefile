@@ -4,21 +4,25 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: help demo analyze test faults errors lint format install clean
+.PHONY: help demo demo-full analyze test faults errors lint format install clean
 
 help:
-	@echo 'make demo     pretrain, train, evaluate and tabulate all five mixers on generated scenes'
-	@echo 'make analyze  the same, then what the detectors see and withstand'
-	@echo 'make test     run the tests and the linter'
-	@echo 'make faults   kill, starve and damage trainings, and count what was lost (docs/reliability.md)'
-	@echo 'make errors   write docs/errors.md anew, by trying every bad input'
-	@echo 'make lint     run the linter alone'
-	@echo 'make format   format the code'
-	@echo 'make install  only set up $(VENV)'
-	@echo 'make clean    remove what the demonstration wrote'
+	@echo 'make demo       train and evaluate all five mixers on generated scenes, then tables and a report'
+	@echo 'make demo-full  the same with trainings twice as long'
+	@echo 'make analyze    demo-full, then receptive fields, invariance and robustness of the detectors'
+	@echo 'make test       run the tests and the linter'
+	@echo 'make faults     kill, starve and damage trainings, and count what was lost (docs/reliability.md)'
+	@echo 'make errors     write docs/errors.md again, by trying every bad input'
+	@echo 'make lint       run the linter and the spelling check'
+	@echo 'make format     format the code'
+	@echo 'make install    set up $(VENV) only'
+	@echo 'make clean      remove what the demonstration wrote'
 
 demo: $(READY)
 	$(RUN) tools/demo.py
+
+demo-full: $(READY)
+	$(RUN) tools/demo.py --full
 
 analyze: $(READY)
 	$(RUN) tools/demo.py --analyze
@@ -43,7 +47,7 @@ format: $(READY)
 install: $(READY)
 
 clean:
-	rm -rf work_dirs/demo
+	rm -rf work_dirs/demo work_dirs/demo_full
 
 # The OpenMMLab packages ask for both builds of OpenCV, which overwrite each other's files. The headless
 # one must be the last, since the other needs libGL at run time.

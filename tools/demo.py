@@ -1,36 +1,50 @@
 """The whole suite in minutes: generate scenes, pretrain, train and evaluate every mixer, tabulate.
 
     python tools/demo.py               # or: make demo
+    python tools/demo.py --full        # or: make demo-full
     python tools/demo.py --analyze     # or: make analyze
 
-Each training is `tools/train.py configs/demo/<task>_<mixer>_micro.py`, the dense ones once from scratch
-and once with `--pretrained` and the weights of the classifier. --analyze goes on with the receptive
-fields, invariance and robustness of the pretrained detectors. All that is written lies in
-`work_dirs/demo`; what is finished there is not done again.
+Trains a classifier of each mixer on generated shapes, then a detector and a segmentor from scratch and
+from the weights of the classifier. Writes tables, pictures and a report to `work_dirs/demo`. --full
+trains the detectors and segmentors twice as long and writes to `work_dirs/demo_full`. --analyze does the
+same and then measures the receptive fields, invariance and robustness of the pretrained detectors.
+Finished trainings and analyses are not repeated.
 """
 
 import argparse
+import os
 
 from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.formats import positive
+from evaluation.utils.library_output import quiet
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = CommandLine(__doc__)
-    parser.add_argument('--parallel', type=int, help='trainings at a time; default: one a core')
-    parser.add_argument('--analyze', action='store_true', help='then analyze the detectors')
+    parser.add_argument(
+        '--parallel', type=positive, metavar='N', help='trainings at a time; default: one per core'
+    )
+    parser.add_argument('--full', action='store_true', help='train twice as long')
+    parser.add_argument(
+        '--analyze', action='store_true', help='the same as --full, then analyze the detectors'
+    )
     return parser.parse_args()
 
 
 @command
 def main() -> None:
     arguments = parse_arguments()
-    from evaluation.demo.demo import run_demo
+    # Otherwise imports start CUDA, and processes that are forked later could not use it.
+    os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')
+    with quiet():
+        from evaluation.demo.demo import FULL, SHORT, Demo, run_demo
 
-    run_demo(arguments.parallel)
+    demo = Demo(FULL if arguments.full or arguments.analyze else SHORT)
+    run_demo(demo, arguments.parallel)
     if arguments.analyze:
         from evaluation.demo.demo_analyses import run_analyses
 
-        run_analyses(arguments.parallel)
+        run_analyses(demo, arguments.parallel)
 
 
 if __name__ == '__main__':

@@ -1,132 +1,41 @@
-"""The demonstration: generated scenes, all mixers, from pretraining over both dense tasks to tables."""
+"""The demonstration: generated scenes, all mixers, both dense tasks from scratch and pretrained."""
 
+import functools
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 
 from backbones import MIXERS
+from evaluation.config.config_files import read_config
+from evaluation.demo.findings import write_tables
+from evaluation.demo.jobs import Job, run_command, run_jobs
 from evaluation.demo.pictures import predictions_sheet, write_picture
 from evaluation.demo.scene_datasets import write_datasets, write_imagenet
 from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.checkpoints import last_checkpoint
-from evaluation.engine.experiment import read_config
 from evaluation.report.report_page import build_page
-from evaluation.results.reading import load_results
-from evaluation.results.selection import select
-from evaluation.tables.table import render
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes, write_text
 from evaluation.utils.formats import clock
 from evaluation.utils.library_output import quiet
-from evaluation.utils.scalars import latest_step
 
-POLL_SECONDS = 0.5
-REPORT_SECONDS = 15.0
-TRAINING = 'tools/train.py'
-
-
-@dataclass
-class Job:
-    """One run of a command.
-
-    Attributes:
-        name: what progress calls it.
-        arguments: of the command.
-        folder: its work dir, which also gets the output.
-        steps: iterations that it will train for, or how long it takes beside others.
-        script: the command.
-        log: name of the file with the output.
-    """
-
-    name: str
-    arguments: list[str]
-    folder: Path
-    steps: int
-    script: str = TRAINING
-    log: str = 'output.log'
-    process: subprocess.Popen | None = field(default=None, repr=False)
-    started: float = 0.0
-
-    def start(self, threads: int) -> None:
-        """Start the process with so many threads."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, self.script, *self.arguments, '--work-dir', str(self.folder)]
-        environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
-        self.started = time.monotonic()
-        with open(self.folder / self.log, 'w', encoding='utf-8') as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
-            )
-
-    def steps_done(self) -> int:
-        """Iterations so far, from the scalars that a training writes; other commands write none."""
-        if self.script != TRAINING:
-            return 0
-        return latest_step(self.folder).done
-
-    def check(self) -> None:
-        """Raise if the process has failed.
-
-        Raises:
-            UserError: it did; the message has the last lines of its output.
-        """
-        if self.process.returncode:
-            tail = (self.folder / self.log).read_text().splitlines()[-15:]
-            print('\n'.join(tail), file=sys.stderr)
-            raise UserError(f'{self.name} failed; its whole output is in {self.folder / self.log}')
-
-
-def run_jobs(jobs: Sequence[Job], parallel: int, threads: int, on_done: Callable[[Job], None]) -> None:
-    """Run all jobs, at most `parallel` at a time, each with so many threads.
-
-    `on_done` is called with each job as soon as it has succeeded.
-
-    Raises:
-        UserError: one of them failed; the others are stopped.
-    """
-    waiting, running, done = list(jobs), [], []
-    started = reported = time.monotonic()
-    try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                running.append(waiting.pop(0))
-                running[-1].start(threads)
-            time.sleep(POLL_SECONDS)
-            for job in [job for job in running if job.process.poll() is not None]:
-                running.remove(job)
-                job.check()
-                done.append(job)
-                on_done(job)
-                print(f'  {job.name}: {time.monotonic() - job.started:.0f} s', flush=True)
-            if time.monotonic() - reported > REPORT_SECONDS:
-                reported = time.monotonic()
-                _report(jobs, running, done, reported - started)
-    finally:
-        for job in running:
-            job.process.kill()
-
-
-def _report(jobs: Sequence[Job], running: list[Job], done: list[Job], elapsed: float) -> None:
-    steps = sum(job.steps for job in done) + sum(job.steps_done() for job in running)
-    share = steps / sum(job.steps for job in jobs)
-    left = f'about {clock(elapsed * (1 / share - 1))} left' if share > 0.02 else 'starting'
-    print(f'  {len(done)} of {len(jobs)} done, {share:.0%} of all steps, {left}', flush=True)
-
-
-# How names of its configs begin.
-DENSE = ('mask_rcnn', 'upernet')
 CONFIGS = Path('configs/demo')
-FOLDER = Path('work_dirs/demo')
-SPLITS = {'train': 160, 'val': 48}
+# Where the configs of the demonstration look for it.
+DATA = Path('work_dirs/demo/data')
+# How names of configs begin: what is pretrained, and the two dense tasks.
 PRETRAINING = 'imagenet'
+DENSE = ('mask_rcnn', 'upernet')
+# End of the name of a training that starts from pretrained weights.
+PRETRAINED = '_pretrained'
+SPLITS = {'train': 160, 'val': 48}
 PRETRAINING_SPLITS = {'train': 480, 'val': 120}
 PRETRAINING_STYLE = SceneStyle(
     height=64,
@@ -138,18 +47,150 @@ PRETRAINING_STYLE = SceneStyle(
     empty_probability=0.0,
     crowd_probability=0.0,
 )
-# Of names of trainings that begin with the weights of another.
-PRETRAINED = '_pretrained'
 SEED = 0
-# That each model predicts for the report.
+# Number of images that each model predicts for the report.
 REPORT_IMAGES = 4
 
 
-def run_demo(parallel: int | None) -> None:
-    """Do what is not done yet, then show tables and where the pictures are.
+@dataclass(frozen=True)
+class Length:
+    """A length of the demonstration.
+
+    Attributes:
+        folder: where everything is written.
+        seconds: expected times of trainings on one core, by the start of the config's name.
+        options: settings that replace those of the configs, likewise.
+    """
+
+    folder: Path
+    seconds: Mapping[str, float]
+    options: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+FULL = Length(Path('work_dirs/demo_full'), {PRETRAINING: 37, 'mask_rcnn': 42, 'upernet': 33})
+# A training this short shows what pretraining brings, and takes a third of the time.
+SHORT = Length(
+    Path('work_dirs/demo'),
+    {PRETRAINING: 37, 'mask_rcnn': 23, 'upernet': 18},
+    {
+        'mask_rcnn': {
+            'train_cfg.max_epochs': 1,
+            'train_cfg.val_interval': 1,
+            'param_scheduler.1.end': 1,
+            'default_hooks.checkpoint.interval': 1,
+        },
+        'upernet': {
+            'train_cfg.max_iters': 80,
+            'train_cfg.val_interval': 80,
+            'param_scheduler.1.end': 80,
+            'default_hooks.checkpoint.interval': 80,
+        },
+    },
+)
+
+
+class Demo:
+    """The trainings of the demonstration.
 
     Args:
-        parallel: trainings at a time; None for one a core.
+        length: how long they are.
+    """
+
+    def __init__(self, length: Length) -> None:
+        self.length = length
+        self.folder = length.folder
+        self.logs = length.folder / 'logs'
+        self._config = functools.cache(self._read_config)
+
+    def names(self) -> list[str]:
+        """Names of all trainings, each after the one whose weights it starts from.
+
+        A mixer that has no config of the pretraining is trained from scratch alone.
+        """
+        pretrained = [mixer for mixer in MIXERS if config_of(pretraining_of(mixer)).is_file()]
+        dense = [(mixer, f'{task}_{mixer}_micro') for task in DENSE for mixer in MIXERS]
+        dense = [(mixer, name) for mixer, name in dense if config_of(name).is_file()]
+        return [
+            *map(pretraining_of, pretrained),
+            *(name for _, name in dense),
+            *(name + PRETRAINED for mixer, name in dense if mixer in pretrained),
+        ]
+
+    def job(self, name: str) -> Job:
+        """Return the job of a training."""
+        task = _task_of(name)
+        folder = self.folder / name
+        arguments = ['tools/train.py', str(config_of(name)), '--work-dir', str(folder)]
+        after = None
+        if name.endswith(PRETRAINED):
+            after = pretraining_of(_mixer_of(name))
+            arguments += ['--pretrained', str(self.weights(after))]
+        if options := self.length.options.get(task):
+            arguments += ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
+        work = partial(run_command, *arguments)
+        return Job(name, work, folder, self.length.seconds[task], after=after, steps=self.steps(name))
+
+    def weights(self, pretraining: str) -> Path:
+        """Return the last checkpoint of a pretraining, whether it exists or not."""
+        epochs = self._config(pretraining).train_cfg.max_epochs
+        return self.folder / pretraining / f'epoch_{epochs}.pth'
+
+    def steps(self, name: str) -> int:
+        """Return the number of iterations of a training; images without objects are not counted off."""
+        cfg = self._config(name)
+        if 'max_iters' in cfg.train_cfg:
+            return cfg.train_cfg.max_iters
+        splits = PRETRAINING_SPLITS if name.startswith(PRETRAINING) else SPLITS
+        return cfg.train_cfg.max_epochs * splits['train'] // cfg.train_dataloader.batch_size
+
+    def digest(self, name: str) -> str:
+        """Return a digest of all that a training depends on: config, data, and those of its weights."""
+        facts = [self._config(name).pretty_text, SceneStyle(), SPLITS]
+        facts += [PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED]
+        if name.endswith(PRETRAINED):
+            facts.append(self.digest(pretraining_of(_mixer_of(name))))
+        return hashlib.sha256(''.join(map(str, facts)).encode()).hexdigest()
+
+    def mark_finished(self, name: str) -> None:
+        """Write the stamp that `is_finished` looks for."""
+        write_text(self.folder / name / 'finished', self.digest(name) + '\n')
+
+    def is_finished(self, name: str) -> bool:
+        """Return whether this training, with this config and these data, has been done before."""
+        stamp = self.folder / name / 'finished'
+        is_stamped = stamp.is_file() and stamp.read_text().strip() == self.digest(name)
+        return is_stamped and last_checkpoint(self.folder / name) is not None
+
+    def _read_config(self, name: str) -> Config:
+        cfg = read_config(str(config_of(name)))
+        cfg.merge_from_dict(dict(self.length.options.get(_task_of(name), {})))
+        return cfg
+
+
+def _task_of(name: str) -> str:
+    return next(task for task in (PRETRAINING, *DENSE) if name.startswith(task))
+
+
+def _mixer_of(name: str) -> str:
+    return name.removesuffix(PRETRAINED).removesuffix('_micro').rpartition('_')[2]
+
+
+def config_of(name: str) -> Path:
+    """Return the config file of a training."""
+    return CONFIGS / f'{name.removesuffix(PRETRAINED)}.py'
+
+
+def pretraining_of(mixer: str) -> str:
+    """Return the name of the training whose weights others of the same mixer start from."""
+    return f'{PRETRAINING}_{mixer}_micro'
+
+
+def run_demo(demo: Demo, parallel: int | None) -> None:
+    """Do what is not done yet, then show the tables and say where the pictures and the report are.
+
+    Args:
+        demo: its trainings.
+        parallel: number of trainings at a time; None for one per core.
 
     Raises:
         UserError: not started in the project's folder, or a training failed.
@@ -157,155 +198,88 @@ def run_demo(parallel: int | None) -> None:
     if not CONFIGS.is_dir():
         raise UserError(f'{CONFIGS} is not here; start this command in the folder of the project')
     started = time.monotonic()
-    print(f'1. Scenes, in the layouts of COCO, ADE20K and ImageNet: {FOLDER}/data', flush=True)
-    write_datasets(FOLDER / 'data', SceneStyle(), SPLITS, SEED)
-    write_imagenet(FOLDER / 'data/imagenet', PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED)
-    with quiet():
-        jobs = {name: make_job(name) for name in demo_names()}
-    first = [name for name in jobs if name.startswith(PRETRAINING)]
-    print('2. Classification, for weights to begin with', flush=True)
-    train({name: jobs[name] for name in first}, parallel)
-    print('3. Detection and segmentation, from scratch and from these weights', flush=True)
-    train({name: job for name, job in jobs.items() if name not in first}, parallel)
-    print('4. Tables', flush=True)
-    write_tables([job.folder for job in jobs.values()])
-    print('5. Pictures', flush=True)
-    write_pictures(jobs)
-    print('6. Report', flush=True)
-    write_report([job.folder for job in jobs.values()])
-    print(f'Done in {clock(time.monotonic() - started)}. Everything is in {FOLDER}.')
-
-
-def train(jobs: dict[str, Job], parallel: int | None) -> None:
-    """Do those of some trainings that are not finished.
-
-    Args:
-        jobs: by name.
-        parallel: how many at a time; None for one a core.
-
-    Raises:
-        UserError: one failed.
-    """
-    todo = [job for name, job in jobs.items() if not is_finished(name, job)]
-    parallel, threads = places(parallel, len(jobs))
+    parallel, threads = places(parallel)
+    print(f'1. Scenes in the layouts of COCO, ADE20K and ImageNet: {DATA}', flush=True)
+    run_jobs(scene_jobs(demo), parallel, threads)
+    names = demo.names()
+    todo = [name for name in names if not demo.is_finished(name)]
     print(
-        f'  {len(todo)} to do, {len(jobs) - len(todo)} finished before; {parallel} at a time, '
-        f'{threads} threads each',
+        f'2. Trainings of {len(MIXERS)} mixers: {len(todo)} to do, {len(names) - len(todo)} finished '
+        f'before; {parallel} at a time, {threads} threads each',
         flush=True,
     )
-    for job in todo:
-        # What an earlier, other training left would be taken for this one's.
-        shutil.rmtree(job.folder, ignore_errors=True)
-    run_jobs(todo, parallel, threads, on_done=mark_finished)
+    for name in todo:
+        # What an earlier training of another config left must not be taken for this one's.
+        shutil.rmtree(demo.folder / name, ignore_errors=True)
+    run_jobs(
+        [demo.job(name) for name in todo], parallel, threads, lambda job: demo.mark_finished(job.name)
+    )
+    print('3. Tables, pictures and report', flush=True)
+    write_outputs(demo, parallel, threads)
+    print((demo.folder / 'table.md').read_text(encoding='utf-8'))
+    print(f'Done in {clock(time.monotonic() - started)}. Everything is in {demo.folder}.')
 
 
-def places(parallel: int | None, jobs: int) -> tuple[int, int]:
-    """How many jobs run at a time, and with how many threads each.
+def scene_jobs(demo: Demo) -> list[Job]:
+    """Return the jobs that write the data; they leave finished data alone."""
+    scenes = partial(write_datasets, DATA, SceneStyle(), SPLITS, SEED)
+    shapes = partial(write_imagenet, DATA / 'imagenet', PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED)
+    return [
+        Job('scenes', scenes, demo.logs, seconds=4, log='scenes.log'),
+        Job('shapes', shapes, demo.logs, seconds=2, log='shapes.log'),
+    ]
+
+
+def write_outputs(demo: Demo, parallel: int, threads: int) -> None:
+    """Write tables, pictures and report, unless those of these trainings are there."""
+    names = demo.names()
+    stamp = demo.folder / 'outputs.finished'
+    digest = hashlib.sha256(''.join(map(demo.digest, names)).encode()).hexdigest()
+    if stamp.is_file() and stamp.read_text().strip() == digest:
+        return
+    stamp.unlink(missing_ok=True)
+    folders = [demo.folder / name for name in names]
+    run_jobs(
+        [
+            Job('pictures', partial(write_pictures, demo), demo.folder, seconds=13, log='pictures.log'),
+            Job('report', partial(write_report, demo), demo.folder, seconds=12, log='report.log'),
+            Job(
+                'tables', partial(write_tables, folders, demo.folder), demo.folder, 10, log='tables.log'
+            ),
+        ],
+        parallel,
+        threads,
+    )
+    write_text(stamp, digest + '\n')
+
+
+def places(parallel: int | None) -> tuple[int, int]:
+    """Return how many jobs run at a time, and with how many threads each.
 
     Args:
-        parallel: how many are asked for; None for one a core.
-        jobs: how many there are.
+        parallel: number of jobs that was asked for; None for one per core, or one on a GPU.
     """
     cores = os.cpu_count() or 1
-    parallel = parallel or (1 if torch.cuda.is_available() else min(cores, jobs))
+    # `is_available` would start CUDA, which processes that are forked afterwards cannot use.
+    parallel = parallel or (1 if torch.cuda.device_count() else cores)
     return parallel, max(1, cores // parallel)
 
 
-def demo_names() -> list[str]:
-    """Trainings of the demonstration, by the mixers that have configs, in the order of `MIXERS`."""
-    names = []
+def write_report(demo: Demo) -> None:
+    """Write the page on which all runs can be explored, with what analyses have found so far."""
+    folders = [demo.folder / name for name in demo.names()]
+    page = build_page(folders, [], 'The demonstration', REPORT_IMAGES)
+    write_bytes(demo.folder / 'report.html', page)
+
+
+def write_pictures(demo: Demo) -> None:
+    """Draw predictions beside the truth, a picture per mixer: of pretrained models if there are any."""
+    trained = demo.names()
     for mixer in MIXERS:
-        pretraining = pretraining_of(mixer)
-        dense = [f'{head}_{mixer}_micro' for head in DENSE]
-        dense = [name for name in dense if config_of(name).is_file()]
-        if config_of(pretraining).is_file():
-            names += [pretraining, *dense, *(name + PRETRAINED for name in dense)]
-        else:
-            names += dense
-    return names
-
-
-def config_of(name: str) -> Path:
-    """The config of a training."""
-    return CONFIGS / f'{name.removesuffix(PRETRAINED)}.py'
-
-
-def pretraining_of(mixer: str) -> str:
-    """The training whose weights others of the same mixer begin with."""
-    return f'{PRETRAINING}_{mixer}_micro'
-
-
-def make_job(name: str) -> Job:
-    """A training."""
-    arguments = [str(config_of(name))]
-    if name.endswith(PRETRAINED):
-        arguments += ['--pretrained', str(pretrained_weights(name))]
-    return Job(name, arguments, FOLDER / name, training_steps(name))
-
-
-def pretrained_weights(name: str) -> Path:
-    """The checkpoint that a training begins with, there or not yet."""
-    pretraining = pretraining_of(name.removesuffix(f'_micro{PRETRAINED}').rpartition('_')[2])
-    epochs = read_config(str(config_of(pretraining))).train_cfg.max_epochs
-    return FOLDER / pretraining / f'epoch_{epochs}.pth'
-
-
-def training_steps(name: str) -> int:
-    """Iterations of a training; exact enough to estimate the end."""
-    cfg = read_config(str(config_of(name)))
-    if 'max_iters' in cfg.train_cfg:
-        return cfg.train_cfg.max_iters
-    splits = PRETRAINING_SPLITS if name.startswith(PRETRAINING) else SPLITS
-    return cfg.train_cfg.max_epochs * splits['train'] // cfg.train_dataloader.batch_size
-
-
-def digest(name: str) -> str:
-    """What a finished training depended on: its config and the data, and those of its weights."""
-    text = read_config(str(config_of(name))).pretty_text
-    facts = [text, SceneStyle(), SPLITS, PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED]
-    if name.endswith(PRETRAINED):
-        facts.append(digest(pretrained_weights(name).parent.name))
-    return hashlib.sha256(''.join(map(str, facts)).encode()).hexdigest()
-
-
-def mark_finished(job: Job) -> None:
-    """Leave the stamp that `is_finished` looks for."""
-    write_text(job.folder / 'finished', digest(job.name) + '\n')
-
-
-def is_finished(name: str, job: Job) -> bool:
-    """Whether this very training ended before."""
-    stamp = job.folder / 'finished'
-    is_stamped = stamp.is_file() and stamp.read_text().strip() == digest(name)
-    return is_stamped and last_checkpoint(job.folder) is not None
-
-
-def write_tables(folders: list[Path]) -> None:
-    """Print the tables and write them in every format."""
-    results = select(load_results(folders), every=False)
-    for format, ending in (('markdown', 'md'), ('latex', 'tex')):
-        text = render(results, [], format)
-        write_text(FOLDER / f'table.{ending}', text)
-        if format == 'markdown':
-            print(text, flush=True)
-
-
-def write_report(folders: list[Path]) -> None:
-    """Write the page in which all runs can be explored, with what analyses have found so far."""
-    file = FOLDER / 'report.html'
-    write_bytes(file, build_page(folders, [], 'The demonstration', REPORT_IMAGES))
-    print(f'  {file}', flush=True)
-
-
-def write_pictures(jobs: dict[str, Job]) -> None:
-    """Draw predictions beside the truth, a picture a mixer: of pretrained models if there are any."""
-    for mixer in MIXERS:
-        names = [f'{head}_{mixer}_micro' for head in DENSE]
-        if not all(name in jobs for name in names):
+        names = [f'{task}_{mixer}_micro' for task in DENSE]
+        if not all(name in trained for name in names):
             continue
-        names = [name + PRETRAINED if name + PRETRAINED in jobs else name for name in names]
-        runs = [(config_of(name), last_checkpoint(jobs[name].folder)) for name in names]
-        file = FOLDER / f'{mixer}.png'
+        names = [name + PRETRAINED if name + PRETRAINED in trained else name for name in names]
+        runs = [(config_of(name), last_checkpoint(demo.folder / name)) for name in names]
         with quiet():
-            write_picture(file, predictions_sheet(*runs))
-        print(f'  {file}', flush=True)
+            write_picture(demo.folder / f'{mixer}.png', predictions_sheet(*runs))

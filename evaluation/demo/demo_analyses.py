@@ -1,140 +1,126 @@
-"""Second half of the demonstration: analyses of its detectors."""
+"""Second half of the demonstration: analyses of its pretrained detectors."""
 
 import hashlib
-import subprocess
-import sys
 import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from evaluation.analysis.results import ANALYSES
-from evaluation.demo import demo
-from evaluation.demo.demo import Job, run_jobs
+from evaluation.demo.demo import DATA, PRETRAINED, Demo, config_of, places, write_report
+from evaluation.demo.jobs import Job, run_command, run_jobs
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
 from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
-from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_text
 from evaluation.utils.formats import clock
 
-HEAD = 'mask_rcnn'
-# Of each analysis: options, and how long it takes beside the others.
+TASK = 'mask_rcnn'
+# Options of each analysis, and its expected time on one core.
 OPTIONS = {
     'erf': ('--size', '128', '--limit', '24', '--targets', 'stage1', 'stage2', 'stage3', 'stage4'),
     'invariance': ('--limit', '24', '--steps', '5'),
     'robustness': ('--limit', '16', '--budgets', '1', '4', '--severities', '1', '3', '5'),
 }
-COSTS = {'erf': 1, 'invariance': 2, 'robustness': 5}
+SECONDS = {'erf': 15, 'invariance': 30, 'robustness': 75}
 
 
-@dataclass
-class AnalysisJob(Job):
-    """An analysis of the model that a training left.
-
-    Attributes:
-        kind: which analysis.
-        training: name of the training.
-    """
-
-    kind: str = ''
-    training: str = ''
-
-
-def run_analyses(parallel: int | None) -> None:
+def run_analyses(demo: Demo, parallel: int | None) -> None:
     """Do what is not done yet for the pretrained detector of each mixer, then compare them.
 
     Args:
-        parallel: analyses at a time; None for one a core.
+        demo: its trainings, all finished.
+        parallel: number of analyses at a time; None for one per core.
 
     Raises:
         UserError: one failed.
     """
     started = time.monotonic()
-    detectors = [name for name in demo.demo_names() if is_detector(name)]
+    parallel, threads = places(parallel)
+    detectors = [name for name in demo.names() if is_detector(name)]
     # The longest first, so that all cores are busy until the end.
-    kinds = sorted(ANALYSES, key=COSTS.get, reverse=True)
-    jobs = [make_job(kind, name) for kind in kinds for name in detectors]
-    print('7. What the detectors see, and what they withstand', flush=True)
-    todo = [job for job in jobs if not is_finished(job)]
-    parallel, threads = demo.places(parallel, len(jobs))
-    print(f'  {len(todo)} to do, {len(jobs) - len(todo)} finished before', flush=True)
-    run_jobs(todo, parallel, threads, on_done=mark_finished)
-    print('8. Mixers side by side', flush=True)
-    for kind in ANALYSES:
-        compare(kind, [result_file(job) for job in jobs if job.kind == kind])
-    write_table([demo.FOLDER / name for name in detectors])
-    print('9. Report, with all of it', flush=True)
-    demo.write_report([demo.FOLDER / name for name in demo.demo_names()])
-    print(f'Analyzed in {clock(time.monotonic() - started)}. Everything is in {demo.FOLDER}.')
+    kinds = sorted(ANALYSES, key=SECONDS.get, reverse=True)
+    todo = [(kind, name) for kind in kinds for name in detectors if not is_finished(demo, kind, name)]
+    total = len(kinds) * len(detectors)
+    print(f'4. Analyses: {len(todo)} to do, {total - len(todo)} finished before', flush=True)
+    jobs = {f'{kind} {name}': (kind, name) for kind, name in todo}
+    run_jobs(
+        [analysis_job(demo, *each) for each in todo],
+        parallel,
+        threads,
+        lambda job: mark_finished(demo, *jobs[job.name]),
+    )
+    print('5. Mixers side by side, and the report again', flush=True)
+    run_jobs(
+        [
+            Job('report', partial(write_report, demo), demo.logs, seconds=15, log='report.log'),
+            *(comparison_job(demo, kind, detectors) for kind in ANALYSES),
+        ],
+        parallel,
+        threads,
+    )
+    write_table(demo, detectors)
+    print(f'Analyzed in {clock(time.monotonic() - started)}. Everything is in {demo.folder}.')
 
 
 def is_detector(name: str) -> bool:
-    """Whether a training of the demonstration leaves a detector that is analysed."""
-    return name.startswith(HEAD) and name.endswith(demo.PRETRAINED)
+    """Return whether a training of the demonstration produces a detector that is analyzed."""
+    return name.startswith(TASK) and name.endswith(PRETRAINED)
 
 
-def make_job(kind: str, name: str) -> AnalysisJob:
-    """The analysis of the model that a training of this name left."""
-    training = demo.make_job(name)
-    arguments = [str(demo.config_of(name)), str(last_checkpoint(training.folder)), *OPTIONS[kind]]
-    if kind == 'erf':
-        arguments += ['--images', str(demo.FOLDER / 'data/coco/val2017')]
-    return AnalysisJob(
-        name=f'{kind} {name}',
-        arguments=arguments,
-        folder=training.folder,
-        steps=COSTS[kind],
-        script=f'tools/analyze_{kind}.py',
-        log=f'{kind}.log',
-        kind=kind,
-        training=name,
-    )
+def arguments_of(demo: Demo, kind: str, name: str) -> list[str]:
+    """Return the command of the analysis of a model."""
+    folder = demo.folder / name
+    arguments = [f'tools/analyze_{kind}.py', str(config_of(name)), str(last_checkpoint(folder))]
+    arguments += [*OPTIONS[kind], '--work-dir', str(folder)]
+    return [*arguments, '--images', str(DATA / 'coco/val2017')] if kind == 'erf' else arguments
 
 
-def result_file(job: AnalysisJob) -> Path:
-    """The JSON file that an analysis writes."""
-    return job.folder / 'analysis' / f'{job.kind}.json'
+def analysis_job(demo: Demo, kind: str, name: str) -> Job:
+    """Return the job of an analysis."""
+    work = partial(run_command, *arguments_of(demo, kind, name))
+    return Job(f'{kind} {name}', work, demo.folder / name, SECONDS[kind], log=f'{kind}.log')
 
 
-def digest(job: AnalysisJob) -> str:
-    """What an analysis depended on: the training, and the options."""
-    facts = [demo.digest(job.training), *job.arguments]
+def result_file(demo: Demo, kind: str, name: str) -> Path:
+    """Return the JSON file that an analysis writes."""
+    return demo.folder / name / 'analysis' / f'{kind}.json'
+
+
+def digest(demo: Demo, kind: str, name: str) -> str:
+    """Return a digest of what an analysis depends on: the training, and the options."""
+    facts = [demo.digest(name), *arguments_of(demo, kind, name)]
     return hashlib.sha256(' '.join(facts).encode()).hexdigest()
 
 
-def mark_finished(job: AnalysisJob) -> None:
-    """Leave the stamp that `is_finished` looks for."""
-    write_text(result_file(job).with_suffix('.finished'), digest(job) + '\n')
+def mark_finished(demo: Demo, kind: str, name: str) -> None:
+    """Write the stamp that `is_finished` looks for."""
+    stamp = result_file(demo, kind, name).with_suffix('.finished')
+    write_text(stamp, digest(demo, kind, name) + '\n')
 
 
-def is_finished(job: AnalysisJob) -> bool:
-    """Whether this very analysis ended before."""
-    file = result_file(job)
+def is_finished(demo: Demo, kind: str, name: str) -> bool:
+    """Return whether this analysis, with these options, has been done before."""
+    file = result_file(demo, kind, name)
     stamp = file.with_suffix('.finished')
-    return file.is_file() and stamp.is_file() and stamp.read_text().strip() == digest(job)
+    is_stamped = stamp.is_file() and stamp.read_text().strip() == digest(demo, kind, name)
+    return file.is_file() and is_stamped
 
 
-def compare(kind: str, files: list[Path]) -> None:
-    """Draw results side by side.
-
-    Raises:
-        UserError: this failed.
-    """
-    output = demo.FOLDER / f'{kind}.png'
-    command = [sys.executable, f'tools/analyze_{kind}.py', '--compare', *files, '--output', output]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
-        raise UserError(f'{kind}: the results could not be compared')
-    write_text(output.with_suffix('.md'), done.stdout)
-    print(f'  {output}', flush=True)
+def comparison_job(demo: Demo, kind: str, detectors: list[str]) -> Job:
+    """Return the job that draws an analysis of all detectors side by side."""
+    files = [str(result_file(demo, kind, name)) for name in detectors]
+    arguments = [f'tools/analyze_{kind}.py', '--compare', *files]
+    arguments += ['--output', str(demo.folder / f'{kind}.png')]
+    work = partial(run_command, *arguments)
+    return Job(f'{kind}.png', work, demo.folder, seconds=5, log=f'{kind}.md')
 
 
-def write_table(folders: list[Path]) -> None:
+def write_table(demo: Demo, detectors: list[str]) -> None:
     """Print the figures of all analyses beside the accuracy, and write them."""
+    folders = [demo.folder / name for name in detectors]
     results = select(load_results(folders), every=False)
     text = render(results, [], 'markdown', load_analyses(folders))
-    write_text(demo.FOLDER / 'analysis.md', text)
+    write_text(demo.folder / 'analysis.md', text)
     print(f'\n{text}', flush=True)
