@@ -49,13 +49,6 @@ install: $(READY)
 clean:
 	rm -rf work_dirs/demo work_dirs/demo_full
 
-# The OpenMMLab packages ask for both builds of OpenCV, which overwrite each other's files. The headless
-# one must be the last, since the other needs libGL at run time.
 $(READY): setup.cfg pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo 'error: $(PYTHON) is not Python 3.10 to 3.12; name one with PYTHON=python3.11' >&2; exit 2; }
-	@echo 'Setting up $(VENV): about 4 minutes and 6 GB'
-	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --progress-bar on -c constraints.txt -e .[test]
-	$(RUN) -m pip install -q --force-reinstall --no-deps -c constraints.txt opencv-python-headless
+	@$(PYTHON) tools/set_up.py $(VENV)
 	@touch $@
