@@ -436,7 +436,10 @@ def test_in_channels():
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'mixer': {'type': 'swim'}}, "unknown mixer 'swim'; known are halo, pvt, swin, convnext, dcn"),
+        (
+            {'mixer': {'type': 'swim'}},
+            "unknown mixer 'swim'; choose from halo, pvt, swin, convnext, dcn",
+        ),
         ({'mixer': {}}, "dict(type='swin'"),
         ({'mixer': 'swin'}, "dict(type='swin'"),
         ({'mixer': {'type': 'swin', 'num_head': 1}}, "no option 'num_head'; did you mean 'num_heads'"),
