@@ -350,7 +350,7 @@ def test_classifier_checkpoint_with_norms_on_the_trunk(tmp_path):
 
 def test_whole_numbers_are_no_weights(tmp_path):
     weights = {name: value.int() for name, value in own_weights('convnext').items()}
-    with pytest.raises(BackboneError, match=r'only 0\.0% .*: whole numbers in the file'):
+    with pytest.raises(BackboneError, match=r'only 0\.0% .*: integers in the file'):
         load_pretrained(build('convnext'), write(tmp_path / 'a.pth', weights))
 
 
@@ -507,7 +507,9 @@ def test_wrong_mixer_or_scale(saved, wanted, tmp_path):
         name: torch.zeros(()).expand(value.shape) for name, value in variant(saved).state_dict().items()
     }
     path = write(tmp_path / 'weights.pth', {'model': weights})
-    expected = f'fit this backbone, {wanted}; they are of {saved}: take a config of {saved}$'
+    expected = (
+        rf'fit this backbone \({wanted}\); the weights are for {saved}, so use a config of {saved}$'
+    )
     with pytest.raises(BackboneError, match=expected) as error:
         load_pretrained(variant(wanted), path)
     assert '\n' not in str(error.value)

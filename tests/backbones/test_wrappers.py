@@ -131,7 +131,7 @@ def test_averages_beside_the_weights():
 
 
 def test_two_weights_of_one_name():
-    with pytest.raises(BackboneError, match=r'has a and module\.a, two weights called a; keep one'):
+    with pytest.raises(BackboneError, match=r'has a and module\.a, which both mean a; keep one'):
         weights_of({'a': torch.ones(1), 'module.a': torch.zeros(1)}, 'x.pth')
 
 
