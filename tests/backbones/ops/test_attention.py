@@ -241,7 +241,7 @@ def test_operators_count_as_many_flops_as_pytorchs_attention():
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(call):
-    with torch.no_grad(), pytest.raises(BackboneError, match='do not fit'):
+    with torch.no_grad(), pytest.raises(BackboneError, match='do not match'):
         call(random(1, 7, 7, 1, 16))
 
 

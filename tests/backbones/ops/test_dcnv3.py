@@ -197,5 +197,5 @@ def test_setting_is_followed(monkeypatch):
 def test_shapes_that_do_not_fit_are_refused():
     value, offsets, logits, _ = inputs((1, 4, 5, 2, 16))
     for wrong in ((value, offsets[:, :3], logits), (value, offsets, logits[..., :8]), (value[0],) * 3):
-        with pytest.raises(BackboneError, match='do not fit each other'):
+        with pytest.raises(BackboneError, match='do not match; expected'):
             dcnv3(*wrong, 3)

@@ -71,7 +71,7 @@ def test_setting_of_earlier_versions_names_todays(monkeypatch):
 @pytest.mark.usefixtures('without_libraries')
 def test_without_numba_one_warning_and_plain_pytorch():
     with pytest.warns(
-        UserWarning, match='convolution on cpu is slow, in plain PyTorch: numba cannot be used'
+        UserWarning, match='convolution on cpu falls back to slow plain PyTorch: numba cannot be used'
     ):
         assert implementation('cpu', torch.float32) == 'reference'
     with warnings.catch_warnings():

@@ -79,7 +79,7 @@ def test_openmp_that_leaves_parts_out(monkeypatch):
 def test_transforms_that_cannot_be_seen(monkeypatch):
     monkeypatch.delattr(torch._C._functorch, 'peek_interpreter_stack')
     try:
-        with pytest.warns(UserWarning, match='does not say whether torch.func is at work'):
+        with pytest.warns(UserWarning, match='does not tell whether torch.func is active'):
             importlib.reload(tracing)
         assert tracing.is_traced()
     finally:
