@@ -70,7 +70,7 @@ def test_openmp_that_leaves_parts_out(monkeypatch):
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
     threads.openmp.cache_clear()
     found = []
-    with warned_once('cannot be called as that of GCC'):
+    with warned_once("cannot be called like GCC's OpenMP"):
         for _ in range(2):
             threads.for_ranges(lambda begin, end: found.extend(range(begin, end)), 10)
     assert sorted(found) == sorted([*range(10)] * 2)
