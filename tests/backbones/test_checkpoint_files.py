@@ -1,4 +1,4 @@
-"""Files and addresses of checkpoints, and which of their contents are the weights."""
+"""Files and URLs of checkpoints, and the weights in them."""
 
 import functools
 import http.server
@@ -35,13 +35,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def _directly(monkeypatch):
-    """Not through a proxy that the environment may name."""
+    """Ignore any proxy set in the environment."""
     monkeypatch.setenv('no_proxy', '*')
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves `tmp_path / 'site'`; downloads go to `tmp_path / 'hub'`."""
+    """Serve `tmp_path / 'site'`; downloads go to `tmp_path / 'hub'`."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     (tmp_path / 'site').mkdir()
     handler = functools.partial(Handler, directory=tmp_path / 'site')
@@ -66,7 +66,7 @@ class TestAddresses:
             assert read_checkpoint(f'{server.address}/a.pth') == {'model': {'w': ONE}}
         assert server.requests == ['/a.pth']
 
-    def test_two_files_of_one_name_are_two(self, server, tmp_path):
+    def test_two_files_with_the_same_name(self, server, tmp_path):
         save(tmp_path / 'site/first/best.pth', w=ONE)
         save(tmp_path / 'site/second/best.pth', w=TWO)
         for folder, value in (('first', ONE), ('second', TWO)):
@@ -89,7 +89,7 @@ class TestAddresses:
         assert '\n' not in message
         assert not list((tmp_path / 'hub').rglob('*.pth'))
 
-    def test_a_damaged_download_can_be_had_again(self, server, tmp_path):
+    def test_corrupt_download_can_be_repeated(self, server, tmp_path):
         save(tmp_path / 'site/a.pth', w=ONE).write_text('<html>come back later</html>')
         with pytest.raises(BackboneError) as error:
             read_checkpoint(f'{server.address}/a.pth')
@@ -130,7 +130,7 @@ class TestFiles:
         ],
         ids=['missing', 'folder', 'empty', 'text', 'noise', 'a pickle of nothing', 'list'],
     )
-    def test_what_is_none(self, tmp_path, prepare, reason):
+    def test_unreadable(self, tmp_path, prepare, reason):
         prepare(tmp_path / 'a.pth')
         with pytest.raises(BackboneError, match=f'a.pth .*{reason}'):
             read_checkpoint(str(tmp_path / 'a.pth'))
@@ -164,15 +164,15 @@ class TestWeights:
         assert weights_of(content, 'a.pth', wish) == {'w': value}
         assert said == [f'a.pth has weights under model, model_ema; using {taken}']
 
-    def test_a_choice_that_is_not_there(self):
+    def test_missing_key(self):
         with pytest.raises(BackboneError, match=r"no weights under 'ema'; it has model$"):
             weights_of({'model': {'w': ONE}}, 'a.pth', 'ema')
 
-    def test_averaged_beside_their_decay(self):
+    def test_averages_next_to_their_decay_rate(self):
         assert weights_of({'ema': {'state_dict': {'w': ONE}, 'decay': 0.99}}, 'a.pth') == {'w': ONE}
 
     @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.'])
-    def test_wrappers_are_taken_off(self, prefix):
+    def test_wrappers_are_removed(self, prefix):
         assert weights_of({f'{prefix}stem.module.w': ONE}, 'a.pth') == {'stem.module.w': ONE}
 
     @pytest.mark.parametrize('content', [{}, {'model': {}}, {'state_dict': {'lr': 0.1}}, {3: ONE}])
@@ -182,7 +182,7 @@ class TestWeights:
 
 
 class TestSizes:
-    """Zips that would take more memory than their size says."""
+    """Zip files whose content takes more memory than their size suggests."""
 
     def test_a_member_that_inflates(self, tmp_path):
         write_compressed(tmp_path / 'a.pth', 100_000_000)
@@ -205,8 +205,8 @@ class TestSizes:
         with pytest.raises(BackboneError, match=r'contains members that claim 4,29\d,\d{3},\d{3} bytes'):
             read_checkpoint(str(tmp_path / 'a.pth'))
 
-    def test_checksums_that_were_left_out(self, tmp_path):
-        """As `torch.serialization.set_crc32_options(False)` lets it write them."""
+    def test_omitted_checksums(self, tmp_path):
+        """`torch.serialization.set_crc32_options(False)` omits them."""
         before = torch.serialization.get_crc32_options()
         torch.serialization.set_crc32_options(False)
         try:
@@ -217,7 +217,7 @@ class TestSizes:
 
 
 class TestTensors:
-    def test_a_number_that_claims_to_be_a_terabyte(self, tmp_path):
+    def test_a_number_that_claims_to_have_terabytes(self, tmp_path):
         tensor = torch.zeros(1).expand(10**6, 10**6)
         torch.save({'model': {'a': tensor}}, tmp_path / 'a.pth')
         content = read_checkpoint(str(tmp_path / 'a.pth'))
@@ -233,7 +233,7 @@ class TestTensors:
         [torch.zeros(4, device='meta'), torch.zeros(4, 4).to_sparse()],
         ids=['meta', 'sparse'],
     )
-    def test_no_arrays(self, tensor):
+    def test_tensors_that_are_not_dense(self, tensor):
         with pytest.raises(BackboneError, match=r'a is not a dense array of numbers'):
             weights_of({'model': {'a': tensor}}, 'a.pth')
 
