@@ -1,7 +1,7 @@
 """Backbones under test, registered in mmengine's root registry as `UnifiedBackbone`.
 
-Importing this package also makes the OpenMMLab libraries usable where mmcv has no compiled operators,
-and makes mmengine read checkpoints without running what they contain.
+Importing this package also makes the OpenMMLab libraries usable if mmcv has no compiled operators,
+and makes mmengine read checkpoints without running any code in them.
 """
 
 import backbones.mmcv_ops as mmcv_ops

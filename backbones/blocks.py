@@ -1,7 +1,7 @@
-"""The parts of the unified architecture (arXiv 2211.05781, section 3) that all mixers share.
+"""Parts of the unified architecture that all mixers share (arXiv 2211.05781, section 3).
 
-Feature maps are (B, H, W, C) between the parts. Such a tensor is a channels_last (B, C, H, W) tensor in
-memory, so convolutions see it through a view.
+Feature maps between the parts are (B, H, W, C). In memory, such a tensor is the same as a channels_last
+(B, C, H, W) tensor, so convolutions take it through a view.
 """
 
 import torch
@@ -17,11 +17,11 @@ NORM_EPS = 1e-6
 
 
 class Stem(nn.Module):
-    """Two strided convolutions, (B, H, W, 3) -> (B, H / 4, W / 4, C), each division rounded up.
+    """Two strided convolutions, (B, H, W, 3) -> (B, H / 4, W / 4, C), sizes rounded up.
 
     Args:
-        in_channels: channels of the image.
-        dim: channels C; half as many between the convolutions.
+        in_channels: number of image channels.
+        dim: number of output channels C; there are C / 2 between the convolutions.
     """
 
     def __init__(self, in_channels: int, dim: int) -> None:
@@ -38,11 +38,11 @@ class Stem(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Strided convolution between stages, (B, H, W, C) -> (B, H / 2, W / 2, C'), rounded up.
+    """Strided convolution between stages, (B, H, W, C) -> (B, H / 2, W / 2, C'), sizes rounded up.
 
     Args:
-        in_dim: channels C.
-        dim: channels C'.
+        in_dim: number of input channels C.
+        dim: number of output channels C'.
     """
 
     def __init__(self, in_dim: int, dim: int) -> None:
@@ -56,11 +56,11 @@ class Downsample(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Learnt absolute positions, resized to the map that they are added to.
+    """Learned absolute position embedding, resized to the map it is added to.
 
     Args:
-        dim: channels C.
-        size: height and width of the learnt map.
+        dim: number of channels C.
+        size: height and width of the learned map.
     """
 
     def __init__(self, dim: int, size: int) -> None:
@@ -69,17 +69,17 @@ class PositionEmbedding(nn.Module):
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the positions, (B, H, W, C) -> (B, H, W, C)."""
+        """Add the embedding, (B, H, W, C) -> (B, H, W, C)."""
         positions = F.interpolate(self.weight, x.shape[1:3], mode='bilinear', align_corners=True)
         return x + positions.permute(0, 2, 3, 1).to(x.dtype)
 
 
 class LayerScale(nn.Module):
-    """Learnt factor a channel (Touvron et al., CaiT, arXiv 2103.17239, eq. 2).
+    """Learned scale per channel (Touvron et al., CaiT, arXiv 2103.17239, eq. 2).
 
     Args:
-        dim: channels C.
-        init_value: what every factor starts at.
+        dim: number of channels C.
+        init_value: initial value of every scale.
     """
 
     def __init__(self, dim: int, init_value: float) -> None:
@@ -87,11 +87,11 @@ class LayerScale(nn.Module):
         self.gamma = nn.Parameter(torch.full((dim,), float(init_value)))
 
     def forward(self, shortcut: Tensor, branch: Tensor, kept: Tensor | None) -> Tensor:
-        """Add a scaled branch to its shortcut in one pass over memory.
+        """Add the scaled branch to its shortcut in one pass over memory.
 
         Args:
             shortcut, branch: (B, H, W, C).
-            kept: factor a sample, (B, 1, 1, 1), of drop path; None for 1.
+            kept: drop path's factor for each sample, (B, 1, 1, 1); None means 1.
 
         Returns:
             (B, H, W, C).
@@ -101,16 +101,17 @@ class LayerScale(nn.Module):
 
 
 class Block(nn.Module):
-    """Mixer and MLP, each normed before, scaled and added to its input, (B, H, W, C) -> (B, H, W, C).
+    """Pre-norm residual block of mixer and MLP with layer scale, (B, H, W, C) -> (B, H, W, C).
 
     Args:
-        dim: channels C.
-        mixer: the spatial token mixer.
+        dim: number of channels C.
+        mixer: spatial token mixer.
         mlp_ratio: hidden channels of the MLP, as a multiple of C.
-        drop_path: probability of leaving a branch out of a sample in training.
-        layer_scale_init_value: start of both layer scales.
-        pos_embed_size: side of a learnt position embedding; None for no embedding.
-        pos_embed_on_shortcut: whether the shortcut has the positions too, or the mixer's branch alone.
+        drop_path: probability of dropping a branch for a sample during training.
+        layer_scale_init_value: initial value of both layer scales.
+        pos_embed_size: side of the learned position embedding; None for no embedding.
+        pos_embed_on_shortcut: whether to add the positions to the shortcut too, not only to the mixer's
+            branch.
     """
 
     def __init__(
@@ -143,7 +144,7 @@ class Block(nn.Module):
         return self.layer_scale2(x, self.mlp(self.norm2(x)), self._kept(x))
 
     def _kept(self, x: Tensor) -> Tensor | None:
-        """Factors of drop path, (B, 1, 1, 1): 0 for a dropped sample, else what keeps the mean."""
+        """Return drop path's factors, (B, 1, 1, 1): 0 if dropped, else 1 / (1 - probability)."""
         if not (self.training and self.drop_path.drop_prob):
             return None
         return self.drop_path(x.new_ones(x.shape[0], 1, 1, 1))

@@ -1,9 +1,9 @@
-"""Errors of this package that are the caller's to mend."""
+"""Errors that the caller can fix."""
 
 
 class BackboneError(ValueError):
-    """A backbone or checkpoint that cannot be what was asked for; one line that says why."""
+    """A backbone or checkpoint is invalid; the message says why in one line."""
 
 
 class DamagedFileError(BackboneError):
-    """A checkpoint file that is not what was once written: empty, truncated, or otherwise changed."""
+    """A checkpoint file is empty, truncated or otherwise corrupt."""

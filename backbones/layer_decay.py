@@ -1,4 +1,4 @@
-"""Learning rates that fall from head to stem, for fine-tuning (Clark et al., arXiv 2003.10555)."""
+"""Layer-wise learning rate decay for fine-tuning (Clark et al., arXiv 2003.10555)."""
 
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -11,11 +11,11 @@ BACKBONE = 'backbone.'
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's constructor with one more entry of `paramwise_cfg`.
+    """mmengine's default constructor with one more option in `paramwise_cfg`: `layer_decay_rate`.
 
-    With `layer_decay_rate=r`, parameters of layer l of the backbone's n layers learn at r ** (n - l) of
-    the rate that they would have. Which layer a parameter is of, the backbone itself says by
-    `layer_of`; neck and heads are of the last.
+    With `layer_decay_rate=r`, the learning rate of layer l of the backbone's n layers is multiplied by
+    r ** (n - l). The backbone's `layer_of` maps a parameter to its layer; neck and heads belong to the
+    last layer.
     """
 
     def add_params(
@@ -25,18 +25,18 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         prefix: str = '',
         is_dcn_module: int | float | None = None,
     ) -> None:
-        """Add a group for each parameter of `module`; the arguments are mmengine's.
+        """Add a parameter group for each parameter of `module`; the arguments are mmengine's.
 
         Raises:
-            BackboneError: the rate is not from 0 to 1, or the backbone does not know its layers.
+            BackboneError: the rate is outside (0, 1], or the backbone has no `layer_of`.
         """
         super().add_params(params, module, prefix, is_dcn_module)
         rate = self.paramwise_cfg.get('layer_decay_rate')
-        # mmengine calls this for every module within; all groups are there when the outermost returns.
+        # mmengine calls this for every submodule; the outermost call returns last, with all groups.
         if rate is None or prefix:
             return
         if not 0 < rate <= 1:
-            raise BackboneError(f'layer_decay_rate={rate}: choose from more than 0 to 1')
+            raise BackboneError(f'layer_decay_rate={rate}: choose a number above 0 and at most 1')
         factors = layer_factors(module, rate)
         for group in params:
             (parameter,) = group['params']
@@ -44,20 +44,20 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
 
 def layer_factors(model: nn.Module, rate: float) -> dict[int, float]:
-    """Factor of the learning rate of every parameter, by its identity.
+    """Return the learning rate factor of every parameter, keyed by its `id()`.
 
     Args:
-        model: with a `backbone`.
-        rate: from one layer to the one before.
+        model: model with a `backbone`.
+        rate: factor between one layer and the layer before it.
 
     Raises:
-        BackboneError: the backbone does not know its layers.
+        BackboneError: the backbone has no `layer_of`.
     """
     backbone = getattr(model, 'backbone', None)
     if not hasattr(backbone, 'layer_of'):
         raise BackboneError(
-            f'layer_decay_rate: {type(backbone).__name__} has no layer_of(name) to say the layer '
-            'of a parameter; leave layer_decay_rate out'
+            f'layer_decay_rate: {type(backbone).__name__} has no layer_of(name) that returns the layer '
+            'of a parameter; remove layer_decay_rate'
         )
     last = backbone.num_layers
     return {

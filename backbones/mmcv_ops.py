@@ -1,13 +1,13 @@
 """Operators of mmcv without a compiler: a stand-in for the extension module `mmcv._ext`.
 
-A pip-installed mmcv holds no compiled `mmcv._ext`, so `mmcv.ops`, and with it most of mmdet, cannot
-be imported. mmcv asks that module only for functions by name, and torchvision ships kernels for
-those that Mask R-CNN and its relatives use, ready-built for CPU and CUDA. `install` puts a module
-made of them in the place of the missing one; a compiled extension, where there is one, stays.
+A pip-installed mmcv has no compiled `mmcv._ext`, so `mmcv.ops`, and most of mmdet with it, cannot be
+imported. mmcv only looks up functions in that module by name, and torchvision ships prebuilt CPU and
+CUDA kernels for those that Mask R-CNN and similar models use. `install` replaces the missing module by
+one made of these kernels; a compiled extension is kept if there is one.
 
-The operators keep the calling convention of the extension: results are written into the tensors
-passed for them, gradients are added to theirs. float64 is computed in float64, every other type in
-float32: half precision, and mixtures of types, cost a copy of the inputs and lose nothing in sums.
+The operators follow the calling convention of the extension: they write results into output tensors
+that are passed in, and add gradients to those. float64 is computed in float64, every other dtype in
+float32: half precision and mixed dtypes cost a copy of the inputs, but sums lose no precision.
 """
 
 import importlib.util
@@ -23,10 +23,10 @@ import torchvision
 from torch import Tensor
 
 _NAME = 'mmcv._ext'
-# Where mmcv.ops is missing they define functions that raise in its stead, and keep them. The other
-# parts of mmdet and mmseg that do so import one of these.
+# If mmcv.ops is missing on import, these modules define functions that raise, and keep them. All other
+# modules of mmdet and mmseg that do this import one of these.
 _IMPORTERS = ('mmdet.structures.mask', 'mmseg.utils')
-# Isolated builds do not see torch and leave the operators out; pip caches such a wheel.
+# Isolated builds do not see torch and omit the operators, and pip caches such a wheel.
 _BUILD = (
     "pip install 'setuptools>=80' wheel ninja && pip install --force-reinstall --no-deps "
     '--no-build-isolation --no-cache-dir --no-binary onedl-mmcv onedl-mmcv'
@@ -34,10 +34,10 @@ _BUILD = (
 
 
 def install() -> bool:
-    """Make `mmcv.ops` importable; to be called before mmdet or mmseg is imported.
+    """Make `mmcv.ops` importable; call this before importing mmdet or mmseg.
 
     Returns:
-        Whether the stand-in is in use: not where mmcv is compiled, nor where there is no mmcv.
+        Whether the stand-in is in use; False if mmcv is compiled or not installed.
     """
     if _NAME not in sys.modules and _needs_stand_in():
         _warn_if_late()
@@ -46,13 +46,13 @@ def install() -> bool:
 
 
 def using_stand_in() -> bool:
-    """Whether `mmcv._ext` is the stand-in, not a compiled extension."""
+    """Return whether `mmcv._ext` is the stand-in, not a compiled extension."""
     spec = getattr(sys.modules.get(_NAME), '__spec__', None)
     return spec is not None and spec.origin == __name__
 
 
 def _needs_stand_in() -> bool:
-    """Whether mmcv is installed without its extension; found out without importing it."""
+    """Return whether mmcv is installed without its extension, without importing it."""
     mmcv = importlib.util.find_spec('mmcv')
     if mmcv is None:
         return False
@@ -64,7 +64,7 @@ def _warn_if_late() -> None:
     late = [name for name in _IMPORTERS if name in sys.modules]
     if late and 'mmcv.ops' not in sys.modules:
         warnings.warn(
-            'imported before the operators of mmcv were available, and without them from now on: '
+            'modules were imported too early and cannot use the operators of mmcv: '
             f'{", ".join(late)}; import backbones before mmdet and mmseg',
             RuntimeWarning,
             stacklevel=3,
@@ -81,7 +81,7 @@ def _stand_in() -> ModuleType:
 
 
 def _absent(name: str) -> Callable:
-    # mmcv imports all its operators at once, so the absent ones may fail only when called.
+    # mmcv imports all its operators at once, so absent ones must not fail until they are called.
     if name.startswith('_'):
         raise AttributeError(f'module {_NAME!r} has no attribute {name!r}')
 
@@ -94,8 +94,8 @@ def _absent(name: str) -> Callable:
 
 def _not_provided(what: str) -> RuntimeError:
     return RuntimeError(
-        f'mmcv is not compiled here, and its stand-in on torchvision has no {what}. Compile mmcv, '
-        'with a C++ compiler and, for GPUs, the CUDA toolkit of the installed torch: ' + _BUILD
+        f'mmcv is not compiled, and the torchvision stand-in has no {what}; compile mmcv with a C++ '
+        'compiler and, for GPUs, the CUDA toolkit of the installed torch: ' + _BUILD
     )
 
 
@@ -110,14 +110,14 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     Args:
         boxes: (N, 4) corners x1, y1, x2, y2.
         scores: (N,).
-        iou_threshold: a box that overlaps a kept one by more is dropped; equality keeps it.
-        offset: 1 where x2 and y2 are the last pixels inside the box, 0 where they are its edges.
+        iou_threshold: boxes whose overlap with a kept box is above this are dropped.
+        offset: 1 if x2 and y2 are the last pixels inside the box, 0 if they are its edges.
 
     Returns:
         (K,) int64, indices of the kept boxes by descending score.
     """
     boxes, scores = _promote(boxes, scores)
-    # In the precision of the overlaps, lest a threshold of 0.6 be exceeded by an overlap of 0.6.
+    # Round to the precision of the overlaps, so that an overlap of 0.6 stays within a threshold of 0.6.
     threshold = torch.tensor(iou_threshold, dtype=boxes.dtype).item()
     return torch.ops.torchvision.nms(_to_edges(boxes, offset), scores, threshold)
 
@@ -134,20 +134,20 @@ def softnms(
 ) -> Tensor:
     """Soft non-maximum suppression (Soft-NMS, arXiv 1704.04503, section 3).
 
-    Takes N steps of O(N) vectorised work, fewer where `min_score` ends the search sooner.
+    Takes N steps of O(N) vectorized work, or fewer if `min_score` ends the search earlier.
 
     Args:
         boxes: (N, 4) corners x1, y1, x2, y2.
         scores: (N,).
-        dets: (N, 5), receives corners and decayed score of the kept boxes in its first K rows.
-        iou_threshold: overlap from which methods 0 and 1 decay a score.
+        dets: (N, 5), output; the first K rows receive the corners and decayed scores of the kept boxes.
+        iou_threshold: minimum overlap at which methods 0 and 1 decay a score.
         sigma: width of method 2.
-        min_score: boxes whose score has fallen below are dropped; the first choice is always kept.
-        method: factor for overlap o, 0: zero; 1: 1 - o; 2: exp(-o² / sigma), for every o.
-        offset: as for `nms`.
+        min_score: boxes whose score falls below this are dropped, except the first box chosen.
+        method: decay factor at overlap o. 0: zero; 1: 1 - o; 2: exp(-o² / sigma), at any overlap.
+        offset: as in `nms`.
 
     Returns:
-        (K,) int64, indices of the kept boxes in the order of their choice.
+        (K,) int64, indices of the kept boxes in the order they were chosen.
     """
     corners = boxes
     boxes, scores = _promote(boxes, scores)
@@ -178,7 +178,7 @@ def _to_edges(boxes: Tensor, offset: int) -> Tensor:
 
 
 def _overlap(box: Tensor, boxes: Tensor) -> Tensor:
-    """Intersection over union of one box (4,) with each of (N, 4); 0 where the boxes are empty."""
+    """Return the IoU of one box (4,) with each of (N, 4); 0 for empty boxes."""
     lower, upper = torch.maximum(box[:2], boxes[:, :2]), torch.minimum(box[2:], boxes[:, 2:])
     intersection = (upper - lower).clamp(min=0).prod(1)
     union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(1) - intersection
@@ -198,16 +198,17 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """RoIAlign (Mask R-CNN, arXiv 1703.06870, section 3), the average over the samples of a bin.
+    """RoIAlign with average pooling (Mask R-CNN, arXiv 1703.06870, section 3).
 
-    `input` is (B, C, H, W), `rois` (K, 5) of image index, x1, y1, x2, y2, and `output`, which
-    receives the result, (K, C, aligned_height, aligned_width). `spatial_scale` is in pixels of
-    `input` per unit of `rois`. A bin takes `sampling_ratio` samples a side, or, where that is 0,
-    one per pixel, rounded up. Coordinates count from the corner of the first pixel if `aligned`,
-    else from its centre, and regions are then widened to one pixel at least.
+    `input` is (B, C, H, W), `rois` is (K, 5) with image index, x1, y1, x2, y2, and `output`, which
+    receives the result, is (K, C, aligned_height, aligned_width). `spatial_scale` is in pixels of
+    `input` per unit of `rois`. A bin takes `sampling_ratio` samples per side, or one per pixel,
+    rounded up, if that is 0. If `aligned`, coordinates start at the corner of the first pixel; else
+    they start at its center, and regions are widened to at least one pixel. `argmax_y` and `argmax_x`
+    are for max pooling and are not used.
 
     Raises:
-        RuntimeError: if `pool_mode` is 0, maximum, which alone uses `argmax_y` and `argmax_x`.
+        RuntimeError: `pool_mode` is 0 (max pooling).
     """
     if pool_mode != 1:
         raise _not_provided("roi_align with pool_mode='max'")
@@ -247,11 +248,11 @@ def sigmoid_focal_loss_forward(
 
     Args:
         input: (N, C) logits.
-        target: (N,) class of each row; any value outside [0, C) is background.
-        weight: (C,) factor for the rows of a class, or empty; background rows have factor 1.
+        target: (N,) class of each row; values outside [0, C) mean background.
+        weight: (C,) factor for rows of each class, or empty; background rows have factor 1.
         output: (N, C), receives the loss.
         gamma: focusing exponent.
-        alpha: weight of the target class, 1 - alpha being that of the others.
+        alpha: weight of the target class; other classes have 1 - alpha.
     """
     logits, weight = _promote(input, weight)
     p = logits.sigmoid()
@@ -264,7 +265,7 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Write the derivative of `sigmoid_focal_loss_forward` by `input` into `grad_input` (N, C)."""
+    """Write the gradient of `sigmoid_focal_loss_forward` for `input` to `grad_input` (N, C)."""
     logits, weight = _promote(input, weight)
     p = logits.sigmoid()
     positive = -alpha * (1 - p) ** gamma * (1 - p - gamma * p * F.logsigmoid(logits))
@@ -285,12 +286,12 @@ def _row_weight(is_target: Tensor, weight: Tensor) -> Tensor:
 
 
 def get_compiler_version() -> str:
-    """Line `MMCV Compiler` of mmcv's report of the environment."""
+    """Return the `MMCV Compiler` line of mmcv's environment report."""
     return f'none, torchvision {torchvision.__version__} stands in'
 
 
 def get_compiling_cuda_version() -> str:
-    """Line `MMCV CUDA Compiler` of mmcv's report of the environment."""
+    """Return the `MMCV CUDA Compiler` line of mmcv's environment report."""
     return get_compiler_version()
 
 

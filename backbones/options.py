@@ -1,4 +1,4 @@
-"""Checks of a backbone's options, so that a wrong one is named before anything is built."""
+"""Check a backbone's options before anything is built."""
 
 import difflib
 import inspect
@@ -11,10 +11,10 @@ GIVEN_BY_BACKBONE = ('self', 'dim', 'block_index')
 
 
 def check_lengths(stages: int, **by_stage: Sequence) -> None:
-    """Check that every option by stage has one entry a stage.
+    """Check that every per-stage option has one entry per stage.
 
     Raises:
-        BackboneError: one has not.
+        BackboneError: an option has a different number of entries.
     """
     for name, values in by_stage.items():
         if len(values) != stages:
@@ -24,10 +24,10 @@ def check_lengths(stages: int, **by_stage: Sequence) -> None:
 
 
 def check_init_cfg(init_cfg: dict | list[dict] | None) -> None:
-    """Check that weights to start from are given in the one form that is understood.
+    """Check that pretrained weights are given in the only supported form.
 
     Raises:
-        BackboneError: `Pretrained` stands in a list or has no `checkpoint`.
+        BackboneError: `Pretrained` is in a list or has no `checkpoint`.
     """
     configs = init_cfg if isinstance(init_cfg, list) else [init_cfg or {}]
     for config in configs:
@@ -40,28 +40,28 @@ def check_init_cfg(init_cfg: dict | list[dict] | None) -> None:
 
 
 def mixer_class(mixer: dict) -> type[TokenMixer]:
-    """The class that a `mixer` config names.
+    """Return the class that a `mixer` config names.
 
     Raises:
-        BackboneError: there is no such mixer; the message lists the known ones.
+        BackboneError: the mixer is unknown; the message lists the known ones.
     """
     if not isinstance(mixer, dict) or 'type' not in mixer:
         raise BackboneError(f"mixer={mixer!r}: give a dict such as dict(type='swin', num_heads=...)")
     if mixer['type'] not in MIXERS:
-        raise BackboneError(f'unknown mixer {mixer["type"]!r}; known are {", ".join(MIXERS)}')
+        raise BackboneError(f'unknown mixer {mixer["type"]!r}; choose from {", ".join(MIXERS)}')
     return MIXERS[mixer['type']]
 
 
 def options_of_stage(mixer: dict, stage: int, stages: int) -> dict:
-    """Options of `mixer` for one stage, each checked against the mixer's own signature.
+    """Return the options of `mixer` for one stage, checked against the mixer's signature.
 
     Args:
-        mixer: `type` and options, each one value or a sequence with one value a stage.
+        mixer: `type` and options; each option is one value or a sequence with one value per stage.
         stage: index of the stage.
-        stages: how many there are.
+        stages: number of stages.
 
     Raises:
-        BackboneError: an option is misspelt, missing, or a sequence of another length.
+        BackboneError: an option is unknown, missing, or a sequence of the wrong length.
     """
     signature = inspect.signature(mixer_class(mixer).__init__).parameters.values()
     known = {p.name: p for p in signature if p.name not in GIVEN_BY_BACKBONE}

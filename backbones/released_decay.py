@@ -1,4 +1,4 @@
-"""Weight decay as in the released trainings, where a parameter's name or shape decided."""
+"""Weight decay as in the released training code, which goes by a parameter's name or shape."""
 
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
@@ -10,27 +10,27 @@ from backbones.unified import UnifiedClassifier
 
 # A dense model does not decay a parameter whose released name contains one of these.
 EXEMPT_NAMES = ('norm', 'absolute_pos_embed', 'relative_position_bias_table')
-# A classifier goes by shapes, and names this one beside them.
+# A classifier goes by shape, and exempts this name too.
 EXEMPT_NAME_OF_CLASSIFIERS = 'relative_position_bias_table'
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ReleasedDecayConstructor(LayerDecayConstructor):
-    """Decay what the released trainings decayed, whatever `paramwise_cfg` says about decay.
+    """Decay the same parameters as the released training code; overrides decay in `paramwise_cfg`.
 
-    Source: github.com/OpenGVLab/STM-Evaluation, `mask_rcnn_meta.py` and `optim_factory.py`. The other
-    entries of `paramwise_cfg`, `layer_decay_rate` among them, keep their meaning.
+    Source: github.com/OpenGVLab/STM-Evaluation, `mask_rcnn_meta.py` and `optim_factory.py`. Other
+    options in `paramwise_cfg`, such as `layer_decay_rate`, keep their meaning.
 
     Raises:
         BackboneError: the optimizer has no `weight_decay`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
-        # With an empty `paramwise_cfg`, mmengine puts all parameters into one group.
+        # With an empty `paramwise_cfg`, mmengine would put all parameters into one group.
         super().__init__(optim_wrapper_cfg, {'custom_keys': {}, **(paramwise_cfg or {})})
         if self.base_wd is None:
             raise BackboneError(
-                'ReleasedDecayConstructor needs optim_wrapper.optimizer.weight_decay; set it'
+                'optim_wrapper.optimizer.weight_decay is missing; set it for ReleasedDecayConstructor'
             )
 
     def add_params(
@@ -40,7 +40,7 @@ class ReleasedDecayConstructor(LayerDecayConstructor):
         prefix: str = '',
         is_dcn_module: int | float | None = None,
     ) -> None:
-        """Add a group for each parameter of `module`; the arguments are mmengine's."""
+        """Add a parameter group for each parameter of `module`; the arguments are mmengine's."""
         super().add_params(params, module, prefix, is_dcn_module)
         # mmengine calls this for every submodule; the outermost call returns last.
         if prefix:
@@ -53,15 +53,15 @@ class ReleasedDecayConstructor(LayerDecayConstructor):
 
 
 def exempt_parameters(model: nn.Module) -> set[int]:
-    """Return the identities of the parameters that the released trainings did not decay.
+    """Return the `id()` of every parameter that the released training code does not decay.
 
-    A dense model goes by names (`EXEMPT_NAMES`), so it decays the norms of stem and downsampling, the
-    relative positions of halo and the position embeddings of pvt. A classifier exempts what is a bias
-    or has one axis, so it decays the layer scales of halo and convnext, which have four.
+    A dense model goes by name (`EXEMPT_NAMES`), so it decays the norms of stem and downsampling, the
+    relative positions of halo and the position embeddings of pvt. A classifier exempts biases and
+    parameters with one axis, so it decays the layer scales of halo and convnext, which have four axes.
 
     Args:
         model: a detector, segmentor or classifier. Only a unified backbone has released names; other
-            parameters go by their own.
+            parameters are matched by their own names.
     """
     backbone = getattr(model, 'backbone', None)
     mixer = getattr(backbone, 'mixer_name', None)
@@ -77,7 +77,7 @@ def exempt_parameters(model: nn.Module) -> set[int]:
 
 
 def is_exempt(name: str, axes: int, is_classifier: bool) -> bool:
-    """Return whether a parameter of this released name and number of axes was not decayed."""
+    """Return whether weight decay skips a parameter with this released name and number of axes."""
     if is_classifier:
         return axes == 1 or name.endswith('.bias') or EXEMPT_NAME_OF_CLASSIFIERS in name
     return any(part in name for part in EXEMPT_NAMES)

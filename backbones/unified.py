@@ -1,6 +1,6 @@
 """One architecture for every spatial token mixer (arXiv 2211.05781, section 3).
 
-What differs between two backbones of equal dims and depths is the mixer alone.
+Backbones with the same dims and depths differ only in the mixer.
 """
 
 from collections.abc import Sequence
@@ -27,21 +27,21 @@ class UnifiedBackbone(BaseModule):
     """Stem, four stages of blocks with one kind of token mixer, and a norm on each output map.
 
     Args:
-        mixer: `type` is a token of `MIXERS`; the rest are the mixer's own options, each one value
-            for all stages or a sequence with one value a stage.
-        dims: channels by stage.
-        depths: blocks by stage.
-        mlp_ratios: hidden channels of the MLPs by stage, as a multiple of dims.
-        pos_embed_sizes: sides of the learnt position embeddings in the first block of each stage
+        mixer: `type` is a key of `MIXERS`; the other entries are the mixer's own options, each one
+            value for all stages or a sequence with one value per stage.
+        dims: channels of each stage.
+        depths: number of blocks in each stage.
+        mlp_ratios: hidden channels of the MLPs in each stage, as a multiple of dims.
+        pos_embed_sizes: side of the learned position embedding in the first block of each stage
             (Pyramid Vision Transformer); None for no embeddings.
-        pos_embed_on_shortcut: whether the shortcut has the positions too, as in the released
-            classifiers, or the mixer's branch alone, as in the released detectors.
-        in_channels: channels of the image.
+        pos_embed_on_shortcut: whether to add the positions to the shortcut too, as in the released
+            classifiers, or only to the mixer's branch, as in the released detectors.
+        in_channels: number of image channels.
         drop_path_rate: probability of dropping a branch in the last block; rises linearly from 0.
-        layer_scale_init_value: start of the layer scales.
-        norm_placement: `output`: each output map has a LayerNorm of its own beside the trunk, new in
-            a dense model, as published; `trunk`: the trunk itself is normed after each stage, as in
-            the classifier, so that these norms can come from ImageNet.
+        layer_scale_init_value: initial value of the layer scales.
+        norm_placement: `output`: each output map has its own LayerNorm off the trunk, as published;
+            these norms are new in a dense model. `trunk`: the trunk itself is normalized after each
+            stage, as in the classifier, so that these norms can be loaded from ImageNet weights.
         out_indices: stages whose maps are returned.
         frozen_stages: -1 freezes nothing, 0 the stem, k also the first k stages.
         norm_eval: keep batch norms in eval mode while training.
@@ -50,10 +50,10 @@ class UnifiedBackbone(BaseModule):
             the suite's or the released names, from a path or URL; see `load_pretrained`.
 
     Raises:
-        BackboneError: an argument is wrong; the message says which and what is accepted.
+        BackboneError: an argument is invalid; the message says which and what is accepted.
     """
 
-    # Of networks that are compared: those of this design.
+    # Family of this network in comparisons.
     family = 'unified'
 
     def __init__(
@@ -87,7 +87,7 @@ class UnifiedBackbone(BaseModule):
         if not 0 <= drop_path_rate <= 1:
             raise BackboneError(f'drop_path_rate={drop_path_rate}: choose from 0 to 1')
         check_init_cfg(init_cfg)
-        mixer_class(mixer)  # names a wrong one before anything of it is used
+        mixer_class(mixer)  # check the mixer before using it
         self.mixer_name = mixer['type']
         self.dims = tuple(dims)
         self.out_indices = tuple(out_indices)
@@ -123,14 +123,14 @@ class UnifiedBackbone(BaseModule):
         self.register_load_state_dict_pre_hook(translate_state_dict)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute feature maps.
+        """Return the feature maps of the stages in `out_indices`.
 
         Args:
             x: (B, 3, H, W), both sides at least 32 pixels.
 
         Returns:
-            For each stage of `out_indices`, (B, C, H / stride, W / stride) with strides 4, 8, 16 and
-            32, rounded up; in channels_last memory format.
+            For each of these stages, (B, C, H / stride, W / stride) with strides 4, 8, 16 and 32,
+            sizes rounded up; in channels_last memory format.
 
         Raises:
             BackboneError: the input is smaller than 32 pixels.
@@ -138,11 +138,11 @@ class UnifiedBackbone(BaseModule):
         return self.stage_maps(x, self.out_indices)
 
     def stage_maps(self, x: Tensor, indices: Sequence[int]) -> tuple[Tensor, ...]:
-        """Maps of any stages, as `forward` returns those of `out_indices`.
+        """Return the feature maps of any stages, in the format of `forward`.
 
         Args:
             x: (B, 3, H, W), both sides at least 32 pixels.
-            indices: of stages, in order; those that have an output norm where there are such norms.
+            indices: stages, in order; with `norm_placement='output'`, only stages in `out_indices`.
 
         Raises:
             BackboneError: the input is smaller than 32 pixels.
@@ -167,16 +167,17 @@ class UnifiedBackbone(BaseModule):
 
     @property
     def num_layers(self) -> int:
-        """Number of the layer after the last block, that of output norms and heads; see `layer_of`."""
+        """Index of the layer after the last block, for output norms and heads; see `layer_of`."""
         return sum(map(len, self.stages)) + 1
 
     def layer_of(self, name: str) -> int:
-        """How deep a parameter lies: 0 in the stem, then the number of its block over all stages.
+        """Return the layer of a parameter: 0 in the stem, then its block's number over all stages.
 
-        A downsampling is of the layer of the block after it, a norm of the trunk of the block before it.
+        A downsampling belongs to the layer of the block after it, a trunk norm to that of the block
+        before it.
 
         Args:
-            name: of a parameter, as `named_parameters` gives it.
+            name: parameter name from `named_parameters`.
         """
         part, index, *rest = name.split('.')
         if part == 'stem':
@@ -196,10 +197,10 @@ class UnifiedBackbone(BaseModule):
         return block(x)
 
     def init_weights(self) -> None:
-        """Load the checkpoint that `init_cfg` names; parameters are initialised at construction.
+        """Load the checkpoint in `init_cfg`, if any; parameters are initialized at construction.
 
         Raises:
-            BackboneError: the checkpoint is not one of this backbone.
+            BackboneError: the checkpoint does not fit this backbone.
         """
         if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
             config = self.init_cfg
@@ -209,7 +210,7 @@ class UnifiedBackbone(BaseModule):
             super().init_weights()
 
     def train(self, mode: bool = True) -> 'UnifiedBackbone':
-        """Set training mode, except for what `frozen_stages` and `norm_eval` keep in eval mode."""
+        """Set training mode, except for parts that `frozen_stages` and `norm_eval` keep in eval mode."""
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:
@@ -219,7 +220,7 @@ class UnifiedBackbone(BaseModule):
         return self
 
     def _freeze(self) -> None:
-        # The output norms stay trainable: a dense model starts them anew.
+        # The output norms stay trainable: they are new in a dense model.
         if self.frozen_stages < 0:
             return
         frozen = [self.stem, *self.downsamples[: max(self.frozen_stages - 1, 0)]]
@@ -240,9 +241,9 @@ class UnifiedClassifier(UnifiedBackbone):
     """ImageNet classifier on the trunk of `UnifiedBackbone` (arXiv 2211.05781, section 3).
 
     Args:
-        num_classes: length of the logits.
+        num_classes: number of classes.
         mixer, dims, depths, mlp_ratios, pos_embed_sizes, drop_path_rate, layer_scale_init_value,
-        with_cp, init_cfg: as for the backbone.
+        with_cp, init_cfg: as in `UnifiedBackbone`.
     """
 
     def __init__(
@@ -282,23 +283,23 @@ class UnifiedClassifier(UnifiedBackbone):
         self.head.apply(_truncated_normal)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, (B, 3, H, W) -> (B, num_classes)."""
+        """Return logits, (B, 3, H, W) -> (B, num_classes)."""
         (x,) = self.stage_maps(x, self.out_indices)
         return self.head(self.conv_head(x).mean((2, 3)))
 
 
 def drop_path_schedule(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Drop path of every block by stage, rising linearly from 0 to `rate`."""
+    """Return the drop path rate of every block by stage, rising linearly from 0 to `rate`."""
     last = max(sum(depths) - 1, 1)
     rates = iter([rate * i / last for i in range(sum(depths))])
     return [[next(rates) for _ in range(depth)] for depth in depths]
 
 
 def build_mixer(mixer: dict, stage: int, stages: int, dim: int, block_index: int) -> TokenMixer:
-    """The mixer of one block, from a `mixer` config whose options may be by stage.
+    """Build the mixer of one block from a `mixer` config with optional per-stage options.
 
     Raises:
-        BackboneError: the type is unknown, or an option is misspelt, missing or of a wrong length.
+        BackboneError: the type is unknown, or an option is unknown, missing or of the wrong length.
     """
     options = options_of_stage(mixer, stage, stages)
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints: read safely, translated from the released names, loaded with a report."""
+"""Read checkpoints safely, translate them from released names, and load them with a report."""
 
 from backbones.checkpoint.checkpoint_files import local_copy, read_checkpoint
 from backbones.checkpoint.load_report import LoadReport, compare

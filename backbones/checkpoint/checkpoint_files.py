@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, whatever its format and wherever it lies."""
+"""Read checkpoint files of any supported format, from a path, URL or model zoo."""
 
 import hashlib
 import os
@@ -32,21 +32,21 @@ ZOOS = {
 
 
 class _OversizedError(Exception):
-    """A file that would take more memory than its size says; the message names what it holds."""
+    """The content may need far more memory than the file's size; the message names the content."""
 
 
 def read_checkpoint(source: str, map_location: Device | Callable | str | None = 'cpu') -> dict:
-    """All that a checkpoint holds, without running any code that it may contain.
+    """Return the whole content of a checkpoint without running any code in it.
 
-    Objects of foreign classes come as inert data (see `unpickling`).
+    Objects of unknown classes become inert data (see `unpickling`).
 
     Args:
-        source: path or URL of a file that `torch.save` or safetensors wrote.
-        map_location: as for `torch.load`.
+        source: path or URL of a file written by `torch.save` or safetensors.
+        map_location: as in `torch.load`.
 
     Raises:
         DamagedFileError: the file is empty, truncated, or not a checkpoint.
-        BackboneError: the file is missing, holds no weights, or needs code to be run.
+        BackboneError: the file is missing, unsafe or too large, or does not contain weights.
     """
     path = local_copy(source)
     if path.stat().st_size == 0:
@@ -59,20 +59,20 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
             content = load_inert(path, map_location)
     except CodeInCheckpointError as error:
         raise BackboneError(
-            f'checkpoint {source} wants to run {error}, which loading weights never needs, and is '
-            'refused; get the weights from a source you trust'
+            f'checkpoint {source} tries to run {error}, which loading weights never requires; '
+            'get the weights from a source you trust'
         ) from None
     except UnsafeArrayError as error:
         raise BackboneError(
-            f'checkpoint {source} holds {error}, which could do harm when it is read, and is refused; '
+            f'checkpoint {source} contains {error}, which is unsafe to load; '
             'get the weights from a source you trust'
         ) from None
     except _OversizedError as error:
         raise BackboneError(
-            f'checkpoint {source} holds {error}, and is refused; get the weights from a source you trust'
+            f'checkpoint {source} contains {error}; get the weights from a source you trust'
         ) from None
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise BackboneError(f'checkpoint {source} does not fit into memory') from error
+        raise BackboneError(f'checkpoint {source} does not fit in memory') from error
     except Exception as error:
         is_download = _is_address(_address_of(source))
         remedy = f'delete {path} to download it again' if is_download else 'get it again'
@@ -81,18 +81,18 @@ def read_checkpoint(source: str, map_location: Device | Callable | str | None = 
         ) from error
     if not isinstance(content, Mapping):
         kind = type(content).__name__
-        raise BackboneError(f'checkpoint {source} holds no weights but an object of {kind}')
+        raise BackboneError(f'checkpoint {source} contains no weights but an object of type {kind}')
     return dict(content)
 
 
 def local_copy(source: str) -> Path:
-    """Path of a checkpoint, downloaded first if it has a URL or the name of a model zoo.
+    """Return the path of a checkpoint, after downloading it if `source` is a URL or model zoo name.
 
-    A download is kept under a name made from the whole URL, so that two files of one name are not
-    mistaken for each other, and appears only when it is whole.
+    A download is stored under a name made from the whole URL, so that files with the same name do not
+    collide, and is moved there only when complete.
 
     Raises:
-        BackboneError: there is no such file, or the URL cannot be read.
+        BackboneError: the file does not exist or cannot be read, or the download fails.
     """
     source = _address_of(source)
     if not _is_address(source):
@@ -102,12 +102,12 @@ def local_copy(source: str) -> Path:
         if not path.is_file():
             raise BackboneError(f'checkpoint {source} is not a file; check the path')
         if not os.access(path, os.R_OK):
-            raise BackboneError(f'checkpoint {source} cannot be read; see its permissions')
+            raise BackboneError(f'checkpoint {source} cannot be read; check its permissions')
         return path
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     path = Path(torch.hub.get_dir(), 'checkpoints', f'{digest}_{source.rsplit("/", 1)[-1]}')
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of several processes one downloads and the others wait for it.
+    # One process downloads; the others wait for it.
     with FileLock(f'{path}.lock'):
         if not path.is_file():
             _download(source, path)
@@ -115,10 +115,10 @@ def local_copy(source: str) -> Path:
 
 
 def _address_of(source: str) -> str:
-    """URL of a name such as `torchvision://resnet50`; paths and URLs stay as they are.
+    """Return the URL of a name such as `torchvision://resnet50`; paths and URLs are returned unchanged.
 
     Raises:
-        BackboneError: the zoo has no such name.
+        BackboneError: the model zoo has no such name.
     """
     for scheme, addresses in ZOOS.items():
         if source.startswith(scheme):
@@ -138,14 +138,14 @@ def _download(url: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = os.path.join(folder, path.name)
             with tqdm(desc=url, unit='B', unit_scale=True) as bar:
-                # Unlike torch's own function it notices a transfer that was cut off.
+                # Unlike torch's own function, this one detects an incomplete transfer.
                 urlretrieve(url, part, lambda blocks, size, whole: _advance(bar, blocks * size, whole))
             os.replace(part, path)
     except (OSError, ValueError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise BackboneError(
             f'checkpoint {url} cannot be downloaded ({reason}); '
-            'check the address and the network, or download it elsewhere and give the file'
+            'check the address and the network, or download it elsewhere and give the path of the file'
         ) from error
 
 
@@ -155,10 +155,10 @@ def _advance(bar: tqdm, done: int, whole: int) -> None:
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a zip that inflates: `torch.save` stores members uncompressed, once each.
+    """Reject a zip bomb: `torch.save` stores members uncompressed, and each of them once.
 
     Raises:
-        _OversizedError: a member is compressed, or they claim more than the file has.
+        _OversizedError: a member is compressed, or the members claim more bytes than the file has.
         zipfile.BadZipFile: the file is truncated.
     """
     if not zipfile.is_zipfile(path):
@@ -173,10 +173,10 @@ def _check_size(path: Path) -> None:
         )
     claimed, size = sum(member.file_size for member in members), path.stat().st_size
     if claimed > size:
-        raise _OversizedError(f'members that claim {claimed:,} bytes, in a file of {size:,}')
+        raise _OversizedError(f'members that claim {claimed:,} bytes in a file of {size:,} bytes')
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By content, since users rename files: a length in 8 bytes, then JSON."""
+    """Check the content, since users rename files: 8 bytes of length, then JSON."""
     with open(path, 'rb') as file:
         return re.match(rb'.{8}\s*\{', file.read(64), re.DOTALL) is not None

@@ -1,4 +1,4 @@
-"""What became of a checkpoint: which parameters were loaded, which were not, and why."""
+"""Report of loading a checkpoint: which parameters were loaded, which were not, and why."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,28 +6,28 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 UNUSED = {
-    'stage_norms.': 'the dense backbone norms its outputs, not the trunk',
-    'conv_head.': 'head of the classifier',
-    'head.': 'head of the classifier',
-    'fc.': 'head of the classifier',
+    'stage_norms.': 'the dense backbone normalizes its outputs, not the trunk',
+    'conv_head.': 'classifier head',
+    'head.': 'classifier head',
+    'fc.': 'classifier head',
 }
-ABSENT = {'out_norms.': 'output norms start anew in a dense model'}
+ABSENT = {'out_norms.': 'output norms are new in a dense model'}
 
 
 @dataclass
 class LoadReport:
-    """What became of a checkpoint.
+    """Which parameters of a checkpoint were loaded.
 
     Attributes:
-        loaded: names that were loaded.
-        loaded_parameters: numbers in them.
-        parameters: numbers in the model, without those that are absent for a known reason.
-        share: parameters loaded, as a fraction of those that model and checkpoint should have in common:
-            the smaller of the fractions of the model's and of the checkpoint's.
-        expected: names that are unused or absent for a known reason, by that reason.
-        missing: parameters of the model that the checkpoint does not hold.
-        unexpected: entries of the checkpoint that the model does not have.
-        mismatched: entries of another shape, as `name: checkpoint's shape, model's shape`.
+        loaded: names of loaded parameters.
+        loaded_parameters: number of loaded parameters (elements).
+        parameters: number of parameters in the model, without those that are absent for a known reason.
+        share: loaded parameters as a fraction of the model's or of the checkpoint's parameters,
+            whichever fraction is smaller; parameters unused or absent for a known reason do not count.
+        expected: names that are unused or absent for a known reason, by reason.
+        missing: parameters of the model that the checkpoint lacks.
+        unexpected: entries of the checkpoint that the model lacks.
+        mismatched: entries of a different shape, as `name: checkpoint's shape, model's shape`.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class LoadReport:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing but what was expected is missing or left over."""
+        """Whether everything was loaded, except for what is expected to be unused or absent."""
         return not (self.missing or self.unexpected or self.mismatched)
 
 
@@ -62,20 +62,20 @@ def compare(
     unused: Mapping[str, str] = UNUSED,
     absent: Mapping[str, str] = ABSENT,
 ) -> LoadReport:
-    """What of `weights` fits a model.
+    """Compare a checkpoint's weights with a model.
 
     Args:
-        own: the model's state dict.
-        weights: the checkpoint's, in the model's names.
-        unused: reasons why the checkpoint may have entries that the model has not, by how names begin.
-        absent: reasons why the model may have entries that the checkpoint has not, likewise.
+        own: state dict of the model.
+        weights: state dict of the checkpoint, in the model's names.
+        unused: known reasons for entries that only the checkpoint has, by prefix of the name.
+        absent: known reasons for entries that only the model has, by prefix of the name.
     """
     report = LoadReport()
     for name, value in weights.items():
         if name not in own:
             _file(report, name, unused, report.unexpected)
         elif own[name].is_floating_point() and not value.is_floating_point():
-            report.mismatched.append(f'{name}: whole numbers in the file, others in the model')
+            report.mismatched.append(f'{name}: integers in the file, floats in the model')
         elif value.shape == own[name].shape:
             report.loaded.append(name)
         else:
@@ -95,14 +95,14 @@ def compare(
 
 
 def some(names: list[str], shown: int = 4) -> str:
-    """The first few of many names."""
+    """Join the first few names, and count the others."""
     more = f' and {len(names) - shown} more' if len(names) > shown else ''
     return ', '.join(names[:shown]) + more
 
 
 def _file(report: LoadReport, name: str, reasons: Mapping[str, str], otherwise: list[str]) -> None:
     reason = next((text for start, text in reasons.items() if name.startswith(start)), None)
-    # Checkpoints older than PyTorch 0.4.1 lack them, and no figure depends on them.
+    # Checkpoints older than PyTorch 0.4.1 lack these counters, and no result depends on them.
     if reason is None and name.endswith('.num_batches_tracked'):
-        reason = 'counters of batch norms'
+        reason = 'batch norm counters'
     (report.expected.setdefault(reason, []) if reason else otherwise).append(name)

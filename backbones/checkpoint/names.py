@@ -1,6 +1,6 @@
-"""Names of the released checkpoints (github.com/OpenGVLab/STM-Evaluation), known here and nowhere else.
+"""Parameter names of the released checkpoints (github.com/OpenGVLab/STM-Evaluation).
 
-A mixer without an entry in `RELEASED_MIXER_NAMES` has the suite's own names only.
+No other module knows these names. A mixer not in `RELEASED_MIXER_NAMES` only has the suite's names.
 """
 
 import re
@@ -53,7 +53,7 @@ RELEASED_MIXER_NAMES = {
     },
 }
 
-# Axes of length 1 that the released files have beside ours, as an index; by the end of our name.
+# Indices that add the extra axes of length 1 in the released files, by suffix of the suite's name.
 _CHANNELS_LAST, _CHANNELS_SECOND = (None, None, None, ...), (None, ..., None, None)
 _POINTWISE = (..., None, None)
 RELEASED_AXES = {
@@ -72,7 +72,7 @@ RELEASED_AXES = {
 
 
 def released_name(name: str, mixer: str) -> str:
-    """What the released checkpoints call the parameter that the suite calls `name`."""
+    """Return the name in the released checkpoints for a parameter of the suite."""
     match = re.fullmatch(r'(stages\.\d+\.\d+\.)(.+)', name)
     if not match:
         for pattern, replacement in RELEASED_TRUNK_NAMES.items():
@@ -86,7 +86,7 @@ def released_name(name: str, mixer: str) -> str:
 
 
 def released_weights(weights: Mapping[str, Tensor], mixer: str) -> dict[str, Tensor]:
-    """A backbone's state dict in the released names and shapes, from the suite's."""
+    """Convert a backbone's state dict to the released names and shapes."""
     found = {}
     for name, value in weights.items():
         axes = next(

@@ -1,7 +1,7 @@
-"""mmengine's own loaders, made to read checkpoints without running what they contain.
+"""Make mmengine read checkpoints without running code in them.
 
-mmengine falls back to full unpickling where the safe kind fails. Every one of its ways to a checkpoint
-(files, URLs, model zoos, object stores) ends in one of the functions that are replaced here.
+mmengine falls back to full unpickling if safe unpickling fails. All its loaders (files, URLs, model
+zoos, object stores) end in one of the functions that this module replaces.
 """
 
 import io
@@ -19,10 +19,10 @@ Location = Device | Callable | str | None
 
 
 def install_safe_loading() -> None:
-    """Replace mmengine's unpickling of files and URLs by `read_checkpoint`.
+    """Replace mmengine's unpickling of files and URLs with `read_checkpoint`.
 
     Raises:
-        ImportError: this mmengine has no such functions, so that loading would not be safe.
+        ImportError: this mmengine has no such functions, so loading would be unsafe.
     """
     for name, replacement in (('_safe_torch_load', _load), ('load_url', _load_url)):
         if not hasattr(mmengine_checkpoint, name):
@@ -32,7 +32,7 @@ def install_safe_loading() -> None:
 
 
 def load_from_local(filename: str, map_location: Location = None) -> dict:
-    """Replaces mmengine's loader of files, which logs a part of this name."""
+    """Load a file; replaces mmengine's loader, which logs part of this function's name."""
     return _load(filename, map_location)
 
 
@@ -54,7 +54,7 @@ def _load_url(
 
 
 def _without_code(content: dict) -> dict:
-    """Without a text that mmengine's runner would run as Python, to compare how many GPUs it names."""
+    """Remove the config text, which mmengine's runner would run as Python to compare GPU counts."""
     if isinstance(content.get('meta'), dict):
         content['meta'].pop('config', None)
     return content

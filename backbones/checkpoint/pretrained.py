@@ -1,4 +1,4 @@
-"""Weights into a backbone or classifier, with a report, or not at all."""
+"""Load pretrained weights into a backbone or classifier, with a report."""
 
 from collections.abc import Mapping
 
@@ -19,16 +19,16 @@ SMALLEST_SHARE = 0.9
 def load_pretrained(
     module: nn.Module, source: str, prefix: str | None = None, key: str | None = None
 ) -> LoadReport:
-    """Load a checkpoint into a backbone or classifier and log what became of it.
+    """Load a checkpoint into a backbone or classifier and log a report.
 
     Args:
-        module: a `UnifiedBackbone`, a `UnifiedClassifier`, or a network whose names the file has.
+        module: a `UnifiedBackbone`, a `UnifiedClassifier`, or any network with the file's names.
         source: path or URL.
-        prefix: where the backbone lies in the checkpoint, such as `backbone.`; None finds it.
-        key: entry of the checkpoint that holds the weights; see `weights_of`.
+        prefix: prefix of the backbone in the checkpoint, such as `backbone.`; None detects it.
+        key: entry of the checkpoint that contains the weights; see `weights_of`.
 
     Raises:
-        BackboneError: the file cannot be read, or less than 90 % of its or the model's parameters fit.
+        BackboneError: the file cannot be read, or less than 90% of its or the model's parameters fit.
     """
     weights = weights_of(read_checkpoint(source), source, key)
     fitting, report = fit_weights(module, select_prefix(weights, prefix, source), source)
@@ -40,11 +40,11 @@ def load_pretrained(
 def fit_weights(
     module: nn.Module, weights: Mapping[str, Tensor], source: str
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Those of `weights` that a backbone or classifier can take, in its own names and shapes.
+    """Return the `weights` that fit a backbone or classifier, in its own names and shapes.
 
     Raises:
-        BackboneError: less than 90 % of the file's or the model's parameters fit; the message names
-            `source`, and the mixer and scale that would fit.
+        BackboneError: less than 90% of the file's or the model's parameters fit; the message names
+            `source`, and the mixer and scale of the weights if known.
     """
     own = module.state_dict()
     translated = in_own_names(weights, own)
@@ -61,10 +61,10 @@ def _refusal(
 ) -> str:
     wanted, given = describe(own), describe(weights)
     reason = (
-        f'checkpoint {source}: only {report.share:.1%} of the parameters fit this backbone, '
-        f'{wanted or "which is none of the suite"}'
+        f'checkpoint {source}: only {report.share:.1%} of the parameters fit this backbone '
+        f'({wanted or "not one of the suite"})'
     )
     if given and given != wanted:
-        return f'{reason}; they are of {given}: take a config of {given}'
+        return f'{reason}; the weights are for {given}, so use a config of {given}'
     wrong = some(report.mismatched or report.missing or report.unexpected, 2)
-    return f'{reason} ({wrong}); take the config of the mixer and scale that it was trained with'
+    return f'{reason}: {wrong}; use the config of the mixer and scale that it was trained with'

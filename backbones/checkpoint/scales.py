@@ -1,12 +1,12 @@
-"""Names of the published scales, recognised by the shapes of their weights."""
+"""Recognize a published mixer and scale by the names and shapes of weights."""
 
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-# A part of a parameter's name that only this mixer has, in the suite's and in the released names. The
-# order matters: a deformable convolution also has the depthwise one.
+# Part of a parameter name that only this mixer has, in both the suite's and the released names. The
+# order matters: dcn also has a depthwise convolution.
 MARKS = {
     'halo': r'\.height_rel$',
     'swin': r'\.relative_position_bias_table$',
@@ -14,7 +14,7 @@ MARKS = {
     'pvt': r'\.sr\.',
     'convnext': r'\.(dwconv|mixer\.conv)\.',
 }
-# Channels of the first stage, blocks of every stage (arXiv 2211.05781, table 2, and its code).
+# Channels of the first stage, and blocks in each stage (arXiv 2211.05781, table 2, and its code).
 SCALES = {
     'halo': {
         'micro': (32, (2, 2, 9, 2)),
@@ -45,10 +45,10 @@ SCALES['swin'] = SCALES['halo']
 
 
 def recognize(weights: Mapping[str, Tensor]) -> str | None:
-    """Mixer and scale that weights are of, such as `halo_small`; None if of none that is known.
+    """Return the mixer and scale of weights, such as `halo_small`; None if unknown.
 
     Args:
-        weights: a backbone's or classifier's state dict, in the suite's or the released names.
+        weights: state dict of a backbone or classifier, in the suite's or the released names.
     """
     mixer, shape = mixer_of(weights), shape_of(weights)
     scales = SCALES.get(mixer, {})
@@ -56,7 +56,7 @@ def recognize(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def describe(weights: Mapping[str, Tensor]) -> str | None:
-    """Like `recognize`, but a known mixer of an unknown scale is described by its shape."""
+    """Like `recognize`, but describe the shape if only the mixer is known."""
     mixer, shape = mixer_of(weights), shape_of(weights)
     if mixer is None or shape is None:
         return None
@@ -64,12 +64,12 @@ def describe(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def mixer_of(weights: Mapping[str, Tensor]) -> str | None:
-    """The mixer that only these names can be of."""
+    """Return the mixer that the names identify; None if unknown."""
     return next((m for m, mark in MARKS.items() if any(re.search(mark, n) for n in weights)), None)
 
 
 def shape_of(weights: Mapping[str, Tensor]) -> tuple[int, tuple[int, ...]] | None:
-    """Channels of the first stage, and blocks of every stage."""
+    """Return the channels of the first stage and the number of blocks in each stage."""
     matches = [re.match(r'stages\.(\d+)\.(\d+)\.', name) for name in weights]
     blocks = {(int(match[1]), int(match[2])) for match in matches if match}
     first_norm = weights.get('stages.0.0.norm1.weight', weights.get('stages.0.0.dw_norm.weight'))

@@ -1,4 +1,4 @@
-"""From a checkpoint's names and shapes to a model's: renamed, reshaped, position tables resized."""
+"""Rename and reshape a checkpoint's weights to fit a model, and resize position tables."""
 
 import math
 
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from backbones.checkpoint.names import released_name
 from backbones.checkpoint.wrappers import unwrapped_name
 
-# Computed from the geometry here, stored by other implementations.
+# The suite computes these from the geometry; other implementations store them.
 DERIVED = ('relative_position_index', 'attn_mask')
 
 
 def translate_state_dict(
     module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """Load-state-dict pre-hook: rename and reshape, in place, what is under `prefix`.
+    """Load-state-dict pre-hook: rename and reshape the entries under `prefix` in place.
 
-    Accepts the suite's own names as they are, released names, both with prefixes of wrappers, derived
-    buffers (dropped), and position tables of another size (resized).
+    Accepts the suite's own names and released names, both with or without prefixes of wrappers. Drops
+    derived buffers, and resizes position tables of a different size.
     """
     own = module.state_dict()
     released = {released_name(name, module.mixer_name): name for name in own}
@@ -33,11 +33,11 @@ def translate_state_dict(
 
 
 def fit(value: Tensor, name: str, own: Tensor) -> Tensor:
-    """`value` in the shape of `own` where the two mean the same, else as it is.
+    """Return `value` in the shape of `own` if it can be converted, else unchanged.
 
-    Axes of length 1 are added or dropped (layer scales, 1x1 convolutions as linears). Tables of
-    relative positions are resized per head, Swin's bicubic and Halo's linear (align_corners=True);
-    absolute position embeddings bilinear (align_corners=True).
+    Axes of length 1 are added or removed (layer scales, 1x1 convolutions as linear layers). Tables of
+    relative positions are resized per head, bicubic for Swin and linear (align_corners=True) for Halo;
+    absolute position embeddings are resized bilinearly (align_corners=True).
     """
     if value.shape == own.shape:
         return value
@@ -59,7 +59,7 @@ def fit(value: Tensor, name: str, own: Tensor) -> Tensor:
 
 
 def _resize_bias_table(table: Tensor, rows: int) -> Tensor:
-    """(side ** 2, heads) -> (rows, heads), both squares of odd sides."""
+    """Resize (side ** 2, heads) -> (rows, heads); `rows` is a square too."""
     side, new_side = math.isqrt(table.shape[0]), math.isqrt(rows)
     square = table.float().t().view(1, -1, side, side)
     square = F.interpolate(square, (new_side, new_side), mode='bicubic', align_corners=False)

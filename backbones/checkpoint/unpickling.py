@@ -1,9 +1,9 @@
-"""Unpickling that runs nothing: weights, plain data, and objects of foreign classes as inert data.
+"""Unpickling without running code: weights, plain data, and objects of unknown classes as inert data.
 
-`torch.load(weights_only=True)` refuses a file that holds any object of a class it does not know, such
-as the `argparse.Namespace` or the config object that trainings leave beside the weights. Here such an
-object becomes an `OrderedDict` of its items with its attributes in `__dict__`; a pickle that wants
-something called is refused, and what it wanted is named.
+`torch.load(weights_only=True)` rejects a file if it contains any object of an unknown class, such as
+the `argparse.Namespace` or config object that training scripts store with the weights. Here, such an
+object becomes an `OrderedDict` of its items with its attributes in `__dict__`. A pickle that tries to
+call something is rejected, with the name of what it tries to call.
 """
 
 import argparse
@@ -29,37 +29,37 @@ from backbones.checkpoint.inert_arrays import (
     scalar,
 )
 
-# Values, not code, although they are pickled as a call; their arguments are kept instead.
+# These are values, not code, but are pickled as a call; the arguments are kept instead.
 PICKLED_AS_CALLS = (
     *(f'builtins.{kind}' for kind in ('frozenset', 'range')),
     *(f'datetime.{kind}' for kind in ('date', 'datetime', 'time', 'timedelta', 'timezone')),
     'decimal.Decimal',
     'types.SimpleNamespace',
-    # The last two are where Python 3.13 has them.
+    # Python 3.13 has moved these two.
     *(f'pathlib.{kind}' for kind in ('PosixPath', 'WindowsPath', 'PurePosixPath', 'PureWindowsPath')),
     *(f'pathlib._local.{kind}' for kind in ('PosixPath', 'WindowsPath')),
 )
 UNKNOWN_NAME = re.compile(r'GLOBAL ([\w.]+)')
-# Pickled as a call with a plain dict.
+# These are pickled as a call with a plain dict.
 CONFIG_DICTS = ('mmengine.config.config.ConfigDict', 'mmcv.utils.config.ConfigDict')
 HISTORY = f'{HistoryBuffer.__module__}.{HistoryBuffer.__name__}'
 METHODS_OF_HISTORY = ('min', 'max', 'current', 'mean')
 
 
 class CodeInCheckpointError(Exception):
-    """The pickle wants something called; the message is its full name."""
+    """The pickle tries to call a function or class; the message is its full name."""
 
 
 def load_inert(file: Path, map_location: Device | Callable | str | None = 'cpu') -> object:
-    """What `torch.save` wrote to `file`, in the zip or the legacy format, without running any of it.
+    """Return the content of a file written by `torch.save` (zip or legacy format) without running code.
 
     Args:
-        file: the checkpoint.
-        map_location: as for `torch.load`.
+        file: path of the checkpoint.
+        map_location: as in `torch.load`.
 
     Raises:
-        CodeInCheckpointError: it wants code to be run.
-        Exception: whatever `torch.load` raises for a damaged file.
+        CodeInCheckpointError: the file tries to run code.
+        Exception: any exception that `torch.load` raises for a corrupt file.
     """
     foreign = {name: _foreign_class(name) for name in _unknown_names(file)}
     while True:
@@ -71,17 +71,17 @@ def load_inert(file: Path, map_location: Device | Callable | str | None = 'cpu')
             name = _unknown_name(error)
             if name is None:
                 raise
-            # torch never lets modules such as `os` in, whatever stands for them.
+            # torch always blocks modules such as `os`, even if a stand-in is given.
             if name in foreign or 'is blocked' in str(error):
                 raise CodeInCheckpointError(name) from None
             foreign[name] = _foreign_class(name)
 
 
 def _unknown_names(file: Path) -> list[str]:
-    """Full names of all classes and functions in a file that torch does not know.
+    """Return the full names of all classes and functions in a file that torch does not know.
 
-    Empty where torch does not list them, as for the legacy format: `load_inert` then reads the file once
-    more for each.
+    Empty if torch cannot list them, as in the legacy format; `load_inert` then reads the file once more
+    for each.
     """
     names = getattr(torch.serialization, 'get_unsafe_globals_in_checkpoint', None)
     if names is None or not zipfile.is_zipfile(file):
@@ -92,15 +92,15 @@ def _unknown_names(file: Path) -> list[str]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without torch's advice to its own developers about pickles of other protocols."""
+    """Silence torch's warning about other pickle protocols, which is meant for its own developers."""
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='Detected pickle protocol', category=UserWarning)
         yield
 
 
 def known_globals() -> list:
-    """What an unpickler may meet beside tensors and plain data, some under another full name."""
-    # NumPy 2 moved two of them; files of either version name their own place.
+    """Return the classes and functions that a pickle may name; stand-ins come with a full name."""
+    # NumPy 2 moved two functions; files contain the full name of the version that wrote them.
     arrays = [(InertArray, 'numpy.ndarray'), (InertType, 'numpy.dtype')]
     arrays += [
         (stand_in, f'{package}.multiarray.{name}')
@@ -119,51 +119,51 @@ def known_globals() -> list:
 
 
 class _KeptCall:
-    """A value that is pickled as a call of its class: the arguments."""
+    """The arguments of a value that is pickled as a call of its class."""
 
     def __init__(self, *args: object) -> None:
         self.args = args
 
 
 def _kept_items(*_: object) -> OrderedDict:
-    """Stands for a mapping whose items follow in the pickle."""
+    """Stand-in for a mapping whose items follow in the pickle."""
     return OrderedDict()
 
 
 def _kept_entries(*_: object) -> list:
-    """Stands for a sequence whose entries follow in the pickle."""
+    """Stand-in for a sequence whose entries follow in the pickle."""
     return []
 
 
 def _empty_bytes() -> bytes:
-    """The one call of `bytes` that pickles of data make."""
+    """Stand-in for the only call of `bytes` in pickles of data."""
     return b''
 
 
 class _Uncallable(type):
-    """Classes of it make objects without being called, as unpickling plain data does."""
+    """Metaclass of classes that cannot be called; unpickling plain data only needs `__new__`."""
 
     def __call__(cls, *_: object) -> None:
         raise CodeInCheckpointError(cls.full_name)
 
 
 class _History(HistoryBuffer, metaclass=_Uncallable):
-    """Becomes a `HistoryBuffer`, without what the file says that its class's methods should be."""
+    """Becomes a `HistoryBuffer`, but ignores the methods that the file sets on its class."""
 
     full_name = HISTORY
 
     def __setstate__(self, state: dict) -> None:
         histories = state['_log_history'], state['_count_history']
-        # Of lists that share entries, NumPy would make arrays of any size.
+        # NumPy would expand nested lists that share entries into arrays of any size.
         if not all(isinstance(history, InertArray) for history in histories):
-            raise UnsafeArrayError('a history that is no array')
+            raise UnsafeArrayError('a history that is not an array')
         self.__class__ = HistoryBuffer
         self.__init__(max_length=int(state['max_length']))
         self._log_history, self._count_history = map(np.asarray, histories)
 
 
 def _foreign_class(name: str) -> type:
-    """Stands for the class called `name`: its objects become ordered dicts."""
+    """Return a stand-in for the class called `name`; its objects become ordered dicts."""
 
     def new(_: type, *__: object) -> OrderedDict:
         return OrderedDict()
@@ -172,16 +172,16 @@ def _foreign_class(name: str) -> type:
 
 
 def _method_of_history(owner: object, name: str) -> Callable:
-    """The one use of `getattr` that the suite's own checkpoints make."""
+    """Stand-in for the only use of `getattr` in the suite's own checkpoints."""
     if owner is not _History or name not in METHODS_OF_HISTORY:
         raise CodeInCheckpointError('builtins.getattr')
     return getattr(HistoryBuffer, name)
 
 
 def _unknown_name(error: pickle.UnpicklingError) -> str | None:
-    """Full name of the class or function that torch did not know."""
+    """Return the full name of the class or function that torch does not know."""
     match = UNKNOWN_NAME.search(str(error))
     if not match:
         return None
-    # torch leaves `builtins.` out.
+    # torch omits `builtins.`.
     return match[1] if '.' in match[1] else f'builtins.{match[1]}'

@@ -1,27 +1,27 @@
-"""Prefixes that wrappers of a model leave in the names of its weights."""
+"""Remove the prefixes that model wrappers add to the names of weights."""
 
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-# torch.compile, which wraps parts of a model as well as the whole.
+# torch.compile; it may wrap the whole model or parts of it.
 COMPILED = '_orig_mod'
-# DistributedDataParallel and averaged models; trainers that hold the model.
+# From DistributedDataParallel and averaged models; from trainers that hold the model.
 PARALLEL, HOLDER = 'module', 'model'
 BACKBONE = 'backbone'
-# Share of the names from which on a holder's prefix is one of the whole file. A holder may have weights
-# of its own, such as those of a loss.
+# Minimum share of names with the prefix `model.` for it to count as a wrapper's. It need not be all of
+# them, since a trainer may have weights of its own, such as those of a loss.
 MOST = 0.9
 
 
 def unwrapped_name(name: str, drop_holder: bool = True) -> str:
     """Return a weight's name without the prefixes of wrappers.
 
-    Such as `backbone.stem.conv1.weight` for `module.model.backbone._orig_mod.stem.conv1.weight`.
+    For example, `module.model.backbone._orig_mod.stem.weight` becomes `backbone.stem.weight`.
 
     Args:
-        name: any.
-        drop_holder: whether `model.` at the beginning is such a prefix too.
+        name: name of a weight.
+        drop_holder: whether to remove a leading `model.` too.
     """
     parts = [part for part in name.split('.') if part != COMPILED]
     dropped = (PARALLEL, HOLDER) if drop_holder else (PARALLEL,)
@@ -33,7 +33,7 @@ def unwrapped_name(name: str, drop_holder: bool = True) -> str:
 
 
 def unwrapped_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the names of a file without the prefixes of wrappers, by the full names."""
+    """Map the names in a file to names without the prefixes of wrappers."""
     kept = {name: unwrapped_name(name, drop_holder=False) for name in names}
     held = [name for name in kept.values() if name.startswith(f'{HOLDER}.')]
     if len(held) < MOST * len(kept):
@@ -42,6 +42,6 @@ def unwrapped_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def in_own_names(weights: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Rename weights to the names of a model that has parts called like wrappers, such as `model`."""
+    """Rename weights to a model's own names, even if parts of it are named like wrappers (`model`)."""
     by_name = {unwrapped_name(name): name for name in own}
     return {by_name.get(unwrapped_name(name), name): value for name, value in weights.items()}

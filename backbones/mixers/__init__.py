@@ -1,6 +1,6 @@
-"""The table of spatial token mixers.
+"""Spatial token mixers.
 
-To add one, write its file here and name it in `MIXERS`: configs, tests and tools find it by its token.
+To add one, write its file in this folder and add it to `MIXERS`; configs, tests and tools find it there.
 """
 
 from backbones.mixers.base import TokenMixer

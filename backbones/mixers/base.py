@@ -1,4 +1,4 @@
-"""What a spatial token mixer is."""
+"""Base class of spatial token mixers."""
 
 from typing import ClassVar
 
@@ -10,19 +10,18 @@ from backbones.errors import BackboneError
 class TokenMixer(nn.Module):
     """A spatial token mixer: (B, H, W, C) -> (B, H, W, C) for any H and W.
 
-    The block that holds it owns the norms, the residual, layer scale and drop path. A subclass takes
-    `dim` (C) and `block_index` (position in its stage, for mixers that alternate), which the backbone
-    gives, then its own options by keyword, which come from the config; an option given there as a
-    sequence has one entry a stage.
+    The enclosing block has the norms, the residual, layer scale and drop path. The backbone passes a
+    subclass `dim` (C) and `block_index` (position in its stage, for mixers that alternate), then, as
+    keywords, the mixer's own options from the config. A sequence in the config has one entry per stage.
 
     Attributes:
-        norm_eps: epsilon of the LayerNorms of a block with this mixer.
+        norm_eps: epsilon of the LayerNorms in a block with this mixer.
     """
 
     norm_eps: ClassVar[float] = 1e-6
 
     def reset_parameters(self) -> None:
-        """Set what must not start from the backbone's truncated normal; by default nothing."""
+        """Initialize parameters that need more than the backbone's truncated normal; none by default."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens, (B, H, W, C) -> (B, H, W, C)."""
@@ -30,7 +29,7 @@ class TokenMixer(nn.Module):
 
 
 def head_dim(dim: int, num_heads: int) -> int:
-    """Channels of a head.
+    """Return the number of channels per head.
 
     Raises:
         BackboneError: `dim` is not a multiple of `num_heads`.
@@ -44,10 +43,10 @@ def head_dim(dim: int, num_heads: int) -> int:
 
 
 def odd_kernel_size(kernel_size: int) -> int:
-    """`kernel_size` itself.
+    """Return `kernel_size` after checking that it preserves the size of the map.
 
     Raises:
-        BackboneError: it is even or not positive, so that the map would change its size.
+        BackboneError: `kernel_size` is even or not positive.
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise BackboneError(f'kernel_size={kernel_size}: choose an odd number')

@@ -11,8 +11,8 @@ class DepthwiseConvolution(TokenMixer):
     """Depthwise convolution between two pointwise projections.
 
     Args:
-        dim: channels C.
-        block_index: not used, every block is alike.
+        dim: number of channels C.
+        block_index: unused; all blocks are the same.
         kernel_size: side of the depthwise kernel, in tokens; odd.
 
     Raises:

@@ -10,17 +10,17 @@ from backbones.ops.linear import Linear
 
 
 class DeformableConvolutionV3(TokenMixer):
-    """Each head sums values at learnt offsets around a 3x3 grid, with weights that sum to one.
+    """Weighted sum of values at learned offsets from a 3x3 grid, with weights that sum to one per head.
 
-    Offsets and weights start near those of an undeformed uniform average: their projections start from
-    the backbone's truncated normal, as in the released classifiers, and not from zero as in InternImage.
+    Initially, offsets and weights are close to an undeformed uniform average: their projections start
+    from the backbone's truncated normal, as in the released classifiers, not from 0 as in InternImage.
 
     Args:
-        dim: channels C.
-        block_index: not used, every block is alike.
-        num_heads: groups of channels with offsets and weights of their own.
-        kernel_size: side of the grid of sampling points, and of the depthwise convolution that the
-            offsets and weights are computed from; odd.
+        dim: number of channels C.
+        block_index: unused; all blocks are the same.
+        num_heads: number of channel groups, each with its own offsets and weights.
+        kernel_size: side of the sampling grid, and of the depthwise convolution that computes the
+            features for offsets and weights; odd.
 
     Raises:
         BackboneError: `dim` is not a multiple of `num_heads`, or `kernel_size` is even.

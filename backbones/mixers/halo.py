@@ -9,14 +9,14 @@ from backbones.ops.linear import Linear
 
 
 class HaloAttention(TokenMixer):
-    """Attention of each block of queries to the window that surrounds it by a halo.
+    """Attention of each block of queries to the block and a halo of tokens around it.
 
     Args:
-        dim: channels C.
-        block_index: not used, every block is alike.
-        num_heads: attention heads.
+        dim: number of channels C.
+        block_index: unused; all blocks are the same.
+        num_heads: number of attention heads.
         block_size: side of a block of queries, in tokens.
-        halo_size: how far the window of keys reaches beyond the block on each side, in tokens.
+        halo_size: distance that the window of keys extends beyond the block on each side, in tokens.
 
     Raises:
         BackboneError: `dim` is not a multiple of `num_heads`.
@@ -39,7 +39,7 @@ class HaloAttention(TokenMixer):
         self.width_rel = nn.Parameter(torch.empty(positions))
 
     def reset_parameters(self) -> None:
-        """Start the relative positions from a normal of std d ** -0.5, d the channels of a head."""
+        """Initialize the relative positions from a normal; std d ** -0.5 for d channels per head."""
         for table in (self.height_rel, self.width_rel):
             nn.init.normal_(table, std=table.shape[1] ** -0.5)
 

@@ -9,13 +9,13 @@ from backbones.ops.linear import Linear
 
 
 class SpatialReductionAttention(TokenMixer):
-    """Global attention to keys and values from a map reduced in both directions.
+    """Global attention to keys and values from a spatially reduced map.
 
     Args:
-        dim: channels C.
-        block_index: not used, every block is alike.
-        num_heads: attention heads.
-        sr_ratio: kernel and stride of the reducing convolution; 1 leaves it out. A remainder of the
+        dim: number of channels C.
+        block_index: unused; all blocks are the same.
+        num_heads: number of attention heads.
+        sr_ratio: kernel size and stride of the reducing convolution; 1 omits it. The remainder of the
             map at the right and bottom gives no keys.
 
     Raises:

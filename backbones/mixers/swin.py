@@ -10,12 +10,12 @@ from backbones.ops.windows import pad_to_multiple
 
 
 class ShiftedWindowAttention(TokenMixer):
-    """Attention within windows; odd blocks see windows shifted by half their size.
+    """Attention within windows; odd blocks shift the windows by half their size.
 
     Args:
-        dim: channels C.
-        block_index: odd blocks shift, where the map is larger than one window.
-        num_heads: attention heads.
+        dim: number of channels C.
+        block_index: position in the stage; odd blocks shift if the map is larger than one window.
+        num_heads: number of attention heads.
         window_size: side of a window, in tokens.
 
     Raises:
@@ -38,7 +38,7 @@ class ShiftedWindowAttention(TokenMixer):
         )
 
     def reset_parameters(self) -> None:
-        """Start the bias table from a truncated normal, std 0.02."""
+        """Initialize the bias table from a truncated normal with std 0.02."""
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,16 +51,16 @@ class ShiftedWindowAttention(TokenMixer):
         return self.proj(out[:, :height, :width].flatten(3))
 
     def _bias(self) -> Tensor:
-        """Relative position bias, (heads, window_size ** 2, window_size ** 2)."""
+        """Return the relative position bias, (heads, window_size ** 2, window_size ** 2)."""
         tokens = self.window_size**2
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         return bias.view(tokens, tokens, self.num_heads).permute(2, 0, 1)
 
 
 def relative_position_index(window_size: int) -> Tensor:
-    """Row of the bias table for each pair of tokens, (window_size ** 2, window_size ** 2) int64.
+    """Return the bias table row of each pair of tokens, (window_size ** 2, window_size ** 2) int64.
 
-    Entry (i, j) belongs to the offset from token j to token i, rows before columns.
+    Entry (i, j) is for the offset from token j to token i, row-major.
     """
     y, x = torch.meshgrid(torch.arange(window_size), torch.arange(window_size), indexing='ij')
     y, x = y.flatten(), x.flatten()

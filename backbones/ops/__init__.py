@@ -1,4 +1,4 @@
-"""Operators of the mixers that need more than PyTorch's own."""
+"""Operators for mixers that PyTorch lacks or that are faster here."""
 
 from backbones.ops.dcnv3 import dcnv3
 

@@ -1,7 +1,7 @@
-"""Attention to a neighbourhood or to all tokens, without what need not be in memory.
+"""Memory-efficient attention to a neighborhood or to all tokens.
 
-GPUs and the compiler have PyTorch's fused attention. The CPU has operators of its own, which read the
-windows where they lie in the map, in inference and in training.
+GPUs and `torch.compile` use PyTorch's fused attention. The CPU has its own operators, which read windows
+directly from the map, in inference and in training.
 """
 
 from collections.abc import Callable
@@ -27,23 +27,23 @@ def halo_attention(
     block_size: int,
     halo_size: int,
 ) -> Tensor:
-    """Attention of each block of queries to the window around it (Vaswani et al., arXiv 2103.12731).
+    """Compute attention of each block of queries to the window around it (arXiv 2103.12731, section 3).
 
-    The map is continued by zeros at the right and bottom to whole blocks, which are attended to; keys
+    The map is zero-padded at the right and bottom to whole blocks. The padding is attended to; keys
     farther outside are not.
 
     Args:
         q, k, v: (B, H, W, heads, D).
-        height_rel, width_rel: (2 * window_size - 1, D), embeddings of relative positions, whose products
-            with the unscaled queries are added to the logits; a window is block_size + 2 * halo_size.
+        height_rel, width_rel: (2 * window_size - 1, D), relative position embeddings; their products
+            with the unscaled queries are added to the logits. window_size is block_size + 2 * halo_size.
         block_size: side of a block of queries, in tokens.
-        halo_size: how far a window reaches beyond its block, in tokens.
+        halo_size: distance that a window extends beyond its block, in tokens.
 
     Returns:
         (B, H, W, heads, D).
 
     Raises:
-        BackboneError: shapes do not fit each other.
+        BackboneError: the shapes do not match.
     """
     table = (2 * (block_size + 2 * halo_size) - 1, q.shape[-1])
     fits = q.dim() == 5 and q.shape == k.shape == v.shape
@@ -58,21 +58,21 @@ def halo_attention(
 def window_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, shift: int
 ) -> Tensor:
-    """Attention within windows of a cyclically shifted map (Liu et al., arXiv 2103.14030, section 3.2).
+    """Compute attention within windows of a cyclically shifted map (arXiv 2103.14030, section 3.2).
 
-    Tokens that only the shift made neighbours do not see each other.
+    Tokens that are neighbors only because of the shift do not attend to each other.
 
     Args:
         q, k, v: (B, H, W, heads, D), H and W multiples of `window_size`.
         bias: (heads, window_size ** 2, window_size ** 2), added to the logits.
         window_size: side of a window, in tokens.
-        shift: how far windows are moved right and down, in tokens, less than `window_size`.
+        shift: distance that windows move right and down, in tokens; less than `window_size`.
 
     Returns:
         (B, H, W, heads, D).
 
     Raises:
-        BackboneError: shapes do not fit each other, or `shift` is not less than `window_size`.
+        BackboneError: the shapes do not match, or `shift` is not less than `window_size`.
     """
     fits = q.dim() == 5 and q.shape == k.shape == v.shape and 0 <= shift < window_size
     if not (
@@ -88,7 +88,7 @@ def window_attention(
 
 
 def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of all queries to all keys.
+    """Compute attention of all queries to all keys.
 
     Args:
         q: (B, N, heads, D).
@@ -98,11 +98,11 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (B, N, heads, D).
 
     Raises:
-        BackboneError: shapes do not fit each other.
+        BackboneError: the shapes do not match.
     """
     if not (q.dim() == k.dim() == 4 and k.shape == v.shape and k[:, :0].shape == q[:, :0].shape):
         raise _mismatch('global_attention', q, k, v)
-    # PyTorch's own is as fast in float32.
+    # PyTorch's attention is as fast in float32.
     wanted = q.dtype == torch.bfloat16 and not torch.is_grad_enabled()
     if wanted and _compiled_serves(q, k, v):
         return _global(q, k, v)
@@ -111,7 +111,7 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def _mismatch(name: str, *tensors: Tensor) -> BackboneError:
     shapes = ', '.join(str(tuple(tensor.shape)) for tensor in tensors)
-    return BackboneError(f'{name}: shapes {shapes} do not fit each other')
+    return BackboneError(f'{name}: shapes {shapes} do not match')
 
 
 @torch.library.custom_op('dense_mixers::halo_attention', mutates_args=())
@@ -138,7 +138,7 @@ def _global(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class _TrainedHalo(torch.autograd.Function):
-    """Halo attention by the CPU's own operators, of which autograd keeps no windows."""
+    """Halo attention by the CPU's own operators; autograd keeps no windows in memory."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type='cpu')
@@ -157,7 +157,7 @@ class _TrainedHalo(torch.autograd.Function):
 
 
 class _TrainedWindows(torch.autograd.Function):
-    """Attention within windows by the CPU's own operators, of which autograd keeps no weights."""
+    """Window attention by the CPU's own operators; autograd keeps no attention weights in memory."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type='cpu')
@@ -181,11 +181,11 @@ def _gradients(
     own: Callable[..., tuple[Tensor, ...]] | None,
     reference: Callable[..., Tensor],
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of the saved tensors, then None for both options.
+    """Return the gradients of the saved tensors, then None for both options.
 
     Args:
-        own: the CPU's operator; None where it does not serve.
-        reference: the same attention by PyTorch, which can be differentiated again.
+        own: the CPU's operator; None if it does not support these options.
+        reference: the same attention in PyTorch, which supports double differentiation.
     """
     tensors = ctx.saved_tensors
     needed = ctx.needs_input_grad[: len(tensors)]
@@ -220,7 +220,7 @@ def _global_flops(q, k, *_, **__) -> int:
 
 
 def _compiled_serves(*tensors: Tensor) -> bool:
-    """Whether the CPU's own operators can take these tensors."""
+    """Return whether the CPU's own operators support these tensors."""
     return (
         all(x.device.type == 'cpu' and x.numel() for x in tensors)
         and all(x.dtype in (torch.float32, torch.bfloat16) and x.stride(-1) == 1 for x in tensors)
@@ -231,7 +231,7 @@ def _compiled_serves(*tensors: Tensor) -> bool:
 
 
 def _evenly_spaced(x: Tensor) -> bool:
-    """Whether the tokens of all images follow each other at one distance in memory."""
+    """Return whether the tokens of all images have one constant stride in memory."""
     distance = x.stride(-3)
     for axis in reversed(range(x.dim() - 2)):
         if x.shape[axis] > 1 and x.stride(axis) != distance:
@@ -241,5 +241,5 @@ def _evenly_spaced(x: Tensor) -> bool:
 
 
 def _kernels() -> ModuleType | None:
-    """The CPU's operators; None where plain PyTorch is to be used."""
+    """Return the CPU's operators; None to use plain PyTorch."""
     return fast_path('cpu', 'attention', 'attention')

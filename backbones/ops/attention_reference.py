@@ -1,4 +1,4 @@
-"""Attention of halo and shifted windows on PyTorch's own, on any device and in any dtype."""
+"""Halo, window and global attention in plain PyTorch, on any device and in any dtype."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint as recompute_in_backward
 from backbones.ops.tracing import in_a_graph_for_others
 from backbones.ops.windows import merge, pad_to_multiple, partition
 
-# Low enough to vanish in the softmax, and the value that released weights were trained with.
+# Low enough to vanish in the softmax; the released weights were trained with this value.
 MASKED = -100.0
 
 
@@ -23,8 +23,8 @@ def halo_attention(
 ) -> Tensor:
     """See `backbones.ops.attention.halo_attention`.
 
-    Keys and values of the windows, several times the map's, exist for one layer at a time: the backward
-    pass cuts them out again.
+    Keys and values of the windows, several times the size of the map, are in memory for one layer at a
+    time; the backward pass cuts them out again.
     """
     arguments = (q, k, v, height_rel, width_rel, block_size, halo_size)
     if not torch.is_grad_enabled() or in_a_graph_for_others():
@@ -43,7 +43,7 @@ def on_cut_windows(
     block_size: int,
     halo_size: int,
 ) -> Tensor:
-    """Halo attention with all windows in memory, which autograd keeps."""
+    """Compute halo attention with all windows in memory; autograd keeps them."""
     _, height, width, heads, dim = q.shape
     blocks = partition(pad_to_multiple(q.flatten(3), block_size), block_size)
     batch, rows, columns, tokens, _ = blocks.shape
@@ -59,7 +59,10 @@ def on_cut_windows(
 
 
 def _halo_windows(x: Tensor, block_size: int, halo_size: int) -> Tensor:
-    """The window around every block, (B, H, W, heads, D) -> (B * blocks, heads, window_size ** 2, D)."""
+    """Cut out the window around every block.
+
+    (B, H, W, heads, D) -> (B * blocks, heads, window_size ** 2, D).
+    """
     heads, dim = x.shape[3:]
     x = pad_to_multiple(x.flatten(3), block_size)
     x = F.pad(x, (0, 0, halo_size, halo_size, halo_size, halo_size))
@@ -70,7 +73,7 @@ def _halo_windows(x: Tensor, block_size: int, halo_size: int) -> Tensor:
 
 
 def relative_logits(queries: Tensor, height_rel: Tensor, width_rel: Tensor, block_size: int) -> Tensor:
-    """Logits of relative positions (HaloNet, section 3.2), from the unscaled queries.
+    """Compute the logits of relative positions from the unscaled queries (HaloNet, section 3.2).
 
     Args:
         queries: (blocks, heads, block_size ** 2, D).
@@ -92,10 +95,10 @@ def relative_logits(queries: Tensor, height_rel: Tensor, width_rel: Tensor, bloc
 def outside_map(
     rows: int, columns: int, block_size: int, halo_size: int, device: torch.device
 ) -> Tensor:
-    """Keys of each window that lie outside the padded map.
+    """Return which keys of each window are outside the padded map.
 
     Args:
-        rows, columns: how many blocks the padded map has.
+        rows, columns: number of blocks in the padded map.
 
     Returns:
         (rows * columns, window_size ** 2) bool, True outside.
@@ -123,7 +126,7 @@ def window_attention(
         x = partition(x.flatten(3), window_size).reshape(-1, rows * columns, tokens, heads, dim)
         windows.append(x.transpose(2, 3))
     if shift:
-        # Windows join the heads' axis, so that one mask serves the whole batch by broadcasting.
+        # Merge windows into the axis of heads, so that one mask broadcasts over the whole batch.
         mask = shift_mask(height, width, window_size, shift, q.device)
         bias = (bias + mask[:, None]).flatten(0, 1)[None]
         windows = [x.flatten(1, 2) for x in windows]
@@ -138,13 +141,13 @@ def window_attention(
 
 
 def shift_mask(height: int, width: int, window_size: int, shift: int, device: torch.device) -> Tensor:
-    """Logits' offset between tokens that only the cyclic shift made neighbours.
+    """Return the mask between tokens that are neighbors only because of the cyclic shift.
 
     Args:
-        height, width: of the padded map, multiples of `window_size`.
+        height, width: size of the padded map, multiples of `window_size`.
 
     Returns:
-        (windows, window_size ** 2, window_size ** 2), 0 or `MASKED`.
+        (windows, window_size ** 2, window_size ** 2), 0 or `MASKED`, to add to the logits.
     """
 
     def regions(length: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""Convolutions whose weight gradients are fast on the CPU.
+"""Convolutions with fast weight gradients on the CPU.
 
-oneDNN makes the gradients of strided weights at a tenth to a half of the rate of a matrix product, and
-those of large depthwise weights in ten times the time of the forward pass (measured with AVX2).
+oneDNN computes weight gradients of strided convolutions at a tenth to half the rate of a matrix product.
+Those of large depthwise convolutions take ten times as long as the forward pass (measured with AVX2).
 """
 
 import math
@@ -15,24 +15,24 @@ from backbones.ops.fast_paths import fast_path, is_fast
 from backbones.ops.linear import with_weight_gradient
 from backbones.ops.tracing import is_traced
 
-# Most numbers of the unfolded map that are in memory at once, 4 MiB of float32, which stay in the cache.
-# But adding the gradient of wide weights to their sum is worth it only for many places.
+# Maximum elements of the unfolded map in memory at once: 4 MiB of float32, to stay in the cache.
 UNFOLDED_NUMBERS = 2**20
+# Minimum number of positions per chunk, since adding a gradient of wide weights to the sum is expensive.
 FEWEST_PLACES = 512
 
 
 class Convolution(nn.Conv2d):
-    """`nn.Conv2d` on maps with channels last, (B, H, W, C) -> (B, H', W', C')."""
+    """`nn.Conv2d` for maps with channels last, (B, H, W, C) -> (B, H', W', C')."""
 
     def reset_parameters(self) -> None:
-        """Draw new weights, laid out as the products take them, which else copy them at every pass."""
+        """Initialize the weights in channels_last memory format, which saves a copy in every pass."""
         super().reset_parameters()
         if self.groups == 1:
             self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, (B, H, W, C) -> (B, H', W', C')."""
-        # An image has its channels first; the output would have them so, too, and norms would copy it.
+        # An image is channels-first in memory; then the output would be too, and norms would copy it.
         x = x.contiguous().permute(0, 3, 1, 2)
         if self._has_own_gradient(x):
             out = _Convolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups)
@@ -58,7 +58,7 @@ class Convolution(nn.Conv2d):
         )
 
     def _is_depthwise(self) -> bool:
-        """Whether it is depthwise, of stride 1 and an odd square kernel, and keeps the map's size."""
+        """Return whether this is depthwise, with stride 1, an odd square kernel and same-size output."""
         side = self.kernel_size[0]
         return (
             self.groups == self.in_channels == self.out_channels
@@ -71,7 +71,7 @@ class Convolution(nn.Conv2d):
 
 
 class _Convolution(torch.autograd.Function):
-    """Forward and the input's gradient by PyTorch, the weights' gradient by ourselves."""
+    """Convolution with its own weight gradient; PyTorch does the forward pass and the input gradient."""
 
     @staticmethod
     def forward(
@@ -96,7 +96,7 @@ class _Convolution(torch.autograd.Function):
         sizes = None if bias is None else list(bias.shape)
         rest = (sizes, stride, padding, (1, 1), False, (0, 0), groups)
         if torch.is_grad_enabled():
-            # PyTorch's can be differentiated again.
+            # PyTorch's gradients can be differentiated again.
             wanted = (needs_x, needs_weight, needs_bias)
             return *by_pytorch(grad, x, weight, *rest, wanted), None, None, None
         grad_x = by_pytorch(grad, x, weight, *rest, (True, False, False))[0] if needs_x else None
@@ -117,12 +117,12 @@ def by_unfolding(
     stride: tuple[int, int],
     padding: tuple[int, int],
 ) -> Tensor:
-    """Gradient of a convolution's weights: the output's gradient times the windows that it came from.
+    """Compute the weight gradient of a convolution: output gradient times unfolded input windows.
 
     Args:
-        x: (B, H, W, C), the input.
-        grad: (B, H', W', C'), of the output.
-        kernel_size, stride, padding: rows before columns.
+        x: input, (B, H, W, C).
+        grad: output gradient, (B, H', W', C').
+        kernel_size, stride, padding: (vertical, horizontal).
 
     Returns:
         (C', C, *kernel_size).

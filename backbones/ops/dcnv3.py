@@ -1,6 +1,6 @@
 """Sampling of deformable convolution v3 as one operator (Wang et al., arXiv 2211.05778, eq. 2).
 
-Three implementations: plain PyTorch, the reference for the others; numba on the CPU; Triton on CUDA.
+There are three implementations: plain PyTorch (the reference), numba on the CPU, and Triton on CUDA.
 """
 
 from types import ModuleType
@@ -15,25 +15,25 @@ from backbones.ops.fast_paths import BACKENDS, fast_path
 
 
 def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """Weighted sum of bilinear samples around every token, each head with weights that sum to one.
+    """Compute weighted sums of bilinear samples around every token; weights sum to one per head.
 
-    Samples outside the map are zero, and so are those at positions that are not finite. Differentiable
-    once; seen through by `torch.compile` and `torch.export`.
-    Half precision is sampled and summed in float32; float64 is left to the reference. For
-    `DENSE_MIXERS_CPU` and `DENSE_MIXERS_CUDA` in the environment see `fast_paths`.
+    Samples outside the map and at non-finite positions are zero. Differentiable once; supports
+    `torch.compile` and `torch.export`.
+    Half precision is sampled and summed in float32; float64 always uses the reference. See `fast_paths`
+    for the environment variables `DENSE_MIXERS_CPU` and `DENSE_MIXERS_CUDA`.
 
     Args:
         value: (B, H, W, heads, D).
-        offsets: (B, H, W, heads, kernel_size ** 2, 2), (x, y) in pixels, from the undeformed grid,
-            whose points run down the columns first.
-        logits: (B, H, W, heads, kernel_size ** 2), of the weights, which are their softmax.
-        kernel_size: side of the grid of sampling points.
+        offsets: (B, H, W, heads, kernel_size ** 2, 2), (x, y) in pixels from the undeformed grid, whose
+            points run down the columns first.
+        logits: (B, H, W, heads, kernel_size ** 2); their softmax gives the weights.
+        kernel_size: side of the sampling grid.
 
     Returns:
         (B, H, W, heads, D), in the dtype of `value`.
 
     Raises:
-        BackboneError: shapes do not fit each other, or a setting of the environment is unknown.
+        BackboneError: the shapes do not match, or an environment variable has an unknown value.
     """
     check_shapes(value, offsets, logits, kernel_size)
     if implementation(value.device.type, value.dtype) == 'reference':
@@ -43,7 +43,7 @@ def dcnv3(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> T
 
 @torch.library.custom_op('dense_mixers::dcnv3', mutates_args=())
 def sample(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """`dcnv3` by a compiled implementation, as one operator."""
+    """Compute `dcnv3` with a compiled implementation, as one operator."""
     return _kernels(value.device.type).forward(value, offsets, logits, kernel_size)
 
 
@@ -51,7 +51,7 @@ def sample(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> 
 def sample_backward(
     grad_out: Tensor, value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of value, offsets and logits of `sample`."""
+    """Return the gradients of value, offsets and logits of `sample`."""
     return _kernels(value.device.type).backward(grad_out, value, offsets, logits, kernel_size)
 
 
@@ -81,33 +81,33 @@ sample.register_autograd(_gradients, setup_context=_keep_inputs)
 
 @register_flop_formula(torch.ops.dense_mixers.dcnv3)
 def _flops(value_shape, offsets_shape, logits_shape, kernel_size, *_, out_shape=None, **__) -> int:
-    """Of each sampled value four products for the corners and one for its weight, added up."""
+    """Count four products for the corners of each sample and one for its weight, and their sums."""
     return 2 * 5 * value_shape.numel() * kernel_size**2
 
 
 def check_shapes(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> None:
-    """Check what would otherwise read memory of others.
+    """Check the shapes; the compiled code does no bounds checks.
 
     Raises:
-        BackboneError: the shapes are not those that `dcnv3` takes.
+        BackboneError: the shapes are not those that `dcnv3` expects.
     """
     expected = (*value.shape[:4], kernel_size**2)
     if value.dim() != 5 or logits.shape != expected or offsets.shape != (*expected, 2):
         raise BackboneError(
-            f'dcnv3: value {tuple(value.shape)}, offsets {tuple(offsets.shape)} and logits '
-            f'{tuple(logits.shape)} do not fit each other; give (B, H, W, heads, D), '
+            f'dcnv3: shapes of value {tuple(value.shape)}, offsets {tuple(offsets.shape)} and logits '
+            f'{tuple(logits.shape)} do not match; expected (B, H, W, heads, D), '
             f'(B, H, W, heads, {kernel_size**2}, 2) and (B, H, W, heads, {kernel_size**2})'
         )
 
 
 @torch.compiler.assume_constant_result
 def implementation(device: str, dtype: torch.dtype) -> str:
-    """Return what computes on a type of device in a dtype: `numba`, `triton` or `reference`.
+    """Return the implementation for a device type and dtype: `numba`, `triton` or `reference`.
 
     Raises:
-        BackboneError: a setting of the environment is unknown.
+        BackboneError: an environment variable has an unknown value.
     """
-    # Shapes alone are computed on `meta`, which any implementation gives.
+    # On `meta`, only shapes are computed, and these are the same in all implementations.
     device = 'cpu' if device == 'meta' else device
     is_plain = dtype == torch.float64 or _kernels(device) is None
     return 'reference' if is_plain else BACKENDS[device].library

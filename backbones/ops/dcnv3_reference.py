@@ -8,15 +8,14 @@ from torch import Tensor
 def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
     """See `backbones.ops.dcnv3`. Differentiable.
 
-    Computed in float32 at least, since half-precision coordinates would be off by whole pixels on large
-    maps.
+    Computed in at least float32: half-precision coordinates would be off by whole pixels on large maps.
     """
     batch, height, width, heads, dim = value.shape
     if not value.numel():
         return torch.zeros_like(value) + 0 * (offsets.sum() + logits.sum()).to(value.dtype)
     dtype = torch.promote_types(value.dtype, torch.float32)
     position = sampling_positions(offsets.to(dtype), kernel_size)
-    # grid_sample has pixel centres at half-integers of a map that spans -1 to 1.
+    # grid_sample takes coordinates from -1 to 1, the outer edges of the map.
     size = torch.tensor([width, height], device=value.device, dtype=dtype)
     position = (2 * position + 1) / size - 1
     sampled = F.grid_sample(
@@ -32,14 +31,14 @@ def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) ->
 
 
 def sampling_positions(offsets: Tensor, kernel_size: int) -> Tensor:
-    """Where each head samples, in pixels from the centre of the first.
+    """Return the sampling positions of each head, in pixels from the center of the first pixel.
 
     Args:
         offsets: (B, H, W, heads, kernel_size ** 2, 2), (x, y) from the undeformed grid, whose points run
             down the columns first.
 
     Returns:
-        Of the same shape.
+        Positions in the same shape as `offsets`.
     """
     _, height, width = offsets.shape[:3]
     like = dict(device=offsets.device, dtype=offsets.dtype)

@@ -1,4 +1,4 @@
-"""Choose between the fast path of an operator and plain PyTorch, for each type of device."""
+"""Choose between an operator's fast path and plain PyTorch, for each device type."""
 
 import functools
 import importlib
@@ -12,17 +12,18 @@ import torch
 from backbones.errors import BackboneError
 
 FAST, REFERENCE = 'fast', 'reference'
-# The setting of earlier versions, for one operator alone.
+# Environment variable of earlier versions, for dcnv3 only.
 REPLACED = 'DCNV3_IMPLEMENTATION'
 
 
 class Backend(NamedTuple):
-    """Where the fast paths of a type of device are.
+    """Location of the fast paths for a device type.
 
     Attributes:
-        setting: environment variable, `fast` or `reference`; all processes of a launcher have it.
-        package: has a module for each operator.
-        library: compiles them, and may be missing.
+        setting: name of the environment variable, `fast` or `reference`; launchers pass it to all
+            processes.
+        package: package with a module for each operator.
+        library: library that compiles the modules; optional.
     """
 
     setting: str
@@ -38,10 +39,10 @@ BACKENDS = {
 
 @torch.compiler.assume_constant_result
 def is_fast(device: str) -> bool:
-    """Return whether the environment leaves fast paths on for a type of device, as is the default.
+    """Return whether fast paths are enabled for a device type, as they are by default.
 
     Raises:
-        BackboneError: the setting has an unknown value, or one of an earlier version is set.
+        BackboneError: the environment variable has an unknown value, or an outdated one is set.
     """
     if device not in BACKENDS:
         return False
@@ -58,15 +59,15 @@ def is_fast(device: str) -> bool:
 
 
 def fast_path(device: str, operator: str, what: str) -> ModuleType | None:
-    """Return the module of an operator's fast path; None where plain PyTorch is to be used.
+    """Return the module of an operator's fast path; None to use plain PyTorch.
 
     Args:
-        device: type of device, such as `cpu`.
+        device: device type, such as `cpu`.
         operator: name of the module.
-        what: is slow without it, for the one warning where the library that compiles it does not import.
+        what: name of the computation, for the single warning if the library cannot be imported.
 
     Raises:
-        BackboneError: as `is_fast`.
+        BackboneError: as in `is_fast`.
     """
     return _imported(device, operator, what) if is_fast(device) else None
 
@@ -79,7 +80,7 @@ def _imported(device: str, operator: str, what: str) -> ModuleType | None:
         return importlib.import_module(f'{package}.{operator}')
     except (ImportError, RuntimeError) as error:
         warnings.warn(
-            f'{what} on {device} is slow, in plain PyTorch: {library} cannot be used ({error})',
+            f'{what} on {device} falls back to slow plain PyTorch: {library} cannot be used ({error})',
             stacklevel=3,
         )
         return None

@@ -1,4 +1,4 @@
-"""Gradients by PyTorch's own autograd, for operators whose own gradients do not serve."""
+"""Gradients by PyTorch's autograd, for cases that an operator's own gradients do not support."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,18 +9,18 @@ from torch import Tensor
 def gradients_by_autograd(
     function: Callable[..., Tensor], tensors: Sequence[Tensor], needed: Sequence[bool], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of `function(*tensors)`, part of a graph where they are to be differentiated again.
+    """Return the gradients of `function(*tensors)`; they can be differentiated again if needed.
 
     Called in the backward pass of an operator that computes the same as `function`.
 
     Args:
-        function: differentiable by PyTorch.
-        tensors: what the operator saved of its inputs.
-        needed: for each of them, whether its gradient is wanted.
-        grad: of the output.
+        function: function that PyTorch can differentiate.
+        tensors: inputs that the operator saved.
+        needed: whether each tensor needs a gradient.
+        grad: gradient of the output.
 
     Returns:
-        For each of `tensors` its gradient; None where it is not needed.
+        The gradient of each tensor; None if it is not needed.
     """
     again = torch.is_grad_enabled()
     if not again:

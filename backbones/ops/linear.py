@@ -1,4 +1,4 @@
-"""Linear layers and MLPs by the faster of the two libraries that PyTorch has for products on the CPU."""
+"""Linear layers and MLPs that use the faster of PyTorch's two matrix libraries on the CPU."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from backbones.ops.tracing import in_a_graph_for_others
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, (..., C) -> (..., C'), by `linear`."""
+    """`nn.Linear`, (..., C) -> (..., C'), computed by `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply, (..., C) -> (..., C')."""
@@ -18,7 +18,7 @@ class Linear(nn.Linear):
 
 
 class LinearGelu(Linear):
-    """A linear layer and GELU, (..., C) -> (..., C')."""
+    """A linear layer followed by GELU, (..., C) -> (..., C')."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply, (..., C) -> (..., C')."""
@@ -26,14 +26,15 @@ class LinearGelu(Linear):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between, (..., C) -> (..., C).
+    """Two linear layers with a GELU between them, (..., C) -> (..., C).
 
-    The hidden map is made at once. Chunks of tokens that fit a cache take as much processor time, but
-    threads meet after every product, and where another process keeps a core, each meeting waits for it.
+    The hidden map is computed for all tokens at once. Chunks of tokens that fit in the cache would take
+    the same CPU time, but threads synchronize after every product, and would wait there whenever another
+    process occupies a core.
 
     Args:
-        dim: channels C.
-        hidden_dim: channels between the layers.
+        dim: number of channels C.
+        hidden_dim: number of channels between the layers.
     """
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
@@ -47,7 +48,7 @@ class Mlp(nn.Module):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear`: x (..., C), weight (C', C), bias (C',) -> (..., C')."""
+    """Compute `F.linear`: x (..., C), weight (C', C), bias (C',) -> (..., C')."""
     if not by_onednn(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
@@ -56,7 +57,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`F.gelu(F.linear(x, weight, bias))`; one pass over memory where no gradient is wanted."""
+    """Compute `F.gelu(F.linear(x, weight, bias))`, in one pass over memory if no gradient is needed."""
     if not torch.is_grad_enabled() and by_onednn(x, weight):
         return onednn.linear(x, weight, bias, gelu=True)
     if not torch.is_grad_enabled() and in_bfloat16_on_cpu(x):
@@ -66,7 +67,7 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def by_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether this product is faster by oneDNN than the way that PyTorch chooses."""
+    """Return whether oneDNN is faster for this product than the library that PyTorch chooses."""
     return (
         onednn.NARROWEST_BY_ONEDNN is not None
         and min(weight.shape) >= onednn.NARROWEST_BY_ONEDNN
@@ -81,7 +82,7 @@ def by_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 def in_bfloat16_on_cpu(x: Tensor) -> bool:
-    """Whether autocast has products on the CPU made in bfloat16, for which oneDNN has code here."""
+    """Return whether autocast uses bfloat16 on the CPU, and oneDNN supports it on this processor."""
     return (
         onednn.HAS_OPERATOR
         and x.device.type == 'cpu'
@@ -97,7 +98,7 @@ def in_bfloat16_on_cpu(x: Tensor) -> bool:
 
 
 def cast_once(x: Tensor) -> Tensor:
-    """What autocast would cast `x` to anew for every product that takes it."""
+    """Cast `x` as autocast would, once instead of for every product that takes it."""
     device = x.device.type
     if device != 'meta' and x.dtype != torch.float64 and torch.is_autocast_enabled(device):
         return x.to(torch.get_autocast_dtype(device))
@@ -105,7 +106,7 @@ def cast_once(x: Tensor) -> Tensor:
 
 
 class _OneDnnLinear(torch.autograd.Function):
-    """A linear layer whose three products are oneDNN's."""
+    """A linear layer whose three products are computed by oneDNN."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -124,20 +125,20 @@ class _OneDnnLinear(torch.autograd.Function):
 
 
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """(N, C') and (N, C) -> (C', C)."""
+    """Compute a weight gradient, (N, C') and (N, C) -> (C', C)."""
     if not onednn.WEIGHT_GRADIENTS_BY_ONEDNN:
         return torch.mm(grad.t(), x)
-    # oneDNN is faster with the longer side of the result along its rows in memory.
+    # oneDNN is faster if the longer side of the result is contiguous in memory.
     if grad.shape[1] > x.shape[1]:
         return linear(x.t(), grad.t(), None).t()
     return linear(grad.t(), x.t(), None)
 
 
 def with_weight_gradient(total: Tensor | None, grad: Tensor, x: Tensor) -> Tensor:
-    """Sum of `total` (C', C), changed in place, and of the gradient from some more tokens.
+    """Add the weight gradient of more tokens to `total` in place, and return the sum, (C', C).
 
     Args:
-        total: None where there is none yet, which saves a pass over the weights.
+        total: sum so far, (C', C); None at the start, which saves a pass over the weights.
         grad: (N, C').
         x: (N, C).
     """

@@ -1,4 +1,4 @@
-"""Ask whether a call is recorded for later, and not just carried out."""
+"""Detect whether the current call is being traced."""
 
 import warnings
 
@@ -10,22 +10,22 @@ is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compili
 peek_at_transforms = getattr(getattr(torch._C, '_functorch', None), 'peek_interpreter_stack', None)
 if peek_at_transforms is None:
     warnings.warn(
-        'the mixers are slower on the CPU: this PyTorch does not say whether torch.func is at work',
+        'the mixers are slower on the CPU: this PyTorch does not tell whether torch.func is active',
         stacklevel=2,
     )
 
 
 def is_traced() -> bool:
-    """Whether the compiler, or one of `in_a_graph_for_others`, sees the call."""
+    """Return whether the compiler, or a tracer of `in_a_graph_for_others`, traces this call."""
     return torch.compiler.is_compiling() or in_a_graph_for_others()
 
 
 def in_a_graph_for_others() -> bool:
-    """Whether the graph that is traced now may run elsewhere, or on other terms than autograd's own."""
+    """Return whether this call is traced for export, by `torch.jit`, or by a `torch.func` transform."""
     return (
         is_exporting()
         or torch.jit.is_tracing()
-        # Where this cannot be known, plain PyTorch is right for all.
+        # If this is unknown, assume it is: plain PyTorch is always correct.
         or peek_at_transforms is None
         or peek_at_transforms() is not None
     )

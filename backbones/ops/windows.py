@@ -1,4 +1,4 @@
-"""Windows of a feature map, as pure functions of shapes."""
+"""Cut feature maps into windows and merge them again."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Checkpoints of every origin into the backbone that they were made for, and into no other."""
+"""Checkpoints of every origin load into the backbone that they were made for, and into no other."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ from tests.variants import MICRO, ROOT, VARIANTS, classifier_config
 RELEASED = json.loads((ROOT / 'tests/data/released_names.json').read_text())
 every_mixer = pytest.mark.parametrize('mixer', MIXERS)
 
-# What some released names become, from the descriptions of the networks.
+# Translations of some released names, from the descriptions of the networks.
 TRANSLATIONS = {
     'downsample_layers.0.stem.0.weight': 'stem.conv1.weight',
     'downsample_layers.0.stem.1.bias': 'stem.norm1.bias',
@@ -85,7 +85,7 @@ def build(mixer, **options):
 
 
 def classifier_weights(mixer):
-    """A released ImageNet checkpoint's weights, its derived buffers included."""
+    """Return the weights of a released ImageNet checkpoint, including derived buffers."""
     return {
         name: torch.tensor(np.asarray(fill(name, tuple(shape))), dtype=torch.float32)
         for name, shape in RELEASED[f'{mixer}_micro']['parameters'].items()
@@ -93,7 +93,7 @@ def classifier_weights(mixer):
 
 
 def detector_weights(mixer):
-    """A released detector's backbone: output norms in place of the classifier's norms and head."""
+    """Return a released detector's backbone: output norms instead of trunk norms and head."""
     weights = {
         name: value
         for name, value in classifier_weights(mixer).items()
@@ -110,7 +110,7 @@ def detector_weights(mixer):
 
 
 def own_weights(mixer):
-    """The suite's own names, all values away from their start."""
+    """Return random weights in the suite's own names."""
     return {name: torch.randn_like(value) for name, value in build(mixer).state_dict().items()}
 
 
@@ -145,7 +145,7 @@ def test_released_names_load_through_load_state_dict(mixer):
     assert not incompatible.missing_keys
     assert not incompatible.unexpected_keys
     assert_translated(model, mixer, weights)
-    assert weights.keys() == kept.keys()  # the caller's dict is left alone
+    assert weights.keys() == kept.keys()  # the caller's dict is unchanged
 
 
 @every_mixer
@@ -198,7 +198,7 @@ def optimizer_state(weights):
 
 
 def mmengine_checkpoint(weights):
-    """What mmengine's `CheckpointHook` writes beside the weights."""
+    """Return a checkpoint as written by mmengine's `CheckpointHook`."""
     return {
         'meta': {
             'epoch': 1,
@@ -283,7 +283,7 @@ def test_saved_names_are_our_own_after_loading_released_ones(mixer):
         assert torch.equal(first, second)
 
 
-def test_a_prefix_under_which_nothing_lies(tmp_path):
+def test_prefix_without_entries(tmp_path):
     path = write(tmp_path / 'own.pth', own_weights('pvt'))
     with pytest.raises(BackboneError, match=r"nothing under the prefix 'encoder\.'"):
         pretrained('pvt', path, prefix='encoder')
@@ -348,13 +348,13 @@ def test_classifier_checkpoint_with_norms_on_the_trunk(tmp_path):
     assert not any(n.startswith('stage_norms') for names in report.expected.values() for n in names)
 
 
-def test_whole_numbers_are_no_weights(tmp_path):
+def test_integers_are_not_weights(tmp_path):
     weights = {name: value.int() for name, value in own_weights('convnext').items()}
-    with pytest.raises(BackboneError, match=r'only 0\.0% .*: whole numbers in the file'):
+    with pytest.raises(BackboneError, match=r'only 0\.0% .*: integers in the file'):
         load_pretrained(build('convnext'), write(tmp_path / 'a.pth', weights))
 
 
-def test_the_report_names_what_is_left_over(tmp_path):
+def test_report_names_what_does_not_fit(tmp_path):
     weights = own_weights('convnext')
     weights['surplus'] = torch.zeros(3)
     del weights['stages.0.1.norm1.bias']
@@ -369,17 +369,17 @@ def test_the_report_names_what_is_left_over(tmp_path):
     assert report.share == pytest.approx(1 - (32 + 128) / total)
 
 
-# Position tables of another size
+# Position tables of a different size
 
 
 def ramp(*lengths):
-    """A tensor that rises linearly along every axis, each with a slope of its own."""
+    """Return a tensor that rises linearly along every axis, with a different slope for each."""
     axes = [torch.linspace(0, 1 + i, n, dtype=torch.float64) for i, n in enumerate(lengths)]
     return sum(torch.meshgrid(*axes, indexing='ij'))
 
 
 def at_aligned_corners(table, size):
-    """(H, W) resized so that the corners keep their values."""
+    """Resize (H, W) so that the corners keep their values."""
     axes = [np.linspace(0, 1, n) for n in table.shape]
     sample = np.meshgrid(*(np.linspace(0, 1, n) for n in size), indexing='ij')
     return RegularGridInterpolator(axes, table)(np.stack(sample, -1))
@@ -394,7 +394,7 @@ def cubic_weight(distance):
 
 
 def bicubic(table, side):
-    """(H, W) resized to a square, pixel centres at half-integers, edges repeated."""
+    """Resize (H, W) to a square, with pixel centers at half-integers and repeated edges."""
 
     def along(values):
         scale, out = len(values) / side, []
@@ -458,7 +458,7 @@ def test_pvt_embeddings_are_resized_bilinearly(size):
         ('pvt', 'stages.1.0.pos_embed', (1, 785, 64)),
     ],
 )
-def test_tables_of_other_heads_or_layouts_are_not_resized(mixer, name, shape, tmp_path):
+def test_tables_with_different_heads_or_layouts_are_not_resized(mixer, name, shape, tmp_path):
     weights = detector_weights(mixer)
     weights[name] = torch.zeros(shape)
     with pytest.raises(RuntimeError, match='size mismatch'):
@@ -476,7 +476,7 @@ def test_resizing_keeps_the_dtype():
     assert model.stages[1][1].mixer.relative_position_bias_table.dtype == torch.float16
 
 
-# Checkpoints that are not this backbone's
+# Checkpoints of a different backbone
 
 
 def variant(name):
@@ -502,19 +502,21 @@ def variant(name):
     ],
 )
 def test_wrong_mixer_or_scale(saved, wanted, tmp_path):
-    # One element, expanded, keeps the file small.
+    # Expanding a single element keeps the file small.
     weights = {
         name: torch.zeros(()).expand(value.shape) for name, value in variant(saved).state_dict().items()
     }
     path = write(tmp_path / 'weights.pth', {'model': weights})
-    expected = f'fit this backbone, {wanted}; they are of {saved}: take a config of {saved}$'
+    expected = (
+        rf'fit this backbone \({wanted}\); the weights are for {saved}, so use a config of {saved}$'
+    )
     with pytest.raises(BackboneError, match=expected) as error:
         load_pretrained(variant(wanted), path)
     assert '\n' not in str(error.value)
     assert path in str(error.value)
 
 
-def test_a_refused_checkpoint_changes_nothing(tmp_path):
+def test_rejected_checkpoint_changes_nothing(tmp_path):
     path = write(tmp_path / 'weights.pth', own_weights('halo'))
     model = build('swin')
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -523,7 +525,7 @@ def test_a_refused_checkpoint_changes_nothing(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-# Files that hold no weights
+# Files without weights
 
 
 def truncated(path):

@@ -1,4 +1,4 @@
-"""Files and addresses of checkpoints, and which of their contents are the weights."""
+"""Files and URLs of checkpoints, and the weights in them."""
 
 import functools
 import http.server
@@ -35,13 +35,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def _directly(monkeypatch):
-    """Not through a proxy that the environment may name."""
+    """Ignore any proxy set in the environment."""
     monkeypatch.setenv('no_proxy', '*')
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """Serves `tmp_path / 'site'`; downloads go to `tmp_path / 'hub'`."""
+    """Serve `tmp_path / 'site'`; downloads go to `tmp_path / 'hub'`."""
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     (tmp_path / 'site').mkdir()
     handler = functools.partial(Handler, directory=tmp_path / 'site')
@@ -66,7 +66,7 @@ class TestAddresses:
             assert read_checkpoint(f'{server.address}/a.pth') == {'model': {'w': ONE}}
         assert server.requests == ['/a.pth']
 
-    def test_two_files_of_one_name_are_two(self, server, tmp_path):
+    def test_two_files_with_the_same_name(self, server, tmp_path):
         save(tmp_path / 'site/first/best.pth', w=ONE)
         save(tmp_path / 'site/second/best.pth', w=TWO)
         for folder, value in (('first', ONE), ('second', TWO)):
@@ -89,7 +89,7 @@ class TestAddresses:
         assert '\n' not in message
         assert not list((tmp_path / 'hub').rglob('*.pth'))
 
-    def test_a_damaged_download_can_be_had_again(self, server, tmp_path):
+    def test_corrupt_download_can_be_repeated(self, server, tmp_path):
         save(tmp_path / 'site/a.pth', w=ONE).write_text('<html>come back later</html>')
         with pytest.raises(BackboneError) as error:
             read_checkpoint(f'{server.address}/a.pth')
@@ -126,11 +126,11 @@ class TestFiles:
             (lambda file: file.write_text('buy milk'), 'truncated or not a checkpoint'),
             (lambda file: file.write_bytes(random.Random(0).randbytes(5000)), 'truncated or not a'),
             (lambda file: file.write_bytes(b'.' * 9), 'truncated or not a checkpoint'),
-            (lambda file: torch.save([ONE], file), 'holds no weights but an object of list'),
+            (lambda file: torch.save([ONE], file), 'contains no weights but an object of type list'),
         ],
         ids=['missing', 'folder', 'empty', 'text', 'noise', 'a pickle of nothing', 'list'],
     )
-    def test_what_is_none(self, tmp_path, prepare, reason):
+    def test_unreadable(self, tmp_path, prepare, reason):
         prepare(tmp_path / 'a.pth')
         with pytest.raises(BackboneError, match=f'a.pth .*{reason}'):
             read_checkpoint(str(tmp_path / 'a.pth'))
@@ -162,32 +162,32 @@ class TestWeights:
         monkeypatch.setattr(state_dicts, 'print_log', lambda text, logger: said.append(text))
         content = {'model_ema': {'w': TWO}, 'model': {'w': ONE}}
         assert weights_of(content, 'a.pth', wish) == {'w': value}
-        assert said == [f'a.pth has weights under model, model_ema: taking {taken}']
+        assert said == [f'a.pth has weights under model, model_ema; using {taken}']
 
-    def test_a_choice_that_is_not_there(self):
+    def test_missing_key(self):
         with pytest.raises(BackboneError, match=r"no weights under 'ema'; it has model$"):
             weights_of({'model': {'w': ONE}}, 'a.pth', 'ema')
 
-    def test_averaged_beside_their_decay(self):
+    def test_averages_next_to_their_decay_rate(self):
         assert weights_of({'ema': {'state_dict': {'w': ONE}, 'decay': 0.99}}, 'a.pth') == {'w': ONE}
 
     @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.'])
-    def test_wrappers_are_taken_off(self, prefix):
+    def test_wrappers_are_removed(self, prefix):
         assert weights_of({f'{prefix}stem.module.w': ONE}, 'a.pth') == {'stem.module.w': ONE}
 
     @pytest.mark.parametrize('content', [{}, {'model': {}}, {'state_dict': {'lr': 0.1}}, {3: ONE}])
     def test_none(self, content):
-        with pytest.raises(BackboneError, match=r'a\.pth holds no weights'):
+        with pytest.raises(BackboneError, match=r'a\.pth contains no weights'):
             weights_of(content, 'a.pth')
 
 
 class TestSizes:
-    """Zips that would take more memory than their size says."""
+    """Zip files whose content takes more memory than their size suggests."""
 
     def test_a_member_that_inflates(self, tmp_path):
         write_compressed(tmp_path / 'a.pth', 100_000_000)
         assert (tmp_path / 'a.pth').stat().st_size < 200_000
-        with pytest.raises(BackboneError, match=r'holds compressed members such as a/data/1, which'):
+        with pytest.raises(BackboneError, match=r'contains compressed members such as a/data/1, which'):
             read_checkpoint(str(tmp_path / 'a.pth'))
 
     def test_a_compressed_pickle(self, tmp_path):
@@ -202,11 +202,11 @@ class TestSizes:
 
     def test_a_member_that_claims_more_than_the_file_has(self, tmp_path):
         write_claim(tmp_path / 'a.pth')
-        with pytest.raises(BackboneError, match=r'holds members that claim 4,29\d,\d{3},\d{3} bytes'):
+        with pytest.raises(BackboneError, match=r'contains members that claim 4,29\d,\d{3},\d{3} bytes'):
             read_checkpoint(str(tmp_path / 'a.pth'))
 
-    def test_checksums_that_were_left_out(self, tmp_path):
-        """As `torch.serialization.set_crc32_options(False)` lets it write them."""
+    def test_omitted_checksums(self, tmp_path):
+        """`torch.serialization.set_crc32_options(False)` omits them."""
         before = torch.serialization.get_crc32_options()
         torch.serialization.set_crc32_options(False)
         try:
@@ -217,11 +217,11 @@ class TestSizes:
 
 
 class TestTensors:
-    def test_a_number_that_claims_to_be_a_terabyte(self, tmp_path):
+    def test_a_number_that_claims_to_have_terabytes(self, tmp_path):
         tensor = torch.zeros(1).expand(10**6, 10**6)
         torch.save({'model': {'a': tensor}}, tmp_path / 'a.pth')
         content = read_checkpoint(str(tmp_path / 'a.pth'))
-        with pytest.raises(BackboneError, match=r'a claims 4,000,000,000,000 bytes, of which .* has 4;'):
+        with pytest.raises(BackboneError, match=r'a claims 4,000,000,000,000 bytes, but .* has only 4;'):
             weights_of(content, 'a.pth')
 
     def test_a_constant_that_many_entries_share(self):
@@ -233,8 +233,8 @@ class TestTensors:
         [torch.zeros(4, device='meta'), torch.zeros(4, 4).to_sparse()],
         ids=['meta', 'sparse'],
     )
-    def test_no_arrays(self, tensor):
-        with pytest.raises(BackboneError, match=r'a is no array of numbers'):
+    def test_tensors_that_are_not_dense(self, tensor):
+        with pytest.raises(BackboneError, match=r'a is not a dense array of numbers'):
             weights_of({'model': {'a': tensor}}, 'a.pth')
 
 

@@ -1,4 +1,4 @@
-"""Learning rates by layer, from the order in which a forward pass meets the parameters."""
+"""Layer-wise learning rates, compared with the order of parameters in a forward pass."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ RATE, DECAY = 1e-3, 0.5
 
 
 class Model(nn.Module):
-    """A backbone and something after it."""
+    """A backbone followed by a layer."""
 
     def __init__(self, backbone):
         super().__init__()
@@ -62,8 +62,8 @@ def test_rates_by_depth(variant, kind):
 
 
 @pytest.mark.parametrize('variant', MICRO)
-def test_no_parameter_is_met_before_one_of_a_lower_layer(variant):
-    """The order of modules in a forward pass is an independent witness of depth."""
+def test_layers_follow_the_order_of_a_forward_pass(variant):
+    """The order of modules in a forward pass is an independent measure of depth."""
     backbone = MODELS.build(classifier_config(MICRO[variant])).eval()
     met = []
     for module_name, module in backbone.named_modules():
@@ -76,18 +76,18 @@ def test_no_parameter_is_met_before_one_of_a_lower_layer(variant):
     assert {*layers} >= {0, 1, backbone.num_layers}
 
 
-def test_other_factors_stay():
+def test_other_factors_still_apply():
     model = build(MICRO['swin_micro'])
     rates = learning_rates(model, custom_keys={'decode_head': {'lr_mult': 10.0}})
     assert rates['decode_head.weight'] == pytest.approx(10 * RATE)
 
 
 @pytest.mark.parametrize('rate', [0, -0.5, 1.5])
-def test_a_rate_that_is_none(rate):
+def test_invalid_rate(rate):
     with pytest.raises(BackboneError, match='layer_decay_rate'):
         learning_rates(build(MICRO['swin_micro']), layer_decay_rate=rate)
 
 
-def test_a_backbone_that_does_not_know_its_layers():
+def test_backbone_without_layer_of():
     with pytest.raises(BackboneError, match=r'Linear has no layer_of'):
         learning_rates(Model(nn.Linear(2, 2)))

@@ -1,4 +1,4 @@
-"""Every mixer against loops over tokens, written from the definitions in the papers."""
+"""Every mixer compared with loops over tokens that follow the definitions in the papers."""
 
 import math
 
@@ -17,8 +17,8 @@ few = settings(max_examples=20, deadline=None)
 
 
 def build(name, *, block_index=0, scale=1.0, **options):
-    """A mixer in float64, all of its parameters random, and the parameters as arrays."""
-    torch.manual_seed(0)  # every example of hypothesis alike, so that a failure can be replayed
+    """Return a float64 mixer with random parameters, and the parameters as arrays."""
+    torch.manual_seed(0)  # the same for every example of hypothesis, so that failures are reproducible
     mixer = MIXERS[name](DIM, block_index, **options).double()
     for parameter in mixer.parameters():
         torch.nn.init.normal_(parameter, std=scale)
@@ -50,7 +50,7 @@ def gelu(vector):
 
 
 def at(x, row, column):
-    """Token of a map (H, W, C); zero outside."""
+    """Return a token of a map (H, W, C); zero outside."""
     inside = 0 <= row < x.shape[0] and 0 <= column < x.shape[1]
     return x[row, column] if inside else np.zeros(x.shape[2])
 
@@ -65,7 +65,7 @@ def round_up(number, multiple):
 
 
 def depthwise(x, row, column, weight, bias):
-    """Correlation of each channel with its own kernel, (C, 1, K, K), around one token."""
+    """Correlate each channel with its own kernel, (C, 1, K, K), around one token."""
     reach = weight.shape[-1] // 2
     return bias + sum(
         weight[:, 0, i, j] * at(x, row + i - reach, column + j - reach)
@@ -165,7 +165,7 @@ def swin_oracle(x, p, window, shift):
     rows, columns = round_up(height, window), round_up(width, window)
     out = np.zeros_like(x)
     for row, column in np.ndindex(height, width):
-        # Where the token lies after the cyclic shift; its window holds the keys.
+        # Position of the token after the cyclic shift; its window contains the keys.
         here = ((row - shift) % rows, (column - shift) % columns)
         q = p['qkv.weight'][:dim] @ x[row, column] + p['qkv.bias'][:dim]
         logits, values = [[] for _ in range(HEADS)], []
@@ -207,7 +207,7 @@ def test_swin_with_released_window(size, block_index, shift):
 
 
 def test_swin_mask_is_soft():
-    """Tokens that only the shift made neighbours are 100 below, which a large bias outweighs."""
+    """Tokens that are neighbors only because of the shift get -100, which a large bias outweighs."""
     mixer, p = build('swin', num_heads=HEADS, window_size=2, block_index=1)
     with torch.no_grad():
         mixer.relative_position_bias_table.mul_(100)
@@ -221,7 +221,7 @@ def convnext_oracle(x, p):
     projected = np.stack([[p['input_proj.weight'] @ t + p['input_proj.bias'] for t in row] for row in x])
     out = np.zeros_like(x)
     for row, column in np.ndindex(*x.shape[:2]):
-        # The padding is zero after the projection, whatever its bias.
+        # The padding is zero after the projection, regardless of its bias.
         mixed = depthwise(projected, row, column, p['conv.weight'], p['conv.bias'])
         out[row, column] = p['output_proj.weight'] @ mixed + p['output_proj.bias']
     return out
@@ -244,7 +244,7 @@ def test_convnext_kernel_is_seven():
 
 
 def bilinear(x, row, column):
-    """Value of a map (H, W, C) between its tokens; zero outside."""
+    """Interpolate a map (H, W, C) between its tokens; zero outside."""
     top, left = math.floor(row), math.floor(column)
     down, right = row - top, column - left
     return (
@@ -287,7 +287,7 @@ def dcn_oracle(x, p, kernel):
     reach=st.sampled_from([0.0, 0.3, 3.0, 100.0]),
 )
 def test_dcn(height, width, kernel, reach):
-    """From the undeformed grid to offsets far outside of the map."""
+    """Offsets range from the undeformed grid to far outside the map."""
     mixer, p = build('dcn', num_heads=HEADS, kernel_size=kernel)
     with torch.no_grad():
         mixer.sampling_offsets.weight.mul_(reach)

@@ -42,7 +42,7 @@ def random_boxes(count, size=40.0):
 
 
 def strided(*shape, dtype=torch.float32):
-    """A tensor of zeros whose elements are not next to each other."""
+    """Return a tensor of zeros whose elements are not adjacent in memory."""
     return torch.zeros(*shape, 2, dtype=dtype)[..., 0]
 
 
@@ -56,7 +56,7 @@ def test_installing_twice_keeps_the_module():
     assert sys.modules['mmcv._ext'] is before
 
 
-def test_module_passes_for_a_module():
+def test_stand_in_behaves_like_a_module():
     spec = importlib.util.find_spec('mmcv._ext')
     assert spec.name == 'mmcv._ext'
     module = sys.modules['mmcv._ext']
@@ -141,7 +141,7 @@ def test_absent_operator_is_named_with_the_remedy(call, request):
     assert '\n' not in str(raised.value)
 
 
-def test_report_of_the_environment_says_what_stands_in():
+def test_environment_report_names_the_stand_in():
     assert 'torchvision' in mmcv.ops.get_compiler_version()
     assert 'torchvision' in mmcv.ops.get_compiling_cuda_version()
 
@@ -150,7 +150,7 @@ def test_report_of_the_environment_says_what_stands_in():
 
 
 def exact_iou(a, b, offset):
-    """Intersection over union of integer boxes, without rounding."""
+    """Return the intersection over union of integer boxes, without rounding."""
     width = max(0, min(a[2], b[2]) - max(a[0], b[0]) + offset)
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]) + offset)
     areas = [(box[2] - box[0] + offset) * (box[3] - box[1] + offset) for box in (a, b)]
@@ -189,7 +189,7 @@ def test_nms_is_greedy(case, tenths, offset):
 @on_devices
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize('offset', [0, 1])
-def test_nms_takes_other_types(device, dtype, offset):
+def test_nms_supports_other_dtypes(device, dtype, offset):
     boxes = torch.randint(0, 30, (40, 4))
     boxes[:, 2:] += boxes[:, :2]
     scores = torch.randperm(40)
@@ -226,7 +226,7 @@ def test_batched_nms_suppresses_within_classes_only(device):
 
 
 def soft_nms_by_definition(boxes, scores, threshold, sigma, min_score, method, offset):
-    """Chosen indices and decayed scores, in plain Python."""
+    """Return chosen indices and decayed scores, computed in plain Python."""
     left, chosen = dict(enumerate(scores)), []
     while left:
         best = max(left, key=left.get)
@@ -307,7 +307,7 @@ def test_suppression_of_no_boxes(device):
 
 
 def bilinear(image, y, x):
-    """Value of (H, W) between pixels; nothing outside."""
+    """Interpolate (H, W) between pixels; zero outside."""
     height, width = image.shape
     y0, x0 = math.floor(y), math.floor(x)
     value = 0.0
@@ -325,7 +325,7 @@ def roi_align_by_loops(features, rois, size, scale, ratio, aligned):
     output = torch.zeros(len(rois), features.shape[1], *size, dtype=torch.float64)
 
     def sample(image, y, x):
-        # RoIAlign repeats the border for one pixel and is zero beyond.
+        # RoIAlign repeats the border for one pixel and is zero beyond that.
         if not (-1 <= y <= height and -1 <= x <= width):
             return 0.0
         return bilinear(image, min(max(y, 0), height - 1), min(max(x, 0), width - 1))
@@ -353,7 +353,7 @@ ROIS = torch.tensor(
     [
         [0, 3.0, 2.0, 14.5, 11.0],
         [1, -6.0, 1.0, 7.0, 30.0],  # beyond the borders
-        [1, 4.25, 4.25, 4.75, 5.0],  # below a pixel
+        [1, 4.25, 4.25, 4.75, 5.0],  # smaller than a pixel
         [0, 8.0, 6.0, 8.0, 6.0],  # a point
     ]
 )
@@ -376,7 +376,7 @@ POOL_ROIS = torch.cat(
         torch.tensor(
             [
                 [0, 40.0, 2.0, 50.0, 8.0],  # outside
-                [0, 9.0, 2.0, 6.0, 8.0],  # the wrong way round
+                [0, 9.0, 2.0, 6.0, 8.0],  # x1 and x2 swapped
                 [1, 0.0, 0.0, 17.0, 13.0],  # the whole image
             ]
         ),
@@ -397,7 +397,7 @@ pooling_layers = pytest.mark.parametrize('layer', LAYERS, ids=LAYER_IDS)
 def test_pooling_gradients(layer, device):
     features = torch.randn(2, 2, 7, 9, dtype=torch.float64, device=device, requires_grad=True)
     rois = POOL_ROIS.to(device, torch.float64)
-    # Atomic additions on a GPU come in any order.
+    # Atomic additions on a GPU happen in any order.
     assert torch.autograd.gradcheck(lambda x: layer(x, rois), features, nondet_tol=1e-9)
 
 
@@ -490,7 +490,7 @@ def test_focal_loss_gradient(gamma):
 
 def test_focal_loss_of_extreme_logits():
     logits = torch.tensor([[200.0, -200.0]], requires_grad=True)
-    # -log of the probability of what is wrong by 200 is 200, and its slope 1.
+    # A logit that is wrong by 200 has -log(p) = 200, with slope 1.
     loss = mmcv.ops.sigmoid_focal_loss(logits, torch.tensor([1]), 2.0, 0.25, None, 'none')
     torch.testing.assert_close(loss, torch.tensor([[0.75 * 200, 0.25 * 200]]))
     loss.sum().backward()
@@ -517,10 +517,10 @@ def test_focal_loss_of_no_rows():
     assert logits.grad.shape == (0, 4)
 
 
-# Calling convention: results replace what the buffers hold, gradients are added to it
+# Calling convention: results replace the content of buffers, gradients are added to it
 
 
-def test_results_replace_what_strided_buffers_hold():
+def test_results_replace_the_content_of_strided_buffers():
     extension = sys.modules['mmcv._ext']
     features, logits = torch.randn(2, 2, 7, 9), torch.randn(6, 4)
     aligned, loss = strided(7, 2, 2, 3).fill_(5), strided(6, 4)

@@ -1,4 +1,4 @@
-"""Figures of the released implementation, reproduced; see tests/data/README.md."""
+"""Reproduce figures of the released implementation; see tests/data/README.md."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def test_dense_parity(case):
 
 
 def hook_trace(model):
-    """Outputs (B, H, W, C) by what the released implementation calls their modules."""
+    """Collect outputs (B, H, W, C) by the module names of the released implementation."""
     trace = {}
 
     def keep(name):
@@ -106,16 +106,16 @@ def hook_trace(model):
 
 @pytest.fixture
 def filled_masks(monkeypatch):
-    """Masks of shifted windows as in the classifier's figures.
+    """Fill the masks of shifted windows as in the classifier's figures.
 
-    The released classifier keeps them in buffers `stages.i.j.attn_mask`, which `fill` overwrote with
+    The released classifier stores them in buffers `stages.i.j.attn_mask`, which `fill` overwrote with
     noise like every other entry of the state dict.
     """
     masks = []
 
     def use(model):
         if model.mixer_name == 'swin':
-            # The compiled operator has masks of its own making.
+            # The compiled operator makes its own masks.
             monkeypatch.setenv('DENSE_MIXERS_CPU', 'reference')
         masks.extend(
             f'stages.{i}.{j}.attn_mask'

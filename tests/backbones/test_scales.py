@@ -1,4 +1,4 @@
-"""Backbones recognised by their weights."""
+"""Recognize backbones by their weights."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_every_published_scale_is_known():
 @pytest.mark.parametrize(
     'options', [{'dims': [48, 96, 192, 384]}, {'depths': [2, 2, 5, 2]}, {'depths': [2, 6, 2, 2]}]
 )
-def test_other_widths_and_depths_are_of_no_known_scale(options):
+def test_other_widths_and_depths_are_unknown(options):
     assert recognize(shapes({**VARIANTS['convnext_tiny'], **options})) is None
 
 
@@ -45,5 +45,5 @@ def test_other_widths_and_depths_are_of_no_known_scale(options):
     'weights',
     [{}, {'layer1.0.conv1.weight': torch.zeros(1)}, {'stages.0.0.mixer.height_rel': torch.zeros(1)}],
 )
-def test_strangers(weights):
+def test_unknown_weights(weights):
     assert recognize(weights) is None

@@ -1,4 +1,4 @@
-"""The backbone with every mixer of `MIXERS`: shapes, gradients, options, errors, how it travels."""
+"""The backbone with every mixer: shapes, gradients, options, errors, copying and compiling."""
 
 import copy
 import importlib
@@ -22,7 +22,7 @@ every_mixer = pytest.mark.parametrize('mixer', MIXERS)
 
 
 def config(token, **options):
-    """The micro variant, shallow, with branches that matter: layer scale 1, no drop path."""
+    """Return a shallow micro variant with layer scale 1 and no drop path, so that branches matter."""
     defaults = {'depths': [1, 2, 1, 1], 'drop_path_rate': 0.0, 'layer_scale_init_value': 1.0}
     return {**MICRO[f'{token}_micro'], **defaults, **options}
 
@@ -32,7 +32,7 @@ def build(token, **options):
 
 
 def disturb(model):
-    """Move every parameter from its start, where some branches cancel or are switched off."""
+    """Perturb every parameter, since some branches cancel out or are off at initialization."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -44,7 +44,7 @@ def image(height=64, width=64, batch=2, dtype=torch.float32):
 
 
 def loss_of(outputs):
-    """A loss that every element of every map bears on, differently."""
+    """Return a loss that depends on every element of every map, each with a different weight."""
     generator = torch.Generator().manual_seed(1)
     return sum((out * torch.randn(out.shape, generator=generator).to(out)).sum() for out in outputs)
 
@@ -60,7 +60,7 @@ def assert_same_outputs(first, second, **tolerance):
         torch.testing.assert_close(a, b, **tolerance)
 
 
-# What comes out
+# Outputs
 
 
 def test_every_mixer_has_its_scales():
@@ -109,13 +109,13 @@ def test_eval_is_deterministic_and_samples_are_independent(mixer):
 
 @every_mixer
 def test_every_mixer_mixes(mixer):
-    """A change of one corner of the image reaches other tokens of the first map than its own."""
+    """A change in one corner of the image affects more than the tokens there in the first map."""
     model, x = disturb(build(mixer)), image(batch=1)
     changed = x.clone()
     changed[..., :4, :4] += 1
     with torch.no_grad():
         difference = (model(x)[0] - model(changed)[0]).abs().amax(1)[0]
-    # The stem alone reaches as far as two tokens.
+    # The stem alone affects up to two tokens.
     assert difference[2:4, 2:4].max() > 1e-4
 
 
@@ -177,9 +177,9 @@ def test_half_precision_weights(mixer, dtype):
 
 
 def key_bias(mixer, name, gradient):
-    """The part of a gradient that belongs to the bias of attention's keys, if any.
+    """Return the part of a gradient for the bias of attention keys, if any.
 
-    With a bias b on every key, each logit of a query q rises by the same q.b, which softmax ignores.
+    A bias b on every key adds the same q.b to each logit of a query q, which softmax ignores.
     """
     if mixer == 'swin' and name.endswith('qkv.bias'):
         return gradient.chunk(3)[1]
@@ -197,7 +197,7 @@ def test_every_parameter_has_a_gradient(mixer):
     for name, gradient in found.items():
         assert gradient.isfinite().all(), name
         assert gradient.abs().max() > 1e-7, name
-        # A sampling point outside of the map has no gradient; every other bias bears on every map.
+        # A sampling point outside the map has no gradient; all other biases affect every map.
         if name.endswith('.bias') and 'sampling_offsets' not in name:
             without_gradient = gradient.abs() < 1e-9
             assert without_gradient.sum() == key_bias(mixer, name, gradient).numel(), name
@@ -270,7 +270,7 @@ def test_out_indices(indices, norm_placement):
     assert_same_outputs(fewer(x), [model(x)[i] for i in indices])
 
 
-def test_norms_of_the_outputs_are_beside_the_trunk():
+def test_output_norms_do_not_change_the_trunk():
     model, x = build('swin'), image()
     before = model(x)
     with torch.no_grad():
@@ -280,7 +280,7 @@ def test_norms_of_the_outputs_are_beside_the_trunk():
     assert not model.stage_norms
 
 
-def test_norms_on_the_trunk_are_seen_by_later_stages():
+def test_trunk_norms_affect_later_stages():
     model, x = build('swin', norm_placement='trunk'), image()
     before = model(x)
     with torch.no_grad():
@@ -293,8 +293,8 @@ def test_norms_on_the_trunk_are_seen_by_later_stages():
     torch.testing.assert_close(mean, torch.zeros_like(mean), rtol=0, atol=1e-4)
 
 
-def test_trunk_norms_make_the_classifiers_maps():
-    """With the shortcut's positions and the norms of the classifier, a map is what its head sees."""
+def test_trunk_norms_give_the_classifiers_maps():
+    """With trunk norms and positions on the shortcut, the last map is the input of the head."""
     options = {**config('pvt'), 'norm_placement': 'trunk', 'pos_embed_on_shortcut': True}
     dense = MODELS.build(options).eval()
     classifier = MODELS.build({**classifier_config(config('pvt')), 'num_classes': 5}).eval()
@@ -363,8 +363,8 @@ def test_drop_path_rises_linearly():
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
 
 
-def test_drop_path_leaves_whole_branches_out_of_samples():
-    """Each sample has either the block's branch, scaled to keep the mean, or nothing of it."""
+def test_drop_path_drops_whole_branches_per_sample():
+    """Each sample has either the whole branch, scaled to keep the mean, or none of it."""
     model = build('convnext', drop_path_rate=0.5)
     block = model.stages[3][0]
     assert block.drop_path.drop_prob == pytest.approx(0.5)
@@ -382,7 +382,7 @@ def test_both_branches_of_a_block_can_be_dropped():
     assert not torch.equal(block.eval()(x), x)
 
 
-def test_layer_scale_starts_where_told():
+def test_layer_scale_init_value():
     model = MODELS.build({**config('swin'), 'layer_scale_init_value': 0.25})
     scales = [p for name, p in model.named_parameters() if name.endswith('gamma')]
     assert len(scales) == 10
@@ -430,13 +430,16 @@ def test_in_channels():
     assert build('convnext', in_channels=5)(torch.randn(1, 5, 32, 32))[0].shape[1] == 32
 
 
-# Wrong options
+# Invalid options
 
 
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        ({'mixer': {'type': 'swim'}}, "unknown mixer 'swim'; known are halo, pvt, swin, convnext, dcn"),
+        (
+            {'mixer': {'type': 'swim'}},
+            "unknown mixer 'swim'; choose from halo, pvt, swin, convnext, dcn",
+        ),
         ({'mixer': {}}, "dict(type='swin'"),
         ({'mixer': 'swin'}, "dict(type='swin'"),
         ({'mixer': {'type': 'swin', 'num_head': 1}}, "no option 'num_head'; did you mean 'num_heads'"),
@@ -469,7 +472,7 @@ def test_in_channels():
         ({'norm_placement': 'inside'}, "norm_placement='inside': choose 'output' or 'trunk'"),
     ],
 )
-def test_wrong_options_are_named(options, message):
+def test_invalid_options_are_named(options, message):
     settings = {k: v for k, v in config('swin', **options).items() if k != 'type'}
     with pytest.raises(BackboneError) as error:
         UnifiedBackbone(**settings)
@@ -477,23 +480,23 @@ def test_wrong_options_are_named(options, message):
     assert '\n' not in str(error.value)
 
 
-def test_unknown_arguments_are_not_swallowed():
+def test_unknown_arguments_raise():
     with pytest.raises(TypeError, match='drop_path'):
         MODELS.build(config('swin', drop_path=0.1))
 
 
 @every_mixer
 @pytest.mark.parametrize('size', [(31, 64), (64, 31), (1, 1)])
-def test_too_small_inputs_are_refused(mixer, size):
+def test_too_small_inputs_are_rejected(mixer, size):
     with pytest.raises(BackboneError, match=f'{size[0]}x{size[1]} pixels .height x width.*at least 32'):
         build(mixer)(image(*size))
 
 
-# How it travels
+# Copying, saving and compiling
 
 
 def renamed(model):
-    """The weights of a model by their released names, all different from the model's own."""
+    """Return new weights for a model, by released names that differ from the model's own."""
     weights = {
         released_name(name, model.mixer_name): torch.randn_like(value)
         for name, value in model.state_dict().items()
@@ -521,7 +524,7 @@ def test_copies_are_equal_and_independent(mixer, travel):
     expected = model(x)
     twin = travel(model)
     assert_same_outputs(twin(x), expected, rtol=0, atol=0)
-    # The copy translates released names into itself, even where the original is another network.
+    # The copy translates released names by its own mixer, even if the original has a different one.
     model.mixer_name = 'another'
     weights = renamed(twin)
     incompatible = twin.load_state_dict(weights)
@@ -543,7 +546,7 @@ def test_state_dict_round_trip(mixer):
 
 
 @every_mixer
-def test_state_dict_has_parameters_alone(mixer):
+def test_state_dict_has_only_parameters(mixer):
     model = build(mixer)
     assert model.state_dict().keys() == dict(model.named_parameters()).keys()
 
@@ -570,13 +573,13 @@ def test_compiled_equals_eager(mixer):
         assert_same_outputs(compiled(x), model(x))
     for name, gradient in gradients(compiled, x).items():
         eager = expected[name.removeprefix('_orig_mod.')]
-        # Rounding is that of the sums' largest terms.
+        # Rounding errors scale with the largest terms of the sums.
         torch.testing.assert_close(gradient, eager, rtol=0, atol=1e-5 * eager.abs().max().item())
 
 
-# Windows are as correct, but their symbolic shapes take the compiler a minute.
+# Mixers with windows are correct too, but their symbolic shapes take a minute to compile.
 @pytest.mark.parametrize('mixer', ['convnext', 'dcn'])
-def test_compiled_once_for_other_sizes(mixer):
+def test_compiled_once_for_different_sizes(mixer):
     torch._dynamo.reset()
     graphs = []
 
@@ -595,8 +598,8 @@ def test_compiled_once_for_other_sizes(mixer):
 
 class TestStageMaps:
     @pytest.mark.parametrize('variant', MICRO)
-    def test_maps_of_a_classifier_are_those_of_its_trunk(self, variant):
-        """A dense backbone with the same weights and the norms on its trunk returns them."""
+    def test_classifier_maps_are_trunk_maps(self, variant):
+        """A dense backbone with the same weights and trunk norms returns the same maps."""
         classifier = MODELS.build(classifier_config(MICRO[variant])).eval()
         dense = {
             **MICRO[variant],

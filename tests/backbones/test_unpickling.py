@@ -1,4 +1,4 @@
-"""Whatever a pickle holds, reading it runs nothing: data comes as data, code is refused and named."""
+"""Reading a pickle never runs code: data is returned as data, code is rejected and named."""
 
 import argparse
 import builtins
@@ -43,7 +43,7 @@ def round_trip(value, folder, zipped=True):
 
 
 class Options:
-    """A class of some other project."""
+    """A class from a different project."""
 
     def __init__(self):
         self.rate = 0.1
@@ -55,7 +55,7 @@ class Settings(dict):
 
 
 class Reduced:
-    """Pickles as a call of a function with arguments."""
+    """Pickled as a call of a function with arguments."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -65,7 +65,7 @@ class Reduced:
 
 
 class Restored:
-    """Would act when its state is set."""
+    """Creates a folder when its state is set."""
 
     def __init__(self, proof):
         self.proof = str(proof)
@@ -123,7 +123,7 @@ class TestData:
         ],
         ids=lambda value: type(value).__name__,
     )
-    def test_values_do_not_keep_a_file_from_being_read(self, tmp_path, zipped, value):
+    def test_values_do_not_prevent_reading(self, tmp_path, zipped, value):
         round_trip(value, tmp_path, zipped)
 
     @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ class TestData:
         assert np.array_equal(found, value)
         assert found.dtype == value.dtype.newbyteorder('=')
 
-    def test_history_of_a_training_is_whole(self, tmp_path, zipped):
+    def test_training_history_is_complete(self, tmp_path, zipped):
         history = HistoryBuffer([1.0, 0.5, 0.2], [1, 2, 3])
         found = round_trip(history, tmp_path, zipped)
         assert type(found) is HistoryBuffer
@@ -173,7 +173,7 @@ CODE = {
 @zipped_or_not
 class TestCode:
     @pytest.mark.parametrize('name', CODE)
-    def test_is_refused_and_named(self, tmp_path, zipped, name):
+    def test_is_rejected_and_named(self, tmp_path, zipped, name):
         proof = tmp_path / 'proof'
         file = tmp_path / 'file.pth'
         content = {'model': {}, 'value': [CODE[name](proof)]}
@@ -184,11 +184,11 @@ class TestCode:
         with pytest.raises(BackboneError) as error:
             read_checkpoint(str(file))
         assert name in str(error.value)
-        assert 'wants to run' in str(error.value)
+        assert 'tries to run' in str(error.value)
         assert not proof.exists()
         assert set(sys.modules) == before
 
-    def test_state_is_set_on_nothing(self, tmp_path, zipped):
+    def test_setstate_is_not_called(self, tmp_path, zipped):
         proof = tmp_path / 'proof'
         assert round_trip(Restored(proof), tmp_path, zipped).proof == str(proof)
         assert not proof.exists()
@@ -202,7 +202,7 @@ class TestCode:
         assert HistoryBuffer._statistics_methods == before
         assert found._statistics_methods == before
 
-    def test_error_gives_no_advice_to_run_it_all_the_same(self, tmp_path, zipped):
+    def test_error_does_not_suggest_running_the_code(self, tmp_path, zipped):
         file = tmp_path / 'file.pth'
         write_hostile(file, {}, tmp_path / 'proof', zipped)
         with pytest.raises(BackboneError) as error:
@@ -215,7 +215,7 @@ class TestCode:
 LAYOUT = (3, '<', None, None, None, -1, -1, 0)
 OBJECTS = (*LAYOUT[:2], ('O', (1,)), *LAYOUT[3:])
 FIELDS = (*LAYOUT[:3], ('x',), {}, *LAYOUT[5:])
-# What makes NumPy follow addresses that the file gives, or crash.
+# These make NumPy follow addresses from the file, or crash.
 HARMFUL_ARRAYS = {
     'objects over bytes': lambda: Reduced(np.ndarray, (1,), 'O', b'A' * 8),
     'numbers over bytes': lambda: Reduced(np.ndarray, (9,), 'f8', b'A' * 8),
@@ -239,7 +239,7 @@ HARMFUL_ARRAYS = {
 
 
 class Stated(Reduced):
-    """Pickles as a call, and a state that is then set."""
+    """Pickled as a call, and a state to set afterwards."""
 
     def __init__(self, function, arguments, state):
         self.call = function, arguments, state
@@ -257,14 +257,14 @@ def array_of_state(state):
 
 @zipped_or_not
 @pytest.mark.parametrize('kind', HARMFUL_ARRAYS)
-def test_arrays_that_could_do_harm_are_refused(tmp_path, kind, zipped):
-    message = 'wants to run .*HistoryBuffer' if 'history' in kind else 'holds .* could do harm'
+def test_harmful_arrays_are_rejected(tmp_path, kind, zipped):
+    message = 'tries to run .*HistoryBuffer' if 'history' in kind else 'contains .* unsafe to load'
     with pytest.raises(BackboneError, match=message):
         round_trip(HARMFUL_ARRAYS[kind](), tmp_path, zipped)
 
 
-def test_types_take_nothing_harmful_from_a_state(tmp_path):
-    """Flags would make NumPy take numbers for addresses."""
+def test_types_ignore_harmful_flags(tmp_path):
+    """These flags would make NumPy treat numbers as addresses."""
     for flags in (1, 17, 63):
         found = round_trip(Stated(np.dtype, ('i8',), (*LAYOUT[:7], flags)), tmp_path)
         assert found.plain == np.dtype('<i8')
@@ -274,8 +274,8 @@ def test_types_take_nothing_harmful_from_a_state(tmp_path):
 @pytest.mark.parametrize(
     ('zipped', 'lists', 'expected'), [(True, True, 1), (True, False, 21), (False, True, 21)]
 )
-def test_many_foreign_classes(tmp_path, monkeypatch, zipped, lists, expected):
-    """Where torch lists them, the file is read once."""
+def test_many_unknown_classes(tmp_path, monkeypatch, zipped, lists, expected):
+    """If torch lists the classes, the file is read only once."""
     if not lists:
         monkeypatch.delattr(torch.serialization, 'get_unsafe_globals_in_checkpoint')
     classes = [type(f'Class{i}', (), {'__module__': 'somewhere', 'rate': 1}) for i in range(20)]
@@ -309,7 +309,7 @@ def test_many_foreign_classes(tmp_path, monkeypatch, zipped, lists, expected):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_torch_writes_is_read(tmp_path, zipped, value):
+def test_values_written_by_torch_are_read(tmp_path, zipped, value):
     content = {'model': {}, 'value': value}
     torch.save(content, tmp_path / 'a.pth', _use_new_zipfile_serialization=zipped)
     found = read_checkpoint(str(tmp_path / 'a.pth'))['value']
@@ -321,8 +321,8 @@ def test_what_torch_writes_is_read(tmp_path, zipped, value):
         assert repr(found) == repr(value) or found == value
 
 
-def test_a_type_without_a_storage_of_its_own(tmp_path):
-    """Which torch does not read from the legacy format."""
+def test_dtype_without_its_own_storage_class(tmp_path):
+    """torch cannot read this dtype from the legacy format."""
     value = torch.ones(3, dtype=torch.uint16)
     torch.save({'value': value}, tmp_path / 'a.pth')
     assert torch.equal(read_checkpoint(str(tmp_path / 'a.pth'))['value'], value)
@@ -336,7 +336,7 @@ def test_a_tensor_with_attributes(tmp_path):
 
 
 @zipped_or_not
-def test_a_container_in_itself(tmp_path, zipped):
+def test_container_that_contains_itself(tmp_path, zipped):
     circle: list = [1]
     circle.append({'again': circle})
     file = tmp_path / 'a.pth'
@@ -346,7 +346,7 @@ def test_a_container_in_itself(tmp_path, zipped):
 
 
 @pytest.mark.parametrize('protocol', range(5))
-def test_a_pickle_that_is_no_checkpoint(tmp_path, protocol):
+def test_pickle_that_is_not_a_checkpoint(tmp_path, protocol):
     file = tmp_path / 'file.pth'
     file.write_bytes(pickle.dumps({'model': Command(tmp_path / 'proof')}, protocol))
     with pytest.raises(BackboneError):
@@ -356,8 +356,8 @@ def test_a_pickle_that_is_no_checkpoint(tmp_path, protocol):
     assert (tmp_path / 'proof').exists()
 
 
-class TestLoadersOfMmengine:
-    """Every way in that mmengine offers."""
+class TestMmengineLoaders:
+    """Every way in which mmengine loads checkpoints."""
 
     @zipped_or_not
     @pytest.mark.parametrize('scheme', ['', 'file://'])
@@ -366,7 +366,7 @@ class TestLoadersOfMmengine:
         file, proof = tmp_path / 'file.pth', tmp_path / 'proof'
         write_hostile(file, {'state_dict': {}}, proof, zipped)
         loader = CheckpointLoader._get_checkpoint_loader('https://' if scheme else '')
-        with pytest.raises(BackboneError, match=r'wants to run posix\.mkdir'):
+        with pytest.raises(BackboneError, match=r'tries to run posix\.mkdir'):
             loader(f'{scheme}{file}', 'cpu')
         assert not proof.exists()
         assert is_as_dangerous_as_meant(file, proof)
@@ -374,7 +374,7 @@ class TestLoadersOfMmengine:
     def test_bytes_of_an_object_store(self, tmp_path):
         file, proof = tmp_path / 'file.pth', tmp_path / 'proof'
         write_hostile(file, {}, proof, zipped=True)
-        with pytest.raises(BackboneError, match='wants to run'):
+        with pytest.raises(BackboneError, match='tries to run'):
             mmengine_checkpoint._safe_torch_load(io.BytesIO(file.read_bytes()))
         assert not proof.exists()
 
@@ -390,21 +390,21 @@ class TestLoadersOfMmengine:
             lambda url, path: (reached.append(url), shutil.copy(file, path)),
         )
         monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
-        with pytest.raises(BackboneError, match='wants to run'):
+        with pytest.raises(BackboneError, match='tries to run'):
             CheckpointLoader.load_checkpoint(scheme, 'cpu', logger='silent')
         assert reached
         assert not proof.exists()
 
-    def test_text_that_its_runner_would_run_is_left_out(self, tmp_path):
+    def test_config_text_that_the_runner_would_run_is_removed(self, tmp_path):
         torch.save({'meta': {'config': 'import os', 'iter': 3}}, tmp_path / 'a.pth')
         content = CheckpointLoader.load_checkpoint(str(tmp_path / 'a.pth'), 'cpu', logger='silent')
         assert content == {'meta': {'iter': 3}}
 
-    def test_a_missing_file_is_one_line(self):
+    def test_error_of_a_missing_file_is_one_line(self):
         with pytest.raises(BackboneError, match=r'nowhere\.pth is not a file'):
             CheckpointLoader.load_checkpoint('nowhere.pth', 'cpu', logger='silent')
 
-    def test_another_mmengine_is_refused(self, monkeypatch):
+    def test_unsupported_mmengine_is_rejected(self, monkeypatch):
         monkeypatch.delattr(mmengine_checkpoint, 'load_url')
         with pytest.raises(ImportError, match='load_url'):
             install_safe_loading()

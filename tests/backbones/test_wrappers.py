@@ -1,4 +1,4 @@
-"""Weights load in full whatever wrapped the model when they were saved."""
+"""Weights load completely, regardless of what wrapped the model when they were saved."""
 
 import itertools
 from collections import OrderedDict
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.habits
 
 
 class Holder(nn.Module):
-    """What a trainer makes of a model: an attribute, and a loss with a weight of its own."""
+    """A trainer that holds the model as an attribute, and has a loss with its own weight."""
 
     def __init__(self, model):
         super().__init__()
@@ -42,7 +42,7 @@ WRAPPINGS = {'compiled': torch.compile, 'parallel': nn.DataParallel, 'held': Hol
 def backbone():
     with torch.device('meta'):
         network = MODELS.build(VARIANTS['swin_micro'])
-    # Tensors of one element: names and shapes are what counts.
+    # Tensors of one element, since only names and shapes matter.
     for part in network.modules():
         for name, value in part.named_parameters(recurse=False):
             setattr(part, name, nn.Parameter(torch.zeros(()).expand(value.shape)))
@@ -53,7 +53,7 @@ CHAINS = [
     chain
     for length in range(1, 4)
     for chain in itertools.product(WRAPPINGS, repeat=length)
-    # torch.compile returns no module for a compiled one.
+    # torch.compile does not return a module if the model is compiled already.
     if ('compiled', 'compiled') not in itertools.pairwise(chain)
 ]
 
@@ -83,7 +83,7 @@ class TestWrapped:
         assert fitted.keys() == detector.state_dict().keys()
         assert str(report).count('(100.0%') == 2
         check_whole(detector, fitted, report, 'a.pth')
-        # The backbone alone, as `--pretrained` takes it.
+        # The backbone alone, as with `--pretrained`.
         chosen = select_prefix(weights_of(weights, 'a.pth'), None, 'a.pth')
         assert fit_weights(backbone, chosen, 'a.pth')[1].is_whole
 
@@ -106,7 +106,7 @@ def test_names(full, name):
 
 
 def test_a_network_with_a_part_called_model():
-    """As networks of other libraries in a wrapper have."""
+    """Wrapped networks of other libraries have such a part."""
     network = nn.Sequential(OrderedDict(model=nn.Linear(3, 4)))
     weights = weights_of(network.state_dict(), 'a.pth')
     assert fit_weights(network, select_prefix(weights, None, 'a.pth'), 'a.pth')[1].is_whole
@@ -122,22 +122,22 @@ def test_prefix_with_wrappers(prefix):
     assert select_prefix(weights, prefix, 'a.pth') == {'a': torch.ones(1)}
 
 
-def test_averages_beside_the_weights():
-    """`model.` is no wrapper of the file where it holds one network of several."""
+def test_averages_next_to_the_weights():
+    """`model.` is not a wrapper's prefix if the file also contains other networks."""
     both = {'model.a': torch.ones(1), 'ema.a': torch.zeros(1)}
     weights = weights_of(both, 'a.pth')
     assert select_prefix(weights, 'model', 'a.pth') == {'a': torch.ones(1)}
     assert select_prefix(weights, 'ema', 'a.pth') == {'a': torch.zeros(1)}
 
 
-def test_two_weights_of_one_name():
-    with pytest.raises(BackboneError, match=r'has a and module\.a, two weights called a; keep one'):
+def test_two_weights_with_the_same_name():
+    with pytest.raises(BackboneError, match=r'has a and module\.a, which both mean a; keep one'):
         weights_of({'a': torch.ones(1), 'module.a': torch.zeros(1)}, 'x.pth')
 
 
 @pytest.mark.parametrize('prefix', ['backbone._orig_mod.', '_orig_mod.module.backbone._orig_mod.'])
 def test_values(tmp_path, prefix):
-    """Also by mmengine's own loading, which knows nothing of this."""
+    """Also with `load_state_dict`, which mmengine's own loading uses."""
     torch.manual_seed(1)
     source = MODELS.build(VARIANTS['pvt_micro'])
     torch.save({f'{prefix}{n}': v for n, v in source.state_dict().items()}, tmp_path / 'a.pth')

@@ -54,7 +54,7 @@ FILES = {
     'an empty file': (lambda file, content: file.touch(), 'is empty'),
     'a truncated file': (truncated, 'is truncated or not a checkpoint'),
     'not a checkpoint': (lambda file, content: file.write_text('buy milk'), 'not a checkpoint'),
-    'a checkpoint without weights': (of_nothing, 'holds no weights'),
+    'a checkpoint without weights': (of_nothing, 'contains no weights'),
 }
 
 
@@ -77,7 +77,7 @@ def test_never_run_code(give, way, zipped, content, tmp_path, refused, nothing_w
     write_hostile(file, content, proof, zipped)
     outcome = give(way, file)
     assert not proof.exists()
-    refused(KIND, 'a file whose pickle would run a command', outcome, 'wants to run posix.mkdir')
+    refused(KIND, 'a file whose pickle would run a command', outcome, 'tries to run posix.mkdir')
     assert is_as_dangerous_as_meant(file, proof)
     file.unlink()
     assert nothing_written()
@@ -102,7 +102,7 @@ def test_sizes(give, given, write, message, tmp_path, refused, nothing_written):
     file = tmp_path / 'input/weights.pth'
     file.parent.mkdir()
     write(file)
-    refused(KIND, given, give('tools/test.py', file), f'checkpoint {file} holds', message)
+    refused(KIND, given, give('tools/test.py', file), f'checkpoint {file} contains', message)
     file.unlink()
     assert nothing_written()
 
@@ -123,7 +123,7 @@ def test_weights_that_are_no_numbers(give, way, content, tmp_path, refused, noth
     file.parent.mkdir()
     content['state_dict']['backbone.stem.conv1.weight'][0] = float('nan')
     torch.save(content, file)
-    refused(KIND, 'weights that are no numbers', give(way, file), 'no finite numbers in 1 tensors')
+    refused(KIND, 'weights that are no numbers', give(way, file), 'non-finite values in 1 tensors')
     file.unlink()
     assert nothing_written()
 
@@ -159,7 +159,7 @@ class TestOfAnother:
             refused(KIND, given, outcome, f'{file} is of another experiment', message)
         else:
             given = 'a checkpoint of another mixer'
-            refused(KIND, given, outcome, f'{file}: only', 'are of dcn with 16')
+            refused(KIND, given, outcome, f'{file}: only', 'are for dcn with 16')
         assert nothing_written()
 
     def test_scale(self, train, trials, tmp_path, refused, nothing_written):
@@ -181,7 +181,9 @@ class TestOfAnother:
         } | {f'model.roi_head.{head}.num_classes': 6 for head in ('bbox_head', 'mask_head')}
         outcome = train(config, *arguments, *option_list(options))
         given = 'a checkpoint of another scale'
-        refused(KIND, given, outcome, 'this backbone, halo_tiny; they are of halo_micro: take')
+        refused(
+            KIND, given, outcome, 'this backbone (halo_tiny); the weights are for halo_micro, so use'
+        )
         file.unlink()
         assert nothing_written()
 

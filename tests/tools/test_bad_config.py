@@ -357,7 +357,7 @@ class TestBackbone:
     @pytest.mark.parametrize(
         ('given', 'option', 'messages'),
         [
-            ('an unknown mixer', 'mixer.type=swim', ("unknown mixer 'swim'", 'known are', 'swin')),
+            ('an unknown mixer', 'mixer.type=swim', ("unknown mixer 'swim'", 'choose from', 'swin')),
             (
                 'a misspelt option of the mixer',
                 'mixer.num_head=[1,2,4,8]',

@@ -73,8 +73,8 @@ class TestReleased:
         assert (read_results(tmp_path)[0]['initialization']) == str(file)
         assert torch.equal(trained_weights(tmp_path)['backbone.stem.conv1.weight'], stem_of(file))
         if kind == 'imagenet':
-            assert 'expected, head of the classifier: ' in log
-            assert 'expected, output norms start anew in a dense model: ' in log
+            assert 'expected, classifier head: ' in log
+            assert 'expected, output norms are new in a dense model: ' in log
 
     @pytest.mark.parametrize('kind', PARTS)
     @pytest.mark.parametrize('way', ['load_from', 'resume'])
@@ -138,7 +138,7 @@ class TestAveraged:
             outcome = commands.succeed('test', trial.config, tmp_path / 'both.pth', *arguments)
             (result,) = read_results(folder)
             assert result['checkpoint']['weights_sha256'] == digest
-            assert f'taking {wish[1] if wish else "state_dict"}' in outcome.stdout
+            assert f'using {wish[1] if wish else "state_dict"}' in outcome.stdout
 
 
 class TestWriting:

@@ -101,7 +101,7 @@ class TestRefused:
         write_hostile(tmp_path / 'hostile.pth', {}, tmp_path / 'proof', zipped=True)
         outcome = convert('hostile.pth', 'a.pth')
         given = 'to tools/convert_checkpoint.py, a file whose pickle would run a command'
-        refused(KIND, given, outcome, 'wants to run posix.mkdir')
+        refused(KIND, given, outcome, 'tries to run posix.mkdir')
         assert not (tmp_path / 'proof').exists()
         assert not (tmp_path / 'a.pth').exists()
 

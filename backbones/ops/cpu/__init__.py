@@ -1,4 +1,4 @@
-"""Fast paths on the CPU: numba kernels, and private parts of PyTorch, each with a public fallback.
+"""Fast paths on the CPU: numba kernels and private PyTorch operators, each with a public fallback.
 
 `DENSE_MIXERS_CPU=reference` turns all of them off.
 """

@@ -1,9 +1,8 @@
 """Attention on the CPU, compiled by numba.
 
-Windows are never cut out of the map in memory: one window of one head at a time, its keys are copied to
-arrays that stay in the cache, channels before keys. Four queries are worked on at once, so that a SIMD
-vector of keys, once loaded, serves four products: their sums fill the processor's registers. Sums are
-float32.
+Windows are never cut out of the map in memory. For one window of one head at a time, the keys are copied
+to arrays that stay in the cache, channels before keys. Four queries are processed at once, so that each
+loaded SIMD vector of keys is used for four products, whose sums fill the registers. Sums are float32.
 """
 
 import math
@@ -30,22 +29,22 @@ from backbones.ops.cpu.vector_rows import (
     zero_row,
 )
 
-# Of single precision, which the compiler must not widen.
+# Cast constants to single precision, so that numba does not promote sums to float64.
 F = np.float32
 QUERIES = 4
-# Four sums of so many numbers are half of the vector registers.
+# Four sums of this many numbers fill half of the vector registers.
 KEYS = 64 if has_wide_vectors() else 16
 LANES = (0,) * KEYS
-# As good as minus infinity, whose difference from itself is not a number.
+# Used instead of minus infinity, since -inf - -inf is NaN.
 NEVER = F(-1e30)
 QUERY_TILE = 32
 MASKED = F(attention_reference.MASKED)
 
 
 class Tables(NamedTuple):
-    """Embeddings of relative positions, (D, positions), the first 2 * window - 1 of which count.
+    """Relative position embeddings, (D, positions); the positions after 2 * window - 1 are padding.
 
-    Two tuples are as long as such a row, and as the side of a window.
+    The tuples `positions` and `side` are as long as a row of the table and as the side of a window.
     """
 
     height: np.ndarray
@@ -55,9 +54,9 @@ class Tables(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A map, and how it is cut into squares of `side` tokens.
+    """A map, and how it is cut into squares of side `side`.
 
-    Squares begin at token `shift` and then wrap around; their windows reach `halo` tokens farther.
+    Squares start at token `shift` and wrap around; their windows extend `halo` tokens beyond them.
     """
 
     height: int
@@ -115,22 +114,22 @@ def global_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def padded_tables(height_rel: Tensor, width_rel: Tensor, window: int) -> Tables:
-    """Tables of (positions, D), turned, and rounded up to whole vectors by zeros."""
+    """Transpose tables of (positions, D) and zero-pad them to whole vectors."""
     turned = torch.stack((height_rel, width_rel)).detach().float().transpose(1, 2)
     padded = torch.nn.functional.pad(turned, (0, -turned.shape[2] % 16)).contiguous().numpy()
     return Tables(*padded, (0,) * padded.shape[2], (0,) * window)
 
 
 def padded_bias(bias: Tensor) -> np.ndarray:
-    """A bias of (heads, queries, keys), the keys rounded up to whole vectors by zeros."""
+    """Zero-pad the keys of a bias (heads, queries, keys) to whole vectors."""
     padded = torch.nn.functional.pad(bias.detach().float(), (0, -bias.shape[-1] % KEYS))
     return padded.contiguous().numpy()
 
 
 def memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """All memory of a (B, ..., heads, D) tensor, its start and the strides of tokens and heads.
+    """Return the storage of a (B, ..., heads, D) tensor, and its offset, token stride and head stride.
 
-    Tokens, of all images, must follow each other evenly; bfloat16 becomes int16, which NumPy has.
+    Tokens of all images must have one constant stride. bfloat16 becomes int16, which NumPy supports.
     """
     place = (tensor.storage_offset(), tensor.stride(-3), tensor.stride(-2))
     elements = tensor.untyped_storage().nbytes() // tensor.element_size()
@@ -139,7 +138,7 @@ def memory(tensor: Tensor) -> tuple[np.ndarray, tuple[int, int, int]]:
 
 
 def row_and_part(dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Widths of a row of channels, and of the part whose sums stay in registers for four queries."""
+    """Return the widths of a row of channels, and of the part whose sums fit in registers."""
     return (0,) * dim, (0,) * math.gcd(dim, KEYS)
 
 
@@ -150,7 +149,7 @@ def _place(place, token, head):
 
 @compiled
 def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
-    """Blocks `begin` to `end` of all images, each for all heads."""
+    """Process blocks `begin` to `end` of all images, with all heads."""
     q, k, v = inputs
     dim, window = len(row), cut.side + 2 * cut.halo
     rows, columns = -(-cut.height // cut.side), -(-cut.width // cut.side)
@@ -173,7 +172,7 @@ def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
 
 @compiled
 def _shifted_windows(inputs, out, bias, cut, row, part, begin, end):
-    """Windows `begin` to `end` of all images, each for all heads."""
+    """Process windows `begin` to `end` of all images, with all heads."""
     q, k, v = inputs
     dim, count = len(row), cut.side**2
     rows, columns = cut.height // cut.side, cut.width // cut.side
@@ -196,7 +195,7 @@ def _shifted_windows(inputs, out, bias, cut, row, part, begin, end):
 
 @compiled
 def copy_rows(source, target):
-    """Copy the rows of (rows, whole vectors)."""
+    """Copy rows whose length is a multiple of the vector width."""
     source, target = source.reshape(-1), target.reshape(-1)
     for start in range(0, source.size, KEYS):
         store_row(target, start, load_row(source, start, LANES))
@@ -204,7 +203,7 @@ def copy_rows(source, target):
 
 @compiled
 def mask_wrapped(scores, cut, top, left):
-    """Lower scores between the part of a window that wraps around the map and the rest."""
+    """Mask the scores between the part of a window that wraps around the map and the rest."""
     side, start = cut.side, cut.side - cut.shift
     wraps_down, wraps_across = top >= cut.height - start, left >= cut.width - start
     for i in range(side * side):
@@ -217,7 +216,7 @@ def mask_wrapped(scores, cut, top, left):
 
 @compiled
 def _query_tiles(inputs, out, tokens, count, heads, row, part, begin, end):
-    """Tiles `begin` to `end` of the queries of all heads of all images."""
+    """Process query tiles `begin` to `end` of all heads of all images."""
     q, k, v = inputs
     dim, tiles = len(row), -(-tokens // QUERY_TILE)
     queries, keys, values, scores, result = scratch(QUERY_TILE, count, dim)
@@ -240,7 +239,7 @@ def _query_tiles(inputs, out, tokens, count, heads, row, part, begin, end):
 
 @compiled
 def scratch(queries, keys, dim):
-    """Queries, keys, values, scores and results of one window, rounded up to whole vectors."""
+    """Allocate queries, keys, values, scores and results of one window, padded to whole vectors."""
     groups, tiles = (queries + QUERIES - 1) // QUERIES, (keys + KEYS - 1) // KEYS
     return (
         np.zeros((groups * QUERIES, dim), F),
@@ -253,7 +252,7 @@ def scratch(queries, keys, dim):
 
 @compiled
 def square(tokens, cut, image, top, left, side, wraps):
-    """Tokens of a square of the map, counted through all images; -1 outside unless it wraps around."""
+    """Write the token indices of a square, counted over all images; -1 outside, unless `wraps`."""
     for i in range(side * side):
         y, x = top + i // side, left + i % side
         if wraps:
@@ -264,7 +263,7 @@ def square(tokens, cut, image, top, left, side, wraps):
 
 @compiled
 def load_queries(q, tokens, head, queries, row):
-    """Queries of the tokens, (queries, D), not yet scaled; zeros for -1."""
+    """Load the unscaled queries of the tokens, (queries, D); zeros for -1."""
     numbers, place = q
     flat = queries.reshape(-1)
     for i in range(tokens.size):
@@ -276,7 +275,7 @@ def load_queries(q, tokens, head, queries, row):
 
 @compiled
 def load_keys(k, tokens, head, keys, dim):
-    """Keys of the tokens, (tiles, D, KEYS); zeros for -1."""
+    """Load the keys of the tokens, (tiles, D, KEYS); zeros for -1."""
     numbers, place = k
     for j in range(tokens.size):
         start = _place(place, tokens[j], head)
@@ -287,7 +286,7 @@ def load_keys(k, tokens, head, keys, dim):
 
 @compiled
 def load_values(v, tokens, head, values, row):
-    """Values of the tokens, (keys, D); zeros for -1."""
+    """Load the values of the tokens, (keys, D); zeros for -1."""
     numbers, place = v
     flat = values.reshape(-1)
     for j in range(tokens.size):
@@ -299,7 +298,7 @@ def load_values(v, tokens, head, values, row):
 
 @compiled
 def relative_logits(queries, tables, scores, block, row):
-    """Logits of relative positions, (queries, keys)."""
+    """Write the logits of relative positions to `scores`, (queries, keys)."""
     height_rel, width_rel, positions, side = tables
     window, length = len(side), scores.shape[1]
     logits = np.empty((2, len(positions)), F)
@@ -322,7 +321,7 @@ def relative_logits(queries, tables, scores, block, row):
 
 @compiled
 def mask_outside(scores, cut, top, left):
-    """Keep scores of keys within the map, padded to whole blocks, for the block at `top` and `left`."""
+    """Mask the keys outside the map, padded to whole blocks, for the block at `top` and `left`."""
     window = cut.side + 2 * cut.halo
     rows, columns = -(-cut.height // cut.side) * cut.side, -(-cut.width // cut.side) * cut.side
     for j in range(window * window):
@@ -334,15 +333,15 @@ def mask_outside(scores, cut, top, left):
 
 @compiled
 def _attend(queries, keys, values, scores, result, count, row, part):
-    """Softmax of scores plus scaled products of queries and keys, times values.
+    """Compute the softmax of scores plus scaled products of queries and keys, times values.
 
     Args:
-        queries: (queries, D); become scaled.
+        queries: (queries, D); scaled in place.
         keys: (tiles, D, KEYS).
         values: (tiles * KEYS, D).
-        scores: (queries, tiles * KEYS); becomes the weights, not yet divided by their sum.
-        result: becomes (queries, D).
-        count: how many keys there are; those after them only fill a vector up.
+        scores: (queries, tiles * KEYS); replaced by the weights, not yet divided by their sum.
+        result: output, (queries, D).
+        count: number of keys; the rest is padding.
     """
     scores[:, count:] = NEVER
     queries *= F(1) / np.sqrt(F(len(row)))
@@ -356,7 +355,7 @@ def _attend(queries, keys, values, scores, result, count, row, part):
 
 @compiled
 def add_products(queries, keys, scores, row):
-    """Add the products of all queries and keys to their scores."""
+    """Add the products of all queries and keys to the scores."""
     dim, tiles, groups = len(row), keys.shape[0], queries.shape[0] // QUERIES
     length = tiles * KEYS
     keys, queries, scores = keys.reshape(-1), queries.reshape(-1), scores.reshape(-1)
@@ -381,7 +380,7 @@ def add_products(queries, keys, scores, row):
 
 @compiled
 def softmax(scores, start, length):
-    """Exp of one query's scores over that of the largest, in place; returns their sum."""
+    """Replace one query's scores by exp(score - largest score), and return their sum."""
     peaks = load_row(scores, start, LANES)
     for j in range(start + KEYS, start + length, KEYS):
         peaks = maximum(peaks, load_row(scores, j, LANES))
@@ -396,7 +395,7 @@ def softmax(scores, start, length):
 
 @compiled
 def weigh(weights, values, totals, count, result, row, part):
-    """Sums of the values by their weights, over the sum of these; of `part` channels at a time."""
+    """Compute weighted sums of the values divided by `totals`, for `part` channels at a time."""
     dim, length = len(row), weights.shape[1]
     weights, values, flat = weights.reshape(-1), values.reshape(-1), result.reshape(-1)
     for group in range(result.shape[0] // QUERIES):
@@ -418,7 +417,7 @@ def weigh(weights, values, totals, count, result, row, part):
 
 @compiled
 def store(result, out, tokens, head, row):
-    """Write the rows of all tokens but -1."""
+    """Write the rows of all tokens except -1."""
     numbers, place = out
     flat = result.reshape(-1)
     for i in range(tokens.size):

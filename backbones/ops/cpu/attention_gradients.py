@@ -1,4 +1,4 @@
-"""What the gradients of all attention share on the CPU, compiled by numba."""
+"""Shared parts of attention gradients on the CPU, compiled by numba."""
 
 from backbones.ops.cpu.attention import KEYS, LANES, NEVER, QUERIES, F, add_products, softmax
 from backbones.ops.cpu.compiled import compiled
@@ -17,7 +17,7 @@ from backbones.ops.cpu.vector_rows import (
 
 @compiled
 def weights_of(queries, keys, scores, count, row):
-    """From logits of positions to attention weights, in place, (queries, tiles * KEYS)."""
+    """Turn logits of positions into attention weights in place, (queries, tiles * KEYS)."""
     scores[:, count:] = NEVER
     add_products(queries, keys, scores, row)
     flat, length = scores.reshape(-1), scores.shape[1]
@@ -29,7 +29,7 @@ def weights_of(queries, keys, scores, count, row):
 
 @compiled
 def slopes_of_scores(weights, slopes):
-    """From gradients of the weights to those of the scores, in place, (queries, tiles * KEYS)."""
+    """Turn gradients of the weights into those of the scores in place, (queries, tiles * KEYS)."""
     length = weights.shape[1]
     weights, slopes = weights.reshape(-1), slopes.reshape(-1)
     ones = filled_row(F(1), LANES)
@@ -45,7 +45,7 @@ def slopes_of_scores(weights, slopes):
 
 @compiled
 def weigh_transposed(weights, rows, result, row, part):
-    """For every key the sum of the queries' rows by their weights, (tiles * KEYS, D)."""
+    """Compute the weighted sum of the queries' rows for every key, (tiles * KEYS, D)."""
     dim, length, count = len(row), weights.shape[1], weights.shape[0]
     weights, rows, flat = weights.reshape(-1), rows.reshape(-1), result.reshape(-1)
     for first in range(0, length, QUERIES):

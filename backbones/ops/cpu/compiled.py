@@ -1,4 +1,4 @@
-"""How the CPU's operators are compiled, and where the result is kept."""
+"""Compile the CPU's operators and cache the compiled code."""
 
 import functools
 import hashlib
@@ -10,14 +10,14 @@ from pathlib import Path
 import numba
 from llvmlite import binding
 
-# NaN and infinity must stay what they are.
+# Without `nnan` and `ninf`, so that NaN and infinity are handled correctly.
 OPTIONS = {'nogil': True, 'fastmath': {'contract', 'reassoc', 'nsz'}}
 
 
 def compiled(function: Callable) -> Callable:
-    """Have numba compile a function at its first call, and keep the code for the next process.
+    """Compile a function with numba at its first call, and cache the code for other processes.
 
-    Where no folder can be written, every process compiles anew.
+    If no cache folder is writable, every process compiles again.
     """
     with cached_by_source():
         try:
@@ -27,16 +27,16 @@ def compiled(function: Callable) -> Callable:
 
 
 def has_wide_vectors() -> bool:
-    """Whether there are the 32 vector registers of 512 bits of AVX-512, and not 16 of 256 or less."""
+    """Return whether the processor has the 32 vector registers of AVX-512, of 512 bits each."""
     return bool(binding.get_host_cpu_features().get('avx512f'))
 
 
 @contextmanager
 def cached_by_source() -> Iterator[None]:
-    """Keep compiled code by a digest of all sources here.
+    """Cache compiled code under a digest of all source files in this folder.
 
-    numba looks at the file of a function alone, and would go on with old code where what it calls in
-    another file has changed.
+    numba only checks the file of a function, and would use outdated code if a function that it calls in
+    a different file has changed.
     """
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(Path(before or default_cache()) / source_digest())
@@ -47,13 +47,13 @@ def cached_by_source() -> Iterator[None]:
 
 
 def default_cache() -> Path:
-    """The user's cache, unless `NUMBA_CACHE_DIR` names another."""
+    """Return the user's cache folder, which is used unless `NUMBA_CACHE_DIR` is set."""
     return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'dense-mixer-bench'
 
 
 @functools.cache
 def source_digest() -> str:
-    """Digest of the Python files of this folder."""
+    """Return a digest of the Python files in this folder."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob('*.py')):
         digest.update(source.read_bytes())

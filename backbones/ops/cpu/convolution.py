@@ -1,7 +1,7 @@
 """Weight gradient of depthwise convolutions on the CPU, compiled by numba.
 
-A tile of one output row and some channels is multiplied with all its neighbourhoods while both are in
-the cache.
+A tile of one output row and some channels is multiplied by all its neighborhoods while both are in the
+cache.
 """
 
 import math
@@ -14,16 +14,16 @@ from backbones.ops.cpu.threads import for_ranges
 from backbones.ops.cpu.vector_rows import add_product, load_row, store_row
 
 COLUMNS, CHANNELS = 16, 32
-# Sums of their own, whatever the number of threads, so that this does not change the result.
+# Number of separate sums; fixed, so that the result does not depend on the number of threads.
 SUMS = 16
 
 
 def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
-    """Gradient of the weights of a depthwise convolution of stride 1 that keeps the map's size.
+    """Compute the weight gradient of a depthwise convolution with stride 1 and same-size output.
 
     Args:
-        x, grad: (B, H, W, C) float32, the input, and the gradient of the output.
-        side: of the kernel; odd.
+        x, grad: input and output gradient, (B, H, W, C) float32.
+        side: side of the kernel; odd.
 
     Returns:
         (C, 1, side, side).
@@ -39,7 +39,7 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
 
 @compiled
 def _rows(x, grad, sums, batch, sizes, part, begin, end):
-    """Sums `begin` to `end`, each over its share of the rows of all images."""
+    """Compute sums `begin` to `end`, each over its share of the rows of all images."""
     height, width, channels, _ = sizes
     rows = batch * height
     for number in range(begin, end):
@@ -52,7 +52,7 @@ def _rows(x, grad, sums, batch, sizes, part, begin, end):
 
 @compiled
 def _tile(x, grad, sums, row, left, channel, sizes, part):
-    """Add what a tile of a row gives to all places of the kernel."""
+    """Add the contribution of a tile of a row to all kernel positions."""
     height, width, channels, side = sizes
     image, y, reach = row // height * height, row % height, side // 2
     for down in range(side):

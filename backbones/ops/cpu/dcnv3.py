@@ -1,8 +1,8 @@
-"""DCNv3's sampling on the CPU, compiled by numba.
+"""DCNv3 sampling on the CPU, compiled by numba.
 
-A tile of tokens of one head is worked on at a time: its weights and corners are computed in arrays
-that stay in the cache, points before tokens, so that each loop over tokens is a loop over SIMD lanes;
-then its rows of channels are gathered and summed. Positions are float32.
+One tile of tokens of one head is processed at a time. Its weights and corners are computed in arrays
+that stay in the cache, points before tokens, so that each loop over tokens is a loop over SIMD lanes.
+Then its rows of channels are gathered and summed. Positions are float32.
 """
 
 from typing import NamedTuple
@@ -25,14 +25,14 @@ from backbones.ops.cpu.vector_rows import (
     zero_row,
 )
 
-# Of single precision, which the compiler must not widen.
+# Cast constants to 32 bits, so that numba does not promote to 64.
 F, I = np.float32, np.int32  # noqa: E741
 TILE = 32
 LANES = (0,) * TILE
 
 
 class Tile(NamedTuple):
-    """Some tokens of a head of an image: `count` from `first`; `image` is the image's first of all."""
+    """`count` tokens of one head from token `first`; `image` is the index of the image's first token."""
 
     image: int
     first: int
@@ -42,7 +42,7 @@ class Tile(NamedTuple):
 
 
 def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """See `backbones.ops.dcnv3`; float32 or bfloat16, others by way of float32."""
+    """See `backbones.ops.dcnv3`; dtypes other than float32 and bfloat16 are converted to float32."""
     batch, height, width, heads, dim = value.shape
     tensors = list(map(_supported, (value, offsets, logits)))
     out = torch.empty_like(tensors[0])
@@ -56,9 +56,9 @@ def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) ->
 def backward(
     grad_out: Tensor, value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of value, offsets and logits; the same at every call.
+    """Return the gradients of value, offsets and logits; deterministic.
 
-    Threads share out heads, not tokens, so that no two add to the same memory.
+    Threads split the heads, not the tokens, so that no two threads add to the same memory.
     """
     batch, height, width, heads, dim = value.shape
     grad_value = torch.zeros(value.shape, dtype=torch.float32)
@@ -79,14 +79,14 @@ def _supported(tensor: Tensor) -> Tensor:
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
-    """The memory of a contiguous tensor, of bfloat16 as int16, which NumPy has."""
+    """Return the memory of a contiguous tensor; bfloat16 becomes int16, which NumPy supports."""
     tensor = tensor.detach().view(-1)
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 @compiled
 def _forward_tiles(inputs, out, sizes, row, begin, end):
-    """Tiles `begin` to `end` of all images, each for all heads."""
+    """Process tiles `begin` to `end` of all images, with all heads."""
     value, offsets, logits = inputs
     height, width, heads, kernel_size = sizes
     dim, points, tokens = len(row), kernel_size**2, height * width
@@ -118,7 +118,7 @@ def _forward_tiles(inputs, out, sizes, row, begin, end):
 
 @compiled
 def _backward_heads(grad_out, inputs, gradients, sizes, row, begin, end):
-    """Heads `begin` to `end` of all images, counted through."""
+    """Process heads `begin` to `end`, counted over all images."""
     value, offsets, logits = inputs
     grad_value, grad_offsets, grad_logits = gradients
     height, width, heads, kernel_size = sizes
@@ -152,13 +152,13 @@ def _backward_heads(grad_out, inputs, gradients, sizes, row, begin, end):
 
 @compiled
 def _place(tile, token):
-    """How many rows, of all images, lie before that of a token of the tile's image and head."""
+    """Return the row index, over all images, of a token of the tile's image and head."""
     return (tile.image + token) * tile.heads + tile.head
 
 
 @compiled
 def _read_points(source, target, tile, parts):
-    """(tokens, heads, points, parts) of memory to (parts, points, tokens) of a tile."""
+    """Read (tokens, heads, points, parts) from memory into (parts, points, tokens) of a tile."""
     points = target.shape[1]
     for token in range(tile.count):
         start = _place(tile, tile.first + token) * points * parts
@@ -169,7 +169,7 @@ def _read_points(source, target, tile, parts):
 
 @compiled
 def _write_points(source, target, tile, parts):
-    """(parts, points, tokens) of a tile to (tokens, heads, points, parts) of memory."""
+    """Write (parts, points, tokens) of a tile to (tokens, heads, points, parts) in memory."""
     points = source.shape[1]
     for token in range(tile.count):
         start = _place(tile, tile.first + token) * points * parts
@@ -180,7 +180,7 @@ def _write_points(source, target, tile, parts):
 
 @compiled
 def _softmax(weights):
-    """Over the points of each token, in place; (points, tokens)."""
+    """Compute the softmax over the points of each token in place; (points, tokens)."""
     flat, inverse = weights.reshape(-1), np.empty(TILE, F)
     peak, total = load_row(flat, 0, LANES), zero_row(LANES)
     for start in range(0, flat.size, TILE):
@@ -199,7 +199,7 @@ def _softmax(weights):
 
 @compiled
 def _softmax_gradient(weights, grads):
-    """From gradients of the weights to those of the logits, in place; (points, tokens)."""
+    """Turn gradients of the weights into those of the logits in place; (points, tokens)."""
     mean = np.zeros(TILE, F)
     for point in range(weights.shape[0]):
         for token in range(TILE):
@@ -211,7 +211,7 @@ def _softmax_gradient(weights, grads):
 
 @compiled
 def _positions(places, first, width, kernel_size):
-    """From offsets to positions in the map, in place; (x and y, points, tokens)."""
+    """Turn offsets into positions in the map in place; (x and y, points, tokens)."""
     across, down = np.empty(TILE, F), np.empty(TILE, F)
     for token in range(TILE):
         down[token] = F((first + token) // width)
@@ -228,14 +228,14 @@ def _positions(places, first, width, kernel_size):
 
 @compiled
 def _clamped(position, size):
-    """A position that is as far outside as matters; NaN too."""
+    """Clamp a position to just outside the map; NaN too."""
     position = position if position > F(-2) else F(-2)
     return position if position < F(size + 1) else F(size + 1)
 
 
 @compiled
 def _floor(position):
-    """Of what `_clamped` returns, since rounding is towards zero."""
+    """Return the floor of a position from `_clamped`; adding 2 makes truncation round down."""
     return I(position + F(2)) - I(2)
 
 
@@ -246,13 +246,13 @@ def _within(index, size):
 
 @compiled
 def _corners(places, height, width, corners, sides):
-    """The four tokens around each position, and their shares.
+    """Compute the four tokens around each position and their bilinear weights.
 
     Args:
         places: (x and y, points, tokens).
-        corners: becomes the token in the image, (4, points, tokens): upper left, upper right,
-            lower left, lower right; moved into the map where it is outside.
-        sides: becomes the shares of the left and right columns and of the upper and lower rows,
+        corners: output, token indices in the image, (4, points, tokens): upper left, upper right,
+            lower left, lower right; moved into the map if outside.
+        sides: output, weights of the left and right columns and of the upper and lower rows,
             (4, points, tokens); 0 outside the map.
     """
     for point in range(places.shape[1]):
@@ -275,7 +275,7 @@ def _corners(places, height, width, corners, sides):
 
 @compiled
 def _slopes(places, height, width, slopes):
-    """Derivatives of the shares that `_corners` computes, by x and x, y and y."""
+    """Compute the derivatives of the `sides` from `_corners`, with respect to x, x, y and y."""
     for point in range(places.shape[1]):
         for token in range(TILE):
             left = _floor(_clamped(places[0, point, token], width))
@@ -288,7 +288,7 @@ def _slopes(places, height, width, slopes):
 
 @compiled
 def _corner_weights(weights, sides):
-    """From shares of columns and rows to weights of corners, in place."""
+    """Turn the weights of columns and rows into weights of corners in place."""
     for point in range(weights.shape[0]):
         for token in range(TILE):
             left, right = sides[0, point, token], sides[1, point, token]
@@ -302,7 +302,7 @@ def _corner_weights(weights, sides):
 
 @compiled
 def _corner_products(grad_out, value, corners, products, tile, row):
-    """Inner products of the output's gradient with the rows at the corners, (4, points, tokens)."""
+    """Compute inner products of the output gradient with the corners' rows, (4, points, tokens)."""
     dim = len(row)
     for token in range(tile.count):
         grad = load_row(grad_out, _place(tile, tile.first + token) * dim, row)
@@ -314,7 +314,7 @@ def _corner_products(grad_out, value, corners, products, tile, row):
 
 @compiled
 def _point_gradients(weights, sides, slopes, products, grad_places, grad_weights):
-    """Gradients of positions, (x and y, points, tokens), and of weights, (points, tokens)."""
+    """Compute gradients of positions, (x and y, points, tokens), and of weights, (points, tokens)."""
     for point in range(weights.shape[0]):
         for token in range(TILE):
             left, right = sides[0, point, token], sides[1, point, token]
@@ -335,7 +335,7 @@ def _point_gradients(weights, sides, slopes, products, grad_places, grad_weights
 
 @compiled
 def _scatter(grad_out, grad_value, corners, weights, tile, row):
-    """Add each output's gradient to the rows that it was made of."""
+    """Add the gradient of each output to the rows that it was sampled from."""
     dim = len(row)
     for token in range(tile.count):
         grad = load_row(grad_out, _place(tile, tile.first + token) * dim, row)

@@ -1,8 +1,8 @@
 """Gradients of halo attention on the CPU, compiled by numba.
 
-As in the forward pass one window of one head at a time is worked on in the cache, and its weights are
-computed again. Windows overlap those of the next row of blocks alone, so every other row is worked on at
-once, without two threads that add to the same token.
+As in the forward pass, one window of one head at a time is processed in the cache; its weights are
+computed again. Windows only overlap with those of the adjacent rows of blocks, so every other row is
+processed in parallel, and no two threads add to the same token.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ from backbones.ops.cpu.vector_rows import (
 
 
 def serves(block_size: int, halo_size: int) -> bool:
-    """Whether windows leave the next row of blocks but one alone."""
+    """Return whether windows in every other row of blocks do not overlap."""
     return 2 * halo_size <= block_size
 
 
@@ -53,13 +53,13 @@ def halo_gradients(
     block_size: int,
     halo_size: int,
 ) -> tuple[Tensor, ...]:
-    """Gradients of the five tensors of `backbones.ops.attention.halo_attention`, each in its dtype.
+    """Return the gradients of the five tensors of `backbones.ops.attention.halo_attention`.
 
-    The same at every call, whatever the number of threads.
+    Each gradient has the dtype of its tensor. Deterministic for any number of threads.
 
     Args:
-        grad: (B, H, W, heads, D), of the output.
-        q, k, v, height_rel, width_rel, block_size, halo_size: as given to the forward pass.
+        grad: output gradient, (B, H, W, heads, D).
+        q, k, v, height_rel, width_rel, block_size, halo_size: same as in the forward pass.
     """
     batch, height, width, heads, dim = q.shape
     grad = grad.to(q.dtype).contiguous()
@@ -87,7 +87,7 @@ def halo_gradients(
 
 @compiled
 def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, part, parity, begin, end):
-    """Jobs `begin` to `end`, each every block of a row for one head; rows of one parity."""
+    """Process jobs `begin` to `end`: one row of blocks and one head each, for rows of one parity."""
     (q, k, v), (grad_q, grad_k, grad_v) = inputs, gradients
     dim, window = len(row), cut.side + 2 * cut.halo
     rows, columns = -(-cut.height // cut.side), -(-cut.width // cut.side)
@@ -128,17 +128,17 @@ def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, p
 
 @compiled
 def _relative_gradients(slopes, queries, result, tables, table_sum, block, row, side):
-    """Add what the relative positions give to the queries' gradients, and to the tables' own.
+    """Add the contribution of the relative positions to the gradients of queries and tables.
 
     Args:
-        slopes: (queries, tiles * KEYS), gradients of the scores.
-        queries, result: (queries, D), not scaled, and their gradients.
-        tables, table_sum: flat (2, 2 * window - 1, D), heights and widths.
-        side: a tuple as long as the window's side.
+        slopes: gradients of the scores, (queries, tiles * KEYS).
+        queries, result: unscaled queries and their gradients, (queries, D).
+        tables, table_sum: tables of heights and widths and their gradients, flat (2, 2 * window - 1, D).
+        side: tuple as long as the window's side.
     """
     dim, window, length = len(row), len(side), slopes.shape[1]
     slopes, queries, result = slopes.reshape(-1), queries.reshape(-1), result.reshape(-1)
-    # The slopes' sums over columns and over rows.
+    # Sums of the slopes over columns and over rows.
     by_place = np.empty((2, window), F)
     flat, ones = by_place.reshape(-1), filled_row(F(1), side)
     for i in range(block * block):
@@ -162,7 +162,7 @@ def _relative_gradients(slopes, queries, result, tables, table_sum, block, row, 
 
 @compiled
 def _add_to(target, rows, tokens, heads, head, row):
-    """Add rows to those of all tokens but -1 in a map of (tokens, heads, D)."""
+    """Add rows to those of all tokens except -1 in a map of (tokens, heads, D)."""
     flat = rows.reshape(-1)
     for i in range(tokens.size):
         if tokens[i] >= 0:

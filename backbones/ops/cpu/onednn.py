@@ -1,9 +1,9 @@
-"""Linear layers by oneDNN, through an operator that PyTorch keeps private, and where they are faster.
+"""Linear layers by oneDNN through a private PyTorch operator, on processors on which it is faster.
 
-PyTorch multiplies float32 matrices by MKL, which is made for Intel's processors and keeps its AVX-512
-code to them. On others oneDNN, which PyTorch uses in half precision, is faster for the same sums: on
-AMD's by a tenth for wide layers with AVX2 (Zen 3), by a tenth for all and more for narrow ones with
-AVX-512 in two steps (Zen 4), and twice as fast with AVX-512 in one (Zen 5).
+PyTorch multiplies float32 matrices with MKL, which is made for Intel processors and uses AVX-512 only on
+them. On other processors oneDNN, which PyTorch uses for half precision, computes the same products
+faster. On AMD it is 10% faster for wide layers with AVX2 (Zen 3), 10% faster for all layers and more for
+narrow ones with AVX-512 in two steps (Zen 4), and twice as fast with AVX-512 in one step (Zen 5).
 """
 
 import functools
@@ -24,13 +24,13 @@ NO_ACTIVATION, GELU = ('none', [], ''), ('gelu', [], 'none')
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
-    """`F.linear`, followed by GELU where `gelu` is true; not differentiable."""
+    """Compute `F.linear`, followed by GELU if `gelu` is True; not differentiable."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *(GELU if gelu else NO_ACTIVATION))
 
 
 @torch.compiler.assume_constant_result
 def works() -> bool:
-    """Return whether the private operator is there and computes what is expected of it."""
+    """Return whether the private operator exists and gives correct results."""
     return IS_BUILT and _agrees_with_pytorch()
 
 
@@ -39,7 +39,7 @@ def _agrees_with_pytorch() -> bool:
     x, weight = torch.linspace(-2, 2, 6).view(2, 3), torch.linspace(-1, 1, 12).view(4, 3)
     bias = torch.ones(4)
     try:
-        # The first question may come from within autocast.
+        # The first call may be within autocast.
         with torch.no_grad(), torch.autocast('cpu', enabled=False):
             expected = F.linear(x, weight, bias)
             found = linear(x, weight, bias), linear(x, weight, bias, gelu=True)
@@ -47,8 +47,8 @@ def _agrees_with_pytorch() -> bool:
             one.shape == other.shape and torch.allclose(one, other, atol=1e-5)
             for one, other in zip(found, (expected, F.gelu(expected)), strict=True)
         )
-        reason = '' if same else 'its results differ'
-    # Whatever it raises, `F.linear` does the same.
+        reason = '' if same else 'its results differ from F.linear'
+    # Any exception is acceptable here, since `F.linear` is the fallback.
     except Exception as error:
         reason = str(error).splitlines()[0]
     if reason:
@@ -61,20 +61,20 @@ def _agrees_with_pytorch() -> bool:
 
 
 def works_in_bfloat16() -> bool:
-    """Return whether the same operator takes bfloat16 on this processor."""
+    """Return whether the same operator supports bfloat16 on this processor."""
     is_supported = getattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', None)
     return is_supported is not None and is_supported() and works()
 
 
 def narrowest_by_onednn(processor: str, capability: str) -> int | None:
-    """Channels on both sides from which oneDNN multiplies float32 matrices faster than MKL.
+    """Return the minimum width at which oneDNN multiplies float32 matrices faster than MKL.
 
     Args:
-        processor: text that names its maker, as Linux' /proc/cpuinfo does.
-        capability: the instructions that PyTorch uses, as its `get_cpu_capability` says.
+        processor: text that names the vendor, such as /proc/cpuinfo on Linux.
+        capability: instruction set that PyTorch uses, as returned by `get_cpu_capability`.
 
     Returns:
-        None where it is at no width.
+        Minimum number of input and output channels; None if MKL is always faster.
     """
     if 'GenuineIntel' in processor:
         return None
@@ -82,10 +82,10 @@ def narrowest_by_onednn(processor: str, capability: str) -> int | None:
 
 
 def has_wide_units(processor: str, capability: str) -> bool:
-    """Whether an AVX-512 instruction takes one step, on a processor for which MKL avoids them.
+    """Return whether this AMD processor executes an AVX-512 instruction in one step.
 
-    AMD's have such units since family 26 (Zen 5). Gradients of weights, too, then take oneDNN half the
-    time; on others it takes longer for them. Arguments as of `narrowest_by_onednn`.
+    AMD has done so since family 26 (Zen 5). oneDNN then takes half the time of MKL for weight gradients
+    too; on other processors it is slower for them. Arguments are as in `narrowest_by_onednn`.
     """
     family = re.search(r'cpu family\s*: (\d+)', processor)
     is_new = 'AuthenticAMD' in processor and family is not None and int(family[1]) >= 26
@@ -93,20 +93,20 @@ def has_wide_units(processor: str, capability: str) -> bool:
 
 
 def _processor() -> str:
-    """Text that names the processor's maker and family."""
+    """Return text that names the processor's vendor and family."""
     information = Path('/proc/cpuinfo')
     return information.read_text() if information.exists() else platform.processor()
 
 
 _CHOICE = _processor(), torch.backends.cpu.get_cpu_capability()
 _HAS_BOTH = HAS_OPERATOR and torch.backends.mkl.is_available()
-# For products with a weight; None where MKL, or what PyTorch has in its place, always takes them.
+# For products with a weight; None if MKL, or what PyTorch uses instead of it, always computes them.
 NARROWEST_BY_ONEDNN = narrowest_by_onednn(*_CHOICE) if _HAS_BOTH else None
 WEIGHT_GRADIENTS_BY_ONEDNN = _HAS_BOTH and has_wide_units(*_CHOICE)
 
 
 def _linear_flops(x_shape, weight_shape, *_, out_shape=None, **__) -> int:
-    """Two operations a multiply-add, as torch's counter counts."""
+    """Count a multiply-add as two operations, as torch's FLOP counter does."""
     return 2 * x_shape.numel() * weight_shape[0]
 
 

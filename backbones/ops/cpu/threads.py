@@ -1,8 +1,8 @@
-"""Numba functions that leave the interpreter's lock, run on as many threads as torch uses.
+"""Run numba functions that release the GIL on as many threads as torch uses.
 
-The threads are those of torch's own OpenMP, where it is GNU's: they stay awake for a while after every
-operator of torch, and would keep the cores from a second pool. numba's own threads would be such a pool,
-and end a forked process.
+The threads are those of torch's own OpenMP if it is GNU's: they stay active for a while after every
+torch operator, and would block the cores for a second pool. numba's own threads would be such a pool,
+and terminate a forked process.
 """
 
 import ctypes
@@ -15,17 +15,17 @@ from pathlib import Path
 
 import torch
 
-# Begin and end of the part of a range that a thread works on.
+# Called with the begin and end of a thread's part of a range.
 Work = Callable[[int, int], None]
-# A forked process has OpenMP's list of threads, but not the threads.
+# A forked process inherits OpenMP's list of threads, but not the threads.
 PROCESS = os.getpid()
 
 
 def for_ranges(function: Work, count: int) -> None:
-    """Call `function(begin, end)` for as many parts of `range(count)` as torch has threads.
+    """Split `range(count)` into one part per torch thread and call `function(begin, end)` in parallel.
 
     Raises:
-        Exception: what a part raised, after all have ended.
+        Exception: an exception from a part, raised after all parts have finished.
     """
     parts = max(1, min(torch.get_num_threads(), count))
     if parts == 1:
@@ -41,7 +41,7 @@ def _by_openmp(library: ctypes.CDLL, function: Work, count: int, parts: int) -> 
 
     @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     def part(_: None) -> None:
-        # Fewer than were asked for where this is part of a parallel region already.
+        # There may be fewer threads than requested if this is already in a parallel region.
         number, threads = library.omp_get_thread_num(), library.omp_get_num_threads()
         try:
             function(count * number // threads, count * (number + 1) // threads)
@@ -59,7 +59,7 @@ def _by_pool(function: Work, count: int, parts: int) -> None:
     try:
         function(cuts[0], cuts[1])
     finally:
-        # Not before all have ended may the caller let go of the memory.
+        # The caller may free the memory only after all parts have finished.
         wait(others)
     for other in others:
         other.result()
@@ -67,20 +67,20 @@ def _by_pool(function: Work, count: int, parts: int) -> None:
 
 @cache
 def openmp() -> ctypes.CDLL | None:
-    """GNU's OpenMP that came with torch; None where torch has another, or none."""
+    """Load the GNU OpenMP library that torch ships; None if it ships a different one, or none."""
     for file in sorted((Path(torch.__file__).parent / 'lib').glob('libgomp*.so*')):
         library = ctypes.CDLL(str(file))
         if hasattr(library, 'GOMP_parallel') and _covers_a_range(library):
             return library
         warnings.warn(
-            f'the mixers are slower on the CPU: {file.name} cannot be called as that of GCC',
+            f"the mixers are slower on the CPU: {file.name} cannot be called like GCC's OpenMP",
             stacklevel=4,
         )
     return None
 
 
 def _covers_a_range(library: ctypes.CDLL) -> bool:
-    """Return whether the parts that the library's threads work on are a whole range, each once."""
+    """Return whether the parts of the library's threads cover a range exactly once."""
     count, found = 8, []
     _by_openmp(library, lambda begin, end: found.extend(range(begin, end)), count, parts=2)
     return sorted(found) == [*range(count)]
@@ -91,5 +91,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix='mixers')
 
 
-# A forked process has the queue of the pool, but not its threads either.
+# A forked process inherits the queue of the pool, but not its threads.
 os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -1,10 +1,10 @@
 """Rows of channels as SIMD vectors inside numba functions.
 
-LLVM does not vectorise a sum of rows whose places are only known at run time, since they may overlap;
-here the vectors are written out. Products and sums are single precision; arrays hold that or bfloat16,
-seen as int16.
+LLVM does not vectorize a sum of rows whose positions are only known at run time, since they may overlap,
+so the vectors are explicit here. Products and sums are in single precision; arrays are float32, or
+bfloat16 viewed as int16.
 
-The width of a row comes as a tuple of that length, whose type tells it when a function is compiled.
+The width of a row is passed as a tuple of that length, so that its type gives it at compile time.
 """
 
 from llvmlite import ir
@@ -13,9 +13,9 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 _INT16, _INT32, _FLOAT = ir.IntType(16), ir.IntType(32), ir.FloatType()
-# Fusing and regrouping sums changes the last bit, as any other order of summation does.
+# Fusing and regrouping sums changes the last bit, as any different order of summation does.
 _FLAGS = ('contract', 'reassoc', 'nsz')
-# Half the weight of the last bit that is kept, less one; and the bit itself.
+# Half the weight of the last bit that is kept, minus one; the index of that bit; the bits of NaN.
 _ROUND, _LOWEST_KEPT, _NAN = 0x7FFF, 16, 0x7FC0
 
 
@@ -34,14 +34,14 @@ class _RowModel(models.PrimitiveModel):
 
 
 _LOG2_E, _LN_2, _SMALLEST_EXPONENT = 1.4426950408889634, 0.6931471805599453, -126.0
-# Taylor coefficients of exp from the highest, which reach single precision within half a binade.
+# Taylor coefficients of exp, highest first; they reach single precision within half a binade.
 _EXP_SERIES = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
 _EXPONENT_BIAS, _MANTISSA_BITS = 127, 23
 
 
 @intrinsic
 def filled_row(typing_context, number, width):
-    """`number` in every place, (width,)."""
+    """Return a row with `number` in every element, (width,)."""
     row = Row(len(width))
 
     def generate(context, builder, signature, arguments):
@@ -52,7 +52,7 @@ def filled_row(typing_context, number, width):
 
 @intrinsic
 def zero_row(typing_context, width):
-    """Zeros, (width,)."""
+    """Return a row of zeros, (width,)."""
     row = Row(len(width))
 
     def generate(context, builder, signature, arguments):
@@ -63,7 +63,7 @@ def zero_row(typing_context, width):
 
 @intrinsic
 def load_row(typing_context, array, start, width):
-    """`array[start : start + width]` of a flat array."""
+    """Return `array[start : start + width]` of a flat array."""
     row = Row(len(width))
 
     def generate(context, builder, signature, arguments):
@@ -74,7 +74,7 @@ def load_row(typing_context, array, start, width):
 
 @intrinsic
 def load_number(typing_context, array, index):
-    """`array[index]` of a flat array, as float32."""
+    """Return `array[index]` of a flat array, as float32."""
 
     def generate(context, builder, signature, arguments):
         row = _loaded(context, builder, signature, arguments, 1)
@@ -85,7 +85,7 @@ def load_number(typing_context, array, index):
 
 @intrinsic
 def store_row(typing_context, array, start, row):
-    """`array[start : start + width] = row` of a flat array, rounded to nearest even."""
+    """Set `array[start : start + width] = row` in a flat array, rounded to nearest even."""
 
     def generate(context, builder, signature, arguments):
         stored = arguments[2]
@@ -100,7 +100,7 @@ def store_row(typing_context, array, start, row):
 
 @intrinsic
 def add_scaled(typing_context, total, factor, row):
-    """`total + factor * row`."""
+    """Return `total + factor * row`."""
 
     def generate(context, builder, signature, arguments):
         total, factor, values = arguments
@@ -112,7 +112,7 @@ def add_scaled(typing_context, total, factor, row):
 
 @intrinsic
 def add_product(typing_context, total, row, other):
-    """`total + row * other`."""
+    """Return `total + row * other`."""
 
     def generate(context, builder, signature, arguments):
         total, row, other = arguments
@@ -123,7 +123,7 @@ def add_product(typing_context, total, row, other):
 
 @intrinsic
 def multiply(typing_context, row, other):
-    """`row * other`."""
+    """Return `row * other`."""
 
     def generate(context, builder, signature, arguments):
         return builder.fmul(*arguments, flags=_FLAGS)
@@ -133,7 +133,7 @@ def multiply(typing_context, row, other):
 
 @intrinsic
 def maximum(typing_context, row, other):
-    """The larger of two numbers in every place."""
+    """Return the element-wise maximum of two rows."""
 
     def generate(context, builder, signature, arguments):
         return builder.select(builder.fcmp_ordered('<', *arguments), *reversed(arguments))
@@ -143,7 +143,7 @@ def maximum(typing_context, row, other):
 
 @intrinsic
 def exponentials(typing_context, row):
-    """Exp of numbers that are not positive; 0 for 2 ** -126 and less is as good, and not promised."""
+    """Return exp of numbers that are not positive; results below 2 ** -126 may be clamped to it."""
 
     def generate(context, builder, signature, arguments):
         width = row.width
@@ -154,7 +154,7 @@ def exponentials(typing_context, row):
         power = builder.fmul(arguments[0], constant(_LOG2_E))
         too_small = builder.fcmp_ordered('<', power, constant(_SMALLEST_EXPONENT))
         power = builder.select(too_small, constant(_SMALLEST_EXPONENT), power)
-        # Rounding is towards zero, and so to the nearest.
+        # Truncation after subtracting 0.5 rounds to nearest, since the numbers are not positive.
         integers = ir.VectorType(_INT32, width)
         exponent = builder.fptosi(builder.fsub(power, constant(0.5)), integers)
         rest = builder.fsub(power, builder.sitofp(exponent, power.type))
@@ -169,7 +169,7 @@ def exponentials(typing_context, row):
 
 @intrinsic
 def largest(typing_context, row):
-    """Largest number of a row."""
+    """Return the largest number of a row."""
 
     def generate(context, builder, signature, arguments):
         (values,) = arguments
@@ -183,7 +183,7 @@ def largest(typing_context, row):
 
 @intrinsic
 def dot(typing_context, row, other):
-    """Inner product of two rows."""
+    """Return the inner product of two rows."""
 
     def generate(context, builder, signature, arguments):
         product = builder.fmul(*arguments, flags=_FLAGS)
@@ -196,7 +196,7 @@ def dot(typing_context, row, other):
 
 
 def _place(context, builder, signature, arguments, width):
-    """Pointer to the vector that starts at an index of a flat array."""
+    """Return a pointer to the vector that starts at an index of a flat array."""
     array = context.make_array(signature.args[0])(context, builder, arguments[0])
     element = _FLOAT if signature.args[0].dtype == types.float32 else _INT16
     start = builder.gep(array.data, [arguments[1]])
@@ -204,7 +204,7 @@ def _place(context, builder, signature, arguments, width):
 
 
 def _loaded(context, builder, signature, arguments, width):
-    """The vector that starts at an index of a flat array, in single precision."""
+    """Return the vector that starts at an index of a flat array, in single precision."""
     loaded = builder.load(_place(context, builder, signature, arguments, width), align=2)
     if loaded.type.element == _FLOAT:
         return loaded
@@ -213,7 +213,7 @@ def _loaded(context, builder, signature, arguments, width):
 
 
 def _everywhere(builder, number, width):
-    """A vector with the same number in every place."""
+    """Return a vector with the same number in every element."""
     undefined = ir.Constant(ir.VectorType(_FLOAT, width), ir.Undefined)
     first = builder.insert_element(undefined, number, _INT32(0))
     return builder.shuffle_vector(first, undefined, _every(0, width))
@@ -224,7 +224,7 @@ def _number_everywhere(number: float, width: int) -> ir.Constant:
 
 
 def _polynomial(builder, coefficients: tuple[float, ...], x):
-    """By Horner's rule, coefficients from the highest power to the constant."""
+    """Evaluate a polynomial by Horner's rule, coefficients from the highest power to the constant."""
     total = _number_everywhere(coefficients[0], x.type.count)
     for coefficient in coefficients[1:]:
         product = builder.fmul(total, x, flags=_FLAGS)
@@ -241,6 +241,6 @@ def _rounded_to_bfloat16(builder, row, width):
     odd = builder.and_(builder.lshr(bits, _every(_LOWEST_KEPT, width)), _every(1, width))
     bits = builder.add(builder.add(bits, _every(_ROUND, width)), odd)
     high = builder.lshr(bits, _every(_LOWEST_KEPT, width))
-    # The sum above may carry a NaN over into another number.
+    # The addition above may turn a NaN into a different number.
     kept = builder.select(builder.fcmp_unordered('uno', row, row), _every(_NAN, width), high)
     return builder.trunc(kept, ir.VectorType(_INT16, width))

@@ -1,6 +1,6 @@
 """Gradients of attention within shifted windows on the CPU, compiled by numba.
 
-As in the forward pass one window of one head at a time is worked on in the cache, and its weights are
+As in the forward pass, one window of one head at a time is processed in the cache; its weights are
 computed again.
 """
 
@@ -29,20 +29,20 @@ from backbones.ops.cpu.attention_gradients import slopes_of_scores, weigh_transp
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.threads import for_ranges
 
-# Of the bias, whatever the number of threads, so that this does not change the result.
+# Number of separate sums of the bias; fixed, so that the result does not depend on the threads.
 SUMS = 16
 
 
 def window_gradients(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window_size: int, shift: int
 ) -> tuple[Tensor, ...]:
-    """Gradients of the four tensors of `backbones.ops.attention.window_attention`, each in its dtype.
+    """Return the gradients of the four tensors of `backbones.ops.attention.window_attention`.
 
-    The same at every call, whatever the number of threads.
+    Each gradient has the dtype of its tensor. Deterministic for any number of threads.
 
     Args:
-        grad: (B, H, W, heads, D), of the output.
-        q, k, v, bias, window_size, shift: as given to the forward pass.
+        grad: output gradient, (B, H, W, heads, D).
+        q, k, v, bias, window_size, shift: same as in the forward pass.
     """
     batch, height, width, heads, dim = q.shape
     grad = grad.to(q.dtype).contiguous()
@@ -59,7 +59,7 @@ def window_gradients(
 
 @compiled
 def _windows(grad, inputs, gradients, bias, bias_sums, batch, cut, row, part, begin, end):
-    """Sums `begin` to `end` of the bias, each over its share of the windows of all images."""
+    """Compute bias sums `begin` to `end`, each over its share of the windows of all images."""
     (q, k, v), (grad_q, grad_k, grad_v) = inputs, gradients
     dim, count = len(row), cut.side**2
     rows, columns = cut.height // cut.side, cut.width // cut.side

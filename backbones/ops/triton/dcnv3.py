@@ -1,10 +1,10 @@
-"""DCNv3's sampling on CUDA, compiled by Triton.
+"""DCNv3 sampling on CUDA, compiled by Triton.
 
-Values, offsets, logits and outputs are moved once each, where plain PyTorch writes and reads back nine
-samples of every channel in float32. The gradient of the values takes 36 atomic additions a channel; they
-bound the speed of the backward pass.
+Values, offsets, logits and outputs are moved once each; plain PyTorch writes and reads nine float32
+samples of every channel. The gradient of the values takes 36 atomic additions per channel, which limit
+the speed of the backward pass.
 
-Triton is imported where it is first needed, since not every platform has it.
+Triton is imported when first needed, since it is not available on every platform.
 """
 
 import functools
@@ -13,17 +13,17 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-# A program has this many warps, and each of their 32 threads moves one vector of this many bytes.
+# Warps per program, and bytes in the vector that each of their 32 threads moves.
 WARPS, VECTOR = 4, 16
 THREADS = 32 * WARPS
-# Of the GPU's caches, in bytes.
+# Cache line of the GPU, in bytes.
 LINE = 128
 INT32_MAX = 2**31 - 1
 
 
 @functools.cache
 def available() -> bool:
-    """Whether Triton can be imported."""
+    """Return whether Triton can be imported."""
     try:
         _kernels()
     except ImportError:
@@ -32,11 +32,11 @@ def available() -> bool:
 
 
 def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) -> Tensor:
-    """See `backbones.ops.dcnv3`; computed in float32, also for float64.
+    """See `backbones.ops.dcnv3`; computed in float32, even for float64.
 
-    A position that is infinite or not a number is outside the map.
+    A position that is infinite or NaN is outside the map.
     """
-    # As the mixer makes them they are contiguous, and this copies nothing.
+    # The mixer's tensors are contiguous already, so this copies nothing.
     tensors = [tensor.contiguous() for tensor in (value, offsets, logits)]
     out = torch.empty_like(tensors[0])
     constants = {'KERNEL_SIZE': kernel_size}
@@ -47,15 +47,14 @@ def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) ->
 def backward(
     grad_out: Tensor, value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of value, offsets and logits, each in the dtype of its own.
+    """Return the gradients of value, offsets and logits, each in the dtype of its tensor.
 
-    At the centre of a pixel, where the output bends, the gradient of an offset is that to the right or
-    downwards, as of `torch.nn.functional.grid_sample`.
+    At the center of a pixel, where the output has a kink, the gradient of an offset is the one to the
+    right or down, as in `torch.nn.functional.grid_sample`.
 
-    The gradient of `value` is summed in float32 in an order, and so with a rounding, that changes from
-    call to call. Under `torch.use_deterministic_algorithms` it is summed in 64-bit integers, where order
-    does not matter: the same at every call, but slower, and all NaN if a number of `grad_out` is not
-    finite.
+    The gradient of `value` is summed in float32 in an order that changes from call to call, and so does
+    the rounding. With `torch.use_deterministic_algorithms` it is summed in 64-bit integers, so that the
+    order does not matter: this is slower, and all NaN if `grad_out` has non-finite values.
     """
     tensors = [tensor.contiguous() for tensor in (grad_out, value, offsets, logits)]
     grad_offsets, grad_logits = torch.zeros_like(tensors[2]), torch.zeros_like(tensors[3])
@@ -70,10 +69,10 @@ def backward(
 
 
 def fixed_point_scale(grad_out: Tensor) -> Tensor:
-    """How many units of the integers, in which `grad_value` is summed, are one; float32 of shape ().
+    """Return the number of integer units per 1.0 for summing `grad_value`; float32 of shape ().
 
-    A pixel receives from each token of its image at most the largest gradient there is, since a token's
-    weights sum to one. All together have to stay within 63 bits.
+    A pixel receives at most the largest gradient from each token of its image, since a token's weights
+    sum to one. The total has to stay within 63 bits.
 
     Args:
         grad_out: (B, H, W, heads, D).
@@ -81,15 +80,15 @@ def fixed_point_scale(grad_out: Tensor) -> Tensor:
     tokens = max(1, grad_out.shape[1] * grad_out.shape[2])
     largest = grad_out.abs().amax().float() if grad_out.numel() else grad_out.new_zeros(())
     scale = (2.0**62 / tokens / largest).float().clamp(max=2.0**126)
-    # Dividing by it then shows what the integers cannot.
+    # Dividing by NaN later gives NaN, which the integers cannot represent.
     return scale.where(largest.isfinite(), torch.nan)
 
 
 def rows_a_program(padded_dim: int, element_size: int) -> int:
-    """Of rows of so many channels, as many as the threads of a program move with one vector each.
+    """Return how many rows of `padded_dim` channels a program moves with one vector per thread.
 
-    But fewer than threads: Triton would spread what is computed once a row over all of them, and pass it
-    on through shared memory to where the channels are.
+    At most half the number of threads: with more rows, Triton would spread the computations per row over
+    all threads and pass the results through shared memory to the threads with the channels.
     """
     rows = THREADS * VECTOR // (padded_dim * element_size)
     return min(max(rows, 1), THREADS // 2)
@@ -97,24 +96,24 @@ def rows_a_program(padded_dim: int, element_size: int) -> int:
 
 @functools.cache
 def head_group(heads: int, row_bytes: int) -> int:
-    """How many heads a program takes together: a divisor of `heads`.
+    """Return how many heads a program processes together: a divisor of `heads`.
 
-    The fewest whose channels fill a line of the cache, if any do: with fewer heads it takes more tokens,
-    and these share corners.
+    It is the smallest number whose channels fill a cache line, or all heads if none does: with fewer
+    heads, a program processes more tokens, which share corners.
     """
     enough = (group for group in range(1, heads) if heads % group == 0 and group * row_bytes >= LINE)
     return next(enough, heads)
 
 
 def needs_wide_index(*tensors: Tensor) -> bool:
-    """Whether elements of these tensors cannot be numbered in 32 bits."""
+    """Return whether elements of these tensors need 64-bit indices."""
     return any(tensor.numel() > INT32_MAX for tensor in tensors)
 
 
 def _launch(
     kernel, tensors: list[Tensor | None], constants: dict[str, int], value: Tensor, element_size: int
 ) -> None:
-    """Run a kernel on all rows; `element_size` is that of the channels it moves most of."""
+    """Run a kernel on all rows; `element_size` is that of the largest tensor it moves."""
     if not value.numel():
         return
     batch, height, width, heads, dim = value.shape
@@ -141,7 +140,7 @@ def _launch(
 
 
 def _power_of_two(number: int) -> int:
-    """The smallest that is not below."""
+    """Return the smallest power of two that is at least `number`."""
     return 1 << (number - 1).bit_length()
 
 

@@ -1,19 +1,19 @@
-"""Triton kernels of DCNv3's sampling; `backbones.ops.triton.dcnv3` launches them.
+"""Triton kernels of DCNv3 sampling, launched by `backbones.ops.triton.dcnv3`.
 
-A *row* is one head of one token: D channels that lie next to each other in `value`, and its K logits and
-2 K offsets in theirs. A program works on `BLOCK` rows. What concerns a point is computed in registers:
-memory sees the inputs once, the output once, and the corners by way of the caches.
+A *row* is one head of one token: D adjacent channels in `value`, K logits and 2 K offsets. A program
+processes `BLOCK` rows. Values for each point are computed in registers: inputs and output are moved
+through memory once, and the corners are read through the caches.
 
-Points are gone through in runs of three, unrolled, where their number allows it: that has loads enough
-under way, and more would not fit the registers and take several times as long to compile.
+Points are unrolled in runs of three if their number is a multiple of three. This keeps enough loads in
+flight; longer runs would not fit in the registers and take several times as long to compile.
 """
 
-# ruff: noqa: N803, N806 (constants of a compilation are in capitals, as is usual with Triton)
+# ruff: noqa: N803, N806 (compile-time constants are in capitals, as usual in Triton)
 
 import triton
 import triton.language as tl
 
-# Maps and heads differ from stage to stage and from image to image: one compilation serves them all.
+# Sizes of maps and number of heads differ between stages and images; compile only once for all of them.
 _RUNTIME_SIZES = ('height', 'width', 'heads', 'head_group', 'rows')
 
 
@@ -34,7 +34,7 @@ def forward(
     BLOCK: tl.constexpr,
     WIDE_INDEX: tl.constexpr,
 ):
-    """Write `out`. All memory is contiguous; `_locate` says what the sizes are."""
+    """Write `out`. All tensors are contiguous; see `_locate` for the sizes."""
     POINTS: tl.constexpr = KERNEL_SIZE * KERNEL_SIZE
     RUN: tl.constexpr = 3 if KERNEL_SIZE % 3 == 0 else 1
     row, image, x, y, exists = _locate(height, width, heads, head_group, rows, BLOCK, WIDE_INDEX)
@@ -85,7 +85,7 @@ def backward(
 ):
     """Add to `grad_value`; write `grad_offsets` and `grad_logits`.
 
-    With a `scale`, a pointer to one float32, `grad_value` is int64 and counts in units of 1 / scale.
+    With a `scale`, a pointer to one float32, `grad_value` is int64 in units of 1 / scale.
     """
     POINTS: tl.constexpr = KERNEL_SIZE * KERNEL_SIZE
     RUN: tl.constexpr = 3 if KERNEL_SIZE % 3 == 0 else 1
@@ -97,13 +97,13 @@ def backward(
     for k in tl.static_range(POINTS):
         total += tl.exp(_read(logits + row * POINTS + k, exists) - peak)
     place, mask = _channels(row * DIM, exists, channel, DIM)
-    # Divided here, once, so that exponentials may stand for weights below.
+    # Divide once here, so that exponentials can be used as weights below.
     grad = _read(grad_out + place, mask) / total[:, None]
     scattered = grad
     if scale is not None:
         scattered = grad * tl.load(scale)
     # Gradients of weights and positions are collected point by point and written together, so that
-    # threads next to each other write next to each other.
+    # adjacent threads write to adjacent addresses.
     point = tl.arange(0, PADDED_POINTS)[None, :]
     grad_weights = tl.zeros([BLOCK, PADDED_POINTS], tl.float32)
     grad_x = tl.zeros([BLOCK, PADDED_POINTS], tl.float32)
@@ -120,7 +120,7 @@ def backward(
             grad_weights = tl.where(point == run + step, sample[:, None], grad_weights)
             grad_x = tl.where(point == run + step, (weight * slope_x)[:, None], grad_x)
             grad_y = tl.where(point == run + step, (weight * slope_y)[:, None], grad_y)
-            # Not before all four corners are read, or each addition would hold up the next reading.
+            # Read all four corners first; otherwise each addition would delay the next read.
             for lower in tl.static_range(2):
                 weight_y = weight * _share(to_lower, lower)
                 for right in tl.static_range(2):
@@ -141,7 +141,7 @@ def backward(
 def _differentiate(
     value, grad, first, channel, left, upper, to_right, to_lower, width, height, heads, DIM: tl.constexpr
 ):
-    """Inner product of `grad` with the sample at a position, and its derivatives by x and y."""
+    """Return the inner product of `grad` with the sample at a position, and its x and y derivatives."""
     sample = tl.zeros_like(to_right)
     slope_x = tl.zeros_like(to_right)
     slope_y = tl.zeros_like(to_right)
@@ -160,14 +160,14 @@ def _differentiate(
 
 @triton.jit
 def _locate(height, width, heads, head_group, rows, BLOCK: tl.constexpr, WIDE_INDEX: tl.constexpr):
-    """The rows of this program.
+    """Locate the rows of this program.
 
-    Heads are dealt with in groups of `head_group`, a divisor of `heads`. Each group has programs of its
-    own for its `rows` rows, which are tokens times `head_group`.
+    Heads are processed in groups of `head_group`, a divisor of `heads`. Each group has its own programs
+    for its `rows` rows, which are tokens times `head_group`.
 
     Returns:
-        Of each, (BLOCK,): its number among all, as they lie in memory; its image; its token's x and y in
-        float32; whether it exists. One that does not is so far outside that no point is in the map.
+        For each row, (BLOCK,): its index in memory; its image; its token's x and y in float32; whether
+        it exists. A row that does not exist is so far outside that none of its points is in the map.
     """
     index: tl.constexpr = tl.int64 if WIDE_INDEX else tl.int32
     groups = heads // head_group
@@ -188,14 +188,14 @@ def _read(pointer, mask):
 
 @triton.jit
 def _write(pointer, row, exists, numbers, COUNT: tl.constexpr, PADDED_COUNT: tl.constexpr):
-    """Each row's first `COUNT` of `numbers`, (BLOCK, PADDED_COUNT), to where `row` has as many."""
+    """Write the first `COUNT` of `numbers`, (BLOCK, PADDED_COUNT), for each row."""
     column = tl.arange(0, PADDED_COUNT)[None, :]
     tl.store(pointer + (row * COUNT)[:, None] + column, numbers, exists[:, None] & (column < COUNT))
 
 
 @triton.jit
 def _largest(logits, row, exists, POINTS: tl.constexpr):
-    """Of each row the largest logit."""
+    """Return the largest logit of each row."""
     largest = _read(logits + row * POINTS, exists)
     for k in tl.static_range(1, POINTS):
         largest = tl.maximum(largest, _read(logits + row * POINTS + k, exists))
@@ -204,7 +204,7 @@ def _largest(logits, row, exists, POINTS: tl.constexpr):
 
 @triton.jit
 def _exponentials(logits, row, exists, POINTS: tl.constexpr, PADDED_POINTS: tl.constexpr):
-    """Of all logits, relative to each row's largest, (BLOCK, PADDED_POINTS)."""
+    """Return exp(logit - largest logit of the row), (BLOCK, PADDED_POINTS)."""
     point = tl.arange(0, PADDED_POINTS)[None, :]
     mask = exists[:, None] & (point < POINTS)
     scores = tl.load(logits + (row * POINTS)[:, None] + point, mask, float('-inf')).to(tl.float32)
@@ -213,7 +213,7 @@ def _exponentials(logits, row, exists, POINTS: tl.constexpr, PADDED_POINTS: tl.c
 
 @triton.jit
 def _point(offsets, logits, row, k, x, y, exists, width, height, KERNEL_SIZE: tl.constexpr):
-    """Of each row, the logit of point `k`, and of its position what `_cell` says of x and y."""
+    """Return the logit of point `k` for each row, and the `_cell` of its position along x and y."""
     number = row * (KERNEL_SIZE * KERNEL_SIZE) + k
     score = _read(logits + number, exists)
     x += (k // KERNEL_SIZE - KERNEL_SIZE // 2) + _read(offsets + 2 * number, exists)
@@ -225,10 +225,10 @@ def _point(offsets, logits, row, k, x, y, exists, width, height, KERNEL_SIZE: tl
 
 @triton.jit
 def _cell(position, size):
-    """Along one axis, the pixel at or before a position, and how far the position is beyond it.
+    """Return the pixel at or before a position along one axis, and the distance between them.
 
-    From -1 up to `size` it has a pixel of the map beside it. Elsewhere, and where it is not a number, -2
-    stands for it, with neither pixel in the map, since an integer might not hold it.
+    A position from -1 to `size` is next to a pixel of the map. Other positions and NaN are replaced by
+    -2, which has neither pixel in the map, since they might not fit in an integer.
     """
     position = tl.where((position >= -1) & (position < size), position, -2.0)
     before = tl.floor(position)
@@ -237,22 +237,22 @@ def _cell(position, size):
 
 @triton.jit
 def _share(fraction, beyond: tl.constexpr):
-    """Of a position, the weight of the pixel before it or, where `beyond`, of the next one."""
+    """Return the weight of the pixel before a position, or of the next pixel if `beyond`."""
     return fraction if beyond else 1 - fraction
 
 
 @triton.jit
 def _corner(first, channel, x, y, width, height, heads, DIM: tl.constexpr):
-    """`_channels` of a pixel, none where it is not in the map; `first` is that of the image's first."""
+    """Return `_channels` of a pixel, masked outside the map; `first` is for the image's first pixel."""
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     return _channels(first + (y.to(first.dtype) * width + x) * heads * DIM, inside, channel, DIM)
 
 
 @triton.jit
 def _channels(first, exists, channel, DIM: tl.constexpr):
-    """Elements of all channels from each `first` on, (BLOCK, PADDED_DIM), and their mask.
+    """Return the indices of all channels from each `first`, (BLOCK, PADDED_DIM), and their mask.
 
-    The mask looks at channels only where some are padding: otherwise loads stay wide.
+    The mask depends on channels only if some are padding, so that loads stay wide otherwise.
     """
     mask = exists[:, None]
     if channel.shape[1] != DIM:

@@ -1,12 +1,12 @@
-"""Time a backbone on idle cores and beside a process that keeps one core busy.
+"""Time a backbone on idle cores and next to a process that keeps one core busy.
 
     python -m tests.backbones.ops.busy_core
     python -m tests.backbones.ops.busy_core --config configs/mask_rcnn_swin_tiny.py \\
       --peer swin_tiny_patch4_window7_224 --shape 512 768
 
-Each round times a forward pass by the CPU's fast paths, by plain PyTorch (DENSE_MIXERS_CPU=reference)
-and of a peer from timm, in an order drawn anew. The process keeps to as many cores as it has threads,
-the last of which gets the busy loop. Linux only.
+Each round times, in random order, a forward pass with the CPU's fast paths, one in plain PyTorch
+(DENSE_MIXERS_CPU=reference), and one of a timm model. The process is pinned to as many cores as it has
+threads; the busy loop runs on the last one. Linux only.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--config', type=Path, default=Path('configs/mask_rcnn_convnext_tiny.py'))
-    parser.add_argument('--peer', default='convnext_tiny', help='a model of timm')
+    parser.add_argument('--peer', default='convnext_tiny', help='name of a timm model')
     parser.add_argument('--shape', nargs=2, type=int, default=(800, 1280), metavar=('HEIGHT', 'WIDTH'))
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--rounds', type=int, default=15)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def passes_of(arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """Return a forward pass over one image for each row."""
+    """Return a forward pass on one image for each row."""
     height, width = arguments.shape
     cfg = read_config(arguments.config)
     subject = ConfigSubject(arguments.config.stem, cfg.model, cfg.get('default_scope'), True)
@@ -81,7 +81,7 @@ def run(network: nn.Module, image: Tensor, setting: str) -> None:
 
 
 def measure(passes: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of every pass, by row and round."""
+    """Return the duration of every pass in seconds, by row and round."""
     seconds = {name: [] for name in passes}
     for _ in range(rounds):
         for name in random.sample([*passes], len(passes)):
@@ -93,8 +93,8 @@ def measure(passes: dict[str, Callable[[], None]], rounds: int) -> dict[str, lis
 
 @contextlib.contextmanager
 def busy(core: int) -> Iterator[None]:
-    """Keep a core busy from a session of its own, which the scheduler gives a fair share."""
-    # It ends by itself where this process was killed.
+    """Keep a core busy from a separate session, which the scheduler gives a fair share."""
+    # The loop ends by itself if this process is killed.
     loop = f'import os\nos.sched_setaffinity(0, [{core}])\nwhile os.getppid() == {os.getpid()}: pass'
     process = subprocess.Popen([sys.executable, '-c', loop], start_new_session=True)
     try:
@@ -105,7 +105,7 @@ def busy(core: int) -> Iterator[None]:
 
 
 def print_table(title: str, seconds: dict[str, list[float]]) -> None:
-    """Print medians and quartiles of times in ms, and of ratios to plain PyTorch within rounds."""
+    """Print medians and quartiles of times in ms, and of the ratio to plain PyTorch in each round."""
     print(title)
     for name, times in seconds.items():
         ratios = [a / b for a, b in zip(times, seconds[REFERENCE], strict=True)]
@@ -115,7 +115,7 @@ def print_table(title: str, seconds: dict[str, list[float]]) -> None:
 
 
 def quartiles(numbers: list[float], digits: str) -> str:
-    """Write a median and, in brackets, both quartiles."""
+    """Format a median and, in brackets, both quartiles."""
     low, middle, high = statistics.quantiles(numbers, n=4)
     return f'{middle:{digits}} [{low:{digits}} to {high:{digits}}]'
 

@@ -1,13 +1,13 @@
-"""Which library the products of linear layers come from, whatever the processor."""
+"""Choose the matrix library of linear layers, regardless of the processor."""
 
 import pytest
 
 from backbones.ops.cpu import onednn
 
-# As by processors: AMD's of Zen 5; others not by Intel; Intel's.
+# As on AMD Zen 5; as on other processors that are not from Intel; as on Intel.
 LIBRARIES = {
     'onednn': {'NARROWEST_BY_ONEDNN': 1, 'WEIGHT_GRADIENTS_BY_ONEDNN': True},
-    'onednn but for gradients of weights': {
+    'onednn except for weight gradients': {
         'NARROWEST_BY_ONEDNN': 1,
         'WEIGHT_GRADIENTS_BY_ONEDNN': False,
     },
@@ -16,7 +16,7 @@ LIBRARIES = {
 
 
 def use_library(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Take the products of linear layers from one of `LIBRARIES`; skip where it is not there."""
+    """Compute linear layers with one of `LIBRARIES`; skip the test if it is not available."""
     if name != 'mkl' and not onednn.works():
         pytest.skip('needs oneDNN')
     for setting, value in LIBRARIES[name].items():

@@ -1,4 +1,4 @@
-"""The CPU's attention and PyTorch's, each against loops over queries and keys."""
+"""The CPU's and PyTorch's attention, each compared with loops over queries and keys."""
 
 import itertools
 import math
@@ -24,12 +24,12 @@ def random(*shape, seed=0):
 
 
 def qkv(batch, height, width, heads, dim, dtype=torch.float32):
-    """Three views of one tensor, as projections give them, (B, H, W, heads, D)."""
+    """Return three views of one tensor, as from a projection, (B, H, W, heads, D)."""
     return random(batch, height, width, 3, heads, dim).to(dtype).unbind(3)
 
 
 def weighted(logits, values):
-    """Softmax of the logits, times values."""
+    """Return the softmax of the logits, times values."""
     powers = np.exp(np.array(logits) - max(logits))
     return (powers / powers.sum()) @ np.array(values)
 
@@ -63,7 +63,7 @@ def windows_in_loops(q, k, v, bias, size, shift):
     out = np.zeros(q.shape)
 
     def window_of(place, length):
-        """Window of the shifted map, place in it, and which side of the seam."""
+        """Return the window in the shifted map, the position in it, and the side of the seam."""
         moved = (place - shift) % length
         return moved // size, moved % size, moved >= length - shift
 
@@ -150,7 +150,7 @@ def test_large_logits_neither_overflow_nor_lose_the_largest():
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-3)
 
 
-def test_not_a_number_is_passed_on():
+def test_nan_is_propagated():
     q, k, v = (x.clone() for x in qkv(1, 14, 7, 1, 16))
     k[0, 3, 3] = torch.nan
     found = attention_cpu.window_attention(q, k, v, torch.zeros(1, 49, 49), 7, 0)
@@ -181,7 +181,7 @@ def test_operators_are_chosen(monkeypatch):
 
 
 def test_tokens_must_be_evenly_spaced():
-    """A crop of a map is not, whose rows leave gaps in memory: PyTorch's attention takes it."""
+    """The rows of a crop leave gaps in memory, so PyTorch's attention is used."""
     crop = random(2, 9, 9, 2, 8)[:, :7, :7]
     table = random(25, 8)
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_tokens_must_be_evenly_spaced():
 
 
 def test_halo_attention_keeps_no_windows_for_the_backward_pass():
-    """What autograd holds is little more than queries, keys and values, of which windows have 3.4."""
+    """Autograd saves little more than queries, keys and values; windows are 3.4 times as large."""
     q, k, v = (x.clone().requires_grad_() for x in qkv(1, 28, 28, 2, 16))
     table = random(25, 16).requires_grad_()
     kept = []
@@ -240,8 +240,8 @@ def test_operators_count_as_many_flops_as_pytorchs_attention():
         lambda q: attention.global_attention(q[0], q[0, :, :, :, :8], q[0, :, :, :, :8]),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(call):
-    with torch.no_grad(), pytest.raises(BackboneError, match='do not fit'):
+def test_mismatched_shapes_are_rejected(call):
+    with torch.no_grad(), pytest.raises(BackboneError, match='do not match'):
         call(random(1, 7, 7, 1, 16))
 
 
@@ -257,10 +257,10 @@ def test_shapes_that_do_not_fit_are_refused(call):
         ((2, 8, 7, 2, 16), 3, 2),
     ],
 )
-def test_halo_attention_trains_as_pytorchs_in_double_precision(size, block, halo, dtype):
-    """By the CPU's own operators, also where autocast changes what the tables meet.
+def test_halo_attention_trains_like_pytorchs_in_double_precision(size, block, halo, dtype):
+    """The CPU's own operators are used, also under autocast with half-precision maps.
 
-    In the last case windows reach too far for the gradients' operator, and are cut out.
+    In the last case, windows extend too far for the gradient operator, so they are cut out.
     """
     positions = 2 * (block + 2 * halo) - 1
     tables = [random(positions, size[-1], seed=seed).requires_grad_() for seed in (1, 2)]
@@ -289,7 +289,7 @@ def test_halo_attention_trains_as_pytorchs_in_double_precision(size, block, halo
         ((1, 8, 12, 2, 20), 4, 2),
     ],
 )
-def test_window_attention_trains_as_pytorchs_in_double_precision(size, window, shift, dtype):
+def test_window_attention_trains_like_pytorchs_in_double_precision(size, window, shift, dtype):
     maps = [x.clone().requires_grad_() for x in qkv(*size, dtype=dtype)]
     bias = random(size[3], window**2, window**2, seed=1).requires_grad_()
     grad, inputs = random(*size, seed=3).to(dtype), (*maps, bias)
@@ -358,7 +358,7 @@ def test_gradients_of_halo_attention_do_not_depend_on_the_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(others, found[0], strict=True))
 
 
-def test_only_wanted_gradients_of_halo_attention():
+def test_only_needed_gradients_of_halo_attention():
     q, k, v = (x.clone() for x in qkv(1, 7, 7, 1, 16))
     table = random(25, 16)
     attention.halo_attention(q.requires_grad_(), k, v, table, table, 7, 3).sum().backward()

@@ -1,4 +1,4 @@
-"""Convolutions with weight gradients of their own against PyTorch's in double precision."""
+"""Gradients of convolutions compared with PyTorch's in double precision."""
 
 import hypothesis.strategies as st
 import pytest
@@ -13,7 +13,7 @@ from backbones.ops.cpu import convolution as convolution_cpu
 
 
 def check_gradients(layer, x):
-    """All gradients of a layer, in float32, against those of PyTorch in double precision."""
+    """Compare all float32 gradients of a layer with PyTorch's in double precision."""
     tensors = [x.requires_grad_(), *layer.parameters()]
     out = layer(x)
     grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
@@ -44,7 +44,7 @@ def random(*shape):
     bias=st.booleans(),
 )
 def test_strided(batch, height, width, kernel_size, stride, padding, numbers, bias):
-    """Also where few rows are unfolded at a time."""
+    """Also with few rows unfolded at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, 'UNFOLDED_NUMBERS', numbers)
         patch.setattr(convolution, 'FEWEST_PLACES', 1)
@@ -66,8 +66,8 @@ def test_depthwise(batch, height, width, channels, side, bias):
     check_gradients(layer, random(batch, height, width, channels))
 
 
-def test_the_gradient_of_a_depthwise_kernel_by_hand():
-    """Each weight's gradient is the product of the map with itself, moved."""
+def test_gradient_of_a_depthwise_kernel_by_hand():
+    """The gradient of each weight is the product of the map and its shifted copy."""
     x = torch.arange(12.0).view(1, 3, 4, 1)
     found = convolution_cpu.depthwise_weight_gradient(x, x, 3)
     padded = F.pad(x[0, :, :, 0], (1, 1, 1, 1))
@@ -77,7 +77,7 @@ def test_the_gradient_of_a_depthwise_kernel_by_hand():
             assert found[0, 0, down, across] == (moved * x[0, :, :, 0]).sum()
 
 
-def test_the_number_of_threads_does_not_matter():
+def test_number_of_threads_does_not_matter():
     x, grad = random(2, 9, 40, 32), random(2, 9, 40, 32) + 1
     threads = torch.get_num_threads()
     found = []
@@ -123,15 +123,15 @@ def test_second_derivatives(depthwise):
     torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-2)
 
 
-def test_a_strided_convolution_counts_its_flops_in_all_directions():
+def test_flops_of_a_strided_convolution_are_counted_forward_and_backward():
     layer = Convolution(4, 6, 3, stride=2, padding=1)
     with FlopCounterMode(display=False) as counter:
         layer(random(1, 8, 8, 4).requires_grad_()).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 16 * 9 * 4 * 6
 
 
-def test_weights_lie_as_the_products_take_them():
-    """Also when loaded, and so do their gradients, which else are copied."""
+def test_weights_are_channels_last():
+    """Also after loading, and so are their gradients, which saves a copy."""
     layer, other = Convolution(4, 6, 3, stride=2), torch.nn.Conv2d(4, 6, 3)
     layer.load_state_dict(other.state_dict())
     layer(random(1, 9, 9, 4)).sum().backward()

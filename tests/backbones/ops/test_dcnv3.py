@@ -14,20 +14,20 @@ EXACT = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 def inputs(size, kernel_size=3, dtype=torch.float32, reach=1.0, seed=0):
-    """value, offsets, logits and a gradient of the output, all of it random."""
+    """Return random value, offsets, logits and output gradient."""
     generator = torch.Generator().manual_seed(seed)
 
     def random(*shape):
         return torch.randn(*shape, generator=generator).to(dtype)
 
     points = (*size[:4], kernel_size**2)
-    # At whole numbers gradients jump, and rounding decides for the one or the other side.
+    # Avoid whole numbers, where gradients jump and rounding decides which side counts.
     offsets = (random(*points, 2) * reach * 4).round() / 4 + 1 / 8
     return random(*size), offsets, random(*points), random(*size)
 
 
 def by_reference(value, offsets, logits, grad_out, kernel_size):
-    """Output and gradients in double precision."""
+    """Return the output and gradients in double precision."""
     tensors = [tensor.double().requires_grad_() for tensor in (value, offsets, logits)]
     out = dcnv3_reference.forward(*tensors, kernel_size)
     return out.detach(), *torch.autograd.grad(out, tensors, grad_out.double())
@@ -53,7 +53,7 @@ def assert_equal_to_reference(tensors, kernel_size=3):
     ('size', 'kernel_size'),
     [((1, 9, 7, 2, 16), 3), ((2, 5, 40, 3, 5), 3), ((1, 6, 6, 1, 32), 5), ((1, 33, 1, 2, 16), 1)],
 )
-def test_numba_equals_the_plain_reference(size, kernel_size, dtype):
+def test_numba_equals_the_reference(size, kernel_size, dtype):
     assert_equal_to_reference(inputs(size, kernel_size, dtype), kernel_size)
 
 
@@ -79,7 +79,7 @@ def test_offsets_at_whole_numbers_have_the_gradient_to_the_right():
 
 
 @pytest.mark.parametrize('far', [1e9, -1e9, 3e38, float('inf'), float('-inf'), float('nan')])
-def test_offsets_far_outside_reach_no_memory(far):
+def test_offsets_far_outside_read_no_memory(far):
     value, offsets, logits, grad_out = inputs((1, 6, 7, 2, 16))
     out, *gradients = by_operator(value, torch.full_like(offsets, far), logits, grad_out, 3)
     assert not out.any()
@@ -118,8 +118,8 @@ def test_number_of_threads_changes_nothing():
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_maps_are_sampled_at_exact_places(dtype):
-    """A wide map, whose coordinates half precision cannot hold."""
+def test_half_precision_maps_are_sampled_at_exact_positions(dtype):
+    """The map is so wide that half precision cannot represent its coordinates."""
     value = torch.arange(600).remainder(7).to(dtype).view(1, 1, 600, 1, 1)
     offsets = torch.tensor([-1.0, 0.0], dtype=dtype).expand(1, 1, 600, 1, 1, 2)
     output = dcnv3(value, offsets, torch.ones(1, 1, 600, 1, 1, dtype=dtype), 1).flatten()
@@ -160,7 +160,7 @@ class Sampling(torch.nn.Module):
         return dcnv3(value, offsets, logits, 3) * 2
 
 
-def test_operator_is_exported_and_compiled_whole():
+def test_operator_is_exported_and_compiled_as_one():
     value, offsets, logits, _ = inputs((2, 4, 5, 2, 16))
     expected = Sampling()(value, offsets, logits)
     exported = torch.export.export(Sampling(), (value, offsets, logits))
@@ -194,8 +194,8 @@ def test_setting_is_followed(monkeypatch):
         dcnv3(*tensors, 3)
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_mismatched_shapes_are_rejected():
     value, offsets, logits, _ = inputs((1, 4, 5, 2, 16))
     for wrong in ((value, offsets[:, :3], logits), (value, offsets, logits[..., :8]), (value[0],) * 3):
-        with pytest.raises(BackboneError, match='do not fit each other'):
+        with pytest.raises(BackboneError, match='do not match; expected'):
             dcnv3(*wrong, 3)

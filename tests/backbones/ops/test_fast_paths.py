@@ -1,4 +1,4 @@
-"""The switch between fast paths and plain PyTorch, and what happens without their libraries."""
+"""Switching between fast paths and plain PyTorch, and fallbacks without their libraries."""
 
 import warnings
 
@@ -43,7 +43,7 @@ def test_is_on_unless_the_environment_says_otherwise(monkeypatch, device):
     assert is_fast(device)
 
 
-def test_other_devices_have_none():
+def test_other_devices_have_no_fast_paths():
     assert fast_path('xpu', 'dcnv3', 'it') is None
 
 
@@ -52,7 +52,7 @@ def test_every_operator_of_the_cpu_has_a_module(operator):
     assert fast_path('cpu', operator, 'it').__name__ == f'backbones.ops.cpu.{operator}'
 
 
-def test_unknown_choice_is_refused(monkeypatch):
+def test_unknown_choice_is_rejected(monkeypatch):
     monkeypatch.setenv('DENSE_MIXERS_CPU', 'fastest')
     value, offsets = (
         torch.zeros(1, 2, 2, 1, 1),
@@ -62,7 +62,7 @@ def test_unknown_choice_is_refused(monkeypatch):
         dcnv3(value, offsets, value, 1)
 
 
-def test_setting_of_earlier_versions_names_todays(monkeypatch):
+def test_outdated_setting_names_the_new_one(monkeypatch):
     monkeypatch.setenv(REPLACED, 'numba')
     with pytest.raises(BackboneError, match='set DENSE_MIXERS_CPU to fast or reference'):
         is_fast('cpu')
@@ -71,7 +71,7 @@ def test_setting_of_earlier_versions_names_todays(monkeypatch):
 @pytest.mark.usefixtures('without_libraries')
 def test_without_numba_one_warning_and_plain_pytorch():
     with pytest.warns(
-        UserWarning, match='convolution on cpu is slow, in plain PyTorch: numba cannot be used'
+        UserWarning, match='convolution on cpu falls back to slow plain PyTorch: numba cannot be used'
     ):
         assert implementation('cpu', torch.float32) == 'reference'
     with warnings.catch_warnings():
@@ -80,7 +80,7 @@ def test_without_numba_one_warning_and_plain_pytorch():
 
 
 @pytest.mark.parametrize('mixer', MIXERS)
-def test_a_backbone_computes_the_same_without_them(monkeypatch, mixer):
+def test_backbones_give_the_same_results_without_fast_paths(monkeypatch, mixer):
     torch.manual_seed(0)
     settings = {**MICRO[f'{mixer}_micro'], 'depths': [1, 2, 1, 1], 'layer_scale_init_value': 1.0}
     model = MODELS.build(settings).eval()

@@ -43,7 +43,7 @@ def test_values_and_gradients(shape, out, bias):
         torch.testing.assert_close(gradient.double(), truth.double(), rtol=1e-5, atol=1e-4)
 
 
-def test_only_wanted_gradients():
+def test_only_needed_gradients():
     x, weight, bias = case(5, 3)
     linear(x, weight.requires_grad_(), bias).sum().backward()
     torch.testing.assert_close(weight.grad, x.sum(0).expand(7, -1))
@@ -99,7 +99,7 @@ def test_double_precision_and_other_devices_are_left_to_pytorch():
     assert linear(*on_meta).shape == (5, 7)
 
 
-def test_names_and_start_are_those_of_pytorch():
+def test_names_and_initial_values_are_those_of_pytorch():
     torch.manual_seed(0)
     own = Linear(3, 7)
     torch.manual_seed(0)
@@ -109,14 +109,14 @@ def test_names_and_start_are_those_of_pytorch():
     assert Mlp(3, 7).state_dict().keys() == {'fc1.weight', 'fc1.bias', 'fc2.weight', 'fc2.bias'}
 
 
-def test_flops_are_counted_in_both_directions():
+def test_flops_are_counted_forward_and_backward():
     x, weight, bias = case(2, 10, 16, out=32)
     with FlopCounterMode(display=False) as counter:
         linear(x.requires_grad_(), weight.requires_grad_(), bias).sum().backward()
     assert counter.get_total_flops() == 3 * 2 * 20 * 16 * 32
 
 
-def test_autocast_is_followed_before_the_products_need_it():
+def test_cast_once_follows_autocast():
     x = torch.ones(3)
     assert cast_once(x) is x
     with torch.autocast('cpu', torch.bfloat16):
@@ -135,7 +135,7 @@ def test_second_derivatives_and_function_transforms():
     torch.testing.assert_close(gradient, x.detach().sum(0).expand(7, -1))
 
 
-def test_a_layer_can_be_traced_hooked_and_exchanged():
+def test_layers_can_be_traced_hooked_and_replaced():
     x = torch.randn(2, 3)
     mlp = Mlp(3, 7)
     traced = torch.jit.trace(mlp, x)
@@ -148,7 +148,7 @@ def test_a_layer_can_be_traced_hooked_and_exchanged():
     torch.testing.assert_close(mlp(x), mlp.fc2(mlp.fc1(x)))
 
 
-def test_nothing_is_kept_for_gradients_that_nobody_wants():
+def test_nothing_is_saved_for_unneeded_gradients():
     x, weight, bias = case(50, 16, out=32)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):

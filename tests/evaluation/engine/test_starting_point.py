@@ -54,7 +54,7 @@ class TestBaseline:
         torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
         config = cfg('upernet_r50')
         config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
-        with pytest.raises(UserError, match=r'only 0\.0% of .* they are of swin_micro'):
+        with pytest.raises(UserError, match=r'only 0\.0% of .* the weights are for swin_micro'):
             set_starting_point(config, None, None)
 
     def test_layers_initialised_one_by_one_are_from_scratch(self, cfg):
@@ -101,7 +101,7 @@ class TestInitCfg:
         torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
         config = cfg('mask_rcnn_halo_micro')
         config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
-        with pytest.raises(UserError, match='halo_micro; they are of swin_micro'):
+        with pytest.raises(UserError, match=r'halo_micro\); the weights are for swin_micro'):
             set_starting_point(config, None, None)
 
     def test_prefix(self, cfg, tmp_path):

@@ -1,4 +1,4 @@
-"""Compiled code is kept for the next process, and not beyond the sources that it was made from."""
+"""Compiled code is cached for other processes until its sources change."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ print(add_one(1), sum(add_one.stats.cache_hits.values()))
 """
 
 
-def test_code_is_kept_until_any_source_changes(tmp_path):
+def test_code_is_cached_until_any_source_changes(tmp_path):
     sources = tmp_path / 'backbones' / 'ops' / 'cpu'
     sources.mkdir(parents=True)
     shutil.copy(Path(backbones.__file__).parent / 'ops/cpu/compiled.py', sources)

@@ -1,4 +1,4 @@
-"""Each private part of PyTorch that fast paths use, gone or changed: one warning, same figures."""
+"""Private parts of PyTorch that are missing or changed: one warning, same results."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ from backbones.ops.linear import linear, linear_gelu
 
 @contextlib.contextmanager
 def warned_once(text):
-    """Expect a warning in a block that may be run twice."""
+    """Expect exactly one warning in a block."""
     with pytest.warns(UserWarning, match=text) as caught:
         yield
     assert len([each for each in caught if text in str(each.message)]) == 1
@@ -23,7 +23,7 @@ def warned_once(text):
 
 @pytest.fixture
 def fresh():
-    """Probes that have not been asked yet, before and after a test."""
+    """Clear the cached probes before and after a test."""
 
     def forget():
         onednn._agrees_with_pytorch.cache_clear()
@@ -57,7 +57,7 @@ def test_onednn(monkeypatch, operator):
 
 @pytest.mark.usefixtures('fresh')
 @pytest.mark.skipif(not onednn.HAS_OPERATOR, reason='needs oneDNN')
-def test_onednn_is_trusted_when_first_asked_within_autocast():
+def test_onednn_works_if_first_used_within_autocast():
     with warnings.catch_warnings(), torch.autocast('cpu', torch.bfloat16):
         warnings.simplefilter('error')
         assert onednn.works()
@@ -65,21 +65,21 @@ def test_onednn_is_trusted_when_first_asked_within_autocast():
 
 @pytest.mark.usefixtures('fresh')
 @pytest.mark.skipif(threads.openmp() is None, reason="needs GNU's OpenMP")
-def test_openmp_that_leaves_parts_out(monkeypatch):
+def test_openmp_that_skips_parts(monkeypatch):
     monkeypatch.setattr(threads, '_by_openmp', lambda library, function, count, parts: function(0, 1))
     monkeypatch.setattr(torch, 'get_num_threads', lambda: 2)
     threads.openmp.cache_clear()
     found = []
-    with warned_once('cannot be called as that of GCC'):
+    with warned_once("cannot be called like GCC's OpenMP"):
         for _ in range(2):
             threads.for_ranges(lambda begin, end: found.extend(range(begin, end)), 10)
     assert sorted(found) == sorted([*range(10)] * 2)
 
 
-def test_transforms_that_cannot_be_seen(monkeypatch):
+def test_transforms_that_cannot_be_detected(monkeypatch):
     monkeypatch.delattr(torch._C._functorch, 'peek_interpreter_stack')
     try:
-        with pytest.warns(UserWarning, match='does not say whether torch.func is at work'):
+        with pytest.warns(UserWarning, match='does not tell whether torch.func is active'):
             importlib.reload(tracing)
         assert tracing.is_traced()
     finally:

@@ -10,11 +10,11 @@ from backbones.ops.cpu.threads import for_ranges
 
 @pytest.fixture(params=['openmp', 'pool'], autouse=True)
 def kind(request, monkeypatch):
-    """Three threads, of torch's OpenMP or of the pool."""
+    """Use three threads, from torch's OpenMP or from the pool."""
     if request.param == 'pool':
         monkeypatch.setattr(threads, 'openmp', lambda: None)
     elif threads.openmp() is None:
-        pytest.skip('torch has no OpenMP of GNU')
+        pytest.skip("torch does not ship GNU's OpenMP")
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield request.param
@@ -38,7 +38,7 @@ def test_parts_run_at_the_same_time():
     for_ranges(lambda begin, end: barrier.wait(), 3)
 
 
-def test_an_error_of_any_part_is_raised_after_all_have_ended():
+def test_errors_are_raised_after_all_parts_have_finished():
     ended = []
 
     def work(begin, end):

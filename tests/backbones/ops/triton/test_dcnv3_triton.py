@@ -31,7 +31,7 @@ def interpreted():
 
 @pytest.fixture(scope='module', params=['interpreter', pytest.param('cuda', marks=needs_gpu)])
 def run(request):
-    """Calls `forward` or `backward`, with tensors of the CPU."""
+    """Call `forward` or `backward` with CPU tensors."""
     if request.param == 'interpreter':
         call_there = request.getfixturevalue('interpreted')
     else:
@@ -47,9 +47,10 @@ def run(request):
 
 
 def random_inputs(size, kernel_size=3, dtype=torch.float32, point_dtype=None, reach=1.5):
-    """value, offsets, logits and grad_out for a value of this size, (B, H, W, heads, D).
+    """Return random value, offsets, logits and grad_out for a value of size (B, H, W, heads, D).
 
-    Offsets are odd multiples of 1/8, which every dtype holds and no integer is, where gradients jump.
+    Offsets are odd multiples of 1/8: every dtype represents them exactly, and none is an integer, where
+    gradients jump.
     """
     points = (*size[:4], kernel_size**2)
     offsets = (torch.randn(*points, 2) * reach * 4).round() / 4 + 1 / 8
@@ -63,7 +64,7 @@ def in_numpy(*tensors):
 
 
 def sampled_in_loops(value, offsets, logits, kernel_size):
-    """The definition, one token, head, point and corner after the other."""
+    """Follow the definition, one token, head, point and corner at a time."""
     value, offsets, logits = in_numpy(value, offsets, logits)
     batch, height, width, heads, _ = value.shape
     out = np.zeros(value.shape)
@@ -81,7 +82,7 @@ def sampled_in_loops(value, offsets, logits, kernel_size):
 
 
 def bilinear_in_loops(image, x, y):
-    """Of an image (H, W, D), zero outside."""
+    """Interpolate an image (H, W, D); zero outside."""
     total = np.zeros(image.shape[2])
     for line in (math.floor(y), math.floor(y) + 1):
         for column in (math.floor(x), math.floor(x) + 1):
@@ -91,7 +92,7 @@ def bilinear_in_loops(image, x, y):
 
 
 def sampled_by_tents(value, offsets, logits, kernel_size):
-    """The definition in another form: every pixel weighted by how near it is, without corners."""
+    """Follow the definition in a different form: weight every pixel by distance, without corners."""
     height, width = value.shape[1:3]
     reach = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
     x = torch.arange(width)[:, None, None] + reach.repeat_interleave(kernel_size) + offsets[..., 0]
@@ -109,7 +110,7 @@ def gradients_by_tents(grad_out, value, offsets, logits, kernel_size):
 
 
 def assert_near(actual, expected, dtype, equal_nan=False):
-    """As near as a sum in float32 is that is rounded to `dtype` in the end."""
+    """Compare with the tolerance of a float32 sum that is finally rounded to `dtype`."""
     assert actual.dtype == dtype
     tolerance = torch.finfo(dtype).eps if dtype in HALF else 1e-5
     torch.testing.assert_close(
@@ -123,7 +124,7 @@ def assert_gradients_near(actual, expected, inputs):
         assert_near(one, other, tensor.dtype)
 
 
-# Against the definition
+# Comparison with the definition
 
 # Several programs, several groups of heads, both at once; programs that are not full; padded channels.
 SIZES = [(2, 4, 5, 3, 6), (1, 3, 3, 4, 16), (1, 3, 3, 2, 64), (1, 2, 2, 5, 17), (1, 1, 9, 2, 1)]
@@ -178,7 +179,7 @@ def test_any_size_and_mixture_of_dtypes(run, size, kernel_size, dtype, point_dty
     assert_gradients_near(gradients, gradients_by_tents(grad_out, *inputs, kernel_size), inputs)
 
 
-def test_layout_of_memory_does_not_matter(run):
+def test_memory_layout_does_not_matter(run):
     *inputs, grad_out = random_inputs((2, 4, 3, 2, 4), kernel_size=1)
     strided = [tensor.transpose(1, 3).contiguous().transpose(1, 3) for tensor in inputs]
     grad_strided = torch.zeros(2, 4, 3, 2, 8)[..., ::2].copy_(grad_out)
@@ -204,7 +205,7 @@ def test_nothing_to_sample(run, size):
 
 
 def test_undeformed_grid_is_read_down_the_columns(run):
-    """Of image k only point k counts."""
+    """In image k, only point k has weight."""
     value = torch.arange(1.0, 26).view(1, 5, 5, 1, 1).repeat(9, 1, 1, 1, 1)
     logits = torch.full((9, 5, 5, 1, 9), -math.inf)
     logits[range(9), ..., range(9)] = 0
@@ -213,7 +214,7 @@ def test_undeformed_grid_is_read_down_the_columns(run):
     assert torch.equal(out[:, 2, 2, 0, 0], columns_first)
 
 
-def test_gradient_at_pixels_is_that_to_the_right_and_downwards(run):
+def test_gradient_at_pixels_is_the_one_to_the_right_and_down(run):
     *inputs, grad_out = random_inputs((1, 3, 4, 1, 3))
     value, offsets, logits = inputs
     offsets.copy_(torch.randint(-4, 5, offsets.shape))
@@ -228,7 +229,7 @@ def test_gradient_at_pixels_is_that_to_the_right_and_downwards(run):
         assert_near(actual[..., point, axis], (rise * grad_out).sum(-1), torch.float32)
 
 
-def test_far_outside_is_zero_and_still(run):
+def test_far_outside_is_zero_without_gradient(run):
     *inputs, grad_out = random_inputs((2, 4, 4, 2, 4))
     value, offsets, logits = inputs
     far = torch.tensor([40.0, -40.0, 1e9, -1e9, 3e38, math.inf, -math.inf, math.nan])
@@ -240,7 +241,7 @@ def test_far_outside_is_zero_and_still(run):
     assert_gradients_near(run('backward', grad_out, *inputs), expected, inputs)
 
 
-def test_first_and_last_position_beside_the_map(run):
+def test_first_and_last_position_next_to_the_map(run):
     value = torch.tensor([5.0, 7.0]).view(1, 1, 2, 1, 1)
     logits = torch.zeros(1, 1, 2, 1, 1)
     for position, output, slope in [(-1, 0, 5), (-1 - 2**-20, 0, 0), (1, 7, -7), (2, 0, 0)]:
@@ -252,7 +253,7 @@ def test_first_and_last_position_beside_the_map(run):
         assert gradient[..., 0].flatten().tolist() == [slope] * 2
 
 
-def test_what_is_not_a_number_stays_where_it_is_sampled(run):
+def test_non_finite_values_only_affect_their_samples(run):
     *inputs, _ = random_inputs((2, 5, 6, 2, 3), reach=0.5)
     inputs[0][0, 0, 0, 0] = math.nan
     inputs[0][1, 4, 5, 1] = math.inf
@@ -281,7 +282,7 @@ def test_wide_index_changes_nothing(run):
         torch.testing.assert_close(one, other)
 
 
-def test_wide_index_from_two_to_the_31_elements_on():
+def test_wide_index_from_two_to_the_31_elements():
     def expanded(count):
         return torch.zeros(1, dtype=torch.bfloat16).expand(count)
 
@@ -301,18 +302,18 @@ def test_more_than_two_to_the_31_elements():
     assert torch.equal(out, value[:, 1:].expand_as(value))
 
 
-# The same at every call
+# Determinism
 
 
 def on_a_coarse_grid(size):
-    """Inputs whose coordinates and weights have no rounding, so that a mirror image is exact."""
+    """Return inputs whose coordinates and weights need no rounding, so that a mirror image is exact."""
     value, _, logits, grad_out = random_inputs(size)
     offsets = torch.randint(-16, 17, (*logits.shape, 2)) / 8
     return value, offsets, torch.zeros_like(logits), grad_out
 
 
 def mirrored(value, offsets, logits, grad_out):
-    """Seen from behind: tokens of a line and columns of points the other way round."""
+    """Mirror the inputs: reverse the tokens of each line and the columns of points."""
     offsets = offsets.flip(2).unflatten(4, (3, 3)).flip(4).flatten(4, 5) * torch.tensor([-1, 1])
     return value.flip(2), offsets, logits.flip(2), grad_out.flip(2)
 
@@ -347,7 +348,7 @@ def test_deterministic_gradient_of_zero(run):
 
 
 @pytest.mark.parametrize('bad', [math.inf, -math.inf, math.nan])
-def test_deterministic_gradient_that_is_not_finite(run, bad):
+def test_deterministic_gradient_of_non_finite_values(run, bad):
     *inputs, grad_out = random_inputs((1, 2, 3, 1, 2))
     grad_out[0, 1, 1, 0, 0] = bad
     gradient, *_ = run('backward', grad_out, *inputs, deterministic=True)
@@ -377,7 +378,7 @@ def test_deterministic_on_a_gpu():
         assert torch.equal(one, other)
 
 
-# How programs are cut
+# Sizes of programs
 
 
 @pytest.mark.parametrize('element_size', [2, 4, 8])
@@ -401,7 +402,7 @@ def test_head_group(heads, row_bytes, group):
 
 
 def compiled(name, dtype, capability, wide_index=False, deterministic=False):
-    """A kernel as it is for 16 channels and 3x3 points, compiled without a GPU."""
+    """Compile a kernel for 16 channels and 3x3 points, without a GPU."""
     from triton import compile as compile_kernel
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -440,7 +441,7 @@ def compiling(tmp_path, monkeypatch):
 @pytest.mark.usefixtures('compiling')
 @pytest.mark.parametrize(('dtype', 'capability'), [('fp16', 75), ('fp32', 90)])
 def test_compiles(dtype, capability):
-    """What the interpreter does not see: types, shapes and what a GPU's instructions can do."""
+    """Check what the interpreter does not: types, shapes and the instructions of a GPU."""
     for name, deterministic in [('forward', False), ('backward', False), ('backward', True)]:
         kernel = compiled(name, dtype, capability, deterministic=deterministic)
         assert kernel.asm['cubin']
@@ -448,7 +449,7 @@ def test_compiles(dtype, capability):
 
 @pytest.mark.usefixtures('compiling')
 def test_channels_move_in_wide_vectors():
-    """The corners of a run of points, by 16 bytes in each thread."""
+    """Each thread reads the corners of a run of points 16 bytes at a time."""
     code = compiled('forward', 'bf16', 90).asm['ptx']
     assert len(re.findall(r'ld\.global\.v4\.b32', code)) >= 3 * 4
 
@@ -461,14 +462,14 @@ def test_wide_index_is_wide_in_every_product(name):
     assert set(widths) == {'i64'}
 
 
-# Where there is no Triton
+# Without Triton
 
 
 def test_module_imports_without_triton(monkeypatch):
     monkeypatch.setitem(sys.modules, 'triton', None)
     monkeypatch.delitem(sys.modules, 'backbones.ops.triton.dcnv3_kernels', raising=False)
     monkeypatch.delattr(backbones.ops.triton, 'dcnv3_kernels', raising=False)
-    spec = importlib.util.spec_from_file_location('imported_anew', dcnv3_triton.__file__)
+    spec = importlib.util.spec_from_file_location('imported_again', dcnv3_triton.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.available() is False

@@ -1,7 +1,7 @@
-"""Triton's operators where there is no GPU: in a process of its own, under Triton's interpreter.
+"""Run Triton operators without a GPU: in a separate process, with Triton's interpreter.
 
-Triton decides when it is imported whether it compiles or interprets, for all of the process. That of the
-tests may have imported it already, or may want to compile.
+Triton decides on import, for the whole process, whether it compiles or interprets. The test process may
+have imported it already, or may need to compile.
 """
 
 import multiprocessing
@@ -19,12 +19,12 @@ from backbones.ops.triton import dcnv3 as dcnv3_triton
 
 @contextmanager
 def interpreter() -> Iterator[ProcessPoolExecutor]:
-    """The process, which takes functions and tensors."""
+    """Yield the process, as an executor that takes functions and tensors."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv('TRITON_INTERPRET', '1')
         environment.setenv('OMP_NUM_THREADS', '1')
         with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as process:
-            # It is started by the first call.
+            # The first call starts the process.
             process.submit(torch.ones, 1).result()
             environment.undo()
             yield process
@@ -33,7 +33,7 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
 def call(
     name: str, tensors: tuple[Tensor, ...], kernel_size: int, deterministic: bool, wide_index: bool
 ) -> Tensor | tuple[Tensor, ...]:
-    """`forward` or `backward` of `backbones.ops.triton.dcnv3`, under these settings."""
+    """Call `forward` or `backward` of `backbones.ops.triton.dcnv3` with these settings."""
     before = torch.are_deterministic_algorithms_enabled()
     limit = -1 if wide_index else dcnv3_triton.INT32_MAX
     torch.use_deterministic_algorithms(deterministic)
