@@ -23,6 +23,17 @@ def check_lengths(stages: int, **by_stage: Sequence) -> None:
             )
 
 
+def check_whole_numbers(**by_stage: Sequence) -> None:
+    """Check that per-stage options are positive whole numbers.
+
+    Raises:
+        BackboneError: an option has a different value.
+    """
+    for name, values in by_stage.items():
+        if any(type(value) is not int or value < 1 for value in values):
+            raise BackboneError(f'{name}={list(values)}: give a whole number from 1 on for each stage')
+
+
 def check_init_cfg(init_cfg: dict | list[dict] | None) -> None:
     """Check that pretrained weights are given in the only supported form.
 

@@ -17,7 +17,13 @@ from backbones.blocks import NORM_EPS, Block, Downsample, Stem
 from backbones.checkpoint import load_pretrained, translate_state_dict
 from backbones.errors import BackboneError
 from backbones.mixers import MIXERS, TokenMixer
-from backbones.options import check_init_cfg, check_lengths, mixer_class, options_of_stage
+from backbones.options import (
+    check_init_cfg,
+    check_lengths,
+    check_whole_numbers,
+    mixer_class,
+    options_of_stage,
+)
 
 SMALLEST_SIDE = 32
 
@@ -78,6 +84,7 @@ class UnifiedBackbone(BaseModule):
         stages = len(depths)
         pos_embed_sizes = pos_embed_sizes or (None,) * stages
         check_lengths(stages, dims=dims, mlp_ratios=mlp_ratios, pos_embed_sizes=pos_embed_sizes)
+        check_whole_numbers(dims=dims, depths=depths)
         if norm_placement not in ('output', 'trunk'):
             raise BackboneError(f"norm_placement={norm_placement!r}: choose 'output' or 'trunk'")
         if not out_indices or not set(out_indices) <= set(range(stages)):

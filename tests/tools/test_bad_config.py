@@ -375,7 +375,12 @@ class TestBackbone:
             ),
             ('too few entries in depths', 'depths=[1,1]', ('has 4 entries', '2 stages')),
             ('a word for dims', 'dims=wide', ("dims='wide': give a list",)),
-            ('depths that are no whole numbers', 'depths=[1,1,1.5,1]', ('of the wrong kind',)),
+            (
+                'depths that are not whole numbers',
+                'depths=[1,1,1.5,1]',
+                ('depths=[1, 1, 1.5, 1]: give a whole number',),
+            ),
+            ('a depth of 0', 'depths=[1,1,0,1]', ('depths=[1, 1, 0, 1]: give a whole number',)),
             (
                 'dims that the neck does not expect',
                 'dims=[32,64,128,256]',
