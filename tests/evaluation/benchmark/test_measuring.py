@@ -158,7 +158,7 @@ class TestFailures:
             raise RuntimeError('no compiler here\n\nlong advice')
 
         compiled = torch.compile(lambda x: x + 1, backend=compiler)
-        expected = '^toy cannot be compiled: no compiler here; leave out --compile$'
+        expected = '^toy cannot be compiled: no compiler here; omit --compile$'
         with pytest.raises(UserError, match=expected), failures_explained('toy', SIZE, CPU):
             compiled(torch.zeros(2))
 
@@ -262,7 +262,7 @@ class TestGrowth:
         assert [each.rows[0].ran_out_of_memory for each in found] == [False, True]
 
     def test_no_row_at_any_size(self):
-        message = 'every row at every size, the smallest of which is 1 image of 32x32 '
+        message = r'every row at every size, even the smallest \(1 image of 32x32 '
         with pytest.raises(UserError, match=message):
             run(plan(Toy('small', refuse_above(1)), Toy('other', refuse_above(10))))
 

@@ -226,7 +226,7 @@ class TestSizes:
         monkeypatch.setattr('evaluation.benchmark.subjects.MULTIPLES', (128, 256))
         peer = PeerSubject('timm:halonet26t')
         message = (
-            '^timm:halonet26t does not take 100x132 .*; it takes 256x256, the next multiples of 256$'
+            '^timm:halonet26t does not accept 100x132 .*; use 256x256, the next multiples of 256$'
         )
         with pytest.raises(UserError, match=message):
             peer.cost(ODD)
@@ -248,7 +248,7 @@ class TestNames:
 
     @pytest.mark.parametrize('name', ['resnet50', 'timm:', 'torchvision:resnet50', 'timm'])
     def test_of_another_form(self, name):
-        with pytest.raises(UserError, match='has not the form timm:NAME'):
+        with pytest.raises(UserError, match='must have the form timm:NAME'):
             PeerSubject(name)
 
     @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def advice(work_dir, *saved, resumed_from=None, error=KeyboardInterrupt):
 class TestInterruptionOfTraining:
     def test_names_the_last_checkpoint(self, tmp_path):
         said = advice(tmp_path, 'epoch_1.pth', 'epoch_2.pth')
-        expected = f'the last checkpoint is {tmp_path}/epoch_2.pth; to go on, '
-        assert said == f'{expected}repeat the command with --resume'
+        expected = f'the last checkpoint is {tmp_path}/epoch_2.pth; to resume, '
+        assert said == f'{expected}run the same command with --resume'
 
     def test_checkpoint_of_an_earlier_training_is_not_its_own(self, tmp_path):
         save(tmp_path, 'epoch_9.pth')
@@ -66,7 +66,7 @@ class TestInterruptionOfTraining:
 
 class TestFault:
     def test_of_the_machine(self, tmp_path):
-        expected = rf'^{tmp_path}/log: No space left on device; make room there; no checkpoint was '
+        expected = rf'^{tmp_path}/log: No space left on device; free some space there; no checkpoint was '
         with pytest.raises(UserError, match=expected), stop_explained(str(tmp_path)):
             raise OSError(errno.ENOSPC, 'full', f'{tmp_path}/log')
 
@@ -100,7 +100,7 @@ class TestLostWorker:
         child.stdin.close()
 
     def test_is_named(self, tmp_path, killed):
-        assert f'a process that loads data ({killed}) was ended' in machine_fault(
+        assert f'a data loading process ({killed}) was killed' in machine_fault(
             EOFError(), str(tmp_path)
         )
 
@@ -118,7 +118,7 @@ class TestLostWorker:
         finally:
             signal.signal(signal.SIGCHLD, before)
             child.wait()
-        assert said.startswith('a process that loads data (4321) was ended, as where memory is short: ')
+        assert said.startswith('a data loading process (4321) was killed, possibly because memory ran out; ')
 
     def test_other_errors_of_a_handler_pass(self, tmp_path):
         def handler(number, frame):
