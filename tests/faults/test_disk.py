@@ -157,7 +157,9 @@ def test_data_that_vanish(
     assert ' is missing; restore it' in line
     assert_whole(work_dir)
     last = checkpoints(work_dir)[-1]
-    assert line.endswith(f'; the last checkpoint is {last}; to resume, run the same command with --resume')
+    assert line.endswith(
+        f'; the last checkpoint is {last}; to resume, run the same command with --resume'
+    )
     if task == 'upernet':
         row = line.replace(last.name, 'iter_3.pth').partition('ADE_train_')
         refused(

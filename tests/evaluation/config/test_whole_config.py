@@ -161,7 +161,10 @@ class TestWorkDir:
 
     @pytest.mark.parametrize(
         ('name', 'line'),
-        [('.', 'is not writable; choose'), ('a/b', 'is not writable (no write access to {folder}); choose')],
+        [
+            ('.', 'is not writable; choose'),
+            ('a/b', 'is not writable (no write access to {folder}); choose'),
+        ],
     )
     def test_shut(self, tmp_path, monkeypatch, name, line):
         monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
