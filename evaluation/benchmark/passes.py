@@ -88,7 +88,7 @@ def _halved(side: int) -> int:
 
 @dataclass(frozen=True)
 class Mode:
-    """How subjects run.
+    """Settings of a pass.
 
     Attributes:
         device: device to run on.
