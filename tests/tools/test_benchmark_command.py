@@ -162,7 +162,7 @@ class TestBadInput:
         messages = [
             '800x1280 for mask_rcnn_convnext_micro',
             '512x2048 for upernet_',
-            'give one with --shape',
+            'give one size with --shape',
         ]
         refused(KIND, 'times of models of different standard sizes', outcome, *messages)
 
