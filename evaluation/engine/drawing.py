@@ -34,7 +34,7 @@ SEGMENT_OPACITY = 0.65
 
 
 def distinct_palette(count: int) -> list[Colour]:
-    """Return distinct RGB colors: hues a golden ratio apart; every eight, the next of four tones."""
+    """Return distinct RGB colors: hues a golden ratio apart, in four tones that change every eight."""
     golden = (math.sqrt(5) - 1) / 2
     tones = ((0.85, 0.85), (0.5, 1.0), (0.95, 0.5), (0.4, 0.7))
     hsv = [(i * golden % 1, *tones[i // 8 % len(tones)]) for i in range(count)]
