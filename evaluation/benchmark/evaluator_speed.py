@@ -1,9 +1,9 @@
 """Time each implementation of COCO's evaluation on a generated problem, and compare their results.
 
-The numbers of the problem follow COCO val2017, without images or a detector: sides of the images, seven
-objects an image of three classes, sizes from 20 pixels up to most of the image, two dozen corners an
-outline, one object in eighty a crowd. Detections are objects found more or less well, some under a wrong
-class, among false alarms; scores fall with the error.
+The statistics of the problem follow COCO val2017, without images or a detector: image sizes, seven
+objects of three classes per image, areas from 20 pixels to most of the image, two dozen corners per
+outline, one crowd in eighty objects. Detections are objects found with errors of varying size, some
+with a wrong class, and false positives; scores decrease with the error.
 """
 
 import contextlib
@@ -36,22 +36,22 @@ OBJECTS_PER_IMAGE = 7.3
 CLASSES_PER_IMAGE = 3
 CROWD_SHARE = 0.0125
 CORNERS = 24
-# Of the natural logarithm of areas in square pixels, mean and standard deviation.
+# Mean and standard deviation of the natural logarithm of areas in square pixels.
 LOG_AREA = (7.6, 2.1)
 SMALLEST_AREA = 20.0
-# Share of the image.
+# As a fraction of the image.
 LARGEST_AREA = 0.6
 REFERENCE = 'pycocotools'
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What an evaluation starts from.
+    """Input of an evaluation.
 
     Attributes:
-        truth: in COCO's format.
-        predictions: an image each, as `InstanceMetric` collects them: `img_id`, `bboxes` (N, 4) as
-            corners in pixels, `scores` (N,), `labels` (N,) and run-length encoded `masks`.
+        truth: ground truth in COCO's format.
+        predictions: one entry per image, as `InstanceMetric` collects them: `img_id`, `bboxes` (N, 4)
+            as corners in pixels, `scores` (N,), `labels` (N,) and run-length encoded `masks`.
     """
 
     truth: dict
@@ -65,7 +65,7 @@ class Outlines:
     Attributes:
         centers: (N, 2), x and y in pixels.
         sides: (N, 2), half width and half height in pixels.
-        radii: (N, CORNERS), distance of each corner as a share of the ellipse's.
+        radii: (N, CORNERS), distance of each corner from the center, relative to the ellipse.
     """
 
     centers: np.ndarray
@@ -73,7 +73,7 @@ class Outlines:
     radii: np.ndarray
 
     def corners(self, size: tuple[int, int]) -> np.ndarray:
-        """Corners (N, CORNERS, 2), x and y in pixels, moved inside an image of `size`."""
+        """Return the corners (N, CORNERS, 2), x and y in pixels, clipped to an image of `size`."""
         angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
         ellipse = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
         points = self.centers[:, None] + self.sides[:, None] * self.radii[..., None] * ellipse
@@ -81,13 +81,13 @@ class Outlines:
 
 
 def generate_problem(images: int, detections: int, classes: int, seed: int) -> Problem:
-    """Ground truth and predictions that follow from the seed alone.
+    """Generate ground truth and predictions that depend only on the arguments.
 
     Args:
-        images: how many.
-        detections: how many an image.
-        classes: how many there are, the first the most frequent.
-        seed: of all random numbers.
+        images: number of images.
+        detections: number of detections per image.
+        classes: number of classes; the first is the most frequent.
+        seed: seed of all random numbers.
     """
     random = np.random.default_rng(seed)
     frequencies = 1 / (3 + np.arange(classes))
@@ -110,7 +110,7 @@ def generate_problem(images: int, detections: int, classes: int, seed: int) -> P
 def _objects(
     random: Generator, size: tuple[int, int], frequencies: np.ndarray
 ) -> tuple[Outlines, np.ndarray]:
-    """Outlines and labels (N,) of an image's objects; there may be none."""
+    """Return outlines and labels (N,) of an image's objects; N can be 0."""
     number = random.geometric(1 / (1 + OBJECTS_PER_IMAGE)) - 1
     present = random.choice(len(frequencies), CLASSES_PER_IMAGE, p=frequencies)
     return _outlines(random, number, size), random.choice(present, number)
@@ -128,7 +128,7 @@ def _outlines(random: Generator, number: int, size: tuple[int, int]) -> Outlines
 def _annotations(
     random: Generator, outlines: Outlines, labels: np.ndarray, size: tuple[int, int]
 ) -> list[dict]:
-    """Annotations without ids, polygons and, of crowds, run-length codes; none of no area."""
+    """Return annotations without ids, as polygons or, for crowds, run-length codes; skip empty ones."""
     found = []
     for corners, label in zip(outlines.corners(size).round(2), labels.tolist(), strict=True):
         code = _encode(corners, size)
@@ -158,12 +158,12 @@ def _predictions(
     number: int,
     frequencies: np.ndarray,
 ) -> dict:
-    """Predictions of an image: three in four near an object, if there is one, the others anywhere."""
+    """Return the predictions of an image: three in four near an object, if any, the others anywhere."""
     alarms, error = _outlines(random, number, size), np.full(number, 1.0)
     found_labels = random.choice(len(frequencies), number, p=frequencies)
     near = np.flatnonzero(random.random(number) < 0.75) if len(labels) else np.arange(0)
     source = random.integers(max(len(labels), 1), size=len(near))
-    # Most are found well, a few badly.
+    # Most errors are small, a few are large.
     error[near] = random.beta(1, 3, len(near))
     misfit = 0.5 * error[near, None]
     sides = outlines.sides[source] * np.exp(random.normal(0, misfit, (len(near), 2)))
@@ -187,7 +187,7 @@ def _predictions(
 
 
 def _encode(corners: np.ndarray, size: tuple[int, int]) -> dict:
-    """Run-length code of a polygon's inside, (CORNERS, 2) in an image of `size`."""
+    """Return the run-length code of a polygon, (CORNERS, 2), in an image of `size`."""
     return coco_mask.frPyObjects([corners.ravel().tolist()], *size)[0]
 
 
@@ -197,7 +197,7 @@ class EvaluatorTimes:
 
     Attributes:
         title: size of the problem, in words.
-        seconds: median processor time of an evaluation, by evaluator and kind of overlap.
+        seconds: median CPU time of an evaluation, by evaluator and kind of overlap.
         differences: for each evaluator, the largest difference of a statistic or a precision from the
             reference, as a fraction.
     """
@@ -210,15 +210,15 @@ class EvaluatorTimes:
 def compare_evaluators(
     problem: Problem, repeats: int, say: Callable[[str], None] = lambda message: None
 ) -> EvaluatorTimes:
-    """Evaluate a problem by each evaluator in turn, several times.
+    """Evaluate a problem with each evaluator in turn, several times.
 
-    The time covers what `InstanceMetric` asks of an evaluator: reading detections, matching,
+    The time covers the work of an evaluator for `InstanceMetric`: reading detections, matching,
     accumulating and summarizing, in this process. Each run has its own objects.
 
     Args:
-        problem: to evaluate.
+        problem: problem to evaluate.
         repeats: runs of each evaluator; if odd, the median is one of the measured times.
-        say: receives progress messages.
+        say: called with progress messages.
     """
     evaluators = {name: load_evaluator(name) for name in EVALUATORS}
     seconds: dict[str, dict[str, list[float]]] = {
@@ -231,7 +231,7 @@ def compare_evaluators(
             for name, evaluator in evaluators.items():
                 results[name], taken = timed_evaluation(evaluator, problem, kind)
                 seconds[name][kind].append(taken)
-                say(f'run {repeat + 1} of {repeats}, {KINDS[kind]} AP by {name}: {taken:.1f} s')
+                say(f'run {repeat + 1} of {repeats}, {KINDS[kind]} AP with {name}: {taken:.1f} s')
             for name, result in results.items():
                 difference = largest_difference(result, results[REFERENCE])
                 differences[name] = max(differences[name], difference)
@@ -245,7 +245,7 @@ def compare_evaluators(
 def timed_evaluation(
     evaluator: InstanceEvaluator, problem: Problem, kind: str
 ) -> tuple[InstanceEvaluation, float]:
-    """Return the result of one evaluation and its processor time in seconds."""
+    """Return the result of one evaluation and its CPU time in seconds."""
     truth = COCO()
     truth.dataset = copy.deepcopy(problem.truth)
     with contextlib.redirect_stdout(io.StringIO()):
@@ -255,7 +255,7 @@ def timed_evaluation(
     detections = to_coco(problem.predictions, categories, kind)
     gc.collect()
     with garbage_collection_paused():
-        # Evaluation is one thread without I/O; processor time excludes other processes.
+        # Evaluation is single-threaded and does no I/O; CPU time excludes other processes.
         started = time.process_time()
         result = evaluator(truth, detections, images, categories, kind)
         return result, time.process_time() - started
@@ -299,7 +299,7 @@ def render_comparison(comparison: EvaluatorTimes, repeats: int) -> str:
         for name, by_kind in comparison.seconds.items()
     )
     notes = (
-        f'Processor time, medians of {repeats} runs in turn, reading of detections included. Difference '
-        f"from {REFERENCE}': of all statistics and precisions, as fractions.",
+        f'CPU time, medians of {repeats} runs in turn, including reading of detections. Differences '
+        f'from {REFERENCE}: over all statistics and precisions, as fractions.',
     )
     return to_markdown(Table(comparison.title, tuple(columns), (rows,), notes))

@@ -1,4 +1,4 @@
-"""Measure all subjects at all sizes, and find a size that fits where memory runs out.
+"""Measure all subjects at all sizes; if memory runs out, find a size that fits.
 
 All rows and a large matrix product run in turn, round after round, so that drift affects all equally.
 """
@@ -32,11 +32,11 @@ from evaluation.utils.devices import (
 )
 from evaluation.utils.errors import UserError
 
-# Passes before the rounds: one that compiles and fills caches, one that measures memory, one more.
+# Passes before the rounds: one to compile and fill caches, one to measure memory, one to warm up again.
 UNTIMED_PASSES = 3
 # Called with the name of the row that has just run.
 Progress = Callable[[str], None]
-# A pass over twice the side takes at least four times as long; do not wait for it.
+# A pass at twice the side takes at least four times as long; do not try one after a pass this long.
 PATIENCE_SECONDS = 5.0
 
 
@@ -45,10 +45,10 @@ class Measurement:
     """Raw figures of a row at one size.
 
     Attributes:
-        name: of the row.
-        cost: its parameters and FLOPs.
-        seconds: of one pass in each round.
-        first_pass_seconds: of the very first pass, compilation included.
+        name: name of the row.
+        cost: parameters and FLOPs.
+        seconds: duration of one pass in each round.
+        first_pass_seconds: duration of the first pass, including compilation.
         memory_bytes: see `peak_memory`.
         ran_out_of_memory: whether an allocation failed; then the three figures above are empty or None.
     """
@@ -66,10 +66,10 @@ class Measurements:
     """Raw figures of all rows at one size.
 
     Attributes:
-        size: of the batch.
-        rows: in the order of the subjects.
-        matrix_side: of the matrices whose product is the peak.
-        matrix_seconds: of one product in each round.
+        size: size of the batch.
+        rows: figures of each row, in the order of the subjects.
+        matrix_side: side of the matrices whose product defines the peak.
+        matrix_seconds: duration of one product in each round.
     """
 
     size: Size
@@ -92,7 +92,7 @@ class MeasuredRow:
         """Build the network, run the untimed passes and measure the memory.
 
         Args:
-            images: (B, 3, H, W); None if they do not fit into memory, so that the row fails.
+            images: (B, 3, H, W); None if they do not fit into memory, which fails the row.
             progress: called after every pass, `UNTIMED_PASSES` times.
         """
         if images is None:
@@ -137,7 +137,7 @@ class MeasuredRow:
 
 
 def build(subject: TimedSubject, size: Size, mode: Mode) -> nn.Module:
-    """Build a subject's network on the device, in the state for the mode."""
+    """Build a subject's network on the device, set up for the mode."""
     module = subject.build(size).to(mode.device).train(mode.backward)
     if mode.compiled:
         subject.part_to_compile(module).compile(dynamic=False)
@@ -155,12 +155,12 @@ def timed_rounds(
     """Time all rows and the matrix product, each once per round, in a new random order every round.
 
     Args:
-        rows: warmed up; they store their times.
+        rows: rows after warm-up; they store their times.
         images: (B, 3, H, W).
-        product: the peak.
-        rounds: how many.
-        seed: of the order.
-        progress: called after every pass and product, `len(rows) + 1` times a round and once before.
+        product: matrix product that defines the peak.
+        rounds: number of rounds.
+        seed: seed of the order.
+        progress: called after every pass and product: once before and `len(rows) + 1` times per round.
 
     Returns:
         Seconds of the product in each round.
@@ -180,15 +180,15 @@ def timed_rounds(
 
 
 def largest_that_fits(subject: TimedSubject, size: Size, mode: Mode) -> Size | None:
-    """Try smaller sizes, the smallest first, until memory runs out or a pass takes long.
+    """Try smaller sizes, the smallest first, until memory runs out or a pass takes too long.
 
     Args:
-        subject: that has run out of memory.
-        size: at which it did; the sizes to try are halves of it.
-        mode: of the pass; trials are not compiled.
+        subject: subject that ran out of memory.
+        size: size at which it ran out; the sizes to try are successive halves.
+        mode: mode of the pass; trials are not compiled.
 
     Returns:
-        The last size that fitted, or None if none did.
+        The last size that fits, or None if none does.
     """
     fitted = None
     for smaller in smaller_sizes(size):
@@ -231,12 +231,12 @@ class BenchmarkPlan:
 
     @property
     def must_fit(self) -> bool:
-        """Whether running out of memory is an error instead of a row without figures."""
+        """Whether running out of memory is an error, not just a row without figures."""
         return len(self.sizes) == 1
 
     @property
     def steps(self) -> int:
-        """Passes and products at one size."""
+        """Number of passes and products at one size."""
         return UNTIMED_PASSES * len(self.subjects) + 1 + self.rounds * (len(self.subjects) + 1)
 
 
@@ -244,8 +244,8 @@ def run(plan: BenchmarkPlan) -> list[Measurements]:
     """Measure at one size after another; show progress on stderr.
 
     Raises:
-        UserError: a subject does not take a size or cannot run in this mode, or memory ran out: for one
-            subject at the only size, or for all subjects at all sizes.
+        UserError: a subject does not accept a size or cannot run in this mode, or memory ran out: for
+            one subject at the only size, or for all subjects at all sizes.
     """
     compiling = compiled_throughout() if plan.mode.compiled else nullcontext()
     with refused_beyond_free_memory(plan.mode.device), current(plan.mode.device), compiling:
@@ -257,10 +257,10 @@ def run(plan: BenchmarkPlan) -> list[Measurements]:
 
 
 def check_sizes(plan: BenchmarkPlan) -> None:
-    """Count the cost of every subject at every size, before any is timed.
+    """Count the cost of every subject at every size, before any timing.
 
     Raises:
-        UserError: a subject does not take a size.
+        UserError: a subject does not accept a size.
     """
     for subject in plan.subjects:
         for size in plan.sizes:
@@ -271,7 +271,7 @@ def check_memory(plan: BenchmarkPlan, found: Sequence[Measurements]) -> None:
     """Check for figures that are missing because memory ran out.
 
     Raises:
-        UserError: one is missing at the only size, or all are; the message says what fits.
+        UserError: a figure is missing at the only size, or all are; the message says what fits.
     """
     if plan.must_fit:
         for subject, row in zip(plan.subjects, found[0].rows, strict=False):
@@ -279,13 +279,13 @@ def check_memory(plan: BenchmarkPlan, found: Sequence[Measurements]) -> None:
                 raise UserError(_what_fits(subject, plan.sizes[0], plan.mode))
     if all(row.ran_out_of_memory for each in found for row in each.rows):
         raise UserError(
-            f'memory runs out for every row at every size, the smallest of which is {plan.sizes[0]}; '
-            'give smaller ones'
+            f'memory runs out for every row at every size, even the smallest ({plan.sizes[0]}); '
+            'give smaller sizes'
         )
 
 
 def measure(plan: BenchmarkPlan, size: Size, product: MatrixProduct, progress: Progress) -> Measurements:
-    """Measure all subjects at one size; if all must fit, stop at the first that does not."""
+    """Measure all subjects at one size; if all must fit, stop at the first that does not fit."""
     images = images_or_none(size, plan)
     found = Measurements(size, [], product.side)
     rows = []
@@ -303,7 +303,7 @@ def measure(plan: BenchmarkPlan, size: Size, product: MatrixProduct, progress: P
 
 
 def images_or_none(size: Size, plan: BenchmarkPlan) -> Tensor | None:
-    """Return the batch for all subjects; None if it does not fit into memory."""
+    """Return the batch for all subjects, or None if it does not fit into memory."""
     try:
         with out_of_memory_raised(plan.mode.device):
             return random_images(size, plan.mode.device, plan.seed)

@@ -1,4 +1,4 @@
-"""One pass of a network or one matrix product: sizes of batches, modes, duration, memory, failures."""
+"""One pass of a network or one matrix product: batch sizes, modes, duration, memory, failures."""
 
 import os
 import time
@@ -17,18 +17,17 @@ from evaluation.engine.experiment import TOO_FEW_VALUES
 from evaluation.utils.devices import synchronize
 from evaluation.utils.errors import UserError
 
-# Coarsest stride of the backbones, and the smallest side that they take.
+# Coarsest stride of the backbones, and their smallest image side.
 STRIDE = 32
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 MEMORY_NOTE = (
-    'Memory: at the peak of one pass, what tensors take beyond weights and images, as the allocator '
-    'counts it'
+    'Memory: peak size of tensors in one pass, beyond weights and images, as counted by the allocator'
 )
-# Rows share code, which is compiled again for the dims, depths and size of each.
+# Rows share code, which is compiled again for the dims, depths and size of each row.
 _MOST_VERSIONS = 4096
 _NO_KERNEL = 'not implemented for'
 SIDES = {'cpu': 4096, 'cuda': 8192}
-# Processors without instructions for a dtype need minutes for the usual side.
+# CPUs without instructions for a dtype need minutes for the default side.
 LONGEST_SECONDS = 20.0
 _TRIAL_SIDE = 512
 
@@ -47,7 +46,7 @@ class Size:
 
     @property
     def pixels(self) -> int:
-        """Pixels of all images."""
+        """Number of pixels of all images."""
         return self.batch * self.height * self.width
 
 
@@ -59,18 +58,18 @@ def growing_sizes(shapes: Sequence[tuple[int, int]], batches: Sequence[int]) -> 
         batches: numbers of images.
 
     Raises:
-        UserError: both have several values, so that growth could not be attributed to one.
+        UserError: both have several values, so growth could not be attributed to either.
     """
     if len(set(shapes)) > 1 and len(set(batches)) > 1:
-        raise UserError('both --side and --batch have several values; let one of them grow at a time')
+        raise UserError('both --side and --batch have several values; vary only one of them')
     sizes = {Size(batch, *shape) for shape in shapes for batch in batches}
     return sorted(sizes, key=lambda size: size.pixels)
 
 
 def smaller_sizes(size: Size) -> list[Size]:
-    """Return sizes to try in place of one that does not fit, the smallest first.
+    """Return sizes to try instead of one that does not fit, the smallest first.
 
-    Sides are halved, to multiples of 32, at one image; then the batch is halved at full sides.
+    They are single images with sides halved to multiples of 32, then halved batches at full sides.
     """
     shapes = [(size.height, size.width)]
     while max(shapes[-1]) > STRIDE:
@@ -89,13 +88,13 @@ def _halved(side: int) -> int:
 
 @dataclass(frozen=True)
 class Mode:
-    """How subjects run.
+    """Settings of a pass.
 
     Attributes:
-        device: where.
-        dtype: of `DTYPES`. Weights are fp32; other dtypes are autocast, as in mixed-precision trainings.
-        backward: forward and backward in train mode; else forward in eval mode, without gradients.
-        compiled: whether backbones run through `torch.compile`.
+        device: device to run on.
+        dtype: key of `DTYPES`. Weights are fp32; other dtypes use autocast, as in mixed precision.
+        backward: run forward and backward in train mode; else forward in eval mode, without gradients.
+        compiled: run backbones through `torch.compile`.
     """
 
     device: torch.device
@@ -110,11 +109,11 @@ class Mode:
 
 
 def run_pass(module: nn.Module, images: Tensor, mode: Mode) -> None:
-    """Run once; after a backward pass, gradients of the parameters remain.
+    """Run one pass; after a backward pass, the parameters keep their gradients.
 
     Args:
-        module: whose outputs are tensors, or lists, tuples and dicts of them. The loss is the sum of the
-            outputs' means.
+        module: network whose outputs are tensors, or lists, tuples and dicts of them. The loss is the
+            sum of the means of all outputs.
         images: (B, 3, H, W), fp32.
         mode: how to run.
     """
@@ -128,14 +127,14 @@ def run_pass(module: nn.Module, images: Tensor, mode: Mode) -> None:
 
 
 def time_pass(module: nn.Module, images: Tensor, mode: Mode) -> float:
-    """Return the seconds of one pass; drop gradients after the clock has stopped."""
+    """Return the seconds of one pass; clear gradients after the clock has stopped."""
     seconds = seconds_of(lambda: run_pass(module, images, mode), mode.device)
     module.zero_grad(set_to_none=True)
     return seconds
 
 
 def seconds_of(action: Callable[[], None], device: torch.device) -> float:
-    """Return the seconds until an action is done on a device."""
+    """Return the seconds until an action is complete on a device."""
     synchronize(device)
     start = time.perf_counter()
     action()
@@ -155,13 +154,13 @@ def tensors_of(outputs: object) -> list[Tensor]:
 
 
 def random_images(size: Size, device: torch.device, seed: int) -> Tensor:
-    """Return normally distributed images, (B, 3, H, W), the same on every device for one seed."""
+    """Return normally distributed images, (B, 3, H, W); a seed gives the same images on any device."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(size.batch, 3, size.height, size.width, generator=generator).to(device)
 
 
 def peak_memory(module: nn.Module, images: Tensor, mode: Mode) -> int:
-    """Return the bytes of tensors at the peak of one pass, beyond those allocated before it.
+    """Return the peak bytes of tensors during one pass, beyond those allocated before it.
 
     On a GPU the allocator tracks the maximum. On the CPU it reports every allocation and release to
     PyTorch's profiler, and the maximum of their running sum is the same figure.
@@ -180,7 +179,7 @@ def _peak_on_gpu(module: nn.Module, images: Tensor, mode: Mode) -> int:
 
 
 def _peak_on_cpu(module: nn.Module, images: Tensor, mode: Mode) -> int:
-    # Without a GPU, CUDA builds would print that they find none.
+    # Without a GPU, CUDA builds would print a warning.
     os.environ.setdefault('KINETO_LOG_LEVEL', '5')
     with warnings.catch_warnings(), profile(use_cpu=True, profile_memory=True) as profiler:
         warnings.simplefilter('ignore')
@@ -203,7 +202,7 @@ def highest_level(changes: Iterable[int]) -> int:
 
 @contextmanager
 def compiled_throughout() -> Iterator[None]:
-    """Compile every row; by default, rows beyond a recompile limit silently run uncompiled."""
+    """Compile every row; by default, rows beyond the recompile limit silently run uncompiled."""
     limits = {
         'recompile_limit': _MOST_VERSIONS,
         'accumulated_recompile_limit': _MOST_VERSIONS,
@@ -218,24 +217,24 @@ def failures_explained(name: str, size: Size, mode: Mode) -> Iterator[None]:
     """Turn failures of the device, the batch or the compiler into errors that name the row.
 
     Args:
-        name: of the row.
-        size: of the batch.
-        mode: how it runs.
+        name: name of the row.
+        size: size of the batch.
+        mode: mode of the pass.
 
     Raises:
-        UserError: the device has no kernel for the dtype, a batch norm has too little to train on, or
+        UserError: the device has no kernel for the dtype, a batch norm gets too few values to train, or
             the compiler failed.
     """
     try:
         yield
     except BackendCompilerFailed as error:
         reason = ' '.join(str(error.inner_exception).split('\n\n')[0].split())
-        raise UserError(f'{name} cannot be compiled: {reason}; leave out --compile') from error
+        raise UserError(f'{name} cannot be compiled: {reason}; omit --compile') from error
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ''
         if TOO_FEW_VALUES in reason:
             raise UserError(
-                f'{name} cannot train on {size}: a batch norm gets one value a channel; '
+                f'{name} cannot train on {size}: a batch norm gets one value per channel; '
                 'give more images with --batch'
             ) from error
         if _NO_KERNEL in reason:
@@ -244,11 +243,11 @@ def failures_explained(name: str, size: Size, mode: Mode) -> Iterator[None]:
 
 
 class MatrixProduct:
-    """The product of two square matrices, in the dtype of a mode and without autocast.
+    """Product of two square matrices, in the dtype of a mode and without autocast.
 
     Args:
-        side: of the matrices; None for 4096 on the CPU, or less where that would take longer than 20 s,
-            and 8192 on a GPU.
+        side: side of the matrices; None for 8192 on a GPU, and 4096 on the CPU, or less if that would
+            take longer than 20 s.
         mode: device and dtype.
 
     Raises:
@@ -266,7 +265,7 @@ class MatrixProduct:
         except (RuntimeError, MemoryError) as error:
             raise UserError(
                 f'matrices of {self.side}x{self.side} for the peak do not fit into memory; '
-                'give fewer with --matrix-side'
+                'give a smaller --matrix-side'
             ) from error
 
     @property
@@ -280,7 +279,7 @@ class MatrixProduct:
 
 
 def affordable_side(mode: Mode) -> int:
-    """Return the usual side for a device, halved until a product should take at most 20 s."""
+    """Return the default side for a device, halved until a product should take at most 20 s."""
     side = SIDES[mode.device.type]
     trial = MatrixProduct(_TRIAL_SIDE, mode)
     trial.time()

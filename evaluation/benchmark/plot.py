@@ -1,4 +1,4 @@
-"""Plot of growth: time per pixel or image over the size of the batch, a line for each row."""
+"""Growth plot: time per megapixel or image over image size or batch size, with a line for each row."""
 
 import io
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from evaluation.utils.palette import COLORS, DASHES, MARKERS
 _INK = '#333333'
 _GRID = '#dddddd'
 _LABEL_POINTS = 9
-# Of a line of text, as a multiple of its height.
+# Line spacing of text, as a multiple of its height.
 _LEADING = 1.35
 
 
@@ -26,10 +26,10 @@ class GrowthCurve:
     """A row's times by size.
 
     Attributes:
-        name: of the row.
-        sizes: sides in pixels or numbers of images, rising.
-        milliseconds: a megapixel, or an image, at each of the sizes.
-        is_whole: whether memory sufficed at every size.
+        name: name of the row.
+        sizes: sides in pixels or numbers of images, increasing.
+        milliseconds: time per megapixel or per image at each size.
+        is_whole: whether memory was sufficient at every size.
     """
 
     name: str
@@ -39,10 +39,10 @@ class GrowthCurve:
 
 
 def growth_curves(results: Sequence[Measurements]) -> tuple[list[GrowthCurve], bool]:
-    """Return the curves of all rows that ran at all, and whether the batch grows.
+    """Return the curves of all rows that ran at least once, and whether the batch grows.
 
-    Times are of a megapixel where images grow, and of an image where the batch does, so that cost in
-    proportion is level.
+    Times are per megapixel if images grow, and per image if the batch grows, so that a cost
+    proportional to the size is a level line.
     """
     of_batch = len({found.size.batch for found in results}) > 1
     curves = []
@@ -85,7 +85,7 @@ def draw_growth(results: Sequence[Measurements], title: str) -> bytes:
 def spread_apart(places: Sequence[float], gap: float) -> list[float]:
     """Return positions at least `gap` apart, in the same order and near the given ones.
 
-    Runs of places that touch are centred on the mean of what they were.
+    Groups of adjacent positions are centered on the mean of the given ones.
     """
     order = sorted(range(len(places)), key=lambda index: places[index])
     runs: list[list[float]] = []
@@ -149,7 +149,7 @@ def _set_axes(axes: Axes, curves: Sequence[GrowthCurve], of_batch: bool) -> None
     axes.set_xlabel(
         'images in the batch' if of_batch else 'side of the square image (pixels)', color=_INK
     )
-    axes.set_ylabel(f'time of {"an image" if of_batch else "a megapixel"} (ms)', color=_INK)
+    axes.set_ylabel(f'time per {"image" if of_batch else "megapixel"} (ms)', color=_INK)
     axes.tick_params(colors=_INK)
     axes.grid(color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -160,7 +160,7 @@ def _set_axes(axes: Axes, curves: Sequence[GrowthCurve], of_batch: bool) -> None
 def _label_ends(
     figure: Figure, axes: Axes, curves: Sequence[GrowthCurve], colors: Sequence[str]
 ) -> None:
-    """Write each name right of the axes, apart from the others, with a line from the curve's end."""
+    """Write each name to the right of the axes, without overlap, with a line from the curve's end."""
     figure.canvas.draw()
     ends = [(curve.sizes[-1], curve.milliseconds[-1].median) for curve in curves]
     in_axes = axes.transAxes.inverted().transform(axes.transData.transform(ends))

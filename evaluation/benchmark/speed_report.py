@@ -18,8 +18,8 @@ from evaluation.utils.text_tables import DASH, SECTION, Cell, Column, Table, to_
 OPERATIONS_PER_FLOP = 2
 OUT_OF_MEMORY = 'out of memory'
 FLOPS_NOTE = (
-    'FLOPs: multiply-adds of the forward pass over one image, as tools/complexity.py counts them; rates '
-    'and the fraction of the peak count two operations for each'
+    'FLOPs: multiply-adds of the forward pass over one image, as counted by tools/complexity.py; rates '
+    'and the fraction of the peak count each as two operations'
 )
 _Build = Callable[[Measurement], Cell]
 
@@ -73,9 +73,9 @@ def render(plan: BenchmarkPlan, scope: str, results: Sequence[Measurements]) -> 
     """Render the conditions, a table for each size and, for several sizes, a table of growth.
 
     Args:
-        plan: of the benchmark.
+        plan: plan of the benchmark.
         scope: timed part of the networks, in words.
-        results: one for each size of the plan, in order.
+        results: figures for each size of the plan, in order.
     """
     facts = '\n'.join(f'- {fact}' for fact in header(plan, scope))
     tables = [table_of_size(plan, found) for found in results]
@@ -105,20 +105,20 @@ def as_json(plan: BenchmarkPlan, scope: str, results: Sequence[Measurements]) ->
 
 
 def header(plan: BenchmarkPlan, scope: str) -> list[str]:
-    """Return the conditions of all figures, a line each."""
+    """Return the conditions of all figures, one per line."""
     return [
         machine_line(plan.mode),
         f'Timed: {scope}; random weights, random images',
         pass_line(plan.mode),
-        f'{plan.rounds} rounds; in each, every row and the matrix product run once, in an order drawn '
-        'anew. Figures are medians over rounds; quartiles are those of the rounds',
+        f'{plan.rounds} rounds; in each, every row and the matrix product run once, in a new random '
+        'order. All figures are medians or quartiles over rounds',
         FLOPS_NOTE,
         MEMORY_NOTE,
     ]
 
 
 def machine_line(mode: Mode) -> str:
-    """Describe the processor, PyTorch and the precision of products."""
+    """Describe the device, PyTorch and the precision of products."""
     facts = describe_device(mode.device)
     where = f'{facts["name"]} ({facts["device"]})'
     if 'threads' in facts:
@@ -144,8 +144,8 @@ def pass_line(mode: Mode) -> str:
     if not mode.backward:
         return f'A pass: forward in eval mode, without gradients{compiled}'
     return (
-        'A pass: forward and backward in train mode, of the sum of the means of all outputs; rates '
-        f'count the backward as twice the forward{compiled}'
+        'A pass: forward and backward in train mode; the loss is the sum of the means of all outputs, '
+        f'and rates count the backward as twice the forward{compiled}'
     )
 
 

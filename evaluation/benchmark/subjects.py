@@ -1,4 +1,4 @@
-"""What is timed: models of the suite, and backbones of timm beside them."""
+"""Timed subjects: models of the suite, and backbones of timm for comparison."""
 
 import copy
 from collections import Counter
@@ -22,13 +22,13 @@ from evaluation.utils.meta_device import build_without_values, parameters_withou
 from evaluation.utils.random_state import seeded
 
 WHOLE_MODELS = (
-    f'whole models: backbone, neck and heads; the box head on {BOX_REGIONS} regions of an image, the '
-    f'mask head on {MASK_REGIONS}, without auxiliary head, RoIAlign and NMS, so that nothing depends on '
-    'what an image holds'
+    f'whole models: backbone, neck and heads; the box head on {BOX_REGIONS} regions per image, the '
+    f'mask head on {MASK_REGIONS}, without auxiliary head, RoIAlign and NMS, so that image content does '
+    'not matter'
 )
 BACKBONES = 'backbones alone'
 PREFIX = 'timm:'
-# Image sides may have to be multiples of these: strides, and strides times windows.
+# Some networks need image sides that are multiples of these: strides, or strides times window sizes.
 MULTIPLES = (4, 8, 14, 16, 28, 32, 56, 64, 112, 128, 224, 256)
 TRUNK = {'num_classes': 0}
 FEATURES = {'features_only': True}
@@ -39,7 +39,7 @@ class Cost:
     """Parameters and FLOPs of a subject.
 
     Attributes:
-        parameters: all, frozen ones too.
+        parameters: number of all parameters, including frozen ones.
         flops: multiply-adds of the forward pass over one image.
         uncounted_operators: operators that are missing from `flops`.
     """
@@ -62,10 +62,10 @@ class TimedSubject(Protocol):
     """A row of the table.
 
     Attributes:
-        name: of the row.
-        note: a caveat about its figures, known once its cost is counted; None if there is none.
-        experiment: names of the recipe and the contestant whose results its times stand beside; None
-            where there are none.
+        name: name of the row.
+        note: caveat about its figures, known once its cost is counted; None if there is none.
+        experiment: names of the recipe and the contestant whose results the times belong to; None if
+            there are none.
     """
 
     name: str
@@ -76,7 +76,7 @@ class TimedSubject(Protocol):
         """Count parameters and FLOPs.
 
         Raises:
-            UserError: it does not take images of this size.
+            UserError: the subject does not accept images of this size.
         """
 
     def build(self, size: Size) -> nn.Module:
@@ -87,7 +87,7 @@ class TimedSubject(Protocol):
 
 
 class WholeModel(nn.Module):
-    """A detector or segmentor whose forward runs backbone, neck and heads by `run_parts`."""
+    """A detector or segmentor whose forward runs backbone, neck and heads with `run_parts`."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -102,15 +102,15 @@ class ConfigSubject:
     """The backbone or the whole model of a config.
 
     Args:
-        name: of the row.
-        model: config of the model; not changed.
+        name: name of the row.
+        model: config of the model; not modified.
         scope: `default_scope` of the whole config: `mmdet` or `mmseg`.
-        backbone_alone: leave out neck and heads.
-        size: height and width of the image for which its recipe states FLOPs; None for that of the task.
-        experiment: names of its recipe and contestant, by `recipe` and `contestant`.
+        backbone_alone: omit neck and heads.
+        size: height and width of the image for which its recipe states FLOPs; None for the task's.
+        experiment: names of its recipe and contestant, with keys `recipe` and `contestant`.
 
     Raises:
-        UserError: the model cannot be built, or is of a kind without the parts that are run.
+        UserError: the model cannot be built, or lacks the parts that are run.
     """
 
     note: str | None = None
@@ -133,12 +133,12 @@ class ConfigSubject:
         with seeded(0):
             self._without_values = build_without_values(model, scope)
         if backbone_alone and not isinstance(getattr(self._without_values, 'backbone', None), nn.Module):
-            raise UserError('the model has no backbone; leave out --backbone')
+            raise UserError('the model has no backbone; omit --backbone')
         if not backbone_alone:
             standard_size(self._without_values)
 
     def standard_shape(self) -> tuple[int, int]:
-        """Return the height and width for which publications state FLOPs.
+        """Return the height and width for which papers state FLOPs.
 
         Raises:
             UserError: this kind of model has no such size.
@@ -149,7 +149,7 @@ class ConfigSubject:
         """Count parameters and FLOPs.
 
         Raises:
-            UserError: it does not take images of this size.
+            UserError: the model does not accept images of this size.
         """
         try:
             if self._backbone_alone:
@@ -182,23 +182,23 @@ def common_shape(subjects: Sequence[ConfigSubject]) -> tuple[int, int]:
     """Return the standard size that all subjects share.
 
     Raises:
-        UserError: the sizes differ, so that times would not be comparable.
+        UserError: the sizes differ, so times would not be comparable.
     """
     shapes = {subject.standard_shape(): subject.name for subject in subjects}
     if len(shapes) > 1:
         which = ', '.join(f'{height}x{width} for {name}' for (height, width), name in shapes.items())
         raise UserError(
-            f'the standard sizes differ ({which}; height x width), and times of different sizes are not '
-            'compared; give one with --shape HEIGHT WIDTH'
+            f'the standard sizes differ ({which}; height x width), so times would not be comparable; '
+            'give one size with --shape HEIGHT WIDTH'
         )
     return next(iter(shapes))
 
 
 class PeerSubject:
-    """A network of timm without its classifier: its feature maps where timm offers them, else its trunk.
+    """A network of timm without its classifier, with feature maps if timm offers them.
 
     Args:
-        name: `timm:` and a model of timm, such as `timm:swin_tiny_patch4_window7_224`.
+        name: `timm:` and the name of a timm model, such as `timm:swin_tiny_patch4_window7_224`.
 
     Raises:
         UserError: timm has no such model; the message names similar ones.
@@ -215,22 +215,22 @@ class PeerSubject:
         """Count parameters and FLOPs.
 
         Raises:
-            UserError: it does not take images of this size; the message names one that it takes.
+            UserError: the network does not accept this size; the message names one that works.
         """
         return self._found(size)[0]
 
     @property
     def note(self) -> str | None:
-        """Note that this is a trunk without feature maps, known once its cost is counted."""
+        """Note on a trunk without feature maps, known once its cost is counted."""
         if all('features_only' in options for _, options in self._found_by_shape.values()):
             return None
-        return 'timm offers no feature maps of it: its trunk alone, without the classifier'
+        return 'timm offers no feature maps for it; only its trunk, without the classifier, is timed'
 
     def build(self, size: Size) -> nn.Module:
         """Build a network with random weights on the CPU, for images of this size.
 
         Raises:
-            UserError: it does not take images of this size; the message names one that it takes.
+            UserError: the network does not accept this size; the message names one that works.
         """
         return self._create(self._found(size)[1])
 
@@ -255,7 +255,7 @@ class PeerSubject:
         if found:
             return found
         raise UserError(
-            f'{self.name} does not take {height}x{width} (height x width){reason}; '
+            f'{self.name} does not accept {height}x{width} (height x width){reason}; '
             f'{self._what_it_takes(height, width)}'
         )
 
@@ -263,14 +263,14 @@ class PeerSubject:
         for multiple in MULTIPLES:
             rounded = [-(-side // multiple) * multiple for side in (height, width)]
             if rounded != [height, width] and self._try(*rounded)[0]:
-                return f'it takes {rounded[0]}x{rounded[1]}, the next multiples of {multiple}'
-        return f'nor does it take multiples of anything up to {MULTIPLES[-1]} near it; leave it out'
+                return f'use {rounded[0]}x{rounded[1]}, the next multiples of {multiple}'
+        return f'the next multiples of numbers up to {MULTIPLES[-1]} do not work either; remove it'
 
     def _try(self, height: int, width: int) -> tuple[tuple[Cost, dict] | None, str]:
-        """Return cost and options for a size, or the reason why there are none, in the words of timm.
+        """Return cost and options for a size, or None and the reason in timm's words.
 
-        The first options that build a network decide. Architectures refuse sizes with many kinds of
-        exceptions, so any exception counts as a refusal.
+        The first options that build a network decide. Architectures reject sizes with many kinds of
+        exceptions, so any exception counts as a rejection.
         """
         reason = ''
         for options in _ways(height, width):
@@ -299,8 +299,8 @@ def architecture_of(name: str) -> str:
     """
     prefix, _, architecture = name.partition(':')
     if f'{prefix}:' != PREFIX or not architecture:
-        raise UserError(f'peer {name!r} has not the form {PREFIX}NAME, such as timm:convnext_tiny')
-    # Names with a tag of pretrained weights are valid too; the weights are not loaded.
+        raise UserError(f'peer {name!r} must have the form {PREFIX}NAME, such as timm:convnext_tiny')
+    # Names with the tag of pretrained weights are valid too; the weights are not loaded.
     names = timm.list_pretrained() if '.' in architecture else timm.list_models()
     if architecture not in names:
         near = did_you_mean(architecture, names)
@@ -309,14 +309,14 @@ def architecture_of(name: str) -> str:
 
 
 def _ways(height: int, width: int) -> Iterator[dict]:
-    """Yield build options, the best first; networks of fixed geometry need the size."""
+    """Yield build options, the best first; networks with a fixed input size need it."""
     for what in (FEATURES, TRUNK):
         yield {**what, 'img_size': (height, width)}
         yield what
 
 
 def _reason(error: Exception) -> str:
-    """Return a colon and the first line of an error; nothing if an option is unknown."""
+    """Return a colon and the first line of an error; '' if it is about an unknown option."""
     words = str(error).strip()
     if not words or 'unexpected keyword' in words:
         return ''

@@ -1,1 +1,1 @@
-"""Training and testing by mmengine's runner: commands, hooks, checkpoints, faults."""
+"""Training and testing with mmengine's runner: commands, hooks, checkpoints, faults."""

@@ -1,7 +1,7 @@
-"""Find the checkpoints of a work dir, by its file `last_checkpoint` and by their names.
+"""Find the checkpoints of a work dir, through its file `last_checkpoint` or by name.
 
-mmengine writes in that file the name of its last checkpoint. Importing this module does not import
-PyTorch: the jobs of sweeps, which only start others, would take seconds and memory for it.
+mmengine writes the name of its last checkpoint to that file. This module does not import PyTorch: the
+jobs of sweeps only start other processes, and the import would cost them seconds and memory.
 """
 
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from evaluation.utils.process_groups import LAUNCHED, restart_count
 
-# What trainings of the suite call their checkpoints.
+# Names of the checkpoints that the suite writes.
 NAMES = re.compile(r'(?:epoch|iter)_(?P<number>\d+)\.pth')
 
 
 def pointer_of(work_dir: str | Path) -> Path:
-    """The file itself, which may be missing."""
+    """Return the path of `last_checkpoint`; the file may be missing."""
     return Path(work_dir, 'last_checkpoint')
 
 
 def named_checkpoint(work_dir: str | Path) -> str | None:
-    """What the file says; '' if a crash left it empty or garbled, None if there is none."""
+    """Return the name in `last_checkpoint`; '' if a crash left it empty or garbled, None without one."""
     try:
         return pointer_of(work_dir).read_text().replace('\0', '').strip()
     except FileNotFoundError:
@@ -31,9 +31,9 @@ def named_checkpoint(work_dir: str | Path) -> str | None:
 
 
 def last_checkpoint(work_dir: str | Path) -> Path | None:
-    """The checkpoint that was written last; None if there is none, or it is gone.
+    """Return the checkpoint that was written last; None if there is none or it is gone.
 
-    In a work dir that was moved or copied it is the one that went along.
+    If the work dir was moved or copied, this is the checkpoint in its new place.
     """
     named = named_checkpoint(work_dir)
     places = [Path(work_dir, Path(named).name), Path(named)] if named else []
@@ -41,7 +41,7 @@ def last_checkpoint(work_dir: str | Path) -> Path | None:
 
 
 def candidates(work_dir: Path) -> Iterator[Path]:
-    """Checkpoints of a training that are there, whole or not, the one to be preferred first."""
+    """Yield the existing checkpoints of a training, intact or not, in order of preference."""
     file = last_checkpoint(work_dir)
     folder = file.parent if file else work_dir
     match = file and re.fullmatch(r'(?P<before>.*?)(?P<number>\d+)\.pth', file.name)
@@ -56,10 +56,10 @@ def candidates(work_dir: Path) -> Iterator[Path]:
 
 
 def resumed_by_restart(work_dir: str) -> str | None:
-    """`latest` where a restarted training goes on from the last checkpoint that it wrote.
+    """Return `latest` if a restarted training resumes from the last checkpoint that it wrote.
 
-    None if this is the first start, or none was written since: one that lies in the work dir from
-    another training is left alone, and the command line says again where to start.
+    None on the first start, or if no checkpoint was written since. A checkpoint that another training
+    left in the work dir is ignored; the command line decides again where to start.
     """
     pointer = pointer_of(work_dir)
     if restart_count() == 0 or not pointer.is_file():

@@ -1,4 +1,4 @@
-"""A checkpoint of any origin, reduced to the backbone's weights."""
+"""Extract the backbone's weights from a checkpoint of any origin."""
 
 import io
 from collections import Counter
@@ -27,19 +27,19 @@ from backbones.checkpoint import (
 from evaluation.engine.experiment import read_config
 from evaluation.results.description import REPOSITORY
 
-# The norms on the trunk are the classifier's and, where a dense model is built so, the backbone's.
+# Norms on the trunk: they belong to the classifier and, if a dense model enables them, to its backbone.
 TRUNK_NORMS = 'stage_norms.'
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A backbone's weights, and what else was in the checkpoint.
+    """A backbone's weights, and a description of the rest of the checkpoint.
 
     Attributes:
-        mixer: its mixer.
-        weights: in the suite's names and shapes.
-        report: how they fit the backbone.
-        left_out: descriptions of what is not among the weights.
+        mixer: mixer of the backbone.
+        weights: tensors, with the suite's names and shapes.
+        report: how the weights fit the backbone.
+        left_out: descriptions of the parts of the checkpoint that are not in `weights`.
     """
 
     mixer: str
@@ -49,15 +49,15 @@ class Conversion:
 
 
 def convert(source: str, config: str | None = None, key: str | None = None) -> Conversion:
-    """Take the backbone's weights out of a checkpoint.
+    """Extract the backbone's weights from a checkpoint.
 
     Args:
-        source: path or URL.
-        config: config file with the backbone that it is of; None recognizes a published scale.
+        source: path or URL of the checkpoint.
+        config: config file of its backbone; None recognizes a published scale.
         key: entry that holds the weights; see `weights_of`.
 
     Raises:
-        BackboneError: it cannot be read, is of no known backbone, or does not fit.
+        BackboneError: the checkpoint cannot be read, its backbone is unknown, or it does not fit.
         UserError: the config cannot be read.
     """
     content = read_checkpoint(source)
@@ -77,17 +77,17 @@ def convert(source: str, config: str | None = None, key: str | None = None) -> C
 
 
 def file_content(conversion: Conversion, file: Path, released_names: bool) -> bytes:
-    """What a file of the weights holds: as in the suite's checkpoints, or in the released ones.
+    """Return the content of a weights file, in the format of the suite or of the released checkpoints.
 
     Args:
         conversion: the weights.
-        file: only its suffix counts, `.pth` or `.safetensors`.
-        released_names: whether names and shapes are those of the released checkpoints.
+        file: path of the file; only its suffix matters, `.pth` or `.safetensors`.
+        released_names: use the names and shapes of the released checkpoints.
     """
     weights = conversion.weights
     if released_names:
         weights = released_weights(weights, conversion.mixer)
-    # Each a copy of its own: nothing of a larger storage is written along.
+    # Copy each tensor: a view would be saved with its whole storage.
     weights = {name: value.detach().clone().contiguous() for name, value in weights.items()}
     if file.suffix == '.safetensors':
         return safetensors.torch.save(weights, {'format': 'pt'})
@@ -97,13 +97,13 @@ def file_content(conversion: Conversion, file: Path, released_names: bool) -> by
 
 
 def _backbone_of(weights: Mapping[str, Tensor], source: str, config: str | None) -> Mapping:
-    """Settings of the backbone: of a config, or of the page of scales that fits the weights."""
+    """Return the backbone settings, from a config or from the published scale that fits the weights."""
     if config:
         return read_config(config).model.backbone
     variant = recognize(weights)
     if variant is None:
         raise BackboneError(
-            f'checkpoint {source} is of no published mixer and scale; name its config with --config'
+            f'checkpoint {source} matches no published mixer and scale; give its config with --config'
         )
     mixer = variant.partition('_')[0]
     return Config.fromfile(REPOSITORY / f'configs/_base_/backbones/{mixer}.py')[variant]
@@ -114,14 +114,14 @@ def _is_of_the_head(name: str) -> bool:
 
 
 def _entries(content: Mapping, key: str | None) -> list[str]:
-    """Entries beside the weights, unless the file is a plain state dict."""
+    """Describe the entries other than the weights; none if the file is a plain state dict."""
     present = [name for name in WEIGHT_KEYS if isinstance(content.get(name), Mapping)]
     chosen = key or next(iter(present), None)
-    return [f'{name}: not of the weights' for name in content if name != chosen] if chosen else []
+    return [f'{name}: not part of the weights' for name in content if name != chosen] if chosen else []
 
 
 def _parts(weights: Mapping[str, Tensor]) -> list[str]:
-    """Tensors and parameters by the first part of their names."""
+    """Describe the number of tensors and parameters by the first part of their names."""
     tensors, parameters = Counter(), Counter()
     for name, value in weights.items():
         part = name.split('.')[0]

@@ -1,8 +1,8 @@
-"""Draw instances and segmentation maps over pictures, (H, W, 3) uint8, RGB, and hooks that do so.
+"""Draw instances and segmentation maps on images, (H, W, 3) uint8, RGB; hooks that draw them.
 
-Where a class colours a pixel, the colour lies over the grey of the picture, so that the hue tells the
-class and nothing else. The hooks take images as the data set loads them. OpenMMLab's own turn an image
-by its EXIF orientation, while predictions and truth are for the pixels as stored.
+Class colors are blended with the gray version of the image, so that hue encodes only the class. The
+hooks draw on images as the data set loads them. OpenMMLab's own hooks rotate an image by its EXIF
+orientation, but predictions and truth refer to the pixels as stored.
 """
 
 import colorsys
@@ -23,18 +23,18 @@ from evaluation.data.image_loading import image_of
 
 Colour = tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Height of the font's capitals at OpenCV's scale 1, pixels.
+# Height of the font's capitals in pixels, at OpenCV's scale 1.
 FONT_CAPITAL = 21
 TEXT_ENLARGEMENT = 4
 INK: Colour = (32, 32, 32)
-# In a segmentation map as mmseg loads it.
+# Value of unlabeled pixels in a segmentation map as mmseg loads it.
 UNLABELLED = 255
 INSTANCE_OPACITY = 0.45
 SEGMENT_OPACITY = 0.65
 
 
 def distinct_palette(count: int) -> list[Colour]:
-    """Return RGB colours that differ: hues a golden section apart, in four tones by turns of eight."""
+    """Return distinct RGB colors: hues a golden ratio apart, in four tones that change every eight."""
     golden = (math.sqrt(5) - 1) / 2
     tones = ((0.85, 0.85), (0.5, 1.0), (0.95, 0.5), (0.4, 0.7))
     hsv = [(i * golden % 1, *tones[i // 8 % len(tones)]) for i in range(count)]
@@ -42,7 +42,7 @@ def distinct_palette(count: int) -> list[Colour]:
 
 
 def colour_classes(classes: Sequence[str], colours: Mapping[str, Colour]) -> dict[str, Colour]:
-    """A colour for each class: the one that it has, or one of a distinct palette."""
+    """Return a color for each class: its given color, or one from a distinct palette."""
     names = list(dict.fromkeys(classes))
     others = [name for name in names if name not in colours]
     invented = dict(zip(others, distinct_palette(len(others)), strict=True))
@@ -58,26 +58,26 @@ def draw_instances(
     classes: Sequence[str],
     palette: Sequence[Colour],
 ) -> np.ndarray:
-    """Draw instances on a picture: translucent masks with outlines, thin boxes, names and scores.
+    """Draw instances on an image: translucent masks with outlines, thin boxes, names and scores.
 
-    Where masks overlap, the smaller lies in front; outlines lie in front of all masks, and names go
-    where they hide no other name, if there is such a place, and as little as may be of the objects.
-    A name longer than the picture is wide is cut at its edge: enlarge pictures under 64 pixels.
+    If masks overlap, the smaller one is in front. Outlines are in front of all masks. Names are placed
+    so that they hide no other name, if possible, and as little of the objects as possible. A name wider
+    than the image is cut at its edge: enlarge images smaller than 64 pixels.
 
     Args:
-        image: (H, W, 3) uint8, RGB; stays as it is.
+        image: (H, W, 3) uint8, RGB; not modified.
         masks: (N, H, W) bool.
         boxes: (N, 4), x1, y1, x2, y2 in pixels, the upper ends exclusive.
         labels: (N,) indices into `classes`.
         scores: (N,) in [0, 1]; None for the truth, which has none.
-        classes: names.
-        palette: RGB colour of each class.
+        classes: class names.
+        palette: RGB color of each class.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        ValueError: shapes do not fit together.
+        ValueError: shapes do not match.
     """
     shapes = [masks.shape, boxes.shape, labels.shape]
     count = len(labels)
@@ -85,7 +85,7 @@ def draw_instances(
         raise ValueError(f'masks, boxes, labels of shapes {shapes} on an image of {image.shape}')
     if scores is not None and scores.shape != (count,):
         raise ValueError(f'{count} labels, but scores of shape {scores.shape}')
-    # Stable, so that equal pictures come from equal input on every machine.
+    # A stable sort, so that the same input gives the same picture on every machine.
     order = np.argsort(-masks.sum(axis=(1, 2)), kind='stable')
     colours = [tuple(map(int, palette[label])) for label in labels]
     rectangles = [_pixel_box(box, image.shape) for box in boxes]
@@ -109,25 +109,25 @@ def draw_instances(
 def draw_segmentation(
     image: np.ndarray, segmentation: np.ndarray, palette: Sequence[Colour]
 ) -> np.ndarray:
-    """Draw a segmentation map over a picture, in translucent colours.
+    """Draw a segmentation map over an image, in translucent colors.
 
     Args:
-        image: (H, W, 3) uint8, RGB; stays as it is.
-        segmentation: (H, W) class indices; 255 is unlabelled and leaves the picture visible.
-        palette: RGB colour of each class.
+        image: (H, W, 3) uint8, RGB; not modified.
+        segmentation: (H, W) class indices; 255 is unlabeled and leaves the image visible.
+        palette: RGB color of each class.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        ValueError: the map has another size than the picture, or a class without a colour.
+        ValueError: the map and the image have different sizes, or a class has no color.
     """
     if segmentation.shape != image.shape[:2]:
         raise ValueError(f'segmentation of shape {segmentation.shape} on an image of {image.shape}')
     labelled = segmentation != UNLABELLED
     used = segmentation[labelled]
     if used.size and not 0 <= used.min() <= used.max() < len(palette):
-        raise ValueError(f'classes {used.min()} to {used.max()}, but {len(palette)} colours')
+        raise ValueError(f'classes {used.min()} to {used.max()}, but {len(palette)} colors')
     drawn = image.copy()
     colours = np.asarray(palette, float)[used]
     drawn[labelled] = mix(grey(drawn)[labelled], colours, SEGMENT_OPACITY)
@@ -143,7 +143,7 @@ def _pixel_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, 
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Return the pixels of a mask, (H, W) bool, along its border; the image's edge is no border."""
+    """Return the border pixels of a mask, (H, W) bool; the image's edge does not count as a border."""
     thickness = max(1, round(min(mask.shape) / 150))
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     inside = cv2.erode(mask.astype(np.uint8), cross, iterations=thickness)
@@ -157,7 +157,7 @@ def _paint_tags(
     rectangles: Sequence[tuple[int, int, int, int]],
     masks: np.ndarray,
 ) -> None:
-    """Put a tag with its text at each rectangle, in place."""
+    """Draw a text tag at each rectangle, in place."""
     height, width = drawn.shape[:2]
     capital = int(np.clip(min(height, width) / 32, 6, 10))
     objects = masks.any(axis=0)
@@ -175,14 +175,14 @@ def _paint_tags(
 def _tag_place(
     rectangle: tuple[int, int, int, int], h: int, w: int, tags: np.ndarray, objects: np.ndarray
 ) -> tuple[int, int]:
-    """Return left and top of the place at a rectangle where a tag hides the least.
+    """Return left and top of the position at a rectangle where a tag hides the least.
 
     Args:
         rectangle: left, top, right, bottom; the latter two exclusive.
         h: height of the tag.
-        w: its width.
-        tags: (H, W) bool, where tags lie already.
-        objects: (H, W) bool, where objects lie.
+        w: width of the tag.
+        tags: (H, W) bool, pixels that tags already cover.
+        objects: (H, W) bool, pixels that objects cover.
     """
     left, top, right, bottom = rectangle
     rows = (top - h, bottom, top, bottom - h)
@@ -198,32 +198,32 @@ def _tag_place(
 
 
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
-    """Repeat every pixel, down and across."""
+    """Enlarge an image by repeating every pixel in both directions."""
     return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
 def grey(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) -> (H, W, 3), the same grey in all channels."""
+    """Convert (H, W, 3) RGB to gray, with three equal channels."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
 def mix(under: np.ndarray, over: np.ndarray | Colour, opacity: float | np.ndarray) -> np.ndarray:
-    """One colour over another, which shows through."""
+    """Blend a color over another with the given opacity."""
     mixed = (1 - opacity) * under + opacity * np.asarray(over)
     return np.round(mixed).astype(np.uint8)
 
 
 def paste(sheet: np.ndarray, image: np.ndarray, left: int, top: int) -> None:
-    """Put a picture onto another, in place."""
+    """Paste an image onto another, in place."""
     sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
 
 
 def text_cover(text: str, capital: int) -> np.ndarray:
-    """Return how much of each pixel a line of text covers, (H, W) in [0, 1].
+    """Return the fraction of each pixel that a line of text covers, (H, W) in [0, 1].
 
     Args:
-        text: printable ASCII; what the font lacks comes out as question marks.
-        capital: height of capitals, pixels. Every line is 1.7 times as high.
+        text: printable ASCII; the font replaces other characters by question marks.
+        capital: height of capitals in pixels; a line is 1.7 times as high.
     """
     size = TEXT_ENLARGEMENT * capital
     stroke = max(1, round(0.125 * size))
@@ -238,23 +238,23 @@ def text_cover(text: str, capital: int) -> np.ndarray:
 
 
 def ink_text(sheet: np.ndarray, cover: np.ndarray, left: int, top: int, ink: Colour = INK) -> None:
-    """Draw text, (H, W) as `_text_cover` gives it, onto `sheet` in place."""
+    """Draw text, (H, W) from `text_cover`, onto `sheet` in place."""
     place = sheet[top : top + cover.shape[0], left : left + cover.shape[1]]
     place[:] = mix(place, ink, cover[..., None])
 
 
 def contrast(colour: Colour) -> Colour:
-    """Black or white, whichever is easier to read on a colour (ITU-R BT.601 luma)."""
+    """Return black or white, whichever is easier to read on a color (ITU-R BT.601 luma)."""
     red, green, blue = colour
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 class LoadedImages:
-    """Stand in for a visualizer; replace the images that it is given.
+    """Visualizer that draws on images loaded by a data set's pipeline.
 
     Args:
-        visualizer: draws.
-        dataset: whose pipeline loads the images.
+        visualizer: the visualizer that draws.
+        dataset: data set with the pipeline.
     """
 
     def __init__(self, visualizer: Visualizer, dataset: BaseDataset) -> None:
@@ -268,7 +268,7 @@ class LoadedImages:
 
 
 class DrawnAsLoaded:
-    """Mixin of a visualization hook: draw on images as they were loaded for the model."""
+    """Mixin for visualization hooks: draw on images as they were loaded for the model."""
 
     def before_val(self, runner: Runner) -> None:
         """Draw on images of the validation set."""

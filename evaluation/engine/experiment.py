@@ -1,4 +1,4 @@
-"""From a config and the command line's wishes to mmengine's runner, for both tasks alike."""
+"""Build the runner from a config and command-line options."""
 
 import argparse
 import contextlib
@@ -33,14 +33,14 @@ from evaluation.utils.process_groups import note, process_count
 from evaluation.utils.process_memory import keep_freed_memory
 from evaluation.utils.slurm_tasks import meeting_of_slurm_tasks
 
-# What torch's batch norms say to a single value a channel.
+# Start of PyTorch's error for a batch norm that gets a single value per channel.
 TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that training and testing share."""
+    """Add the options that training and testing share."""
     parser.add_argument(
-        '--work-dir', help="where to write; default: the config's work_dir, or work_dirs/<config name>"
+        '--work-dir', help="output folder; default: the config's work_dir, or work_dirs/<config name>"
     )
     add_data_arguments(parser)
     parser.add_argument('--tensorboard', action='store_true', help='write TensorBoard scalars too')
@@ -49,33 +49,33 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--config-sha256',
         metavar='DIGEST',
-        help='refuse the config, and a checkpoint to go on from, of another digest; given by sweeps',
+        help='refuse a config or a checkpoint to resume that has a different digest; set by sweeps',
     )
     parser.add_argument(
         '--time-shares',
         action='store_true',
-        help='measure which share of the time is data, each part of the model, the metric; a bit slower',
+        help='measure how much time data, each part of the model and the metric take; slightly slower',
     )
     add_overrides(parser)
     add_key_and_launcher(parser)
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that takes the config's data sets."""
+    """Add the options of every command that uses the config's data sets."""
     parser.add_argument('--data-root', help='root of the data set; default: the one in the config')
     parser.add_argument(
         '--skip-bad-images',
         action='store_true',
-        help='load every image before the start and go on without those that are missing or damaged',
+        help='load every image at startup and skip those that are missing or damaged',
     )
 
 
 def add_key_and_launcher(parser: argparse.ArgumentParser) -> None:
-    """Options of every command that takes a checkpoint and runs on several processes."""
+    """Add the options of every command that takes a checkpoint and runs on several processes."""
     parser.add_argument(
         '--checkpoint-key',
         choices=WEIGHT_KEYS,
-        help='which weights to take of a checkpoint that has several; default: the first of these',
+        help='entry of the checkpoint with the weights; default: the first of these that it has',
     )
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher'
@@ -90,17 +90,17 @@ def load_config(
     """Read the config and apply the common options.
 
     Args:
-        arguments: with `config` and what `add_common_arguments` adds.
-        loaders: which of the config's data loaders will be used; their data are looked for.
-        without_truth: prepares the config for data sets whose annotations are not needed.
+        arguments: parsed arguments, with `config` and the options of `add_common_arguments`.
+        loaders: names of the config's data loaders that will be used; their data are checked.
+        without_truth: prepares the config for data sets without annotations; None if they are needed.
 
     Raises:
-        UserError: the config, an option or the data set is missing or wrong, or the work dir cannot be
-            written. Nothing is written before all that can be known without building is checked.
+        UserError: the config, an option or the data set is missing or wrong, or the work dir is not
+            writable. Everything that needs no model is checked before anything is written.
     """
     cfg = read_config(arguments.config)
     warnings = merge_options(cfg, arguments.cfg_options)
-    # Before anything is set that depends on the number of processes.
+    # Compute the digests before setting anything that depends on the number of processes.
     add_digests(cfg)
     check_planned(arguments, cfg.config_sha256)
     cfg.launcher = arguments.launcher
@@ -127,7 +127,7 @@ def load_config(
 
 
 def check_planned(arguments: argparse.Namespace, digest: str) -> None:
-    """Compare the digest of a config with the one that was asked for, if one was.
+    """Compare the digest of a config with `--config-sha256`, if that is given.
 
     Raises:
         UserError: they differ.
@@ -135,30 +135,30 @@ def check_planned(arguments: argparse.Namespace, digest: str) -> None:
     planned = arguments.config_sha256
     if planned not in (None, digest):
         raise UserError(
-            f'{arguments.config} was changed since this run was planned (its digest was {planned[:8]}, '
-            f'and is {digest[:8]}); take the change back, or plan anew with another --work-dir'
+            f'{arguments.config} was changed since this run was planned (digest {planned[:8]} then, '
+            f'{digest[:8]} now); revert the change, or plan again with a different --work-dir'
         )
 
 
 def use_data(
     cfg: Config, loaders: tuple[str, ...], arguments: argparse.Namespace, needs_truth: bool = True
 ) -> None:
-    """Look for the data of some loaders.
+    """Check that the data of some loaders exist, and apply the data options.
 
     Args:
         cfg: the config.
-        loaders: names of its data loaders that will be used, where it has them.
-        arguments: with what `add_data_arguments` adds.
+        loaders: names of its data loaders that will be used; those that it lacks are ignored.
+        arguments: parsed arguments, with the options of `add_data_arguments`.
         needs_truth: whether images must have annotations.
 
     Raises:
-        UserError: something is missing or wrong.
+        UserError: data are missing or invalid.
     """
     if arguments.data_root:
         for warning in set_data_root(cfg, arguments.data_root, loaders):
             warn(warning)
     elif unused := unused_data_root(cfg, loaders):
-        warn(f'data_root={unused} of the config is not that of its data sets; give --data-root {unused}')
+        warn(f'data_root={unused} is not used by the data sets of the config; give --data-root {unused}')
     loaders = tuple(loader for loader in loaders if cfg.get(loader) is not None)
     if leave_out_unused_masks(cfg):
         note('the model predicts no masks, so none are loaded (with_mask=False)')
@@ -171,7 +171,7 @@ def write_tensorboard(cfg: Config) -> None:
     """Write scalars for TensorBoard too.
 
     Raises:
-        UserError: it is not installed.
+        UserError: TensorBoard is not installed.
     """
     if importlib.util.find_spec('tensorboard') is None:
         raise UserError('--tensorboard needs the package tensorboard: pip install tensorboard')
@@ -179,24 +179,24 @@ def write_tensorboard(cfg: Config) -> None:
 
 
 def check_work_dir(folder: Path) -> None:
-    """Check that a folder can be written, or made, without making it.
+    """Check that a folder is writable or can be created, without creating it.
 
     Raises:
-        UserError: it cannot.
+        UserError: the folder is not writable or cannot be created.
     """
-    # Not `Path.exists`, which raises where a folder on the way may not be entered.
+    # Not `Path.exists`, which raises if a parent folder may not be entered.
     way = (folder.absolute(), *folder.absolute().parents)
     present = next(path for path in way if os.path.exists(path))
     if not present.is_dir():
-        what = 'is a file' if present == folder.absolute() else f'cannot be made: {present} is a file'
+        what = 'is a file' if present == folder.absolute() else f'cannot be created: {present} is a file'
         raise UserError(f'work dir {folder} {what}; choose another with --work-dir')
     if not os.access(present, os.W_OK | os.X_OK):
-        what = '' if present == folder.absolute() else f': {present} is not'
+        what = '' if present == folder.absolute() else f' (no write access to {present})'
         raise UserError(f'work dir {folder} is not writable{what}; choose another with --work-dir')
 
 
 def set_backend(cfg: Config) -> None:
-    """Choose how several processes talk: by NCCL and with SyncBN on GPUs, by gloo without."""
+    """Choose the backend of several processes: NCCL with SyncBN on GPUs, gloo without GPUs."""
     if cfg.launcher == 'none':
         return
     on_gpu = torch.cuda.is_available()
@@ -209,7 +209,7 @@ def set_backend(cfg: Config) -> None:
 
 @contextlib.contextmanager
 def backbone_errors_reported() -> Iterator[None]:
-    """Turn a `BackboneError`, and that of a batch norm with too few values, into a `UserError`."""
+    """Turn a `BackboneError`, or a batch norm's error about too few values, into a `UserError`."""
     try:
         yield
     except BackboneError as error:
@@ -218,28 +218,28 @@ def backbone_errors_reported() -> Iterator[None]:
         if not str(error).startswith(TOO_FEW_VALUES):
             raise
         raise UserError(
-            f'a batch norm got one value a channel ({str(error).partition(", got ")[2]}); '
-            'give a larger train_dataloader.batch_size or larger images'
+            f'a batch norm got one value per channel ({str(error).partition(", got ")[2]}); '
+            'use a larger train_dataloader.batch_size or larger images'
         ) from error
 
 
 def make_runner(cfg: Config) -> BenchmarkRunner:
-    """Make the work dir and build the runner; several processes meet here.
+    """Create the work dir and build the runner, which connects the processes if there are several.
 
     Raises:
-        UserError: the work dir cannot be made, or the backbone's settings are wrong.
+        UserError: the work dir cannot be created, or the backbone's settings are invalid.
     """
     try:
         Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f'work dir {cfg.work_dir} cannot be made: {error.strerror}') from error
+        raise UserError(f'work dir {cfg.work_dir} cannot be created: {error.strerror}') from error
     if cfg.launcher == 'slurm':
         os.environ.update(meeting_of_slurm_tasks(os.environ))
     if cfg.launcher == 'pytorch':
         cfg.env_cfg.dist_cfg.init_method = init_method()
     if not torch.cuda.is_available():
         keep_freed_memory()
-        # mmengine would ask for a GPU.
+        # mmengine's own initialization requires a GPU.
         if cfg.launcher in ('pytorch', 'slurm'):
             torch.distributed.init_process_group('gloo', cfg.env_cfg.dist_cfg.get('init_method'))
     remember_layout()

@@ -1,4 +1,4 @@
-"""Stop a run with one clear line: faults of the machine, signals, and how to resume."""
+"""Report machine faults and signals that stop a run in one line, with advice on how to resume."""
 
 import contextlib
 import errno
@@ -12,22 +12,22 @@ from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted, is_interruption
 
-# What a disk or a mount says, whoever reads or writes there.
+# Faults of a disk or a mount, in reading or writing, and their remedies.
 DISK_FAULTS = {
-    errno.ENOSPC: 'make room there',
-    errno.EDQUOT: 'make room there',
-    errno.EFBIG: 'raise the limit on the size of files (ulimit -f)',
+    errno.ENOSPC: 'free some space there',
+    errno.EDQUOT: 'free some space there',
+    errno.EFBIG: 'raise the limit on file sizes (ulimit -f)',
     errno.EROFS: 'make it writable',
     errno.EACCES: 'make it writable',
     errno.EPERM: 'make it writable',
-    errno.EIO: 'see to the disk',
+    errno.EIO: 'check the disk',
     errno.ESTALE: 'mount it again',
 }
-# What comes of one that dies while it hands a batch over.
+# Errors raised when a data loading process dies while it transfers a batch.
 LOST_WORKER = (EOFError, ConnectionError, FileNotFoundError)
 SECONDS_TO_DIE = 1.0
 POLL_SECONDS = 0.02
-# What torch says of a process that loads data.
+# PyTorch's message about a data loading process that died.
 WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? (?P<pids>[\d, ]+)\)')
 
 
@@ -36,7 +36,7 @@ def machine_faults_reported(work_dir: str) -> Iterator[None]:
     """Turn faults of the machine into `UserError`s.
 
     Raises:
-        UserError: there was one.
+        UserError: a fault of the machine occurred.
     """
     try:
         yield
@@ -49,15 +49,15 @@ def machine_faults_reported(work_dir: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_explained(work_dir: str, resumed_from: str | None = None) -> Iterator[None]:
-    """Let what stops a training say what was kept, and turn faults of the machine into `UserError`s.
+    """Add advice on how to resume to what stops a training; turn machine faults into `UserError`s.
 
     Args:
-        work_dir: of the training.
-        resumed_from: checkpoint that the training went on from.
+        work_dir: work dir of the training.
+        resumed_from: checkpoint that the training was resumed from; None if it was not resumed.
 
     Raises:
-        Interrupted: it was asked to stop.
-        UserError: it was stopped by something that the user can mend.
+        Interrupted: the training was asked to stop.
+        UserError: the training stopped for a reason that the user can fix.
     """
     before = _last_written(work_dir)
     try:
@@ -74,21 +74,21 @@ def stop_explained(work_dir: str, resumed_from: str | None = None) -> Iterator[N
 
 
 def advice(written: Path | None, resumed_from: str | None) -> str:
-    """How to go on with a training that was stopped.
+    """Return advice on how to resume a training that was stopped.
 
     Args:
-        written: its last checkpoint; None if it wrote none.
-        resumed_from: checkpoint that it went on from.
+        written: last checkpoint that the training wrote; None if it wrote none.
+        resumed_from: checkpoint that the training was resumed from; None if it was not resumed.
     """
     if written:
-        return f'the last checkpoint is {written}; to go on, repeat the command with --resume'
+        return f'the last checkpoint is {written}; to resume, run the same command with --resume'
     if resumed_from:
-        return f'no checkpoint was written since {resumed_from}; to go on from there, repeat the command'
-    return 'no checkpoint was written yet; repeat the command to start anew'
+        return f'no checkpoint was written since {resumed_from}; to resume, run the same command again'
+    return 'no checkpoint was written yet; to start over, run the same command again'
 
 
 def _last_written(work_dir: str) -> tuple[Path, int] | None:
-    """The last checkpoint, and when it was written (ns): one of the same name may have replaced it."""
+    """Return the last checkpoint and its modification time (ns), as a file may have been replaced."""
     try:
         file = last_checkpoint(work_dir)
         return file and (file, file.stat().st_mtime_ns)
@@ -97,9 +97,9 @@ def _last_written(work_dir: str) -> tuple[Path, int] | None:
 
 
 def machine_fault(error: BaseException | None, work_dir: str) -> str | None:
-    """What is wrong with the machine, and what to do, where that is why `error` was raised.
+    """Return what is wrong with the machine and what to do, if that is the cause of `error`.
 
-    None where it is a `UserError`, which says itself what is wrong.
+    None for any other cause, and for a `UserError`, which states its own cause.
     """
     if isinstance(error, UserError):
         return None
@@ -110,7 +110,7 @@ def machine_fault(error: BaseException | None, work_dir: str) -> str | None:
             where = error.filename or f'a file in {work_dir}'
             return f'{where}: {os.strerror(error.errno)}; {DISK_FAULTS[error.errno]}'
         if isinstance(error, FileNotFoundError) and _is_below(error.filename, work_dir):
-            return f'{error.filename}: its folder has gone; mount or restore {work_dir}'
+            return f'{error.filename}: its folder is gone; mount or restore {work_dir}'
         if isinstance(error, RuntimeError) and (match := WORKER.search(str(error))):
             return _ended_worker(match['pids'], is_shared_memory_full='Bus error' in str(error))
         if isinstance(error, LOST_WORKER) and (process := _killed_child()):
@@ -120,15 +120,15 @@ def machine_fault(error: BaseException | None, work_dir: str) -> str | None:
 
 
 def _ended_worker(processes: str, is_shared_memory_full: bool) -> str:
-    short = '/dev/shm is full: enlarge it, or' if is_shared_memory_full else 'memory is short:'
+    short = '/dev/shm is full; enlarge it, or' if is_shared_memory_full else 'memory ran out;'
     return (
-        f'a process that loads data ({processes}) was ended, as where {short} '
+        f'a data loading process ({processes}) was killed, possibly because {short} '
         'lower num_workers of train_dataloader and val_dataloader'
     )
 
 
 def _killed_child() -> str | None:
-    """Process id of a child that a signal ended, now or within moments; None if there is none."""
+    """Return the id of a child process killed by a signal, now or within moments; None without one."""
     end = time.monotonic() + SECONDS_TO_DIE
     killed = None
     try:
@@ -140,7 +140,7 @@ def _killed_child() -> str | None:
     except ChildProcessError:
         return None
     except RuntimeError as error:
-        # torch's handler of SIGCHLD raises this wherever the main thread is, mostly in the sleep.
+        # PyTorch's SIGCHLD handler raises this wherever the main thread is, mostly in the sleep.
         match = WORKER.search(str(error))
         if match is None:
             raise

@@ -1,4 +1,4 @@
-"""Predict a user's own images: find them, run the model, write files (`tools/predict.py`)."""
+"""Predict on a user's own images: find them, run the model, write files (`tools/predict.py`)."""
 
 import argparse
 import glob
@@ -30,17 +30,17 @@ from evaluation.utils.errors import UserError
 from evaluation.utils.formats import clock
 
 REPORT_SECONDS = 5.0
-ADVICE = 'restore it or leave it out'
-# COCO numbers its 80 classes up to 90.
+ADVICE = 'restore it or omit it'
+# COCO numbers its 80 classes from 1 to 90, with gaps.
 COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = [number for number in range(1, 91) if number not in COCO_GAPS]
 TOP = 5
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    """Predict as the command line of `tools/predict.py` asks.
+    """Run `tools/predict.py`.
 
-    Files appear in the output folder only when all images are predicted.
+    Files appear in the output folder only after all images are predicted.
 
     Raises:
         UserError: the config, the checkpoint, an image or the output folder cannot be used.
@@ -65,7 +65,7 @@ def predict(arguments: argparse.Namespace) -> None:
 
 
 class Writer:
-    """Writes the predictions of one image after another, and at the end what lists all of them."""
+    """Writes the predictions image by image, and the files that list all images at the end."""
 
     def __init__(self, predictor: Predictor, folder: Path, threshold: float, pictures: bool) -> None:
         self.predictor = predictor
@@ -76,7 +76,7 @@ class Writer:
         self.images: list[dict] = []
 
     def write(self, number: int, image: Path, name: str, sample: Any) -> None:
-        """Write what is of one image, and note the rest."""
+        """Write the files of one image, and collect its entries for `finish`."""
         classes, scope = self.predictor.classes, self.predictor.scope
         file = name + image.suffix
         height, width = sample.ori_shape
@@ -101,7 +101,7 @@ class Writer:
             cv2.imwrite(str(target), picture[..., ::-1])
 
     def _picture(self, image: Path) -> np.ndarray:
-        """The image as the model saw it, turned by its EXIF orientation or not."""
+        """Load the image as the model saw it, rotated by its EXIF orientation or not."""
         return loaded_by(self.predictor.pipeline, str(image))
 
     def finish(self) -> None:
@@ -120,7 +120,7 @@ class Writer:
 
 
 def write_all(writer: Writer, images: Sequence[Path], names: Sequence[str], batch_size: int) -> None:
-    """Predict and write all images, with progress."""
+    """Predict all images and write the results, with progress on stderr."""
     started = reported = time.monotonic()
     samples = writer.predictor.predict(images, batch_size)
     for number, (image, name, sample) in enumerate(zip(images, names, samples, strict=True), start=1):
@@ -134,7 +134,7 @@ def write_all(writer: Writer, images: Sequence[Path], names: Sequence[str], batc
 
 
 def move_into(folder: Path, out: Path) -> None:
-    """Move all files of a folder into another, which may have some of these names already."""
+    """Move all files of a folder into another one; existing files are replaced."""
     for parent, _, files in os.walk(folder):
         target = out / os.path.relpath(parent, folder)
         target.mkdir(parents=True, exist_ok=True)
@@ -143,10 +143,10 @@ def move_into(folder: Path, out: Path) -> None:
 
 
 def find_images(given: Sequence[str]) -> list[Path]:
-    """Return the images that paths, folders and patterns name, each once, in their order.
+    """Return the images given by paths, folders and patterns, each once, in the given order.
 
     Raises:
-        UserError: one of them names no image.
+        UserError: a path, folder or pattern matches no image.
     """
     found = [path for name in given for path in _images_of(name)]
     return list(dict.fromkeys(found))
@@ -158,7 +158,7 @@ def _images_of(name: str) -> list[Path]:
         names = sorted(visible_files_below(path))
         images = [path / each for each in names if Path(each).suffix.lower() in IMG_EXTENSIONS]
         if not images:
-            raise UserError(f'folder {name} holds no image; give one with {", ".join(IMG_EXTENSIONS)}')
+            raise UserError(f'folder {name} has no images; supported: {", ".join(IMG_EXTENSIONS)}')
         return images
     if path.exists():
         return [path]
@@ -169,7 +169,7 @@ def _images_of(name: str) -> list[Path]:
 
 
 def output_names(images: Sequence[Path]) -> list[str]:
-    """Return a name for the outputs of each image: its path below their common folder, no suffix.
+    """Return an output name for each image: its path below the common folder, without suffix.
 
     Raises:
         UserError: two images would have the same name.
@@ -181,8 +181,8 @@ def output_names(images: Sequence[Path]) -> list[str]:
     for name, image in zip(names, images, strict=True):
         if name in first:
             raise UserError(
-                f'{first[name]} and {image} differ in their suffix alone, so that one output would '
-                'replace the other; predict them one at a time'
+                f'{first[name]} and {image} differ only in their suffix, so one output would '
+                'overwrite the other; predict them in separate runs'
             )
         first[name] = image
     return names
@@ -192,14 +192,14 @@ def check_readable(images: Sequence[Path]) -> None:
     """Decode every image, so that a bad one stops the command before the model runs.
 
     Raises:
-        BadFileError: one is missing, truncated or no image.
+        BadFileError: an image is missing, truncated or not an image.
     """
     for image in images:
         decoded(read_whole(str(image), None, ADVICE), str(image), advice=ADVICE)
 
 
 def category_ids(classes: Sequence[str]) -> list[int]:
-    """Return COCO's own ids if the classes are COCO's, else 1, 2, ..."""
+    """Return COCO's category ids if the classes are COCO's, else 1, 2, ..."""
     is_coco = len(classes) == len(COCO_IDS) and (classes[0], classes[-1]) == ('person', 'toothbrush')
     return COCO_IDS if is_coco else list(range(1, len(classes) + 1))
 
@@ -207,14 +207,14 @@ def category_ids(classes: Sequence[str]) -> list[int]:
 def detections(
     sample: Any, number: int, file: str, classes: Sequence[str], threshold: float
 ) -> list[dict]:
-    """Return the instances of an image as COCO results, with the names of image and class.
+    """Return the instances of an image as COCO results, with file and class names.
 
     Args:
-        sample: what mmdet's detector returned.
+        sample: output of mmdet's detector.
         number: id of the image.
-        file: its name.
-        classes: their names.
-        threshold: instances with a lower score are left out.
+        file: file name of the image.
+        classes: class names.
+        threshold: instances with a lower score are dropped.
     """
     found = sample.pred_instances
     found = found[found.scores >= threshold]
@@ -229,7 +229,7 @@ def detections(
 
 
 def class_map(sample: Any) -> np.ndarray:
-    """Return the class of each pixel, (H, W), uint8, from what mmseg's segmentor returned."""
+    """Return the class of each pixel, (H, W) uint8, from the output of mmseg's segmentor."""
     return sample.pred_sem_seg.data[0].numpy().astype(np.uint8)
 
 
@@ -250,7 +250,7 @@ def instances_picture(
     palette: Sequence[Colour],
     threshold: float,
 ) -> np.ndarray:
-    """Draw the instances with at least a score on an image (H, W, 3), RGB."""
+    """Draw the instances with a score of at least `threshold` on an image (H, W, 3), RGB."""
     found = sample.pred_instances
     found = found[found.scores >= threshold]
     count = len(found)
@@ -260,11 +260,11 @@ def instances_picture(
 
 
 def save_json(file: Path, content: Any) -> None:
-    """Write JSON."""
+    """Write a JSON file."""
     file.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 
 def save_map(file: Path, labels: np.ndarray) -> None:
-    """Write a map as PNG, and make its folder."""
+    """Write a map as PNG; create its folder if needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(png(labels))

@@ -1,4 +1,4 @@
-"""Trained models that predict: the images of a data set, or any others."""
+"""Predict with trained models, on a data set or on any images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from evaluation.engine.trained_model import Checkpoint, build_model, check_train
 from evaluation.utils.errors import UserError
 
 IMAGENET_CLASSES = 1000
-# Instances of a lower score are not drawn.
+# Instances with a lower score are not drawn.
 SCORE_THRESHOLD = 0.3
 
 
@@ -33,10 +33,10 @@ class Predictor:
     """A model with its test pipeline.
 
     Attributes:
-        scope: library that names its parts.
-        model: in eval mode.
-        pipeline: from `img_path` to what the model takes.
-        classes: their names, in the order of the labels.
+        scope: registry scope of its parts, such as `mmdet`.
+        model: model in eval mode.
+        pipeline: transforms from `img_path` to the model's input.
+        classes: class names, in the order of the labels.
         palette: RGB color of each class.
     """
 
@@ -49,7 +49,7 @@ class Predictor:
     def predict(self, images: Sequence[Path], batch_size: int) -> Iterator[Any]:
         """Yield the data sample of each image, on the CPU.
 
-        Images of different sizes share no batch in mmseg, which does not pad them.
+        In mmseg, which does not pad images, a batch only holds images of the same size.
 
         Raises:
             UserError: an image is too narrow for the backbone.
@@ -58,7 +58,7 @@ class Predictor:
         with DefaultScope.overwrite_default_scope(self.scope), torch.no_grad():
             batch: list[dict] = []
             for number, image in enumerate(images):
-                # The id is what mmdet's samples carry; nothing is looked up by it.
+                # mmdet's samples need an id; it is not used to look anything up.
                 loaded = self.pipeline({'img_path': str(image), 'img_id': number})
                 other_size = batch and loaded['inputs'].shape != batch[0]['inputs'].shape
                 if len(batch) == batch_size or (self.scope == 'mmseg' and other_size):
@@ -72,19 +72,19 @@ class Predictor:
             samples = self.model.test_step(pseudo_collate(batch))
         except BackboneError as error:
             files = ', '.join(str(loaded['data_samples'].img_path) for loaded in batch)
-            raise UserError(f'{files}: {error}; leave out images that are so narrow') from error
+            raise UserError(f'{files}: {error}; omit images this narrow') from error
         for sample in samples:
             yield sample.cpu()
 
 
 def load_predictor(cfg: Config, source: str, key: str | None, device: torch.device) -> Predictor:
-    """Build a model with its weights; nothing of its data set is looked for.
+    """Build a model with its weights; its data set need not exist.
 
     Args:
-        cfg: of the model, with a `test_dataloader`.
+        cfg: config of the model, with a `test_dataloader`.
         source: path or URL of the checkpoint.
-        key: which weights to take of a file that has several.
-        device: where the model runs.
+        key: entry of the checkpoint that holds the weights; see `weights_of`.
+        device: device of the model.
 
     Raises:
         UserError: the checkpoint cannot be read or does not fit, or the classes are unknown.
@@ -106,10 +106,10 @@ def load_predictor(cfg: Config, source: str, key: str | None, device: torch.devi
 
 
 def _known_classes(cfg: Config) -> Sequence[str]:
-    """Return the classes that the config's data set has, where the checkpoint does not say.
+    """Return the classes of the config's data set, for checkpoints that do not list them.
 
     Raises:
-        UserError: they are unknown.
+        UserError: the classes are unknown.
     """
     if cfg.default_scope in ('mmdet', 'mmseg'):
         return class_names(cfg.test_dataloader.dataset, cfg.default_scope)
@@ -122,9 +122,9 @@ class Trained:
     """A model with its weights and its data.
 
     Attributes:
-        scope: whose registries name its parts, such as `mmdet`.
-        model: in eval mode.
-        dataset: with truth.
+        scope: registry scope of its parts, such as `mmdet`.
+        model: model in eval mode.
+        dataset: data set with truth.
     """
 
     scope: str
@@ -137,15 +137,15 @@ class Trained:
         return tuple(self.dataset.metainfo['classes'])
 
     def image(self, index: int) -> np.ndarray:
-        """A picture as the data set loads it, (H, W, 3) uint8, RGB.
+        """Return an image as the data set loads it, (H, W, 3) uint8, RGB.
 
         Raises:
-            BadFileError: it cannot be used.
+            BadFileError: the image is missing or cannot be read.
         """
         return image_of(self.dataset, self.dataset.get_data_info(index)['img_path'])
 
     def predict(self, index: int) -> Any:
-        """The data sample of one picture, with truth and prediction, on the CPU."""
+        """Return the data sample of one image, with truth and prediction, on the CPU."""
         # mmdet and mmseg look up some parts by name only when they run.
         with DefaultScope.overwrite_default_scope(self.scope), torch.no_grad():
             sample = self.model.test_step(pseudo_collate([self.dataset[index]]))[0]
@@ -156,13 +156,13 @@ def load_trained(config: Config, name: str, checkpoint: str, loader: str) -> Tra
     """Build a model with its weights, and its data set.
 
     Args:
-        config: of both.
-        name: of the config, in messages.
-        checkpoint: path or URL.
-        loader: name of the data loader whose data set it is.
+        config: config of the model and the data set.
+        name: name of the config in messages.
+        checkpoint: path or URL of the checkpoint.
+        loader: name of the data loader that has the data set.
 
     Raises:
-        UserError: data or checkpoint are missing, or do not fit the config.
+        UserError: the data or the checkpoint is missing, or does not fit the config.
     """
     scope = config.default_scope
     check_data(config, [loader])

@@ -1,4 +1,4 @@
-"""mmengine's runner, with checkpoints that are read safely, checked, and written whole."""
+"""mmengine's runner, with checkpoints that are read safely, checked, and written atomically."""
 
 import contextlib
 import inspect
@@ -36,14 +36,14 @@ from evaluation.utils.process_groups import restart_count
 from evaluation.utils.random_state import RandomState, random_state
 from evaluation.utils.scalars import write_length
 
-# What a checkpoint must hold for a training to go on from it.
+# Entries that a checkpoint needs to be resumed.
 TRAINING_STATE = ('meta', 'message_hub', 'optimizer', 'param_schedulers')
 
 
 class BenchmarkRunner(Runner):
-    """Loads every checkpoint through `backbones.checkpoint`, with a report of what became of it.
+    """Runner that loads every checkpoint through `backbones.checkpoint` and logs a report on it.
 
-    `checkpoint_key` of the config chooses among several sets of weights in a file.
+    `checkpoint_key` of the config selects the entry of a file that holds the weights.
     """
 
     resumed_random_states: list[RandomState] | None = None
@@ -58,11 +58,11 @@ class BenchmarkRunner(Runner):
         return logger
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
-        """Scale the learning rate linearly with the effective batch; mmengine leaves accumulation out.
+        """Scale the learning rate linearly with the effective batch; mmengine ignores accumulation.
 
         Args:
-            optim_wrapper: of one optimizer, or of several.
-            auto_scale_lr: with `enable`, and `base_batch_size`, the batch that the config's rate is for.
+            optim_wrapper: wrapper of one optimizer, or of several.
+            auto_scale_lr: settings `enable`, and `base_batch_size`, the batch of the config's rate.
         """
         if not (auto_scale_lr or {}).get('enable'):
             return
@@ -73,28 +73,28 @@ class BenchmarkRunner(Runner):
             for group in wrapper.optimizer.param_groups:
                 group['lr'] *= batch / base
         self.logger.info(
-            f'learning rate times {batch / base:g}: the config has it for a batch of {base}, and this '
-            f'training has {batch} images a step ({self.world_size} processes, '
+            f'learning rate scaled by {batch / base:g}: the config sets it for a batch of {base}, and '
+            f'this training uses {batch} images per step ({self.world_size} processes, '
             f'{accumulated_batches(self.cfg)} accumulated batches of '
             f'{self.cfg.train_dataloader.batch_size} each)'
         )
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop, and write its length for whoever watches the training."""
+        """Build the loop, and write its length for progress reports."""
         built = super().build_train_loop(loop)
         iterations = getattr(built, 'max_iters', None)
         if is_main_process() and iterations is not None:
-            # A note for progress; where it cannot be written, the training says so at its own files.
+            # Not essential: if the disk is not writable, the training reports it for its own files.
             with contextlib.suppress(OSError):
                 write_length(Path(self.log_dir), iterations)
         return built
 
     def load_or_resume(self) -> None:
-        """Load what `to_test` holds, the content and origin of a checkpoint, or as the config says.
+        """Load `to_test`, the content and source of a checkpoint, if set; else follow the config.
 
         Raises:
-            BackboneError: the checkpoint does not fit, or lacks a weight to be tested.
-            UserError: processes on several machines see different checkpoints.
+            BackboneError: the checkpoint does not fit, or lacks a weight of the model under test.
+            UserError: processes on different machines see different checkpoints.
         """
         self._check_one_start()
         if self.to_test is None:
@@ -103,14 +103,14 @@ class BenchmarkRunner(Runner):
             self.load_content(*self.to_test, strict=True)
 
     def _check_one_start(self) -> None:
-        """Compare what the processes are about to load: each has looked for itself."""
+        """Check that all processes load the same checkpoint, as each looked for it on its own."""
         start = Path(self._load_from or '').name if self.to_test is None else ''
         starts = all_gather_object((start, self._resume))
         if len(set(starts)) > 1:
             names = ', '.join(sorted({name or 'nothing' for name, _ in starts}))
             raise UserError(
-                f'processes would start from different checkpoints ({names}), as machines see different '
-                'files; give them one work dir, or name the checkpoint by --resume CHECKPOINT'
+                f'processes would start from different checkpoints ({names}), since machines see '
+                'different files; use a shared work dir, or give --resume CHECKPOINT'
             )
 
     def load_checkpoint(
@@ -122,7 +122,7 @@ class BenchmarkRunner(Runner):
         """Load weights from a path or URL.
 
         Args:
-            filename: path or URL.
+            filename: path or URL of the checkpoint.
             map_location: as for `torch.load`.
             strict: whether every weight of the model must be in the file.
 
@@ -132,11 +132,11 @@ class BenchmarkRunner(Runner):
         return self.load_content(read_checkpoint(filename, map_location), filename, strict)
 
     def load_content(self, content: dict, source: str, strict: bool = False) -> dict:
-        """Load weights from what `read_checkpoint` returned.
+        """Load weights from the output of `read_checkpoint`.
 
         Args:
-            content: the file's.
-            source: where it comes from, for messages.
+            content: content of the checkpoint.
+            source: path or URL of the checkpoint, for messages.
             strict: whether every weight of the model must be in the file.
 
         Raises:
@@ -148,10 +148,10 @@ class BenchmarkRunner(Runner):
         self.logger.info(f'{source}:\n  {report}')
         if strict:
             check_whole(model, fitted, report, source)
-        # A text that mmengine would run as Python, to compare how many GPUs it names.
+        # mmengine would run this text as Python code to compare the number of GPUs.
         meta = {key: value for key, value in content.get('meta', {}).items() if key != 'config'}
         checkpoint = {**content, 'meta': meta, 'state_dict': fitted}
-        # Hooks may exchange the weights, as the one of averaged weights does.
+        # Hooks may replace the weights, as the EMA hook does.
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict(checkpoint['state_dict'], strict=False)
         if self._resume:
@@ -172,10 +172,10 @@ class BenchmarkRunner(Runner):
     ) -> None:
         """Save a checkpoint, with the random state of every process; the arguments are mmengine's.
 
-        A file of the same name stays as it is until the new one is whole and on the disk.
+        An existing file of the same name is replaced only after the new one is complete on disk.
 
         Raises:
-            UserError: the weights are no finite numbers.
+            UserError: some weights are non-finite.
         """
         states = all_gather_object(random_state())
         if not is_main_process():
@@ -208,7 +208,7 @@ class BenchmarkRunner(Runner):
         default_hooks: dict[str, Hook | dict] | None = None,
         custom_hooks: list[Hook | dict] | None = None,
     ) -> None:
-        """Register the config's hooks, and those by which a training can be trusted and gone on with."""
+        """Register the config's hooks, and those that keep a training correct and resumable."""
         super().register_hooks(default_hooks, custom_hooks)
         for hook in (
             DivergenceHook(),
@@ -222,15 +222,15 @@ class BenchmarkRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False
     ) -> DataLoader:
-        """Build a data loader with checked loading, which yields a `UserError` in place of a batch.
+        """Build a data loader that checks what it loads and yields a `UserError` for a bad batch.
 
-        A seeded sampler gets a `SeededDataset`.
+        With a seeded sampler, the data set is wrapped in a `SeededDataset`.
         """
         if isinstance(dataloader, dict):
             dataloader = {**dataloader, 'dataset': with_checked_loading(dataloader['dataset'])}
         if isinstance(dataloader, dict) and dataloader['sampler']['type'] in SEEDED_SAMPLERS:
             dataset = {'type': 'SeededDataset', 'dataset': dataloader['dataset'], 'seed': seed}
-            # Where workers start: how often they do must not change the model's random numbers.
+            # Starting workers draws a seed; it must not come from the model's random numbers.
             generator = torch.Generator().manual_seed(seed)
             dataloader = {**dataloader, 'dataset': dataset, 'generator': generator}
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
@@ -242,7 +242,7 @@ class BenchmarkRunner(Runner):
         """Call a method of all hooks.
 
         Raises:
-            UserError: the data loader yielded it in place of a batch.
+            UserError: the data loader yielded this error instead of a batch.
         """
         if isinstance(arguments.get('data_batch'), UserError):
             raise arguments['data_batch']
@@ -254,13 +254,13 @@ SCHEME = 'restart'
 
 
 def set_model_wrapper(cfg: Config, on_gpu: bool) -> None:
-    """Complete the config's `model_wrapper_cfg`; what it sets stays.
+    """Complete the config's `model_wrapper_cfg`, without changing its settings.
 
-    mmengine reads `find_unused_parameters` only without a `model_wrapper_cfg`, and names a GPU for the
-    model.
+    mmengine reads `find_unused_parameters` only without a `model_wrapper_cfg`, and always sets a GPU as
+    the model's device.
 
     Args:
-        cfg: changed where there is something to complete.
+        cfg: the config; modified in place if a setting is missing.
         on_gpu: whether the processes train on GPUs.
     """
     own = cfg.get('model_wrapper_cfg')
@@ -272,7 +272,7 @@ def set_model_wrapper(cfg: Config, on_gpu: bool) -> None:
     if 'find_unused_parameters' in cfg and built is not None and _takes_unused(built):
         wrapper.setdefault('find_unused_parameters', cfg.find_unused_parameters)
     if not on_gpu and inspect.isclass(built) and issubclass(built, DistributedDataParallel):
-        # Modules on the CPU must not name a device.
+        # DistributedDataParallel takes no device ids for modules on the CPU.
         wrapper['device_ids'] = None
     cfg.model_wrapper_cfg = wrapper
 
@@ -287,11 +287,11 @@ def _takes_unused(built: type) -> bool:
 
 
 def init_method() -> str:
-    """Of `torch.distributed.init_process_group`, for a process that torchrun started.
+    """Return the `init_method` of `init_process_group` for a process that torchrun started.
 
-    torchrun hands every start the same store, with the addresses that the processes of the one before
-    left in it. Whoever reads those before their owner has written its new one fails to connect. So each
-    start gets a part of the store of its own.
+    torchrun gives every restart the same store, which still has the addresses of the previous
+    processes. A process that reads an old address before the new one is written fails to connect. So
+    each restart uses its own prefix in the store.
     """
     if restart_count() == 0:
         return 'env://'

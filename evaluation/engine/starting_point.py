@@ -1,6 +1,6 @@
-"""Where a training starts from: scratch, ImageNet weights, a whole model, or where another stopped.
+"""Starting point of a training: scratch, ImageNet weights, a whole model, or a checkpoint to resume.
 
-Everything is read and compared here before time is spent on data and model, on a model without values.
+Checkpoints are read and checked before data are loaded and the model is built, on the meta device.
 """
 
 import zipfile
@@ -31,25 +31,25 @@ from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.meta_device import build_without_values
 
-# Backbones that load a checkpoint as it should be, or raise, though `init_weights` is their own.
+# Backbones with their own `init_weights` that loads a checkpoint completely or raises.
 STRICT_BACKBONES = ('UnifiedBackbone', 'UnifiedClassifier')
 
 
 def set_starting_point(
     cfg: Config, pretrained: str | None, resume: str | None, is_planned: bool = False
 ) -> None:
-    """Note in the config where to start from, and check that it fits.
+    """Set the starting point in the config, and check that it fits.
 
     Args:
-        cfg: the config; may name a start itself, by `load_from` or by any `init_cfg` of the model.
+        cfg: the config; may set a starting point with `load_from` or with any `init_cfg` of the model.
         pretrained: path or URL of weights for the backbone, or `released`.
-        resume: path or URL of a checkpoint to go on from, or `latest`, whatever the config says.
-        is_planned: whether it must have been written under this very config, as in a sweep.
+        resume: path or URL of a checkpoint to resume, or `latest`; overrides the config.
+        is_planned: whether the checkpoint must come from this exact config, as in a sweep.
 
     Raises:
-        UserError: a checkpoint does not exist, is damaged, needs code to be run, or does not fit.
+        UserError: a checkpoint does not exist, is damaged, requires running code, or does not fit.
     """
-    # mmengine would look for a checkpoint by itself, and check nothing.
+    # mmengine would look for a checkpoint itself, without any check.
     cfg.resume = False
     with backbone_errors_reported():
         if found := find_checkpoint(cfg.work_dir, resume):
@@ -59,21 +59,21 @@ def set_starting_point(
         elif cfg.get('load_from'):
             set_whole_model(cfg, cfg.load_from, read_checkpoint(cfg.load_from), is_resumed=False)
         if cfg.resume:
-            # What the training began with is in the checkpoint, and its file may be gone.
+            # The checkpoint includes the pretrained weights, whose file may be gone.
             forget_pretrained(cfg.model)
             if pretrained:
-                warn(f'going on from {found[0]}: --pretrained {pretrained} is not needed and not read')
+                warn(f'resuming from {found[0]}; --pretrained {pretrained} is not needed and is ignored')
             return
         if pretrained:
             use_pretrained(cfg, pretrained)
         for part in pretrained_parts(cfg.model):
-            # A class, or what an older version wrote into a dumped config.
+            # It may be a class, or the value that an older version wrote to a dumped config.
             part.settings['type'] = PRETRAINED
         check_pretrained_parts(cfg)
 
 
 def use_pretrained(cfg: Config, wish: str) -> None:
-    """Start the backbone from what `--pretrained` names.
+    """Start the backbone from the weights of `--pretrained`.
 
     Raises:
         UserError: no released weights are known for this backbone, or the config would replace them.
@@ -82,7 +82,7 @@ def use_pretrained(cfg: Config, wish: str) -> None:
         if not part.place:
             raise UserError(
                 f'--pretrained {wish} and model.init_cfg ({part.settings["checkpoint"]}) both set the '
-                'backbone; leave out one of them'
+                'backbone; remove one of them'
             )
     if cfg.get('load_from'):
         warn(f'load_from={cfg.load_from} replaces the weights of --pretrained {wish}')
@@ -91,15 +91,15 @@ def use_pretrained(cfg: Config, wish: str) -> None:
 
 
 def find_checkpoint(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
-    """Where a checkpoint to go on from lies, and its content; None to start anew.
+    """Return path and content of the checkpoint to resume; None to start a new training.
 
     Args:
-        work_dir: of the training.
-        wish: path or URL, or `latest`; None for none.
+        work_dir: work dir of the training.
+        wish: path or URL, or `latest`; None to resume nothing.
 
     Raises:
-        BackboneError: it cannot be read.
-        UserError: there were checkpoints in the work dir, and none is left that is whole.
+        BackboneError: the checkpoint cannot be read.
+        UserError: the work dir has or had checkpoints, but none is intact.
     """
     if wish == LATEST:
         return latest_checkpoint(work_dir)
@@ -107,14 +107,15 @@ def find_checkpoint(work_dir: str, wish: str | None) -> tuple[str, dict] | None:
 
 
 def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
-    """Path and content of the checkpoint to go on from; None if there is none.
+    """Return path and content of the latest checkpoint; None if there is none.
 
-    It is the one that `last_checkpoint` names, wherever the work dir lies now, else the newest by its
-    number. One that is damaged is passed over for the one before, with a warning that names both.
+    This is the checkpoint that `last_checkpoint` names, even if the work dir was moved, else the one
+    with the highest number. If it is damaged, the previous one is used, with a warning that names both.
 
     Raises:
-        BackboneError: a checkpoint cannot be read for another reason than damage.
-        UserError: `last_checkpoint` names one that is gone and there is no other, or none is whole.
+        BackboneError: a checkpoint cannot be read, for a reason other than damage.
+        UserError: the checkpoint that `last_checkpoint` names is gone, without another one, or all
+            checkpoints are damaged.
     """
     named = named_checkpoint(work_dir)
     damage: list[str] = []
@@ -128,29 +129,29 @@ def latest_checkpoint(work_dir: str) -> tuple[str, dict] | None:
         return str(file), content
     if damage:
         raise UserError(
-            f'no checkpoint in {work_dir} is whole: {", ".join(damage)}; '
-            'restore one, or leave --resume out to start anew'
+            f'no checkpoint in {work_dir} is intact: {", ".join(damage)}; '
+            'restore one, or omit --resume to start over'
         )
     if named:
         raise UserError(
-            f'{pointer_of(work_dir)} names {named}, which is not there, nor is any other '
-            'checkpoint; restore it, or leave --resume out to start anew'
+            f'{pointer_of(work_dir)} names {named}, which is missing, and there is no other '
+            'checkpoint; restore it, or omit --resume to start over'
         )
     return None
 
 
 def read_whole_checkpoint(source: str) -> dict:
-    """Content of a checkpoint whose bytes are those that were written.
+    """Read a checkpoint and verify its checksums.
 
-    `torch.load` does not compare the checksums that `torch.save` writes. Files that have none, of other
-    formats or from elsewhere, are read as they are.
+    `torch.load` does not verify the checksums that `torch.save` writes. Files in other formats, which
+    have none, and weights alone are read without this check.
 
     Args:
-        source: path or URL.
+        source: path or URL of the checkpoint.
 
     Raises:
-        DamagedFileError: the file is empty, truncated, or a checksum differs.
-        BackboneError: it cannot be read for another reason.
+        DamagedFileError: the file is empty or truncated, or a checksum does not match.
+        BackboneError: the file cannot be read for another reason.
     """
     content = read_checkpoint(source)
     if 'optimizer' in content and Path(source).is_file() and zipfile.is_zipfile(source):
@@ -161,25 +162,25 @@ def read_whole_checkpoint(source: str) -> dict:
                 changed = str(error)
         if changed:
             raise DamagedFileError(
-                f'checkpoint {source} is damaged (checksum of {changed}); get it again'
+                f'checkpoint {source} is damaged (wrong checksum: {changed}); get it again'
             )
     return content
 
 
 def _warn_of_another(work_dir: str, named: str | None, file: str, damage: list[str]) -> None:
-    """Say why the training goes on from another checkpoint than `last_checkpoint` names."""
+    """Warn if the training resumes from a checkpoint other than the one that `last_checkpoint` names."""
     if damage:
-        warn(f'{", ".join(damage)}; going on from the one before, {file}')
+        warn(f'{", ".join(damage)}; resuming from the previous one, {file}')
     elif named is None:
-        warn(f'{work_dir} has no last_checkpoint; going on from the newest that is whole, {file}')
+        warn(f'{work_dir} has no last_checkpoint; resuming from the newest intact checkpoint, {file}')
     elif not named:
-        warn(f'{work_dir}/last_checkpoint is empty; going on from the newest that is whole, {file}')
+        warn(f'{work_dir}/last_checkpoint is empty; resuming from the newest intact checkpoint, {file}')
     elif not Path(named).is_file():
-        warn(f'{work_dir}/last_checkpoint names {named}, which is not there; going on from {file}')
+        warn(f'{work_dir}/last_checkpoint names {named}, which is missing; resuming from {file}')
 
 
 def find_pretrained(wish: str, cfg: Config) -> str:
-    """Path or URL of the weights to start from; `released` is looked up by the config's backbone.
+    """Return path or URL of the weights to start from; `released` is looked up by backbone.
 
     Raises:
         UserError: no released weights are known for this backbone.
@@ -199,10 +200,10 @@ def find_pretrained(wish: str, cfg: Config) -> str:
 
 
 def check_pretrained_parts(cfg: Config) -> None:
-    """Check that what every `init_cfg` of the model names can be read and fits its part.
+    """Check that the checkpoint of every `init_cfg` in the model can be read and fits its part.
 
     Raises:
-        BackboneError: it cannot, or does not.
+        BackboneError: a checkpoint cannot be read or does not fit.
     """
     parts = pretrained_parts(cfg.model)
     of_backbone = [part for part in parts if part.place == 'backbone']
@@ -216,7 +217,7 @@ def check_pretrained_parts(cfg: Config) -> None:
         settings = part.settings
         try:
             module = model.get_submodule(part.place)
-        except AttributeError:  # Built elsewhere in the model. The report in the log will tell.
+        except AttributeError:  # Built elsewhere in the model; the report in the log covers it.
             continue
         fit_part(module, settings['checkpoint'], settings.get('prefix'), settings.get('key'))
 
@@ -224,10 +225,10 @@ def check_pretrained_parts(cfg: Config) -> None:
 def is_strict(cfg: Config) -> bool:
     """Return whether most weights of a backbone must be in its checkpoint.
 
-    Networks that load by code of their own may rename what they read.
+    Networks with their own loading code may rename weights, so they are not checked.
 
     Raises:
-        UserError: the backbone loads nothing.
+        UserError: the backbone has no `init_weights`, so it loads nothing.
     """
     wanted = cfg.model.backbone.type
     if wanted in STRICT_BACKBONES:
@@ -239,17 +240,17 @@ def is_strict(cfg: Config) -> bool:
         network = registry.get(wanted) if isinstance(wanted, str) else wanted
     if not hasattr(network, 'init_weights'):
         raise UserError(
-            f'model.backbone.init_cfg: {wanted} has no init_weights, so that nothing would be loaded; '
-            "derive it from mmengine's BaseModule, or give load_from"
+            f'model.backbone.init_cfg: {wanted} has no init_weights, so nothing would be loaded; '
+            "derive it from mmengine's BaseModule, or use load_from"
         )
     return network.init_weights is BaseModule.init_weights
 
 
 def check_backbone(cfg: Config, settings: dict) -> None:
-    """Check that what an `init_cfg` of the backbone names can be read and fits.
+    """Check that the checkpoint of the backbone's `init_cfg` can be read and fits.
 
     Raises:
-        BackboneError: it cannot, or does not.
+        BackboneError: the checkpoint cannot be read or does not fit.
     """
     source = settings['checkpoint']
     weights = weights_of(read_checkpoint(source), source, settings.get('key'))
@@ -261,14 +262,14 @@ def check_backbone(cfg: Config, settings: dict) -> None:
 
 
 def set_whole_model(cfg: Config, source: str, content: dict, is_resumed: bool) -> None:
-    """Start from a whole model, and from where its training stopped if `is_resumed`.
+    """Start from a whole model; resume its training if `is_resumed`.
 
-    A file of weights alone, such as a released one, cannot be gone on from: a new training starts with
-    it, and a warning says so.
+    A file with weights alone, such as a released one, cannot be resumed: a new training starts from
+    it, with a warning.
 
     Raises:
         BackboneError: the weights do not fit.
-        UserError: its training was another experiment.
+        UserError: the checkpoint comes from a different experiment.
     """
     lacking = [part for part in TRAINING_STATE if part not in content]
     cfg.load_from = source
@@ -279,16 +280,16 @@ def set_whole_model(cfg: Config, source: str, content: dict, is_resumed: bool) -
     check_fits(cfg, content, source, strict=cfg.resume)
     if is_resumed and lacking:
         warn(
-            f'{source} holds weights without {", ".join(lacking)}: '
-            'a new training starts with them, at its first step'
+            f'{source} has weights but no {", ".join(lacking)}; '
+            'a new training starts from them, at its first step'
         )
 
 
 def check_training_state(cfg: Config, content: dict, source: str) -> None:
-    """Check that a checkpoint holds what the suite's trainings write.
+    """Check that the training state in a checkpoint has the form that the suite writes.
 
     Raises:
-        UserError: a part of it is not of the right kind.
+        UserError: an entry is invalid.
     """
     meta, hub, optimizer, schedulers = (content[part] for part in TRAINING_STATE)
     sound = {
@@ -301,16 +302,16 @@ def check_training_state(cfg: Config, content: dict, source: str) -> None:
     wrong = [part for part, is_sound in sound.items() if not is_sound]
     if wrong:
         raise UserError(
-            f'{source} cannot be gone on from: its {" and ".join(wrong)} are not what a training '
-            'writes; take another checkpoint, or give it as load_from to start anew with its weights'
+            f'{source} cannot be resumed: invalid {" and ".join(wrong)}; use another checkpoint, '
+            'or give it as load_from to start a new training from its weights'
         )
 
 
 def check_fits(cfg: Config, content: dict, source: str, strict: bool) -> None:
-    """Check that a checkpoint's weights fit the model, whole if `strict`.
+    """Check that a checkpoint's weights fit the model and, if `strict`, that none is missing.
 
     Raises:
-        BackboneError: they do not.
+        BackboneError: the weights do not fit.
     """
     model = build_without_values(cfg.model, cfg.default_scope)
     fitted, report = fit_model(model, weights_of(content, source, cfg.checkpoint_key), source)

@@ -1,4 +1,4 @@
-"""Write predictions of a test set in the files that evaluation servers take (`--format-only`)."""
+"""Write predictions of a test set as files for evaluation servers (`--format-only`)."""
 
 import io
 import json
@@ -30,7 +30,7 @@ class InstanceSubmission(BaseMetric):
     """Write `results.bbox.json` and, if the detector has masks, `results.segm.json`.
 
     Args:
-        folder: where to write.
+        folder: output folder.
         category_ids: id of each class in the data set's file, in the order of the labels.
     """
 
@@ -59,17 +59,17 @@ class InstanceSubmission(BaseMetric):
 
 
 def as_text(code: dict) -> dict:
-    """Return a run-length code whose counts are text, as JSON has them."""
+    """Return a run-length code with its counts as text, as in JSON."""
     return {'size': list(code['size']), 'counts': code['counts'].decode()}
 
 
 @METRICS.register_module()
 class MapSubmission(BaseMetric):
-    """Write a PNG of class indices for each image, in the labels of the data set's own maps.
+    """Write a PNG of class indices for each image, with the labels of the data set's own maps.
 
     Args:
-        folder: where to write.
-        images: folder of the images; maps are named by their paths below it.
+        folder: output folder.
+        images: folder of the images; maps are named after their paths below it.
     """
 
     def __init__(self, folder: str, images: str) -> None:
@@ -97,12 +97,12 @@ class MapSubmission(BaseMetric):
 
 
 def own_labels(classes: int, label_map: dict | None, reduce_zero_label: bool) -> np.ndarray:
-    """Return the label in a data set's files of each class that a model predicts, (classes,).
+    """Return the label that the data set's files use for each class of a model, (classes,).
 
     Args:
-        classes: how many there are.
-        label_map: class that mmseg gives to each label, where only a part of the classes is used.
-        reduce_zero_label: whether 0 in the files is no class.
+        classes: number of classes.
+        label_map: class that mmseg assigns to each label, if only some classes are used.
+        reduce_zero_label: whether label 0 in the files is not a class.
     """
     labels = np.arange(classes)
     for label, index in (label_map or {}).items():
@@ -113,21 +113,21 @@ def own_labels(classes: int, label_map: dict | None, reduce_zero_label: bool) ->
 
 
 def png(labels: np.ndarray) -> bytes:
-    """Encode labels (H, W) as a grey PNG."""
+    """Encode labels (H, W) as a grayscale PNG."""
     content = io.BytesIO()
     Image.fromarray(labels).save(content, 'PNG')
     return content.getvalue()
 
 
 def leave_out_truth(cfg: Config, folder: str) -> None:
-    """Test without annotations and without a result, before the data are looked for.
+    """Prepare a test without annotations and without a result, before the data are checked.
 
     Args:
-        cfg: the config.
-        folder: where predictions go.
+        cfg: the config; modified in place.
+        folder: output folder of the predictions.
 
     Raises:
-        UserError: `folder` cannot be written, the model is a classifier, or data sets are joined.
+        UserError: `folder` is not writable, the model is a classifier, or data sets are joined.
     """
     if Path(folder).exists() and not Path(folder).is_dir():
         raise UserError(f'--format-only {folder} is a file; give a folder')
@@ -140,7 +140,7 @@ def leave_out_truth(cfg: Config, folder: str) -> None:
     dataset = cfg.test_dataloader.dataset
     if [*plain_datasets(dataset)] != [dataset]:
         raise UserError(
-            f'--format-only: test_dataloader.dataset of {cfg.filename} joins or repeats others; '
+            f'--format-only: test_dataloader.dataset of {cfg.filename} joins or repeats data sets; '
             'give a single data set'
         )
     dataset.pipeline = without_truth(dataset.pipeline)
@@ -152,7 +152,7 @@ def leave_out_truth(cfg: Config, folder: str) -> None:
 
 
 def write_submission(cfg: Config, folder: str) -> None:
-    """Write predictions in place of an evaluation, after the data have been looked for."""
+    """Write predictions instead of evaluating them; call after the data were checked."""
     dataset = cfg.test_dataloader.dataset
     if cfg.default_scope == 'mmdet':
         evaluator = dict(type=InstanceSubmission.__name__, category_ids=category_ids(dataset, cfg))

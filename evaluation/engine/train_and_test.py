@@ -1,4 +1,4 @@
-"""What `tools/train.py` and `tools/test.py` do."""
+"""Training and testing, as run by `tools/train.py` and `tools/test.py`."""
 
 import argparse
 from functools import partial
@@ -22,7 +22,7 @@ from evaluation.utils.errors import UserError
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train as the command line of `tools/train.py` asks.
+    """Run `tools/train.py`.
 
     Raises:
         UserError: something in the arguments, the config or the data is missing or wrong.
@@ -52,13 +52,13 @@ def use_mixed_precision(cfg: Config) -> None:
         UserError: there is no GPU.
     """
     if not torch.cuda.is_available():
-        raise UserError('--amp needs a GPU; leave it out to train on the CPU')
+        raise UserError('--amp needs a GPU; omit it to train on the CPU')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.loss_scale = 'dynamic'
 
 
 def test(arguments: argparse.Namespace) -> None:
-    """Evaluate as the command line of `tools/test.py` asks.
+    """Run `tools/test.py`.
 
     Raises:
         UserError: something in the arguments, the config, the data or the checkpoint is wrong.
@@ -66,7 +66,7 @@ def test(arguments: argparse.Namespace) -> None:
     folder = arguments.format_only
     prepare = partial(leave_out_truth, folder=folder) if folder else None
     cfg = load_config(arguments, ('test_dataloader',), prepare)
-    # Of the training; a dumped config may have it.
+    # A dumped config may still have the setting of its training.
     cfg.resume = False
     check_wishes(cfg, arguments)
     if folder:
@@ -89,27 +89,27 @@ def test(arguments: argparse.Namespace) -> None:
 
 
 def check_wishes(cfg: Config, arguments: argparse.Namespace) -> None:
-    """Check that the config has what an option needs.
+    """Check that the config has the settings that `--tta` and `--show-dir` need.
 
     Raises:
-        UserError: it has no views of an image to merge, or nothing that draws.
+        UserError: the config has no test-time augmentation, or no visualization hook.
     """
     if arguments.tta and not ('tta_pipeline' in cfg and 'tta_model' in cfg):
-        raise UserError(f'--tta: {cfg.filename} has no tta_pipeline and tta_model; leave --tta out')
+        raise UserError(f'--tta: {cfg.filename} has no tta_pipeline and tta_model; omit --tta')
     if arguments.show_dir and 'visualization' not in cfg.default_hooks:
         raise UserError(
-            f'--show-dir: {cfg.filename} has no default_hooks.visualization; leave --show-dir out'
+            f'--show-dir: {cfg.filename} has no default_hooks.visualization; omit --show-dir'
         )
 
 
 def use_test_time_augmentation(cfg: Config) -> None:
-    """Test several views of each image and merge the predictions."""
+    """Predict on several views of each image and merge the predictions."""
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 
 def draw_predictions(cfg: Config, folder: str) -> None:
-    """Draw every prediction beside the truth into `folder`."""
+    """Draw every prediction next to the truth, into `folder`."""
     cfg.default_hooks.visualization.update(draw=True, interval=1)
     if cfg.default_scope == 'mmdet':
         cfg.default_hooks.visualization.test_out_dir = str(Path(folder).resolve())

@@ -1,4 +1,4 @@
-"""A config, and a checkpoint where there is one, as a model to be looked at."""
+"""Build models for analysis, from a config and an optional checkpoint."""
 
 import copy
 import logging
@@ -33,7 +33,7 @@ class Checkpoint:
 
     Attributes:
         source: path or URL.
-        weights: in the file's own names.
+        weights: tensors, with the file's own names.
     """
 
     source: str
@@ -41,12 +41,12 @@ class Checkpoint:
 
     @property
     def is_backbone_alone(self) -> bool:
-        """Whether it says nothing of neck and heads."""
+        """Whether it has no weights of neck and heads."""
         return not any(name.startswith(BACKBONE) for name in self.weights)
 
 
 def read_analysed_config(file: str, options: dict, loaders: Sequence[str] = ()) -> Config:
-    """Read a config whose model is looked at, and override settings; its data are not looked for.
+    """Read the config of a model to analyze, and override settings; its data need not exist.
 
     Args:
         file: path of the config.
@@ -54,7 +54,7 @@ def read_analysed_config(file: str, options: dict, loaders: Sequence[str] = ()) 
         loaders: names of its data loaders that will be used.
 
     Raises:
-        UserError: it cannot be read, or something in it is wrong.
+        UserError: the config cannot be read or is invalid.
     """
     cfg = read_config(file)
     warnings = merge_options(cfg, options)
@@ -72,14 +72,14 @@ def read_weights(source: str, key: str | None) -> Checkpoint:
         key: entry that holds the weights; see `weights_of`.
 
     Raises:
-        UserError: it cannot be read, or holds no weights.
+        UserError: the checkpoint cannot be read, or holds no weights.
     """
     with backbone_errors_reported():
         return Checkpoint(source, weights_of(read_checkpoint(source), source, key))
 
 
 def model_without_values(cfg: Config, checkpoint: Checkpoint | None) -> nn.Module:
-    """The model on the `meta` device, after a look at whether it can take the weights.
+    """Build the model on the `meta` device, and check that the weights fit it.
 
     Raises:
         UserError: the model cannot be built, has no backbone, or the weights do not fit it.
@@ -96,10 +96,10 @@ def model_without_values(cfg: Config, checkpoint: Checkpoint | None) -> nn.Modul
 
 
 def check_trained(cfg: Config, checkpoint: Checkpoint) -> None:
-    """See that a checkpoint has every weight of the model.
+    """Check that a checkpoint has every weight of the model.
 
     Raises:
-        UserError: the model cannot be built, or the checkpoint is of another, or of its backbone alone.
+        UserError: the model cannot be built, or the checkpoint has a different model or only a backbone.
     """
     model = model_without_values(cfg, None)
     with backbone_errors_reported():
@@ -110,13 +110,13 @@ def check_trained(cfg: Config, checkpoint: Checkpoint) -> None:
 def build_model(
     cfg: Config, checkpoint: Checkpoint | None, seed: int, device: torch.device
 ) -> nn.Module:
-    """The model in eval mode, whose parameters need no gradient.
+    """Build the model in eval mode, with parameters that need no gradient.
 
     Args:
-        cfg: of the whole model.
-        checkpoint: its weights; None for a model as it is before any training, pretraining included.
-        seed: of all that no checkpoint sets.
-        device: where it shall be.
+        cfg: config of the whole model.
+        checkpoint: weights of the model; None for random weights, without any pretraining.
+        seed: seed of the weights that the checkpoint does not set.
+        device: device of the model.
 
     Raises:
         UserError: the weights do not fit.
@@ -137,13 +137,13 @@ def build_model(
 
 
 def fitting_weights(model: nn.Module, checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """A checkpoint's weights in the model's names: all of its own, or all of its backbone's.
+    """Return a checkpoint's weights with the model's names, for the whole model or its whole backbone.
 
-    Output norms may be missing where the checkpoint is of a backbone alone, since a dense model starts
-    them anew.
+    Output norms may be missing if the checkpoint holds a backbone alone, since a dense model
+    initializes them itself.
 
     Raises:
-        BackboneError: some are missing, left over, or of another shape.
+        BackboneError: weights are missing, unexpected, or have a different shape.
     """
     source = checkpoint.source
     if not checkpoint.is_backbone_alone:
@@ -154,21 +154,21 @@ def fitting_weights(model: nn.Module, checkpoint: Checkpoint) -> Mapping[str, Te
     if not report.is_whole:
         wrong = some(report.mismatched or report.missing or report.unexpected, 2)
         raise BackboneError(
-            f'checkpoint {source} is not a whole backbone of this config ({wrong}); '
-            'take the config that it was trained with'
+            f'checkpoint {source} does not match the backbone of this config ({wrong}); '
+            'use the config that it was trained with'
         )
     return {BACKBONE + name: value for name, value in fitted.items()}
 
 
 def describe_weights(model: nn.Module, checkpoint: Checkpoint | None) -> dict:
-    """Digests of the weights, and of their file where there is one."""
+    """Return the digests of the weights and of their file, if there is one."""
     file = local_copy(checkpoint.source) if checkpoint else None
     return describe_checkpoint(file, weights_sha256(model))
 
 
 @contextmanager
 def _quiet_initialization() -> Iterator[None]:
-    """Keep mmengine from printing how each parameter was initialised."""
+    """Keep mmengine from logging how each parameter was initialized."""
     logger = MMLogger.get_current_instance()
     before = logger.level
     logger.setLevel(logging.WARNING)

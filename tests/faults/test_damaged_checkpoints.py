@@ -68,7 +68,7 @@ def test_the_one_before_is_taken(work_dir, capsys, full, tally, progress, damage
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith('warning: ')
         assert str(last) in line
-        assert line.endswith(f'going on from the one before, {before}')
+        assert line.endswith(f'resuming from the previous one, {before}')
         last.write_bytes(sound)
         said.advance()
     tally(f'latest checkpoint {damage}', TRIALS[full], TRIALS[full], 'nothing')
@@ -102,7 +102,7 @@ class TestLastCheckpoint:
         (work_dir / 'last_checkpoint').write_bytes(content)
         newest = checkpoints(work_dir)[-1]
         assert latest_checkpoint(str(work_dir))[0] == str(newest)
-        assert f'last_checkpoint is empty; going on from the newest that is whole, {newest}' in (
+        assert f'last_checkpoint is empty; resuming from the newest intact checkpoint, {newest}' in (
             capsys.readouterr().err
         )
         tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')
@@ -111,7 +111,7 @@ class TestLastCheckpoint:
         (work_dir / 'last_checkpoint').unlink()
         newest = checkpoints(work_dir)[-1]
         assert latest_checkpoint(str(work_dir))[0] == str(newest)
-        assert f'has no last_checkpoint; going on from the newest that is whole, {newest}' in (
+        assert f'has no last_checkpoint; resuming from the newest intact checkpoint, {newest}' in (
             capsys.readouterr().err
         )
         tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')
@@ -120,7 +120,7 @@ class TestLastCheckpoint:
         last, before = checkpoints(work_dir)[:-3:-1]
         last.unlink()
         assert latest_checkpoint(str(work_dir))[0] == str(before)
-        assert f'names {last}, which is not there; going on from {before}' in capsys.readouterr().err
+        assert f'names {last}, which is missing; resuming from {before}' in capsys.readouterr().err
         tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')
 
     def test_of_a_work_dir_that_was_moved(self, work_dir, capsys, tally):
@@ -128,7 +128,7 @@ class TestLastCheckpoint:
         named = checkpoints(work_dir)[-2]
         (work_dir / 'last_checkpoint').write_text(f'/elsewhere/{named.name}')
         assert latest_checkpoint(str(work_dir))[0] == str(named)
-        assert f'names /elsewhere/{named.name}, which is not there; going on from {named}' in (
+        assert f'names /elsewhere/{named.name}, which is missing; resuming from {named}' in (
             capsys.readouterr().err
         )
         tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')

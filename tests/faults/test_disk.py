@@ -67,7 +67,7 @@ def test_full_disk(commands, trainings, reference_of, tmp_path, full, tally, pro
                 stopped = commands('train', *training.command(work_dir, **WORKERS))
                 line = only_error(stopped)
                 assert str(work_dir) in line
-                assert 'No space left on device; make room there' in line
+                assert 'No space left on device; free some space there' in line
                 assert_whole(work_dir)
                 assert not list(work_dir.glob('*.tmp'))
                 kept = {file: file.read_bytes() for file in checkpoints(work_dir)}
@@ -89,7 +89,7 @@ def test_predictions_larger_than_files_may_be(commands, trainings, reference_of,
         wishes = ['--out', file, '--work-dir', tmp_path / task]
         command = [training.trial.config, checkpoint, *wishes, *training.trial.arguments()]
         running = commands.start('test', *command, file_size=14 * 1024)
-        assert 'File too large; raise the limit on the size of files' in only_error(running.wait())
+        assert 'File too large; raise the limit on file sizes' in only_error(running.wait())
         assert not list(tmp_path.glob(f'*{file.name}*'))
         assert not list((tmp_path / task).rglob('result.json'))
         commands.succeed('test', *command)
@@ -100,7 +100,7 @@ def test_predictions_larger_than_files_may_be(commands, trainings, reference_of,
 HIDDEN = {
     'becomes read-only': (read_only, 'Read-only file system; make it writable'),
     # An empty one in its place, as a mount point is without its mount.
-    'goes away': (lambda folder: mounted(folder, 'size=64k'), 'its folder has gone; mount or restore '),
+    'goes away': (lambda folder: mounted(folder, 'size=64k'), 'its folder is gone; mount or restore '),
 }
 
 
@@ -157,7 +157,9 @@ def test_data_that_vanish(
     assert ' is missing; restore it' in line
     assert_whole(work_dir)
     last = checkpoints(work_dir)[-1]
-    assert line.endswith(f'; the last checkpoint is {last}; to go on, repeat the command with --resume')
+    assert line.endswith(
+        f'; the last checkpoint is {last}; to resume, run the same command with --resume'
+    )
     if task == 'upernet':
         row = line.replace(last.name, 'iter_3.pth').partition('ADE_train_')
         refused(

@@ -51,7 +51,7 @@ def test_training(commands, trainings, reference_of, tmp_path, full, tally, refu
         assert f'images {names}; ' in line
         kept = [f'{stem}.pth' for stem in training.checkpoints[:2]]
         assert [file.name for file in checkpoints(work_dir)] == kept
-        assert line.endswith(f'{kept[-1]}; to go on, repeat the command with --resume')
+        assert line.endswith(f'{kept[-1]}; to resume, run the same command with --resume')
         assert_whole(work_dir)
         if task == 'upernet':
             given = 'weights that became NaN' if after else 'a loss that is NaN'

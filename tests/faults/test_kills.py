@@ -88,7 +88,7 @@ def test_of_a_data_worker(
         worker.kill()
         outcome = running.wait()
         line = only_error(outcome)
-        assert line.startswith(f'error: a process that loads data ({worker.pid}) was ended, ')
+        assert line.startswith(f'error: a data loading process ({worker.pid}) was killed, ')
         line = re.sub(r'\d+/(iter|epoch)_\d+', 'run/iter_3', line.replace(str(worker.pid), '4321'))
         refused(KIND, 'SIGKILL of a process that loads data', Outcome(2, '', line))
         assert_whole(work_dir)

@@ -113,7 +113,7 @@ def test_damaged_state_of_a_training(give, part, content, tmp_path, refused, not
     file.parent.mkdir()
     torch.save({**content, part: []}, file)
     given = f'--resume, and a checkpoint whose {part} is an empty list'
-    refused(KIND, given, give('--resume', file), f'its {part} are not what a training writes')
+    refused(KIND, given, give('--resume', file), f'cannot be resumed: invalid {part}')
     file.unlink()
     assert nothing_written()
 
@@ -249,4 +249,4 @@ def test_latest_to_resume_from_is_gone(train, trials, tmp_path, refused):
     trial = trials['upernet']
     outcome = train(trial.config, '--resume', '--work-dir', '.', *trial.arguments())
     given = '--resume, and the last checkpoint of the work dir is gone'
-    refused(KIND, given, outcome, 'names elsewhere/iter_2.pth, which is not there')
+    refused(KIND, given, outcome, 'names elsewhere/iter_2.pth, which is missing')

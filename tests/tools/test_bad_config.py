@@ -400,7 +400,7 @@ class TestOutput:
         (tmp_path / 'file').write_text('')
         outcome = train(trial.config, '--work-dir', 'file/run', *trial.arguments())
         given = 'a work dir below a file'
-        refused(KIND, given, outcome, 'work dir file/run cannot be made', 'choose another')
+        refused(KIND, given, outcome, 'work dir file/run cannot be created', 'choose another')
 
     def test_work_dir_is_a_file(self, train, trial, tmp_path, refused):
         (tmp_path / 'file').write_text('kept')

@@ -191,7 +191,7 @@ def test_config_that_was_edited_since_its_run_was_planned(commands, project, ref
     line = re.sub(r'is [0-9a-f]{8}\)', 'is 0a1b2c3d)', outcome.stderr)
     said = Outcome(outcome.status, outcome.stdout, line)
     given = 'a config that was edited since its run was planned'
-    refused(KIND, given, said, 'its digest was 11111111, and is')
+    refused(KIND, given, said, '(digest 11111111 then, ')
     assert not (project.folder / 'run').exists()
 
 

@@ -62,7 +62,7 @@ class TestOutput:
             f'Forward and backward on 2 images of 32x64 (height x width), {dtype}'
         ]
         assert table[1][0] == 'upernet_convnext_micro'
-        assert 'so that nothing depends on what an image holds' in outcome.stdout
+        assert 'so that image content does not matter' in outcome.stdout
         assert ('bf16 by autocast' in outcome.stdout) == (dtype == 'bf16')
         assert not list(tmp_path.iterdir())
 
@@ -128,7 +128,7 @@ class TestBadInput:
             (
                 ['--peer', 'resnet50'],
                 'a peer without `timm:`',
-                "peer 'resnet50' has not the form timm:NAME, such as timm:convnext_tiny",
+                "peer 'resnet50' must have the form timm:NAME, such as timm:convnext_tiny",
             ),
             (
                 ['--peer', 'timm:convnxt_tiny'],
@@ -138,7 +138,7 @@ class TestBadInput:
             (
                 ['--peer', 'timm:halonet26t'],
                 'a peer that does not take the size',
-                'timm:halonet26t does not take 32x64 (height x width); it takes 256x256, the next',
+                'timm:halonet26t does not accept 32x64 (height x width); use 256x256, the next',
             ),
         ],
     )
@@ -162,18 +162,18 @@ class TestBadInput:
         messages = [
             '800x1280 for mask_rcnn_convnext_micro',
             '512x2048 for upernet_',
-            'give one with --shape',
+            'give one size with --shape',
         ]
         refused(KIND, 'times of models of different standard sizes', outcome, *messages)
 
     def test_two_that_grow(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, '--side', 32, 64, '--batch', 1, 2)
-        refused(KIND, 'several values of `--side` and of `--batch`', outcome, 'let one of them grow')
+        refused(KIND, 'several values of `--side` and of `--batch`', outcome, 'vary only one of them')
 
     def test_sizes_that_no_row_fits(self, benchmark, refused, nothing_written):
         options = ['--backbone', '--side', 1_000_000, 2_000_000, '--json', 'times.json']
         outcome = benchmark(CONVNEXT, *options)
-        message = 'at every size, the smallest of which is 1 image of 1000000x1000000 (height x width)'
+        message = 'at every size, even the smallest (1 image of 1000000x1000000 (height x width)'
         refused(KIND, 'sizes for which there is no memory', outcome, message)
         assert nothing_written()
 

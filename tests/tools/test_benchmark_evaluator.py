@@ -24,7 +24,7 @@ def test_prints_a_table_and_writes_nothing(benchmark, tmp_path):
     rows = [line.strip('| ').split('|') for line in lines if line.startswith('|')]
     assert [row[0].strip() for row in rows[2:]] == ['pycocotools', 'fast']
     assert all(float(row[-1]) <= 1e-9 for row in rows[2:])
-    assert 'run 1 of 1, mask AP by fast' in outcome.stderr
+    assert 'run 1 of 1, mask AP with fast' in outcome.stderr
     assert not list(tmp_path.iterdir())
 
 

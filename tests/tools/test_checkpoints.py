@@ -109,7 +109,7 @@ def test_resuming_from_weights_alone_is_warned_of(commands, trials, files, tmp_p
         'train', CONFIG, '--resume', files / 'detector.pth', '--work-dir', tmp_path,
         '--data-root', trial.data_root, '--cfg-options', *words,
     )  # fmt: skip
-    assert 'detector.pth holds weights without message_hub, param_schedulers' in outcome.stderr
+    assert 'detector.pth has weights but no message_hub, param_schedulers' in outcome.stderr
 
 
 @pytest.mark.parametrize('entry', ['config', 'cfg'])

@@ -67,7 +67,11 @@ def test_a_detector_gives_its_backbone(convert, tmp_path, variant):
     expected = {n for n in dense_shapes(variant) if not n.endswith(('attn_mask', 'position_index'))}
     assert found['model'].keys() == expected
     assert all(torch.equal(v, weights[f'backbone.{n}']) for n, v in found['model'].items())
-    for line in ('meta: not of the weights', 'optimizer: not of the weights', 'neck: 16 tensors'):
+    for line in (
+        'meta: not part of the weights',
+        'optimizer: not part of the weights',
+        'neck: 16 tensors',
+    ):
         assert line in outcome.stdout
     assert 'roi_head: 20 tensors' in outcome.stdout
 
@@ -94,7 +98,9 @@ class TestRefused:
     def test_unknown_scale(self, convert, work_dir_of, tmp_path, refused, nothing_written):
         outcome = convert(work_dir_of('upernet') / 'iter_4.pth', 'a.pth')
         given = 'to tools/convert_checkpoint.py, a checkpoint of no published scale'
-        refused(KIND, given, outcome, 'of no published mixer and scale; name its config with --config')
+        refused(
+            KIND, given, outcome, 'matches no published mixer and scale; give its config with --config'
+        )
         assert nothing_written()
 
     def test_code(self, convert, tmp_path, refused):

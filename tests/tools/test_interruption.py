@@ -44,7 +44,9 @@ def stop(process, number, output, work_dir):
 
 def checkpoint_named_in(line, work_dir):
     """The checkpoint that the line names, which must be there."""
-    expected = r'interrupted: the last checkpoint is (\S+); to go on, repeat the command with --resume'
+    expected = (
+        r'interrupted: the last checkpoint is (\S+); to resume, run the same command with --resume'
+    )
     file = re.fullmatch(expected, line)[1]
     assert file.startswith(f'{work_dir}/iter_')
     assert os.path.isfile(file)

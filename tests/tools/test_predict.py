@@ -82,7 +82,7 @@ def test_bad_input_writes_nothing(trial, checkpoint, predict, refused, tmp_path)
     torch.save({'state_dict': {'backbone.x': torch.zeros(1)}}, other)
     for given, weights, image, message in (
         ('predict: no image', checkpoint, 'missing.jpg', 'missing.jpg is missing'),
-        ('predict: a folder without images', checkpoint, 'empty', 'holds no image'),
+        ('predict: a folder without images', checkpoint, 'empty', 'has no images'),
         ('predict: an image that ends early', checkpoint, cut, 'cut.jpg ends early'),
         ('predict: an image too narrow for the backbone', checkpoint, narrow, 'narrow.png: input of'),
         ('predict: a checkpoint of another model', other, good, 'other.pth'),

@@ -1,1 +1,1 @@
-"""What happens beside a training or a test at given moments, as hooks of mmengine's runner."""
+"""Hooks of mmengine's runner, for training and testing."""

@@ -1,4 +1,4 @@
-"""`--compile`: the parts of a model by `torch.compile`, in place."""
+"""`--compile`: run the parts of a model through `torch.compile`, in place."""
 
 import argparse
 import statistics
@@ -18,8 +18,8 @@ from torch._dynamo.utils import counters
 from evaluation.models.model_weights import unwrapped
 from evaluation.utils.errors import UserError
 
-# What computes on tensors alone. Between these parts boxes are sampled and suppressed, whose number is
-# known only then, so that a graph of the whole would break there anyway.
+# Parts that compute only on tensors. Between them boxes are sampled and suppressed, in data-dependent
+# numbers, so a graph of the whole model would break there anyway.
 PARTS = (
     'backbone',
     'neck',
@@ -30,7 +30,7 @@ PARTS = (
     'auxiliary_head',
 )
 TIMED_PASSES = 3
-# The first generates code; the others find out what is at fault where it does not.
+# The first one generates code; the others help to find the cause when it fails.
 BACKENDS = ('inductor', 'aot_eager', 'eager')
 
 
@@ -38,14 +38,15 @@ BACKENDS = ('inductor', 'aot_eager', 'eager')
 class CompileHook(Hook):
     """Compiles the tensor parts of a detector or segmentor before the first step.
 
-    A part is compiled for the first size it meets, then once for all others; names in checkpoints stay.
-    At the end of a run the log has the number of graphs, and how much faster the backbone is.
+    A part is compiled for the first size that it gets, then once for all other sizes. Names in
+    checkpoints do not change. After the run, the number of graphs and the speedup of the backbone are
+    logged.
 
     Args:
-        backend: of `torch.compile`.
+        backend: backend of `torch.compile`.
     """
 
-    # After the hook of averaged weights has copied the model, so that the copy runs its own weights.
+    # After the EMA hook has copied the model, so that the copy runs with its own weights.
     priority = 'LOWEST'
 
     def __init__(self, backend: str) -> None:
@@ -55,7 +56,7 @@ class CompileHook(Hook):
         self._graphs_before = 0
 
     def before_run(self, runner: Runner) -> None:
-        """Compile, which happens at the first call of each part."""
+        """Set up compilation, which happens at the first call of each part."""
         model = parts_of(runner.model)
         self._graphs_before = counters['stats']['unique_graphs']
         self._plain_forward = model.backbone.forward
@@ -64,13 +65,13 @@ class CompileHook(Hook):
         model.backbone.register_forward_pre_hook(self._note_shape)
 
     def after_run(self, runner: Runner) -> None:
-        """Log what became of it."""
+        """Log the number of graphs and the speedup of the backbone."""
         graphs = counters['stats']['unique_graphs'] - self._graphs_before
         backbone = parts_of(runner.model).backbone.eval()
         plain, compiled = forward_seconds(backbone, self._plain_forward, self._image_shape)
         print_log(
             f'torch.compile ({self.backend}): {graphs} graphs; forward pass of the backbone on '
-            f'{"x".join(map(str, self._image_shape))}: {1e3 * compiled:.1f} ms, without '
+            f'{"x".join(map(str, self._image_shape))}: {1e3 * compiled:.1f} ms, not compiled '
             f'{1e3 * plain:.1f} ms ({plain / compiled:.2f} times as fast)',
             logger='current',
         )
@@ -86,12 +87,12 @@ def add_compile_option(parser: argparse.ArgumentParser) -> None:
         nargs='?',
         const='inductor',
         metavar='BACKEND',
-        help='run backbone, neck and heads by torch.compile; other backends than inductor find faults',
+        help='compile backbone, neck and heads; backends other than inductor are for debugging',
     )
 
 
 def use_compiler(cfg: Config, backend: str) -> None:
-    """Let a run compile its model.
+    """Add a `CompileHook` to a config.
 
     Raises:
         UserError: the backend is unknown, or cannot compile on this machine.
@@ -103,10 +104,10 @@ def use_compiler(cfg: Config, backend: str) -> None:
 
 
 def check_compiler(backend: str) -> None:
-    """Compile something small, so that what is missing is said before data are loaded.
+    """Compile a small function, so that a missing compiler is reported before data are loaded.
 
     Raises:
-        UserError: it cannot be compiled; the message has the reason.
+        UserError: compilation fails; the message has the reason.
     """
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
@@ -114,31 +115,31 @@ def check_compiler(backend: str) -> None:
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f'--compile: {backend} cannot compile on this machine ({reason}); it needs a C++ compiler '
-            'such as g++, and Triton for a GPU; or leave --compile out'
+            f'--compile: {backend} cannot compile on this machine ({reason}); install a C++ compiler '
+            'such as g++, and Triton for a GPU, or omit --compile'
         ) from error
 
 
 def parts_of(model: nn.Module) -> nn.Module:
-    """The detector or segmentor itself, without what wraps it."""
+    """Return the detector or segmentor without its wrappers."""
     model = unwrapped(model)
     return model.module if isinstance(model, BaseTTAModel) else model
 
 
 def compilable(model: nn.Module) -> list[nn.Module]:
-    """Those of `PARTS` that a model has."""
+    """Return the modules of `PARTS` that a model has."""
     names = {name for name, _ in model.named_modules()}
     return [model.get_submodule(part) for part in PARTS if part in names]
 
 
 @torch.no_grad()
 def forward_seconds(module: nn.Module, plain: Callable, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Median times of a forward pass, of `plain` and of the module's compiled one.
+    """Return the median seconds of a forward pass, not compiled and compiled.
 
     Args:
-        module: in eval mode.
-        plain: its forward function before it was compiled.
-        shape: of the images, (B, 3, H, W).
+        module: compiled module in eval mode.
+        plain: forward function of the module before it was compiled.
+        shape: shape of the images, (B, 3, H, W).
     """
     device = next(module.parameters()).device
     images = torch.zeros(shape, device=device)

@@ -1,4 +1,4 @@
-"""Evaluate while training: change nothing in the training, measure the saved model, miss nothing."""
+"""Evaluate during training, without side effects on it, on the saved weights, and none omitted."""
 
 import json
 from collections.abc import Iterator
@@ -17,26 +17,26 @@ from evaluation.utils.random_state import RandomState, random_state, restore_ran
 
 @HOOKS.register_module()
 class MissedEvaluationHook(Hook):
-    """Evaluates a checkpoint that a training goes on from, where it is due and has no `result.json` yet.
+    """Evaluates the resumed checkpoint if its evaluation is due and it has no `result.json` yet.
 
-    Checkpoints are written before they are evaluated, and mmengine goes on with the next step. Without
-    this, a training that was killed in its last evaluation would never have its result.
+    Checkpoints are written before they are evaluated, and mmengine resumes with the next step. Without
+    this hook, a training that was killed in its last evaluation would never get its result.
     """
 
-    # After all that others do before a training.
+    # After everything that other hooks do before a training.
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Evaluate, if need be."""
+        """Evaluate if necessary."""
         missed = [is_due(runner) and not has_result(runner)]
         broadcast_object_list(missed)
         if missed[0]:
-            runner.logger.info(f'{runner.cfg.load_from} was not evaluated yet: it is now')
+            runner.logger.info(f'{runner.cfg.load_from} was not evaluated yet; evaluating it now')
             runner.val_loop.run()
 
 
 def is_due(runner: Runner) -> bool:
-    """Whether a training that goes on from a checkpoint of its work dir should have evaluated it."""
+    """Return whether a training that resumes a checkpoint of its work dir should have evaluated it."""
     file = runner.cfg.get('load_from')
     if not (runner.cfg.get('resume') and file and runner.val_loop is not None):
         return False
@@ -51,7 +51,7 @@ def is_due(runner: Runner) -> bool:
 
 
 def has_result(runner: Runner) -> bool:
-    """Whether that very file was evaluated; true as well where evaluations leave no `result.json`."""
+    """Return whether this exact file was evaluated; also true if no hook writes `result.json`."""
     if not any(isinstance(hook, ResultHook) for hook in runner.hooks):
         return True
     digest = file_sha256(Path(runner.cfg.load_from))
@@ -59,7 +59,7 @@ def has_result(runner: Runner) -> bool:
 
 
 def _evaluated(work_dir: Path) -> Iterator[str | None]:
-    """Digests of the checkpoints that a training's results are of."""
+    """Yield the digests of the checkpoints that a training has evaluated."""
     for file in work_dir.glob('*/*/result.json'):
         try:
             yield json.loads(file.read_text())['checkpoint']['sha256']
@@ -69,9 +69,9 @@ def _evaluated(work_dir: Path) -> Iterator[str | None]:
 
 @HOOKS.register_module()
 class RandomStateHook(Hook):
-    """Keeps evaluation out of the training's random numbers, and goes on with them after a resume.
+    """Keeps the training's random state unchanged by evaluation, and restores it after a resume.
 
-    Their states are stored by `BenchmarkRunner.save_checkpoint`, one a process.
+    `BenchmarkRunner.save_checkpoint` stores the state of each process.
     """
 
     priority = 'VERY_HIGH'
@@ -81,30 +81,30 @@ class RandomStateHook(Hook):
         self.to_resume: RandomState | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Take what the checkpoint holds for this process, if it is one to resume from."""
+        """Take this process's state from the checkpoint, if a training is resumed."""
         states = runner.resumed_random_states
         if states is None:
             return
         if len(states) != runner.world_size:
             runner.logger.warning(
-                f'the checkpoint is of {len(states)} processes and these are {runner.world_size}: '
-                'random numbers start anew'
+                f'the checkpoint was written by {len(states)} processes, and this run has '
+                f'{runner.world_size}; random states are not restored'
             )
             return
         self.to_resume = states[runner.rank]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Resume where all is as it was: data loaders draw from generators of their own."""
+        """Restore the state before the first step; data loaders use generators of their own."""
         if self.to_resume is not None:
             restore_random_state(self.to_resume)
         self.to_resume = None
 
     def before_val(self, runner: Runner) -> None:
-        """Note the state."""
+        """Save the random state."""
         self.before_evaluation = random_state()
 
     def after_val(self, runner: Runner) -> None:
-        """Put it back."""
+        """Restore the random state."""
         if self.before_evaluation is not None:
             restore_random_state(self.before_evaluation)
         self.before_evaluation = None
@@ -112,18 +112,18 @@ class RandomStateHook(Hook):
 
 @HOOKS.register_module()
 class SharedStatisticsHook(Hook):
-    """Before an evaluation, gives all processes the running statistics of the first.
+    """Gives all processes the running statistics of the first process before an evaluation.
 
-    Without SyncBN, as on the CPU, each process has statistics of its own batches in its batch norms. A
-    checkpoint holds those of the first; evaluated by others, another model would be measured than the
-    one that is saved, and another after a resume than before.
+    Without SyncBN, as on the CPU, the batch norms of each process have the statistics of its own
+    batches. A checkpoint holds those of the first process. If other processes evaluated with theirs,
+    the result would not be that of the saved model, and would change after a resume.
     """
 
-    # After averaged weights are put in place.
+    # After the EMA hook has swapped in the averaged weights.
     priority = 'VERY_LOW'
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Hand them out."""
+        """Broadcast the statistics."""
         if get_world_size() > 1:
             for buffer in unwrapped(runner.model).buffers():
                 broadcast(buffer)

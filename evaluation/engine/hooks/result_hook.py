@@ -1,4 +1,4 @@
-"""Writes `result.json` after every evaluation, in training and in testing."""
+"""Write `result.json` after every evaluation, in training and in testing."""
 
 import time
 from dataclasses import asdict
@@ -39,7 +39,7 @@ from evaluation.tasks import Recipe
 from evaluation.utils.files import file_sha256, write_json
 
 SCHEMA_VERSION = 3
-# Entries of a result that a training notes and its checkpoints carry.
+# Entries of a result that come from the training, stored in its checkpoints.
 OF_THE_TRAINING = (
     'epoch',
     'iteration',
@@ -55,17 +55,17 @@ OF_THE_TRAINING = (
 
 @HOOKS.register_module()
 class ResultHook(Hook):
-    """Leaves one `result.json` an evaluation, with all that is needed to trust and repeat it.
+    """Writes a `result.json` for each evaluation, with everything needed to verify and repeat it.
 
-    In training it lies in `<work_dir>/<time>/epoch_<n>/` or `iter_<n>/`, in testing in
-    `<work_dir>/<time>/`. What only the training knows travels in the checkpoint's `meta`.
+    The file is in `<work_dir>/<time>/epoch_<n>/` or `iter_<n>/` during training, and in
+    `<work_dir>/<time>/` after a test. Facts that only the training knows are in the checkpoint's `meta`.
 
     Args:
-        task: key of the task, where the config declares no `recipe`.
-        dataset: name of the evaluated data, as tables print it; None for that of the recipe.
+        task: key of the task, for configs without a `recipe`.
+        dataset: name of the evaluated data in tables; None for the data set of the recipe.
 
     Raises:
-        UserError: at the start, where the config declares no recipe.
+        UserError: at the start of a run, if the config declares no recipe.
     """
 
     # After the checkpoint hook, whose file the result names.
@@ -84,50 +84,50 @@ class ResultHook(Hook):
 
     @master_only
     def before_run(self, runner: Runner) -> None:
-        """Find the recipe, and count what the model costs, on a copy without values."""
+        """Find the recipe, and count parameters and FLOPs on a copy of the model without values."""
         self.recipe = required_recipe(runner.cfg)
         model = runner.cfg.model
-        # Around a model with test-time augmentation there is another.
+        # Test-time augmentation wraps the model.
         self.complexity = describe_complexity(
             model.get('module', model), runner.cfg.get('default_scope'), self.recipe.flops_size
         )
 
     def before_train(self, runner: Runner) -> None:
-        """Note what this training is; one that is resumed started where it did at first."""
+        """Describe this training; a resumed one keeps its original initialization."""
         first_start = self.training.get('initialization') if runner.cfg.get('resume') else None
         self.training = describe_training(runner)
         self.training['initialization'] = first_start or self.training['initialization']
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Store it with the weights."""
+        """Store the description with the weights."""
         checkpoint['meta']['training'] = self.training
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take from a checkpoint what a test run cannot know."""
+        """Read the description of the training from a checkpoint."""
         meta = checkpoint.get('meta', {})
-        # A training by iterations stores epoch 0.
+        # Iteration-based trainings store epoch 0.
         progress = {'epoch': meta.get('epoch') or None, 'iteration': meta.get('iter')}
         self.training = {**meta.get('training', {}), **progress}
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Start the clock, and note the weights: where these are averaged, others follow."""
+        """Start the clock, and hash the weights now: the EMA hook swaps them back later."""
         self._before_evaluation(runner, runner.cfg.val_dataloader)
 
     def before_test_epoch(self, runner: Runner) -> None:
-        """Likewise."""
+        """Start the clock, and hash the weights."""
         self._before_evaluation(runner, runner.cfg.test_dataloader)
 
     @master_only
     def _before_evaluation(self, runner: Runner, loader: ConfigDict) -> None:
         self.evaluation_started = time.monotonic()
         self.weights_sha256 = weights_sha256(unwrapped(runner.model))
-        # Once: the file may be long.
+        # Only once: the file may be large.
         if self.data_sha256 is None:
             self.data_sha256 = data_sha256(loader.dataset)
 
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Write the result of an evaluation while training."""
+        """Write the result of an evaluation during training."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         step = f'epoch_{runner.epoch}' if by_epoch else f'iter_{runner.iter}'
         checkpoint = Path(runner.work_dir) / checkpoint_of_step(runner, by_epoch)
@@ -164,13 +164,13 @@ class ResultHook(Hook):
     ) -> None:
         reports = [r for r in (getattr(m, 'report', None) for m in evaluator.metrics) if r]
         if not reports:
-            print_log('no metric of the suite was evaluated: no result.json', logger='current')
+            print_log('no metric of the suite was evaluated; no result.json written', logger='current')
             return
         report, model = reports[0], unwrapped(runner.model)
         content = {
             'schema_version': SCHEMA_VERSION,
             'task': self.recipe.task,
-            # Earlier checkpoints name the variant by the recipe.
+            # Checkpoints of older versions store the variant as `recipe`.
             'recipe': {
                 **self.recipe.as_json(),
                 'variant': training.get('variant', training.get('recipe')),
@@ -202,7 +202,7 @@ class ResultHook(Hook):
 
 
 def leave_figures(folder: Path, report: MetricReport) -> dict:
-    """What a metric found, whose evidence is written beside the result."""
+    """Return the figures of a metric, and write its evidence next to the result."""
     return {
         'images': report.images,
         'metrics': report.metrics,
@@ -212,7 +212,7 @@ def leave_figures(folder: Path, report: MetricReport) -> dict:
 
 
 def leave_evidence(folder: Path, evidence: Evidence | None) -> dict | None:
-    """Write evidence beside a result, and describe it; None where there is none."""
+    """Write evidence next to a result and return its description; None without evidence."""
     if evidence is None:
         return None
     write_evidence(folder / EVIDENCE_FILE, evidence)

@@ -1,4 +1,4 @@
-"""Measure where the time of a run goes, one phase at a time: data, parts of the model, metric."""
+"""Measure the share of a run's time that each phase takes: data, parts of the model, metric."""
 
 import contextlib
 import functools
@@ -20,10 +20,10 @@ from evaluation.utils.text_tables import Cell, Column, Table, to_markdown
 STEPS = {'train_step': 'losses', 'val_step': 'post-processing', 'test_step': 'post-processing'}
 OPTIMIZATION = {'backward': 'backward', 'step': 'optimizer', 'zero_grad': 'optimizer'}
 METRICS = {'process': 'metric', 'evaluate': 'evaluation'}
-# What a loop does when it does nothing else: it waits for the next batch.
+# The time of a loop outside of all other phases, in which it waits for the next batch.
 DATA = 'data'
-# In the order of a step. What a step does beside its named parts is `losses` in training (targets, loss
-# values), and `post-processing` in evaluations (proposals, suppression, masks and maps in full size).
+# In the order of a step. The time of a step outside of its named parts is `losses` in training (targets,
+# loss values), and `post-processing` in evaluations (proposals, NMS, masks and maps at full size).
 PHASES = (
     DATA,
     'preprocessing',
@@ -42,9 +42,9 @@ PHASES = (
 
 @HOOKS.register_module()
 class TimeSharesHook(Hook):
-    """Times the phases of every loop of a run, logs them at its end, and hands them to `result.json`.
+    """Times the phases of every loop of a run, for a table in the log and for `result.json`.
 
-    On a GPU it waits for the work at every boundary, so that a run is somewhat slower than without.
+    On a GPU it synchronizes at every phase boundary, which makes a run somewhat slower.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class TimeSharesHook(Hook):
         """Watch the loops, what they call, and the hooks."""
         self._stopwatch = Stopwatch(synchronize_with(next(runner.model.parameters()).device))
         self._watched = Watched(self._stopwatch)
-        # Of those that this run does not use there are only settings.
+        # Loops that this run does not use are not built; the runner only has their settings.
         loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
         for name, loop in loops.items():
             if isinstance(loop, BaseLoop):
@@ -68,13 +68,13 @@ class TimeSharesHook(Hook):
         self._watched.watch(runner, 'call_hook', 'hooks')
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the optimizer, and the model as it is now: compiled, where that is asked for."""
+        """Watch the optimizer and the model, which is compiled by now if `--compile` is given."""
         for method, phase in OPTIMIZATION.items():
             self._watched.watch(runner.optim_wrapper, method, phase)
         self._watch_model(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Count anew, and watch the model if no training has before."""
+        """Reset the count, and watch the model unless a training did so before."""
         self._iterations['val'] = 0
         self._watch_model(runner)
 
@@ -103,13 +103,13 @@ class TimeSharesHook(Hook):
         self._iterations[mode] += 1
 
     def after_run(self, runner: Runner) -> None:
-        """Log a table a loop, and take the stopwatch off."""
+        """Log a table for each loop, and remove the stopwatch."""
         for loop, described in self.shares().items():
             print_log(f'\n{render_shares(loop, described)}', logger='current')
         self._watched.restore()
 
     def shares(self) -> dict[str, dict]:
-        """Time of every loop up to now, for `result.json`; of evaluations that of the last."""
+        """Return the time of every loop so far, for `result.json`; for evaluations, of the last one."""
         self._stopwatch.book()
         return {
             loop: describe_shares(seconds, self._iterations[loop])
@@ -118,24 +118,24 @@ class TimeSharesHook(Hook):
 
 
 def time_shares(runner: Runner) -> dict[str, dict] | None:
-    """What the hook of a run has measured; None where it has none."""
+    """Return the figures of a run's `TimeSharesHook`; None without such a hook."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, TimeSharesHook)]
     return hooks[0].shares() if hooks else None
 
 
 def use_time_shares(cfg: Config) -> None:
-    """Let a run measure where its time goes."""
+    """Add a `TimeSharesHook` to a config."""
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type=TimeSharesHook.__name__)]
 
 
 class Stopwatch:
-    """Books all time that passes within a loop to the innermost phase that is under way.
+    """Assigns all time within a loop to the innermost active phase.
 
     Args:
-        synchronize: waits for what was started; called wherever a phase begins or ends.
+        synchronize: function that waits for pending device work; called when a phase begins or ends.
 
     Attributes:
-        seconds: by loop and phase.
+        seconds: time by loop and phase.
     """
 
     def __init__(self, synchronize: Callable[[], None]) -> None:
@@ -146,14 +146,14 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def loop(self, name: str) -> Iterator[None]:
-        """Start a loop anew, maybe within another; its time is `data` but for the phases in it."""
+        """Start a loop at zero, possibly within another; time outside of its phases is `data`."""
         self.seconds[name] = Counter()
         with self._within(name, DATA):
             yield
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Book to a phase of the loop that is under way; outside of loops nothing is booked."""
+        """Time a phase of the active loop; outside of loops nothing is timed."""
         if not self._under_way:
             yield
             return
@@ -172,7 +172,7 @@ class Stopwatch:
             self._under_way.pop()
 
     def book(self) -> None:
-        """Book the time up to now."""
+        """Assign the time since the last call to the active phase."""
         self._synchronize()
         now = perf_counter()
         if self._under_way:
@@ -185,7 +185,7 @@ class Watched:
     """Objects whose methods are timed until `restore`.
 
     Args:
-        stopwatch: what books.
+        stopwatch: stopwatch that collects the times.
     """
 
     def __init__(self, stopwatch: Stopwatch) -> None:
@@ -193,24 +193,24 @@ class Watched:
         self._restorers: list[Callable[[], None]] = []
 
     def watch(self, owner: object, method: str, phase: str) -> None:
-        """Book every call of a method of this one object to a phase."""
+        """Assign the calls of a method of this one object to a phase."""
         self._surround(owner, method, functools.partial(self._stopwatch.phase, phase))
 
     def watch_loop(self, owner: object, method: str, loop: str) -> None:
-        """Take every call of a method for a loop."""
+        """Treat every call of a method as a loop."""
         self._surround(owner, method, functools.partial(self._stopwatch.loop, loop))
 
     def watch_module(self, module: nn.Module, phase: str) -> None:
-        """Book every forward pass of a module to a phase.
+        """Assign the forward passes of a module to a phase.
 
-        Where it is compiled the compiled call is timed, not what is within it: the compiler would take
-        the stopwatch for a part of the model.
+        For a compiled module the compiled call is timed from outside; otherwise the compiler would
+        trace the stopwatch as part of the model.
         """
         compiled = getattr(module, '_compiled_call_impl', None) is not None
         self.watch(module, '_compiled_call_impl' if compiled else 'forward', phase)
 
     def restore(self) -> None:
-        """Leave everything as it was."""
+        """Restore all methods."""
         while self._restorers:
             self._restorers.pop()()
 
@@ -243,25 +243,25 @@ def watch_parts(watched: Watched, model: nn.Module) -> None:
 
 
 def is_head(name: str) -> bool:
-    """Whether a part is called a head, or what cuts its regions out."""
+    """Return whether a part is named as a head or as an extractor of regions for one."""
     return name.endswith(('_head', '_extractor'))
 
 
 def innermost_heads(module: nn.Module) -> list[nn.Module]:
-    """The heads inside of one that only holds them together, or itself."""
+    """Return the heads inside a module that only groups them, or the module itself."""
     inner = [child for name, child in module.named_children() if is_head(name)]
     return [head for child in inner for head in innermost_heads(child)] or [module]
 
 
 def synchronize_with(device: torch.device) -> Callable[[], None]:
-    """What waits for the work on a device."""
+    """Return a function that waits for the work on a device."""
     if device.type != 'cuda':
         return lambda: None
     return functools.partial(torch.cuda.synchronize, device)
 
 
 def describe_shares(seconds: Counter[str], iterations: int) -> dict:
-    """Time of a loop for `result.json`: iterations, seconds and shares by phase."""
+    """Return the time of a loop for `result.json`: iterations, seconds and shares by phase."""
     total = sum(seconds.values())
     known = [phase for phase in PHASES if phase in seconds]
     return {
@@ -272,7 +272,7 @@ def describe_shares(seconds: Counter[str], iterations: int) -> dict:
 
 
 def render_shares(loop: str, described: dict) -> str:
-    """The same as a Markdown table."""
+    """Render the output of `describe_shares` as a Markdown table."""
     columns = (Column('Phase', 'Phase', numeric=False), Column('ms a step', ''), Column('share (%)', ''))
     steps = max(described['iterations'], 1)
     rows = [

@@ -1,4 +1,4 @@
-"""Hooks of trainings: checkpoints that are whole, and losses that are no longer finite."""
+"""Hooks for training: keep checkpoints intact, stop at non-finite losses and weights."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,23 +15,23 @@ from evaluation.config.run_settings import any_checkpoint
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.files import write_text
 
-# So that one is left if the other turns out to be damaged.
+# Two, so that one is left if the other is damaged.
 KEPT_WHILE_TRAINING = 2
-# Beside a checkpoint, until it is whole.
+# Suffix of a checkpoint while it is being written.
 UNFINISHED = '.tmp'
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """`CheckpointHook` that removes an older checkpoint only when the newer one is whole.
+    """`CheckpointHook` that removes an older checkpoint only after the newer one is complete.
 
-    mmengine's own removes it first. With `max_keep_ckpts` this one keeps so many, and at least two as
-    long as the training goes on; without it, it keeps all. `last_checkpoint` is exchanged as a whole,
-    after the checkpoint that it names.
+    mmengine's own hook removes it first. This hook keeps `max_keep_ckpts` checkpoints, and at least two
+    during training; all if it is not set. `last_checkpoint` is replaced atomically, after the
+    checkpoint that it names is written.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Remove what a training that was killed left unfinished, and what is beyond those to keep."""
+        """Remove unfinished checkpoints of a killed training, and those beyond the number to keep."""
         wished, self.max_keep_ckpts = self.max_keep_ckpts, -1
         super().before_train(runner)
         self.max_keep_ckpts = wished
@@ -39,7 +39,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._remove_older(runner, at_least=KEPT_WHILE_TRAINING)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave as many checkpoints as are wanted."""
+        """Remove all but the last `max_keep_ckpts` checkpoints."""
         super().after_train(runner)
         self._remove_older(runner, at_least=1)
 
@@ -48,7 +48,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.last_ckpt = self._path(step)
         kept = runner.message_hub.get_info('keep_ckpt_ids', [])
         if self.max_keep_ckpts > 0:
-            # One that was begun and not ended is written anew.
+            # A checkpoint that was started but not finished is written again.
             kept = [*(each for each in kept if each < step), step]
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
@@ -68,7 +68,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._remove_older(runner, at_least=KEPT_WHILE_TRAINING)
 
     def _remove_older(self, runner: Runner, at_least: int) -> None:
-        """Remove all but the last `max_keep_ckpts` checkpoints, or but the last `at_least`."""
+        """Remove all but the last `max_keep_ckpts` checkpoints; keep at least `at_least`."""
         if self.max_keep_ckpts <= 0:
             return
         steps = runner.message_hub.get_info('keep_ckpt_ids', [])
@@ -89,29 +89,29 @@ class SafeCheckpointHook(CheckpointHook):
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
 
-# Of an infinite loss in mixed precision, whose step the loss scaler leaves out.
+# Infinite losses in mixed precision, whose steps the loss scaler skips.
 TOLERATED_IN_A_ROW = 5
 SHOWN = 8
 REMEDY = (
-    'look at these images, limit the gradients (optim_wrapper.clip_grad.max_norm=1), '
-    'or train anew with a lower optim_wrapper.optimizer.lr'
+    'check these images, clip gradients (optim_wrapper.clip_grad.max_norm=1), '
+    'or train again with a lower optim_wrapper.optimizer.lr'
 )
 
 
 @HOOKS.register_module()
 class DivergenceHook(Hook):
-    """Ends a training in the iteration whose loss is NaN or infinite, and saves no such weights.
+    """Stops a training at the first NaN or infinite loss, and refuses to save non-finite weights.
 
-    mmengine reads the loss of every iteration back from the GPU for its log in any case, so that a look
-    at it costs no waiting. Weights are looked at when they are saved: the gradients of a finite loss may
-    be infinite.
+    mmengine reads the loss of every iteration back from the GPU for its log anyway, so checking it
+    adds no synchronization. Weights are checked when they are saved, since a finite loss can have
+    infinite gradients.
 
-    Under dynamic loss scaling infinite gradients are usual, and the scaler leaves their step out. It
-    does so for an infinite loss as well, hence `TOLERATED_IN_A_ROW`. NaN is never tolerated: it is in
-    activations, and the running statistics of batch norms take it from there.
+    Under dynamic loss scaling infinite gradients are common, and the scaler skips their steps. It also
+    skips steps with an infinite loss, hence `TOLERATED_IN_A_ROW`. NaN is never tolerated: it comes from
+    activations, and spreads to the running statistics of batch norms.
     """
 
-    # After the hook that reads the loss back; before those of logs, averaged weights and checkpoints.
+    # After the hook that reads the loss back; before the logger, EMA and checkpoint hooks.
     priority = 'HIGH'
 
     def __init__(self) -> None:
@@ -126,10 +126,10 @@ class DivergenceHook(Hook):
         data_batch: Mapping | None = None,
         outputs: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Look at the loss, the sum of all `outputs` that are losses.
+        """Check the loss, the sum of all losses in `outputs`.
 
         Raises:
-            UserError: it is NaN, or infinite and not to be tolerated.
+            UserError: the loss is NaN, or infinite and not tolerated.
         """
         self.iteration = runner.iter + 1
         self.images = image_names(data_batch['data_samples'])
@@ -141,22 +141,22 @@ class DivergenceHook(Hook):
         what = f'the loss{_parts(outputs)} is {loss}'
         scaled = getattr(runner.optim_wrapper, 'loss_scaler', None) is not None
         if scaled and math.isinf(loss) and self.infinite_in_a_row <= TOLERATED_IN_A_ROW:
-            warn(f'{what} {self._where(runner)}; its step is left out')
+            warn(f'{what} {self._where(runner)}; this step is skipped')
             return
         raise UserError(f'{what} {self._where(runner)}; {REMEDY}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at the weights that are to be saved.
+        """Check the weights before they are saved.
 
         Raises:
-            UserError: some are no finite numbers.
+            UserError: some weights are non-finite.
         """
         weights = checkpoint['state_dict']
         bad = [name for name, value in weights.items() if not _is_finite(value)]
         if bad:
             raise UserError(
-                f'weights, such as {bad[0]}, are no finite numbers, in {len(bad)} of {len(weights)} '
-                f'tensors, and are not saved, {self._where(runner)}; {REMEDY}'
+                f'non-finite weights in {len(bad)} of {len(weights)} tensors, such as {bad[0]}, '
+                f'are not saved, {self._where(runner)}; {REMEDY}'
             )
 
     def _where(self, runner: Runner) -> str:
@@ -165,7 +165,7 @@ class DivergenceHook(Hook):
 
 
 def image_names(samples: Iterable) -> list[str]:
-    """File names of a batch's images, from samples as OpenMMLab's pipelines pack them."""
+    """Return the file names of a batch's images, from data samples of OpenMMLab's pipelines."""
     return [Path(getattr(sample, 'img_path', '?')).name for sample in samples]
 
 
@@ -175,7 +175,7 @@ def _short(names: Sequence[str]) -> str:
 
 
 def _parts(outputs: Mapping[str, Tensor]) -> str:
-    """Those losses that are not finite, where the whole is a sum."""
+    """Return the names of the non-finite losses in parentheses, if the loss is a sum of several."""
     names = [name for name in outputs if name != 'loss' and 'loss' in name]
     bad = [name for name in names if not _is_finite(outputs[name])]
     return f' ({", ".join(bad)})' if bad else ''

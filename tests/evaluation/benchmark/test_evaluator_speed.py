@@ -1,4 +1,4 @@
-"""Speed of the evaluators, and the generated problem that it is measured on."""
+"""Speed of the evaluators, and the generated problem on which it is measured."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def test_evaluators_agree_and_are_timed_in_turn(small_problem):
         assert all(taken > 0 for taken in by_kind.values())
     assert comparison.differences['pycocotools'] == 0
     assert comparison.differences['fast'] <= 1e-9
-    order = [line.split(' by ')[1].split(':')[0] for line in said]
+    order = [line.split(' with ')[1].split(':')[0] for line in said]
     assert order == ['pycocotools', 'fast'] * 4
     objects = len(small_problem.truth['annotations'])
     assert comparison.title == (
@@ -43,8 +43,8 @@ def test_evaluators_agree_and_are_timed_in_turn(small_problem):
     )
 
 
-def test_an_evaluator_that_errs_shows(small_problem, monkeypatch):
-    """What is compared are the figures of both, not one with itself."""
+def test_wrong_figures_of_an_evaluator_are_detected(small_problem, monkeypatch):
+    """Each evaluator is compared with the reference, not with itself."""
 
     def load(name):
         evaluate = load_evaluator(name)
@@ -63,7 +63,7 @@ def test_an_evaluator_that_errs_shows(small_problem, monkeypatch):
     assert compare_evaluators(small_problem, repeats=1).differences['fast'] == pytest.approx(0.25)
 
 
-def test_difference_is_of_statistics_too(small_problem):
+def test_difference_includes_statistics(small_problem):
     result, _ = timed_evaluation(load_evaluator('fast'), small_problem, 'bbox')
     other = dataclasses.replace(result, statistics=result.statistics - np.eye(12)[11] / 8)
     assert largest_difference(result, other) == pytest.approx(0.125)
@@ -106,7 +106,7 @@ def code_of(annotation, size):
 
 
 def fill_of(code, corners):
-    """Share of its box that a mask fills, after a check that it lies in it."""
+    """Return the fraction of its box that a mask fills; check that it lies inside the box."""
     left, top, width, height = coco_mask.toBbox(code)
     low, high = np.split(np.asarray(corners, float), 2)
     if width:
@@ -116,13 +116,13 @@ def fill_of(code, corners):
 
 
 class TestTruth:
-    def test_is_in_the_format_of_coco(self, problem, tmp_path):
+    def test_is_in_coco_format(self, problem, tmp_path):
         file = tmp_path / 'truth.json'
         file.write_text(json.dumps(problem.truth))
         names = [category['name'] for category in problem.truth['categories']]
         assert len(check_coco(file, names, evaluated=True)) == IMAGES
 
-    def test_areas_are_those_of_the_outlines(self, problem):
+    def test_areas_match_the_outlines(self, problem):
         fills = []
         for one in problem.truth['annotations']:
             code = code_of(one, sizes(problem)[one['image_id']])
@@ -131,8 +131,8 @@ class TestTruth:
             fills.append(fill_of(code, (left, top, left + width, top + height)))
         assert np.mean(fills) == pytest.approx(0.58, abs=0.1)
 
-    def test_has_what_makes_an_evaluation_hard(self, problem):
-        """The shares are those of COCO val2017, from 742 real objects and from 36,781."""
+    def test_has_the_proportions_of_coco(self, problem):
+        """Figures of COCO val2017, from 742 real objects and from 36,781."""
         annotations = problem.truth['annotations']
         areas = np.array([one['area'] for one in annotations])
         assert len(annotations) / IMAGES == pytest.approx(7.3, abs=1.5)
@@ -146,7 +146,7 @@ class TestTruth:
 
 
 class TestPredictions:
-    def test_are_as_many_as_asked_for(self, problem):
+    def test_number_is_as_requested(self, problem):
         assert [one['img_id'] for one in problem.predictions] == list(range(1, IMAGES + 1))
         for one in problem.predictions:
             assert one['bboxes'].shape == (DETECTIONS, 4)
@@ -168,7 +168,7 @@ class TestPredictions:
         assert np.mean(fills) == pytest.approx(0.58, abs=0.1)
 
 
-def test_follows_from_the_seed_alone():
+def test_depends_only_on_the_seed():
     one, again, other = (generate_problem(4, 5, 6, seed) for seed in (3, 3, 4))
     assert one.truth == again.truth != other.truth
     for first, second in zip(one.predictions, again.predictions, strict=True):
@@ -176,5 +176,5 @@ def test_follows_from_the_seed_alone():
         assert np.array_equal(first['scores'], second['scores'])
 
 
-def test_sizes_are_those_of_real_images():
+def test_sizes_match_real_images():
     assert all(max(size) in (500, 640) for size in IMAGE_SIZES)

@@ -1,4 +1,4 @@
-"""Measuring all subjects in rounds with a matrix product."""
+"""Measure all subjects in rounds together with a matrix product."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ ROUNDS = 8
 
 
 class Product:
-    """In place of a matrix product."""
+    """Fake matrix product."""
 
     name = 'matrix product'
 
@@ -64,7 +64,7 @@ def rows_of(*subjects, mode=CPU, images=None):
 class TestOrder:
     @pytest.fixture
     def log(self, images):
-        """Names of all passes and products in the order of time, and what progress was told."""
+        """Names of all passes and products in chronological order; progress reports must match."""
         log, told = [], []
         names = ('first', 'second', 'third')
         toys = [Toy(name, before=lambda _, name=name: log.append(name)) for name in names]
@@ -85,7 +85,7 @@ class TestOrder:
             assert Counter(each) == Counter(['first', 'second', 'third', Product.name])
         assert len({tuple(each) for each in rounds}) > 1
 
-    def test_times_of_the_product_are_those_of_the_rounds(self, log):
+    def test_times_of_the_product_exclude_the_warm_up(self, log):
         places = [place + 1 for place, name in enumerate(log) if name == Product.name]
         assert self.seconds == places[1:]
 
@@ -101,7 +101,7 @@ class TestRow:
         assert not row.figures.ran_out_of_memory
 
     @pytest.mark.parametrize('failing_pass', range(UNTIMED_PASSES + 2))
-    def test_memory_that_runs_out_at_any_pass(self, images, failing_pass):
+    def test_running_out_of_memory_at_any_pass(self, images, failing_pass):
         passes = []
 
         def before(_):
@@ -148,22 +148,22 @@ class TestFailures:
         with pytest.raises(UserError, match=r"toy does not run in fp16 on cpu: .* for 'Half'"):
             rows_of(toy, mode=Mode(CPU.device, 'fp16'), images=images)
 
-    def test_a_batch_norm_with_a_single_value(self, images):
+    def test_batch_norm_with_a_single_value(self, images):
         toy = Toy('toy', before=lambda images: nn.BatchNorm2d(3)(images[:1, :, :1, :1]))
         with pytest.raises(UserError, match=r'toy cannot train on 2 images .* --batch'):
             rows_of(toy, images=images)
 
-    def test_a_compiler_that_fails(self):
+    def test_failing_compiler(self):
         def compiler(graph, inputs):
             raise RuntimeError('no compiler here\n\nlong advice')
 
         compiled = torch.compile(lambda x: x + 1, backend=compiler)
-        expected = '^toy cannot be compiled: no compiler here; leave out --compile$'
+        expected = '^toy cannot be compiled: no compiler here; omit --compile$'
         with pytest.raises(UserError, match=expected), failures_explained('toy', SIZE, CPU):
             compiled(torch.zeros(2))
 
     @pytest.mark.parametrize('error', [RuntimeError('shapes differ'), ValueError(''), KeyError('x')])
-    def test_defects_stay_what_they_are(self, images, error):
+    def test_other_errors_are_not_changed(self, images, error):
         def before(_):
             raise error
 
@@ -189,7 +189,7 @@ def test_many_rows_of_the_same_code_are_all_compiled():
 
 
 @pytest.mark.parametrize(('dtype', 'expected'), [('fp32', torch.float32), ('bf16', torch.bfloat16)])
-def test_is_the_product_of_two_matrices_of_the_dtype(monkeypatch, dtype, expected):
+def test_multiplies_two_matrices_of_the_dtype(monkeypatch, dtype, expected):
     calls = []
     product = torch.mm
     monkeypatch.setattr(torch, 'mm', lambda a, b, out: calls.append((a, b, product(a, b, out=out))))
@@ -206,10 +206,10 @@ def test_multiply_adds():
 
 @pytest.mark.parametrize(
     ('seconds', 'side'),
-    # Of 512x512 matrices; those of 4096x4096 take 8^3 times as long.
+    # Seconds for 512x512 matrices; 4096x4096 matrices take 8^3 times as long.
     [(1e-3, 4096), (19 / 8**3, 4096), (21 / 8**3, 2048), (21 / 4**3, 1024), (1e3, 512)],
 )
-def test_side_is_halved_where_a_product_would_take_too_long(monkeypatch, seconds, side):
+def test_side_is_halved_if_a_product_would_take_too_long(monkeypatch, seconds, side):
     monkeypatch.setattr(MatrixProduct, 'time', lambda self: seconds)
     assert affordable_side(CPU) == side
 
@@ -219,7 +219,7 @@ def test_matrices_that_do_not_fit():
         MatrixProduct(1_000_000, CPU)
 
 
-# A network that takes ten times the images' memory, where 400 MB are free.
+# A network that needs ten times the memory of the images, with 400 MB free.
 FOR_REAL = """
 import pytest
 import torch
@@ -242,7 +242,7 @@ def plan(*subjects, sizes=SIZES, mode=CPU, seed=0):
 
 
 class TestGrowth:
-    def test_a_row_whose_memory_runs_out_does_not_stop_the_others(self):
+    def test_row_that_runs_out_of_memory_does_not_stop_the_others(self):
         found = run(plan(Toy('small', refuse_above(64 * 64)), Toy('large')))
         assert [each.size for each in found] == SIZES
         failures = [[row.ran_out_of_memory for row in each.rows] for each in found]
@@ -252,7 +252,7 @@ class TestGrowth:
             assert [len(row.seconds) for row in each.rows if not row.ran_out_of_memory].count(2) >= 1
             assert len(each.matrix_seconds) == 2
 
-    def test_a_size_at_which_all_run_out(self):
+    def test_size_at_which_all_run_out_of_memory(self):
         found = run(plan(Toy('small', refuse_above(64 * 64))))
         assert found[-1].rows[0].ran_out_of_memory
         assert found[-1].matrix_seconds == []
@@ -261,14 +261,14 @@ class TestGrowth:
         found = run(plan(Toy('toy'), sizes=[SIZES[0], Size(1, 1_000_000, 1_000_000)]))
         assert [each.rows[0].ran_out_of_memory for each in found] == [False, True]
 
-    def test_no_row_at_any_size(self):
-        message = 'every row at every size, the smallest of which is 1 image of 32x32 '
+    def test_no_row_fits_at_any_size(self):
+        message = r'every row at every size, even the smallest \(1 image of 32x32 '
         with pytest.raises(UserError, match=message):
             run(plan(Toy('small', refuse_above(1)), Toy('other', refuse_above(10))))
 
 
 class TestSingleSize:
-    def test_memory_that_runs_out_is_an_error_that_says_what_fits(self):
+    def test_running_out_of_memory_is_an_error_that_says_what_fits(self):
         passes = []
         toys = [Toy('large'), Toy('small', refuse_above(64 * 96)), Toy('last', passes.append)]
         message = re.escape(
@@ -279,17 +279,17 @@ class TestSingleSize:
             run(plan(*toys, sizes=[Size(2, 128, 192)]))
         assert not passes
 
-    def test_nothing_smaller(self):
+    def test_nothing_smaller_fits(self):
         with pytest.raises(UserError, match='nothing smaller was found to fit'):
             run(plan(Toy('toy', refuse_above(1)), sizes=[SIZES[1]]))
 
-    @pytest.mark.skipif(memory.free_memory() is None, reason='what is free is not known here')
-    def test_for_real(self):
-        """In a process of its own, which holds no memory that others have given back."""
+    @pytest.mark.skipif(memory.free_memory() is None, reason='free memory is unknown here')
+    def test_real_memory(self):
+        """Run in a new process, which holds no freed memory of other tests."""
         subprocess.run([sys.executable, '-c', FOR_REAL], cwd=ROOT, check=True, timeout=300)
 
 
-def test_a_size_that_a_subject_does_not_take_is_found_before_anything_runs():
+def test_unsupported_size_is_found_before_anything_runs():
     class Choosy(Toy):
         def cost(self, size):
             if size.height > 64:
@@ -302,7 +302,7 @@ def test_a_size_that_a_subject_does_not_take_is_found_before_anything_runs():
     assert not passes
 
 
-def test_images_are_the_same_for_all_rows_and_for_every_run_of_a_seed():
+def test_images_are_the_same_for_all_rows_and_for_all_runs_with_a_seed():
     def means(seed):
         seen = []
         toys = [Toy(name, before=lambda images: seen.append(images.sum().item())) for name in 'ab']
@@ -314,7 +314,7 @@ def test_images_are_the_same_for_all_rows_and_for_every_run_of_a_seed():
     assert means(0) != means(1)
 
 
-def test_progress_is_on_stderr_and_reaches_its_end(capfd):
+def test_progress_is_on_stderr_and_complete(capfd):
     run(plan(Toy('toy'), sizes=SIZES[:1], mode=Mode(CPU.device, backward=True)))
     out, err = capfd.readouterr()
     assert out == ''
@@ -332,11 +332,11 @@ def test_progress_is_on_stderr_and_reaches_its_end(capfd):
         (10, None),
     ],
 )
-def test_the_last_before_memory_runs_out(pixels, expected):
+def test_largest_size_before_memory_runs_out(pixels, expected):
     assert largest_that_fits(Toy('toy', refuse_above(pixels)), Size(4, 256, 512), CPU) == expected
 
 
-def test_no_attempt_after_one_that_fails():
+def test_no_attempt_after_a_failed_one():
     tried = []
 
     def before(images):
@@ -347,12 +347,12 @@ def test_no_attempt_after_one_that_fails():
     assert tried == [32 * 32, 64 * 64, 128 * 128, 256 * 256]
 
 
-def test_no_attempt_after_one_that_takes_long(monkeypatch):
+def test_no_attempt_after_a_slow_one(monkeypatch):
     monkeypatch.setattr(measuring, 'PATIENCE_SECONDS', 0.0)
     assert largest_that_fits(Toy('toy'), Size(1, 1024, 1024), CPU) == Size(1, 32, 32)
 
 
-def test_sizes_that_a_peer_does_not_take_are_left_out():
+def test_unsupported_sizes_of_a_peer_are_skipped():
     class Choosy(Toy):
         def build(self, size):
             if size.height % 128:

@@ -1,4 +1,4 @@
-"""Passes: sizes of batches, what runs, and its memory."""
+"""Passes: batch sizes, modes and memory."""
 
 from itertools import accumulate, pairwise
 
@@ -32,8 +32,8 @@ class TestGrowth:
         assert growing_sizes(shapes, [3]) == [Size(3, 32, 32), Size(3, 64, 64)]
         assert growing_sizes([(64, 96)], [4, 1, 4]) == [Size(1, 64, 96), Size(4, 64, 96)]
 
-    def test_not_both_at_a_time(self):
-        with pytest.raises(UserError, match='let one of them grow'):
+    def test_sides_and_batch_cannot_both_grow(self):
+        with pytest.raises(UserError, match='vary only one of them'):
             growing_sizes([(32, 32), (64, 64)], [1, 2])
 
 
@@ -65,7 +65,7 @@ class TestSmaller:
             assert size.width % 32 == 0 or size.width == width < 32
 
 
-def test_says_images_and_what_is_height():
+def test_text_of_a_size():
     assert str(Size(1, 64, 96)) == '1 image of 64x96 (height x width)'
     assert str(Size(2, 64, 96)) == '2 images of 64x96 (height x width)'
 
@@ -74,7 +74,7 @@ BACKWARD = Mode(CPU.device, backward=True)
 
 
 class Watched(nn.Module):
-    """Notes what it runs under; two outputs in nested containers."""
+    """Records grad mode and dtype of each pass; has two outputs in nested containers."""
 
     def __init__(self):
         super().__init__()
@@ -99,7 +99,7 @@ class TestPass:
         assert module.seen == [(False, torch.float32)]
         assert module.convolution.weight.grad is None
 
-    def test_backward_is_of_the_sum_of_means(self, images):
+    def test_loss_is_the_sum_of_means(self, images):
         module = Watched()
         run_pass(module, images, BACKWARD)
         # Each of four channels has a quarter of the mean, once and twice.
@@ -116,7 +116,7 @@ class TestPass:
         assert module.seen == [(backward, expected)]
         assert module.convolution.weight.dtype == torch.float32
 
-    def test_gradients_do_not_outlive_the_clock(self, images):
+    def test_gradients_are_cleared_after_timing(self, images):
         module = Watched()
         assert time_pass(module, images, BACKWARD) > 0
         assert module.convolution.weight.grad is None
@@ -135,7 +135,7 @@ class TestImages:
         assert images.mean().abs() < 0.05
         assert abs(images.std() - 1) < 0.05
 
-    def test_the_seed_alone_decides(self):
+    def test_depend_only_on_the_seed(self):
         state = torch.get_rng_state()
         one, same, other = (random_images(SIZE, CPU.device, seed) for seed in (1, 1, 2))
         assert torch.equal(one, same)
@@ -147,13 +147,13 @@ DEVICES = [
     'cpu',
     pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='GPU')),
 ]
-# The GPU's allocator hands out blocks of 512 bytes.
+# A multiple of 512 bytes, the block size of the GPU's allocator.
 IMAGES = (4, 3, 64, 128)
 BYTES = 4 * 4 * 3 * 64 * 128
 
 
 class Chain(nn.Module):
-    """Takes the sine a number of times, and keeps the newest result only."""
+    """Computes the sine `length` times, and keeps only the last result."""
 
     def __init__(self, length):
         super().__init__()
@@ -166,7 +166,7 @@ class Chain(nn.Module):
 
 
 class Kept(nn.Module):
-    """Keeps every one of a number of sines."""
+    """Computes the sine `length` times, and keeps all results."""
 
     def __init__(self, length):
         super().__init__()
@@ -185,7 +185,7 @@ class TestPeakMemory:
         ('module', 'tensors'),
         [(Chain(1), 1), (Chain(2), 2), (Chain(9), 2), (Kept(1), 1), (Kept(9), 9)],
     )
-    def test_of_tensors_that_are_alive_at_a_time(self, device, module, tensors):
+    def test_counts_tensors_alive_at_the_same_time(self, device, module, tensors):
         images = torch.zeros(IMAGES, device=device)
         assert peak_memory(module, images, Mode(torch.device(device))) == tensors * BYTES
 
@@ -199,7 +199,7 @@ class TestPeakMemory:
         images = torch.zeros(IMAGES, device=device)
         assert peak_memory(Weighted().to(device), images, Mode(torch.device(device))) == BYTES
 
-    def test_of_a_backward_pass_has_what_it_keeps_and_the_gradients(self):
+    def test_backward_pass_counts_saved_tensors_and_gradients(self):
         class Sine(nn.Module):
             def __init__(self):
                 super().__init__()

@@ -17,7 +17,7 @@ COST = Cost(1, 1, ())
 
 
 def growth(sizes, seconds_by_name):
-    """Measurements with one round; None stands for memory that ran out."""
+    """Return measurements with one round; None means that memory ran out."""
     return [
         Measurements(
             size,
@@ -41,8 +41,8 @@ SQUARES = [Size(2, side, side) for side in (100, 200, 400)]
 
 
 class TestCurves:
-    def test_of_growing_images_are_times_of_a_megapixel(self):
-        # In proportion to the pixels, 0.02, 0.08 and 0.32 million of them; and to their square.
+    def test_growing_images_give_times_per_megapixel(self):
+        # Proportional to the number of pixels, 0.02, 0.08 and 0.32 million, and to its square.
         seconds = {'even': [0.1, 0.4, 1.6], 'steep': [0.1, 1.6, None], 'never': [None] * 3}
         curves, of_batch = growth_curves(growth(SQUARES, seconds))
         assert not of_batch
@@ -55,7 +55,7 @@ class TestCurves:
         assert steep.sizes == (100, 200)
         assert [spread.median for spread in steep.milliseconds] == pytest.approx([5000, 20000])
 
-    def test_of_a_growing_batch_are_times_of_an_image(self):
+    def test_growing_batch_gives_times_per_image(self):
         sizes = [Size(batch, 64, 64) for batch in (1, 4)]
         (curve,), of_batch = growth_curves(growth(sizes, {'row': [0.1, 0.2]}))
         assert of_batch
@@ -72,10 +72,10 @@ class TestLabels:
         assert all(b - a >= gap * (1 - 1e-6) for a, b in pairwise(following))
         assert np.mean(spread) == pytest.approx(np.mean(places))
 
-    def test_stay_where_there_is_room(self):
+    def test_do_not_move_if_there_is_room(self):
         assert spread_apart([0.9, 0.1, 0.5], 0.2) == [0.9, 0.1, 0.5]
 
-    def test_share_what_they_must_move(self):
+    def test_move_by_equal_amounts(self):
         assert spread_apart([0.5, 0.5, 0.0], 0.2) == pytest.approx([0.4, 0.6, 0.0])
 
 
@@ -90,5 +90,5 @@ class TestPicture:
             rgb = [int(color[start : start + 2], 16) for start in (1, 3, 5)]
             assert (pixels == rgb).all(1).sum() > 100
 
-    def test_every_colour_has_a_marker_of_its_own(self):
+    def test_every_color_has_its_own_marker(self):
         assert len(set(COLORS)) == len(set(MARKERS)) == len(COLORS)

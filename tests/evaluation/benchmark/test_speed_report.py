@@ -38,7 +38,7 @@ def beside(matrix_seconds, batch=1, side=1):
 
 
 def quantile(values, part):
-    """By the definition: linear between the values that are next in order."""
+    """Compute a quantile by definition: linear between neighboring values."""
     ordered = sorted(values)
     place = part * (len(ordered) - 1)
     below = int(place)
@@ -54,7 +54,7 @@ def test_median_and_quartiles(values):
 
 
 class TestRates:
-    def test_two_operations_for_each_multiply_add_of_every_image(self):
+    def test_each_multiply_add_counts_as_two_operations(self):
         row, found = measurement([0.5, 2.0], flops=10), beside([1.0, 1.0], batch=3)
         assert rates(row, found, CPU) == [2 * 10 * 3 / 0.5, 2 * 10 * 3 / 2.0]
 
@@ -62,11 +62,11 @@ class TestRates:
         row, found = measurement([0.5], flops=10), beside([1.0])
         assert rates(row, found, BACKWARD) == [3 * 2 * 10 / 0.5]
 
-    def test_of_the_peak(self):
+    def test_peak_rates(self):
         assert peak_rates(beside([4.0, 0.5], side=10)) == [2 * 10**3 / 4.0, 2 * 10**3 / 0.5]
 
-    def test_fraction_is_taken_within_each_round(self):
-        # The machine slows down for all alike: the ratio stays, and that of the medians would not.
+    def test_fraction_is_computed_within_each_round(self):
+        # The machine slows down for all rows: the ratio does not change, but that of medians would.
         row, found = measurement([1.0, 4.0, 3.0], flops=500), beside([1.0, 4.0, 9.0], side=10)
         assert peak_fraction(row, found, CPU) == pytest.approx(0.5)
 
@@ -77,12 +77,12 @@ class TestRates:
 
 
 class TestSpeed:
-    def test_is_taken_within_each_round(self):
+    def test_is_computed_within_each_round(self):
         reference, row = measurement([2.0, 8.0, 1.0]), measurement([1.0, 4.0, 7.0])
         assert relative_speed(row, reference) == 2.0
 
     @given(TIMES)
-    def test_of_a_row_to_itself(self, seconds):
+    def test_of_a_row_relative_to_itself(self, seconds):
         assert relative_speed(measurement(seconds), measurement(seconds)) == 1.0
 
 
@@ -91,7 +91,7 @@ SLOW = Cost(parameters=2_500_000, flops=3_000_000_000, uncounted_operators=('ate
 
 
 def measured(size, failed=()):
-    """Two rows with three rounds, the second of which is twice as slow for all."""
+    """Return two rows with three rounds; in the second round both are twice as slow."""
     rows = [
         Measurement('fast', FAST, [0.1, 0.2, 0.11], 0.5, 3_000_000),
         Measurement('slow', SLOW, [0.4, 0.8, 0.44], 1.5, 45_600_000),
@@ -109,7 +109,7 @@ def plan_of(*sizes, mode=CPU, note=None):
 
 
 def tables_of(text):
-    """Rows of each table as dicts, by its heading."""
+    """Return the rows of each table as dicts, by its heading."""
     tables = {}
     for block in text.split('### ')[1:]:
         heading, *lines = block.splitlines()
@@ -144,7 +144,7 @@ class TestTable:
         assert '1000x1000 matrices in fp32, 90.9 GFLOP/s (quartiles 70.5–95.5)' in text
         assert '§ slow: without aten::odd' in text
 
-    def test_header_says_what_figures_depend_on(self):
+    def test_header_states_the_conditions(self):
         size = Size(1, 64, 64)
         mode = Mode(CPU.device, 'bf16', backward=True, compiled=True)
         text = render(plan_of(size, mode=mode, note='half of it'), 'toys', [measured(size)])
@@ -166,7 +166,7 @@ class TestTable:
         # Three times the FLOPs of a forward over one image.
         assert fast['GFLOP/s'] == '109'
 
-    def test_rates_of_fast_machines_are_in_tera(self):
+    def test_rates_of_fast_machines_are_in_teraflops(self):
         size = Size(1, 64, 64)
         found = Measurements(size, measured(size).rows, 20_000, [0.02] * 3)
         text = render(plan_of(size), 'toys', [found])
@@ -191,7 +191,7 @@ class TestTable:
         }
         assert slow['FLOPs (G)'] == '3.00§'
 
-    def test_growth_of_the_batch_where_the_first_row_fails(self):
+    def test_growth_of_the_batch_when_the_first_row_fails(self):
         sizes = [Size(1, 64, 64), Size(4, 64, 64)]
         results = [measured(sizes[0]), measured(sizes[1], failed=('fast',))]
         tables = tables_of(render(plan_of(*sizes), 'toys', results))
@@ -235,7 +235,7 @@ class TestNumbers:
         assert significant(value) == text
 
     @given(st.floats(1e-9, 1e9))
-    def test_is_the_number(self, value):
+    def test_rounding_error(self, value):
         assert float(significant(value)) == pytest.approx(value, rel=0.5 * 10**-2 + 1e-9)
         assert len(significant(value).replace('.', '').lstrip('0')) <= max(4, log10(value) + 2)
 

@@ -45,7 +45,7 @@ def test_counts_by_hand():
     assert cost.uncounted_operators == ('aten::special_bessel_j0',)
 
 
-def test_the_module_stays_as_it_is():
+def test_counting_does_not_change_the_module():
     module = Odd().train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
     count_cost(module, height=8, width=8)
@@ -53,7 +53,7 @@ def test_the_module_stays_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-def test_a_copy_without_values():
+def test_copy_without_values():
     module = Odd()
     module.convolution.weight.requires_grad_(False)
     copied = without_values(module)
@@ -86,7 +86,7 @@ class TestCost:
         assert (cost.parameters, cost.flops) == (expected.parameters, expected.flops)
         assert cost.uncounted_operators == ()
 
-    def test_of_a_backbone_are_those_of_its_parts(self, leaf):
+    def test_of_a_backbone_is_the_sum_of_its_parts(self, leaf):
         cfg = read_config(str(ROOT / leaf))
         parts = complexity_of_config(cfg.model, cfg.default_scope, (64, 96)).parts
         parts = [part for part in parts if part.name.startswith(('stem', 'stage', 'backbone'))]
@@ -102,7 +102,7 @@ class TestCost:
 
 class TestWholeModel:
     def test_every_image_costs_the_same(self, leaf):
-        """The heads of a detector get as many regions for each image of a batch as for one."""
+        """The heads of a detector get the same number of regions per image for any batch size."""
         cfg = read_config(str(ROOT / leaf))
         model = build_without_values(cfg.model, cfg.default_scope).eval()
         totals = []
@@ -130,14 +130,14 @@ class TestBuild:
         maps = module(random_images(SIZE, torch.device('cpu'), 0))
         assert [tuple(each.shape[2:]) for each in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
-    def test_weights_are_the_same_every_time_and_no_generator_moves(self):
+    def test_weights_are_reproducible_and_the_random_state_is_kept(self):
         backbone = subject(LEAVES[1], backbone_alone=True)
         state = torch.get_rng_state()
         one, other = (backbone.build(SIZE).state_dict() for _ in range(2))
         assert all(torch.equal(one[name], other[name]) for name in one)
         assert torch.equal(torch.get_rng_state(), state)
 
-    def test_the_backbone_is_what_is_compiled(self, leaf):
+    def test_only_the_backbone_is_compiled(self, leaf):
         for backbone_alone in (False, True):
             built = subject(leaf, backbone_alone)
             module = built.build(SIZE)
@@ -154,7 +154,7 @@ class TestKinds:
         with pytest.raises(UserError, match=message):
             ConfigSubject('toy', {'type': 'ResNet', 'depth': 50}, 'mmdet', backbone_alone)
 
-    def test_standard_sizes_that_differ(self):
+    def test_different_standard_sizes(self):
         detector, segmentor = (subject(leaf, backbone_alone=True) for leaf in LEAVES)
         assert common_shape([detector, detector]) == (800, 1280)
         assert common_shape([segmentor]) == (512, 2048)
@@ -162,12 +162,12 @@ class TestKinds:
             common_shape([detector, segmentor])
 
 
-def test_rows_are_named_by_their_files():
+def test_rows_are_named_after_their_files():
     assert row_names(['a/one.py', 'a/two.py', 'a/one.py']) == ['one', 'two', 'one']
     assert row_names(['a/one.py', 'b/one.py', 'a/two.py']) == ['a/one.py', 'b/one.py', 'two']
 
 
-def test_a_whole_model_is_a_module_of_its_parts():
+def test_whole_model_has_the_parameters_of_the_model():
     model = nn.Linear(1, 1)
     assert [name for name, _ in WholeModel(model).named_parameters()] == ['model.weight', 'model.bias']
 
@@ -203,7 +203,7 @@ class TestBuildOfPeers:
         assert len(tensors_of(maps)) > 1
         assert peer.note is None
 
-    def test_a_trunk_where_there_are_no_feature_maps(self, monkeypatch):
+    def test_trunk_if_there_are_no_feature_maps(self, monkeypatch):
         create = timm.create_model
 
         def without_features(name, **options):
@@ -222,22 +222,20 @@ class TestBuildOfPeers:
 
 
 class TestSizes:
-    def test_the_next_size_that_it_takes(self, monkeypatch):
+    def test_error_names_the_next_supported_size(self, monkeypatch):
         monkeypatch.setattr('evaluation.benchmark.subjects.MULTIPLES', (128, 256))
         peer = PeerSubject('timm:halonet26t')
-        message = (
-            '^timm:halonet26t does not take 100x132 .*; it takes 256x256, the next multiples of 256$'
-        )
+        message = '^timm:halonet26t does not accept 100x132 .*; use 256x256, the next multiples of 256$'
         with pytest.raises(UserError, match=message):
             peer.cost(ODD)
         assert peer.cost(Size(1, 256, 256)).flops > 0
 
-    def test_no_size_that_it_takes(self, monkeypatch):
+    def test_no_supported_size(self, monkeypatch):
         monkeypatch.setattr('evaluation.benchmark.subjects.MULTIPLES', (4, 8))
-        with pytest.raises(UserError, match='anything up to 8 near it; leave it out'):
+        with pytest.raises(UserError, match='numbers up to 8 do not work either; remove it'):
             PeerSubject('timm:halonet26t').cost(ODD)
 
-    def test_of_another_size_is_another_network(self):
+    def test_network_depends_on_the_size(self):
         peer = PeerSubject('timm:test_vit')
         assert peer.cost(Size(1, 64, 64)).flops < peer.cost(Size(1, 128, 128)).flops
 
@@ -247,8 +245,8 @@ class TestNames:
         assert PeerSubject('timm:resnet50.a1_in1k').name == 'timm:resnet50.a1_in1k'
 
     @pytest.mark.parametrize('name', ['resnet50', 'timm:', 'torchvision:resnet50', 'timm'])
-    def test_of_another_form(self, name):
-        with pytest.raises(UserError, match='has not the form timm:NAME'):
+    def test_invalid_form(self, name):
+        with pytest.raises(UserError, match='must have the form timm:NAME'):
             PeerSubject(name)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Subjects small enough for what is measured to be known beforehand."""
+"""Small subjects whose figures are known in advance."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SIZE = Size(batch=2, height=8, width=16)
 
 
 class Mean(nn.Module):
-    """Calls a function, then scales the images' mean by a parameter."""
+    """A network that calls a function, then scales the images' mean by a parameter."""
 
     def __init__(self, before: Callable[[Tensor], object]) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Toy:
 
 
 def refuse_above(pixels: int) -> Callable[[Tensor], None]:
-    """Runs out of memory on batches of more pixels, as Python and the CPU's allocator do."""
+    """Return a function that raises `MemoryError` on batches with more pixels."""
 
     def before(images: Tensor) -> None:
         if images[:, 0].numel() > pixels:

@@ -86,7 +86,7 @@ class TestResume:
         set_starting_point(cfg, pretrained, checkpoint_to_resume(cfg, None))
         assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'iter_2.pth'))
         assert checked == ['check_training_state', 'check_same_experiment', 'check_fits']
-        said = 'is not needed and not read' in capsys.readouterr().err
+        said = 'is not needed and is ignored' in capsys.readouterr().err
         assert said == (pretrained is not None)
 
     def test_latest_without_a_checkpoint_is_a_fresh_start(self, cfg, tmp_path):

@@ -151,7 +151,7 @@ class TestBatchNorm:
                 nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
 
         line = refusal(train)
-        assert 'one value a channel (input size torch.Size([1, 3, 1, 1]))' in line
+        assert 'one value per channel (input size torch.Size([1, 3, 1, 1]))' in line
 
 
 class TestWorkDir:
@@ -161,7 +161,10 @@ class TestWorkDir:
 
     @pytest.mark.parametrize(
         ('name', 'line'),
-        [('.', 'is not writable; choose'), ('a/b', 'is not writable: {folder} is not; choose')],
+        [
+            ('.', 'is not writable; choose'),
+            ('a/b', 'is not writable (no write access to {folder}); choose'),
+        ],
     )
     def test_shut(self, tmp_path, monkeypatch, name, line):
         monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)

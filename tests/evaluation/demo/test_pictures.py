@@ -277,8 +277,8 @@ def test_segmentation_is_the_colour_over_the_grey(image, segmentation):
     ('segmentation', 'message'),
     [
         (np.zeros((4, 5), int), 'shape'),
-        (np.full((4, 4), 2), 'colours'),
-        (np.full((4, 4), -1), 'colours'),
+        (np.full((4, 4), 2), 'colors'),
+        (np.full((4, 4), -1), 'colors'),
     ],
 )
 def test_segmentation_that_does_not_fit_is_refused(segmentation, message):

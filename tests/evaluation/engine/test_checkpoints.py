@@ -32,7 +32,7 @@ def test_moved(work_dir, tmp_path):
     assert last_checkpoint(moved) == moved / 'epoch_2.pth'
 
 
-def test_copy_has_its_own(work_dir, tmp_path):
+def test_copied(work_dir, tmp_path):
     copy = tmp_path / 'copy'
     shutil.copytree(work_dir, copy)
     assert last_checkpoint(copy) == copy / 'epoch_2.pth'
@@ -68,13 +68,13 @@ def test_none(tmp_path):
         (None, LAUNCH + 1, None),
         ('0', LAUNCH + 1, None),
         ('1', None, None),
-        # One that lay there before is of another training.
+        # A checkpoint from before the launch belongs to another training.
         ('1', LAUNCH - 1, None),
         ('1', LAUNCH + 1, 'latest'),
         ('3', LAUNCH + 1, 'latest'),
     ],
 )
-def test_a_restart_resumes_only_from_what_was_written_since_the_launch(
+def test_restart_resumes_only_from_checkpoints_written_since_the_launch(
     tmp_path, monkeypatch, restarts, written, expected
 ):
     monkeypatch.setenv(LAUNCHED, str(LAUNCH))

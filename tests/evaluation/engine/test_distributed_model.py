@@ -1,4 +1,4 @@
-"""Settings of the wrapper around a model that several processes train."""
+"""Settings of the model wrapper for training with several processes."""
 
 import pytest
 from mmengine.config import Config
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.habits
 
 
 def wrapper_on(monkeypatch, gpu, **settings):
-    """The wrapper's settings of a training by several processes."""
+    """Return the wrapper's settings for a training with several processes."""
     monkeypatch.setattr(experiment.torch.cuda, 'is_available', lambda: gpu)
     cfg = Config({'launcher': 'pytorch', 'env_cfg': {'dist_cfg': {'backend': 'nccl'}}, **settings})
     set_backend(cfg)
@@ -66,7 +66,7 @@ def test_on_gpus_settings_are_kept(monkeypatch, settings, expected):
     assert wrapper_on(monkeypatch, True, **settings) == expected
 
 
-def test_wrapper_of_the_user_gets_no_setting_that_it_lacks(monkeypatch):
+def test_custom_wrapper_gets_no_unsupported_setting(monkeypatch):
     class Plain(nn.Module):
         def __init__(self, module):
             super().__init__()
@@ -77,7 +77,7 @@ def test_wrapper_of_the_user_gets_no_setting_that_it_lacks(monkeypatch):
         assert wrapper_on(patch, False, model_wrapper_cfg=own, find_unused_parameters=True) == own
 
 
-def test_one_process_has_none():
+def test_single_process_has_no_wrapper():
     cfg = Config({'launcher': 'none', 'find_unused_parameters': True})
     set_backend(cfg)
     assert 'model_wrapper_cfg' not in cfg

@@ -1,4 +1,4 @@
-"""Faults of the machine and interruptions end in one line that says how to go on."""
+"""Machine faults and interruptions end in one line that says how to resume."""
 
 import errno
 import os
@@ -14,13 +14,13 @@ from evaluation.utils.interruption import Interrupted
 
 
 def save(work_dir, name):
-    """What mmengine leaves of a checkpoint."""
+    """Write a checkpoint and `last_checkpoint` as mmengine does."""
     (work_dir / name).write_text('weights')
     (work_dir / 'last_checkpoint').write_text(str(work_dir / name))
 
 
 def advice(work_dir, *saved, resumed_from=None, error=KeyboardInterrupt):
-    """What is said when a training that saved some checkpoints is interrupted."""
+    """Return the message when a training that saved some checkpoints is interrupted."""
 
     def train():
         with stop_explained(str(work_dir), resumed_from):
@@ -39,10 +39,10 @@ def advice(work_dir, *saved, resumed_from=None, error=KeyboardInterrupt):
 class TestInterruptionOfTraining:
     def test_names_the_last_checkpoint(self, tmp_path):
         said = advice(tmp_path, 'epoch_1.pth', 'epoch_2.pth')
-        expected = f'the last checkpoint is {tmp_path}/epoch_2.pth; to go on, '
-        assert said == f'{expected}repeat the command with --resume'
+        expected = f'the last checkpoint is {tmp_path}/epoch_2.pth; to resume, '
+        assert said == f'{expected}run the same command with --resume'
 
-    def test_checkpoint_of_an_earlier_training_is_not_its_own(self, tmp_path):
+    def test_ignores_the_checkpoint_of_an_earlier_training(self, tmp_path):
         save(tmp_path, 'epoch_9.pth')
         assert advice(tmp_path).startswith('no checkpoint was written yet; ')
 
@@ -51,26 +51,28 @@ class TestInterruptionOfTraining:
         said = advice(tmp_path, resumed_from='epoch_9.pth')
         assert said.startswith('no checkpoint was written since epoch_9.pth; ')
 
-    def test_checkpoint_that_is_gone(self, tmp_path):
+    def test_missing_checkpoint(self, tmp_path):
         (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'gone.pth'))
         assert advice(tmp_path).startswith('no checkpoint was written yet; ')
 
-    def test_error_while_it_unwinds(self, tmp_path):
+    def test_error_while_unwinding(self, tmp_path):
         said = advice(tmp_path, 'epoch_1.pth', error=RuntimeError('a data worker is gone'))
         assert said.startswith(f'the last checkpoint is {tmp_path}/epoch_1.pth; ')
 
-    def test_other_errors_pass(self, tmp_path):
+    def test_other_errors_are_not_changed(self, tmp_path):
         with pytest.raises(RuntimeError, match='broken'), stop_explained(str(tmp_path)):
             raise RuntimeError('broken')
 
 
 class TestFault:
     def test_of_the_machine(self, tmp_path):
-        expected = rf'^{tmp_path}/log: No space left on device; make room there; no checkpoint was '
+        expected = (
+            rf'^{tmp_path}/log: No space left on device; free some space there; no checkpoint was '
+        )
         with pytest.raises(UserError, match=expected), stop_explained(str(tmp_path)):
             raise OSError(errno.ENOSPC, 'full', f'{tmp_path}/log')
 
-    def test_of_the_user_after_a_checkpoint(self, tmp_path):
+    def test_user_error_after_a_checkpoint(self, tmp_path):
         def train():
             with stop_explained(str(tmp_path)):
                 save(tmp_path, 'epoch_1.pth')
@@ -81,17 +83,17 @@ class TestFault:
         ):
             train()
 
-    def test_of_the_user_before_any_checkpoint(self, tmp_path):
+    def test_user_error_before_any_checkpoint(self, tmp_path):
         with pytest.raises(UserError, match=r'^no such file$'), stop_explained(str(tmp_path)):
             raise UserError('no such file')
 
 
 class TestLostWorker:
-    """A process that loads data is killed while the training waits for its batch."""
+    """A data loading process is killed while the training waits for its batch."""
 
     @pytest.fixture
     def killed(self):
-        """Process id of a child that was killed and is not waited for yet."""
+        """Process id of a killed child that was not waited for yet."""
         child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -100,12 +102,12 @@ class TestLostWorker:
         child.stdin.close()
 
     def test_is_named(self, tmp_path, killed):
-        assert f'a process that loads data ({killed}) was ended' in machine_fault(
+        assert f'a data loading process ({killed}) was killed' in machine_fault(
             EOFError(), str(tmp_path)
         )
 
-    def test_handler_of_torch_stays_and_may_raise(self, tmp_path):
-        """As `torch.utils.data._utils.signal_handling` installs it."""
+    def test_signal_handler_of_torch_may_raise(self, tmp_path):
+        """A handler like that of `torch.utils.data._utils.signal_handling`, which stays installed."""
 
         def handler(number, frame):
             raise RuntimeError('DataLoader worker (pid 4321) is killed by signal: Killed. ')
@@ -118,9 +120,9 @@ class TestLostWorker:
         finally:
             signal.signal(signal.SIGCHLD, before)
             child.wait()
-        assert said.startswith('a process that loads data (4321) was ended, as where memory is short: ')
+        assert said.startswith('a data loading process (4321) was killed, possibly because memory ')
 
-    def test_other_errors_of_a_handler_pass(self, tmp_path):
+    def test_other_errors_of_a_handler_are_not_changed(self, tmp_path):
         def handler(number, frame):
             raise RuntimeError('broken')
 
@@ -133,6 +135,6 @@ class TestLostWorker:
             signal.signal(signal.SIGCHLD, before)
             child.wait()
 
-    def test_end_of_a_file_without_children(self, tmp_path, monkeypatch):
+    def test_end_of_file_without_children(self, tmp_path, monkeypatch):
         monkeypatch.setattr('evaluation.engine.faults.SECONDS_TO_DIE', 0.1)
         assert machine_fault(EOFError(), str(tmp_path)) is None

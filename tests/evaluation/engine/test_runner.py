@@ -1,4 +1,4 @@
-"""What the suite's runner checks beyond mmengine's."""
+"""Additions of the suite's runner to mmengine's."""
 
 import json
 from types import SimpleNamespace
@@ -22,15 +22,15 @@ from evaluation.utils.scalars import LENGTH
     ('elsewhere', 'named'),
     [(('epoch_2.pth', True), 'epoch_2.pth, epoch_3.pth'), (('', False), 'epoch_3.pth, nothing')],
 )
-def test_processes_must_go_on_from_one_checkpoint(monkeypatch, elsewhere, named):
-    """Machines whose file systems differ would train with different weights, and not notice."""
+def test_processes_must_start_from_the_same_checkpoint(monkeypatch, elsewhere, named):
+    """Machines with different file systems would train different weights without an error."""
     here = SimpleNamespace(_load_from='run/epoch_3.pth', _resume=True, to_test=None)
     monkeypatch.setattr(module, 'all_gather_object', lambda mine: [mine, elsewhere])
     with pytest.raises(UserError, match=named):
         BenchmarkRunner._check_one_start(here)
 
 
-def test_the_same_name_may_lie_in_different_places(monkeypatch):
+def test_same_name_in_different_folders_is_allowed(monkeypatch):
     here = SimpleNamespace(_load_from='/here/epoch_3.pth', _resume=True, to_test=None)
     monkeypatch.setattr(module, 'all_gather_object', lambda mine: [mine, ('epoch_3.pth', True)])
     BenchmarkRunner._check_one_start(here)
@@ -42,7 +42,7 @@ def wrapper():
 
 
 def scaled(optim_wrapper, accumulated, scaling, processes=2):
-    """Scale the rates of a training of 4 images a process."""
+    """Scale the learning rates of a training with 4 images per process."""
     runner = object.__new__(BenchmarkRunner)
     runner.cfg = Config(
         {'train_dataloader': {'batch_size': 4}, 'optim_wrapper': {'accumulative_counts': accumulated}}
@@ -54,7 +54,7 @@ def scaled(optim_wrapper, accumulated, scaling, processes=2):
 
 @pytest.mark.parametrize(('accumulated', 'factor'), [(1, 0.5), (2, 1.0), (4, 2.0)])
 def test_rate_is_scaled_with_the_effective_batch(accumulated, factor):
-    """4 images of each of 2 processes, accumulated twice, are the batch of 16 that the rate is for."""
+    """The rate is for a batch of 16: 4 images on each of 2 processes, accumulated twice."""
     one, several = wrapper(), OptimWrapperDict(first=wrapper(), second=wrapper())
     for each in (one, several):
         scaled(each, accumulated, {'enable': True, 'base_batch_size': 16})
@@ -63,7 +63,7 @@ def test_rate_is_scaled_with_the_effective_batch(accumulated, factor):
 
 
 @pytest.mark.parametrize('scaling', [None, {'enable': False, 'base_batch_size': 16}])
-def test_rate_is_not_scaled_unless_asked(scaling):
+def test_rate_is_not_scaled_by_default(scaling):
     one = wrapper()
     scaled(one, 4, scaling)
     assert one.get_lr()['lr'] == [0.1, 0.01]
@@ -71,7 +71,7 @@ def test_rate_is_not_scaled_unless_asked(scaling):
 
 @DATASETS.register_module()
 class RefusedImages(BaseDataset):
-    """Images of which one is refused, as a transform of the user's may do."""
+    """A data set that rejects one image, as a user's transform may do."""
 
     def load_data_list(self):
         return [{'place': place} for place in range(5)]
@@ -83,7 +83,7 @@ class RefusedImages(BaseDataset):
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_bad_input_in_a_loading_process_is_raised_as_it_is(num_workers):
+def test_user_error_in_a_loading_process_is_raised_unchanged(num_workers):
     runner = object.__new__(BenchmarkRunner)
     runner._hooks = []
     settings = {'dataset': {'type': 'RefusedImages'}, 'batch_size': 1, 'num_workers': num_workers}

@@ -1,4 +1,4 @@
-"""Where a training starts from, found and checked before it begins."""
+"""The starting point of a training is found and checked before it begins."""
 
 import pytest
 import torch
@@ -28,10 +28,10 @@ def cfg(tmp_path):
 
 
 class TestBaseline:
-    """ResNet-50 loads by names of its own, and is checked like the rest."""
+    """ResNet-50 has its own weight names and loading code, and is checked like the other backbones."""
 
     @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
-    def test_loads_what_torchvision_has(self, cfg, task, tmp_path):
+    def test_loads_the_weights_of_torchvision(self, cfg, task, tmp_path):
         weights = torchvision.models.resnet50().state_dict()
         torch.save(weights, tmp_path / 'resnet50.pth')
         config = cfg(f'{task}_r50')
@@ -42,22 +42,22 @@ class TestBaseline:
         state = backbone.state_dict()
         assert all(torch.equal(state[name], weights[name]) for name in state)
 
-    def test_refuses_others(self, cfg, tmp_path):
+    def test_rejects_another_network(self, cfg, tmp_path):
         torch.save(torchvision.models.resnet18().state_dict(), tmp_path / 'resnet18.pth')
         with pytest.raises(
             UserError, match=r'resnet18\.pth: only .* of the parameters fit this backbone'
         ):
             set_starting_point(cfg('mask_rcnn_r50'), str(tmp_path / 'resnet18.pth'), None)
 
-    def test_init_cfg_of_the_config_reports_too(self, cfg, tmp_path):
-        """Where mmengine would load whatever fits, be it nothing."""
+    def test_init_cfg_of_the_config_is_checked(self, cfg, tmp_path):
+        """mmengine would load only the weights that fit, even if none do."""
         torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
         config = cfg('upernet_r50')
         config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}
         with pytest.raises(UserError, match=r'only 0\.0% of .* the weights are for swin_micro'):
             set_starting_point(config, None, None)
 
-    def test_layers_initialised_one_by_one_are_from_scratch(self, cfg):
+    def test_initialization_by_layer_is_from_scratch(self, cfg):
         config = cfg('mask_rcnn_r50')
         config.model.backbone.init_cfg = [{'type': 'Kaiming', 'layer': 'Conv2d'}]
         set_starting_point(config, None, None)
@@ -80,15 +80,15 @@ class TestBaseline:
         with pytest.raises(UserError, match='torchvision:// has no resnet51'):
             set_starting_point(config, None, None)
 
-    def test_released_are_those_of_torchvision(self, cfg):
+    def test_released_weights_are_those_of_torchvision(self, cfg):
         assert find_pretrained('released', cfg('mask_rcnn_r50')).startswith(
             'https://download.pytorch.org/'
         )
 
 
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
-def test_looking_at_a_model_leaves_its_config_alone(cfg, task):
-    """It is stored in checkpoints, and compared where a training goes on from them, again and again."""
+def test_building_without_values_does_not_change_the_config(cfg, task):
+    """The config is stored in checkpoints, and compared whenever a training is resumed."""
     config = cfg(f'{task}_swin_micro')
     before = config.pretty_text
     build_without_values(config.model, config.default_scope)
@@ -97,7 +97,7 @@ def test_looking_at_a_model_leaves_its_config_alone(cfg, task):
 
 
 class TestInitCfg:
-    def test_of_the_config_is_checked_too(self, cfg, tmp_path):
+    def test_is_checked(self, cfg, tmp_path):
         torch.save({'model': filled(classifier_shapes('swin_micro'))}, tmp_path / 'swin.pth')
         config = cfg('mask_rcnn_halo_micro')
         config.model.backbone.init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'swin.pth')}

@@ -174,7 +174,7 @@ class TestChecks:
     def test_a_backbone_that_loads_nothing(self, cfg, detector, wish):
         """mmengine passes over modules that are none of its own."""
         cfg.model.backbone = dict(type=nn.Identity, init_cfg=load(detector[0]))
-        with pytest.raises(UserError, match='has no init_weights, so that nothing would be loaded'):
+        with pytest.raises(UserError, match='has no init_weights, so nothing would be loaded'):
             set_starting_point(cfg, wish, None)
 
     def test_beside_pretrained(self, cfg, detector):

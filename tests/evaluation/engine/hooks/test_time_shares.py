@@ -1,4 +1,4 @@
-"""Time is booked where it passes: by a clock that only the parts themselves advance."""
+"""Time is assigned to the right phase, by a clock that only the parts themselves advance."""
 
 import functools
 import time
@@ -26,7 +26,7 @@ from evaluation.engine.hooks.time_shares import time_shares as shares_of
 
 
 class Clock:
-    """Seconds that pass when they are told to."""
+    """A clock that advances only on request."""
 
     now = 0.0
 
@@ -61,7 +61,7 @@ class TestStopwatch:
             clock.pass_by(16)
         assert stopwatch.seconds == {'train': {'data': 17, 'losses': 10, 'backbone': 4}}
 
-    def test_loops_within_one_another(self, clock, stopwatch):
+    def test_nested_loops(self, clock, stopwatch):
         with stopwatch.loop('train'):
             clock.pass_by(1)
             with stopwatch.loop('val'):
@@ -71,7 +71,7 @@ class TestStopwatch:
             clock.pass_by(8)
         assert stopwatch.seconds == {'train': {'data': 9}, 'val': {'data': 2, 'backbone': 4}}
 
-    def test_every_loop_starts_anew(self, clock, stopwatch):
+    def test_every_loop_starts_at_zero(self, clock, stopwatch):
         for seconds in (1, 2):
             with stopwatch.loop('val'):
                 clock.pass_by(seconds)
@@ -98,8 +98,8 @@ class TestStopwatch:
             clock.pass_by(1)
         assert stopwatch.seconds == {'train': {'data': 1, 'heads': 2}}
 
-    def test_waits_for_the_device_where_phases_meet(self, clock):
-        """Work that was started in a phase is booked to it, though it ends later."""
+    def test_waits_for_the_device_between_phases(self, clock):
+        """Work that starts in a phase counts for that phase, even if it ends later."""
         waiting = []
 
         def synchronize():
@@ -146,14 +146,14 @@ class TestWatched:
         assert vars(part) == attributes
         assert part.other is own
 
-    def test_arguments_and_results_pass(self, stopwatch):
+    def test_arguments_and_results_are_passed_on(self, stopwatch):
         watched = Watched(stopwatch)
         part = type('Part', (), {'add': lambda self, a, *, b: a + b})()
         watched.watch(part, 'add', 'backbone')
         assert part.add(1, b=2) == 3
 
-    def test_forward_passes_that_are_called_directly(self, clock, stopwatch):
-        """As heads of mmseg call theirs, past the hooks of the module."""
+    def test_direct_calls_of_forward(self, clock, stopwatch):
+        """Heads of mmseg call their `forward` directly, which bypasses the hooks of the module."""
         part, watched = Part(clock, 3), Watched(stopwatch)
         watched.watch_module(part, 'heads')
         with stopwatch.loop('test'):
@@ -162,7 +162,7 @@ class TestWatched:
         assert stopwatch.seconds['test']['heads'] == 6
 
     def test_compiled_module(self, clock, stopwatch):
-        """The stopwatch stays outside of what is compiled."""
+        """The stopwatch stays outside of the compiled code."""
         part, watched = Part(clock, 3), Watched(stopwatch)
         part._compiled_call_impl = lambda x: Part.forward(part, x)
         watched.watch_module(part, 'backbone')
@@ -173,7 +173,7 @@ class TestWatched:
 
 
 class Numbers(Dataset):
-    """Five samples, each of which takes 0.5 s to load."""
+    """Five samples that take 0.5 s each to load."""
 
     def __init__(self, clock):
         self.clock = clock
@@ -200,7 +200,7 @@ class Preprocessor(nn.Module):
 
 
 class RegionHeads(nn.Module):
-    """Only holds heads together."""
+    """A module that only groups heads."""
 
     def __init__(self, clock):
         super().__init__()
@@ -211,7 +211,7 @@ class RegionHeads(nn.Module):
 
 
 class Network(BaseModel):
-    """Backbone 4 s, neck 8 s, heads 48 s, what a step does beside them 2 s."""
+    """Backbone 4 s, neck 8 s, heads 48 s, the rest of a step 2 s."""
 
     def __init__(self, clock):
         super().__init__(Preprocessor(clock))
@@ -239,7 +239,7 @@ class Augmented(BaseTTAModel):
 
 
 class Metric(BaseMetric):
-    """64 s an image, and 1024 s in the end."""
+    """64 s per image, and 1024 s at the end."""
 
     def __init__(self, clock):
         super().__init__()
@@ -365,7 +365,7 @@ class TestRuns:
         make_runner(model, [hook]).train()
         assert seconds(hook)['train']['backward'] == 10 * 256
 
-    def test_changes_no_weight_and_leaves_nothing_behind(self, clock, make_runner):
+    def test_changes_no_weight_and_restores_everything(self, clock, make_runner):
         watched, plain = Network(clock), Network(clock)
         attributes = {name: set(vars(module)) for name, module in watched.named_modules()}
         runner = make_runner(watched, [TimeSharesHook()])
@@ -378,7 +378,7 @@ class TestRuns:
         assert 'run' not in vars(runner.train_loop)
         assert 'backward' not in vars(runner.optim_wrapper)
 
-    def test_what_the_result_has(self, clock, make_runner):
+    def test_figures_of_the_result(self, clock, make_runner):
         class Reader(Hook):
             priority = 'LOWEST'
 
@@ -390,7 +390,7 @@ class TestRuns:
         make_runner(Network(clock), [Reader()]).train()
         first, second, *without = read
         assert without == [None, None]
-        # Each evaluation by itself, the training up to then.
+        # Each evaluation alone, and the training so far.
         assert first['val']['seconds'] == second['val']['seconds']
         assert first['val']['iterations'] == second['val']['iterations'] == 5
         assert [it['train']['iterations'] for it in (first, second)] == [5, 10]
@@ -402,11 +402,11 @@ class TestRuns:
 
 
 class TestHeads:
-    def test_containers_are_not_heads_themselves(self, clock):
+    def test_containers_are_not_heads(self, clock):
         heads = RegionHeads(clock)
         assert innermost_heads(heads) == [heads.box_extractor, heads.box_head]
 
-    def test_parts_of_a_head_are_its_own(self):
+    def test_parts_of_a_head_are_not_separate(self):
         head = nn.Module()
         head.conv_seg, head.loss_decode = nn.Conv2d(1, 1, 1), nn.Identity()
         assert innermost_heads(head) == [head]

@@ -1,4 +1,4 @@
-"""Which checkpoints are there at any moment: an older one goes only when the newer is whole."""
+"""An older checkpoint is removed only after the newer one is complete."""
 
 from types import SimpleNamespace
 
@@ -9,10 +9,10 @@ from evaluation.engine.hooks.training import SafeCheckpointHook
 
 
 class Training:
-    """Stands for a runner that saves checkpoints of one byte.
+    """Fake runner that saves checkpoints of one byte.
 
     Attributes:
-        seen: names of the checkpoints that were there whenever one was about to be saved.
+        seen: names of the existing checkpoints before each save.
         fails_at: epoch whose checkpoint cannot be written.
     """
 
@@ -44,7 +44,7 @@ def names(folder):
 
 
 @pytest.mark.parametrize(('wish', 'at_the_end'), [(1, 1), (2, 2), (3, 3), (-1, 6)])
-def test_the_last_two_are_there_until_the_next_is_whole(tmp_path, wish, at_the_end):
+def test_last_two_are_kept_until_the_next_is_complete(tmp_path, wish, at_the_end):
     training = Training(tmp_path, f'keep {wish}')
     training.run(SafeCheckpointHook(interval=1, max_keep_ckpts=wish), 6)
     kept = max(wish, 2) if wish > 0 else 6
@@ -54,7 +54,7 @@ def test_the_last_two_are_there_until_the_next_is_whole(tmp_path, wish, at_the_e
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_6.pth')
 
 
-def test_one_that_cannot_be_written_costs_no_other(tmp_path):
+def test_failed_write_removes_no_checkpoint(tmp_path):
     training = Training(tmp_path, 'fails', fails_at=4)
     with pytest.raises(OSError, match='disk full'):
         training.run(SafeCheckpointHook(interval=1, max_keep_ckpts=2), 6)
@@ -62,8 +62,8 @@ def test_one_that_cannot_be_written_costs_no_other(tmp_path):
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_3.pth')
 
 
-def test_resumed_training_goes_on_counting(tmp_path):
-    """From the state that a checkpoint holds, which is of before the removal of the oldest."""
+def test_resumed_training_keeps_the_right_checkpoints(tmp_path):
+    """The state in a checkpoint dates from before the removal of the oldest checkpoint."""
     first = Training(tmp_path, 'first')
     first.run(SafeCheckpointHook(interval=1, max_keep_ckpts=2), 3)
     (tmp_path / 'epoch_1.pth').write_bytes(b'x')
