@@ -96,8 +96,8 @@ def mixers_line(results: Sequence[Result], metric: str, known: Mapping[Path, Unc
         apart = sum(_differ(*pair, metric, known) for pair in pairs)
         counts.append(f'{apart} of {len(pairs)} pairs {start}')
     return (
-        f'**Mixers, {find_metric(metric).words}**: {" and ".join(counts)} differ by more than the choice '
-        f'of the {results[0].images} images explains.'
+        f'**Mixers, {find_metric(metric).words}**: {" and ".join(counts)} differ by more than the '
+        f'choice of the {results[0].images} images explains.'
     )
 
 

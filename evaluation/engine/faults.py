@@ -63,14 +63,30 @@ def stop_explained(work_dir: str, resumed_from: str | None = None) -> Iterator[N
     try:
         yield
     except BaseException as error:
-        last = _last_written(work_dir)
-        written = last[0] if last and last != before else None
-        if is_interruption(error):
-            raise Interrupted(advice(written, resumed_from)) from None
-        fault = machine_fault(error, work_dir)
-        if fault is None and not (written and isinstance(error, UserError)):
+        try:
+            found = _explanation(error, work_dir, before, resumed_from)
+        except RuntimeError as later:
+            # PyTorch's SIGCHLD handler raises this wherever the main thread is, here as well.
+            if WORKER.search(str(later)) is None:
+                raise
+            found = _explanation(later, work_dir, before, resumed_from)
+        if found is None:
             raise
-        raise UserError(f'{fault or error}; {advice(written, resumed_from)}') from error
+        raise found from (None if isinstance(found, Interrupted) else error)
+
+
+def _explanation(
+    error: BaseException, work_dir: str, before: tuple[Path, int] | None, resumed_from: str | None
+) -> Interrupted | UserError | None:
+    """Return what to raise in place of an error; None to raise the error itself."""
+    last = _last_written(work_dir)
+    written = last[0] if last and last != before else None
+    if is_interruption(error):
+        return Interrupted(advice(written, resumed_from))
+    fault = machine_fault(error, work_dir)
+    if fault is None and not (written and isinstance(error, UserError)):
+        return None
+    return UserError(f'{fault or error}; {advice(written, resumed_from)}')
 
 
 def advice(written: Path | None, resumed_from: str | None) -> str:

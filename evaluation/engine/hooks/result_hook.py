@@ -61,7 +61,7 @@ class ResultHook(Hook):
     `<work_dir>/<time>/` after a test. Facts that only the training knows are in the checkpoint's `meta`.
 
     Args:
-        task: key of the task, for configs without a `recipe`.
+        task: key of the task in a config without a `recipe`, where `evaluation.config.recipe` reads it.
         dataset: name of the evaluated data in tables; None for the data set of the recipe.
 
     Raises:
@@ -72,7 +72,7 @@ class ResultHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self, task: str | None = None, dataset: str | None = None) -> None:
-        self.task = task
+        del task
         self.dataset = dataset
         self.recipe: Recipe | None = None
         self.training: dict = {}

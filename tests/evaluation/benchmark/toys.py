@@ -1,6 +1,6 @@
 """Small subjects whose figures are known in advance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,7 @@ class Toy:
     before: Callable[[Tensor], object] = id
     flops: int = 1000
     note: str | None = None
+    experiment: Mapping[str, str] | None = None
 
     def cost(self, size: Size) -> Cost:
         return Cost(parameters=1, flops=self.flops, uncounted_operators=())

@@ -122,6 +122,19 @@ class TestLostWorker:
             child.wait()
         assert said.startswith('a data loading process (4321) was killed, possibly because memory ')
 
+    def test_signal_handler_of_torch_may_raise_at_any_time(self, tmp_path, monkeypatch):
+        calls = []
+
+        def last_written(work_dir):
+            calls.append(work_dir)
+            if len(calls) == 2:  # the first look is before the training
+                raise RuntimeError('DataLoader worker (pid 4321) is killed by signal: Killed. ')
+
+        monkeypatch.setattr('evaluation.engine.faults._last_written', last_written)
+        message = r'^a data loading process \(4321\) was killed'
+        with pytest.raises(UserError, match=message), stop_explained(str(tmp_path)):
+            raise ConnectionResetError
+
     def test_other_errors_of_a_handler_are_not_changed(self, tmp_path):
         def handler(number, frame):
             raise RuntimeError('broken')
