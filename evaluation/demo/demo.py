@@ -202,7 +202,9 @@ def run_demo(demo: Demo, parallel: int | None) -> None:
     print(f'1. Scenes in the layouts of COCO, ADE20K and ImageNet: {DATA}', flush=True)
     run_jobs(scene_jobs(demo), parallel, threads)
     names = demo.names()
-    todo = [name for name in names if not demo.is_finished(name)]
+    # Reading a config imports the libraries, whose modules the forked processes share.
+    with quiet():
+        todo = [name for name in names if not demo.is_finished(name)]
     print(
         f'2. Trainings of {len(MIXERS)} mixers: {len(todo)} to do, {len(names) - len(todo)} finished '
         f'before; {parallel} at a time, {threads} threads each',
