@@ -1,7 +1,7 @@
 import importlib.util
+import inspect
 import itertools
 import math
-import inspect
 import os
 import re
 import sys
