@@ -128,5 +128,5 @@ class TestLabels:
 
 def test_a_part_of_the_layout_is_refused(root):
     shutil.rmtree(root / 'images/validation')
-    with pytest.raises(UserError, match='images/validation is missing; the other folder is there'):
+    with pytest.raises(UserError, match='images/validation is missing, but images and maps'):
         look(root)
