@@ -164,7 +164,7 @@ def warn_of_oddities(
         number, oddity = odd[0]
         warn(
             f'{file}: {len(odd)} annotations have no effect on training or evaluation, such as '
-            f'the one with id {number}, which {oddity.text}; run tools/check_data.py to list them'
+            f'the entry with id {number}, which {oddity.text}; run tools/check_data.py to list them'
         )
 
 

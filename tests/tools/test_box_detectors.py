@@ -128,4 +128,9 @@ class TestExamination:
     def test_of_a_layout_without_boxes(self, commands, trials, refused):
         root, config = trials['upernet'].data_root, trials['mask_rcnn'].config
         outcome = commands('check_data', '--data-root', root, '--config', config)
-        refused(KIND, '`check_data.py --config` with maps of classes', outcome, '--config is of coco')
+        refused(
+            KIND,
+            '`check_data.py --config` with maps of classes',
+            outcome,
+            '--config applies only to coco',
+        )
