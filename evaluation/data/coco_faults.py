@@ -1,7 +1,7 @@
 """Faults and oddities of single entries of a COCO annotation file, including masks.
 
 An entry with a fault cannot be used: libraries fail on it or misread it. An entry with an oddity can be
-used but has no effect: mmdet skips it in training, and no detector can find it.
+used but is useless: mmdet skips it in training, and no detector can find it.
 """
 
 import math
@@ -126,7 +126,7 @@ def annotation_fault(
 
 
 def annotation_oddity(annotation: dict, size: tuple[int, int], with_masks: bool = True) -> Fault | None:
-    """Return why an entry of `annotations` without a fault has no effect; None if it has one.
+    """Return the oddity of an entry of `annotations`, if any.
 
     Args:
         annotation: an entry without a fault.

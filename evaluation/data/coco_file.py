@@ -154,7 +154,7 @@ def check_annotations(
 def warn_of_oddities(
     annotations: list, sizes: dict[int | str, tuple[int, int]], file: Path, with_masks: bool = True
 ) -> None:
-    """Warn about annotations that have no fault but no effect either."""
+    """Warn about annotations that have an oddity."""
     odd = [
         (entry['id'], annotation_oddity(entry, sizes[entry['image_id']], with_masks))
         for entry in annotations
@@ -163,7 +163,7 @@ def warn_of_oddities(
     if odd:
         number, oddity = odd[0]
         warn(
-            f'{file}: {len(odd)} annotations have no effect on training or evaluation, such as '
+            f'{file}: {len(odd)} annotations mark nothing that can be learned or detected, such as '
             f'the entry with id {number}, which {oddity.text}; run tools/check_data.py to list them'
         )
 
