@@ -96,7 +96,7 @@ def test_masks_that_are_needed_and_not_there(train, trials, boxes, nothing_writt
         KIND,
         'boxes without masks for a detector with masks',
         outcome,
-        'has no segmentation, but the config uses masks; add it, or give',
+        'has no segmentation, but the config uses masks; add it, or use a config',
         'model.roi_head.mask_head=None',
     )
     assert nothing_written()
