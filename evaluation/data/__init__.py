@@ -1,1 +1,1 @@
-"""Data sets: checked before the start, loaded with care, augmented reproducibly."""
+"""Data sets: checks before the start, checked loading, and reproducible augmentation."""

@@ -1,7 +1,7 @@
-"""Find images that cannot be used, and leave them out where `--skip-bad-images` asks for it.
+"""Find images that cannot be used, and skip them with `--skip-bad-images`.
 
-They are found before the start, by loading every image as the run will. So the data sets have one
-length from the first step to the last, and the same on every process.
+Every image is loaded before the start, exactly as the run will load it. So the length of a data set
+never changes during a run, and is the same on every process.
 """
 
 import os
@@ -27,18 +27,18 @@ from evaluation.utils.process_groups import note, process_rank
 
 LOADING = ('LoadCheckedImage', 'LoadCheckedSegmentationMap')
 THREADS = min(8, os.cpu_count() or 1)
-# Faults that are printed one by one; `result.json` names all images.
+# Number of faults to print; `result.json` names all skipped images.
 SHOWN = 20
-# So many files are handed to the threads at once.
+# Number of files handed to the threads at once.
 BLOCK = 1000
 Item = TypeVar('Item')
 
 
 def leave_out_bad_images(cfg: Config, loaders: Sequence[str]) -> None:
-    """Take the images that cannot be loaded out of the data sets of some loaders.
+    """Remove the images that cannot be loaded from the data sets of the given loaders.
 
     Raises:
-        UserError: no image is left, or the pipeline has no transform that would tell.
+        UserError: no image is left, or a pipeline has no transform that checks images.
     """
     for loader in loaders:
         for dataset in plain_datasets(cfg[loader].dataset):
@@ -58,24 +58,24 @@ def bad_images(dataset: BaseDataset) -> list[str]:
     """Return the names of images that cannot be loaded, relative to the data root, and print why.
 
     Args:
-        dataset: with nothing but loading transforms in its pipeline.
+        dataset: data set whose pipeline has only loading transforms.
 
     Raises:
-        UserError: none can be loaded.
+        UserError: no image can be loaded.
     """
     faults = {}
     for index, error in bad_files(range(len(dataset)), dataset.prepare_data, THREADS, 'images'):
         path = dataset.get_data_info(index)['img_path']
         faults[relative_name(dataset, path)] = str(error).removesuffix(f'; {ADVICE}')
     if len(faults) == len(dataset):
-        first = next(iter(faults.values()), 'there is none')
-        raise UserError(f'none of the {len(dataset)} images can be used, the first since {first}')
+        first = next(iter(faults.values()), 'there are none')
+        raise UserError(f'none of the {len(dataset)} images can be used (the first: {first})')
     if 'seg_map_path' in dataset.data_prefix:
         for path in filterfalse(os.path.exists, unpaired(dataset)[1]):
             faults[relative_name(dataset, path)] = f'{path} is missing'
     for fault in islice(faults.values(), SHOWN):
-        note(f'left out: {fault}')
-    note(f'{len(faults)} images left out, {len(dataset)} looked at')
+        note(f'skipped: {fault}')
+    note(f'{len(faults)} images skipped, {len(dataset)} checked')
     return list(faults)
 
 
@@ -89,21 +89,21 @@ def dataset_without(dataset_type: str, left_out: Sequence[str], **settings: Any)
     """Build a data set without some of its images.
 
     Args:
-        dataset_type: what it is.
-        left_out: names of the images, relative to the data root.
-        **settings: of that type, which refuses those that it does not know.
+        dataset_type: registered name of the data set's class.
+        left_out: names of the images to skip, relative to the data root.
+        **settings: settings of the data set, checked by its class.
     """
     dataset = DATASETS.build({'type': dataset_type, **settings})
     left_out = set(left_out)
     names = [relative_name(dataset, dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
     dataset.get_subset_([i for i, name in enumerate(names) if name not in left_out])
-    message = f'{len(names) - len(dataset)} of {len(names)} images left out ({listed(sorted(left_out))})'
+    message = f'{len(names) - len(dataset)} of {len(names)} images skipped ({listed(sorted(left_out))})'
     print_log(f'{dataset.data_root}: {message}', logger='current')
     return dataset
 
 
 def images_skipped(dataset: ConfigDict) -> dict[str, Any]:
-    """Return number and names of the images that a config leaves out, for `result.json`."""
+    """Return the number and the names of the images that a config skips, for `result.json`."""
     names = [name for part in plain_datasets(dataset) for name in part.get('left_out', [])]
     return {'count': len(names), 'names': names}
 
@@ -114,9 +114,9 @@ def bad_files(
     """Read files on several threads; yield those that cannot be used, in order, with their errors.
 
     Args:
-        items: what to read.
-        read: reads one; raises `BadFileError` where it cannot be used.
-        workers: threads.
+        items: items to read.
+        read: function that reads one item; raises `BadFileError` if the item cannot be used.
+        workers: number of threads.
         what: title of the progress bar.
     """
 
@@ -127,7 +127,7 @@ def bad_files(
             return error
         return None
 
-    # Decoders release the interpreter's lock, so that threads do.
+    # Threads are enough: decoders release the GIL.
     with ThreadPoolExecutor(workers) as threads, _bar(len(items), what) as bar:
         for start in range(0, len(items), BLOCK):
             block = items[start : start + BLOCK]
@@ -138,12 +138,12 @@ def bad_files(
 
 
 def _bar(count: int, what: str) -> tqdm:
-    # A log gets a line now and then, a terminal a bar.
+    # A terminal gets a smooth bar; a log gets an occasional line.
     interval = 0.1 if sys.stderr.isatty() else 10.0
     intervals = {'mininterval': interval, 'maxinterval': 2 * interval}
     return tqdm(total=count, desc=what, unit=' files', disable=process_rank() != 0, **intervals)
 
 
 def reason(error: BadFileError, path: str) -> str:
-    """Return an error's text without the file's name and without advice for a training."""
+    """Return the text of an error without the file name and the advice for training."""
     return str(error).removeprefix(f'{path} ').removesuffix(f'; {ADVICE}')

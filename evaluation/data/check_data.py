@@ -1,4 +1,4 @@
-"""Examination of a data root, as `tools/check_data.py` asks for it."""
+"""Examination of a data root, for `tools/check_data.py`."""
 
 import argparse
 
@@ -13,13 +13,14 @@ from evaluation.utils.errors import UserError, warn
 
 
 def examine(arguments: argparse.Namespace) -> Examination:
-    """Examine a data root as the command line says.
+    """Examine a data root with the options of the command line.
 
     Args:
-        arguments: `data_root`, `kind`, `config`, `num_classes`, `keep_zero_label` and `workers`.
+        arguments: parsed options `data_root`, `kind`, `config`, `num_classes`, `keep_zero_label` and
+            `workers`.
 
     Raises:
-        UserError: there is no data to examine, or an option does not fit the layout.
+        UserError: there is no data to examine, or an option does not apply to the layout.
     """
     layout = layout_of(arguments.data_root, arguments.kind)
     check_options(arguments, layout)
@@ -28,7 +29,7 @@ def examine(arguments: argparse.Namespace) -> Examination:
         with_masks = uses_masks(arguments.config) if arguments.config else True
         examine_coco(examination, arguments.workers, with_masks)
         if not arguments.config and MISSING_MASKS in examination.by_kind():
-            warn('a detector without masks needs no segmentation; give its --config to examine for it')
+            warn('a detector without masks needs no segmentation; give its --config to skip this check')
     elif layout == IMAGENET:
         examine_imagenet(examination, arguments.num_classes, arguments.workers)
     else:
@@ -42,24 +43,26 @@ def check_options(arguments: argparse.Namespace, layout: str) -> None:
     """Check that the options apply to the layout.
 
     Raises:
-        UserError: one does not.
+        UserError: an option does not apply.
     """
     if arguments.num_classes is not None and layout == COCO:
-        raise UserError('--num-classes is of ade20k and imagenet; the files of coco list their classes')
+        raise UserError(
+            '--num-classes applies only to ade20k and imagenet (coco files list their classes); omit it'
+        )
     if arguments.config and layout != COCO:
-        raise UserError(f'--config is of coco, and this is {layout}; leave it out')
+        raise UserError(f'--config applies only to coco, but the layout is {layout}; omit it')
     if arguments.keep_zero_label and layout != ADE20K:
-        raise UserError(f'--keep-zero-label is of ade20k, and this is {layout}; leave it out')
+        raise UserError(f'--keep-zero-label applies only to ade20k, but the layout is {layout}; omit it')
 
 
 def uses_masks(config: str) -> bool:
     """Return whether a config uses masks.
 
     Raises:
-        UserError: it cannot be read, or is none of a detector.
+        UserError: the config cannot be read, or is not for a detector.
     """
     cfg = read_config(config)
     if cfg.get('default_scope') != 'mmdet' or 'model' not in cfg:
-        raise UserError(f'--config {config} is not of a detector; leave it out, or give another')
+        raise UserError(f'--config {config} is not for a detector; omit it, or give a different one')
     leave_out_unused_masks(cfg)
     return config_needs_masks(cfg)

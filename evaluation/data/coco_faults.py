@@ -1,7 +1,7 @@
-"""Faults and oddities of single entries of a file in COCO's format, masks included.
+"""Faults and oddities of single entries of a COCO annotation file, including masks.
 
-With a fault an entry cannot be used: libraries fail on it, or read something else than it says. With an
-oddity it can be used but does not count: mmdet leaves it out of a training, and no detector can find it.
+An entry with a fault cannot be used: libraries fail on it or misread it. An entry with an oddity can be
+used but is useless: mmdet skips it in training, and no detector can find it.
 """
 
 import math
@@ -13,27 +13,27 @@ import numpy as np
 from evaluation.data.image_files import MOST_PIXELS, leads_out
 
 NEEDED = dict.fromkeys(('id', 'image_id', 'category_id', 'bbox', 'area'))
-# COCO's evaluation leaves out whatever is larger.
+# COCO's evaluation ignores larger objects.
 LARGEST_AREA = 1e10
 MALFORMED = 'malformed entries'
 MISSING_MASKS = 'missing masks'
-ID = 'a whole number or a text'
-# In pixels; no image has such a side.
+ID = 'an integer or a string'
+# In pixels; no image side is this long.
 FARTHEST = 10_000_000
-# Rasterising takes 40 bytes a pixel of an outline.
+# In pixels; rasterizing takes 40 bytes per pixel of an outline.
 LONGEST_OUTLINE = 20_000_000
 # Three points.
 FEWEST_COORDINATES = 6
-# Characters of a compressed code stand for 6 bits each, from this one on.
+# Each character of a compressed code stands for 6 bits; character 48 stands for 0.
 _ZERO, _MORE, _SIGN, _BITS = 48, 0x20, 0x10, 5
-# Beyond these, ids are no whole numbers to the libraries that count them.
+# Libraries store ids as 64-bit integers.
 LARGEST_ID = 2**63 - 1
-# Of a value that an error quotes.
+# Maximum number of characters of a value in an error message.
 LONGEST_QUOTE = 100
 
 
 class Fault(NamedTuple):
-    """A fault of an entry: its kind, and a text that follows the entry's name."""
+    """Fault of an entry: its kind, and a text to print after the entry's name."""
 
     kind: str
     text: str
@@ -47,20 +47,20 @@ def image_fault(image: dict) -> Fault | None:
     if type(name) is not str:
         return Fault(MALFORMED, 'has no file_name')
     if not is_name(name):
-        return Fault(MALFORMED, f'has the file_name {quoted(name)}, which no file can have')
+        return Fault(MALFORMED, f'has the file_name {quoted(name)}, which is not a valid file name')
     if leads_out(name):
         return Fault(
-            'file names that lead out of the folder of images',
-            f'has the file_name {quoted(name)}, which leads out of the folder of images',
+            'file names that point outside the image folder',
+            f'has the file_name {quoted(name)}, which points outside the image folder',
         )
     for side in ('height', 'width'):
         if type(image.get(side)) is not int or image[side] < 1:
-            return Fault(MALFORMED, _lack(image, side, 'a whole number of pixels'))
+            return Fault(MALFORMED, _lack(image, side, 'a positive integer'))
     if image['height'] * image['width'] > MOST_PIXELS:
         size = f'{quoted(image["width"])}x{quoted(image["height"])}'
         return Fault(
-            'images of too many pixels',
-            f'is of {size} pixels, more than {MOST_PIXELS / 1e6:.0f} million are not read',
+            'images with too many pixels',
+            f'has {size} pixels, more than the limit of {MOST_PIXELS / 1e6:.0f} million',
         )
     return None
 
@@ -79,7 +79,7 @@ def category_fault(category: dict) -> Fault | None:
     if type(category.get('name')) is not str:
         return Fault(MALFORMED, 'has no name')
     if not is_name(category['name']):
-        return Fault(MALFORMED, f'has the name {quoted(category["name"])}, which cannot be written')
+        return Fault(MALFORMED, f'has the name {quoted(category["name"])}, which cannot be encoded')
     return None
 
 
@@ -97,7 +97,7 @@ def annotation_fault(
         sizes: height and width of each image by its id.
         categories: ids of the categories.
         evaluated: whether pycocotools will evaluate on it, which needs `iscrowd`.
-        with_masks: whether its `segmentation` will be used; else it is not looked at.
+        with_masks: whether its `segmentation` will be used; otherwise it is not checked.
     """
     if not NEEDED.keys() <= annotation.keys() or (evaluated and 'iscrowd' not in annotation):
         missing = next(key for key in (*NEEDED, 'iscrowd') if key not in annotation)
@@ -116,7 +116,7 @@ def annotation_fault(
         return Fault(MALFORMED, _lack(annotation, 'id', ID))
     for key in ('iscrowd', 'ignore'):
         if type(annotation.get(key, 0)) not in (int, bool) or annotation.get(key, 0) not in (0, 1):
-            return Fault(MALFORMED, f'has {key} {quoted(annotation[key])}, neither 0 nor 1')
+            return Fault(MALFORMED, f'has {key} {quoted(annotation[key])}, not 0 or 1')
     fault = _box_fault(annotation)
     if fault or not with_masks:
         return fault
@@ -126,7 +126,7 @@ def annotation_fault(
 
 
 def annotation_oddity(annotation: dict, size: tuple[int, int], with_masks: bool = True) -> Fault | None:
-    """Return why an entry of `annotations` without a fault does not count; None if it does.
+    """Return the oddity of an entry of `annotations`, if any.
 
     Args:
         annotation: an entry without a fault.
@@ -135,8 +135,8 @@ def annotation_oddity(annotation: dict, size: tuple[int, int], with_masks: bool 
     """
     left, top, width, height = annotation['bbox']
     if width < 1 or height < 1:
-        text = f'has the bbox {quoted(annotation["bbox"])}, less than a pixel wide or high'
-        return Fault('boxes of no area', text)
+        text = f'has the bbox {quoted(annotation["bbox"])}, less than one pixel wide or high'
+        return Fault('boxes without area', text)
     if min(left + width, size[1]) <= max(left, 0) or min(top + height, size[0]) <= max(top, 0):
         text = f'has the bbox {quoted(annotation["bbox"])}, outside its image of {size[1]}x{size[0]}'
         return Fault('boxes outside the image', text)
@@ -144,21 +144,21 @@ def annotation_oddity(annotation: dict, size: tuple[int, int], with_masks: bool 
         return Fault('wrong areas', f'has the area {annotation["area"]}')
     mask = annotation['segmentation'] if with_masks else None
     if type(mask) is list and not any(map(is_usable, mask)):
-        return Fault('masks of no area', 'has no polygon of three points or more')
+        return Fault('masks without area', 'has no polygon with three or more points')
     return None
 
 
 def _box_fault(annotation: dict) -> Fault | None:
     box, area = annotation['bbox'], annotation['area']
     if type(box) is not list or len(box) != 4 or not all_finite(box):
-        return Fault('boxes that are no numbers', f'has the bbox {quoted(box)}, not four numbers')
+        return Fault('malformed boxes', f'has the bbox {quoted(box)}, not four finite numbers')
     if max(map(abs, box)) > FARTHEST:
         text = f'has the bbox {quoted(box)}, millions of pixels outside its image'
         return Fault('boxes outside the image', text)
     if not all_finite([area]):
-        return Fault('wrong areas', f'has the area {quoted(area)}, not a number')
+        return Fault('wrong areas', f'has the area {quoted(area)}, not a finite number')
     if area > LARGEST_AREA:
-        return Fault('wrong areas', f'has the area {quoted(area)}, more than any image')
+        return Fault('wrong areas', f'has the area {quoted(area)}, larger than any image')
     return None
 
 
@@ -167,19 +167,19 @@ def _mask_fault(mask: Any, size: tuple[int, int], evaluated: bool) -> Fault | No
         if is_run_length_code(mask, size):
             return None
         height, width = size
-        text = f'has a segmentation that is no run-length code of {height} rows, {width} columns'
-        return Fault('run-length codes of another size', text)
+        text = f'has a segmentation that is not a run-length code of {height} rows, {width} columns'
+        return Fault('run-length codes of a different size', text)
     if not polygons_are_drawable(mask):
         text = 'has a segmentation that is neither polygons nor a run-length code'
         return Fault('malformed masks', text)
     if evaluated and not can_be_evaluated(mask):
-        text = 'has a polygon of an odd number of coordinates, or of fewer than three points'
+        text = 'has a polygon with an odd number of coordinates or fewer than three points'
         return Fault('malformed masks', text)
     return None
 
 
 def polygons_are_drawable(polygons: Any) -> bool:
-    """Return whether these are lists of finite numbers whose outlines fit into memory."""
+    """Return whether polygons are lists of finite numbers whose outlines fit into memory."""
     return (
         type(polygons) is list
         and bool(polygons)
@@ -194,18 +194,18 @@ def is_usable(polygon: list[float]) -> bool:
 
 
 def can_be_evaluated(polygons: list[list[float]]) -> bool:
-    """Return whether pycocotools can read polygons; it takes a single list of four numbers for a box.
+    """Return whether pycocotools can read polygons; it reads a single list of four numbers as a box.
 
-    It fails on shorter ones, drops the last of an odd number, and reads a list of four numbers before
-    others as if all were boxes.
+    It fails on shorter lists, drops the last number of an odd count, and reads all lists as boxes if
+    the first of several has four numbers.
     """
     return len(polygons) == len(polygons[0]) // 4 == 1 or all(map(is_usable, polygons))
 
 
 def is_run_length_code(mask: Any, size: tuple[int, int]) -> bool:
-    """Return whether this is a run-length code of an image of `size`, height and width.
+    """Return whether a mask is a run-length code for an image of `size`, height and width.
 
-    Decoders write as many pixels as the code says, wherever they end.
+    The check prevents out-of-bounds writes: decoders write as many pixels as the code says.
     """
     if type(mask) is not dict or mask.get('size') != list(size):
         return False
@@ -218,10 +218,10 @@ def is_run_length_code(mask: Any, size: tuple[int, int]) -> bool:
 
 
 def decompressed(counts: str) -> np.ndarray | None:
-    """Return lengths of runs from a compressed code, (N,), int64; None if the text is no such code.
+    """Return the run lengths of a compressed code, (N,), int64; None if the text is not a valid code.
 
-    Each number is written in groups of 5 bits, the lowest first, and from the fourth on as the
-    difference to the one before the last.
+    Each number is stored in groups of 5 bits, lowest first. From the fourth number on, the difference
+    to the number two places before it is stored.
     """
     codes = np.frombuffer(counts.encode('utf-8', 'replace'), np.uint8).astype(np.int64) - _ZERO
     if not len(codes):
@@ -231,7 +231,7 @@ def decompressed(counts: str) -> np.ndarray | None:
         return None
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
-    # A number of pixels has no more bits.
+    # No number of pixels needs more bits.
     if lengths.max() * _BITS > MOST_PIXELS.bit_length() + _BITS + 1:
         return None
     shifts = _BITS * (np.arange(len(codes)) - np.repeat(starts, lengths))
@@ -247,7 +247,7 @@ def _has_bounded_outline(polygon: list[float]) -> bool:
     least, greatest = min(polygon), max(polygon)
     if least < -FARTHEST or greatest > FARTHEST:
         return False
-    # No edge is longer than this side of the box around all points.
+    # No edge is longer than the range of the coordinates, so this bound is cheap and safe.
     if (greatest - least) * len(polygon) <= LONGEST_OUTLINE:
         return True
     points = np.asarray(polygon[: len(polygon) // 2 * 2], np.float64).reshape(-1, 2)
@@ -256,7 +256,7 @@ def _has_bounded_outline(polygon: list[float]) -> bool:
 
 
 def all_finite(numbers: Iterable[Any]) -> bool:
-    """Return whether all are numbers, none of them NaN, infinite, or too large for a float."""
+    """Return whether all values are numbers, and none is NaN, infinite, or too large for a float."""
     try:
         return math.isfinite(sum(numbers))
     except (TypeError, OverflowError):
@@ -264,23 +264,23 @@ def all_finite(numbers: Iterable[Any]) -> bool:
 
 
 def is_id(value: Any) -> bool:
-    """Return whether this is an integer of 64 bits or a string."""
+    """Return whether a value is a 64-bit integer or a string."""
     return type(value) is str or (type(value) is int and abs(value) <= LARGEST_ID)
 
 
 def is_name(value: Any) -> bool:
-    """Return whether this is a string that can be written to the terminal or be the name of a file."""
+    """Return whether a value is a string that can be printed and used as a file name."""
     if type(value) is not str or '\0' in value:
         return False
     try:
         value.encode()
-    # JSON can hold halves of characters.
+    # JSON can hold unpaired surrogates.
     except UnicodeEncodeError:
         return False
     return True
 
 
 def quoted(value: Any) -> str:
-    """Return a value as Python writes it, shortened if it is long."""
+    """Return the `repr` of a value, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= LONGEST_QUOTE else f'{text[:LONGEST_QUOTE]}...'

@@ -1,4 +1,4 @@
-"""Check the settings of data sets, transforms and heads against each other; no image is read."""
+"""Check the settings of data sets, transforms and heads against each other, without reading images."""
 
 import inspect
 import re
@@ -16,12 +16,12 @@ from evaluation.utils.errors import UserError
 
 IMAGENET_CLASSES = 1000
 EVALUATED = ('val_dataloader', 'test_dataloader')
-REMEDY = 'evaluate each data set by itself, or give one annotation file that has all'
+REMEDY = 'evaluate each data set separately, or give one annotation file for all images'
 TRAINING = 'train_dataloader'
-# By the names of mmcv's and mmseg's transforms.
+# Patterns for the names of mmcv's and mmseg's transforms.
 MAP_LOADER = re.compile(r'Load\w*(Annotations?|SegmentationMap)')
 GEOMETRIC = re.compile(r'Resize|Rescale|Flip|Crop|Rotat|Pad|Affine')
-# These take away or add pixels, which a prediction at the original size does not make up for.
+# These remove or add pixels, which resizing a prediction to the original size does not undo.
 CHANGES_FIELD_OF_VIEW = re.compile(r'Crop|Rotat|Pad|Affine')
 
 
@@ -30,32 +30,32 @@ def check_evaluated(cfg: Config, loader: str) -> None:
 
     Args:
         cfg: the config.
-        loader: a data loader; one of training passes.
+        loader: name of a data loader; a training loader is not checked.
 
     Raises:
         UserError: the sampler never ends, or a wrapper repeats or mixes images, or joins data sets that
-            the evaluation cannot join.
+            cannot be evaluated together.
     """
     if loader not in EVALUATED:
         return
     sampler = sampler_of(cfg, loader)
     if sampler.is_a(*INFINITE_SAMPLERS):
         raise UserError(
-            f'{sampler.place}.type={name_of(sampler)!r} never ends, and so would the evaluation; '
-            f"give {sampler.place}.type='DefaultSampler' and {sampler.place}.shuffle=False"
+            f'{sampler.place}.type={name_of(sampler)!r} never ends, so the evaluation would not either; '
+            f"set {sampler.place}.type='DefaultSampler' and {sampler.place}.shuffle=False"
         )
     dataset = cfg[loader].dataset
     for place, wrapper in wrappers_of(dataset, f'{loader}.dataset'):
         if 'dataset' in wrapper:
             raise UserError(
-                f'{place}.type={step_name(wrapper)!r} repeats or mixes images, which an evaluation '
-                f'takes once each; give the settings of {place}.dataset as {place}'
+                f'{place}.type={step_name(wrapper)!r} repeats or mixes images, but an evaluation must '
+                f'use each image once; replace {place} with the settings of {place}.dataset'
             )
     parts = list(plain_datasets(dataset))
     files = [part.get('ann_file') for part in parts]
     listers = [lister_of(part, cfg.default_scope) for part in parts]
     if len(parts) > 1 and 'CocoDataset.load_data_list' in listers:
-        # Images of two files may have equal ids, and the metric has the truth of one file.
+        # Image ids of two files can collide, and the metric reads the ground truth of one file only.
         raise UserError(
             f'{loader}.dataset joins {len(parts)} data sets ({", ".join(map(str, files))}), but AP is '
             f'computed from one annotation file; {REMEDY}'
@@ -64,12 +64,12 @@ def check_evaluated(cfg: Config, loader: str) -> None:
         if any(_images(part) == _images(other) for other in parts[:index]):
             raise UserError(
                 f'{loader}.dataset joins {part.get("data_root") or part.get("type")} twice, so its '
-                'images would count twice; leave one out'
+                'images would count twice; remove one'
             )
 
 
 def wrappers_of(dataset: ConfigDict, place: str) -> Iterator[tuple[str, ConfigDict]]:
-    """Yield data sets that wrap others, with their places in the config, outermost first."""
+    """Yield data sets that wrap others, with their config keys, outermost first."""
     if 'dataset' in dataset:
         yield place, dataset
         yield from wrappers_of(dataset.dataset, f'{place}.dataset')
@@ -86,7 +86,7 @@ def _images(part: ConfigDict) -> tuple:
 
 
 def steps_of(pipeline: Sequence[dict]) -> Iterator[tuple[str, dict]]:
-    """Yield name and settings of every transform in order, also inside test-time augmentation."""
+    """Yield the name and settings of every transform in order, including test-time augmentation."""
     for step in pipeline:
         if step_name(step) == 'TestTimeAug':
             yield from steps_of([each for transforms in step['transforms'] for each in transforms])
@@ -99,10 +99,10 @@ def check_transforms(cfg: Config, places: Sequence[tuple[str, ConfigDict]]) -> N
 
     Args:
         cfg: the config.
-        places: names of loaders, and the config of each of their data sets.
+        places: pairs of a loader's name and the config of one of its data sets.
 
     Raises:
-        UserError: the order or the settings of some would make figures wrong.
+        UserError: the order or the settings of transforms would make results wrong.
     """
     for place, dataset in places:
         if place != TRAINING:
@@ -112,35 +112,35 @@ def check_transforms(cfg: Config, places: Sequence[tuple[str, ConfigDict]]) -> N
 
 
 def check_pipeline(place: str, pipeline: Sequence[dict]) -> None:
-    """Check the transforms of a test or validation: a prediction has the size of the file.
+    """Check the transforms of a test or validation, where a prediction has the size of the image file.
 
     Raises:
-        UserError: a transform changes what of the image is seen, or changes the loaded map.
+        UserError: a transform changes the visible part of the image, or the loaded map.
     """
     loader = None
     for name, _ in steps_of(pipeline):
         if CHANGES_FIELD_OF_VIEW.search(name):
             raise UserError(
-                f'{place} has {name}, but predictions are compared with maps of the whole image; leave '
-                f'{name} out, or pad by model.data_preprocessor.test_cfg'
+                f'{place} has {name}, but predictions are compared with maps of the whole image; remove '
+                f'{name}, or pad with model.data_preprocessor.test_cfg'
             )
         if loader and GEOMETRIC.search(name):
             raise UserError(
                 f'{place} loads the map ({loader}) before {name}, which would change it, but '
-                f'predictions have the size of the file; put {loader} after {name}'
+                f'predictions have the size of the image file; move {loader} after {name}'
             )
         loader = name if MAP_LOADER.fullmatch(name) else loader
 
 
 def check_zero_labels(places: Sequence[tuple[str, ConfigDict]], scope: str) -> None:
-    """Check that all data sets, and what loads their maps, count classes from the same label.
+    """Check that all data sets and map loaders have the same `reduce_zero_label`.
 
     Args:
-        places: names of loaders, and the config of each of their data sets.
-        scope: of the data sets.
+        places: pairs of a loader's name and the config of one of its data sets.
+        scope: library of the data sets.
 
     Raises:
-        UserError: two differ, so that labels would be off by one.
+        UserError: two differ, so labels would be off by one.
     """
     first = None
     for place, dataset in places:
@@ -149,19 +149,19 @@ def check_zero_labels(places: Sequence[tuple[str, ConfigDict]], scope: str) -> N
             stated = step.get('reduce_zero_label')
             if MAP_LOADER.fullmatch(name) and stated is not None and stated != reduced:
                 raise UserError(
-                    f'reduce_zero_label is {reduced} in the data set of {place} and {stated} in its '
+                    f'reduce_zero_label is {reduced} in the data set of {place} but {stated} in its '
                     f'{name}; make them equal'
                 )
         first = first or (place, reduced)
         if reduced != first[1]:
             raise UserError(
-                f'reduce_zero_label is {first[1]} in the data set of {first[0]} and {reduced} in that '
-                f'of {place}, so that their classes are off by one; make them equal'
+                f'reduce_zero_label is {first[1]} in the data set of {first[0]} but {reduced} in that '
+                f'of {place}, so their classes are off by one; make them equal'
             )
 
 
 def reduces_zero_label(dataset: ConfigDict, scope: str) -> bool:
-    """Return whether a data set ignores label 0: its own setting, else the default of its class."""
+    """Return whether a data set ignores label 0: its setting, or the default of its class."""
     if 'reduce_zero_label' in dataset:
         return dataset.reduce_zero_label
     for kind in dataset_class(dataset, scope).__mro__:
@@ -175,9 +175,9 @@ def check_evaluators(cfg: Config, loader: str) -> None:
     """Check that evaluators read the annotation file of the loader's data set.
 
     Raises:
-        UserError: one has another file.
+        UserError: an evaluator has a different file.
     """
-    # Of several data sets, as in a training, no evaluator has the file.
+    # Only training loaders have several data sets, and they have no evaluator.
     dataset = next(plain_datasets(cfg[loader].dataset))
     name = loader.replace('_dataloader', '_evaluator')
     evaluators = cfg.get(name, [])
@@ -187,7 +187,7 @@ def check_evaluators(cfg: Config, loader: str) -> None:
         own = path_of(dataset, dataset.ann_file)
         if Path(evaluator.ann_file).resolve() != own.resolve():
             raise UserError(
-                f'{name}.ann_file is {evaluator.ann_file}, but {loader} has {own}; give both the same'
+                f'{name}.ann_file is {evaluator.ann_file}, but {loader} has {own}; make them equal'
             )
 
 
@@ -195,10 +195,10 @@ def check_class_counts(cfg: Config, loader: str, classes: Sequence[str]) -> None
     """Compare every `num_classes` of model and transforms with the classes of a loader's data set.
 
     Raises:
-        UserError: one differs; the message names it.
+        UserError: a value differs; the message names it.
     """
     places = {
-        # What proposes regions tells only things from background.
+        # The RPN only separates objects from background.
         'model': {key: part for key, part in cfg.model.items() if key != 'rpn_head'},
         loader: cfg[loader],
         'tta_pipeline': cfg.get('tta_pipeline', []),
@@ -226,15 +226,15 @@ def class_counts(value: Any, place: str = '') -> Iterator[tuple[str, int]]:
 
 
 def check_classifier(cfg: Config, loader: str, labels: int, folders: Sequence[str]) -> None:
-    """Compare the number of logits with the labels and the folders of classes.
+    """Compare the number of logits with the labels and the class folders.
 
     Raises:
-        UserError: there are more of them than logits, or fewer folders than logits in the training.
+        UserError: there are more classes than logits, or fewer classes than logits in training.
     """
     known = setting(cfg, 'model.backbone.num_classes', default=IMAGENET_CLASSES)
     found = max(labels, len(folders))
     if found > known or (loader == TRAINING and found < known):
         raise UserError(
             f'model.backbone.num_classes is {known}, but the data set of {loader} has {found} classes; '
-            f'give --cfg-options model.backbone.num_classes={found}'
+            f'add --cfg-options model.backbone.num_classes={found}'
         )

@@ -13,40 +13,40 @@ from evaluation.config.settings import LOADERS
 from evaluation.data.dataset_config import plain_datasets
 from evaluation.utils.errors import UserError
 
-# Settings of a data set that say where it lies. mmengine joins relative ones to `data_root`.
+# Settings with the location of a data set. mmengine joins relative paths to `data_root`.
 PATHS = ('ann_file', 'data_prefix')
 PLACE = ('data_root', *PATHS)
-# Files and folders that evaluators read. No data root is joined to these.
+# Files and folders that evaluators read. They are not joined to a data root.
 EVALUATOR_PATHS = ('ann_file', 'seg_prefix')
-REMEDY = 'leave out --data-root and set the place of each data set in the config'
+REMEDY = 'omit --data-root and set the paths of each data set in the config'
 
 
 @dataclass(frozen=True)
 class Roots:
-    """Data roots to be replaced, and the one that replaces them.
+    """Data roots to replace, and the new one.
 
     Attributes:
-        old: the most specific ones first; no empty ones.
-        new: the folder to take instead.
+        old: non-empty paths to replace, most specific first.
+        new: path of the new data root.
     """
 
     old: tuple[str, ...]
     new: str
 
     def moved(self, path: str) -> str | None:
-        """Return the path below the new root; None for a path outside of all roots."""
+        """Return the path below the new root; None for a path outside all roots."""
         for form in (os.path.abspath, os.path.realpath):
             for root in self.old:
                 inside = _inside(path, root, form)
                 if inside is not None:
                     return _join(self.new, inside, path)
-            # The user may name a file there, by --cfg-options.
+            # With --cfg-options, users can name a file that is already below the new root.
             if _inside(path, self.new, form) is not None:
                 return path
         return None
 
     def moved_text(self, text: str) -> str:
-        """Replace a root that a text begins with; a plain word may be anything, such as a split."""
+        """Replace an old root at the start of a text; a word without a slash could be a split."""
         for root in self.old:
             if '/' in text and f'{text}/'.startswith(f'{root}/'):
                 return _join(self.new, text[len(root) :].lstrip('/'), text)
@@ -56,21 +56,21 @@ class Roots:
 def set_data_root(cfg: Config, root: str, loaders: Sequence[str] = LOADERS) -> list[str]:
     """Replace the data root of every data set and of the files that evaluators read.
 
-    A data set whose own `data_root` lies below the config's keeps its place below the new root. The own
-    data root of another data set is replaced as a whole.
+    A data set whose `data_root` is below the config's keeps its relative path below the new root. Any
+    other `data_root` of a data set is replaced entirely.
 
     Args:
-        cfg: changed.
-        root: folder of the data; `~` is expanded.
-        loaders: names of the data loaders that will be used. Data sets of the others are left alone if
-            they cannot be moved.
+        cfg: config, changed in place.
+        root: new data root; `~` is expanded.
+        loaders: names of the data loaders that will be used. Data sets of other loaders stay unchanged
+            if they cannot be moved.
 
     Returns:
-        What to warn of: data sets whose own data root lay elsewhere.
+        Warnings about data sets whose `data_root` is outside the config's.
 
     Raises:
-        UserError: a data set or an evaluator names a place that no data root covers, or two different
-            data sets would become the same.
+        UserError: a path of a data set or an evaluator is outside all data roots, or two different data
+            sets would become the same.
     """
     root = _trimmed(os.path.expanduser(root))
     top = _trimmed(cfg.get('data_root'))
@@ -92,9 +92,9 @@ def set_data_root(cfg: Config, root: str, loaders: Sequence[str] = LOADERS) -> l
 
 
 def unused_data_root(cfg: Config, loaders: Sequence[str]) -> str | None:
-    """Return the `data_root` of a config that no data set of some loaders uses; None if one does.
+    """Return the config's `data_root` if no data set of the loaders uses it, else None.
 
-    A leaf that sets `data_root` alone does not move the data sets of the page that it imports.
+    Setting only `data_root` in a leaf does not move the data sets of the page that it imports.
     """
     top = _trimmed(cfg.get('data_root'))
     used = [
@@ -106,7 +106,7 @@ def unused_data_root(cfg: Config, loaders: Sequence[str]) -> str | None:
 
 
 def config_data_root(cfg: Config) -> str | None:
-    """Return the data root of a config: its own, else that of its first data set with one."""
+    """Return the `data_root` of a config, or else of its first data set that has one."""
     loaders = [cfg[name] for name in LOADERS if cfg.get(name) is not None]
     own = [part.get('data_root') for loader in loaders for part in plain_datasets(loader.dataset)]
     return next(filter(None, map(_trimmed, [cfg.get('data_root'), *own])), None)
@@ -116,9 +116,9 @@ def _move_loader(cfg: Config, name: str, top: str | None, new: str) -> None:
     """Move the data sets of a loader and its evaluator.
 
     Raises:
-        UserError: a place lies outside of all data roots.
+        UserError: a path is outside all data roots.
     """
-    # A copy: two loaders of a config may be one object, which must not be moved twice.
+    # Copy, because two loaders of a config can be the same object, which must not be moved twice.
     loader = copy.deepcopy(cfg[name])
     every = [top]
     for part in plain_datasets(loader.dataset):
@@ -160,10 +160,10 @@ def _move_path(path: Any, place: str, own: str | None, roots: Roots) -> Any:
     """Move a path of a data set or evaluator.
 
     Args:
-        path: lists are moved entry by entry; an empty path stays.
-        place: where the path stands in the config, for messages.
+        path: path, or a list of paths; an empty path stays.
+        place: config key of the path, for messages.
         own: data root that the library joins to a relative path, if any.
-        roots: old and new.
+        roots: old and new data roots.
     """
     if isinstance(path, (list, tuple)):
         return type(path)(_move_path(entry, place, own, roots) for entry in path)
@@ -171,7 +171,7 @@ def _move_path(path: Any, place: str, own: str | None, roots: Roots) -> Any:
         return path
     moved = roots.moved(path)
     if moved is None:
-        known = f'outside of {", ".join(roots.old)}, which' if roots.old else 'in no data root that'
+        known = f'outside {", ".join(roots.old)}, which' if roots.old else 'not in a data root that'
         raise UserError(f'{place} is {path}, {known} --data-root replaces; {REMEDY}')
     return moved
 
@@ -194,7 +194,7 @@ def _move_evaluator(value: Any, place: str, roots: Roots) -> Any:
 
 
 def _move_texts(value: Any, roots: Roots) -> Any:
-    """Replace old roots that texts begin with, at any depth, but for what `_move_dataset` has moved."""
+    """Replace old roots at the start of texts, at any depth, except where `_move_dataset` did it."""
     if isinstance(value, dict):
         return type(value)({k: v if k in PLACE else _move_texts(v, roots) for k, v in value.items()})
     if isinstance(value, (list, tuple)):
@@ -205,16 +205,16 @@ def _move_texts(value: Any, roots: Roots) -> Any:
 def _roots_of(dataset: ConfigDict, top: str | None) -> list[str | None]:
     """Return the folders that the new root replaces in a data set."""
     own = _trimmed(dataset.get('data_root'))
-    # The place below the config's root is kept.
+    # The relative path below the config's root is kept.
     covered = own and top and _inside(own, top) is not None
     roots = [None if covered else own, top]
     return [*roots, _common_folder(dataset, roots)]
 
 
 def _common_folder(dataset: ConfigDict, roots: Sequence[str | None]) -> str | None:
-    """Return the folder of a data set's paths that no root is joined to or covers.
+    """Return the common folder of the paths of a data set that are in no known root.
 
-    It takes two paths to tell: the folder of a single file is not the root of a data set.
+    At least two paths are needed: the folder of a single file is not necessarily a data root.
     """
     known = _roots(roots, '')
     paths = [
@@ -237,16 +237,16 @@ def _paths(dataset: ConfigDict) -> Iterator[str]:
 
 
 def _used_parts(cfg: Config, loaders: Sequence[str]) -> Iterator[tuple[str, ConfigDict]]:
-    """Yield every data set of some loaders, with the loader's name."""
+    """Yield every data set of the given loaders, with the loader's name."""
     for name in LOADERS:
         if name in loaders and cfg.get(name) is not None:
             yield from ((name, part) for part in plain_datasets(cfg[name].dataset))
 
 
 def _own_roots(cfg: Config, loaders: Sequence[str], top: str | None, new: str) -> list[str]:
-    """Return warnings of data sets whose data root is outside the config's."""
+    """Return warnings about data sets whose data root is outside the config's."""
     own = {
-        f'--data-root {new} replaces {name}.dataset.data_root={root} too'
+        f'--data-root {new} also replaces {name}.dataset.data_root={root}'
         for name, part in _used_parts(cfg, loaders)
         if top and (root := _trimmed(part.get('data_root'))) and _inside(root, top) is None
     }
@@ -254,7 +254,7 @@ def _own_roots(cfg: Config, loaders: Sequence[str], top: str | None, new: str) -
 
 
 def _places(cfg: Config, loaders: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """List the data sets: names of their loaders, and the full paths that tell them apart."""
+    """List the data sets: names of their loaders, and the full paths that identify them."""
     found = []
     for name, part in _used_parts(cfg, loaders):
         root = part.get('data_root') or ''
@@ -264,10 +264,10 @@ def _places(cfg: Config, loaders: Sequence[str]) -> list[tuple[str, tuple[str, .
 
 
 def _check_distinct(before: list[tuple], after: list[tuple], root: str) -> None:
-    """Check that data sets that are joined, or train and evaluate a model, are still different.
+    """Check that joined data sets, and training and evaluation data sets, are still different.
 
     Raises:
-        UserError: two of them have become one.
+        UserError: two different data sets have become the same.
     """
     pairs = itertools.combinations(zip(before, after, strict=True), 2)
     for ((one, old), (_, new)), ((other, other_old), (_, other_new)) in pairs:
@@ -275,24 +275,24 @@ def _check_distinct(before: list[tuple], after: list[tuple], root: str) -> None:
         if new == other_new and old != other_old and not may_be_equal:
             where = one if one == other else f'{one} and {other}'
             raise UserError(
-                f'--data-root {root} would make two data sets of {where} the same, '
-                f'those in {old[0]} and {other_old[0]}; {REMEDY}'
+                f'--data-root {root} would make two data sets of {where} the same '
+                f'({old[0]} and {other_old[0]}); {REMEDY}'
             )
 
 
 def _roots(old: Sequence[str | None], new: str) -> Roots:
-    """Order roots so that the most specific one comes first."""
+    """Sort old roots, the most specific one first."""
     known = dict.fromkeys(root for root in map(_trimmed, old) if root)
     return Roots(tuple(sorted(known, key=lambda root: -len(os.path.abspath(root)))), new)
 
 
 def _trimmed(path: Any) -> str | None:
-    """Return a path without slashes at its end; None for an empty one."""
+    """Return a path without trailing slashes; None for an empty one."""
     return (path.rstrip('/') or '/') if isinstance(path, str) and path else None
 
 
 def _inside(path: str, root: str, form: Callable[[str], str] = os.path.abspath) -> str | None:
-    """Return the path relative to a root, an empty text for the root itself; None outside of it."""
+    """Return the path relative to a root: empty for the root itself, None for a path outside it."""
     whole, folder = (form(os.path.expanduser(each)) for each in (path, root))
     relative = os.path.relpath(whole, folder)
     is_outside = relative == '..' or relative.startswith('../')
@@ -300,5 +300,5 @@ def _inside(path: str, root: str, form: Callable[[str], str] = os.path.abspath) 
 
 
 def _join(root: str, inside: str, original: str) -> str:
-    """Join, with a slash at the end where the original path has one."""
+    """Join paths, with a trailing slash if the original path has one."""
     return os.path.join(root, inside).rstrip('/') + '/' * original.endswith('/')

@@ -1,4 +1,4 @@
-"""Read what the config of a data set says: its parts, paths, class and classes; and its digest."""
+"""Parts, paths, class, class names and digest of a data set, from its config."""
 
 import hashlib
 import json
@@ -26,13 +26,13 @@ def plain_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
 
 
 def path_of(dataset: ConfigDict, name: str) -> Path:
-    """Return the path of a name that is relative to a data set's root."""
+    """Return the path of a name relative to a data set's root."""
     return Path(dataset.get('data_root') or '', name)
 
 
 def dataset_class(dataset: ConfigDict, scope: str) -> type:
     """Return the class of a data set, looked up in the library of a scope."""
-    # One that some images are left out of has its own type beside that of `evaluation.data.bad_images`.
+    # A data set with skipped images has its original type in `dataset_type`.
     name = dataset.get('dataset_type', dataset.type)
     return DATASETS.get(name if '.' in name else f'{scope}.{name}')
 
@@ -41,31 +41,31 @@ def class_names(dataset: ConfigDict, scope: str) -> list[str]:
     """Return the names of a data set's classes, in the order of the labels.
 
     Raises:
-        UserError: there are none, a text stands where a list belongs, or the data set has no such class.
+        UserError: there are no names, they are a string instead of a list, or the data set does not
+            have a class of that name.
     """
     known = dataset_class(dataset, scope).METAINFO.get('classes')
     own = dataset.get('metainfo', {}).get('classes', known)
     if own is None:
         raise UserError(f'a data set of type {dataset.type} needs metainfo.classes, a list of names')
     if type(own) is str and not Path(own).is_file():
-        raise UserError(f"metainfo.classes is the text '{own}'; for a single class write ['{own}']")
+        raise UserError(f"metainfo.classes is the string '{own}'; for a single class write ['{own}']")
     if type(own) is str:
         own = Path(own).read_text(encoding='utf-8').splitlines()
     if scope == 'mmseg' and known:
-        # mmseg maps the file's labels to a part of the classes; mmdet goes by the names in the file.
+        # mmseg maps labels to a subset of its classes; mmdet uses the names in the annotation file.
         strange = [name for name in own if name not in known]
         if strange:
             raise UserError(
-                f'{dataset.type} has no class {listed(strange)}; for classes of your own use '
-                'BaseSegDataset'
+                f'{dataset.type} has no class {listed(strange)}; for custom classes use BaseSegDataset'
             )
     return list(own)
 
 
 def lister_of(dataset: ConfigDict, scope: str) -> str:
-    """Return the name of the function that lists a data set's images, which tells what files it reads.
+    """Return the name of the function that lists a data set's images, which identifies its file format.
 
-    Not the data set's class: one derived from another may read files of another kind.
+    The class does not identify it: a subclass can read files in a different format.
     """
     return dataset_class(dataset, scope).load_data_list.__qualname__
 
@@ -77,21 +77,21 @@ def step_name(step: dict) -> str:
 
 
 def data_sha256(dataset: ConfigDict) -> str | None:
-    """Return a SHA-256 of the files that a data set's config names; images are not read.
+    """Return a SHA-256 of the files that a data set's config names, without reading images.
 
-    Of annotations in a file it is their bytes; of images with segmentation maps, names and sizes in
-    bytes of all files; of images in folders of classes, names and labels; of each, what
-    `--skip-bad-images` left out. Which part of it a config takes is in the config's digest.
+    The digest covers the bytes of annotation files; names and sizes in bytes of images and segmentation
+    maps; names and labels of images in class folders; and the images skipped by `--skip-bad-images`. It
+    does not cover which subset a config uses; that is in the config's digest.
 
     Args:
         dataset: config of a data set, or of one that repeats or joins others.
 
     Returns:
-        None where a data set is of a kind whose files are not known.
+        The digest, or None if the file format of a data set is unknown.
 
     Raises:
         OSError: a file cannot be read.
-        UserError: images with labels are in no layout that is known.
+        UserError: images with labels are in an unknown layout.
     """
     facts = [list(_facts(part)) for part in plain_datasets(dataset)]
     if not all(facts):

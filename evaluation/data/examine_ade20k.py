@@ -13,7 +13,7 @@ from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
 from evaluation.utils.errors import UserError
 
 IMAGE, MAP = '.jpg', '.png'
-# Endings of images that the data set would not find.
+# Extensions of images that the data set would not find.
 OTHER_IMAGES = ('.bmp', '.jpeg', '.png', '.tif', '.tiff', '.webp')
 CLASSES = 150
 LOAD = LoadCheckedImage()
@@ -24,8 +24,8 @@ class Labels:
     """Meaning of the values of segmentation maps.
 
     Attributes:
-        num_classes: how many classes there are.
-        reduce_zero_label: whether 0 is ignored and classes count from 1, as in ADE20K.
+        num_classes: number of classes.
+        reduce_zero_label: whether 0 is ignored and classes start at 1, as in ADE20K.
     """
 
     num_classes: int = CLASSES
@@ -46,7 +46,7 @@ def examine_ade20k(examination: Examination, labels: Labels, workers: int) -> No
 
 
 def examine_pairs(examination: Examination, split: str, labels: Labels, workers: int) -> None:
-    """Examine the pairs of image and map of a split."""
+    """Examine the pairs of images and maps of a split."""
     root = examination.root
     images, maps = Path('images', split), Path('annotations', split)
     pictures, others = _names(root / images, IMAGE)
@@ -54,8 +54,8 @@ def examine_pairs(examination: Examination, split: str, labels: Labels, workers:
     examination.counts['images'] += len(pictures)
     examination.counts['maps'] += len(mapped)
     for name in others:
-        text = f'does not end in {IMAGE}, so that it is not found'
-        examination.add('images of another ending', images / name, text)
+        text = f'does not end in {IMAGE}, so it is not found'
+        examination.add('images with a different extension', images / name, text)
     for name in sorted(pictures - mapped):
         examination.add('images without maps', images / f'{name}{IMAGE}', f'has no {maps / name}{MAP}')
     for name in sorted(mapped - pictures):
@@ -68,10 +68,10 @@ def examine_pairs(examination: Examination, split: str, labels: Labels, workers:
 
 
 def load_pair(images: Path, maps: Path, labels: Labels, name: str) -> None:
-    """Load an image and its map as a training does.
+    """Load an image and its map as in training.
 
     Raises:
-        BadFileError: one of them cannot be used, or the image states an orientation.
+        BadFileError: one of them cannot be used, or the image has an EXIF orientation.
     """
     path = str(images / f'{name}{IMAGE}')
     loaded = LOAD.transform({'img_path': path})
@@ -88,12 +88,14 @@ def _is_there(root: Path, split: str) -> bool:
     folders = [root / kind / split for kind in ('images', 'annotations')]
     present = [folder.is_dir() for folder in folders]
     if any(present) and not all(present):
-        raise UserError(f'{folders[present.index(False)]} is missing; the other folder is there')
+        raise UserError(
+            f'{folders[present.index(False)]} is missing, but images and maps are both needed'
+        )
     return all(present)
 
 
 def _names(folder: Path, ending: str) -> tuple[set[str], list[str]]:
-    """Return names of files with an ending, without it, and of images with another ending."""
+    """Return names of files with an extension, without it, and names of images with other extensions."""
     files = visible_files_below(folder)
     found = {name.removesuffix(ending) for name in files if name.endswith(ending)}
     others = [name for name in files if not name.endswith(ending)]

@@ -28,14 +28,13 @@ from evaluation.utils.errors import UserError
 from evaluation.utils.process_memory import garbage_collection_paused
 
 LOAD = LoadCheckedImage()
-# Of files that are numbered, how many may have another number than their id by mistake.
+# If at most this share of numbered files has a number that differs from the id, it is a mistake.
 SHARE_OF_OTHER_NAMES = 0.1
-# In pixels; annotations are rounded.
+# Tolerance in pixels; annotations are rounded.
 OUTSIDE = 1.0
-# A box further from its mask than this, in pixels and as a share of its side, is another's. COCO's own
-# are exact.
+# Tolerance between a box and its mask, in pixels and as a share of the box side. COCO's boxes are exact.
 APART, APART_SHARE = 5.0, 0.1
-# A mask has no more area than its box; COCO's own have up to 1.4 times that of the drawn mask.
+# A mask is not larger than its box, but COCO states areas of up to 1.4 times that of the drawn mask.
 LARGEST_SHARE, ROUNDED = 2.0, 10.0
 Box = tuple[float, float, float, float]
 
@@ -44,7 +43,7 @@ def annotation_files(root: Path) -> list[Path]:
     """Return the annotation files of a data root.
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     files = sorted(file for file in root.glob(COCO_FILES) if file.is_file())
     if not files:
@@ -61,15 +60,15 @@ def examine_coco(examination: Examination, workers: int, with_masks: bool = True
     """Examine every annotation file of a data root and every image that it lists.
 
     Args:
-        examination: gets the findings.
-        workers: threads that load images.
-        with_masks: whether masks are looked at.
+        examination: examination that findings are added to.
+        workers: number of threads that load images.
+        with_masks: whether masks are checked.
 
     Raises:
-        UserError: a file is no annotation file at all.
+        UserError: a file is not an annotation file.
     """
     categories, images = {}, {}
-    # All files before the first image: what is no annotation file at all shows in seconds.
+    # Read all files before the first image, so that a wrong file is found within seconds.
     for file in annotation_files(examination.root):
         content = read_content(file)
         categories[file.name] = [
@@ -88,7 +87,7 @@ def read_content(file: Path) -> dict:
     """Read an annotation file.
 
     Raises:
-        UserError: it is not JSON, or lacks one of the lists.
+        UserError: the file is not valid JSON, or one of its lists is missing.
     """
     content = read_json(file)
     check_sections(content, file)
@@ -102,10 +101,10 @@ def examine_entries(
     """Check every entry of an annotation file.
 
     Args:
-        examination: gets the findings.
-        content: of the file.
-        file: its name, relative to the data root.
-        with_masks: whether masks are looked at.
+        examination: examination that findings are added to.
+        content: content of the annotation file.
+        file: path of the file, relative to the data root.
+        with_masks: whether masks are checked.
     """
     sizes = {
         image['id']: (image['height'], image['width'])
@@ -120,7 +119,7 @@ def examine_entries(
     note = partial(examine_section, examination, content, file)
     note('images', lambda image: filter(None, [image_fault(image)]))
     note('categories', lambda category: filter(None, [category_fault(category)]))
-    # A training does without `iscrowd`.
+    # Training does not need `iscrowd`.
     evaluated = not file.stem.startswith('instances_train')
     note('annotations', lambda entry: annotation_faults(entry, sizes, known, evaluated, with_masks))
     for section, key in (('images', 'file_name'), ('categories', 'name')):
@@ -131,19 +130,19 @@ def examine_names(examination: Examination, images: list, file: Path) -> None:
     """Find images that have the id of another image.
 
     Args:
-        examination: gets the findings.
+        examination: examination that findings are added to.
         images: entries of the annotation file.
-        file: its name, relative to the data root.
+        file: path of the file, relative to the data root.
     """
     for name, found in misnumbered(images).items():
-        text = f'has the id {found}, which another image is named after'
-        examination.add('images with the id of another', f'{file}: {name}', text)
+        text = f'has the id {found}, but a different image is named after that id'
+        examination.add('images with the id of a different image', f'{file}: {name}', text)
 
 
 def misnumbered(images: list) -> dict[str, int]:
     """Return names and ids of images with the id of another, if files are named after ids as in COCO.
 
-    Which of name and id is wrong, and so which objects are on the image, cannot be told.
+    It is unknown whether the name or the id is wrong, and so which objects are in the image.
 
     Args:
         images: entries of an annotation file.
@@ -157,7 +156,7 @@ def misnumbered(images: list) -> dict[str, int]:
     }
     numbers = {number for number, _ in numbered.values()}
     strange = {n: own for n, (number, own) in numbered.items() if number != own and own in numbers}
-    # Where many have one, it is another way of naming.
+    # If there are many, files are not named after ids.
     return strange if len(strange) <= SHARE_OF_OTHER_NAMES * len(images) else {}
 
 
@@ -168,7 +167,7 @@ def annotation_faults(
     evaluated: bool = True,
     with_masks: bool = True,
 ) -> Iterator[Fault]:
-    """Yield the fault of an annotation, else its oddity, else its doubts."""
+    """Yield the fault of an annotation, or else its oddity, or else its doubts."""
     fault = annotation_fault(annotation, sizes, categories, evaluated, with_masks)
     fault = fault or annotation_oddity(annotation, sizes[annotation['image_id']], with_masks)
     if fault:
@@ -184,30 +183,32 @@ def examine_section(
     section: str,
     faults_of: Callable[[dict], Iterator[Fault]],
 ) -> None:
-    """Examine the entries of one list, and whether ids are unique and of one type."""
+    """Examine the entries of one list; check that ids are unique and of one type."""
     entries = content[section]
     if section != 'categories':
         examination.counts[section] += len(entries)
     for number, entry in enumerate(entries, start=1):
         if type(entry) is not dict:
-            examination.add('malformed entries', f'{file}: entry {number} of {section}', 'is no object')
+            examination.add(
+                'malformed entries', f'{file}: entry {number} of {section}', 'is not an object'
+            )
             continue
         for fault in faults_of(entry):
-            name = f'{file}: of the {section}, {entry_name(entry, number)}'
+            name = f'{file}: in {section}, {entry_name(entry, number)}'
             examination.add(fault.kind, name, fault.text)
     _find_duplicates(examination, entries, file, section, 'id')
     kinds = {type(entry['id']) for entry in entries if type(entry) is dict and is_id(entry.get('id'))}
     if len(kinds) > 1:
-        text = 'have numbers and texts as ids'
-        examination.add('ids of two kinds', f'{file}: the {section}', text)
+        text = 'have both numbers and strings as ids'
+        examination.add('ids of two types', f'{file}: {section}', text)
 
 
 def examine_images(examination: Examination, content: dict, folder: Path, workers: int) -> None:
     """Find and load every image that the file lists."""
     root = examination.root
     if not folder.is_dir():
-        text = 'is missing, so that none of its images were looked at'
-        examination.add('missing folders of images', folder.relative_to(root), text)
+        text = 'is missing, so none of its images were checked'
+        examination.add('missing image folders', folder.relative_to(root), text)
         return
     there = files_below(folder)
     images = [image for image in content['images'] if type(image) is dict and not image_fault(image)]
@@ -221,10 +222,10 @@ def examine_images(examination: Examination, content: dict, folder: Path, worker
 
 
 def load(folder: Path, image: dict) -> None:
-    """Load an image as a training does.
+    """Load an image as in training.
 
     Raises:
-        BadFileError: it cannot be used, or states an orientation.
+        BadFileError: the image cannot be used, or has an EXIF orientation.
     """
     path = str(folder / image['file_name'])
     stated = {key: image[key] for key in ('height', 'width')}
@@ -233,11 +234,11 @@ def load(folder: Path, image: dict) -> None:
 
 
 def compare_categories(examination: Examination, names: dict[str, list]) -> None:
-    """Compare the categories of all annotation files, and their order."""
+    """Compare the categories of all annotation files, including their order."""
     first, *others = names
     for other in others:
         if names[other] != names[first]:
-            text = f'has other categories than {first}, or another order'
+            text = f'has different categories than {first}, or a different order'
             examination.add('categories that differ', f'annotations/{other}', text)
 
 
@@ -253,19 +254,19 @@ def _find_duplicates(
     for value, count in counts.items():
         if count > 1:
             text = f'have the {key} {quoted(value)}'
-            subject = f'{file}: of the {section}, {count}'
+            subject = f'{file}: in {section}, {count} entries'
             examination.add(f'duplicate {key}s of {section}', subject, text)
 
 
 def annotation_doubts(
     annotation: dict, size: tuple[int, int], with_masks: bool = True
 ) -> Iterator[Fault]:
-    """Yield what is doubtful about an annotation that has neither a fault nor an oddity.
+    """Yield likely mistakes in an annotation that has neither a fault nor an oddity.
 
     Args:
         annotation: the entry.
         size: height and width of its image.
-        with_masks: whether its mask is looked at.
+        with_masks: whether its mask is checked.
     """
     left, top, width, height = annotation['bbox']
     if left < -OUTSIDE or top < -OUTSIDE:
@@ -274,9 +275,9 @@ def annotation_doubts(
         outside = left + width > size[1] + OUTSIDE or top + height > size[0] + OUTSIDE
     if outside:
         text = (
-            f'has the bbox {quoted(annotation["bbox"])}, which leaves its image of {size[1]}x{size[0]}'
+            f'has the bbox {quoted(annotation["bbox"])}, partly outside its image of {size[1]}x{size[0]}'
         )
-        yield Fault('boxes that leave the image', text)
+        yield Fault('boxes partly outside the image', text)
     if annotation['area'] > largest_area(annotation['bbox']):
         text = f'has the area {annotation["area"]:g} in a box of {width:g}x{height:g}'
         yield Fault('wrong areas', text)
@@ -285,9 +286,9 @@ def annotation_doubts(
     mask = annotation['segmentation']
     empty = [polygon for polygon in mask if not has_area(polygon)] if type(mask) is list else []
     if empty:
-        kind = 'masks of no area' if len(empty) == len(mask) else 'degenerate polygons'
-        yield Fault(kind, f'has {len(empty)} of {len(mask)} polygons without an area')
-    # The codes of COCO's crowds were made otherwise than their boxes.
+        kind = 'masks without area' if len(empty) == len(mask) else 'degenerate polygons'
+        yield Fault(kind, f'has {len(empty)} of {len(mask)} polygons without area')
+    # In COCO, boxes of crowds were not computed from their run-length codes.
     if not empty and not annotation.get('iscrowd'):
         yield from _fit_doubts(annotation, size)
 
@@ -303,12 +304,12 @@ def _fit_doubts(annotation: dict, size: tuple[int, int]) -> Iterator[Fault]:
     bounds = bounds_of(annotation['segmentation'], size)
     if not are_alike(box, bounds):
         corners = ', '.join(f'{value:g}' for value in bounds)
-        text = f'has the bbox {quoted(annotation["bbox"])}, but a mask with the corners {corners}'
+        text = f'has the bbox {quoted(annotation["bbox"])}, but its mask has the corners {corners}'
         yield Fault('boxes that do not fit their masks', text)
 
 
 def are_alike(box: Box, bounds: Box) -> bool:
-    """Return whether the corners of a box are near those of its mask."""
+    """Return whether the corners of a box are close to those of its mask."""
     allowed = [max(APART, APART_SHARE * (box[2 + i] - box[i])) for i in (0, 1)] * 2
     return all(abs(b - m) <= most for b, m, most in zip(box, bounds, allowed, strict=True))
 

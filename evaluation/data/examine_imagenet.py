@@ -15,30 +15,30 @@ from evaluation.data.image_loading import LoadCheckedImage
 from evaluation.data.imagenet import REFERENCE_SPLIT, class_folders, listed_image
 from evaluation.utils.errors import UserError
 
-# As the recipe of the classifiers reads them.
+# As in the recipe of the classifiers.
 LOAD = LoadCheckedImage(color_type='color')
 
-# Name of an image, relative to the split's folder, and its label or the name of its class.
+# Name of an image, relative to the split's folder, and its label or class name.
 Entry = tuple[str, int | str]
 
 
 def examine_imagenet(examination: Examination, num_classes: int | None, workers: int) -> None:
-    """Examine every image of a data root, and whether the splits have the same classes.
+    """Examine every image of a data root, and check that the splits have the same classes.
 
     Args:
-        examination: gets the findings.
-        num_classes: how many classes there should be; None for what the training images have.
-        workers: threads.
+        examination: examination that findings are added to.
+        num_classes: expected number of classes; None for the number in the training images.
+        workers: number of threads.
 
     Raises:
-        UserError: there is neither a list nor a folder of a split.
+        UserError: no split has a list or a folder.
     """
     root = examination.root
     entries = {
         split: images_of(examination, split) for split in IMAGENET_SPLITS if _is_there(root, split)
     }
     if not entries:
-        raise UserError(f'{root} has neither train/ nor val/, nor a list of them in meta/')
+        raise UserError(f'{root} has neither train/ nor val/, nor a list of their images in meta/')
     compare_classes(examination, entries, num_classes)
     for split in entries:
         examine_listed(examination, split, entries[split], workers)
@@ -52,17 +52,17 @@ def examine_listed(examination: Examination, split: str, entries: Sequence[Entry
     present = [entry for entry in entries if os.path.normpath(entry[0]) in there]
     for name in sorted({entry[0] for entry in entries} - {entry[0] for entry in present}):
         examination.add('missing images', f'{split}/{name}', 'is missing')
-    # An image that a list has twice is named once.
+    # Report an image only once even if it is listed twice.
     bad = dict(bad_files(present, partial(load, folder), workers, split))
     for (name, _), error in bad.items():
         examination.add(error.kind, f'{split}/{name}', reason(error, str(folder / name)))
 
 
 def load(folder: Path, entry: Entry) -> None:
-    """Load an image as a training does.
+    """Load an image as in training.
 
     Raises:
-        BadFileError: it cannot be used.
+        BadFileError: the image cannot be used.
     """
     LOAD.transform({'img_path': str(folder / entry[0])})
 
@@ -73,7 +73,7 @@ def has_list(root: Path, split: str) -> bool:
 
 
 def images_of(examination: Examination, split: str) -> list[Entry]:
-    """Return the images of a split, and add findings about their names."""
+    """Return the images of a split; add findings about their names."""
     if has_list(examination.root, split):
         return _from_list(examination, Path('meta', f'{split}.txt'))
     return _from_folders(examination, split)
@@ -82,14 +82,14 @@ def images_of(examination: Examination, split: str) -> list[Entry]:
 def compare_classes(
     examination: Examination, entries: dict[str, list[Entry]], num_classes: int | None
 ) -> None:
-    """Find classes that a split lacks, labels without images, and a wrong number of classes."""
+    """Find classes missing from a split, labels without images, and a wrong number of classes."""
     classes = {split: {label for _, label in images} for split, images in entries.items()}
     examination.counts['classes'] = len(set().union(*classes.values()))
     for split, labels in classes.items():
         for other in classes.keys() - {split}:
             for missing in sorted(classes[other] - labels, key=str):
-                text = f'has no image, but {other} has'
-                examination.add('classes of one split alone', f'{split}: class {missing}', text)
+                text = f'has no image, but {other} has some'
+                examination.add('classes missing from one split', f'{split}: class {missing}', text)
         if num_classes is not None:
             _count_classes(examination, split, labels, num_classes)
     numbers = {label for labels in classes.values() for label in labels if type(label) is int}
@@ -103,7 +103,7 @@ def compare_classes(
 def _count_classes(
     examination: Examination, split: str, labels: set[int | str], num_classes: int
 ) -> None:
-    """Compare the classes of a split with a network's, as a training does."""
+    """Compare the classes of a split with those of a network, as in training."""
     numbers = [label for label in labels if type(label) is int]
     listed = max(numbers) + 1 if numbers else len(labels)
     found = max(listed, len(class_folders(examination.root / split)))
@@ -112,7 +112,7 @@ def _count_classes(
         examination.add('labels out of range', split, text)
     elif found < num_classes and split == REFERENCE_SPLIT:
         text = f'has {found:,} classes, fewer than {num_classes:,}'
-        examination.add('fewer classes than given', split, text)
+        examination.add('fewer classes than expected', split, text)
 
 
 def _is_there(root: Path, split: str) -> bool:
@@ -128,8 +128,8 @@ def _from_folders(examination: Examination, split: str) -> list[Entry]:
         if not images:
             examination.add('classes without images', f'{split}/{name}', 'has no image')
         for file in sorted({*files} - {*images}):
-            text = 'has not the ending of an image, so that it is not found'
-            examination.add('files that are no images', f'{split}/{name}/{file}', text)
+            text = 'does not have the extension of an image, so it is not found'
+            examination.add('files that are not images', f'{split}/{name}/{file}', text)
     return entries
 
 
@@ -138,14 +138,14 @@ def _from_list(examination: Examination, file: Path) -> list[Entry]:
     try:
         lines = path.read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path} cannot be read: {error}') from error
+        raise UserError(f'{path} cannot be read ({error})') from error
     entries = []
     for number, line in enumerate(lines, start=1):
         entry = listed_image(line)
         if entry and leads_out(entry[0]):
-            text = f'has {entry[0]!r}, which leads out of the folder of images'
+            text = f'has {entry[0]!r}, which points outside the image folder'
             examination.add(
-                'file names that lead out of the folder of images', f'{file}, line {number}', text
+                'file names that point outside the image folder', f'{file}, line {number}', text
             )
         elif entry:
             entries.append(entry)

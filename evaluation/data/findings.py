@@ -15,12 +15,12 @@ IMAGENET_SPLITS = ('train', 'val')
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem with a data set.
 
     Attributes:
-        kind: in words that stand for all of its kind, such as `truncated images`.
-        subject: the file or entry, relative to the data root.
-        text: what is wrong with it.
+        kind: description of all findings of its kind, in the plural, such as `truncated images`.
+        subject: file or entry, relative to the data root.
+        text: description of the problem, to print after the subject.
     """
 
     kind: str
@@ -30,13 +30,13 @@ class Finding:
 
 @dataclass
 class Examination:
-    """What was examined in a data set, and what was found.
+    """Findings in a data set, and counts of what was checked.
 
     Attributes:
-        root: of the data.
+        root: path of the data root.
         layout: `coco`, `ade20k` or `imagenet`.
-        counts: how many of what were looked at, in words.
-        findings: in the order in which they were met.
+        counts: number of checked items by their plural name, such as `images`.
+        findings: findings in the order of discovery.
     """
 
     root: Path
@@ -49,7 +49,7 @@ class Examination:
         self.findings.append(Finding(kind, str(subject), text))
 
     def by_kind(self) -> dict[str, list[Finding]]:
-        """Group findings by kind, in the order in which kinds were found."""
+        """Group findings by kind, in the order of discovery."""
         kinds: dict[str, list[Finding]] = {}
         for finding in self.findings:
             kinds.setdefault(finding.kind, []).append(finding)
@@ -57,9 +57,9 @@ class Examination:
 
 
 def as_text(examination: Examination, examples: int) -> str:
-    """Write a heading, then each kind with its number and its first findings."""
+    """Format a heading, then each kind with its count and its first findings."""
     counts = ', '.join(f'{count:,} {what}' for what, count in examination.counts.items())
-    lines = [f'{examination.root} ({examination.layout}): {counts} looked at', '']
+    lines = [f'{examination.root} ({examination.layout}): {counts} checked', '']
     kinds = examination.by_kind()
     for kind, findings in kinds.items():
         lines.append(f'{len(findings):8,}  {kind}')
@@ -71,7 +71,7 @@ def as_text(examination: Examination, examples: int) -> str:
 
 
 def as_json(examination: Examination) -> dict[str, Any]:
-    """Return all findings, and their numbers by kind."""
+    """Return all findings, and their counts by kind."""
     return {
         'data_root': str(examination.root),
         'layout': examination.layout,
@@ -94,10 +94,10 @@ def recognized(root: Path) -> str | None:
 
 
 def layout_of(root: Path, wanted: str | None) -> str:
-    """Return the layout that is wanted, else the one that is recognized.
+    """Return the given layout, or recognize it if none is given.
 
     Raises:
-        UserError: there is no such folder, or it has none of the layouts.
+        UserError: the data root is not a folder, or its layout is unknown.
     """
     if not root.is_dir():
         raise UserError(f'data root {root} is not a folder; give --data-root')

@@ -1,7 +1,7 @@
-"""Image files: names below a folder, files that are not whole or too large, and EXIF orientation.
+"""Image files: names below a folder, damaged or too large files, and EXIF orientation.
 
-An image file is data of unknown origin: it may be a pipe that nobody writes to, claim a size that no
-memory holds, or be of a format whose decoder runs what the file says, as PostScript's does.
+Image files are untrusted: a file can be a pipe that nobody writes to, claim a size that exceeds memory,
+or have a format whose decoder executes code from the file, as PostScript does.
 """
 
 import io
@@ -16,16 +16,16 @@ from PIL import ExifTags, Image
 
 from evaluation.utils.errors import UserError
 
-ADVICE = 'restore it, or leave such images out with --skip-bad-images'
+ADVICE = 'restore it, or skip such images with --skip-bad-images'
 
-# Pillow's limit: 537 MB in colors of 8 bits. The largest images of COCO, ADE20K and ImageNet have
-# fewer than 100 million pixels.
+# Pillow's limit: 537 MB in 8-bit RGB. The largest images of COCO, ADE20K and ImageNet have fewer than
+# 100 million pixels.
 MOST_PIXELS = 178_956_970
-# No image of so many pixels needs more.
+# No image with at most `MOST_PIXELS` needs more.
 MOST_BYTES = 1 << 30
-# Pillow warns from half of them on.
+# Pillow warns above half of its limit.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
-# Only what decodes to pixels without running anything, of what this Pillow reads.
+# Formats that this Pillow reads and whose decoders execute no code from the file.
 Image.init()
 FORMATS = tuple(
     name
@@ -35,21 +35,21 @@ FORMATS = tuple(
 
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
-# Second byte of markers of a JPEG: start of a scan, and those that no length follows.
+# Second byte of JPEG markers: start of a scan, fill byte, and markers without a length.
 _SCAN, _FILL = 0xDA, 0xFF
 _BARE = {0x01, *range(0xD0, 0xD8)}
 UPRIGHT = 1
-# By the value of EXIF's tag `Orientation`: how viewers turn the stored pixels.
+# How viewers transform the stored pixels, by the value of the EXIF tag `Orientation`.
 TURNS = {
     2: 'mirrored left to right',
-    3: 'turned by 180 degrees',
+    3: 'rotated by 180 degrees',
     4: 'mirrored top to bottom',
     5: 'transposed',
-    6: 'turned by 90 degrees',
+    6: 'rotated by 90 degrees',
     7: 'transposed along the other diagonal',
-    8: 'turned by 270 degrees',
+    8: 'rotated by 270 degrees',
 }
-# Of these, height and width change places.
+# Orientations that swap height and width.
 SIDES_SWAPPED = (5, 6, 7, 8)
 TURNED_IMAGES = 'images with an EXIF orientation'
 
@@ -58,8 +58,8 @@ class BadFileError(UserError):
     """A file of the data set cannot be used.
 
     Args:
-        message: one line that names the file.
-        kind: what is wrong with the file, in words for a list.
+        message: error message in one line, with the path of the file.
+        kind: description of all files with this problem, in the plural.
     """
 
     def __init__(self, message: str, kind: str = 'files that cannot be used') -> None:
@@ -71,13 +71,13 @@ def read_whole(path: str, backend_args: dict | None, advice: str = ADVICE) -> by
     """Read an image file.
 
     Args:
-        path: of the file.
-        backend_args: of mmengine's file client.
-        advice: what to do about a file that cannot be used, for the message.
+        path: path of the file.
+        backend_args: arguments of mmengine's file backend.
+        advice: remedy for a file that cannot be used, for error messages.
 
     Raises:
-        BadFileError: it is missing, cannot be read, is empty, ends early, was changed on its way, claims
-            more pixels than any image of these data sets has, or is of a format that is not read.
+        BadFileError: the file is missing, unreadable, empty, truncated or corrupt, claims more than
+            `MOST_PIXELS`, or has an unsupported format.
     """
     try:
         if backend_args is None:
@@ -91,70 +91,69 @@ def read_whole(path: str, backend_args: dict | None, advice: str = ADVICE) -> by
     if not content:
         raise BadFileError(f'{path} is empty; {advice}', 'empty files')
     if is_truncated(content):
-        message = f'{path} ends early, as an interrupted copy does; {advice}'
+        message = f'{path} is truncated, as after an interrupted copy; {advice}'
         raise BadFileError(message, 'truncated images')
     if has_broken_chunk(content):
-        message = f'{path} was changed on its way: a checksum in it is wrong; {advice}'
-        raise BadFileError(message, 'damaged images')
+        message = f'{path} is corrupt (a checksum in it is wrong); {advice}'
+        raise BadFileError(message, 'corrupt images')
     check_size(content, path, advice)
     return content
 
 
 def check_file(path: str, advice: str) -> None:
-    """Check that a path is a file of a size that an image can have.
+    """Check that a path is a regular file of a plausible size for an image.
 
     Raises:
-        FileNotFoundError: it is not there.
-        BadFileError: it is a folder, a pipe or a device, or too large.
+        FileNotFoundError: the file does not exist.
+        BadFileError: the path is a folder, a pipe or a device, or the file is too large.
     """
     size = os.stat(path).st_size
     if not os.path.isfile(path):
-        raise BadFileError(f'{path} is not a file; {advice}', 'what is not a file')
+        raise BadFileError(f'{path} is not a file; {advice}', 'paths that are not files')
     if size > MOST_BYTES:
         raise BadFileError(f'{path} has {size:,} bytes, more than any image; {advice}', 'huge files')
 
 
 def check_size(content: bytes, path: str, advice: str = ADVICE) -> None:
-    """Check format and size in the header of an image file; no pixel is decoded.
+    """Check format and size in the header of an image file, without decoding pixels.
 
     Raises:
-        BadFileError: it is of no format that is read, or of more than `MOST_PIXELS`.
+        BadFileError: the format is unsupported, or the image has more than `MOST_PIXELS`.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as header:
             width, height = header.size
     except Image.DecompressionBombError:
         size = f'more than {MOST_PIXELS / 1e6:.0f} million'
-    # Decoders raise whatever their arithmetic runs into.
+    # Decoders can raise any exception on corrupt data.
     except Exception:
-        message = f'{path} is not an image that can be decoded; {advice}'
+        message = f'{path} cannot be decoded as an image; {advice}'
         raise BadFileError(message, 'undecodable images') from None
     else:
         if width * height <= MOST_PIXELS:
             return
         size = f'{width}x{height}'
     raise BadFileError(
-        f'{path} claims to have {size} pixels, more than {MOST_PIXELS / 1e6:.0f} million are not read; '
-        f'{advice}',
-        'images of too many pixels',
+        f'{path} claims to have {size} pixels (the limit is {MOST_PIXELS / 1e6:.0f} million); {advice}',
+        'images with too many pixels',
     )
 
 
 def is_truncated(content: bytes) -> bool:
-    """Return whether a JPEG or PNG lacks its end; other formats are left to their decoder.
+    """Return whether a JPEG or PNG has no end marker; other formats are left to their decoders.
 
-    Some decoders fill the rest with grey instead of failing. Bytes after the end do no harm.
+    Some decoders fill the rest with gray instead of failing. Bytes after the end marker are harmless.
     """
     if content.startswith(_PNG_START):
         return content.rfind(_PNG_END) < 0
     if content.startswith(_JPEG_START):
-        # A thumbnail in the header has an end of its own; the codes of a scan cannot look like one.
+        # A thumbnail in the header has its own end marker; scan data cannot contain one.
         return content.rfind(_JPEG_END) < _first_scan(content)
     return False
 
 
 def _first_scan(content: bytes) -> int:
-    """Return where the first scan of a JPEG starts, else its length (ITU-T T.81, annex B)."""
+    """Return the offset of a JPEG's first scan, or the file's length (ITU-T T.81, annex B)."""
     position = 2
     while position + 4 <= len(content):
         start, marker = content[position], content[position + 1]
@@ -172,19 +171,19 @@ def _first_scan(content: bytes) -> int:
 def has_broken_chunk(content: bytes) -> bool:
     """Return whether a checksum in a PNG is wrong; other formats have none.
 
-    Decoders skip over some of them, and a bit that was lost would become another class.
+    Decoders ignore some of them, and a flipped bit would become a different class.
     """
     return any(zlib.crc32(chunk) != stated for chunk, stated in _chunks(content))
 
 
 def _chunks(content: bytes) -> Iterator[tuple[memoryview, int]]:
-    """Yield type and data of each chunk of a PNG, and its stated checksum."""
+    """Yield type and data of each PNG chunk, and its stored checksum."""
     position = len(_PNG_START)
     view = memoryview(content)
     while content.startswith(_PNG_START) and position + 12 <= len(content):
         end = position + 8 + int.from_bytes(view[position : position + 4], 'big')
         kind = bytes(view[position + 4 : position + 8])
-        # Of a chunk that is longer than the file nothing is left to compare.
+        # If a chunk exceeds the file, no checksum is left to compare.
         yield view[position + 4 : end], int.from_bytes(view[end : end + 4], 'big')
         if kind == b'IEND':
             return
@@ -192,56 +191,56 @@ def _chunks(content: bytes) -> Iterator[tuple[memoryview, int]]:
 
 
 def orientation_of(content: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8, that an image file states; 1 where it states none."""
+    """Return the EXIF orientation of an image file, 1 to 8; 1 if it has none."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as header:
             value = header.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
-    # Decoders raise whatever their arithmetic runs into.
+    # Decoders can raise any exception on corrupt data.
     except Exception:
         return UPRIGHT
     return value if value in TURNS else UPRIGHT
 
 
 def check_not_turned(content: bytes, path: str) -> None:
-    """Check that decoders can leave an image as the file stores it.
+    """Check that decoders return the pixels as stored.
 
-    OpenCV and Pillow turn a TIFF by its orientation whatever they are asked for.
+    OpenCV and Pillow always apply the orientation of a TIFF, even when told not to.
 
     Raises:
-        BadFileError: the image is a TIFF that states an orientation.
+        BadFileError: the image is a TIFF with an orientation.
     """
     if content.startswith((b'II*\0', b'MM\0*')) and orientation_of(content) != UPRIGHT:
         raise BadFileError(
-            f'{path} is a TIFF with an orientation, which decoders always apply and maps do not have; '
+            f'{path} is a TIFF with an orientation, which decoders always apply but maps do not have; '
             'save it upright, without that tag',
             TURNED_IMAGES,
         )
 
 
 def check_upright(content: bytes, path: str) -> None:
-    """Check that an image states no orientation, so that it means the same to every program.
+    """Check that an image has no EXIF orientation, so that every program reads the same pixels.
 
     Raises:
-        BadFileError: it states one.
+        BadFileError: the image has one.
     """
     orientation = orientation_of(content)
     if orientation != UPRIGHT:
         raise BadFileError(
-            f'{path} has the EXIF orientation {orientation} ({TURNS[orientation]}), which trainings '
-            'ignore and most viewers apply; save it upright, without that tag',
+            f'{path} has the EXIF orientation {orientation} ({TURNS[orientation]}), which training '
+            'ignores and most viewers apply; save it upright, without that tag',
             TURNED_IMAGES,
         )
 
 
 def turn_hint(content: bytes) -> str | None:
-    """Say what to do where height and width are swapped because of the orientation; None elsewhere."""
+    """Return the remedy if the orientation swaps height and width, else None."""
     orientation = orientation_of(content)
     if orientation not in SIDES_SWAPPED:
         return None
     return (
-        f'the image has the EXIF orientation {orientation}: give LoadCheckedImage '
-        "color_type='color' for annotations of turned images, 'color_ignore_orientation' for those of "
-        'stored pixels'
+        f'the image has the EXIF orientation {orientation}: set color_type of LoadCheckedImage to '
+        "'color' if rotated images were annotated, or to 'color_ignore_orientation' if stored pixels "
+        'were'
     )
 
 
@@ -255,13 +254,13 @@ def files_below(folder: Path) -> set[str]:
 
 
 def visible_files_below(folder: Path) -> set[str]:
-    """Return the same without names that start with a dot, such as `._x.png` of other systems.
+    """Return the names of all files at any depth, except names that start with a dot (`._x.png`).
 
-    What is in a folder is found so, by mmengine as well; what a file names is there or not.
+    Folders are listed like this, as in mmengine. Files that are named explicitly can start with a dot.
     """
     return {name for name in files_below(folder) if not os.path.basename(name).startswith('.')}
 
 
 def leads_out(name: str) -> bool:
-    """Return whether a name leads out of the folder that it is relative to."""
+    """Return whether a name points outside the folder that it is relative to."""
     return os.path.isabs(name) or os.path.normpath(name).split(os.sep, 1)[0] == os.pardir

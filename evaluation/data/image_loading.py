@@ -1,13 +1,13 @@
-"""Load images and refuse what is missing, truncated, no image, or not the image that was annotated.
+"""Checked image loading and reproducible augmentation.
 
-Test pipelines name their loaders as OpenMMLab's configs do, because the inferencers of mmdet and mmseg
-look for these names. Where the suite builds a data set, `with_checked_loading` replaces them by the
-loaders defined here: otherwise a truncated JPEG would be half grey, without an error.
+Test pipelines use the loader names of OpenMMLab, because the inferencers of mmdet and mmseg look for
+these names. When the suite builds a data set, `with_checked_loading` replaces them with the loaders
+defined here. Without them, a truncated JPEG would be half gray, without an error.
 
-Augmentation depends on the seed and the sample alone. Ordinarily a transform draws from the generators
-of whatever worker it runs in, so that what is drawn for an image depends on the number of workers and on
-all that they did before: it changes with `num_workers`, and a resumed training sees other crops than one
-that was never interrupted. Here every sample is drawn from a generator of its own.
+Augmentation depends only on the seed and the sample. By default, transforms draw from the global
+generators of their worker process, so the augmentation of an image depends on the number of workers and
+on earlier samples: it changes with `num_workers`, and a resumed training sees different crops than an
+uninterrupted one. Here every sample has its own generator.
 """
 
 import functools
@@ -33,21 +33,20 @@ TRUTH_LOADERS = ('LoadAnnotations', 'LoadCheckedSegmentationMap', 'LoadPanopticA
 
 @TRANSFORMS.register_module()
 class LoadCheckedImage(LoadImageFromFile):
-    """`LoadImageFromFile` whose errors name the file in one line.
+    """`LoadImageFromFile` with one-line errors that name the file.
 
-    Of a truncated JPEG, some versions of OpenCV return the part that is there over grey, without an
-    error, and a benchmark would go on with it. On an image of another size than the annotated one,
-    masks would lie elsewhere.
+    Some versions of OpenCV fill the missing part of a truncated JPEG with gray, without an error. If an
+    image has a different size than its annotations, masks would be in the wrong place.
 
-    By default an image is not turned by its EXIF orientation. Maps and annotations are for the pixels as
-    the file stores them, and nothing turns those; OpenMMLab's loader turns the image alone.
+    By default the EXIF orientation is ignored, because maps and annotations are for the stored pixels.
+    OpenMMLab's loader applies it, but only to the image.
 
     Args:
         to_float32: convert the pixels to float32.
-        color_type: flag of mmcv's `imfrombytes`. `color` turns images by their EXIF orientation, for
-            data that were annotated on turned images; `color_ignore_orientation` does not.
-        imdecode_backend: decoder.
-        backend_args: of the file backend.
+        color_type: flag of mmcv's `imfrombytes`. `color` applies the EXIF orientation, for data
+            annotated on rotated images; `color_ignore_orientation` does not.
+        imdecode_backend: name of the decoder.
+        backend_args: arguments of the file backend.
     """
 
     def __init__(
@@ -62,11 +61,11 @@ class LoadCheckedImage(LoadImageFromFile):
     def transform(self, results: dict) -> dict:
         """Add `img` (H, W, 3), `img_shape` and `ori_shape` from `img_path`.
 
-        Where `height` and `width` are given, as COCO's annotations do, the image must have them.
+        If `height` and `width` are given, as in COCO, they must match the image.
 
         Raises:
-            BadFileError: the file is missing, truncated, no image, of another size, or a TIFF that
-                decoders turn although `color_type` says not to.
+            BadFileError: the file is missing, truncated, not an image, of a different size than stated,
+                or a TIFF with an orientation that `color_type` ignores.
         """
         path = results['img_path']
         content = read_whole(path, self.backend_args)
@@ -75,7 +74,7 @@ class LoadCheckedImage(LoadImageFromFile):
         stated = results.get('height', height), results.get('width', width)
         if stated != (height, width):
             message = _size_message(content, path, (height, width), stated)
-            raise BadFileError(message, 'images of another size than annotated')
+            raise BadFileError(message, 'images with a different size than their annotations')
         results['img'] = image.astype(np.float32) if self.to_float32 else image
         results['img_shape'] = results['ori_shape'] = (height, width)
         return results
@@ -87,11 +86,11 @@ class LoadCheckedImage(LoadImageFromFile):
 
 
 def image_of(dataset: BaseDataset, path: str) -> np.ndarray:
-    """Load an image as the pipeline of a data set does.
+    """Load an image as in the pipeline of a data set.
 
     Args:
-        dataset: of OpenMMLab, or a wrapper of one.
-        path: of the image.
+        dataset: OpenMMLab data set, or a wrapper of one.
+        path: path of the image.
 
     Returns:
         (H, W, 3), uint8, RGB.
@@ -105,7 +104,7 @@ def image_of(dataset: BaseDataset, path: str) -> np.ndarray:
 
 
 def loaded_by(pipeline: Compose, path: str) -> np.ndarray:
-    """Load an image as a pipeline does; see `image_of`."""
+    """Load an image as in a pipeline; see `image_of`."""
     steps = pipeline.transforms
     load = next((step for step in steps if isinstance(step, LoadImageFromFile)), LoadImageFromFile())
     image = load.transform({'img_path': path})['img']
@@ -119,18 +118,18 @@ def decoded(
     imdecode_backend: str | None = None,
     advice: str = ADVICE,
 ) -> np.ndarray:
-    """Decode an image, (H, W, 3), uint8, in BGR order, or as mmcv's `imfrombytes` says.
+    """Decode an image, by default to (H, W, 3), uint8, in BGR order; see mmcv's `imfrombytes`.
 
     Raises:
-        BadFileError: it cannot be decoded.
+        BadFileError: the image cannot be decoded.
     """
     try:
         image = mmcv.imfrombytes(content, flag=color_type, backend=imdecode_backend)
-    # Decoders raise whatever their arithmetic runs into, or return nothing.
+    # Decoders can raise any exception on corrupt data, or return None.
     except Exception:
         image = None
     if image is None:
-        message = f'{path} is not an image that can be decoded; {advice}'
+        message = f'{path} cannot be decoded as an image; {advice}'
         raise BadFileError(message, 'undecodable images')
     return image
 
@@ -139,16 +138,16 @@ def _size_message(content: bytes, path: str, size: tuple[int, int], stated: tupl
     (height, width), (stated_height, stated_width) = size, stated
     hint = turn_hint(content) if size == stated[::-1] else None
     return (
-        f'{path} is {width}x{height} pixels, its annotations are for {stated_width}x{stated_height}; '
-        f'{hint or ADVICE}'
+        f'{path} is {width}x{height} pixels, but its annotations are for '
+        f'{stated_width}x{stated_height}; {hint or ADVICE}'
     )
 
 
 def with_checked_loading(dataset: Any, scope: str | None = None) -> Any:
-    """Replace the loaders in the pipeline of a data set, and of those that it wraps.
+    """Return the config of a data set with checked loaders, also in the data sets that it wraps.
 
     Args:
-        dataset: config of a data set, which stays as it is; anything else is returned.
+        dataset: config of a data set, not changed; any other value is returned unchanged.
         scope: library of its transforms; default: the current scope.
     """
     if not isinstance(dataset, dict):
@@ -174,14 +173,14 @@ def checked_pipeline(dataset: dict, scope: str) -> list:
             return [checked(part) for part in step]
         if not isinstance(step, dict) or 'type' not in step:
             return step
-        # Views of test-time augmentation are lists of lists of transforms.
+        # Test-time augmentation has lists of lists of transforms.
         if isinstance(step.get('transforms'), (list, tuple)):
             return type(step)(**{**step, 'transforms': checked(step['transforms'])})
         if step_name(step) == IMAGE_LOADER:
-            # The default of OpenMMLab's loader, which differs from that of the suite's.
+            # Keep the default of OpenMMLab's loader, which differs from the one here.
             step = {'color_type': 'color', **step}
             return ConfigDict(**{**step, 'type': LoadCheckedImage.__name__})
-        # mmdet's transform of this name reads no file.
+        # mmdet's transform with this name does not read files.
         if step_name(step) == 'LoadAnnotations' and scope == 'mmseg':
             return _checked_map(step, len(class_names(ConfigDict(dataset), scope)))
         return step
@@ -190,7 +189,7 @@ def checked_pipeline(dataset: dict, scope: str) -> list:
 
 
 def _checked_map(step: dict, num_classes: int) -> dict:
-    # mmseg is imported only where its loader is needed.
+    # Import mmseg only when its loader is needed.
     from evaluation.data.segmentation_map import LoadCheckedSegmentationMap
 
     return type(step)(
@@ -199,7 +198,7 @@ def _checked_map(step: dict, num_classes: int) -> dict:
 
 
 def build_dataset(dataset: ConfigDict, scope: str, pipeline: Sequence[dict] = ()) -> BaseDataset:
-    """Build a data set with another pipeline; it may be empty, which mmengine cannot serialize."""
+    """Build a data set with a different pipeline, without serialization, which fails if it is empty."""
     settings = with_checked_loading({**dataset, 'pipeline': list(pipeline)}, scope)
     settings['serialize_data'] = False
     with DefaultScope.overwrite_default_scope(scope):
@@ -207,12 +206,12 @@ def build_dataset(dataset: ConfigDict, scope: str, pipeline: Sequence[dict] = ()
 
 
 def without_truth(pipeline: Sequence) -> list:
-    """Return a pipeline without the transforms that load annotations, for images without any."""
+    """Return a pipeline without the transforms that load annotations, for images that have none."""
     kept = []
     for step in pipeline:
         if isinstance(step, (list, tuple)):
             inner = without_truth(step)
-            # A list that is empty would leave test-time augmentation without any view.
+            # An empty list would leave test-time augmentation without views.
             if inner:
                 kept.append(inner)
         elif isinstance(step.get('transforms'), (list, tuple)):
@@ -225,11 +224,11 @@ def without_truth(pipeline: Sequence) -> list:
 def yield_errors(loader: DataLoader) -> None:
     """Make a data loader yield the `UserError` of a sample in place of its batch.
 
-    torch raises an error of a worker again in the main process, but as another object: an exception of
-    the same class, made from the text of the traceback. Yielded, it arrives whole.
+    torch re-raises a worker's exception in the main process as a new object of the same class, built
+    from the text of the traceback. An error that is yielded keeps its message and attributes.
 
     Args:
-        loader: with batches, changed in place.
+        loader: data loader with batches, changed in place.
     """
     dataset = loader.dataset
     dataset.__getitems__ = functools.partial(_samples, dataset)
@@ -248,7 +247,7 @@ def _batch(collate: Callable[[list], Any], samples: list | UserError) -> Any:
 
 
 class DrawnIndex(int):
-    """Index of a sample with the number of its draw: each draw of an image is augmented differently."""
+    """Index of a sample with a draw number, so that each draw of an image is augmented differently."""
 
     draw: int
 
@@ -263,7 +262,7 @@ class DrawnIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class SeededSampler(DefaultSampler):
-    """mmengine's sampler of epochs; an index knows its epoch."""
+    """mmengine's `DefaultSampler` whose indices carry the epoch."""
 
     def __iter__(self) -> Iterator[DrawnIndex]:
         return (DrawnIndex(index, self.epoch) for index in super().__iter__())
@@ -271,7 +270,7 @@ class SeededSampler(DefaultSampler):
 
 @DATA_SAMPLERS.register_module()
 class SeededInfiniteSampler(InfiniteSampler):
-    """mmengine's sampler of iterations; an index knows its place in the sequence of this process."""
+    """mmengine's `InfiniteSampler` whose indices carry their position in the process's sequence."""
 
     def _indices_of_rank(self) -> Iterator[DrawnIndex]:
         return (DrawnIndex(index, place) for place, index in enumerate(super()._indices_of_rank()))
@@ -282,11 +281,11 @@ SEEDED_SAMPLERS = (SeededSampler.__name__, SeededInfiniteSampler.__name__)
 
 @DATASETS.register_module()
 class SeededDataset(Dataset):
-    """A data set whose random transforms draw from a generator of the sample's own.
+    """Data set whose random transforms draw from a separate generator for each sample.
 
     Args:
-        dataset: an mmengine data set, or its config.
-        seed: of the whole training.
+        dataset: mmengine data set, or its config.
+        seed: random seed of the training.
     """
 
     def __init__(self, dataset: Dataset | dict, seed: int) -> None:
@@ -301,7 +300,7 @@ class SeededDataset(Dataset):
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> Any:
-        # Only what is not here; `dataset` itself is missing while a worker unpickles this.
+        # Delegate missing attributes. While a worker unpickles this, `dataset` itself is missing.
         if name == 'dataset':
             raise AttributeError(name)
         return getattr(self.dataset, name)

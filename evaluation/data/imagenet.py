@@ -1,4 +1,4 @@
-"""ImageNet and data sets in its layouts: images with one label each, and their augmentation by timm."""
+"""ImageNet and data sets in its layouts: images with one label each, augmented by timm."""
 
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -16,26 +16,26 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from evaluation.data.image_files import leads_out, visible_files_below
 from evaluation.utils.errors import UserError
 
-LAYOUT = 'train/ and val/ with a folder a class, or meta/train.txt and meta/val.txt'
-# Labels number classes; nobody has so many.
+LAYOUT = 'train/ and val/ with one folder per class, or meta/train.txt and meta/val.txt'
+# Upper limit of a label in a list of images.
 MOST_CLASSES = 1_000_000
-# Where the folders of classes are looked for by a split that has none itself.
+# Split whose class folders define the labels of all splits.
 REFERENCE_SPLIT = 'train'
 
 
 def labelled_images(root: Path, split: str) -> list[tuple[str, int]]:
     """Return names, relative to the split's folder, and labels of all images of a split.
 
-    They come from `meta/<split>.txt`, whose lines are a name and a label, where there is one
-    (OpenMMLab's layout), else from folders of classes, whose place in the alphabet is the label
-    (torchvision's ImageFolder).
+    If there is a `meta/<split>.txt`, they are read from its lines, each with a name and a label
+    (OpenMMLab's layout). Otherwise each class has a folder, and its index in alphabetical order is the
+    label (torchvision's ImageFolder).
 
     Args:
-        root: of the data set.
+        root: path of the data set.
         split: `train` or `val`.
 
     Raises:
-        UserError: neither is there, a line is malformed, or a folder of a class has no image.
+        UserError: neither layout is found, a line is malformed, or a class folder has no image.
     """
     listing = root / 'meta' / f'{split}.txt'
     if listing.is_file():
@@ -48,12 +48,12 @@ def labelled_images(root: Path, split: str) -> list[tuple[str, int]]:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted."""
+    """Return the sorted names of the subfolders of a folder."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
 
 def _class_names(root: Path, split: str, images: Sequence[tuple[str, int]]) -> list[str]:
-    """Return the names of the classes by label: those of their folders, else their numbers."""
+    """Return the class names by label: the names of their folders, or else the labels."""
     count = max((label for _, label in images), default=-1) + 1
     for folder in (split, REFERENCE_SPLIT):
         names = class_folders(root / folder)
@@ -63,12 +63,12 @@ def _class_names(root: Path, split: str, images: Sequence[tuple[str, int]]) -> l
 
 
 def _reference(root: Path, split: str, classes: Sequence[str]) -> Sequence[str]:
-    """Return the classes of the training split, so that a class without images here shifts no label."""
+    """Return the classes of the training split, so that a class missing here does not shift labels."""
     known = class_folders(root / REFERENCE_SPLIT)
     strange = sorted({*classes} - {*known}) if known else []
     if strange:
         raise UserError(
-            f'{root / split} has the class {strange[0]}, which {root / REFERENCE_SPLIT} has not; '
+            f'{root / split} has the class {strange[0]}, which {root / REFERENCE_SPLIT} does not have; '
             'both must have the same classes'
         )
     return known or classes
@@ -78,7 +78,7 @@ def _images_of(folder: Path, name: str, label: int) -> list[tuple[str, int]]:
     files = sorted(map(PurePath, visible_files_below(folder / name)))
     images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS]
     if not images:
-        raise UserError(f'{folder / name} has no image; fill it, or remove the folder')
+        raise UserError(f'{folder / name} has no image; add images, or remove the folder')
     return [(str(name / file), label) for file in images]
 
 
@@ -87,25 +87,25 @@ def _listed(listing: Path) -> list[tuple[str, int]]:
     try:
         lines = listing.read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{listing} cannot be read: {error}') from error
+        raise UserError(f'{listing} cannot be read ({error})') from error
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         entry = listed_image(line)
         if entry is None:
-            raise UserError(f'{listing}, line {number}: {line!r} is not a name and a label; mend it')
+            raise UserError(f'{listing}, line {number}: {line!r} is not a name and a label; fix it')
         if leads_out(entry[0]):
             raise UserError(
-                f'{listing}, line {number}: {line!r} leads out of the folder of images; mend it'
+                f'{listing}, line {number}: {line!r} points outside the image folder; fix it'
             )
         entries.append(entry)
     if not entries:
-        raise UserError(f'{listing} lists no image; a line has a name and a label')
+        raise UserError(f'{listing} lists no images; each line must have a name and a label')
     return entries
 
 
 def listed_image(line: str) -> tuple[str, int] | None:
-    """Return name and label from a line of `meta/<split>.txt`; None if one is missing."""
+    """Return the name and label in a line of `meta/<split>.txt`; None if one is missing or invalid."""
     name, _, label = line.rpartition(' ')
     is_label = label.isascii() and label.isdecimal() and len(label) <= len(str(MOST_CLASSES))
     return (name, int(label)) if name and '\0' not in name and is_label else None
@@ -113,15 +113,16 @@ def listed_image(line: str) -> tuple[str, int] | None:
 
 @DATASETS.register_module()
 class ImageNetDataset(BaseDataset):
-    """A split of ImageNet, or of any data set in one of its layouts; see `labelled_images`.
+    """Split of ImageNet, or of a data set in one of its layouts; see `labelled_images`.
 
     Args:
-        data_root: folder of the data set.
+        data_root: path of the data set.
         split: `train` or `val`.
-        pipeline: transforms of a sample.
-        indices: how many images, or which; None for all.
-        test_mode: whether a sample that a transform refuses is an error instead of another sample.
-        serialize_data: whether processes that load data share one copy of the list of images.
+        pipeline: configs of the transforms.
+        indices: number of images to use, or their indices; None for all.
+        test_mode: whether to raise an error if a transform rejects a sample, instead of drawing a
+            different one.
+        serialize_data: whether worker processes share one copy of the list of images.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class ImageNetDataset(BaseDataset):
         """List `img_path` and `gt_label` of every image.
 
         Raises:
-            UserError: the layout is none that is known.
+            UserError: the layout is unknown.
         """
         images = labelled_images(Path(self.data_root), self.split)
         self._metainfo['classes'] = _class_names(Path(self.data_root), self.split, images)
@@ -157,19 +158,20 @@ class ImageNetDataset(BaseDataset):
 
 @TRANSFORMS.register_module()
 class TimmTransforms(BaseTransform):
-    """Crop, flip and change colors with timm's `create_transform`, on values of 0 to 255.
+    """Crop, flip and change colors with timm's `create_transform`, on values from 0 to 255.
 
-    Normalisation and random erasing are the model's preprocessor's, on its device.
+    The model's preprocessor does normalization and random erasing, on its device.
 
     Args:
         input_size: side of the square image, in pixels.
-        is_training: whether images are cropped and changed at random, or resized and cropped in their
-            middle.
+        is_training: whether to augment images at random; otherwise they are resized and center-cropped.
         interpolation: `bicubic`, `bilinear` or `random`.
-        crop_pct: in tests, `input_size` as a share of the side that the image is resized to before.
-        auto_augment: in training, such as `rand-m9-mstd0.5-inc1`; None for none.
-        color_jitter: in training without `auto_augment`, which has colors of its own.
-        scale: in training, least and largest share of the image's area in a crop.
+        crop_pct: `input_size` as a share of the side that images are resized to before the crop; only
+            in tests.
+        auto_augment: timm's name of the policy, such as `rand-m9-mstd0.5-inc1`, or None; only in
+            training.
+        color_jitter: strength of color jitter; only in training without `auto_augment`.
+        scale: smallest and largest area of a crop, as a share of the image; only in training.
     """
 
     def __init__(
@@ -197,7 +199,7 @@ class TimmTransforms(BaseTransform):
         )
 
     def transform(self, results: dict) -> dict:
-        """Replace `img`, (H, W, 3), by (3, input_size, input_size), both of uint8 in BGR order."""
+        """Replace `img`, (H, W, 3), with (3, input_size, input_size), both uint8 in BGR order."""
         image = Image.fromarray(np.ascontiguousarray(results['img'][..., ::-1]))
         results['img'] = torch.as_tensor(np.asarray(self.transforms(image))).flip(0)
         results['img_shape'] = tuple(results['img'].shape[1:])
@@ -206,10 +208,10 @@ class TimmTransforms(BaseTransform):
 
 @TRANSFORMS.register_module()
 class PackClassification(BaseTransform):
-    """Pack image and label as mmengine's runner passes them to a model."""
+    """Pack image and label in the format that mmengine's runner passes to a model."""
 
     def transform(self, results: dict) -> dict:
-        """Return `inputs` (3, H, W), and `data_samples` with `gt_label`, if any, and the path."""
+        """Return `inputs` (3, H, W), and `data_samples` with the path and, if any, `gt_label`."""
         sample = BaseDataElement(
             metainfo={key: results[key] for key in ('img_path', 'img_shape', 'ori_shape')}
         )

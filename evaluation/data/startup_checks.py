@@ -1,6 +1,6 @@
-"""Check the data sets of a run before anything is built, so that what is wrong shows in seconds.
+"""Check the data sets of a run before anything is built, so that errors show within seconds.
 
-What takes minutes, whether every image can be decoded, shows on loading.
+Images are not decoded here, which would take minutes; they are checked when they are loaded.
 """
 
 import os
@@ -37,16 +37,16 @@ LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
 def check_data(
     cfg: Config, loaders: Sequence[str], skip_bad_images: bool = False, needs_truth: bool = True
 ) -> None:
-    """Check the files of the data sets of some loaders, and that the model fits them.
+    """Check the files of the data sets of the given loaders, and that the model fits them.
 
     Args:
         cfg: the config.
-        loaders: names of its data loaders that will be used.
+        loaders: names of the data loaders that will be used.
         skip_bad_images: whether images may be missing.
         needs_truth: whether images must have annotations.
 
     Raises:
-        UserError: something is missing or not what it should be; the message says which.
+        UserError: a file or folder is missing or wrong, or a setting does not fit; the message names it.
     """
     scope = cfg.default_scope
     datasets = [(name, dataset) for name in loaders for dataset in plain_datasets(cfg[name].dataset)]
@@ -59,7 +59,7 @@ def check_data(
     if scope == 'mmseg':
         check_transforms(cfg, datasets)
     for loader, dataset in datasets:
-        # The classes of images with labels are in their files.
+        # For images with labels, the classes are in the files; see `check_labelled_images`.
         if lister_of(dataset, scope) != LABELLED_IMAGES:
             check_class_counts(cfg, loader, class_names(dataset, scope))
     if scope == 'mmseg':
@@ -89,18 +89,18 @@ def check_layout(dataset: ConfigDict, is_test: bool = False) -> None:
     """Check the folders and the file that a data set's config names.
 
     Args:
-        dataset: its config.
-        is_test: whether it is tested, so that it may be meant to have no annotations.
+        dataset: config of the data set.
+        is_test: whether it is a test set, which can be without annotations on purpose.
 
     Raises:
-        UserError: one is missing or empty; the message says what the layout is.
+        UserError: a path is missing, empty or of the wrong type; the message gives the expected layout.
     """
     folders = [path_of(dataset, name) for name in dataset.get('data_prefix', {}).values()]
     files = [path_of(dataset, name) for name in (dataset.get('ann_file'),) if name]
     layout = ', '.join(map(str, folders + files))
     root = path_of(dataset, '')
     if not root.is_dir():
-        raise UserError(f'data root {root} is not a folder; give --data-root, with {layout}')
+        raise UserError(f'data root {root} is not a folder; give a --data-root with {layout}')
     if not os.listdir(root):
         raise UserError(f'data root {root} is empty; the data root must have {layout}')
     for path in folders + files:
@@ -125,7 +125,7 @@ def check_instances(
     needs_truth: bool,
     is_test: bool,
 ) -> None:
-    """Check an annotation file, and that the images it lists are there.
+    """Check an annotation file, and that its images exist.
 
     Raises:
         UserError: the file is malformed, or an image is missing.
@@ -146,23 +146,23 @@ def check_instances(
 
 
 def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool, is_test: bool = False) -> None:
-    """Check that every image has a segmentation map and every map an image.
+    """Check that every image has a segmentation map and every map has an image.
 
     Raises:
-        UserError: there is one, or no image at all.
+        UserError: an image or a map has no counterpart, or there are no images.
     """
-    # Also of a part of the images: maps of the others belong to nothing there.
+    # List all images even if only a subset is used; otherwise maps of the rest would have no image.
     built = build_listed({**dataset, 'indices': None}, scope)
     folders = built.data_prefix
     if not len(built):
         raise UserError(
             f'{folders["img_path"]} has no image whose name ends in {built.img_suffix}; '
-            'convert them, or set img_suffix of the data set'
+            'convert the images, or set img_suffix of the data set'
         )
     outside = [name for name in names_listed(built) if leads_out(name)]
     if outside:
         raise UserError(
-            f'{built.ann_file} lists {outside[0]!r}, which leads out of the folder of images; '
+            f'{built.ann_file} lists {outside[0]!r}, which points outside the image folder; '
             'correct or remove it'
         )
     has_maps = 'seg_map_path' in folders
@@ -175,16 +175,16 @@ def check_pairs(dataset: ConfigDict, scope: str, may_lack_images: bool, is_test:
         )
     if unpictured:
         raise UserError(
-            f'{len(unpictured)} of the images whose segmentation maps are in {folders["seg_map_path"]} '
-            f'are missing, such as {unpictured[0]}; {ADVICE}'
+            f'{len(unpictured)} images with segmentation maps in {folders["seg_map_path"]} are missing, '
+            f'such as {unpictured[0]}; {ADVICE}'
         )
 
 
 def build_listed(dataset: ConfigDict, scope: str) -> BaseDataset:
-    """Build a data set that lists what lies in its folders.
+    """Build a data set that lists the files in its folders.
 
     Raises:
-        UserError: something there cannot be looked at, such as a link to itself.
+        UserError: a path cannot be read, such as a link to itself.
     """
     try:
         return build_dataset(dataset, scope)
@@ -195,18 +195,18 @@ def build_listed(dataset: ConfigDict, scope: str) -> BaseDataset:
 
 
 def names_listed(dataset: BaseDataset) -> list[str]:
-    """Return the lines of the file that lists the images of a data set of mmseg, if there is one."""
+    """Return the lines of the file that lists the images of an mmseg data set, if there is one."""
     if not dataset.ann_file:
         return []
     return [line.strip() for line in Path(dataset.ann_file).read_text(encoding='utf-8').splitlines()]
 
 
 def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:
-    """Check labels against the network's classes, and that the images are there.
+    """Check labels against the network's classes, and that the images exist.
 
     Raises:
-        UserError: the layout is none that is known, there are more or fewer classes than the network
-            has, or an image is missing.
+        UserError: the layout is unknown, the number of classes does not fit the network, or an image is
+            missing.
     """
     root, split = path_of(dataset, ''), dataset.split
     images = labelled_images(root, split)
@@ -221,14 +221,14 @@ def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lac
 
 
 def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
-    """Return paths of maps that images lack, and of images that maps lack, in a data set of mmseg."""
+    """Return the paths of missing maps and of missing images in an mmseg data set."""
     images, maps = dataset.data_prefix['img_path'], dataset.data_prefix['seg_map_path']
     wanted = [dataset.get_data_info(i)['seg_map_path'] for i in range(len(dataset))]
     wanted = [os.path.relpath(path, maps) for path in wanted]
     there = visible_files_below(Path(maps))
     unmapped = [os.path.join(maps, name) for name in wanted if name not in there]
     if dataset.ann_file:
-        # It lists a part of the images; maps of the others do no harm.
+        # The file can list a subset of the images; maps of the rest are harmless.
         return unmapped, []
     ending = dataset.seg_map_suffix
     left = sorted(name for name in there.difference(wanted) if name.endswith(ending))
@@ -237,16 +237,16 @@ def unpaired(dataset: BaseDataset) -> tuple[list[str], list[str]]:
 
 
 def check_stackable(cfg: Config, loader: str, datasets: Sequence, may_lack_images: bool) -> None:
-    """Check that the images of a test or validation have one shape where a batch has several.
+    """Check that the images of a test or validation have the same shape if they are batched.
 
-    mmseg stacks them without padding. One image of each size of a file passes the pipeline, until two
-    shapes differ.
+    mmseg stacks them without padding. For each file size in pixels, one image is passed through the
+    pipeline, until two shapes differ.
 
     Args:
         cfg: the config.
         loader: name of the data loader.
-        datasets: built, of the loader.
-        may_lack_images: whether bad images are left out later.
+        datasets: data sets of the loader, already built.
+        may_lack_images: whether bad images are skipped later.
 
     Raises:
         UserError: two shapes differ.
@@ -264,7 +264,7 @@ def check_stackable(cfg: Config, loader: str, datasets: Sequence, may_lack_image
                 sizes.add(size)
                 shape = tuple(dataset[index]['inputs'].shape[1:])
             except OSError:
-                # Loading names such a file in one line.
+                # Loading raises a one-line error for such a file later.
                 continue
             except BadFileError:
                 if may_lack_images:
@@ -273,8 +273,8 @@ def check_stackable(cfg: Config, loader: str, datasets: Sequence, may_lack_image
             first = first or (path, shape)
             if shape != first[1]:
                 raise UserError(
-                    f'{loader}.batch_size={batch}, but images have several shapes when they are tested, '
-                    f'such as {_text(first[1])} of {first[0]} and {_text(shape)} of {path}; give '
+                    f'{loader}.batch_size={batch}, but images have different shapes after the pipeline, '
+                    f'such as {_text(first[1])} of {first[0]} and {_text(shape)} of {path}; set '
                     f'{loader}.batch_size=1'
                 )
 

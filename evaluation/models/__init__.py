@@ -1,1 +1,1 @@
-"""What is built around a backbone: the classifier, test-time augmentation, weights, complexity."""
+"""Models around a backbone: classifier, test-time augmentation, weights, complexity."""

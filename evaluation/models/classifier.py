@@ -1,4 +1,4 @@
-"""A network with logits, trained and tested by mmengine's runner, and its preprocessor."""
+"""Image classifier for mmengine's runner, and its preprocessor."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,13 @@ from evaluation.utils.errors import UserError
 
 @MODELS.register_module()
 class ClassificationPreprocessor(BaseDataPreprocessor):
-    """Batches, normalizes, and in training erases rectangles (Zhong et al., arXiv 1708.04896).
+    """Batch and normalize images, with random erasing in training (Zhong et al., arXiv 1708.04896).
 
     Args:
-        mean, std: of each channel, on the scale of 0 to 255, in the order that the network takes.
-        bgr_to_rgb: whether images come in BGR order and the network takes RGB.
-        random_erasing: probability that noise takes the place of a rectangle of an image.
+        mean, std: mean and standard deviation per channel, for values from 0 to 255, in the network's
+            channel order.
+        bgr_to_rgb: whether to convert images from BGR to RGB.
+        random_erasing: probability of replacing a rectangle of an image with noise.
     """
 
     def __init__(
@@ -38,15 +39,15 @@ class ClassificationPreprocessor(BaseDataPreprocessor):
         self.random_erasing = random_erasing
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Make one tensor of the images.
+        """Stack and normalize images.
 
         Args:
-            data: `inputs`, a list of (3, H, W) or a tensor (B, 3, H, W), 0 to 255, and maybe
-                `data_samples`.
-            training: whether to erase.
+            data: `inputs`, a list of (3, H, W) or a tensor (B, 3, H, W), 0 to 255; `data_samples`
+                is optional.
+            training: whether to apply random erasing.
 
         Returns:
-            The same with `inputs` (B, 3, H, W), normalized.
+            `inputs` (B, 3, H, W), normalized, and `data_samples`, unchanged or None.
         """
         data = self.cast_data(data)
         images = data['inputs']
@@ -57,22 +58,23 @@ class ClassificationPreprocessor(BaseDataPreprocessor):
         return {'inputs': images, 'data_samples': data.get('data_samples')}
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) of 0 to 255 -> normalized, in the network's order; differentiable."""
+        """Normalize images (B, 3, H, W), 0 to 255, in the network's channel order; differentiable."""
         images = images.flip(1) if self.bgr_to_rgb else images
         return (images.float() - self.mean) / self.std
 
 
 @MODELS.register_module()
 class ImageClassifier(BaseModel):
-    """Image classifier; the network with its head is called `backbone`, as in detectors and segmentors.
+    """Image classifier. The whole network is called `backbone`, as in detectors and segmentors.
 
     Args:
         backbone: config of a network, (B, 3, H, W) -> logits (B, classes), such as `UnifiedClassifier`.
         data_preprocessor: config of the preprocessor.
-        mixup: alpha of mixup (Zhang et al., arXiv 1710.09412); 0 for none.
-        cutmix: alpha of CutMix (Yun et al., arXiv 1905.04899); with both, each batch has one of them.
-        label_smoothing: share of the target that all classes have alike.
-        init_cfg: of mmengine; the backbone has its own.
+        mixup: alpha of mixup (Zhang et al., arXiv 1710.09412); 0 to disable it.
+        cutmix: alpha of CutMix (Yun et al., arXiv 1905.04899); 0 to disable it. If both are enabled,
+            one is drawn for each batch.
+        label_smoothing: share of the target that is spread evenly over all classes.
+        init_cfg: mmengine's `init_cfg` of the classifier; the backbone has a separate one.
     """
 
     def __init__(
@@ -96,13 +98,13 @@ class ImageClassifier(BaseModel):
         data_samples: Sequence[BaseDataElement] | None = None,
         mode: str = 'tensor',
     ) -> Tensor | dict[str, Tensor] | list[BaseDataElement]:
-        """Compute what mmengine asks for.
+        """Compute logits, losses or predictions.
 
         Args:
-            inputs: (B, 3, H, W), normalized.
-            data_samples: with `gt_label`.
+            inputs: images (B, 3, H, W), normalized.
+            data_samples: one sample per image, with `gt_label` for the loss.
             mode: `tensor` for logits (B, classes), `loss`, or `predict` for the samples with
-                `pred_scores` (classes,), which add up to 1.
+                `pred_scores` (classes,), which sum to 1.
         """
         if mode == 'loss':
             return {'loss': self.loss(inputs, torch.stack([s.gt_label for s in data_samples]))}
@@ -114,21 +116,21 @@ class ImageClassifier(BaseModel):
         return list(data_samples)
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy; of mixed images and labels where the model mixes.
+        """Return the mean cross-entropy, after mixup or CutMix if enabled.
 
         Args:
-            inputs: (B, 3, H, W); changed where images are mixed.
-            labels: (B,).
+            inputs: images (B, 3, H, W); changed in place by mixup or CutMix.
+            labels: class indices (B,).
 
         Raises:
-            UserError: images are mixed in pairs, and their number is odd.
+            UserError: mixup or CutMix is enabled, and the batch size is odd.
         """
         if not (self.mixup or self.cutmix):
             logits = self.backbone(inputs)
             return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         if len(labels) % 2:
             raise UserError(
-                f'a batch of {len(labels)} images cannot be mixed in pairs; give an even '
+                f'a batch of {len(labels)} images cannot be mixed in pairs; set an even '
                 'train_dataloader.batch_size, or model.mixup=0 model.cutmix=0'
             )
         mix = Mixup(

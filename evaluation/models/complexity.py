@@ -1,8 +1,8 @@
-"""Parameters and FLOPs of a detector, segmentor or classifier by its parts, without data or weights.
+"""Parameters and FLOPs of a detector, segmentor or classifier by part, without data or weights.
 
-The model is built on the `meta` device, whose tensors have shapes and no values. Backbone, neck and
-heads run one after another, the heads of a detector on as many regions as the field counts, so that
-nothing depends on what an image holds.
+The model is built on the `meta` device, whose tensors have shapes but no values. Backbone, neck and
+heads run one after another. The heads of a detector run on a fixed number of regions, the usual one in
+publications, so the result does not depend on the content of an image.
 """
 
 import re
@@ -22,16 +22,16 @@ from evaluation.utils.meta_device import build_without_values
 from evaluation.utils.random_state import seeded
 
 CONVENTION = (
-    'FLOPs of one image: a multiply-add counts once, and only products that are summed count '
-    '(convolutions, matrix products, attention, sampling at learnt offsets); box head on '
+    'FLOPs of one image: a multiply-add counts as one, and only products that are summed are counted '
+    '(convolutions, matrix products, attention, sampling at learned offsets); box head on '
     f'{BOX_REGIONS} regions, mask head on {MASK_REGIONS}, without auxiliary head, RoIAlign and NMS. '
-    'Published figures that fvcore or mmengine counted include the norms.'
+    'Published figures that were counted with fvcore or mmengine include norms.'
 )
 
 AUXILIARY_HEAD = 'auxiliary head'
 
-# Qualified name of a module or parameter, the part that it belongs to, and what to add to the number in
-# the name for that of the stage, counted from 1. The first that fits counts.
+# Pattern for the qualified name of a module or parameter, the part that it belongs to, and an offset
+# from the number in the name to the stage, counted from 1. The first match is used.
 _PARTS = (
     (r'backbone\.(?:stem|patch_embed|conv1|bn1|downsample_layers\.0)\b', 'stem', None),
     (r'backbone\.(?:stages|out_norms|stage_norms|downsample_layers)\.(\d+)', 'stage', 1),
@@ -53,7 +53,7 @@ OTHER = 'other'
 
 @dataclass(frozen=True)
 class Part:
-    """Parameters, frozen ones too, and multiply-adds of a part; None for a part that is not run."""
+    """Number of parameters, including frozen ones, and FLOPs of a part; None if it is not run."""
 
     name: str
     parameters: int
@@ -62,13 +62,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a model costs on one image.
+    """Parameters and FLOPs of a model for one image.
 
     Attributes:
-        height, width: of the image, in pixels.
-        parts: in the order of the network.
-        uncounted_operators: operators whose FLOPs are unknown and missing from the figures.
-        norm_flops: operations of norms, which are not in the FLOPs of parts.
+        height, width: size of the image, in pixels.
+        parts: parts in the order of the network.
+        uncounted_operators: operators whose FLOPs are unknown and not included.
+        norm_flops: operations of norms, not included in the FLOPs of parts.
     """
 
     height: int
@@ -79,21 +79,21 @@ class Complexity:
 
     @property
     def parameters(self) -> int:
-        """All parameters, those of an auxiliary head too."""
+        """Total number of parameters, including an auxiliary head."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def flops(self) -> int:
-        """All multiply-adds, without norms."""
+        """Total number of multiply-adds, without norms."""
         return sum(part.flops or 0 for part in self.parts)
 
     @property
     def flops_with_norms(self) -> int:
-        """FLOPs as fvcore and mmengine state them."""
+        """Total FLOPs with norms, as in fvcore and mmengine."""
         return self.flops + self.norm_flops
 
     def as_json(self) -> dict:
-        """All figures as they stand in files, with the convention that FLOPs follow."""
+        """Return all numbers for a JSON file, with the convention for FLOPs."""
         return {
             'flops': self.flops,
             'norm_flops': self.norm_flops,
@@ -110,34 +110,34 @@ class Complexity:
 def complexity_of_config(
     model: Mapping, scope: str | None, size: tuple[int, int] | None = None
 ) -> Complexity:
-    """Parameters and FLOPs of a model that is not built yet; random states stay as they are.
+    """Count parameters and FLOPs of a model from its config, without changing random states.
 
     Args:
         model: config of the model; not changed.
-        scope: `default_scope` of the whole config, whose registry names the parts: `mmdet` or `mmseg`.
-        size: height and width of the image; None for the one that publications use.
+        scope: `default_scope` of the whole config, whose registry has the parts: `mmdet` or `mmseg`.
+        size: height and width of the image; None for the usual size in publications.
 
     Raises:
-        UserError: the model cannot be built, is of a kind whose parts cannot be run by themselves, or
-            does not run on this size.
+        UserError: the model cannot be built, its parts cannot be run separately, or it does not run on
+            this image size.
     """
     with seeded(0):
         return complexity(build_without_values(model, scope), size)
 
 
 def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complexity:
-    """Parameters and FLOPs of a model, which is set to eval mode.
+    """Count parameters and FLOPs of a model. Sets the model to eval mode.
 
     Args:
-        model: a detector, an encoder-decoder or a classifier, on any device.
-        size: height and width of the image; None for the one that publications use.
+        model: detector, encoder-decoder or classifier, on any device.
+        size: height and width of the image; None for the usual size in publications.
 
     Raises:
-        UserError: the model is of another kind, or does not run on this size.
+        UserError: the model is unsupported, or does not run on this image size.
     """
     height, width = size or standard_size(model)
     if min(height, width) < 1:
-        raise UserError(f'image of {height}x{width} (height x width): both must be at least 1 pixel')
+        raise UserError(f'image size {height}x{width} (height x width): both must be at least 1 pixel')
     device = next(model.parameters()).device
     image = torch.empty(1, 3, height, width, device=device)
     try:
@@ -159,16 +159,16 @@ def complexity(model: nn.Module, size: tuple[int, int] | None = None) -> Complex
 
 
 def part_of(name: str) -> str:
-    """Part that a module or parameter belongs to, by its qualified name: `stage 2`, `neck`."""
+    """Return the part of a module or parameter from its qualified name, such as `stage 2` or `neck`."""
     for pattern, part, first in _PARTS:
         if match := re.match(pattern, name):
             return part if first is None else f'{part} {int(match[1]) + first}'
-    # A part of another architecture, such as `encoder`, under its own name.
+    # Parts of other architectures, such as `encoder`, keep their own names.
     return name.partition('.')[0].replace('_', ' ') or OTHER
 
 
 def _parts(model: nn.Module, flops_by_module: Mapping[str, int]) -> tuple[Part, ...]:
-    """Sum up by part, in the order of the network."""
+    """Sum parameters and FLOPs by part, in the order of the network."""
     parameters, flops = Counter(), Counter()
     for name, parameter in model.named_parameters():
         parameters[part_of(name)] += parameter.numel()
@@ -181,14 +181,14 @@ def _parts(model: nn.Module, flops_by_module: Mapping[str, int]) -> tuple[Part, 
 
 
 def _place(part: str) -> tuple[int, str]:
-    """Place of a part in the network; parts of other architectures come last, by name."""
+    """Return a sort key: parts in the order of the network, then unknown parts by name."""
     kinds = [kind for _, kind, _ in _PARTS]
     places = (place for place, kind in enumerate(kinds) if part.startswith(kind))
     return next(places, len(kinds)), part
 
 
 def _module_that_raised(error: Exception, model: nn.Module) -> str:
-    """Qualified name of the innermost module whose code the error came through."""
+    """Return the qualified name of the innermost module in the traceback of an error."""
     names = {id(module): name for name, module in model.named_modules()}
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     owners = [names.get(id(frame.f_locals.get('self'))) for frame in frames]

@@ -1,4 +1,4 @@
-"""Run a detector, segmentor or classifier on tensors alone, its regions fixed in number."""
+"""Run a detector, segmentor or classifier on tensors, with a fixed number of regions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,33 +14,33 @@ from evaluation.utils.errors import UserError
 BOX_REGIONS = 1000
 MASK_REGIONS = 100
 
-# What of a RoI head is run; what else has parameters would go uncounted.
+# Parts of a RoI head that are run; others with parameters would not be counted, so they are refused.
 _ROI_PARTS = ('bbox_head', 'mask_head', 'shared_head')
-# Forward passes of RoI heads that give each head the features of its regions, and nothing else.
+# Forward methods of RoI heads that pass each head only the features of its regions.
 _PLAIN_FORWARDS = tuple(
     getattr(kind, name)
     for kind in (StandardRoIHead, CascadeRoIHead)
     for name in ('_bbox_forward', '_mask_forward')
 )
-# Heads of single-stage detectors that run on what the box head selects.
+# Heads of single-stage detectors whose input depends on the output of the box head.
 _DYNAMIC_HEADS = ('mask_head', 'segm_head')
 
 
 def standard_size(model: nn.Module) -> tuple[int, int]:
-    """Height and width of the input that publications state FLOPs for.
+    """Return height and width of the input for which publications usually state FLOPs.
 
     Raises:
-        UserError: the model is of a kind whose parts cannot be run by themselves.
+        UserError: the model is unsupported; its parts cannot be run separately.
     """
     name = head_name(model)
     return next(task.flops_size for task in TASKS.values() if name in task.heads)
 
 
 def head_name(model: nn.Module) -> str:
-    """The head by which the kind of a model is known, one of a task's `heads`.
+    """Return the head that identifies the type of a model, one of a task's `heads`.
 
     Raises:
-        UserError: the model is of another kind, or has a part that is not run.
+        UserError: the model is unsupported, or has a part that is not run.
     """
     modules = dict(model.named_modules())
     known = (name for task in TASKS.values() for name in task.heads)
@@ -48,30 +48,30 @@ def head_name(model: nn.Module) -> str:
     if name is None:
         raise _not_counted(
             model,
-            'only of two-stage detectors, such as MaskRCNN, of detectors with a bbox_head, such as '
-            'RetinaNet, of EncoderDecoder and of ImageClassifier',
+            'supported are two-stage detectors, such as MaskRCNN, detectors with a bbox_head, such as '
+            'RetinaNet, EncoderDecoder and ImageClassifier',
         )
     if name == 'roi_head':
         _check_roi_head(model)
     if name == 'bbox_head':
         for other in _DYNAMIC_HEADS:
             if getattr(model, other, None) is not None:
-                raise _not_counted(model, f'its {other} runs on what its bbox_head selects')
+                raise _not_counted(model, f'its {other} depends on the predictions of its bbox_head')
     return name
 
 
 def run_parts(model: nn.Module, images: Tensor) -> list:
-    """Run all that a test of images runs, with a fixed number of regions an image in a detector.
+    """Run all parts that inference runs, with a fixed number of regions per image in a detector.
 
     Args:
-        model: a detector, an encoder-decoder or a classifier.
+        model: detector, encoder-decoder or classifier.
         images: (B, 3, H, W).
 
     Returns:
-        What each head returns, in the order of the network.
+        The output of each head, in the order of the network.
 
     Raises:
-        UserError: the model is of another kind, or a head needs more than features.
+        UserError: the model is unsupported, or a head needs more than features.
     """
     name = head_name(model)
     if isinstance(model, DetectionTransformer):
@@ -94,7 +94,7 @@ def run_parts(model: nn.Module, images: Tensor) -> list:
 
 
 def _decoded(model: nn.Module, features: Sequence[Tensor]) -> list:
-    """Logits of a decode head, or of a cascade of them, each of which refines those before."""
+    """Return the logits of a decode head, or of each head in a cascade of refining heads."""
     heads = model.decode_head
     first, *others = heads if isinstance(heads, nn.ModuleList) else [heads]
     outputs = [_call(model, 'decode_head', first, features)]
@@ -104,7 +104,7 @@ def _decoded(model: nn.Module, features: Sequence[Tensor]) -> list:
 
 
 def _run_regions(model: nn.Module, features: Sequence[Tensor]) -> Iterator:
-    """Run the box head and the mask head of every stage on regions of a whole image."""
+    """Run the box head and the mask head of every stage on regions that cover the whole image."""
     heads = model.roi_head
     wanted = [('bbox', BOX_REGIONS), *([('mask', MASK_REGIONS)] if heads.with_mask else [])]
     for kind, count in wanted:
@@ -121,28 +121,30 @@ def _stages(module: nn.Module) -> Sequence[nn.Module]:
 
 
 def _regions(extractor: nn.Module, count: int, features: Sequence[Tensor]) -> Tensor:
-    """What RoIAlign would give the head, (count * B, C, height, width), for regions of a whole image."""
+    """Return a stand-in for RoIAlign's output, (count * B, C, height, width), without running it."""
     size = extractor.roi_layers[0].output_size
     return adaptive_avg_pool2d(features[0], size).repeat(count, 1, 1, 1)
 
 
 def _check_roi_head(model: nn.Module) -> None:
-    """See that a RoI head has no part, and no way of calling its parts, that is not known.
+    """Check that a RoI head has only known parts and calls them in a known way.
 
     Raises:
-        UserError: it has.
+        UserError: the RoI head has an unknown part or forward method.
     """
     heads = model.roi_head
     for name, child in heads.named_children():
         if name not in _ROI_PARTS and next(child.parameters(), None) is not None:
-            raise _not_counted(model, f'its roi_head.{name} is not of a plain cascade of heads')
+            raise _not_counted(model, f'its roi_head.{name} is not part of a plain cascade of heads')
     for name in ('_bbox_forward', '_mask_forward'):
         if getattr(type(heads), name, None) not in _PLAIN_FORWARDS:
-            raise _not_counted(model, f'{type(heads).__name__} gives its heads more than their regions')
+            raise _not_counted(
+                model, f'{type(heads).__name__} passes its heads more than the features of their regions'
+            )
 
 
 def _samples(images: Tensor) -> list[DetDataSample]:
-    """What a transformer must know of images without padding."""
+    """Return the metadata that a transformer needs, for images without padding."""
     size = tuple(images.shape[2:])
     facts = {'img_shape': size, 'batch_input_shape': size, 'scale_factor': (1.0, 1.0)}
     return [DetDataSample(metainfo=facts) for _ in images]
@@ -152,17 +154,17 @@ def _call(model: nn.Module, name: str, head: nn.Module, *inputs: object) -> obje
     """Run a head.
 
     Raises:
-        UserError: it takes something else, or needs values where shapes are all there is.
+        UserError: the head needs different inputs, or needs values on the meta device.
     """
     try:
         return head(*inputs)
     except (NotImplementedError, TypeError) as error:
         raise _not_counted(model, f'its {name} cannot be run on features alone') from error
     except RuntimeError as error:
-        # Without values no tensor can become a number, which decides how some transformers go on.
+        # Some transformers branch on the value of a tensor, which a meta tensor does not have.
         if 'meta tensors' not in str(error):
             raise
-        raise _not_counted(model, f'its {name} computes with values that it reads back') from error
+        raise _not_counted(model, f'its {name} depends on values of tensors, not only shapes') from error
 
 
 def _not_counted(model: nn.Module, reason: str) -> UserError:

@@ -1,4 +1,4 @@
-"""Load weights into a model or a part of it, with a report, and name what a training starts from."""
+"""Load weights into a model or a part of it with a report, and name the starting weights of a run."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,17 +24,17 @@ from backbones.checkpoint import (
 
 SCRATCH = 'scratch'
 PRETRAINED = 'Pretrained'
-# What a config may call the initializer that loads a checkpoint: a name or a class.
+# Names of the initializer that loads a checkpoint; a config can have a name or a class.
 PRETRAINED_NAMES = (PRETRAINED, 'PretrainedInit', 'ReportedPretrained')
 
 
 @dataclass(frozen=True)
 class PretrainedPart:
-    """A part of a model that starts from a checkpoint.
+    """Part of a model that starts from a checkpoint.
 
     Attributes:
-        place: its path in the model, such as `roi_head.bbox_head`; empty for the whole model.
-        settings: of the initializer, with `checkpoint`; the config's own dict.
+        place: path of the part in the model, such as `roi_head.bbox_head`; empty for the whole model.
+        settings: settings of the initializer, with `checkpoint`; the dict in the config, not a copy.
     """
 
     place: str
@@ -44,7 +44,7 @@ class PretrainedPart:
 def pretrained_parts(model: dict) -> list[PretrainedPart]:
     """List the parts of a model whose `init_cfg` loads a checkpoint, in the order of loading.
 
-    mmengine initializes a whole after its parts, so the weights of the last one count.
+    mmengine initializes a module after its submodules, so the last checkpoint overwrites earlier ones.
 
     Args:
         model: config of the model.
@@ -66,7 +66,7 @@ def _pretrained_below(value: Any, path: tuple[str, ...]) -> Iterator[PretrainedP
 
 
 def _of_init_cfg(entry: Any, path: tuple[str, ...]) -> Iterator[PretrainedPart]:
-    """Yield the loading initializers of an `init_cfg`: a dict, a list of them, or with `override`."""
+    """Yield the initializers of an `init_cfg` that load checkpoints, including lists and `override`."""
     if isinstance(entry, (list, tuple)):
         for each in entry:
             yield from _of_init_cfg(each, path)
@@ -79,14 +79,14 @@ def _of_init_cfg(entry: Any, path: tuple[str, ...]) -> Iterator[PretrainedPart]:
 
 
 def loads_checkpoint(settings: dict) -> bool:
-    """Return whether an initializer loads a checkpoint; one without `checkpoint` is incomplete."""
+    """Return whether an initializer loads a checkpoint; False if `checkpoint` is missing."""
     wanted = settings.get('type')
     name = wanted if isinstance(wanted, str) else getattr(wanted, '__name__', '')
     return name.rpartition('.')[2] in PRETRAINED_NAMES and bool(settings.get('checkpoint'))
 
 
 def forget_pretrained(model: dict) -> None:
-    """Remove every `init_cfg` that loads a checkpoint; random ones stay."""
+    """Remove every `init_cfg` that loads a checkpoint, but keep random initialization."""
     parts = [part.settings for part in pretrained_parts(model)]
     _remove(model, [id(settings) for settings in parts])
 
@@ -106,10 +106,10 @@ def _remove(value: Any, unwanted: list[int]) -> None:
 
 
 def starting_sources(cfg: Config) -> dict[str, list[str]]:
-    """Return the checkpoints that a training starts from, each with the parts that it sets.
+    """Return the checkpoints that a training starts from, and the parts that each one sets.
 
-    `load_from` counts alone: it is loaded last, into the whole model. What a resumed training began with
-    is in its checkpoint.
+    `load_from` overrides the others, because it is loaded last, into the whole model. It is ignored in a
+    resumed training, whose checkpoint records the starting weights.
     """
     if cfg.get('load_from') and not cfg.get('resume'):
         return {cfg.load_from: ['model']}
@@ -123,17 +123,17 @@ def starting_sources(cfg: Config) -> dict[str, list[str]]:
 
 
 def _loaded_at_construction(backbone: dict) -> str | None:
-    """Return what timm loads while a backbone is built, such as `timm://resnet50`."""
+    """Return the weights that timm loads when it builds a backbone, such as `timm://resnet50`."""
     if backbone.get('pretrained') is True:
         return f'timm://{backbone.get("model_name", backbone.get("type"))}'
     return backbone.get('checkpoint_path') or None
 
 
 def starting_weights(cfg: Config) -> str:
-    """Describe where a training starts: `scratch`, or paths or URLs of checkpoints.
+    """Describe the starting weights of a training: `scratch`, or paths or URLs of checkpoints.
 
-    A checkpoint of anything but the whole model or the backbone, or one of several, is followed by the
-    parts that it sets, as in `a.pth (backbone), b.pth (neck)`.
+    With several checkpoints, or one that sets neither the whole model nor the backbone, each is followed
+    by its parts, as in `a.pth (backbone), b.pth (neck)`.
     """
     sources = starting_sources(cfg)
     if len(sources) == 1:
@@ -144,16 +144,16 @@ def starting_weights(cfg: Config) -> str:
 
 
 BACKBONE = 'backbone.'
-BACKBONE_ALONE = {'': 'the file holds a backbone alone, the rest starts anew'}
+BACKBONE_ALONE = {'': 'the file has only a backbone, so the rest is not loaded'}
 
 
 @dataclass
 class ModelLoadReport:
-    """What became of a checkpoint of a whole model.
+    """Report on loading a checkpoint into a whole model.
 
     Attributes:
-        backbone: of the parameters under `backbone.`.
-        rest: of neck and heads.
+        backbone: report on the parameters under `backbone.`.
+        rest: report on neck and heads.
     """
 
     backbone: LoadReport
@@ -166,12 +166,12 @@ class ModelLoadReport:
 def fit_model(
     model: nn.Module, weights: Mapping[str, Tensor], source: str
 ) -> tuple[dict[str, Tensor], ModelLoadReport]:
-    """Those of `weights` that a model can take, in its own names and shapes.
+    """Return the weights that fit a model, with the model's names and shapes, and a report.
 
     Args:
-        model: with a `backbone`.
-        weights: of a whole model, or of a backbone or classifier alone.
-        source: where they come from, for messages.
+        model: model with a `backbone`.
+        weights: weights of a whole model, or of only a backbone or classifier.
+        source: path or URL of the weights, for messages.
 
     Raises:
         BackboneError: less than 90 % of the backbone's parameters fit.
@@ -194,10 +194,10 @@ def fit_model(
 def check_whole(
     model: nn.Module, fitted: Mapping[str, Tensor], report: ModelLoadReport, source: str
 ) -> None:
-    """Check that a checkpoint has every weight of a model, and none of another.
+    """Check that a checkpoint has every weight of a model, and no others.
 
     Raises:
-        BackboneError: it has not; the message says how many and names one.
+        BackboneError: weights are missing, left over or of a different shape; the message names one.
     """
     lost = [name for name in model.state_dict() if name not in fitted]
     missing = [name for name in lost if not name.endswith('.num_batches_tracked')]
@@ -209,7 +209,7 @@ def check_whole(
     wrong = [
         f'{count(len(names), "weight")} {word}, such as {names[0]}'
         for names, word in (
-            (mismatched, 'of another shape'),
+            (mismatched, 'of a different shape'),
             ([] if mismatched else missing, 'missing'),
             (left_over, 'left over'),
         )
@@ -219,34 +219,35 @@ def check_whole(
         return
     if report.rest.expected:
         raise BackboneError(
-            f'checkpoint {source} holds a backbone alone, of which {report.backbone.share:.1%} fits; '
-            f'{wrong[0]}: give a checkpoint of the whole {type(model).__name__}'
+            f'checkpoint {source} has only a backbone, of which {report.backbone.share:.1%} fits '
+            f'({wrong[0]}); give a checkpoint of the whole {type(model).__name__}'
         )
     raise BackboneError(
         f'checkpoint {source} does not fit this {type(model).__name__}: {"; ".join(wrong)}; '
-        'take the config that it was trained with'
+        'use the config that it was trained with'
     )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The detector or segmentor inside wrappers for several processes and for augmentation."""
+    """Return the model inside wrappers for distributed runs and test-time augmentation."""
     model = model.module if is_model_wrapper(model) else model
     return model.module if isinstance(model, BaseTTAModel) else model
 
 
 def count(number: int, noun: str) -> str:
-    """`1 weight`, `2 weights`."""
+    """Return a number and a noun, as in `1 weight` or `2 weights`."""
     return f'{number} {noun}' + ('' if number == 1 else 's')
 
 
 @WEIGHT_INITIALIZERS.register_module(name=[PRETRAINED, 'ReportedPretrained'], force=True)
 class ReportedPretrained(PretrainedInit):
-    """Load a checkpoint into a module, and log a report. Replaces mmengine's initializer of this name.
+    """Load a checkpoint into a module and log a report. Replaces mmengine's initializer of this name.
 
     Args:
         checkpoint: path or URL.
-        prefix: where the module lies in the checkpoint, such as `neck.`; None finds a `backbone.`.
-        map_location: not used; weights are read into the CPU's memory.
+        prefix: prefix of the module's weights in the checkpoint, such as `neck.`; None to look for
+            `backbone.`.
+        map_location: ignored; weights are loaded on the CPU.
         key: entry of the checkpoint that holds the weights; see `weights_of`.
     """
 
@@ -264,7 +265,7 @@ class ReportedPretrained(PretrainedInit):
         """Load the checkpoint.
 
         Raises:
-            BackboneError: the file cannot be read, or nothing in it fits.
+            BackboneError: the file cannot be read, or none of its weights fit.
         """
         fitting, report = fit_part(module, self.checkpoint, self.prefix, self.key)
         module.load_state_dict({**module.state_dict(), **fitting})
@@ -276,17 +277,17 @@ class ReportedPretrained(PretrainedInit):
 def fit_part(
     module: nn.Module, source: str, prefix: str | None = None, key: str | None = None
 ) -> tuple[Mapping[str, Tensor], LoadReport | ModelLoadReport]:
-    """Select the weights of a checkpoint that a model or a part of one can take.
+    """Select the weights of a checkpoint that fit a model or a part of one.
 
     Args:
-        module: a model with a `backbone`, or a part of it.
+        module: model with a `backbone`, or part of it.
         source: path or URL.
         prefix: see `ReportedPretrained`.
         key: see `weights_of`.
 
     Raises:
-        BackboneError: the file cannot be read, nothing in it fits, or less than 90 % of the backbone of
-            a whole model.
+        BackboneError: the file cannot be read, none of its weights fit, or less than 90 % of the
+            backbone of a whole model fits.
     """
     weights = weights_of(read_checkpoint(source), source, key)
     is_model = isinstance(getattr(module, 'backbone', None), nn.Module)
@@ -302,7 +303,7 @@ def fit_part(
     if not report.loaded:
         first = next(iter(weights))
         raise BackboneError(
-            f'checkpoint {source} has nothing that fits the {type(module).__name__}, whose init_cfg '
-            f'names it (it has {first}, for example); give init_cfg.prefix, or another checkpoint'
+            f'checkpoint {source} has no weights that fit {type(module).__name__}, whose init_cfg names '
+            f'it (it has {first}, for example); set init_cfg.prefix, or use a different checkpoint'
         )
     return {name: weights[name] for name in report.loaded}, report

@@ -1,9 +1,9 @@
-"""Counts the FLOPs of whatever runs under it, operator by operator, by the convention of the field.
+"""FLOP counter that counts each operator, by the usual convention of publications.
 
-A multiply-add counts once, and only products that are summed count: convolutions, matrix products and
-attention, sampling at positions that the network computes, and products that a sum follows. Norms are
-counted apart, by `NORMS`. Operators of `FREE` count nothing, by group and for a reason; one that has
-neither a formula nor a place there is never taken for free but named.
+A multiply-add counts as one, and only products that are summed are counted: convolutions, matrix
+products, attention, sampling at positions that the network computes, and products followed by a sum.
+Norms are counted separately, with `NORMS`. Operators in `FREE` are not counted, for the reason given
+for each group. An operator that has no formula and is not in `FREE` is reported as uncounted.
 """
 
 from collections import Counter
@@ -18,14 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from torch.utils.weak import WeakTensorKeyDictionary
 
-import backbones  # noqa: F401  Its operators bring formulas of their own into torch's registry.
+import backbones  # noqa: F401  Its operators register their formulas in torch's registry.
 
-# From the arguments of a call, all of them by their names in the operator's schema, and its result.
+# Takes all arguments of a call by their names in the operator's schema, and the result of the call.
 Formula = Callable[[Mapping[str, Any], Any], int]
 
 
 def _from_torch(operator: OpOverloadPacket) -> Formula:
-    """Torch's own formula, which counts multiplication and addition apart."""
+    """Return torch's formula, divided by 2: torch counts a multiply-add as two FLOPs."""
     schemas = [getattr(operator, overload)._schema for overload in operator.overloads()]
     by_name = {arg.name for schema in schemas for arg in schema.arguments if arg.kwarg_only}
 
@@ -38,39 +38,39 @@ def _from_torch(operator: OpOverloadPacket) -> Formula:
 
 
 def _attention(arguments: Mapping[str, Any], result: Any) -> int:
-    """Attention, (B, heads, N, D) each: queries with keys, then weights with values."""
+    """Count attention, (B, heads, N, D): queries times keys, then attention weights times values."""
     shapes = (arguments[name].shape for name in ('query', 'key', 'value'))
     return sdpa_flop_count(*shapes) // 2
 
 
 def _size_of(name: str) -> Formula:
-    """A product and its addition for each entry of one argument."""
+    """Return a formula that counts one multiply-add per entry of an argument."""
     return lambda arguments, result: arguments[name].numel()
 
 
 def _batched_product(arguments: Mapping[str, Any], result: Any) -> int:
-    """(B, M, K) with (B, K, N)."""
+    """Count a batched matrix product, (B, M, K) with (B, K, N)."""
     return arguments['batch1'].numel() * arguments['batch2'].shape[2]
 
 
-# By `interpolation_mode`: along one axis, how many neighbours are weighted; the nearest is only copied.
+# Number of weighted neighbors along one axis, by `interpolation_mode`; the nearest is only copied.
 _NEIGHBOURS = {0: 2, 1: 0, 2: 4}
 
 
 def _grid_sample(arguments: Mapping[str, Any], result: Tensor) -> int:
-    """Each sampled value is the weighted sum of its neighbours, 4 of them where bilinear."""
+    """Count the weighted sum over the neighbors of each sampled value (4 if bilinear)."""
     axes = result.dim() - 2
     return result.numel() * _NEIGHBOURS[arguments.get('interpolation_mode', 0)] ** axes
 
 
 def _embedding_bag(arguments: Mapping[str, Any], result: Any) -> int:
-    """Weighted sums of rows (N, D); without weights they are sums alone."""
+    """Count weighted sums of rows (N, D); plain sums without weights count as 0."""
     if arguments['per_sample_weights'] is None:
         return 0
     return arguments['indices'].numel() * arguments['weight'].shape[1]
 
 
-# How an operator counts, by its name without a trailing underscore; a new one is added by assignment.
+# Formula of each operator, by its name without a trailing underscore. Assign an entry to add one.
 FORMULAS: dict[str, Formula] = {
     operator._qualified_op_name: _from_torch(operator)
     for operator in flop_registry
@@ -92,9 +92,9 @@ FORMULAS: dict[str, Formula] = {
 
 
 def _norm(arguments: Mapping[str, Any], result: Any) -> int:
-    """Four operations an entry, five with a weight, as fvcore and mmengine estimate it.
+    """Count four operations per entry, five with a weight, like fvcore and mmengine.
 
-    Fewer where the statistics are known, as in batch norm that is tested: one, two with a weight.
+    With known statistics, as in batch norm at inference: one per entry, two with a weight.
     """
     is_estimated = arguments.get('training', True)
     without_weight = 4 if is_estimated else 1
@@ -102,11 +102,11 @@ def _norm(arguments: Mapping[str, Any], result: Any) -> int:
 
 
 def _tested_norm(arguments: Mapping[str, Any], result: Any) -> int:
-    """Batch norm whose operator exists for tests alone."""
+    """Count batch norm for operators that are used only at inference."""
     return _norm({**arguments, 'training': False}, result)
 
 
-# What norms count, apart from all else, by names as in `FORMULAS`.
+# Formula of each norm, by names as in `FORMULAS`; norms are counted separately.
 NORMS: dict[str, Formula] = {
     **dict.fromkeys(
         (
@@ -124,7 +124,7 @@ NORMS: dict[str, Formula] = {
     'aten::_native_batch_norm_legit_no_training': _tested_norm,
 }
 
-# What counts nothing: the reason, and the names without a trailing underscore.
+# Operators that are not counted: the reason, and the names without a trailing underscore.
 FREE: dict[str, frozenset[str]] = {
     reason: frozenset(f'{"" if "::" in name else "aten::"}{name}' for name in names.split())
     for reason, names in {
@@ -140,7 +140,7 @@ FREE: dict[str, frozenset[str]] = {
             _local_scalar_dense arange empty empty_like empty_strided eye fill full full_like item
             lift_fresh_copy linspace new_empty new_empty_strided new_full new_ones new_zeros ones
             ones_like promote_types scalar_tensor tril_indices triu_indices zero zeros zeros_like""",
-        'elementwise: no sum of products; `mul` counts where one follows': """
+        'elementwise: no sum of products; `mul` is counted if a sum follows': """
             _prelu_kernel abs add addcdiv addcmul bitwise_and bitwise_not bitwise_or bitwise_xor ceil
             clamp clamp_max clamp_min cos div elu eq erf exp exp2 expm1 floor floor_divide fmod ge gelu
             glu gt hardsigmoid hardswish hardtanh isfinite isinf isnan le leaky_relu lerp log log1p log2
@@ -148,18 +148,18 @@ FREE: dict[str, frozenset[str]] = {
             ne neg pow reciprocal relu relu6 remainder round rsqrt rsub sgn sigmoid sign silu sin
             softplus sqrt square sub tan tanh threshold trunc where""",
         'softmax': '_log_softmax _safe_softmax _softmax logsumexp',
-        'reductions, orders and sums without a product': """
+        'reductions, sorting and sums without a product': """
             all amax amin any argmax argmin argsort col2im count_nonzero cumprod cumsum index_add
             linalg_vector_norm max mean median min prod scatter_add sort std std_mean sum topk var
             var_mean""",
         'pooling': """
             _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d avg_pool2d avg_pool3d
             max_pool2d_with_indices max_pool3d_with_indices""",
-        'resizing to a fixed grid: published figures leave it out': """
+        'resizing to a fixed grid: not included in published figures': """
             _upsample_bicubic2d_aa _upsample_bilinear2d_aa upsample_bicubic2d upsample_bilinear2d
             upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d
             upsample_trilinear3d""",
-        'regions: published figures leave them out': """
+        'regions: not included in published figures': """
             torchvision::nms torchvision::roi_align torchvision::roi_pool""",
     }.items()
 }
@@ -170,15 +170,15 @@ _SUMS = ('aten::sum', 'aten::mean')
 
 
 class FlopCounter(TorchDispatchMode):
-    """Counts what runs within it; `count_flops` makes one.
+    """Dispatch mode that counts FLOPs; created by `count_flops`.
 
     Args:
-        running: qualified names of the modules that are running, the innermost last.
+        running: qualified names of the running modules, innermost last.
 
     Attributes:
-        flops: multiply-adds by qualified name of the innermost module and name of the operator.
-        norms: operations of norms, by name of the operator; not in `flops`.
-        uncounted: calls of each operator that has no formula and is not free.
+        flops: multiply-adds, by qualified name of the innermost module and name of the operator.
+        norms: operations of norms, by name of the operator; not included in `flops`.
+        uncounted: number of calls of each operator that has no formula and is not free.
     """
 
     def __init__(self, running: Sequence[str]) -> None:
@@ -191,11 +191,11 @@ class FlopCounter(TorchDispatchMode):
 
     @property
     def total(self) -> int:
-        """All multiply-adds."""
+        """Total number of multiply-adds."""
         return self.flops.total()
 
     def by_module(self) -> Counter[str]:
-        """Multiply-adds by qualified name of the innermost module."""
+        """Return multiply-adds by qualified name of the innermost module."""
         totals: Counter[str] = Counter()
         for (module, _), flops in self.flops.items():
             totals[module] += flops
@@ -209,7 +209,7 @@ class FlopCounter(TorchDispatchMode):
         name = operator_name(func)
         known = name in FORMULAS or name in NORMS or name in _FREE_NAMES
         if not known:
-            # What is only put together from others counts as they do.
+            # Count a composite operator by the operators that it is composed of.
             with self:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
@@ -232,20 +232,20 @@ class FlopCounter(TorchDispatchMode):
         if name == _PRODUCT and _is_tensor(arguments['self']) and _is_tensor(arguments['other']):
             self._products[result] = True
         if name in _SUMS and arguments['self'] in self._products:
-            # A contraction, however it is written: the same as by `einsum`.
+            # A contraction counts the same, whether written with `einsum` or as a product and a sum.
             return arguments['self'].numel()
         return 0
 
 
 @contextmanager
 def count_flops(model: nn.Module) -> Iterator[FlopCounter]:
-    """Count what runs within a `with` statement, on any device, `meta` included.
+    """Count operators that run inside a `with` statement, on any device, including `meta`.
 
-    Gradients and their operators are not counted: run the model under `torch.no_grad()`.
+    Backward operators are not counted: run the model under `torch.no_grad()`.
 
     Args:
-        model: the module whose parts the counts are told apart by; what runs outside it counts under
-            the empty name.
+        model: module whose submodules the counts are grouped by; operators outside it are counted under
+            an empty name.
     """
     running = ['']
     hooks = []
@@ -263,12 +263,12 @@ def count_flops(model: nn.Module) -> Iterator[FlopCounter]:
 
 
 def operator_name(func: OpOverload) -> str:
-    """`aten::relu` of `aten.relu_.default`: one name for all overloads, in place or not."""
+    """Return one name for all overloads, in place or not: `aten::relu` for `aten.relu_.default`."""
     return func._schema.name.rstrip('_')
 
 
 def bind(func: OpOverload, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a call by their names in the schema, with defaults for those that are not given."""
+    """Return the arguments of a call by their names in the schema, with defaults for missing ones."""
     arguments = {}
     for place, argument in enumerate(func._schema.arguments):
         if place < len(args):
@@ -279,10 +279,10 @@ def bind(func: OpOverload, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, 
 
 
 def _drop_last(names: list[str]) -> None:
-    # A hook that returned the name would replace the module's output by it.
+    # Return None: a value returned from a forward hook would replace the module's output.
     names.pop()
 
 
 def _is_tensor(value: object) -> bool:
-    """Whether it is a tensor of more than one entry; one is a mere scale."""
+    """Return whether a value is a tensor with more than one entry; a single one only scales."""
     return isinstance(value, Tensor) and prod(value.shape) > 1

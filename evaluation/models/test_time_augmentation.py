@@ -1,6 +1,6 @@
 """Test-time augmentation: merge the predictions for several views of an image.
 
-Detectors merge boxes by NMS and masks by vote; segmentors take the mean of the probabilities.
+Detectors merge boxes by NMS and masks by vote; segmentors average the probabilities.
 """
 
 import torch
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class InstanceTTAModel(BaseTTAModel):
-    """Merges the instances found in resized and flipped views of an image.
+    """Merge the instances found in resized and flipped views of an image.
 
-    Boxes of all views pass non-maximum suppression by class. Where the detector predicts masks, that of
-    each box that stays is the vote, weighted by score, of the masks whose boxes it stands for.
+    Boxes of all views go through non-maximum suppression by class. If the detector predicts masks, the
+    mask of each remaining box is a vote, weighted by score, of the masks whose boxes overlap it.
 
     Args:
-        module: the detector.
-        iou_threshold: boxes of a class that overlap more are one instance.
-        max_per_img: instances kept an image.
-        data_preprocessor: that of the detector where None.
+        module: detector, or its config.
+        iou_threshold: IoU above which boxes of the same class are one instance.
+        max_per_img: maximum number of instances per image.
+        data_preprocessor: preprocessor, or its config; None for that of the detector.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class InstanceTTAModel(BaseTTAModel):
         self.max_per_img = max_per_img
 
     def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> list[DetDataSample]:
-        """Merge the views of each image; outer list images, inner list views."""
+        """Merge the views of each image, given as one list of views per image."""
         return [self._merge(views) for views in data_samples_list]
 
     def _merge(self, views: list[DetDataSample]) -> DetDataSample:
@@ -52,7 +52,7 @@ class InstanceTTAModel(BaseTTAModel):
 
 
 def unflip(view: DetDataSample) -> InstanceData:
-    """Instances of a view in the frame of the original image."""
+    """Return the instances of a view in the coordinates of the unflipped image."""
     found = view.pred_instances
     result = InstanceData(labels=found.labels, scores=found.scores)
     result.bboxes = found.bboxes
@@ -68,9 +68,9 @@ def merge_instances(instances: InstanceData, iou_threshold: float, most: int) ->
     """Suppress boxes (N, 4) by class and vote on masks (N, H, W).
 
     Args:
-        instances: `bboxes`, `scores`, `labels` and maybe boolean `masks`.
-        iou_threshold: boxes of a class that overlap more are one instance.
-        most: instances kept.
+        instances: instances with `bboxes`, `scores`, `labels` and, optionally, boolean `masks`.
+        iou_threshold: IoU above which boxes of the same class are one instance.
+        most: maximum number of instances.
     """
     if not len(instances):
         return instances
@@ -86,21 +86,21 @@ def merge_instances(instances: InstanceData, iou_threshold: float, most: int) ->
 
 
 def _vote(masks: Tensor, scores: Tensor) -> Tensor:
-    """Pixels that more than half of the scores' weight has, (N, H, W) -> (H, W)."""
+    """Return pixels whose masks have more than half of the total score, (N, H, W) -> (H, W)."""
     weight = (scores / scores.sum()).to(torch.float32)
     return torch.einsum('n,nhw->hw', weight, masks.to(torch.float32)) > 0.5
 
 
 @MODELS.register_module()
 class SegmentationTTAModel(SegTTAModel):
-    """mmseg's `SegTTAModel`, right for one channel with a threshold as well.
+    """mmseg's `SegTTAModel`, fixed for one channel with a threshold.
 
-    A segmentor of one channel returns probabilities. mmseg's class takes their sigmoid once more, which
-    is 0.5 or more, so that every pixel passes a threshold below that.
+    A segmentor with one channel returns probabilities. mmseg's class applies the sigmoid again, which
+    makes them at least 0.5, so every pixel exceeds a lower threshold.
     """
 
     def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
-        """Merge the views of each image; outer list images, inner list views."""
+        """Merge the views of each image, given as one list of views per image."""
         if self.module.out_channels > 1:
             return super().merge_preds(data_samples_list)
         return [self._merge(views) for views in data_samples_list]

@@ -256,7 +256,7 @@ def run_trial(source: Path, folder: Path, name: str, seed: int) -> dict:
     if status not in (0, BAD_INPUT) or (status == BAD_INPUT and errors != [last]):
         return {**result, 'fault': 'no clear line'}
     if status == 0 and not skip:
-        is_odd = 'mark nothing that could be learnt' in output
+        is_odd = 'mark nothing that can be learned' in output
         if used.get('metric') is not None and not is_odd:
             check_truth_is_perfect(used['metric'], root / 'annotations/instances_val2017.json')
         if file in originals and file.is_file() and 'label' not in what and 'of ' not in what:

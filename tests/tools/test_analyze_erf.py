@@ -183,12 +183,12 @@ class TestBadImages:
         content = (images / '3.jpg').read_bytes()
         (images / '3.jpg').write_bytes(content[: len(content) // 2])
         outcome = analyze(*of_a_run(trials['upernet'], images))
-        refused(KIND, 'a truncated image in `--images`', outcome, f'{images}/3.jpg ends early')
+        refused(KIND, 'a truncated image in `--images`', outcome, f'{images}/3.jpg is truncated')
 
     def test_no_image(self, analyze, trials, refused, images):
         (images / '0.jpg').write_text('<html>404 Not Found</html>')
         outcome = analyze(*of_a_run(trials['upernet'], images))
-        refused(KIND, 'a file in `--images` that is no image', outcome, '0.jpg is not an image that can')
+        refused(KIND, 'a file in `--images` that is no image', outcome, '0.jpg cannot be decoded')
 
 
 class TestBadOptions:

@@ -200,7 +200,7 @@ class TestBadData:
         file.write_bytes(file.read_bytes()[:-200])
         run = [trials['upernet'].config, checkpoints / 'upernet.pth', *FEW, *more]
         outcome = analyze(*run)
-        refused(KIND, 'invariance: a truncated image', outcome, f'{file.name} ends early')
+        refused(KIND, 'invariance: a truncated image', outcome, f'{file.name} is truncated')
         assert not [*(tmp_path / 'work_dirs').rglob('*.json')]
 
     def test_bad_images_can_be_left_out(self, analyze, trials, checkpoints, damaged, tmp_path):
@@ -300,7 +300,7 @@ class TestBadCheckpoint:
         trial = trials['upernet']
         outcome = analyze(trial.config, folder / 'alone', *of_a_run(trial)[2:])
         given = 'invariance: a checkpoint of a backbone alone'
-        refused(KIND, given, outcome, 'holds a backbone alone', 'the whole EncoderDecoder')
+        refused(KIND, given, outcome, 'has only a backbone', 'the whole EncoderDecoder')
         assert nothing_written()
 
 

@@ -193,7 +193,11 @@ class TestOfAnother:
         outcome = test(trial.config, file, *trial.arguments(model__decode_head__channels=32))
         given = 'to tools/test.py, a checkpoint whose heads have other shapes'
         refused(
-            KIND, given, outcome, f'{file} does not fit', 'weights of another shape, such as decode_head'
+            KIND,
+            given,
+            outcome,
+            f'{file} does not fit',
+            'weights of a different shape, such as decode_head',
         )
         assert nothing_written()
 
@@ -206,7 +210,7 @@ class TestOfAnother:
         trial = trials['upernet']
         outcome = test(trial.config, file, *trial.arguments())
         given = 'to tools/test.py, a checkpoint of a backbone alone'
-        refused(KIND, given, outcome, 'a backbone alone, of which 100.0% fits', '69 weights missing')
+        refused(KIND, given, outcome, 'only a backbone, of which 100.0% fits', '69 weights missing')
         file.unlink()
         assert nothing_written()
 

@@ -84,8 +84,8 @@ class TestLayout:
             'Data',
             '--data-root where a data set names a file elsewhere',
             test(trial.config, 'any.pth', *options),
-            'test_dataloader.dataset.ann_file is /labels/val.json, outside of',
-            'leave out --data-root',
+            'test_dataloader.dataset.ann_file is /labels/val.json, outside',
+            'omit --data-root',
         )
 
     def test_empty_root(self, test, trial, tmp_path, refused):
@@ -139,7 +139,7 @@ class TestLayout:
             'an evaluator with the annotations of other data',
             test(trial.config, 'any.pth', *on(trial.data_root, trial, test_evaluator__ann_file=other)),
             'test_evaluator.ann_file is',
-            'give both the same',
+            'make them equal',
         )
 
 
@@ -180,7 +180,7 @@ class TestCocoFile:
             (
                 'predictions in place of COCO ground truth',
                 lambda content: [{'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 9, 9], 'score': 0.9}],
-                ('is a list, as predictions are written', 'give COCO ground truth'),
+                ('is a list, like a file of predictions', 'give COCO ground truth'),
             ),
             (
                 'JSON that is not COCO',
@@ -200,47 +200,47 @@ class TestCocoFile:
             (
                 'a COCO file that lacks a class',
                 rename_categories(lambda number, name: 'Star' if name == 'star' else name),
-                ('1 of the 6 classes (star), and 1 categories that are no class (Star)',),
+                ('1 of the 6 classes (star), and 1 unknown categories (Star)',),
             ),
             (
                 'a COCO file with its categories in another order',
                 lambda content: content | {'categories': content['categories'][::-1]},
-                ("category 'cross' twice or out of the order",),
+                ("category 'cross' twice or in a different order",),
             ),
             (
                 'an annotation of a category that the file does not list',
                 of_first_annotation(category_id=99),
-                ('the one with id 1 has category_id 99', 'does not list'),
+                ('the entry with id 1 has category_id 99', 'does not list'),
             ),
             (
                 'an annotation of an image that the file does not list',
                 of_first_annotation(image_id=99),
-                ('the one with id 1 has image_id 99', 'does not list'),
+                ('the entry with id 1 has image_id 99', 'does not list'),
             ),
             (
                 'a file name that leads out of the folder of images',
                 of_first_image(file_name='../../../etc/passwd'),
-                ("has the file_name '../../../etc/passwd', which leads out of the folder of images",),
+                ("has the file_name '../../../etc/passwd', which points outside the image folder",),
             ),
             (
                 'a file name from the root of the file system',
                 of_first_image(file_name='/etc/passwd'),
-                ("has the file_name '/etc/passwd', which leads out of the folder of images",),
+                ("has the file_name '/etc/passwd', which points outside the image folder",),
             ),
             (
                 'an image that is said to have more pixels than any',
                 of_first_image(height=60_000, width=60_000),
-                ('is of 60000x60000 pixels, more than 179 million are not read',),
+                ('has 60000x60000 pixels, more than the limit of 179 million',),
             ),
             (
                 'ids that are numbers and texts',
                 of_first_annotation(id='first'),
-                ('some have numbers and some have texts as id',),
+                ('some ids are numbers and some are strings',),
             ),
             (
                 'a run-length code that goes beyond its image',
                 of_first_annotation(segmentation={'size': [64, 64], 'counts': [0, 10**12]}),
-                ('no run-length code of 64 rows, 64 columns',),
+                ('not a run-length code of 64 rows, 64 columns',),
             ),
             (
                 'a polygon whose outline would fill the memory',
@@ -250,12 +250,12 @@ class TestCocoFile:
             (
                 'an annotation without a mask',
                 of_first_annotation(segmentation=None),
-                ('the one with id 1 has no segmentation',),
+                ('the entry with id 1 has no segmentation',),
             ),
             (
                 'an annotation whose box has a NaN',
                 of_first_annotation(bbox=[0, 0, float('nan'), 5]),
-                ('the one with id 1 has the bbox [0, 0, nan, 5]',),
+                ('the entry with id 1 has the bbox [0, 0, nan, 5]',),
             ),
         ],
     )
@@ -277,7 +277,7 @@ class TestCocoFile:
             'Data',
             'annotations that are cut short',
             test(trial.config, 'any.pth', *on(data, trial)),
-            f'{file} is not JSON, or not whole: it breaks at line 2, column 1',
+            f'{file} is not valid JSON or is truncated (error at line 2, column 1',
         )
 
 
@@ -354,7 +354,7 @@ class TestImages:
         halve(image)
         outcome = train(trial.config, *on(data, trial, train_dataloader__num_workers=workers))
         given = f'a truncated image, met in training ({LAYOUT[trial.task]})'
-        refused('Data', given, outcome, f'error: {image} ends early', '--skip-bad-images')
+        refused('Data', given, outcome, f'error: {image} is truncated', '--skip-bad-images')
         assert not [*tmp_path.rglob('*.pth'), *tmp_path.rglob('result.json')]
 
     def test_not_an_image(self, test, trial, copy_of, work_dir_of, refused):
@@ -366,7 +366,7 @@ class TestImages:
             'Data',
             f'a file that is no image, met in testing ({LAYOUT[trial.task]})',
             test(trial.config, checkpoint, *on(data, trial)),
-            f'error: {image} is not an image that can be decoded',
+            f'error: {image} cannot be decoded as an image',
         )
 
     def test_a_pipe(self, train, trials, copy_of, refused):
@@ -406,7 +406,7 @@ class TestImages:
         content[-30] ^= 1
         map_file.write_bytes(content)
         given = 'a segmentation map with a bit that was changed'
-        refused('Data', given, train(trial.config, *on(data, trial)), f'error: {map_file} was changed')
+        refused('Data', given, train(trial.config, *on(data, trial)), f'error: {map_file} is corrupt')
 
     def test_pictures_are_drawn_nowhere_else(self, test, trials, copy_of, work_dir_of, tmp_path):
         """Of an image whose name leads out of its folder."""
@@ -419,7 +419,7 @@ class TestImages:
         checkpoint = work_dir_of('mask_rcnn') / 'epoch_2.pth'
         outcome = test(trial.config, checkpoint, '--show-dir', 'pictures', *on(data, trial))
         assert outcome.status == 2
-        assert 'leads out of the folder of images' in outcome.stderr
+        assert 'points outside the image folder' in outcome.stderr
         assert sorted(tmp_path.rglob('*')) == before
 
     def test_not_the_one_annotated(self, train, trials, copy_of, refused):
@@ -431,7 +431,7 @@ class TestImages:
             'Data',
             'an image of another size than its annotations say',
             train(trial.config, *on(data, trial)),
-            f'{image} is 32x48 pixels, its annotations are for 64x64',
+            f'{image} is 32x48 pixels, but its annotations are for 64x64',
         )
 
 
@@ -439,13 +439,17 @@ class TestSegmentationMaps:
     @pytest.mark.parametrize(
         ('given', 'content', 'message'),
         [
-            ('of another size than its image', np.ones((32, 64)), 'is 64x32 pixels, its image 64x64'),
+            (
+                'of another size than its image',
+                np.ones((32, 64)),
+                'is 64x32 pixels, but its image is 64x64',
+            ),
             ('of colours', np.ones((64, 64, 3)), 'is a PNG of mode RGB; maps must be'),
             ('of 16 bits', np.ones((64, 64), np.uint16), 'is a PNG of mode I;16; maps must be'),
             (
                 'with a class beyond the last',
                 np.full((64, 64), 9),
-                'has the class index 9; known are 1 to 8',
+                'has the class index 9; expected 1 to 8',
             ),
         ],
     )
@@ -489,7 +493,7 @@ class TestSkipping:
             'count': 2,
             'names': [first, first.replace('2.jpg', '3.jpg')],
         }
-        assert f'left out: {damaged / first} is missing' in outcome.stdout
+        assert f'skipped: {damaged / first} is missing' in outcome.stdout
 
     def test_training_is_with_the_others(self, commands, trial, damaged, tmp_path):
         arguments = ['--skip-bad-images', *on(damaged, trial)]
@@ -497,7 +501,7 @@ class TestSkipping:
         result = read_results(tmp_path / 'work_dirs')[-1]
         assert result['images'] == 5
         assert result['images_skipped']['count'] == result['training_images_skipped'] == 2
-        assert f'left out: {damaged / IMAGES[trial.task, "train"]} is missing' in outcome.stdout
+        assert f'skipped: {damaged / IMAGES[trial.task, "train"]} is missing' in outcome.stdout
 
     def test_changes_nothing_on_whole_data(self, commands, trial, trained, tmp_path):
         checkpoint = trained / f'{trial.end}.pth'
@@ -513,6 +517,6 @@ class TestSkipping:
             halve(image)
         outcome = train(trial.config, '--skip-bad-images', *on(data, trial))
         given = f'--skip-bad-images where no image is good ({LAYOUT[trial.task]})'
-        refused('Data', given, outcome, 'none of the 8 images can be used', 'ends early')
+        refused('Data', given, outcome, 'none of the 8 images can be used', 'is truncated')
         shutil.rmtree(data)
         assert nothing_written()

@@ -76,8 +76,8 @@ def test_batches_of_several_shapes(train, upernet, refused, tmp_path):
         KIND,
         'batches of a validation whose images have several shapes',
         outcome,
-        'val_dataloader.batch_size=2, but images have several shapes',
-        'give val_dataloader.batch_size=1',
+        'val_dataloader.batch_size=2, but images have different shapes',
+        'set val_dataloader.batch_size=1',
     )
     assert list(tmp_path.iterdir()) == [data]
 
@@ -110,8 +110,8 @@ class TestOrientation:
             'Data',
             'a map of an image as it is when turned by its EXIF orientation',
             outcome,
-            f'{label_map} is 48x64 pixels, its image 64x48; the image has the EXIF orientation 6',
-            "color_type='color'",
+            f'{label_map} is 48x64 pixels, but its image is 64x48; the image has the EXIF orientation 6',
+            "set color_type of LoadCheckedImage to 'color'",
         )
 
     def test_of_coco(self, test, trials, turned, weights, refused, tmp_path):
@@ -134,6 +134,6 @@ class TestOrientation:
             'Data',
             'annotations of an image as it is when turned by its EXIF orientation',
             outcome,
-            f'{data / name} is 64x48 pixels, its annotations are for 48x64',
+            f'{data / name} is 64x48 pixels, but its annotations are for 48x64',
             'the image has the EXIF orientation 6',
         )

@@ -206,5 +206,5 @@ class TestBadInput:
             'times of neither a detector nor a segmentor',
             benchmark('backbone.py', *SMALL),
             'config backbone.py: ',
-            'only of two-stage detectors',
+            'supported are two-stage detectors',
         )

@@ -96,7 +96,7 @@ def test_masks_that_are_needed_and_not_there(train, trials, boxes, nothing_writt
         KIND,
         'boxes without masks for a detector with masks',
         outcome,
-        'has no segmentation, but the config uses masks; add it, or give',
+        'has no segmentation, but the config uses masks; add it, or use a config',
         'model.roi_head.mask_head=None',
     )
     assert nothing_written()
@@ -128,4 +128,9 @@ class TestExamination:
     def test_of_a_layout_without_boxes(self, commands, trials, refused):
         root, config = trials['upernet'].data_root, trials['mask_rcnn'].config
         outcome = commands('check_data', '--data-root', root, '--config', config)
-        refused(KIND, '`check_data.py --config` with maps of classes', outcome, '--config is of coco')
+        refused(
+            KIND,
+            '`check_data.py --config` with maps of classes',
+            outcome,
+            '--config applies only to coco',
+        )

@@ -36,12 +36,12 @@ def test_findings(check, trial, damaged):
     outcome = check('--data-root', 'data')
     assert outcome.status == 1
     assert 'Traceback' not in outcome.stderr
-    assert f'       1  truncated images\n            {IMAGES[trial.task, "train"]} ends early' in (
+    assert f'       1  truncated images\n            {IMAGES[trial.task, "train"]} is truncated' in (
         outcome.stdout
     )
     if trial.task == 'mask_rcnn':
-        line = f'{INSTANCES}: of the annotations, the one with id 1 has the bbox [0, 0, nan, 5]'
-        assert f'       1  boxes that are no numbers\n            {line}' in outcome.stdout
+        line = f'{INSTANCES}: in annotations, the entry with id 1 has the bbox [0, 0, nan, 5]'
+        assert f'       1  malformed boxes\n            {line}' in outcome.stdout
 
 
 def test_json(check, trials, tmp_path):
@@ -83,7 +83,7 @@ def test_a_name_that_is_no_text(check, trials, tmp_path, arguments):
         (
             '`--num-classes` of COCO',
             ['--data-root', 'data', '--num-classes', 80],
-            '--num-classes is of ade20k and imagenet',
+            '--num-classes applies only to ade20k and imagenet',
         ),
         (
             '`--output` in a folder that is not there',

@@ -90,7 +90,7 @@ class TestReleased:
         head = 'roi_head.bbox_head.fc_cls.weight'
         given = filled(mask_rcnn_shapes('halo_micro', **OF_THE_DEMONSTRATION))[head]
         assert torch.equal(weights[head], given) == (kind == 'detector')
-        assert ('the file holds a backbone alone, the rest starts anew' in log) == (kind == 'imagenet')
+        assert ('the file has only a backbone, so the rest is not loaded' in log) == (kind == 'imagenet')
 
     def test_detector_to_be_tested(self, files, log_of, tmp_path):
         log = log_of('test', files / 'detector.pth')

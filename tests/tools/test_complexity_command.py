@@ -55,7 +55,7 @@ class TestOutput:
         outcome = count(ROOT / CONVNEXT)
         assert outcome.status == 0, outcome.stderr[-3000:]
         assert outcome.stdout.startswith('### Parameters (M)\n')
-        assert 'a multiply-add counts once' in outcome.stdout
+        assert 'a multiply-add counts as one' in outcome.stdout
         assert 'box head on 1000 regions, mask head on 100' in outcome.stdout
         assert 'auxiliary head' in outcome.stdout
         assert not list(tmp_path.iterdir())

@@ -185,7 +185,7 @@ class TestBadInput:
         (tmp_path / 'data/meta/train.txt').write_text('cat/0.jpg 0\n../../../etc/passwd 1\n')
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *arguments(tmp_path / 'data'))
         given = 'a line in meta/train.txt that leads out of the folder of images'
-        refused(KIND, given, outcome, "train.txt, line 2: '../../../etc/passwd 1' leads out")
+        refused(KIND, given, outcome, "train.txt, line 2: '../../../etc/passwd 1' points outside")
 
     def test_a_listed_image_that_is_missing(self, train, root, tmp_path, refused):
         shutil.copytree(root, tmp_path / 'data')
@@ -203,7 +203,7 @@ class TestBadInput:
         file = tmp_path / 'data/train/cat/3.jpg'
         file.write_bytes(file.read_bytes()[:-200])
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *arguments(tmp_path / 'data'))
-        refused(KIND, 'a truncated image', outcome, 'cat/3.jpg ends early')
+        refused(KIND, 'a truncated image', outcome, 'cat/3.jpg is truncated')
 
     def test_an_odd_batch(self, train, root, tmp_path, refused):
         options = arguments(root, train_dataloader__batch_size=5)

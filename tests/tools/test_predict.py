@@ -83,7 +83,7 @@ def test_bad_input_writes_nothing(trial, checkpoint, predict, refused, tmp_path)
     for given, weights, image, message in (
         ('predict: no image', checkpoint, 'missing.jpg', 'missing.jpg is missing'),
         ('predict: a folder without images', checkpoint, 'empty', 'has no images'),
-        ('predict: an image that ends early', checkpoint, cut, 'cut.jpg ends early'),
+        ('predict: an image that ends early', checkpoint, cut, 'cut.jpg is truncated'),
         ('predict: an image too narrow for the backbone', checkpoint, narrow, 'narrow.png: input of'),
         ('predict: a checkpoint of another model', other, good, 'other.pth'),
     ):

@@ -289,7 +289,7 @@ class TestPipelines:
         if stated in (None, reduced):
             check_transforms(cfg, [('val_dataloader', dataset)])
         else:
-            with pytest.raises(UserError, match=rf'is {reduced} in the data set .* and {stated} in its'):
+            with pytest.raises(UserError, match=rf'is {reduced} in the data set .* but {stated} in its'):
                 check_transforms(cfg, [('val_dataloader', dataset)])
 
     def test_zero_label_of_two_data_sets(self, cfg):
@@ -298,7 +298,7 @@ class TestPipelines:
         cfg.val_dataloader = cfg.val_dataloader.copy()
         dataset = ConfigDict({**cfg.val_dataloader.dataset, 'reduce_zero_label': False})
         dataset.pipeline = [STEPS[step] for step in ('load', 'resize', 'map', 'pack')]
-        with pytest.raises(UserError, match='is True in the data set of train_dataloader and False in'):
+        with pytest.raises(UserError, match='is True in the data set of train_dataloader but False in'):
             check_transforms(cfg, [places[0], ('val_dataloader', dataset)])
 
 
@@ -323,7 +323,7 @@ class TestShapes:
     @pytest.mark.parametrize('loader', ['val_dataloader', 'test_dataloader'])
     def test_several_are_refused(self, cfg, data, loader):
         cfg[loader].batch_size = 2
-        with pytest.raises(UserError, match=r'several shapes .* 64x48 of .*0\.jpg and 48x64 of .*2\.'):
+        with pytest.raises(UserError, match=r'different shapes .* 64x48 of .*0\.jpg and 48x64 of .*2\.'):
             check_data(cfg, [loader])
 
     def test_one_image_a_batch(self, cfg, data):

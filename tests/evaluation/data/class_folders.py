@@ -1,4 +1,4 @@
-"""A data set of four classes, told apart by colour, in both layouts."""
+"""Data set of four classes that differ in color, in both ImageNet layouts."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from PIL import Image
 
 CLASSES = ('cat', 'dog', 'eel', 'fox')
 COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
-# Images of each class.
+# Number of images per class.
 COUNTS = {'train': 8, 'val': 3}
 
 
 def write_folders(root: Path, counts: dict[str, int] = COUNTS) -> Path:
-    """`<split>/<class>/<number>.jpg`, of several sizes."""
+    """Write `<split>/<class>/<number>.jpg` in several sizes."""
     generator = np.random.default_rng(0)
     for split, count in counts.items():
         for name, colour in zip(CLASSES, COLOURS, strict=True):
@@ -26,7 +26,7 @@ def write_folders(root: Path, counts: dict[str, int] = COUNTS) -> Path:
 
 
 def write_lists(root: Path) -> Path:
-    """The same with all images of a split in one folder, and `meta/<split>.txt`."""
+    """Write the same images with one folder per split, and `meta/<split>.txt`."""
     write_folders(root)
     (root / 'meta').mkdir()
     for split, count in COUNTS.items():

@@ -1,4 +1,4 @@
-"""Sound data of 6 images in the layouts of COCO and of ADE20K, to be copied and damaged."""
+"""Valid data of 6 images in the layouts of COCO and ADE20K, to be copied and damaged."""
 
 import pytest
 

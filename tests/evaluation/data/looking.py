@@ -1,4 +1,4 @@
-"""What `tools/check_data.py` does, called directly."""
+"""Direct call of the code behind `tools/check_data.py`."""
 
 from argparse import Namespace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is refused of an annotation file, and that what is sound is not."""
+"""Malformed annotation files are refused, and valid ones are accepted."""
 
 import contextlib
 import copy
@@ -58,21 +58,21 @@ def check(tmp_path, content, classes=CLASSES, evaluated=True, with_masks=True):
 
 
 def changed(section, entry, **values):
-    """The sound file with other values in one entry; None removes a key."""
+    """Return the valid content with changed values in one entry; None removes a key."""
     content = copy.deepcopy(SOUND)
     merged = content[section][entry] | values
     content[section][entry] = {key: value for key, value in merged.items() if value is not None}
     return content
 
 
-def test_sound(tmp_path, capsys):
+def test_valid_file(tmp_path, capsys):
     assert check(tmp_path, SOUND) == ['a.jpg', 'b/c.jpg']
     assert capsys.readouterr().err == ''
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason='no images of COCO')
+@pytest.mark.skipif(not REAL.is_dir(), reason='no real COCO images')
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_genuine(split, capsys):
+def test_real_files(split, capsys):
     file = REAL / f'annotations/instances_{split}2017.json'
     names = check_coco(file, [c['name'] for c in json.loads(file.read_text())['categories']], True)
     assert set(names) == {image['file_name'] for image in COCO(file).imgs.values()}
@@ -83,15 +83,15 @@ class TestJson:
     @pytest.mark.parametrize(
         ('text', 'message'),
         [
-            ('', 'is not JSON, or not whole: it breaks at line 1, column 1;'),
-            ('{"images": [\n{"id": 1,', r'it breaks at line 2, column 10;'),
-            ('<html>', 'it breaks at line 1, column 1;'),
-            ('[' * 100_000, 'is not JSON'),
-            ('[]', 'is a list, as predictions are written'),
+            ('', r'is not valid JSON or is truncated \(error at line 1, column 1\);'),
+            ('{"images": [\n{"id": 1,', r'error at line 2, column 10\);'),
+            ('<html>', r'error at line 1, column 1\);'),
+            ('[' * 100_000, 'is not valid JSON'),
+            ('[]', 'is a list, like a file of predictions'),
             ('17', 'is not an object'),
         ],
     )
-    def test_no_object(self, tmp_path, text, message):
+    def test_not_an_object(self, tmp_path, text, message):
         with pytest.raises(UserError, match=message) as raised:
             check(tmp_path, text)
         assert 'give COCO ground truth' in str(raised.value)
@@ -100,7 +100,7 @@ class TestJson:
     def test_not_text(self, tmp_path):
         file = tmp_path / 'instances.json'
         file.write_bytes(b'\x1f\x8b\x08\x00\xff')
-        with pytest.raises(UserError, match=r'instances\.json is not JSON; give COCO'):
+        with pytest.raises(UserError, match=r'instances\.json is not valid JSON; give COCO'):
             check_coco(file, CLASSES, True)
 
     def test_a_folder(self, tmp_path):
@@ -129,16 +129,16 @@ class TestEntries:
     @pytest.mark.parametrize(
         ('values', 'message'),
         [
-            ({'id': None}, 'of the images, entry 2 has no id'),
-            ({'id': [1]}, 'of the images, entry 2 has the id \\[1\\], not a whole number or a text'),
-            ({'id': 9.0}, 'of the images, entry 2 has the id 9.0, not a whole number or a text'),
-            ({'id': 7}, 'of the images, 2 have the id 7'),
-            ({'file_name': None}, 'the one with id 9 has no file_name'),
-            ({'file_name': 3}, 'the one with id 9 has no file_name'),
-            ({'height': 0}, 'the one with id 9 has the height 0, not a whole number of pixels'),
-            ({'height': 40.0}, 'the one with id 9 has the height 40.0, not a whole number of pixels'),
-            ({'height': None}, 'the one with id 9 has no height'),
-            ({'width': '50'}, "the one with id 9 has the width '50', not a whole number of pixels"),
+            ({'id': None}, 'in images, entry 2 has no id'),
+            ({'id': [1]}, 'in images, entry 2 has the id \\[1\\], not an integer or a string'),
+            ({'id': 9.0}, 'in images, entry 2 has the id 9.0, not an integer or a string'),
+            ({'id': 7}, 'in images, 2 entries have the id 7'),
+            ({'file_name': None}, 'the entry with id 9 has no file_name'),
+            ({'file_name': 3}, 'the entry with id 9 has no file_name'),
+            ({'height': 0}, 'the entry with id 9 has the height 0, not a positive integer'),
+            ({'height': 40.0}, 'the entry with id 9 has the height 40.0, not a positive integer'),
+            ({'height': None}, 'the entry with id 9 has no height'),
+            ({'width': '50'}, "the entry with id 9 has the width '50', not a positive integer"),
         ],
     )
     def test_image(self, tmp_path, values, message):
@@ -152,32 +152,32 @@ class TestEntries:
                 ({key: None}, f'has no {key}')
                 for key in ('id', 'image_id', 'category_id', 'bbox', 'area', 'segmentation', 'iscrowd')
             ),
-            ({'id': 1}, 'of the annotations, 2 have the id 1'),
-            ({'image_id': 8}, 'the one with id 2 has image_id 8, which the file does not list'),
+            ({'id': 1}, 'in annotations, 2 entries have the id 1'),
+            ({'image_id': 8}, 'the entry with id 2 has image_id 8, which the file does not list'),
             ({'image_id': [9]}, r'has image_id \[9\], which'),
-            ({'category_id': 3}, 'the one with id 2 has category_id 3, which the file does not list'),
-            ({'bbox': [1, 2, 3]}, r'has the bbox \[1, 2, 3\], not four numbers'),
-            ({'bbox': [1, 2, 3, float('nan')]}, 'not four numbers'),
-            ({'bbox': [1, 2, float('inf'), 4]}, 'not four numbers'),
-            ({'bbox': [1, 2, '3', 4]}, 'not four numbers'),
-            ({'bbox': '1234'}, 'not four numbers'),
-            ({'area': 'large'}, "has the area 'large', not a number"),
+            ({'category_id': 3}, 'the entry with id 2 has category_id 3, which the file does not list'),
+            ({'bbox': [1, 2, 3]}, r'has the bbox \[1, 2, 3\], not four finite numbers'),
+            ({'bbox': [1, 2, 3, float('nan')]}, 'not four finite numbers'),
+            ({'bbox': [1, 2, float('inf'), 4]}, 'not four finite numbers'),
+            ({'bbox': [1, 2, '3', 4]}, 'not four finite numbers'),
+            ({'bbox': '1234'}, 'not four finite numbers'),
+            ({'area': 'large'}, "has the area 'large', not a finite number"),
             ({'segmentation': []}, 'has no segmentation, but the config uses masks'),
             ({'segmentation': [[]] * 2 + [5]}, 'neither polygons nor a run-length code'),
             ({'segmentation': [1, 2, 3, 4, 5, 6]}, 'neither polygons'),
             ({'segmentation': [[1, 2], [3, 'x']]}, 'neither polygons'),
             ({'segmentation': [[1, 2, float('nan'), 4, 5, 6]]}, 'neither polygons'),
             ({'segmentation': 'abc'}, 'neither polygons'),
-            ({'segmentation': {'counts': 'abc'}}, 'no run-length code of 20 rows, 50 columns'),
-            ({'segmentation': {'counts': 5, 'size': [20, 50]}}, 'no run-length code'),
-            ({'segmentation': {'counts': 'abc', 'size': [50, 20]}}, 'no run-length code'),
+            ({'segmentation': {'counts': 'abc'}}, 'not a run-length code of 20 rows, 50 columns'),
+            ({'segmentation': {'counts': 5, 'size': [20, 50]}}, 'not a run-length code'),
+            ({'segmentation': {'counts': 'abc', 'size': [50, 20]}}, 'not a run-length code'),
         ],
     )
     def test_annotation(self, tmp_path, values, message):
         with pytest.raises(UserError, match=message):
             check(tmp_path, changed('annotations', 1, **values))
 
-    def test_training_needs_no_iscrowd(self, tmp_path):
+    def test_training_does_not_need_iscrowd(self, tmp_path):
         assert check(tmp_path, changed('annotations', 1, iscrowd=None), evaluated=False)
 
     @given(
@@ -189,7 +189,7 @@ class TestEntries:
         ),
         st.data(),
     )
-    def test_any_value_is_taken_or_refused(self, tmp_path_factory, section, value, data):
+    def test_any_value_is_accepted_or_refused(self, tmp_path_factory, section, value, data):
         content = copy.deepcopy(SOUND)
         key = data.draw(st.sampled_from(sorted(content[section][1])))
         content[section][1][key] = value
@@ -198,47 +198,47 @@ class TestEntries:
 
 
 class TestCategories:
-    def test_other_classes(self, tmp_path):
+    def test_different_classes(self, tmp_path):
         with pytest.raises(UserError) as raised:
             check(tmp_path, SOUND, classes=['Cat', 'Dog', 'Owl', 'Fox'])
         assert 'no category for 4 of the 4 classes (Cat, Dog, Owl and 1 more)' in str(raised.value)
-        assert '3 categories that are no class (cat, dog, owl)' in str(raised.value)
+        assert '3 unknown categories (cat, dog, owl)' in str(raised.value)
 
-    def test_one_is_missing(self, tmp_path):
+    def test_missing_category(self, tmp_path):
         with pytest.raises(UserError, match=r'no category for 1 of the 4 classes \(fox\); set'):
             check(tmp_path, SOUND, classes=['cat', 'dog', 'fox', 'owl'])
 
     @pytest.mark.parametrize('classes', [['dog', 'cat', 'owl'], ['cat', 'owl', 'dog']])
-    def test_another_order(self, tmp_path, classes):
-        with pytest.raises(UserError, match='twice or out of the order of the classes'):
+    def test_different_order(self, tmp_path, classes):
+        with pytest.raises(UserError, match='twice or in a different order than the classes'):
             check(tmp_path, SOUND, classes=classes)
 
-    def test_order_is_that_of_mmdets_labels(self, tmp_path):
-        """Category ids of the classes come as the file has them, whatever the order asked for."""
+    def test_order_of_labels_in_mmdet(self, tmp_path):
+        """COCO returns category ids in the order of the file, not in the requested order."""
         check(tmp_path, SOUND)
         coco = COCO(tmp_path / 'instances.json')
         assert coco.getCatIds(catNms=['owl', 'cat', 'dog']) == [2, 5, 8]
 
-    def test_twice(self, tmp_path):
+    def test_duplicate_name(self, tmp_path):
         content = copy.deepcopy(SOUND)
         content['categories'].append({'id': 9, 'name': 'owl'})
-        with pytest.raises(UserError, match="lists category 'owl' twice or out of the order"):
+        with pytest.raises(UserError, match="lists category 'owl' twice or in a different order"):
             check(tmp_path, content)
 
-    def test_one_id_for_two(self, tmp_path):
-        with pytest.raises(UserError, match='of the categories, 2 have the id 2'):
+    def test_duplicate_id(self, tmp_path):
+        with pytest.raises(UserError, match='in categories, 2 entries have the id 2'):
             check(tmp_path, changed('categories', 1, id=2))
 
-    def test_without_a_name(self, tmp_path):
-        with pytest.raises(UserError, match='of the categories, the one with id 5 has no name'):
+    def test_missing_name(self, tmp_path):
+        with pytest.raises(UserError, match='in categories, the entry with id 5 has no name'):
             check(tmp_path, changed('categories', 1, name=None))
 
-    def test_a_part_of_the_categories_is_fine(self, tmp_path, capsys):
+    def test_subset_of_the_categories_is_accepted(self, tmp_path, capsys):
         assert check(tmp_path, SOUND, classes=['cat', 'owl'])
         warning = capsys.readouterr().err
-        assert 'annotations of 1 categories that are no class (dog) are left out' in warning
+        assert 'annotations of 1 categories that are not classes (dog) are skipped' in warning
 
-    def test_but_not_without_annotations(self, tmp_path):
+    def test_subset_without_annotations_is_refused(self, tmp_path):
         content = copy.deepcopy(SOUND)
         content['annotations'] = content['annotations'][:1]
         with pytest.raises(UserError, match=r'has no annotation of the classes dog, owl'):
@@ -253,9 +253,9 @@ def test_listed(names, text):
     assert listed(names) == text
 
 
-class TestBoxesAlone:
+class TestBoxesWithoutMasks:
     @pytest.mark.parametrize('segmentation', [None, [], [[]], [[1, 2]], 'abc'])
-    def test_masks_that_nobody_uses_are_not_looked_at(self, tmp_path, segmentation, capsys):
+    def test_unused_masks_are_not_checked(self, tmp_path, segmentation, capsys):
         content = copy.deepcopy(SOUND)
         for entry in content['annotations']:
             entry['segmentation'] = segmentation
@@ -265,13 +265,13 @@ class TestBoxesAlone:
         with pytest.raises(UserError, match='has no segmentation, but the config uses masks; add it'):
             check(tmp_path, content)
 
-    def test_boxes_are_looked_at_all_the_same(self, tmp_path):
-        with pytest.raises(UserError, match='not four numbers'):
+    def test_boxes_are_still_checked(self, tmp_path):
+        with pytest.raises(UserError, match='not four finite numbers'):
             check(tmp_path, changed('annotations', 0, bbox=[1, 2, 3]), with_masks=False)
 
 
 class TestCompressedCodes:
-    """Against pycocotools, which wrote them."""
+    """Codes written by pycocotools."""
 
     @pytest.mark.parametrize('density', [0.0, 0.01, 0.5, 1.0])
     def test_lengths(self, density):
@@ -288,5 +288,5 @@ class TestCompressedCodes:
             assert not is_run_length_code(text | {'size': [height, width + 1]}, (height, width + 1))
 
     @pytest.mark.parametrize('counts', ['', 'P', '\x01', 'ééé', 'oooooooooooo0', '0' * 9, None, 7])
-    def test_what_is_none(self, counts):
+    def test_invalid_codes(self, counts):
         assert not is_run_length_code({'size': [8, 8], 'counts': counts}, (8, 8))

@@ -1,4 +1,4 @@
-"""Data sets around which a validation or test loader has wrappers."""
+"""Wrapped data sets in validation and test loaders."""
 
 import copy
 
@@ -22,7 +22,7 @@ LOADERS = ('val_dataloader', 'test_dataloader')
 
 
 def config(file, loader, wrap):
-    """A config whose data set of a loader is wrapped by `wrap`, of the data set and another one."""
+    """Return a config whose loader has the data set `wrap(inner, other)`."""
     cfg = read_config(str(ROOT / file))
     inner = cfg[loader].dataset
     other = copy.deepcopy(inner)
@@ -44,15 +44,15 @@ def joined(one, other):
 
 @pytest.mark.parametrize('loader', LOADERS)
 def test_joined_annotation_files(loader):
-    """Images with equal ids would have one another's truth; others have none."""
+    """Images with the same id would share ground truth, and other images would have none."""
     assert refusal(config(DETECTION, loader, joined), loader) == (
         f'{loader}.dataset joins 2 data sets (annotations/instances_val2017.json, '
         'annotations/instances_val2017.json), but AP is computed from one annotation file; evaluate '
-        'each data set by itself, or give one annotation file that has all'
+        'each data set separately, or give one annotation file for all images'
     )
 
 
-def test_joined_within_a_join():
+def test_nested_joins():
     cfg = config(DETECTION, LOADERS[0], lambda a, b: joined(joined(a, b), b))
     assert 'joins 3 data sets' in refusal(cfg, LOADERS[0])
 
@@ -72,7 +72,7 @@ def test_repeated_images(file, wrapper):
     assert f'val_dataloader.dataset.type={wrapper["type"]!r} repeats or mixes images' in line
 
 
-def test_repeated_images_within_a_join():
+def test_repeated_images_in_a_join():
     repeat = dict(type='RepeatDataset', times=2)
     cfg = config(SEGMENTATION, LOADERS[1], lambda a, b: joined(a, {**repeat, 'dataset': b}))
     assert "test_dataloader.dataset.datasets.1.type='RepeatDataset'" in refusal(cfg, LOADERS[1])
@@ -99,8 +99,8 @@ def test_wrappers_of_training_images():
     check_evaluated(config(DETECTION, 'train_dataloader', joined), 'train_dataloader')
 
 
-def test_joined_maps_have_the_figure_of_the_union():
-    """Pixels of both are counted, whatever their images are called."""
+def test_joined_maps_give_the_metric_of_the_union():
+    """Pixels of both data sets are counted, even if image names are the same."""
     generator = np.random.default_rng(0)
     label, found = generator.integers(0, 3, (2, 4, 1, 5, 6))
     paths = [f'/{folder}/{name}.jpg' for folder in 'ab' for name in 'xy']

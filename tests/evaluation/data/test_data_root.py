@@ -1,4 +1,4 @@
-"""`--data-root` replaces the place of every data set and evaluator, or is refused."""
+"""`--data-root` replaces the paths of every data set and evaluator, or is refused."""
 
 import os
 
@@ -21,7 +21,7 @@ TEST = ('test_dataloader',)
 
 
 def coco(root=None, ann='annotations/val.json', img='val2017/', **more):
-    """A data set of COCO's kind."""
+    """Return the config of a COCO data set."""
     place = {} if root is None else {'data_root': root}
     return dict(
         type='CocoDataset', ann_file=ann, data_prefix=dict(img=img), pipeline=[], **place, **more
@@ -29,7 +29,7 @@ def coco(root=None, ann='annotations/val.json', img='val2017/', **more):
 
 
 def config(test, evaluator=None, top='data/coco', **more):
-    """A config with a data set to test on."""
+    """Return a config with a test data set."""
     cfg = dict(test_dataloader=dict(dataset=test), **more)
     if top is not None:
         cfg['data_root'] = top
@@ -39,7 +39,7 @@ def config(test, evaluator=None, top='data/coco', **more):
 
 
 def files_of(cfg, loader='test_dataloader'):
-    """Where mmengine's own code looks: annotation file and folder of images, of each data set."""
+    """Return the annotation file and image folder of each data set, as resolved by mmengine."""
     found = []
     for part in plain_datasets(cfg[loader].dataset):
         settings = {name: part[name] for name in ('data_root', 'ann_file') if name in part}
@@ -51,7 +51,7 @@ def files_of(cfg, loader='test_dataloader'):
 VAL = (f'{NEW}/annotations/val.json', f'{NEW}/val2017')
 
 
-class TestEveryPlace:
+class TestReplacedPaths:
     @pytest.mark.parametrize('top', ['data/coco', 'data/coco/', 'elsewhere', None])
     @pytest.mark.parametrize(
         'dataset',
@@ -64,13 +64,13 @@ class TestEveryPlace:
             coco(None, 'data/coco/annotations/val.json', 'data/coco/val2017/'),
             coco('', 'data/coco/annotations/val.json', 'data/coco/val2017/'),
             coco(None, '/old/coco/annotations/val.json', '/old/coco/val2017/'),
-            # The root of the base page is left beside the leaf's own paths.
+            # The leaf sets paths, and the root is still that of the page.
             coco('data/coco', '/old/coco/annotations/val.json', '/old/coco/val2017/'),
         ],
         ids=str,
     )
     @pytest.mark.parametrize('new', [NEW, f'{NEW}/'])
-    def test_of_a_data_set(self, top, dataset, new):
+    def test_data_set(self, top, dataset, new):
         cfg = config(dataset, top=top)
         set_data_root(cfg, new, TEST)
         assert files_of(cfg) == [VAL]
@@ -89,12 +89,12 @@ class TestEveryPlace:
         ],
         ids=lambda wrapped: wrapped['type'],
     )
-    def test_of_wrapped_data_sets(self, wrapped):
+    def test_wrapped_data_sets(self, wrapped):
         cfg = config(wrapped)
         set_data_root(cfg, NEW, TEST)
         assert files_of(cfg) == [VAL]
 
-    def test_data_sets_below_one_root_stay_apart(self):
+    def test_data_sets_below_one_root_stay_separate(self):
         both = [coco('data/coco/a'), coco('data/coco/b/')]
         cfg = config(dict(type='ConcatDataset', datasets=both))
         set_data_root(cfg, NEW, TEST)
@@ -103,8 +103,8 @@ class TestEveryPlace:
         ]
 
     @pytest.mark.parametrize('form', [str, os.path.abspath])
-    def test_a_data_set_below_the_root_of_the_config(self, form):
-        """It stays there, with all that names it."""
+    def test_data_set_below_the_root_of_the_config(self, form):
+        """The relative path is kept, also in the evaluator."""
         file = form('data/coco/part/annotations/val.json')
         absolute = coco(
             'data/coco/part', os.path.abspath(file), os.path.abspath('data/coco/part/val2017')
@@ -117,7 +117,7 @@ class TestEveryPlace:
 
     @pytest.mark.parametrize('root', ['data/coco', '/own/coco', '/own/coco/'])
     @pytest.mark.parametrize('of', ['data/coco', 'own'])
-    def test_of_evaluators(self, root, of):
+    def test_evaluators(self, root, of):
         file = f'{(root if of == "own" else of).rstrip("/")}/annotations/val.json'
         metrics = [
             dict(type='CocoMetric', ann_file=file),
@@ -128,14 +128,14 @@ class TestEveryPlace:
         assert cfg.test_evaluator[0].ann_file == VAL[0]
         assert cfg.test_evaluator[1].metrics[0].ann_file == VAL[0]
 
-    def test_of_files_in_pipelines(self):
+    def test_files_in_pipelines(self):
         step = dict(type='LoadProposals', file='data/coco/proposals.pkl')
         cfg = config({**coco('data/coco/'), 'pipeline': [step]}, tta_pipeline=[step], top='data/coco/')
         set_data_root(cfg, NEW, TEST)
         assert cfg.test_dataloader.dataset.pipeline[0].file == f'{NEW}/proposals.pkl'
         assert cfg.tta_pipeline[0].file == f'{NEW}/proposals.pkl'
 
-    def test_words_are_no_paths(self):
+    def test_plain_words_are_not_paths(self):
         cfg = config(dict(type='ImageNetDataset', data_root='train', split='train'), top=None)
         set_data_root(cfg, NEW, TEST)
         assert cfg.test_dataloader.dataset.data_root == NEW
@@ -149,7 +149,7 @@ class TestEveryPlace:
             'img_path': 'images/validation', 'seg_map_path': f'{NEW}/annotations/validation'
         }  # fmt: skip
 
-    def test_home(self, monkeypatch):
+    def test_home_folder(self, monkeypatch):
         monkeypatch.setenv('HOME', '/home/me')
         cfg = config(
             coco('~/coco'), evaluator=dict(ann_file='/home/me/coco/annotations/val.json'), top='~/coco'
@@ -158,7 +158,7 @@ class TestEveryPlace:
         assert cfg.test_dataloader.dataset.data_root == cfg.data_root == '/home/me/other'
         assert cfg.test_evaluator.ann_file == '/home/me/other/annotations/val.json'
 
-    def test_links(self, tmp_path):
+    def test_symbolic_links(self, tmp_path):
         (tmp_path / 'disk').mkdir()
         (tmp_path / 'link').symlink_to(tmp_path / 'disk')
         file = f'{tmp_path}/disk/annotations/val.json'
@@ -167,8 +167,8 @@ class TestEveryPlace:
         assert files_of(cfg) == [VAL]
         assert cfg.test_evaluator.ann_file == VAL[0]
 
-    def test_a_root_below_the_old_one(self):
-        """Validation and test are often one object, which must not be moved twice."""
+    def test_new_root_below_the_old_one(self):
+        """Validation and test loaders are often the same object, which must not be moved twice."""
         loader = dict(dataset=coco('data'))
         cfg = Config(dict(data_root='data', val_dataloader=loader, test_dataloader=loader))
         set_data_root(cfg, 'data/coco')
@@ -176,7 +176,7 @@ class TestEveryPlace:
             cfg.val_dataloader.dataset.data_root == cfg.test_dataloader.dataset.data_root == 'data/coco'
         )
 
-    def test_files_of_the_new_root_stay(self):
+    def test_files_below_the_new_root_stay(self):
         cfg = config(
             coco('data/coco', ann=f'{NEW}/mini.json'), evaluator=dict(ann_file=f'{NEW}/mini.json')
         )
@@ -185,7 +185,7 @@ class TestEveryPlace:
         assert cfg.test_evaluator.ann_file == f'{NEW}/mini.json'
 
     @pytest.mark.parametrize('leaf', ['mask_rcnn_swin_micro', 'upernet_dcn_micro', 'imagenet_pvt_micro'])
-    def test_leaf_with_its_own_place(self, leaf):
+    def test_leaf_with_its_own_data_root(self, leaf):
         cfg = read_config(str(ROOT / f'configs/{leaf}.py'))
         plain = read_config(str(ROOT / f'configs/{leaf}.py'))
         merge_options(cfg, {f'{loader}.dataset.data_root': '/own/place' for loader in LOADERS})
@@ -193,7 +193,8 @@ class TestEveryPlace:
         warnings = set_data_root(cfg, NEW)
         assert cfg.to_dict() == plain.to_dict()
         assert (
-            warnings[0] == f'--data-root {NEW} replaces test_dataloader.dataset.data_root=/own/place too'
+            warnings[0]
+            == f'--data-root {NEW} also replaces test_dataloader.dataset.data_root=/own/place'
         )
         assert len(warnings) == len(LOADERS)
 
@@ -215,15 +216,15 @@ class TestRefused:
         ],
         ids=lambda value: value if isinstance(value, str) else '',
     )
-    def test_places_that_no_root_covers(self, dataset, evaluator, message):
+    def test_paths_outside_all_roots(self, dataset, evaluator, message):
         cfg = config(dataset, evaluator)
         with pytest.raises(UserError) as caught:
             set_data_root(cfg, NEW, TEST)
         (line,) = str(caught.value).splitlines()
         assert message in line
-        assert 'leave out --data-root' in line
+        assert 'omit --data-root' in line
 
-    def test_not_where_they_are_not_used(self):
+    def test_unused_loaders_are_not_refused(self):
         train = dict(dataset=coco('data/coco', ann='/other/train.json'))
         cfg = config(coco('data/coco'), train_dataloader=train)
         set_data_root(cfg, NEW, TEST)
@@ -231,18 +232,18 @@ class TestRefused:
         with pytest.raises(UserError, match='train_dataloader'):
             set_data_root(config(coco('data/coco'), train_dataloader=train), NEW, LOADERS)
 
-    def test_two_data_sets_that_become_one(self):
-        """Such as the folders train and val, each with a file of the same name."""
+    def test_two_data_sets_that_become_the_same(self):
+        """For example, the folders train and val, each with a file of the same name."""
         cfg = config(dict(type='ConcatDataset', datasets=[coco('/a'), coco('/b')]))
         with pytest.raises(
-            UserError, match='make two data sets of test_dataloader the same, those in /a and /b'
+            UserError, match=r'make two data sets of test_dataloader the same \(/a and /b\)'
         ):
             set_data_root(cfg, NEW, TEST)
         cfg = config(coco('/set/val'), train_dataloader=dict(dataset=coco('/set/train')))
         with pytest.raises(UserError, match='of train_dataloader and test_dataloader the same'):
             set_data_root(cfg, NEW)
 
-    def test_validation_and_test_may_become_one(self):
+    def test_validation_and_test_may_become_the_same(self):
         cfg = config(coco('data/coco'), val_dataloader=dict(dataset=coco('/own/coco')))
         set_data_root(cfg, NEW)
         assert files_of(cfg, 'val_dataloader') == files_of(cfg) == [VAL]
@@ -251,7 +252,7 @@ class TestRefused:
 @pytest.mark.parametrize(
     ('top', 'own', 'root'), [('a/', 'b', 'a'), (None, 'b/', 'b'), (None, None, None)]
 )
-def test_of_a_config(top, own, root):
+def test_data_root_of_a_config(top, own, root):
     assert config_data_root(config(coco(own), top=top)) == root
 
 
@@ -265,6 +266,6 @@ def test_of_a_config(top, own, root):
         (None, coco('data/coco'), None),
     ],
 )
-def test_data_root_that_no_data_set_has(top, dataset, unused):
-    """As in a leaf that sets `data_root` alone."""
+def test_data_root_that_no_data_set_uses(top, dataset, unused):
+    """For example, in a leaf that sets only `data_root`."""
     assert unused_data_root(config(dataset, top=top), TEST) == unused

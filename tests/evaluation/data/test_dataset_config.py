@@ -35,12 +35,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_the_place_does_not_matter_and_the_content_does(root, kind):
+def test_digest_depends_on_content_and_not_on_the_path(root, kind):
     before = data_sha256(datasets(root)[kind])
     moved = root.parent / 'moved'
     shutil.copytree(root, moved)
     assert data_sha256(datasets(moved)[kind]) == before
-    # Both folders must stay for the classes to be the same.
+    # Add an image to `cat`, so that the folder and its class remain after the change below.
     (moved / 'val/cat/3.jpg').write_bytes(b'1')
     (root / 'val/cat/3.jpg').write_bytes(b'1')
     before = data_sha256(datasets(root)[kind])
@@ -49,12 +49,12 @@ def test_the_place_does_not_matter_and_the_content_does(root, kind):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_images_left_out_make_another_data_set(root, kind):
+def test_skipped_images_change_the_digest(root, kind):
     whole = datasets(root)[kind]
     assert data_sha256(ConfigDict(whole, left_out=['1.jpg'])) != data_sha256(whole)
 
 
-def test_wrapped_data_sets(root):
+def test_digest_of_wrapped_data_sets(root):
     whole = datasets(root)['coco']
     repeated = ConfigDict(type='RepeatDataset', times=2, dataset=whole)
     assert data_sha256(repeated) == data_sha256(whole)

@@ -1,4 +1,4 @@
-"""Every kind of damage to data in ADE20K's layout is found and named."""
+"""Every kind of damage to data in ADE20K's layout is found and reported."""
 
 import os
 import shutil
@@ -33,59 +33,59 @@ def flip_a_bit(file):
     file.write_bytes(content)
 
 
-# Which file, how it is damaged, and the kind of the only finding.
+# File, function that damages it, and kind of the only finding.
 DAMAGE = {
     'no map': (MAP, Path.unlink, 'images without maps'),
     'no image': (IMAGE, Path.unlink, 'maps without images'),
     'a truncated image': (IMAGE, lambda f: f.write_bytes(f.read_bytes()[:-9]), 'truncated images'),
     'a truncated map': (MAP, lambda f: f.write_bytes(f.read_bytes()[:-9]), 'truncated images'),
-    'a map with a bit flipped': (MAP, flip_a_bit, 'damaged images'),
+    'a map with a flipped bit': (MAP, flip_a_bit, 'corrupt images'),
     'an empty map': (MAP, lambda f: f.write_bytes(b''), 'empty files'),
-    'no image but HTML': (IMAGE, lambda f: f.write_text('<html>'), 'undecodable images'),
-    'a map of another size': (
+    'HTML instead of an image': (IMAGE, lambda f: f.write_text('<html>'), 'undecodable images'),
+    'a map of a different size': (
         MAP,
         write(np.ones((64, 32), np.uint8)),
-        'maps of another size than their image',
+        'maps with a different size than their image',
     ),
-    'a map of colours': (
+    'a color map': (
         MAP,
         write(np.ones((64, 64, 3), np.uint8)),
-        'maps of colours or of other than 8 bits',
+        'maps that are in color or not 8-bit',
     ),
-    'a map of 16 bits': (
+    'a 16-bit map': (
         MAP,
         write(np.ones((64, 64), np.uint16)),
-        'maps of colours or of other than 8 bits',
+        'maps that are in color or not 8-bit',
     ),
-    'a class beyond 150': (
+    'a class above 150': (
         MAP,
         write(np.full((64, 64), 151, np.uint8)),
         'maps with labels out of range',
     ),
-    'another ending': (
+    'a different extension': (
         IMAGE,
         lambda f: shutil.copy(f, f.with_name('other.JPG')),
-        'images of another ending',
+        'images with a different extension',
     ),
 }
 
 
-def test_sound(root):
+def test_valid_data(root):
     found = look(root)
     assert not found.findings
     assert (found.counts['images'], found.counts['maps']) == (6, 6)
 
 
-def test_files_of_other_systems(root):
-    """Whose names start with a dot: neither a training nor the examination sees them."""
+def test_hidden_files_are_ignored(root):
+    """Names that start with a dot, as written by other operating systems."""
     for name in (IMAGE, MAP):
         file = root / name
         file.with_name(f'._{file.name}').write_bytes(b'\0\5\x16\7')
     assert not look(root).findings
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason='no images of ADE20K')
-def test_genuine():
+@pytest.mark.skipif(not REAL.is_dir(), reason='no real ADE20K images')
+def test_real_data():
     assert not look(REAL).findings
 
 
@@ -98,13 +98,16 @@ def test_damage(root, damage):
     expected = {
         'images without maps': (IMAGE, f'has no {MAP}'),
         'maps without images': (MAP, f'has no {IMAGE}'),
-        'images of another ending': (IMAGE.replace(Path(IMAGE).name, 'other.JPG'), finding.text),
+        'images with a different extension': (
+            IMAGE.replace(Path(IMAGE).name, 'other.JPG'),
+            finding.text,
+        ),
     }.get(kind, (name, finding.text))
     assert (finding.subject, finding.text) == expected
 
 
 class TestLabels:
-    """Of maps that count from 0, and of maps in which 0 is ignored."""
+    """Labels of maps whose classes start at 0, and of maps that ignore 0."""
 
     @pytest.mark.parametrize(
         ('label', 'keep_zero_label', 'is_known'),
@@ -118,7 +121,7 @@ class TestLabels:
             (255, True, True),
         ],
     )
-    def test_the_last_of_five(self, root, label, keep_zero_label, is_known):
+    def test_labels_of_five_classes(self, root, label, keep_zero_label, is_known):
         for file in root.rglob('*.png'):
             write(np.full((64, 64), label, np.uint8))(file)
         findings = look(root, num_classes=5, keep_zero_label=keep_zero_label).findings
@@ -126,7 +129,7 @@ class TestLabels:
         assert {each.kind for each in findings} <= {'maps with labels out of range'}
 
 
-def test_a_part_of_the_layout_is_refused(root):
+def test_incomplete_layout_is_refused(root):
     shutil.rmtree(root / 'images/validation')
-    with pytest.raises(UserError, match='images/validation is missing; the other folder is there'):
+    with pytest.raises(UserError, match='images/validation is missing, but images and maps'):
         look(root)

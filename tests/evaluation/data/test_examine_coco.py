@@ -1,4 +1,4 @@
-"""Every kind of damage to data in COCO's layout is found and named; sound data are clean."""
+"""Every kind of damage to data in COCO's layout is found and reported; valid data are clean."""
 
 import json
 import os
@@ -25,13 +25,13 @@ def is_a_crowd(annotation):
 @pytest.fixture
 def root(scenes, tmp_path):
     root = shutil.copytree(scenes / 'coco', tmp_path / 'coco')
-    # The first annotation is the one that tests damage: let it be of polygons.
+    # Tests damage the first annotation; make sure that it has polygons.
     edit(root / TRAIN, lambda content: content['annotations'].sort(key=is_a_crowd))
     return root
 
 
 def of_first(section, **values):
-    """A change of the first entry of a list; None removes a key."""
+    """Return a function that changes the first entry of a list; None removes a key."""
 
     def change(content):
         merged = content[section][0] | values
@@ -49,7 +49,7 @@ def on_box(change_box):
 
 
 def repeated(section, **values):
-    """A change that repeats the first entry with other values."""
+    """Return a function that repeats the first entry with changed values."""
 
     def change(content):
         content[section].append(content[section][0] | values)
@@ -62,75 +62,84 @@ def with_ids_as_texts(content):
 
 
 def on_code(content):
-    """A run-length code of a corner in place of the polygons."""
+    """Replace the polygons with a run-length code of a corner."""
     code = {'size': [64, 64], 'counts': [0, 3, 61, 3, 4096 - 67]}
     content['annotations'][0].update(segmentation=code, bbox=[20, 20, 30, 30], area=6)
 
 
 NAN = float('nan')
 IN_FILE = {
-    'no area of a box': (on_box(lambda x, y, w, h: [x, y, 0, h]), 'boxes of no area'),
+    'box without area': (on_box(lambda x, y, w, h: [x, y, 0, h]), 'boxes without area'),
     'box outside': (on_box(lambda x, y, w, h: [x + 100, y, w, h]), 'boxes outside the image'),
     'box far outside': (on_box(lambda x, y, w, h: [-1e9, y, w, h]), 'boxes outside the image'),
-    'box of another than the code': (on_code, 'boxes that do not fit their masks'),
-    'box half outside': (on_box(lambda x, y, w, h: [x, y, w + 64, h]), 'boxes that leave the image'),
-    'corners for sides': (
+    'box that does not fit the code': (on_code, 'boxes that do not fit their masks'),
+    'box half outside': (
+        on_box(lambda x, y, w, h: [x, y, w + 64, h]),
+        'boxes partly outside the image',
+    ),
+    'corners instead of sides': (
         on_box(lambda x, y, w, h: [x, y, x + w, y + h]),
         'boxes that do not fit their masks',
     ),
-    'box of another': (on_box(lambda x, y, w, h: [0, 0, 7, 7]), 'boxes that do not fit their masks'),
-    'NaN in a box': (on_box(lambda x, y, w, h: [x, NAN, w, h]), 'boxes that are no numbers'),
-    'box of three numbers': (on_box(lambda x, y, w, h: [x, y, w]), 'boxes that are no numbers'),
-    'box of texts': (on_box(lambda x, y, w, h: ['1', '2', '3', '4']), 'boxes that are no numbers'),
+    'box of another object': (
+        on_box(lambda x, y, w, h: [0, 0, 7, 7]),
+        'boxes that do not fit their masks',
+    ),
+    'NaN in a box': (on_box(lambda x, y, w, h: [x, NAN, w, h]), 'malformed boxes'),
+    'box of three numbers': (on_box(lambda x, y, w, h: [x, y, w]), 'malformed boxes'),
+    'box of strings': (on_box(lambda x, y, w, h: ['1', '2', '3', '4']), 'malformed boxes'),
     'no box': (of_first('annotations', bbox=None), 'malformed entries'),
     'area of NaN': (of_first('annotations', area=NAN), 'wrong areas'),
     'area of 0': (of_first('annotations', area=0), 'wrong areas'),
     'negative area': (of_first('annotations', area=-5.0), 'wrong areas'),
-    'area beyond the box': (of_first('annotations', area=1e6), 'wrong areas'),
+    'area larger than the box': (of_first('annotations', area=1e6), 'wrong areas'),
     'area of 400 digits': (of_first('annotations', area=10**400), 'wrong areas'),
     'no polygon': (of_first('annotations', segmentation=[]), 'missing masks'),
-    'empty polygon': (of_first('annotations', segmentation=[[]]), 'masks of no area'),
-    'two points': (of_first('annotations', segmentation=[[1, 1, 9, 9]]), 'masks of no area'),
+    'empty polygon': (of_first('annotations', segmentation=[[]]), 'masks without area'),
+    'two points': (of_first('annotations', segmentation=[[1, 1, 9, 9]]), 'masks without area'),
     'points on a line': (
         of_first('annotations', segmentation=[[1, 1, 9, 9, 5, 5]]),
-        'masks of no area',
+        'masks without area',
     ),
-    'a polygon of huge numbers': (
+    'a polygon with huge numbers': (
         of_first('annotations', segmentation=[[0, 0, 1e12, 0, 0, 1e12]]),
         'malformed masks',
     ),
-    'a code of another size': (
+    'a code of a different size': (
         of_first('annotations', segmentation={'size': [2, 2], 'counts': [4]}),
-        'run-length codes of another size',
+        'run-length codes of a different size',
     ),
-    'a code that runs on': (
+    'a code longer than its image': (
         of_first('annotations', segmentation={'size': [64, 64], 'counts': [0, 9999999]}),
-        'run-length codes of another size',
+        'run-length codes of a different size',
     ),
     'unknown image': (of_first('annotations', image_id=999), 'annotations of unknown images'),
     'unknown category': (of_first('annotations', category_id=99), 'annotations of unknown categories'),
-    'an id of a list': (of_first('annotations', image_id=[1]), 'annotations of unknown images'),
+    'a list as an id': (of_first('annotations', image_id=[1]), 'annotations of unknown images'),
     'one annotation twice': (repeated('annotations'), 'duplicate ids of annotations'),
     'one image twice': (repeated('images', file_name='x.jpg'), 'duplicate ids of images'),
     'one file twice': (repeated('images', id=77), 'duplicate file_names of images'),
     'no height': (of_first('images', height=None), 'malformed entries'),
-    'a giant image': (of_first('images', height=60_000, width=60_000), 'images of too many pixels'),
+    'a giant image': (of_first('images', height=60_000, width=60_000), 'images with too many pixels'),
     'one category twice': (repeated('categories', id=99), 'duplicate names of categories'),
-    'another width': (of_first('images', width=65), 'images of another size than annotated'),
-    'a name that climbs': (
+    'a different width': (
+        of_first('images', width=65),
+        'images with a different size than their annotations',
+    ),
+    'a name with parent folders': (
         of_first('images', file_name='../../etc/passwd'),
-        'file names that lead out of the folder of images',
+        'file names that point outside the image folder',
     ),
     'an absolute name': (
         of_first('images', file_name='/etc/passwd'),
-        'file names that lead out of the folder of images',
+        'file names that point outside the image folder',
     ),
-    'half a character in a name': (of_first('images', file_name='\ud800.jpg'), 'malformed entries'),
+    'an unpaired surrogate in a name': (of_first('images', file_name='\ud800.jpg'), 'malformed entries'),
     'no file name': (of_first('images', file_name=3), 'malformed entries'),
-    'another file': (of_first('images', file_name='x.jpg'), 'missing images'),
-    'no object': (lambda content: content['annotations'].append(7), 'malformed entries'),
-    'ids of two kinds': (with_ids_as_texts, 'ids of two kinds'),
-    'crowd that is neither': (of_first('annotations', iscrowd='yes'), 'malformed entries'),
+    'a different file': (of_first('images', file_name='x.jpg'), 'missing images'),
+    'not an object': (lambda content: content['annotations'].append(7), 'malformed entries'),
+    'ids of two types': (with_ids_as_texts, 'ids of two types'),
+    'iscrowd that is neither 0 nor 1': (of_first('annotations', iscrowd='yes'), 'malformed entries'),
 }
 
 
@@ -153,18 +162,18 @@ IN_FILES = {
     'truncated images': cut,
     'empty files': lambda file: file.write_bytes(b''),
     'undecodable images': lambda file: file.write_text('<html>404</html>'),
-    'images of another size than annotated': resized,
+    'images with a different size than their annotations': resized,
 }
 
 
-def test_sound(root):
+def test_valid_data(root):
     found = look(root)
     assert not found.findings
     assert found.counts['images'] == 6
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason='no images of COCO')
-def test_genuine():
+@pytest.mark.skipif(not REAL.is_dir(), reason='no real COCO images')
+def test_real_data():
     found = look(REAL)
     assert not found.findings
     assert found.counts['annotations'] == sum(
@@ -173,7 +182,7 @@ def test_genuine():
 
 
 @pytest.mark.parametrize('damage', IN_FILE)
-def test_damage_of_the_file(root, damage):
+def test_damaged_annotation_file(root, damage):
     change, kind = IN_FILE[damage]
     edit(root / TRAIN, change)
     before = (root / TRAIN).read_bytes()
@@ -182,7 +191,7 @@ def test_damage_of_the_file(root, damage):
 
 
 @pytest.mark.parametrize('kind', IN_FILES)
-def test_damage_of_an_image(root, kind):
+def test_damaged_image(root, kind):
     image = root / 'train2017/000000000002.jpg'
     IN_FILES[kind](image)
     found = look(root)
@@ -192,7 +201,7 @@ def test_damage_of_an_image(root, kind):
 
 
 def test_all_damage_at_once(root):
-    """Each to an annotation of its own."""
+    """Each kind of damage is done to a different annotation."""
     count = len(json.loads((root / TRAIN).read_text())['annotations'])
     damage = list(IN_FILE.values())[: min(20, count)]
 
@@ -205,15 +214,15 @@ def test_all_damage_at_once(root):
     assert {kind for _, kind in damage} <= look(root).by_kind().keys()
 
 
-def test_categories_that_differ(root):
+def test_different_categories(root):
     edit(root / TRAIN, lambda content: content['categories'].reverse())
     (finding,) = look(root).findings
     assert finding.kind == 'categories that differ'
-    assert finding.text == 'has other categories than instances_train2017.json, or another order'
+    assert finding.text == 'has different categories than instances_train2017.json, or a different order'
 
 
-def test_an_area_that_is_no_finding(root):
-    """A little more than twice that of a tiny box."""
+def test_area_of_a_tiny_box_is_not_a_finding(root):
+    """The area is a little more than twice that of the box."""
 
     def change(content):
         polygon = [[20, 20, 22, 20, 22, 22, 20, 22]]
@@ -223,14 +232,14 @@ def test_an_area_that_is_no_finding(root):
     assert not look(root).findings
 
 
-def test_a_folder_of_images_is_missing(root):
+def test_missing_image_folder(root):
     shutil.rmtree(root / 'val2017')
     (finding,) = look(root).findings
-    assert finding.kind == 'missing folders of images'
+    assert finding.kind == 'missing image folders'
 
 
 class TestNumbersOfFiles:
-    """Two images of a hundred have each other's ids: which objects are where cannot be told."""
+    """Two of a hundred images have swapped ids, so their objects are ambiguous."""
 
     images = tuple({'id': n, 'file_name': f'{n:012}.jpg'} for n in range(1, 101))
 
@@ -240,8 +249,8 @@ class TestNumbersOfFiles:
         assert misnumbered(images) == {f'{4:012}.jpg': 8, f'{8:012}.jpg': 4}
         assert misnumbered([*self.images]) == {}
 
-    def test_another_way_of_naming(self):
-        """Ids from 0, or of another order, are no mistake; neither are names without a number."""
+    def test_names_that_do_not_follow_ids(self):
+        """Ids that start at 0 or have a different order are not mistakes, nor are names without ids."""
         assert misnumbered([{**image, 'id': image['id'] - 1} for image in self.images]) == {}
         assert misnumbered([{**image, 'id': 101 - image['id']} for image in self.images]) == {}
         assert misnumbered([{**image, 'file_name': 'a.jpg'} for image in self.images]) == {}
@@ -249,8 +258,8 @@ class TestNumbersOfFiles:
         assert misnumbered([{'id': 1, 'file_name': f'{"1" * 5000}.jpg'}]) == {}
 
 
-class TestBoxesAlone:
-    """Annotations without masks, for a detector with masks and for one without."""
+class TestBoxesWithoutMasks:
+    """Annotations without masks, for detectors with and without masks."""
 
     CONFIG = """
 default_scope = 'mmdet'
@@ -278,16 +287,16 @@ train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadAnnotations', with
 
         return write
 
-    def test_a_detector_without_masks_needs_none(self, boxes, config):
+    def test_detector_without_masks_needs_none(self, boxes, config):
         assert not look(boxes, config=config('RetinaNet', 'bbox_head')).findings
 
-    def test_a_detector_with_masks_needs_them(self, boxes, config, capsys):
+    def test_detector_with_masks_needs_them(self, boxes, config, capsys):
         found = look(boxes, config=config('SOLO', 'mask_head'))
         assert {*found.by_kind()} == {'missing masks'}
         assert len(found.findings) == found.counts['annotations']
         assert 'warning' not in capsys.readouterr().err
 
-    def test_without_a_config_they_are_needed_and_the_option_is_named(self, boxes, capsys):
+    def test_masks_are_needed_without_a_config(self, boxes, capsys):
         assert {*look(boxes).by_kind()} == {'missing masks'}
         assert 'give its --config' in capsys.readouterr().err
 
@@ -295,10 +304,10 @@ train_dataloader = dict(dataset=dict(pipeline=[dict(type='LoadAnnotations', with
         edit(boxes / TRAIN, on_box(lambda x, y, w, h: [x, y, w + 64, h]))
         edit(boxes / TRAIN, lambda content: content['annotations'][1].update(area=-1))
         found = look(boxes, config=config('RetinaNet', 'bbox_head'))
-        assert {*found.by_kind()} == {'boxes that leave the image', 'wrong areas'}
+        assert {*found.by_kind()} == {'boxes partly outside the image', 'wrong areas'}
 
-    def test_a_config_of_another_task(self, boxes, tmp_path):
+    def test_config_of_a_different_task(self, boxes, tmp_path):
         file = tmp_path / 'segmentor.py'
         file.write_text("default_scope = 'mmseg'\nmodel = dict(type='EncoderDecoder')\n")
-        with pytest.raises(UserError, match='is not of a detector'):
+        with pytest.raises(UserError, match='is not for a detector'):
             look(boxes, config=file)

@@ -1,4 +1,4 @@
-"""Every kind of damage to data in ImageNet's layouts is found and named."""
+"""Every kind of damage to data in ImageNet's layouts is found and reported."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def emptied(folder):
 
 FOLDERS = {
     'a class without images': ('train/eel', emptied, {'classes without images'}),
-    'a class of one split': (
+    'a class in one split': (
         'train/gnu',
         lambda folder: Path(folder).mkdir(),
         {'classes without images'},
@@ -30,11 +30,11 @@ FOLDERS = {
         lambda f: f.write_bytes(f.read_bytes()[:-9]),
         {'truncated images'},
     ),
-    'no image': ('val/cat/1.jpg', lambda f: f.write_text('<html>'), {'undecodable images'}),
+    'not an image': ('val/cat/1.jpg', lambda f: f.write_text('<html>'), {'undecodable images'}),
     'notes': (
         'val/cat/notes.txt',
         lambda f: f.write_text('these are cats'),
-        {'files that are no images'},
+        {'files that are not images'},
     ),
 }
 LISTS = {
@@ -45,17 +45,17 @@ LISTS = {
         appended(f'train_cat 3.JPEG {"9" * 5000}'),
         {'malformed lines'},
     ),
-    'a name that climbs': (
+    'a name with parent folders': (
         'meta/val.txt',
         appended('../../etc/passwd 0'),
-        {'file names that lead out of the folder of images'},
+        {'file names that point outside the image folder'},
     ),
     'an absolute name': (
         'meta/val.txt',
         appended('/etc/passwd 0'),
-        {'file names that lead out of the folder of images'},
+        {'file names that point outside the image folder'},
     ),
-    'a file twice': (
+    'a duplicate file': (
         'meta/train.txt',
         appended('train_cat 3.JPEG 0'),
         {'duplicate file names'},
@@ -64,7 +64,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize('write', [write_folders, write_lists])
-def test_sound(tmp_path, write):
+def test_valid_data(tmp_path, write):
     write(tmp_path / 'data')
     found = look(tmp_path / 'data')
     assert not found.findings
@@ -84,7 +84,7 @@ def test_damage(tmp_path, write, damage):
     assert len(found.by_kind()) == len(kinds) + (damage == 'a class without images')
 
 
-def test_a_label_without_images(tmp_path):
+def test_label_without_images(tmp_path):
     write_lists(tmp_path / 'data')
     for split in ('train', 'val'):
         file = tmp_path / 'data/meta' / f'{split}.txt'
@@ -94,7 +94,7 @@ def test_a_label_without_images(tmp_path):
     assert {each.kind for each in found.findings} == {'labels without images'}
 
 
-def test_labels_beyond_the_last_class(tmp_path):
+def test_labels_out_of_range(tmp_path):
     write_lists(tmp_path / 'data')
     assert not look(tmp_path / 'data', num_classes=4).findings
     assert {each.kind for each in look(tmp_path / 'data', num_classes=3).findings} == {
@@ -105,9 +105,9 @@ def test_labels_beyond_the_last_class(tmp_path):
 @pytest.mark.parametrize('write', [write_folders, write_lists])
 @pytest.mark.parametrize(
     ('num_classes', 'kinds'),
-    [(3, {'labels out of range'}), (4, set()), (5, {'fewer classes than given'})],
+    [(3, {'labels out of range'}), (4, set()), (5, {'fewer classes than expected'})],
 )
-def test_other_classes_than_given(tmp_path, write, num_classes, kinds):
+def test_expected_number_of_classes(tmp_path, write, num_classes, kinds):
     write(tmp_path / 'data')
     found = look(tmp_path / 'data', num_classes=num_classes).findings
     assert {each.kind for each in found} == kinds
@@ -123,8 +123,8 @@ def test_all_labels_without_images_are_counted(tmp_path):
     assert finding.subject == '7 labels such as 2'
 
 
-def test_files_of_other_systems(tmp_path):
-    """Whose names start with a dot: neither a training nor the examination sees them."""
+def test_hidden_files_are_ignored(tmp_path):
+    """Names that start with a dot, as written by other operating systems."""
     write_folders(tmp_path / 'data')
     before = labelled_images(tmp_path / 'data', 'train')
     (tmp_path / 'data/train/cat/._0.jpg').write_bytes(b'\0\5\x16\7')
@@ -132,7 +132,7 @@ def test_files_of_other_systems(tmp_path):
     assert not look(tmp_path / 'data').findings
 
 
-def test_classes_of_one_split_alone(tmp_path):
+def test_classes_missing_from_one_split(tmp_path):
     write_folders(tmp_path / 'data')
     (tmp_path / 'data/val/fox').rename(tmp_path / 'data/val/gnu')
     found = look(tmp_path / 'data')

@@ -1,4 +1,4 @@
-"""Images: a whole image loads as with mmcv, any other is named in one line, also by a worker."""
+"""Valid images load as in mmcv; damaged ones raise a one-line error, also in worker processes."""
 
 import contextlib
 import io
@@ -44,7 +44,7 @@ REAL_FILES = sorted(file for root in REAL for kind in ('jpg', 'png') for file in
 
 
 def picture(height=24, width=32):
-    """Random pixels (H, W, 3), so that hardly anything is compressed."""
+    """Return random pixels (H, W, 3), which hardly compress."""
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
@@ -55,7 +55,7 @@ def encoded(format, **options):
 
 
 def with_thumbnail(jpeg):
-    """A JPEG with a whole JPEG in its header, as cameras write it."""
+    """Return a JPEG with a complete JPEG in its header, as written by cameras."""
     thumbnail = encoded('jpeg')
     segment = b'\xff\xe1' + (2 + len(thumbnail)).to_bytes(2, 'big') + thumbnail
     return jpeg[:2] + segment + jpeg[2:]
@@ -73,18 +73,18 @@ WHOLE = {
 
 
 def huge():
-    """A PNG of a few bytes that claims to have a hundred thousand pixels a side."""
+    """Return a PNG of a few bytes that claims to have a hundred thousand pixels per side."""
     chunk = b'IHDR' + struct.pack('>IIBBBBB', 100_000, 100_000, 8, 0, 0, 0, 0)
     header = struct.pack('>I', 13) + chunk + struct.pack('>I', zlib.crc32(chunk))
     return WHOLE['png'][:8] + header + WHOLE['png'][33:]
 
 
-# Decoders of PostScript run it as a program.
+# PostScript decoders execute it as a program.
 POSTSCRIPT = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n%%EndComments\nshowpage\n%%EOF\n'
 
 
 def grey_png(values, bits):
-    """A grey PNG of values (H, W) in so many bits a pixel, which Pillow does not write."""
+    """Return a grayscale PNG of values (H, W) with few bits per pixel, which Pillow cannot write."""
     height, width = values.shape
     pixels = np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(height, -1)
     rows = b''.join(b'\0' + np.packbits(row).tobytes() for row in pixels)
@@ -98,17 +98,17 @@ def grey_png(values, bits):
 
 class TestTruncation:
     @pytest.mark.parametrize('kind', WHOLE)
-    def test_whole(self, kind):
+    def test_complete_files(self, kind):
         assert not is_truncated(WHOLE[kind])
         assert cv2.imdecode(np.frombuffer(WHOLE[kind], np.uint8), cv2.IMREAD_COLOR) is not None
 
     @pytest.mark.parametrize('kind', WHOLE)
     @given(trailing=st.binary(max_size=99))
-    def test_bytes_after_the_end_do_no_harm(self, kind, trailing):
+    def test_bytes_after_the_end_are_harmless(self, kind, trailing):
         assert not is_truncated(WHOLE[kind] + trailing)
 
     @pytest.mark.parametrize('kind', WHOLE)
-    def test_every_shorter_one_is_truncated(self, kind):
+    def test_every_shorter_file_is_truncated(self, kind):
         content = WHOLE[kind]
         signature = 2 if content.startswith(b'\xff\xd8') else 8
         assert all(is_truncated(content[:length]) for length in range(signature, len(content)))
@@ -119,11 +119,11 @@ class TestTruncation:
         assert not is_truncated(content[:50])
 
     @given(st.binary(max_size=200), st.sampled_from([b'', b'\xff\xd8', b'\x89PNG\r\n\x1a\n']))
-    def test_any_bytes_are_judged(self, content, start):
+    def test_any_bytes_get_an_answer(self, content, start):
         assert is_truncated(start + content) in (True, False)
 
     @pytest.mark.skipif(not REAL_FILES, reason='no real images')
-    def test_no_real_image_is(self):
+    def test_no_real_image_is_truncated(self):
         wrong = [file for file in REAL_FILES if is_truncated(file.read_bytes())]
         assert not wrong
 
@@ -144,16 +144,16 @@ class TestReading:
         with pytest.raises(BadFileError, match=r'a\.jpg is empty'):
             read_whole(str(tmp_path / 'a.jpg'), None)
 
-    def test_a_pipe_is_not_waited_for(self, tmp_path):
+    def test_pipe_does_not_block(self, tmp_path):
         os.mkfifo(tmp_path / 'a.jpg')
         with pytest.raises(BadFileError, match=r'a\.jpg is not a file; restore it'):
             read_whole(str(tmp_path / 'a.jpg'), None)
 
-    def test_a_name_that_no_file_can_have(self):
+    def test_invalid_file_name(self):
         with pytest.raises(BadFileError, match=r'cannot be read \(embedded null byte\)'):
             read_whole('a\0.jpg', None)
 
-    def test_more_bytes_than_an_image_has(self, tmp_path):
+    def test_more_bytes_than_any_image(self, tmp_path):
         with open(tmp_path / 'a.jpg', 'wb') as file:
             file.truncate(MOST_BYTES + 1)
         with pytest.raises(BadFileError, match=r'has 1,073,741,825 bytes, more than any image'):
@@ -169,32 +169,32 @@ class TestReading:
         with contextlib.nullcontext() if accepted else pytest.raises(BadFileError, match='claims'):
             check_size(content[:29] + struct.pack('>I', zlib.crc32(content[12:29])) + content[33:], 'a')
 
-    def test_a_checksum_that_is_wrong(self, tmp_path):
+    def test_wrong_checksum(self, tmp_path):
         content = bytearray(WHOLE['png'])
         content[60] ^= 4
         (tmp_path / 'a.png').write_bytes(content)
-        with pytest.raises(BadFileError, match=r'a\.png was changed on its way: a checksum'):
+        with pytest.raises(BadFileError, match=r'a\.png is corrupt \(a checksum'):
             read_whole(str(tmp_path / 'a.png'), None)
 
-    def test_cut_short(self, tmp_path):
+    def test_truncated(self, tmp_path):
         (tmp_path / 'a.jpg').write_bytes(WHOLE['jpeg'][:-1])
-        with pytest.raises(BadFileError, match=r'a\.jpg ends early'):
+        with pytest.raises(BadFileError, match=r'a\.jpg is truncated'):
             read_whole(str(tmp_path / 'a.jpg'), None)
 
 
 class TwoImages(BaseDataset):
-    """Two images, of which the second is cut short."""
+    """Two images; the second is truncated."""
 
     def load_data_list(self):
         return [{'img_path': f'{self.data_root}/{name}'} for name in ('a.jpg', 'b: c.jpg')]
 
 
 class TestError:
-    def test_is_the_users(self):
+    def test_is_a_user_error(self):
         assert issubclass(BadFileError, UserError)
 
     @pytest.mark.parametrize('num_workers', [0, 2])
-    def test_comes_whole_out_of_a_data_loader(self, tmp_path, num_workers):
+    def test_data_loader_keeps_the_error(self, tmp_path, num_workers):
         (tmp_path / 'a.jpg').write_bytes(WHOLE['jpeg'])
         (tmp_path / 'b: c.jpg').write_bytes(WHOLE['jpeg'][:-9])
         dataset = TwoImages(data_root=str(tmp_path), pipeline=[{'type': 'LoadCheckedImage'}])
@@ -203,7 +203,7 @@ class TestError:
         [image], error = loader
         assert image['img_path'] == f'{tmp_path}/a.jpg'
         assert type(error) is BadFileError
-        assert str(error) == f'{tmp_path}/b: c.jpg ends early, as an interrupted copy does; {ADVICE}'
+        assert str(error) == f'{tmp_path}/b: c.jpg is truncated, as after an interrupted copy; {ADVICE}'
         assert error.kind == 'truncated images'
 
     def test_survives_pickling(self):
@@ -218,7 +218,7 @@ def load_image(file, **stated):
 class TestImage:
     @pytest.mark.parametrize('kind', ['jpeg', 'progressive jpeg', 'png'])
     @pytest.mark.parametrize('options', [{}, {'to_float32': True}, {'color_type': 'grayscale'}])
-    def test_loads_as_mmcv_does(self, tmp_path, kind, options):
+    def test_loads_as_mmcv(self, tmp_path, kind, options):
         file = tmp_path / 'image'
         file.write_bytes(WHOLE[kind])
         ours = LoadCheckedImage(**options).transform({'img_path': str(file)})
@@ -236,16 +236,16 @@ class TestImage:
         file = tmp_path / 'a.jpg'
         file.write_bytes(content)
         transform = LoadCheckedImage(imdecode_backend=backend)
-        with pytest.raises(BadFileError, match=r'a\.jpg is not an image that can be decoded'):
+        with pytest.raises(BadFileError, match=r'a\.jpg cannot be decoded as an image'):
             transform.transform({'img_path': str(file)})
 
-    def test_size_is_the_annotated_one(self, tmp_path):
+    def test_size_must_match_the_annotations(self, tmp_path):
         file = tmp_path / 'a.jpg'
         file.write_bytes(WHOLE['jpeg'])
         assert load_image(file, height=24, width=32)['ori_shape'] == (24, 32)
-        with pytest.raises(BadFileError, match=r'is 32x24 pixels, its annotations are for 33x24'):
+        with pytest.raises(BadFileError, match=r'is 32x24 pixels, but its annotations are for 33x24'):
             load_image(file, height=24, width=33)
-        with pytest.raises(BadFileError, match=r'is 32x24 pixels, its annotations are for 32x20'):
+        with pytest.raises(BadFileError, match=r'is 32x24 pixels, but its annotations are for 32x20'):
             load_image(file, height=20, width=32)
 
 
@@ -273,20 +273,20 @@ def test_loaders_are_replaced_in_wrapped_data_sets():
 
 
 @pytest.mark.habits
-def test_a_plain_dict_will_do():
+def test_plain_dict_is_accepted():
     steps = [{'type': 'LoadAnnotations'}]
     dataset = {'type': 'BaseSegDataset', 'metainfo': {'classes': ['a', 'b']}, 'pipeline': steps}
     assert with_checked_loading(dataset, 'mmseg')['pipeline'][0]['num_classes'] == 2
 
 
 @pytest.mark.habits
-def test_objects_keep_the_transform_of_mmdet():
+def test_detection_keeps_the_annotation_loader_of_mmdet():
     dataset = {'type': 'CocoDataset', 'pipeline': [{'type': 'LoadAnnotations', 'with_bbox': True}]}
     assert with_checked_loading(dataset, 'mmdet') == dataset
 
 
 @pytest.mark.habits
-def test_without_truth_no_view_is_lost():
+def test_without_truth_keeps_all_views():
     views = [[{'type': 'Resize'}], [{'type': 'LoadAnnotations'}], [{'type': 'PackDetInputs'}]]
     pipeline = [{'type': 'LoadImageFromFile'}, {'type': 'TestTimeAug', 'transforms': views}]
     kept = without_truth(pipeline)

@@ -1,4 +1,4 @@
-"""The two layouts of ImageNet, and what timm makes of an image."""
+"""The two layouts of ImageNet, and timm's transforms."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def test_labels_of_both_layouts(root, split):
         Image.open(info['img_path']).verify()
 
 
-def test_folders_are_those_of_torchvision(tmp_path):
+def test_class_folders_match_torchvision(tmp_path):
     root = write_folders(tmp_path / 'data')
     dataset = ImageNetDataset(str(root), 'train')
     expected = ImageFolder(str(root / 'train'))
@@ -39,7 +39,7 @@ def test_folders_are_those_of_torchvision(tmp_path):
     assert list(dataset.metainfo['classes']) == expected.classes
 
 
-def test_a_class_without_images_in_val_shifts_no_label(tmp_path):
+def test_class_missing_from_val_does_not_shift_labels(tmp_path):
     root = write_folders(tmp_path / 'data')
     for file in (root / 'val/cat').iterdir():
         file.unlink()
@@ -47,34 +47,34 @@ def test_a_class_without_images_in_val_shifts_no_label(tmp_path):
     assert {label for _, label in labelled_images(root, 'val')} == {1, 2, 3}
 
 
-def test_val_alone(tmp_path):
+def test_val_without_train(tmp_path):
     root = write_folders(tmp_path / 'data', {'val': 2})
     assert [label for _, label in labelled_images(root, 'val')] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
-def test_a_list_may_have_blank_lines_and_blanks_in_names(tmp_path):
+def test_list_with_blank_lines_and_spaces_in_names(tmp_path):
     (tmp_path / 'meta').mkdir()
     (tmp_path / 'meta/val.txt').write_text('a b.jpg 3\n\nc/d.jpg 0\n')
     assert labelled_images(tmp_path, 'val') == [('a b.jpg', 3), ('c/d.jpg', 0)]
 
 
 @pytest.mark.parametrize('line', ['name', 'name.jpg -1', 'name.jpg one', ' 7', 'name.jpg 1.0'])
-def test_a_malformed_line_is_named(tmp_path, line):
+def test_malformed_line_is_reported(tmp_path, line):
     (tmp_path / 'meta').mkdir()
     (tmp_path / 'meta/val.txt').write_text(f'a.jpg 3\n{line}\n')
     with pytest.raises(UserError, match=r'val.txt, line 2: '):
         labelled_images(tmp_path, 'val')
 
 
-def test_a_split_that_is_not_there(tmp_path):
+def test_missing_split(tmp_path):
     (tmp_path / 'train').mkdir()
     with pytest.raises(UserError, match='has no val images with labels'):
         labelled_images(tmp_path, 'val')
 
 
 @pytest.mark.parametrize('size', [(375, 500), (500, 333), (200, 200), (1000, 300)])
-def test_evaluation_crops_as_timm_does_on_the_decoded_file(tmp_path, size):
-    """timm's own chain, on what OpenCV decodes: resize, crop, normalize."""
+def test_evaluation_transforms_match_timm(tmp_path, size):
+    """timm's transforms on the image that OpenCV decodes: resize, crop, normalize."""
     root = tmp_path / 'data'
     folder = root / 'val/only'
     folder.mkdir(parents=True)
@@ -92,7 +92,7 @@ def test_evaluation_crops_as_timm_does_on_the_decoded_file(tmp_path, size):
     torch.testing.assert_close((dataset[0]['inputs'].flip(0) - mean) / std, expected, rtol=0, atol=1e-5)
 
 
-def test_training_images_are_drawn_by_seed(tmp_path):
+def test_training_transforms_depend_on_the_seed(tmp_path):
     from evaluation.utils.random_state import seeded
 
     cfg = read_config(str(ROOT / 'configs/imagenet_swin_micro.py'))

@@ -1,4 +1,4 @@
-"""Images that state an EXIF orientation: the image and its truth show the same pixels."""
+"""Images with an EXIF orientation: image and ground truth show the same pixels."""
 
 import json
 from copy import deepcopy
@@ -33,14 +33,14 @@ OBJECT, GROUND = 200, 40
 
 
 def object_map(shape):
-    """(H, W) bool, unlike each of its turns: an object in one corner."""
+    """Return (H, W), bool: an object in one corner, so that every rotation and mirror image differs."""
     inside = np.zeros(shape, bool)
     inside[4:20, 4:28] = True
     return inside
 
 
 def save(file, inside, orientation):
-    """Save a picture of a bright object; the orientation stands beside the pixels as they are."""
+    """Save a picture of a bright object with an EXIF orientation; pixels are stored unchanged."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def save(file, inside, orientation):
 
 
 def write_ade20k(root, shape, orientation):
-    """Write a data root of one scene for each split, classes 1 (ground) and 2 (object)."""
+    """Write a data root with one scene per split and classes 1 (ground) and 2 (object)."""
     inside = object_map(shape)
     for split in ('training', 'validation'):
         save(root / f'images/{split}/scene.jpg', inside, orientation)
@@ -60,7 +60,7 @@ def write_ade20k(root, shape, orientation):
 
 
 def write_coco(root, shape, orientation):
-    """Write a data root of one image with one object for each split."""
+    """Write a data root with one image per split and one object per image."""
     (height, width), inside = shape, object_map(shape)
     polygon = [4, 4, 28, 4, 28, 20, 4, 20]
     entry = {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [4, 4, 24, 16], 'area': 384}
@@ -78,12 +78,12 @@ def write_coco(root, shape, orientation):
 
 @cache
 def config(name):
-    """A config, to be copied before it is changed."""
+    """Return a config, which must be copied before it is changed."""
     return read_config(str(ROOT / f'configs/{name}.py'))
 
 
 def build(name, loader, root, pipeline=None):
-    """Build a data set of a config on other data; colors are not distorted, images stay small."""
+    """Build a data set of a config on different data, with small images and without color changes."""
     cfg = deepcopy(config(name))
     settings = cfg[loader].dataset
     steps = cfg[pipeline] if pipeline else settings.pipeline
@@ -97,14 +97,14 @@ def build(name, loader, root, pipeline=None):
 
 
 def agreement(image, truth):
-    """Share of pixels where a picture (3, H, W) shows the object and the map (H, W) says so, or not."""
+    """Return the share of pixels where a picture (3, H, W) and a map (H, W) of the object agree."""
     seen = image.float().mean(0).numpy() > (OBJECT + GROUND) / 2
     return float((seen == truth).mean())
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f'{case[0]} {case[1]}')
 def case(request):
-    """Shape and orientation of an image."""
+    """Return shape and orientation of an image."""
     kind, orientation = request.param
     return SHAPES[kind], orientation
 
@@ -132,12 +132,12 @@ class TestSegmentation:
         if loader == 'train_dataloader':
             image = image[:, : truth.shape[0], : truth.shape[1]]
         else:
-            # The map has the size of the file, the image that of the test.
+            # The map has the size of the file, and the image has the size used in the test.
             resized = cv2.resize(image.numpy().transpose(1, 2, 0), truth.shape[::-1])
             image = build_tensor(resized)
         assert agreement(image, truth == 1) > 0.97
 
-    def test_what_is_drawn_on_agrees(self, tmp_path, case, monkeypatch):
+    def test_drawn_image_agrees(self, tmp_path, case, monkeypatch):
         dataset = build('upernet_swin_micro', 'test_dataloader', write_ade20k(tmp_path, *case))
         image = image_of(dataset, dataset.get_data_info(0)['img_path'])
         assert np.array_equal(image[..., 0] > 120, object_map(case[0]))
@@ -153,7 +153,7 @@ class TestDetection:
         resized = cv2.resize(sample['inputs'].numpy().transpose(1, 2, 0), mask.shape[::-1])
         assert agreement(build_tensor(resized), mask) > 0.97
 
-    def test_what_is_drawn_on_agrees(self, tmp_path, case, monkeypatch):
+    def test_drawn_image_agrees(self, tmp_path, case, monkeypatch):
         dataset = build('mask_rcnn_swin_micro', 'test_dataloader', write_coco(tmp_path, *case))
         image = drawn_on(DrawInstances, dataset, monkeypatch)
         assert np.array_equal(image[..., 0] > 120, object_map(case[0]))
@@ -164,7 +164,7 @@ def build_tensor(image):
 
 
 def drawn_on(hook, dataset, monkeypatch):
-    """The image that a hook of OpenMMLab's hands to the visualizer after a test."""
+    """Return the image that a visualization hook passes to the visualizer after a test."""
     drawn = []
 
     class Visualizer:
@@ -183,28 +183,28 @@ def drawn_on(hook, dataset, monkeypatch):
 
 
 class TestOtherConvention:
-    """Annotations of images that a tool showed turned."""
+    """Annotations made in a tool that applies the orientation."""
 
     @pytest.mark.parametrize('value', [5, 6, 7, 8])
-    def test_of_a_map_is_named(self, tmp_path, value):
+    def test_map_of_the_rotated_image_is_reported(self, tmp_path, value):
         root = write_ade20k(tmp_path, (48, 64), value)
         for file in root.rglob('*.png'):
             Image.open(file).transpose(Image.Transpose.ROTATE_90).save(file)
         dataset = build('upernet_swin_micro', 'test_dataloader', root)
         with pytest.raises(
-            BadFileError, match=rf"has the EXIF orientation {value}: give .*='color' for"
+            BadFileError, match=rf"has the EXIF orientation {value}: set color_type .* to 'color' if"
         ):
             dataset[0]
 
     @pytest.mark.parametrize('value', [5, 6, 7, 8])
-    def test_of_stated_sizes_is_named(self, tmp_path, value):
+    def test_size_of_the_rotated_image_is_reported(self, tmp_path, value):
         save(tmp_path / 'a.jpg', object_map((48, 64)), value)
         stated = {'img_path': str(tmp_path / 'a.jpg'), 'height': 64, 'width': 48}
         with pytest.raises(BadFileError, match=rf'is 64x48 .* are for 48x64; .* orientation {value}:'):
             LoadCheckedImage().transform(dict(stated))
         assert LoadCheckedImage(color_type='color').transform(stated)['img_shape'] == (64, 48)
 
-    def test_without_an_orientation_is_an_image_of_another_size(self, tmp_path):
+    def test_wrong_size_without_an_orientation(self, tmp_path):
         save(tmp_path / 'a.jpg', object_map((48, 64)), 1)
         with pytest.raises(BadFileError, match=r'are for 48x64; restore it'):
             LoadCheckedImage().transform(
@@ -215,7 +215,7 @@ class TestOtherConvention:
 @pytest.mark.parametrize('kind', ['png', 'webp', 'tiff', 'mpo', 'jpeg'])
 @pytest.mark.parametrize('value', [3, 6])
 def test_every_format(tmp_path, kind, value):
-    """OpenCV and Pillow turn a TIFF whatever they are asked for."""
+    """OpenCV and Pillow always apply the orientation of a TIFF."""
     exif = Image.Exif()
     exif[0x0112] = value
     file = tmp_path / 'image'
@@ -233,14 +233,14 @@ def test_every_format(tmp_path, kind, value):
 
 
 @pytest.mark.parametrize('value', [0, 9, 255])
-def test_no_orientation(tmp_path, value):
+def test_invalid_orientation_is_ignored(tmp_path, value):
     save(tmp_path / 'a.jpg', object_map((48, 64)), value)
     assert orientation_of((tmp_path / 'a.jpg').read_bytes()) == 1
 
 
 @pytest.mark.parametrize('write', [write_ade20k, write_coco])
 class TestExamination:
-    def test_names_the_image(self, tmp_path, write, case):
+    def test_reports_the_image(self, tmp_path, write, case):
         findings = look(write(tmp_path / 'data', *case)).findings
         orientation = case[1]
         assert {each.kind for each in findings} == ({TURNED_IMAGES} if orientation > 1 else set())
@@ -250,13 +250,13 @@ class TestExamination:
 
 
 class TestImageNet:
-    """The release decodes by `mmcv.imfrombytes`, and resizes and crops by torchvision."""
+    """The released code decodes with `mmcv.imfrombytes`, and resizes and crops with torchvision."""
 
     @pytest.mark.parametrize('orientation', range(1, 9))
-    def test_loads_as_released(self, tmp_path, orientation):
+    def test_loads_as_in_the_released_code(self, tmp_path, orientation):
         root = tmp_path / 'data'
         file = root / 'val/only/image.jpg'
-        # Unlike `object_map`, in what the crop keeps.
+        # Not `object_map`, because the object must be inside the crop.
         inside = np.zeros((240, 320), bool)
         inside[40:120, 80:200] = True
         save(file, inside, orientation)
@@ -272,7 +272,7 @@ class TestImageNet:
         expected = np.asarray(released(Image.fromarray(decoded[..., ::-1])))
         assert np.array_equal(dataset[0]['inputs'].flip(0).numpy().transpose(1, 2, 0), expected)
 
-    def test_is_turned(self, tmp_path):
+    def test_orientation_is_applied(self, tmp_path):
         root = tmp_path / 'data'
         save(root / 'train/only/image.jpg', object_map((240, 320)), 6)
         cfg = config('imagenet_swin_micro')

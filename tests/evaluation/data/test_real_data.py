@@ -1,6 +1,6 @@
-"""Genuine COCO and ADE20K images through the recipes' own pipelines, for who has them.
+"""Real COCO and ADE20K images in the pipelines of the recipes.
 
-`COCO_ROOT` and `ADE20K_ROOT` say where they are; without them these tests are skipped.
+Set `COCO_ROOT` and `ADE20K_ROOT` to the folders of the data. Tests without data are skipped.
 """
 
 import json
@@ -24,8 +24,8 @@ import mmseg.registry  # isort: skip
 SHARED = ROOT.parent / 'shared/real'
 COCO = Path(os.environ.get('COCO_ROOT', SHARED / 'coco'))
 ADE20K = Path(os.environ.get('ADE20K_ROOT', SHARED / 'ADEChallengeData2016'))
-needs_coco = pytest.mark.skipif(not COCO.is_dir(), reason='no images of COCO')
-needs_ade20k = pytest.mark.skipif(not ADE20K.is_dir(), reason='no images of ADE20K')
+needs_coco = pytest.mark.skipif(not COCO.is_dir(), reason='no real COCO images')
+needs_ade20k = pytest.mark.skipif(not ADE20K.is_dir(), reason='no real ADE20K images')
 TASKS = [
     pytest.param('mask_rcnn', marks=needs_coco),
     pytest.param('upernet', marks=needs_ade20k),
@@ -44,7 +44,7 @@ COMMON = {
         for key, value in (('num_workers', 0), ('persistent_workers', False))
     },
 }
-# Everything as in the recipe but the sizes.
+# Same as the recipe, except for smaller sizes.
 SMALL = {
     'mask_rcnn': {
         **COMMON,
@@ -94,7 +94,7 @@ def small_config(task):
 
 @pytest.fixture
 def scope(request):
-    """Names are looked up in the registry of the task's library."""
+    """Look up names in the registry of the task's library."""
     task = request.getfixturevalue('task') if 'task' in request.fixturenames else request.cls.task
     with DefaultScope.overwrite_default_scope({'mask_rcnn': 'mmdet', 'upernet': 'mmseg'}[task]):
         yield
@@ -119,7 +119,7 @@ def total_loss(model, samples):
 
 
 def assert_step_is_finite(model, samples):
-    """One forward and backward pass; every gradient of the backbone is finite, and none is lacking."""
+    """Run a forward and backward pass; check that every backbone parameter has a finite gradient."""
     loss = total_loss(model, samples)
     loss.backward()
     assert torch.isfinite(loss)
@@ -149,7 +149,7 @@ class TestCoco:
         cfg = small_config('mask_rcnn')
         return build_dataset('mask_rcnn', {**cfg.train_dataloader.dataset, **changes})
 
-    def test_training_leaves_out_images_without_annotations(self):
+    def test_training_skips_images_without_annotations(self):
         content = instances_of('train')
         wanted = {
             image['id']
@@ -160,7 +160,7 @@ class TestCoco:
         dataset = self.dataset()
         assert {dataset.get_data_info(i)['img_id'] for i in range(len(dataset))} == wanted
 
-    def test_labels_count_the_80_categories(self):
+    def test_labels_of_the_80_categories(self):
         content = instances_of('train')
         dataset = self.dataset()
         names = [category['name'] for category in sorted(content['categories'], key=lambda c: c['id'])]
@@ -173,7 +173,7 @@ class TestCoco:
             found = sorted(names[one['bbox_label']] for one in info['instances'])
             assert found == sorted(named[one['category_id']] for one in by_image[info['img_id']])
 
-    def test_crowds_are_not_to_be_found(self):
+    def test_crowds_are_ignored(self):
         by_image = annotations_by_image(instances_of('train'))
         crowds = {i: sum(one['iscrowd'] for one in found) for i, found in by_image.items()}
         assert sum(crowds.values()) > 0
@@ -222,18 +222,18 @@ class TestAde20k:
         assert (classes[0], classes[149]) == ('wall', 'flag')
 
     @pytest.mark.parametrize(('split', 'folder'), [('train', 'training'), ('val', 'validation')])
-    def test_every_map_has_its_image(self, split, folder):
+    def test_every_map_has_an_image(self, split, folder):
         names = {file.stem for file in (ADE20K / 'annotations' / folder).glob('*.png')}
         dataset = self.dataset(split)
         assert {Path(dataset.get_data_info(i)['img_path']).stem for i in range(len(dataset))} == names
 
-    def test_label_0_is_ignored_and_the_others_move_down(self):
+    def test_label_0_is_ignored_and_others_are_shifted(self):
         dataset = self.dataset('val')
         for i in range(len(dataset)):
             sample = dataset[i]['data_samples']
             raw = np.array(Image.open(sample.seg_map_path)).astype(int)
             expected = np.where(raw == 0, 255, raw - 1)
-            # At the original size, whatever the image was resized to.
+            # The map keeps the original size, although the image is resized.
             assert np.array_equal(sample.gt_sem_seg.data[0].numpy(), expected)
 
     def test_training_crops_have_the_size_and_labels_of_the_recipe(self):
@@ -254,7 +254,7 @@ class TestAde20k:
 
 @pytest.mark.usefixtures('scope')
 @pytest.mark.parametrize('task', TASKS)
-def test_loss_falls_on_the_same_two_images(task):
+def test_loss_decreases_on_the_same_two_images(task):
     cfg = small_config(task)
     np.random.seed(0)
     dataset = build_dataset(task, cfg.train_dataloader.dataset)

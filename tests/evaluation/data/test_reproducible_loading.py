@@ -1,4 +1,4 @@
-"""Augmentation by seed and sample alone; random numbers that survive evaluation and interruption."""
+"""Augmentation depends only on seed and sample; random states survive evaluation and interruption."""
 
 import contextlib
 import pickle
@@ -19,12 +19,12 @@ from evaluation.utils.random_state import random_state, restore_random_state, se
 
 
 def draws():
-    """A number of each generator that transforms draw from."""
+    """Return a number from each generator that transforms draw from."""
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
 class Drawing(Dataset):
-    """Each sample is its index and what it drew."""
+    """Data set whose samples are their index and random draws."""
 
     def __init__(self):
         self.metainfo = {'classes': ('a',)}
@@ -46,7 +46,7 @@ def samples(workers, sampler_type=SeededSampler, seed=0, epoch=0):
 
 
 class TestSeeded:
-    def test_numbers_determine_all_draws(self):
+    def test_seeds_determine_all_draws(self):
         found = []
         for numbers in ((0, 1), (0, 1), (1, 0), (0, 1, 2)):
             with seeded(*numbers):
@@ -54,7 +54,7 @@ class TestSeeded:
         assert found[0] == found[1]
         assert len({value for each in found for value in each}) == 9
 
-    def test_leaves_the_outer_generators_as_they_are(self):
+    def test_does_not_change_the_outer_generators(self):
         state = random_state()
         expected = draws()
         restore_random_state(state)
@@ -65,26 +65,26 @@ class TestSeeded:
 
 
 class TestSeededDataset:
-    def test_workers_do_not_matter(self):
+    def test_samples_do_not_depend_on_workers(self):
         alone = samples(workers=0)
         random.seed(99)
         assert samples(workers=3) == alone
         assert sorted(index for index, *_ in alone) == list(range(10))
         assert len({sample[1:] for sample in alone}) == 10
 
-    def test_seed_and_epoch_do(self):
+    def test_samples_depend_on_seed_and_epoch(self):
         first = {index: drawn for index, *drawn in samples(0)}
         for other in (samples(0, seed=1), samples(0, epoch=1)):
             assert all(first[index] != drawn for index, *drawn in other)
 
-    def test_outer_draws_are_not_disturbed(self):
+    def test_outer_draws_are_unchanged(self):
         state = random_state()
         expected = draws()
         restore_random_state(state)
         SeededDataset(Drawing(), 0)[DrawnIndex(3, 0)]
         assert draws() == expected
 
-    def test_is_otherwise_the_data_set(self):
+    def test_delegates_to_the_data_set(self):
         dataset = SeededDataset(Drawing(), 0)
         assert dataset.metainfo == {'classes': ('a',)}
         assert len(dataset) == 10
@@ -111,7 +111,7 @@ class TestSamplers:
         assert drawn == [index for index, _ in zip(theirs, range(25), strict=False)]
         assert [index.draw for index in drawn] == list(range(25))
 
-    def test_skipping_keeps_the_place(self):
+    def test_skipping_keeps_the_draw_numbers(self):
         whole = SeededInfiniteSampler(range(10), True, 5)
         expected = [(int(index), index.draw) for index, _ in zip(whole, range(20), strict=False)]
         resumed = SeededInfiniteSampler(range(10), True, 5)
@@ -119,7 +119,7 @@ class TestSamplers:
         found = [(int(index), index.draw) for index, _ in zip(resumed, range(13), strict=False)]
         assert found == expected[7:]
 
-    def test_indices_keep_their_draw_between_processes(self):
+    def test_pickling_keeps_the_draw_number(self):
         index = pickle.loads(pickle.dumps(DrawnIndex(4, 2)))
         assert (index, index.draw) == (4, 2)
 

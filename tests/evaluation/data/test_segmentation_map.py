@@ -1,4 +1,4 @@
-"""Segmentation maps: a sound map loads as with mmseg, any other is named in one line."""
+"""Valid segmentation maps load as in mmseg; invalid ones raise a one-line error."""
 
 import contextlib
 
@@ -18,7 +18,7 @@ from evaluation.data.segmentation_map import LoadCheckedSegmentationMap, check_l
 
 
 def save_map(file, labels, mode=None):
-    """Write labels (H, W) as a PNG, of a Pillow mode where it is given."""
+    """Write labels (H, W) as a PNG, optionally in a Pillow mode."""
     image = Image.fromarray(labels)
     if mode == 'P':
         image = Image.fromarray(labels, 'P')
@@ -43,7 +43,7 @@ def load_map(
 
 @pytest.fixture
 def labels():
-    """A map (24, 32) with each of 0 to 5 and 255."""
+    """Return a map (24, 32) with labels 0 to 5 and 255."""
     values = np.array([0, 1, 2, 3, 4, 5, 255], np.uint8)
     return values[np.arange(24 * 32).reshape(24, 32) % len(values)]
 
@@ -52,7 +52,7 @@ def labels():
 class TestSegmentationMap:
     @pytest.mark.parametrize('mode', [None, 'P'])
     @pytest.mark.parametrize('reduce_zero_label', [True, False])
-    def test_loads_as_mmseg_does(self, tmp_path, labels, mode, reduce_zero_label):
+    def test_loads_as_mmseg(self, tmp_path, labels, mode, reduce_zero_label):
         file = tmp_path / 'a.png'
         save_map(file, labels, mode)
         count = 5 if reduce_zero_label else 6
@@ -64,16 +64,16 @@ class TestSegmentationMap:
 
     @pytest.mark.parametrize(
         ('reduce_zero_label', 'count', 'known'),
-        [(True, 4, '1 to 4, and 0 and 255 to ignore'), (False, 5, '0 to 4, and 255 to ignore')],
+        [(True, 4, '1 to 4, or 0 and 255 to ignore'), (False, 5, '0 to 4, or 255 to ignore')],
     )
-    def test_class_beyond_the_last(self, tmp_path, labels, reduce_zero_label, count, known):
+    def test_class_out_of_range(self, tmp_path, labels, reduce_zero_label, count, known):
         file = tmp_path / 'a.png'
         save_map(file, labels)
-        with pytest.raises(BadFileError, match=rf'a\.png has the class index 5; known are {known}'):
+        with pytest.raises(BadFileError, match=rf'a\.png has the class index 5; expected {known}'):
             load_map(file, count, reduce_zero_label)
 
     @given(st.integers(1, 255), st.lists(st.integers(0, 255), min_size=1, max_size=6), st.booleans())
-    def test_greatest_label_decides(self, num_classes, values, reduce_zero_label):
+    def test_labels_out_of_range_are_refused(self, num_classes, values, reduce_zero_label):
         array = np.array([values], np.uint8)
         beyond = any(num_classes <= value < 255 for value in values)
         try:
@@ -84,7 +84,7 @@ class TestSegmentationMap:
             assert not beyond
 
     @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'LA', 'I;16'])
-    def test_no_indices(self, tmp_path, labels, mode):
+    def test_not_class_indices(self, tmp_path, labels, mode):
         file = tmp_path / 'a.png'
         save_map(
             file,
@@ -94,16 +94,18 @@ class TestSegmentationMap:
         with pytest.raises(BadFileError, match=rf'a\.png is a PNG of mode {mode}; maps must be PNGs'):
             load_map(file)
 
-    def test_lossy(self, tmp_path, labels):
+    def test_jpeg(self, tmp_path, labels):
         file = tmp_path / 'a.png'
         Image.fromarray(labels).save(file, 'jpeg')
         with pytest.raises(BadFileError, match=r'a\.png is a JPEG of mode L'):
             load_map(file)
 
     @pytest.mark.parametrize('size', [(24, 31), (12, 16), (32, 24)])
-    def test_of_another_size(self, tmp_path, labels, size):
+    def test_different_size(self, tmp_path, labels, size):
         save_map(tmp_path / 'a.png', labels)
-        with pytest.raises(BadFileError, match=rf'is 32x24 pixels, its image {size[1]}x{size[0]}'):
+        with pytest.raises(
+            BadFileError, match=rf'is 32x24 pixels, but its image is {size[1]}x{size[0]}'
+        ):
             load_map(tmp_path / 'a.png', size=size)
 
     def test_missing(self, tmp_path):
@@ -111,9 +113,9 @@ class TestSegmentationMap:
             load_map(tmp_path / 'a.png')
 
     @pytest.mark.parametrize('damage', ['pixels', 'name of a chunk'])
-    def test_damaged_inside(self, tmp_path, damage):
+    def test_corrupt_chunk(self, tmp_path, damage):
         file = tmp_path / 'a.png'
-        # So much that the pixels take several chunks.
+        # Large enough that the pixels take several chunks.
         save_map(file, np.random.default_rng(0).integers(0, 6, (800, 800), np.uint8))
         content = bytearray(file.read_bytes())
         chunk = content.rindex(b'IDAT')
@@ -121,13 +123,13 @@ class TestSegmentationMap:
         start, length = (chunk, 4) if damage == 'name of a chunk' else (chunk + 8, 20)
         content[start : start + length] = bytes(length)
         file.write_bytes(content)
-        with pytest.raises(BadFileError, match=r'a\.png was changed on its way'):
+        with pytest.raises(BadFileError, match=r'a\.png is corrupt'):
             load_map(file, size=(800, 800))
 
     @pytest.mark.parametrize('content', [b'<html>404</html>', POSTSCRIPT])
     def test_not_an_image(self, tmp_path, content):
         (tmp_path / 'a.png').write_bytes(content)
-        with pytest.raises(BadFileError, match=r'a\.png is not an image that can be decoded'):
+        with pytest.raises(BadFileError, match=r'a\.png cannot be decoded as an image'):
             load_map(tmp_path / 'a.png')
 
     def test_huge(self, tmp_path):
@@ -136,17 +138,17 @@ class TestSegmentationMap:
             load_map(tmp_path / 'a.png', size=(100_000, 100_000))
 
     @pytest.mark.parametrize('bits', [1, 2, 4])
-    def test_grey_of_few_bits(self, tmp_path, bits):
-        """Decoders stretch such greys to 8 bits: Pillow makes 85 of the class 1 of 2 bits."""
+    def test_grayscale_with_few_bits(self, tmp_path, bits):
+        """Decoders scale such values to 8 bits: with 2 bits, Pillow turns class 1 into 85."""
         file = tmp_path / 'a.png'
         file.write_bytes(grey_png(np.tile(np.uint8([0, 1]), (24, 16)), bits))
         if bits == 1:
             assert set(np.unique(load_map(file))) == {0, 255}
             return
-        with pytest.raises(BadFileError, match=rf'is a PNG of {bits} bits a pixel, grey'):
+        with pytest.raises(BadFileError, match=rf'is a grayscale PNG with {bits} bits per pixel'):
             load_map(file)
 
-    def test_every_bit_that_is_flipped_is_noticed_or_does_no_harm(self, tmp_path, labels):
+    def test_flipped_bits_are_detected_or_harmless(self, tmp_path, labels):
         file = tmp_path / 'a.png'
         save_map(file, labels)
         content, expected = file.read_bytes(), load_map(file)
@@ -157,7 +159,7 @@ class TestSegmentationMap:
             with contextlib.suppress(BadFileError):
                 assert np.array_equal(load_map(file), expected)
 
-    def test_settings_that_differ(self, tmp_path, labels):
+    def test_different_settings(self, tmp_path, labels):
         save_map(tmp_path / 'a.png', labels)
-        with pytest.raises(UserError, match=r'reduce_zero_label is True in the data set and False'):
+        with pytest.raises(UserError, match=r'reduce_zero_label is True in the data set but False'):
             load_map(tmp_path / 'a.png', reduce_zero_label=False, of_dataset=True)

@@ -1,4 +1,4 @@
-"""What is found before the start: layout, numbers of classes, pairs of image and map, bad images."""
+"""Checks before the start: layout, numbers of classes, pairs of images and maps, bad images."""
 
 import os
 import re
@@ -64,11 +64,11 @@ def images_of(cfg, loader='train_dataloader'):
     return Path(dataset.data_root, next(iter(dataset.data_prefix.values())))
 
 
-def test_sound_data_passes(cfg):
+def test_valid_data_passes(cfg):
     check_data(cfg, LOADERS)
 
 
-def test_genuine_data_passes(task):
+def test_real_data_passes(task):
     if not REAL[task].is_dir():
         pytest.skip('no real images')
     cfg = read_config(str(ROOT / f'configs/{task}_swin_tiny.py'))
@@ -78,7 +78,7 @@ def test_genuine_data_passes(task):
     assert [images_skipped(cfg[loader].dataset)['count'] for loader in LOADERS] == [0, 0]
 
 
-def test_only_the_loaders_named_are_looked_at(cfg):
+def test_only_the_given_loaders_are_checked(cfg):
     shutil.rmtree(images_of(cfg, 'train_dataloader'))
     check_data(cfg, ['val_dataloader'])
     with pytest.raises(UserError, match='is missing'):
@@ -86,7 +86,7 @@ def test_only_the_loaders_named_are_looked_at(cfg):
 
 
 class TestLayout:
-    def test_a_file_in_place_of_the_images(self, cfg):
+    def test_file_instead_of_the_image_folder(self, cfg):
         folder = images_of(cfg)
         shutil.rmtree(folder)
         folder.write_text('')
@@ -94,7 +94,7 @@ class TestLayout:
             check_data(cfg, LOADERS)
 
     @pytest.mark.parametrize('task', ['mask_rcnn'], indirect=True)
-    def test_a_folder_in_place_of_the_annotations(self, cfg, data):
+    def test_folder_instead_of_the_annotation_file(self, cfg, data):
         file = data / 'annotations/instances_val2017.json'
         file.unlink()
         file.mkdir()
@@ -102,7 +102,7 @@ class TestLayout:
             check_data(cfg, LOADERS)
 
     @pytest.mark.parametrize('wrapper', ['RepeatDataset', 'ConcatDataset'])
-    def test_inside_of_wrappers(self, cfg, wrapper):
+    def test_inside_wrappers(self, cfg, wrapper):
         inner = cfg.train_dataloader.dataset
         parts = {'datasets': [inner]} if wrapper == 'ConcatDataset' else {'dataset': inner, 'times': 2}
         cfg.train_dataloader.dataset = ConfigDict(type=wrapper, **parts)
@@ -114,12 +114,12 @@ class TestLayout:
 
 
 class TestClasses:
-    def test_by_default_those_of_the_data_set(self):
+    def test_default_classes_of_the_data_set(self):
         names = class_names(ConfigDict(type='CocoDataset'), 'mmdet')
         assert (len(names), names[0], names[-1]) == (80, 'person', 'toothbrush')
         assert len(class_names(ConfigDict(type='ADE20KDataset'), 'mmseg')) == 150
 
-    def test_own(self):
+    def test_custom_classes(self):
         dataset = ConfigDict(type='CocoDataset', metainfo=dict(classes=('cat', 'dog')))
         assert class_names(dataset, 'mmdet') == ['cat', 'dog']
 
@@ -128,12 +128,12 @@ class TestClasses:
         dataset = ConfigDict(type='CocoDataset', metainfo=dict(classes=str(tmp_path / 'classes.txt')))
         assert class_names(dataset, 'mmdet') == ['cat', 'dog']
 
-    def test_text_in_place_of_a_list(self):
+    def test_string_instead_of_a_list(self):
         dataset = ConfigDict(type='CocoDataset', metainfo=dict(classes='cat'))
-        with pytest.raises(UserError, match=r"the text 'cat'; for a single class write \['cat'\]"):
+        with pytest.raises(UserError, match=r"the string 'cat'; for a single class write \['cat'\]"):
             class_names(dataset, 'mmdet')
 
-    def test_none(self):
+    def test_missing_classes(self):
         with pytest.raises(UserError, match=r'type BaseSegDataset needs metainfo\.classes'):
             class_names(ConfigDict(type='BaseSegDataset'), 'mmseg')
 
@@ -170,7 +170,7 @@ class TestClasses:
 
 @pytest.mark.parametrize('task', ['upernet'], indirect=True)
 class TestPairs:
-    def test_no_image_of_that_ending(self, cfg, task):
+    def test_no_image_with_the_extension(self, cfg, task):
         cfg.train_dataloader.dataset.img_suffix = '.jpeg'
         with pytest.raises(UserError, match=r'has no image whose name ends in \.jpeg'):
             check_data(cfg, LOADERS)
@@ -187,12 +187,12 @@ class TestPairs:
         assert unmapped == [str(maps / 'ADE_train_00000001.png')]
         assert unpictured == [str(images / 'ADE_train_00000002.jpg')]
 
-    def test_of_a_part_of_the_images(self, cfg, data, task):
+    def test_subset_of_the_images(self, cfg, data, task):
         cfg.train_dataloader.dataset.indices = 2
         check_data(cfg, LOADERS)
         assert len(build_dataset(cfg.train_dataloader.dataset, 'mmseg')) == 2
 
-    def test_in_folders_below(self, cfg, data, task):
+    def test_subfolders(self, cfg, data, task):
         for kind, suffix in (('images', 'jpg'), ('annotations', 'png')):
             folder = data / kind / 'training'
             (folder / 'indoor').mkdir()
@@ -202,7 +202,7 @@ class TestPairs:
         with pytest.raises(UserError, match=r'training/indoor/x\.png'):
             check_data(cfg, LOADERS)
 
-    def test_a_listed_part_may_have_more_maps(self, cfg, data, task):
+    def test_listed_subset_may_have_more_maps(self, cfg, data, task):
         (data / 'part.txt').write_text('ADE_train_00000001\nADE_train_00000002\n')
         (data / 'images/training/ADE_train_00000003.jpg').unlink()
         cfg.train_dataloader.dataset.ann_file = 'part.txt'
@@ -220,7 +220,7 @@ def test_files_below(tmp_path):
 
 
 def names_in(dataset_config, scope):
-    """Names of the images that a config's data set has when it is built."""
+    """Return the names of the images in a data set built from its config."""
     with DefaultScope.overwrite_default_scope(scope):
         dataset = build_dataset(dataset_config, scope)
     return [Path(dataset.get_data_info(i)['img_path']).name for i in range(len(dataset))]
@@ -229,13 +229,13 @@ def names_in(dataset_config, scope):
 class TestSkipping:
     @pytest.fixture
     def damaged(self, cfg):
-        """Names of the images to train with that stay."""
+        """Damage training images; return the names of the remaining ones."""
         files = sorted(images_of(cfg).iterdir())
         files[0].unlink()
         files[2].write_text('no image')
         return [files[1].name, files[3].name]
 
-    def test_leaves_out_what_cannot_be_loaded(self, cfg, data, damaged, capsys):
+    def test_skips_images_that_cannot_be_loaded(self, cfg, data, damaged, capsys):
         leave_out_bad_images(cfg, LOADERS)
         train, val = (cfg[loader].dataset for loader in LOADERS)
         files = sorted(Path(name).name for name in train.left_out)
@@ -246,22 +246,22 @@ class TestSkipping:
         assert 'left_out' not in val
         assert images_skipped(val) == {'count': 0, 'names': []}
         printed = capsys.readouterr().out
-        assert f'left out: {data / train.left_out[0]} is missing\n' in printed
-        assert f'left out: {data / train.left_out[1]} is not an image that can be decoded\n' in printed
+        assert f'skipped: {data / train.left_out[0]} is missing\n' in printed
+        assert f'skipped: {data / train.left_out[1]} cannot be decoded as an image\n' in printed
 
-    def test_the_dumped_config_is_of_the_same_images(self, cfg, damaged, tmp_path):
+    def test_dumped_config_has_the_same_images(self, cfg, damaged, tmp_path):
         leave_out_bad_images(cfg, LOADERS)
         cfg.dump(tmp_path / 'dumped.py')
         again = Config.fromfile(tmp_path / 'dumped.py')
         check_data(again, LOADERS)
         assert names_in(again.train_dataloader.dataset, cfg.default_scope) == damaged
 
-    def test_twice_leaves_out_both(self, cfg, damaged, capsys):
+    def test_repeated_calls_add_up(self, cfg, damaged, capsys):
         leave_out_bad_images(cfg, LOADERS)
         (images_of(cfg) / damaged[0]).write_text('no image either')
         capsys.readouterr()
         leave_out_bad_images(cfg, LOADERS)
-        missing = re.findall(r'left out: (.*) is missing', capsys.readouterr().out)
+        missing = re.findall(r'skipped: (.*) is missing', capsys.readouterr().out)
         assert not any(map(os.path.exists, missing))
         train = cfg.train_dataloader.dataset
         assert names_in(train, cfg.default_scope) == damaged[1:]
@@ -269,7 +269,7 @@ class TestSkipping:
         assert train.type == dataset_without.__name__ != train.dataset_type
 
     @pytest.mark.parametrize('task', ['upernet'], indirect=True)
-    def test_bad_maps_leave_their_images_out(self, cfg, data, task):
+    def test_images_with_bad_maps_are_skipped(self, cfg, data, task):
         (data / 'annotations/validation/ADE_val_00000001.png').unlink()
         (data / 'images/validation/ADE_val_00000003.jpg').unlink()
         check_data(cfg, ['val_dataloader'], skip_bad_images=True)
@@ -279,7 +279,7 @@ class TestSkipping:
         names = [f'images/validation/ADE_val_0000000{number}.jpg' for number in (1, 3)]
         assert images_skipped(val) == {'count': 2, 'names': names}
 
-    def test_needs_a_transform_that_tells(self, cfg):
+    def test_needs_a_checked_loader(self, cfg):
         pipeline = cfg.train_dataloader.dataset.pipeline
         cfg.train_dataloader.dataset.pipeline = [s for s in pipeline if 'Checked' not in s.type]
         with pytest.raises(

@@ -1,4 +1,4 @@
-"""Classifier, preprocessor and metric for ImageNet against formulas written out."""
+"""Classifier, preprocessor and metric for ImageNet, compared with explicit formulas."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 @MODELS.register_module(force=True)
 class LinearToy(nn.Module):
-    """Logits that are linear in the mean colour, so that mixing shows in them."""
+    """Logits that are linear in the mean color, so that they show how images were mixed."""
 
     num_classes = 6
 
@@ -44,7 +44,7 @@ def samples(labels):
 
 
 @pytest.mark.parametrize('bgr_to_rgb', [True, False])
-def test_normalisation(bgr_to_rgb):
+def test_normalization(bgr_to_rgb):
     images = [torch.randint(0, 256, (3, 8, 9), dtype=torch.uint8) for _ in range(2)]
     preprocessor = ClassificationPreprocessor(MEAN, STD, bgr_to_rgb=bgr_to_rgb)
     found = preprocessor({'inputs': images})['inputs']
@@ -55,14 +55,14 @@ def test_normalisation(bgr_to_rgb):
             torch.testing.assert_close(normalised[channel].double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_erasing_in_training_alone():
+def test_erasing_only_in_training():
     images = torch.full((64, 3, 32, 32), 128, dtype=torch.uint8)
     preprocessor = ClassificationPreprocessor(MEAN, STD, random_erasing=0.5)
     plain = preprocessor({'inputs': images})['inputs']
     assert all(torch.equal(image, plain[0]) for image in plain)
     erased = preprocessor({'inputs': images}, training=True)['inputs']
     changed = (erased != plain).flatten(1).any(1)
-    # Binomial: five standard deviations about the half.
+    # Binomial: five standard deviations around one half.
     assert 12 <= changed.sum() <= 52
     shares = (erased != plain).any(1).float().mean((1, 2))[changed]
     assert shares.max() < 0.5
@@ -79,7 +79,7 @@ def test_loss_without_mixing():
 
 @pytest.mark.parametrize('kind', ['mixup', 'cutmix'])
 def test_loss_of_mixed_images(kind):
-    """Of plain colours: the mean colour tells the share of each image, and so the target."""
+    """Images have one color each, so the mean color gives the share of each image and the target."""
     model = classifier(**{kind: 1.0}, label_smoothing=0.1)
     colours = torch.randn(4, 3)
     x, labels = colours.view(4, 3, 1, 1).expand(4, 3, 16, 16).clone(), torch.tensor([0, 5, 2, 3])
@@ -97,7 +97,7 @@ def test_loss_of_mixed_images(kind):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_odd_batch_cannot_be_mixed():
+def test_odd_batch_cannot_be_mixed():
     with pytest.raises(UserError, match='a batch of 3 images cannot be mixed in pairs'):
         classifier(mixup=0.8).loss(torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2]))
 
@@ -121,17 +121,17 @@ def test_accuracy_by_hand():
     assert (per_class['c7'], per_class['c3'], per_class['c2'], per_class['c0']) == (100, 0, 0, None)
 
 
-def test_accuracy_of_fewer_classes_than_guesses():
+def test_accuracy_with_fewer_than_five_classes():
     metric = AccuracyMetric()
     metric.dataset_meta = {'classes': ['a', 'b']}
     metric.process({}, [{'gt_label': torch.tensor(0), 'pred_scores': torch.tensor([0.2, 0.8])}])
     assert metric.evaluate(1) == {'top1': 0.0, 'top5': 100.0}
 
 
-# swin's figures are of masks that were noise; see `filled_masks` of tests/backbones/test_parity.py.
+# Reference values for swin were computed with noise as masks; see tests/backbones/test_parity.py.
 @pytest.mark.parametrize('case', [case for case in CLASSIFIER if not case.startswith('swin')])
 def test_released_weights_give_the_published_logits(case):
-    """All of a released file loads, as `tools/test.py` loads it, and the logits are its own."""
+    """A released file loads completely, as in `tools/test.py`, and gives the released logits."""
     variant, *size = parse(case.replace('_logits', ''))
     model = MODELS.build(read_config(str(ROOT / f'configs/imagenet_{variant}.py')).model).eval()
     fitted, report = fit_model(model, filled(classifier_shapes(variant)), 'released')

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of whole models: against published figures, and by hand from the mathematics."""
+"""Parameters and FLOPs of whole models, compared with published figures and with formulas."""
 
 import copy
 import random
@@ -36,14 +36,14 @@ SWIN_T_DIMS = [96, 192, 384, 768]
 
 
 def model_config(leaf):
-    """Model and scope of a config, a copy of one's own."""
+    """Return model and scope of a config, newly read."""
     cfg = read_config(str(ROOT / leaf))
     return cfg.model, cfg.default_scope
 
 
 @pytest.fixture(scope='module', params=['mask_rcnn', 'upernet'])
 def swin_t(request):
-    """Task, and what mmdet's or mmseg's own Swin-T costs in the recipe's heads."""
+    """Return the task, and the complexity of mmdet's or mmseg's Swin-T with the recipe's heads."""
     task = request.param
     model, scope = model_config(f'configs/{task}_r50.py')
     model.backbone = ConfigDict(SWIN_T)
@@ -71,7 +71,7 @@ class TestPublishedFigures:
         assert round(found.flops_with_norms / 1e9) == flops
 
     def test_swin_t_with_and_without_norms(self, swin_t):
-        """As mmengine counts the same models, whose figures the published ones are rounded from."""
+        """Same as mmengine's figures for these models, which round to the published ones."""
         task, found = swin_t
         assert round(found.flops / 1e9, 2) == {'mask_rcnn': 266.55, 'upernet': 944.39}[task]
         assert round(found.flops_with_norms / 1e9, 2) == {'mask_rcnn': 266.99, 'upernet': 945.07}[task]
@@ -82,7 +82,7 @@ class TestPublishedFigures:
         assert round(found.flops / 1e9, 2) == 259.32
         assert round(found.flops_with_norms / 1e9, 2) == 259.77
 
-    def test_published_parameters_have_the_auxiliary_head(self, swin_t):
+    def test_published_parameters_include_the_auxiliary_head(self, swin_t):
         task, found = swin_t
         auxiliary = [part for part in found.parts if part.name == 'auxiliary head']
         assert len(auxiliary) == (task == 'upernet')
@@ -91,7 +91,7 @@ class TestPublishedFigures:
             assert round((found.parameters - part.parameters) / 1e6) == 59
 
 
-# Multiply-adds by hand. `height` and `width` are the map's in tokens, `c` its channels.
+# Multiply-adds by formula. `height` and `width` are the size of the map in tokens, `c` its channels.
 
 
 def swin_by_hand(height, width, c, *, num_heads, window_size=7):
@@ -106,7 +106,7 @@ def halo_by_hand(height, width, c, *, num_heads, block_size=7, halo_size=3):
     window = block_size + 2 * halo_size
     q_and_kv = 3 * c * c * height * width
     logits_and_values = 2 * window**2 * c * padded
-    # Every query meets a relative row for each row of the window, and so for columns.
+    # Each query is multiplied with a relative embedding for each row and each column of the window.
     positions = 2 * window * c * padded
     return q_and_kv + logits_and_values + positions + c * c * height * width
 
@@ -129,7 +129,7 @@ def dcn_by_hand(height, width, c, *, num_heads, kernel_size=3):
     depthwise = points * c
     offsets_and_weights = 3 * points * num_heads * c
     value_and_output = 2 * c * c
-    # Bilinear: four neighbours for each channel of each point, then the point's weight.
+    # Bilinear: four neighbors for each channel of each point, then the weight of the point.
     sampling = (4 + 1) * points * c
     return (depthwise + offsets_and_weights + value_and_output + sampling) * height * width
 
@@ -145,14 +145,14 @@ BY_HAND = {
 
 def by_hand(token):
     assert token in BY_HAND, (
-        f'no FLOPs by hand of the mixer {token!r}: write them from its equations and enter them in '
-        'BY_HAND, so that the count of its operators has something to be compared with'
+        f'the mixer {token!r} has no formula for its FLOPs; derive one from its equations and add it to '
+        'BY_HAND, so that the operator count can be compared with it'
     )
     return BY_HAND[token]
 
 
 def options_of(token, stage):
-    """Options of the micro scale's mixer in a stage, without its type."""
+    """Return the options of the mixer in a stage of the micro scale, without its type."""
     mixer = MICRO[f'{token}_micro']['mixer']
     return {
         name: value[stage] if isinstance(value, (list, tuple)) else value
@@ -173,7 +173,7 @@ def mixer_flops(token, stage, height, width, batch=1, block_index=1):
 
 @pytest.mark.parametrize('token', MIXERS)
 class TestMixersByHand:
-    # Windows of 7 fill the first map and not the others; reductions by 8 to 1 leave a remainder or not.
+    # Windows of 7 fit only the first map; reductions by 8 to 1 occur with and without remainders.
     @pytest.mark.parametrize(
         ('stage', 'size'), [(0, (56, 28)), (0, (25, 38)), (1, (23, 9)), (3, (3, 5))]
     )
@@ -184,13 +184,13 @@ class TestMixersByHand:
 
     @settings(max_examples=6, deadline=None)
     @given(height=st.integers(8, 40), width=st.integers(8, 40), batch=st.integers(1, 4))
-    def test_a_batch_costs_its_images(self, token, height, width, batch):
+    def test_flops_are_proportional_to_the_batch(self, token, height, width, batch):
         dim = MICRO[f'{token}_micro']['dims'][0]
         image = by_hand(token)(height, width, dim, **options_of(token, 0))
         for block_index in (0, 1):
             assert mixer_flops(token, 0, height, width, batch, block_index) == batch * image
 
-    # The second is padded in every stage.
+    # The second size needs padding in every stage.
     @pytest.mark.parametrize('size', [(224, 224), (203, 330)])
     def test_backbone(self, token, size):
         config = MICRO[f'{token}_micro']
@@ -202,7 +202,7 @@ class TestMixersByHand:
 
 
 def backbone_by_hand(token, config, height, width):
-    """Multiply-adds of stem and stages, whose strided convolutions round up."""
+    """Yield the multiply-adds of stem and stages; sizes round up in strided convolutions."""
     dims, ratios = config['dims'], config.get('mlp_ratios', (4, 4, 4, 4))
     height, width = ceil(height / 2), ceil(width / 2)
     yield 9 * 3 * (dims[0] // 2) * height * width
@@ -222,7 +222,7 @@ class TestLeaves:
     def test_every_operator_is_known_and_every_part_counted(self, leaf):
         config, scope = model_config(leaf)
         if 'depths' in config.backbone:
-            # An even and an odd block have all operators, and are faster to build.
+            # An even and an odd block cover all operators, and are faster to build.
             config.backbone.depths = [2, 1, 1, 1]
         model = build_without_values(config, scope)
         found = complexity(model, SMALL)
@@ -240,7 +240,7 @@ class TestLeaves:
             assert part.parameters > 0
             assert (part.flops is None) if part.name == 'auxiliary head' else part.flops > 0
 
-    def test_there_are_as_many_as_the_suite_has(self):
+    def test_all_leaves_are_found(self):
         assert len(LEAVES) >= 2 * (4 * len(MIXERS) + 1)
 
 
@@ -251,7 +251,7 @@ def flops():
 
 
 class TestHeads:
-    """By the sizes of the recipe: 256 channels, 80 classes, five levels."""
+    """Heads with the sizes of the recipe: 256 channels, 80 classes, five levels."""
 
     def test_neck(self, flops):
         sizes = [(320 // s) * (480 // s) for s in (4, 8, 16, 32)]
@@ -268,20 +268,20 @@ class TestHeads:
 
     def test_masks_of_100_regions(self, flops):
         convolutions = 4 * 9 * 256 * 256 * 14 * 14
-        # Each of the 14x14 inputs is spread over 2x2 outputs.
+        # Each of the 14x14 inputs contributes to 2x2 outputs.
         upsampling = 256 * 256 * 4 * 14 * 14
         assert flops['mask head'] == 100 * (convolutions + upsampling + 256 * 80 * 28 * 28)
 
 
 @pytest.mark.parametrize('token', MIXERS)
-def test_values_make_no_difference(token):
-    """On the CPU, where other kernels run, the count is that of tensors without values."""
+def test_count_is_the_same_on_cpu_and_meta(token):
+    """The CPU runs different kernels than the meta device."""
     model, scope = model_config(f'configs/demo/upernet_{token}_micro.py')
     real = MODELS.build({**model, '_scope_': scope})
     assert complexity(real, SMALL) == complexity(build_without_values(model, scope), SMALL)
 
 
-def test_an_operator_without_a_formula_is_named_and_missing_from_the_sum(monkeypatch):
+def test_operator_without_a_formula_is_reported_and_not_counted(monkeypatch):
     model, scope = model_config('configs/upernet_dcn_micro.py')
     whole = complexity_of_config(model, scope, (64, 64))
     monkeypatch.delitem(FORMULAS, 'dense_mixers::dcnv3')
@@ -296,8 +296,8 @@ def test_an_operator_without_a_formula_is_named_and_missing_from_the_sum(monkeyp
     assert whole.flops - less.flops == sum(samples)
 
 
-def test_area_not_orientation_counts_where_windows_fit():
-    """1280x800 and 800x1280 are the same for every operator."""
+def test_flops_do_not_depend_on_the_orientation():
+    """1280x800 and 800x1280 are the same for every operator if windows fit."""
     model, scope = model_config('configs/mask_rcnn_swin_micro.py')
     upright, lying = (complexity_of_config(model, scope, size) for size in ((448, 224), (224, 448)))
     assert upright.flops == lying.flops
@@ -305,12 +305,12 @@ def test_area_not_orientation_counts_where_windows_fit():
 
 
 class TestBuilding:
-    def test_nothing_has_values(self):
+    def test_all_tensors_are_on_the_meta_device(self):
         model = build_without_values(*model_config('configs/mask_rcnn_swin_micro.py'))
         tensors = [*model.parameters(), *model.buffers()]
         assert {tensor.device.type for tensor in tensors} == {'meta'}
 
-    def test_frozen_parameters_stay_so(self):
+    def test_frozen_parameters_stay_frozen(self):
         model = build_without_values(*model_config('configs/mask_rcnn_r50.py'))
         assert not model.backbone.layer1[0].conv1.weight.requires_grad
         assert model.backbone.layer2[0].conv1.weight.requires_grad
@@ -337,7 +337,7 @@ class TestBuilding:
             build_without_values({'type': 'UnifiedBackbone'}, None)
         assert nn.Linear(2, 2).weight.device.type == 'cpu'
 
-    def test_random_numbers_go_on_as_if_nothing_was(self):
+    def test_random_states_are_unchanged(self):
         model, scope = model_config('configs/mask_rcnn_dcn_micro.py')
 
         def draw():
@@ -354,7 +354,7 @@ class TestBuilding:
         complexity_of_config(model, scope, (64, 64))
         assert draw() == expected
 
-    def test_config_stays_as_it_was(self):
+    def test_config_is_unchanged(self):
         model, scope = model_config('configs/mask_rcnn_pvt_micro.py')
         before = copy.deepcopy(model.to_dict())
         complexity_of_config(model, scope, (64, 64))
@@ -392,8 +392,8 @@ class TestBadInput:
         said = self.refused(model, scope, (64, 64))
         assert 'does not run on an image of 64x64 (height x width): neck.lateral_convs.0.conv: ' in said
 
-    def test_model_of_another_kind(self):
-        assert 'only of two-stage detectors' in self.refused(MICRO['swin_micro'], None)
+    def test_unsupported_model(self):
+        assert 'supported are two-stage detectors' in self.refused(MICRO['swin_micro'], None)
 
 
 def test_parts_by_name():
@@ -420,7 +420,7 @@ def test_parts_by_name():
     assert {name: part_of(name) for name in expected} == expected
 
 
-def test_figures_in_files():
+def test_as_json():
     found = complexity_of_config(*model_config('configs/upernet_convnext_micro.py'), SMALL)
     written = found.as_json()
     assert (written['height'], written['width']) == SMALL

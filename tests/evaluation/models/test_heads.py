@@ -1,4 +1,4 @@
-"""FLOPs and passes of heads of every kind, against published figures and by hand."""
+"""FLOPs and passes of heads of every kind, compared with published figures and formulas."""
 
 import copy
 from pathlib import Path
@@ -31,7 +31,7 @@ def counted(model, scope='mmdet', size=None):
 
 
 def counted_by_layers(model, scope, size):
-    """Multiply-adds of all convolutions and linear layers of a model without RoIs, as it is called."""
+    """Return the multiply-adds of all convolutions and linear layers of a model without RoIs."""
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'):
         built = MODELS.build(model).eval()
     counts = []
@@ -46,16 +46,16 @@ def counted_by_layers(model, scope, size):
 
 
 def test_published_figure_of_retinanet():
-    """The documentation of mmdet's get_flops.py, which leaves frozen parameters out."""
+    """Source: documentation of mmdet's get_flops.py, which does not count frozen parameters."""
     found, _ = counted(published_model('retinanet/retinanet_r50_fpn_1x_coco.py'))
     assert (found.height, found.width) == (800, 1280)
     assert found.parameters / 1e6 == pytest.approx(37.7, rel=0.01)
-    # Norms, which the published figure has, are less than half a percent.
+    # The published figure includes norms, which are less than half a percent.
     assert 0.995 * 239.3 < found.flops / 1e9 <= 239.3
 
 
 def test_published_parameters_of_detr():
-    """arXiv 2005.12872, table 1."""
+    """Source: arXiv 2005.12872, table 1."""
     found, _ = counted(published_model('detr/detr_r50_8xb2-150e_coco.py'))
     assert found.parameters / 1e6 == pytest.approx(41.3, rel=0.01)
 
@@ -74,7 +74,7 @@ def test_detectors_without_rois_layer_by_layer(file):
     assert found.flops == counted_by_layers(model, 'mmdet', (found.height, found.width))
 
 
-def test_box_head_of_rois_by_hand():
+def test_formula_of_a_box_head_of_rois():
     """Faster R-CNN: two layers and two outputs for each of 1,000 proposals."""
     _, parts = counted(published_model('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'))
     per_proposal = 256 * 7 * 7 * 1024 + 1024 * 1024 + 1024 * (81 + 4 * 80)
@@ -99,7 +99,7 @@ def cascade():
 
 @pytest.mark.parametrize(('backbone', 'millions', 'billions'), [('R50', 82, 739), ('Swin-T', 86, 745)])
 def test_published_figures_of_a_cascade(cascade, backbone, millions, billions):
-    """arXiv 2103.14030, table 2."""
+    """Source: arXiv 2103.14030, table 2."""
     if backbone == 'Swin-T':
         cascade.backbone = ConfigDict(SWIN_T)
         cascade.neck.in_channels = SWIN_T_DIMS
@@ -108,7 +108,7 @@ def test_published_figures_of_a_cascade(cascade, backbone, millions, billions):
     assert found.flops / 1e9 == pytest.approx(billions, rel=0.002)
 
 
-def test_every_stage_of_a_cascade_counts():
+def test_every_stage_of_a_cascade_is_counted():
     _, three = counted(published_model(CASCADE), size=(64, 96))
     model = published_model(CASCADE)
     model.roi_head.num_stages = 1
@@ -121,8 +121,8 @@ def test_every_stage_of_a_cascade_counts():
     assert three['neck'] == one['neck']
 
 
-def test_dense_head_by_hand():
-    """RetinaNet: four convolutions for classes and for boxes, and 9 anchors a position."""
+def test_formula_of_a_dense_head():
+    """RetinaNet: four convolutions each for classes and boxes, and 9 anchors per position."""
     _, parts = counted(published_model('retinanet/retinanet_r50_fpn_1x_coco.py'), size=(256, 384))
     positions = sum((256 // s) * (384 // s) for s in (8, 16, 32, 64, 128))
     per_position = 9 * 256 * (2 * 4 * 256 + 9 * (80 + 4))
@@ -159,8 +159,8 @@ def test_segmentors_layer_by_layer(file):
     assert found.flops == counted_by_layers(model, 'mmseg', (256, 384))
 
 
-def test_a_cascade_of_decode_heads():
-    """OCRNet: both heads are in the part."""
+def test_cascade_of_decode_heads():
+    """OCRNet: the part includes both heads."""
     model = Config.fromfile(SEGMENTORS / 'ocrnet/ocrnet_hr18_4xb4-160k_ade20k-512x512.py').model
     _, both = counted(model, 'mmseg', (64, 64))
     first = copy.deepcopy(model)
@@ -182,16 +182,16 @@ def test_parts_of_a_transformer_have_their_own_names():
     [
         (
             'deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
-            'DeformableDETR .* values that it reads',
+            'DeformableDETR .* depends on values of tensors',
         ),
-        ('sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py', 'SparseRoIHead gives its heads more'),
-        ('double_heads/dh-faster-rcnn_r50_fpn_1x_coco.py', 'DoubleHeadRoIHead gives its heads more'),
+        ('sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py', 'SparseRoIHead passes its heads more'),
+        ('double_heads/dh-faster-rcnn_r50_fpn_1x_coco.py', 'DoubleHeadRoIHead passes its heads more'),
         ('point_rend/point-rend_r50-caffe_fpn_ms-1x_coco.py', r'its roi_head\.point_head'),
         ('condinst/condinst_r50_fpn_ms-poly-90k_coco_instance.py', 'CondInst .* its mask_head'),
-        ('solo/solo_r50_fpn_1x_coco.py', 'SOLO .* only of two-stage detectors'),
+        ('solo/solo_r50_fpn_1x_coco.py', 'SOLO .* supported are two-stage detectors'),
     ],
 )
-def test_heads_that_cannot_be_run_by_themselves_are_named(file, message):
+def test_heads_that_cannot_be_run_separately_are_refused(file, message):
     with pytest.raises(UserError, match=message) as caught:
         complexity_of_config(published_model(file), 'mmdet', (64, 64))
     assert '\n' not in str(caught.value)
@@ -199,7 +199,7 @@ def test_heads_that_cannot_be_run_by_themselves_are_named(file, message):
 
 @pytest.mark.parametrize('name', BOX_DETECTORS)
 def test_heads_run_and_learn_on_images(name):
-    """As `tools/benchmark.py` times them: every parameter that is run gets a gradient."""
+    """Every parameter of the heads gets a gradient, as in the passes of `tools/benchmark.py`."""
     with DefaultScope.overwrite_default_scope('mmdet'):
         model = MODELS.build(micro_detector(BOX_DETECTORS[name], 2))
     outputs = tensors_of(run_parts(model.train(), torch.randn(1, 3, 64, 64)))

@@ -61,7 +61,7 @@ def test_det_inferencer(config_of, checkpoints, folder, tmp_path):
     found = {}
     for kind, images in kinds_of_input(folder).items():
         out = tmp_path / kind
-        # mmdet names files of predictions by the path, which an array has not.
+        # mmdet names prediction files after the image path, which an array does not have.
         unsaved = kind == 'array'
         found[kind] = inferencer(images, out_dir=str(out), no_save_pred=unsaved)['predictions']
         count = 2 if kind in ('list', 'folder') else 1
@@ -79,7 +79,7 @@ def test_inference_detector(config_of, checkpoints, folder):
     kinds = kinds_of_input(folder)
     alone = inference_detector(model, kinds['path'])
     both = inference_detector(model, kinds['list'])
-    # Last: mmdet's function changes the config of the model where it is given an array.
+    # The array comes last, because mmdet's function then changes the config of the model.
     array = inference_detector(model, kinds['array'])
     assert len(both) == 2
     for found in (both[0], array):

@@ -1,4 +1,4 @@
-"""`InstanceTTAModel`: views are turned back exactly, and one object is one instance."""
+"""`InstanceTTAModel`: views are unflipped exactly, and each object gives one instance."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 20, 30
 
 
 def instances(*found):
-    """`InstanceData` of (label, score, (left, top, right, bottom), mask) each."""
+    """Return `InstanceData` from tuples of label, score, (left, top, right, bottom) and mask."""
     data = InstanceData()
     data.labels = torch.tensor([label for label, *_ in found], dtype=torch.int64)
     data.scores = torch.tensor([score for _, score, *_ in found], dtype=torch.float32)
@@ -35,7 +35,7 @@ def filled(box):
 
 
 def view(found, direction=None):
-    """A view of an image of HEIGHT x WIDTH in which `found` was found."""
+    """Return a view of an image of HEIGHT x WIDTH with the predictions `found`."""
     sample = DetDataSample(
         metainfo={
             'flip': direction is not None,
@@ -49,7 +49,7 @@ def view(found, direction=None):
 
 
 def flipped(found, direction):
-    """The same instances as seen in the flipped image, pixel by pixel."""
+    """Return the same instances in the flipped image."""
     seen = []
     for label, score, (left, top, right, bottom), mask in found:
         if direction == 'horizontal':
@@ -71,7 +71,7 @@ BOXES = st.tuples(st.integers(0, 10), st.integers(0, 8), st.integers(15, WIDTH),
 
 class TestUnflip:
     @given(st.lists(BOXES, max_size=4), st.sampled_from(['horizontal', 'vertical']))
-    def test_is_the_inverse_of_the_flip(self, boxes, direction):
+    def test_inverts_the_flip(self, boxes, direction):
         random = np.random.default_rng(len(boxes))
         found = [
             (i, 0.9 - i / 10, box, random.random((HEIGHT, WIDTH)) < 0.5) for i, box in enumerate(boxes)
@@ -79,11 +79,11 @@ class TestUnflip:
         turned_back = unflip(view(flipped(found, direction), direction))
         assert_same(turned_back, instances(*found))
 
-    def test_leaves_other_views_alone(self):
+    def test_unflipped_views_stay_the_same(self):
         found = instances((1, 0.5, (2, 3, 9, 12), filled((2, 3, 9, 12))))
         assert_same(unflip(view(found)), found)
 
-    def test_leaves_the_view_itself_alone(self):
+    def test_does_not_change_its_argument(self):
         box = (2, 3, 9, 12)
         seen = flipped([(1, 0.5, box, filled(box))], 'horizontal')
         sample = view(seen, 'horizontal')
@@ -95,7 +95,7 @@ A, B = (2, 3, 12, 14), (15, 2, 28, 18)
 
 
 class Detector(nn.Module):
-    """Finds nothing; the instances to merge are given."""
+    """Detector without predictions; tests pass the instances to merge."""
 
     def test_step(self, data):
         return []
@@ -115,13 +115,13 @@ class TestMerging:
         assert_same(merged.pred_instances, instances(*found))
         assert merged.img_id == 7
 
-    def test_images_stay_apart(self, model):
+    def test_images_stay_separate(self, model):
         one, other = instances((0, 0.9, A, filled(A))), instances((0, 0.8, B, filled(B)))
         merged = model.merge_preds([[view(one)], [view(other)]])
         assert_same(merged[0].pred_instances, one)
         assert_same(merged[1].pred_instances, other)
 
-    def test_object_of_one_view_alone_stays(self, model):
+    def test_object_in_only_one_view_is_kept(self, model):
         one = instances((0, 0.6, A, filled(A)))
         other = flipped([(1, 0.9, B, filled(B))], 'vertical')
         (merged,) = model.merge_preds([[view(one), view(other, 'vertical')]])
@@ -140,11 +140,11 @@ class TestMerging:
         (merged,) = model.merge_preds([[view(instances()), view(found)]])
         assert_same(merged.pred_instances, found)
 
-    def test_classes_stay_apart(self):
+    def test_classes_stay_separate(self):
         found = instances((0, 0.9, A, filled(A)), (1, 0.8, A, filled(A)))
         assert_same(merge_instances(found, 0.5, 10), found)
 
-    def test_boxes_that_overlap_less_stay_apart(self):
+    def test_boxes_that_overlap_less_stay_separate(self):
         half = (2, 3, 12, 8)  # IoU with A: 5 / 11
         found = instances((0, 0.9, A, filled(A)), (0, 0.8, half, filled(half)))
         assert_same(merge_instances(found, 0.5, 10), found)
@@ -171,7 +171,7 @@ class TestVote:
         merged = merge_instances(found, 0.5, 10)
         assert np.array_equal(merged.masks[0].numpy(), left)
 
-    def test_masks_of_other_classes_and_places_have_no_vote(self):
+    def test_masks_of_other_classes_and_boxes_do_not_vote(self):
         found = instances(
             (0, 0.4, A, filled(A)), (1, 0.9, A, filled(B)), (0, 0.9, B, filled((0, 0, 5, 5)))
         )

@@ -1,4 +1,4 @@
-"""Checkpoints of whole models and of backbones alone, into detectors and segmentors."""
+"""Checkpoints of whole models and of only backbones, loaded into detectors and segmentors."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def build(task, variant):
 
 
 @every_variant
-def test_released_detectors_load_whole(variant):
+def test_released_detectors_load_completely(variant):
     model = build('mask_rcnn', variant)
     fitted, report = fit_model(model, without_values(mask_rcnn_shapes(variant)), 'a.pth')
     assert fitted.keys() == model.state_dict().keys()
@@ -32,7 +32,7 @@ def test_released_detectors_load_whole(variant):
 
 @every_variant
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
-def test_released_classifiers_load_the_backbone_alone(task, variant):
+def test_released_classifiers_load_only_the_backbone(task, variant):
     model = build(task, variant)
     fitted, report = fit_model(model, without_values(classifier_shapes(variant)), 'a.pth')
     own = {name for name in model.state_dict() if name.startswith('backbone.')}
@@ -40,14 +40,14 @@ def test_released_classifiers_load_the_backbone_alone(task, variant):
     assert report.backbone.share == 1
     assert report.backbone.is_whole
     ((reason, names),) = report.rest.expected.items()
-    assert reason == 'the file holds a backbone alone, the rest starts anew'
+    assert reason == 'the file has only a backbone, so the rest is not loaded'
     assert set(names) == model.state_dict().keys() - own
     assert report.rest.is_whole
-    with pytest.raises(BackboneError, match=r'a\.pth holds a backbone alone, of which 100\.0% fits'):
+    with pytest.raises(BackboneError, match=r'a\.pth has only a backbone, of which 100\.0% fits'):
         check_whole(model, fitted, report, 'a.pth')
 
 
-def test_other_heads_start_anew_and_are_reported():
+def test_different_heads_are_not_loaded_and_reported():
     model = build('mask_rcnn', 'swin_tiny')
     fitted, report = fit_model(model, without_values(mask_rcnn_shapes('swin_tiny', classes=20)), 'a.pth')
     others = {name.split(':')[0] for name in report.rest.mismatched}
@@ -57,12 +57,12 @@ def test_other_heads_start_anew_and_are_reported():
         'roi_head.bbox_head.fc_reg',
         'roi_head.mask_head.conv_logits',
     }
-    with pytest.raises(BackboneError, match='6 weights of another shape, such as'):
+    with pytest.raises(BackboneError, match='6 weights of a different shape, such as'):
         check_whole(model, fitted, report, 'a.pth')
 
 
 @pytest.mark.parametrize('leaf', ['out_norm_2.weight', 'stages.3.1.norm2.bias'])
-def test_a_backbone_that_is_not_whole_cannot_be_tested(leaf):
+def test_incomplete_backbone_cannot_be_tested(leaf):
     model = build('mask_rcnn', 'swin_tiny')
     weights = without_values(mask_rcnn_shapes('swin_tiny'))
     del weights[f'backbone.{leaf}']
@@ -80,7 +80,7 @@ def test_counters_of_batch_norms_may_be_missing():
     assert 'batch norm counters' in report.rest.expected
 
 
-def test_another_scale_is_refused_by_name():
+def test_checkpoint_of_a_different_scale_is_refused():
     weights = without_values(mask_rcnn_shapes('halo_small'))
     with pytest.raises(
         BackboneError,
@@ -89,7 +89,7 @@ def test_another_scale_is_refused_by_name():
         fit_model(build('mask_rcnn', 'halo_tiny'), weights, 'a.pth')
 
 
-def test_values_arrive():
+def test_values_are_loaded():
     cfg = read_config(str(ROOT / 'configs/demo/upernet_convnext_micro.py'))
     model = build_without_values(cfg.model, cfg.default_scope)
     state = {name: torch.randn(value.shape) for name, value in model.state_dict().items()}

@@ -1,11 +1,11 @@
-"""The counter of FLOPs against closed forms, and its table of operators against torch."""
+"""The FLOP counter compared with closed forms, and its table of operators compared with torch."""
 
 import itertools
 
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision  # noqa: F401 (the table names operators of it)
+import torchvision  # noqa: F401 (the table names some of its operators)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.analysis import FlopAnalyzer
@@ -18,7 +18,7 @@ some = settings(max_examples=50, deadline=None)
 
 
 def flops_of(function, *arguments):
-    """Multiply-adds of a call, all of whose operators must be known."""
+    """Return the multiply-adds of a call; check that all of its operators are known."""
     with torch.no_grad(), count_flops(nn.Identity()) as counter:
         function(*arguments)
     assert not counter.uncounted
@@ -30,7 +30,7 @@ def empty(*shape):
 
 
 def output_length(length, kernel, stride, padding, dilation):
-    """Positions at which a dilated kernel lies within the padded input."""
+    """Count the positions at which a dilated kernel is inside the padded input."""
     reach = dilation * (kernel - 1)
     return sum(
         1 for start in range(0, length + 2 * padding, stride) if start + reach < length + 2 * padding
@@ -63,7 +63,7 @@ def test_convolution(sizes, kernel, stride, padding, dilation, bias):
 
 @some
 @given(SIZES, SIZES, SIZES, st.integers(1, 3), st.integers(1, 3))
-def test_transposed_convolution_spreads_every_input(groups, inputs, outputs, kernel, stride):
+def test_transposed_convolution(groups, inputs, outputs, kernel, stride):
     conv = nn.ConvTranspose2d(
         groups * inputs, groups * outputs, kernel, stride, groups=groups, device='meta'
     )
@@ -81,7 +81,7 @@ def test_linear(leading, inputs, outputs, bias):
 
 @some
 @given(st.lists(SIZES, max_size=2), SIZES, SIZES, SIZES)
-def test_matrix_product_of_a_batch(leading, rows, inner, columns):
+def test_batched_matrix_product(leading, rows, inner, columns):
     expected = torch.Size(leading).numel() * rows * inner * columns
     assert flops_of(torch.matmul, empty(*leading, rows, inner), empty(inner, columns)) == expected
     assert flops_of(torch.matmul, empty(rows, inner), empty(*leading, inner, columns)) == expected
@@ -108,7 +108,7 @@ def test_other_products(call, expected):
 
 @pytest.mark.parametrize('device', ['cpu', 'meta'])
 @pytest.mark.parametrize('mask', [None, (1, 1, 7, 11), (2, 3, 7, 11)])
-def test_attention_counts_queries_with_keys_and_weights_with_values(device, mask):
+def test_attention(device, mask):
     batch, heads, queries, keys, dim = 2, 3, 7, 11, 8
     q = torch.zeros(batch, heads, queries, dim, device=device)
     k, v = (torch.zeros(batch, heads, keys, dim, device=device) for _ in range(2))
@@ -117,14 +117,14 @@ def test_attention_counts_queries_with_keys_and_weights_with_values(device, mask
     assert flops_of(F.scaled_dot_product_attention, q, k, v, bias) == expected
 
 
-def test_fused_attention_is_met_on_the_cpu():
+def test_cpu_runs_fused_attention():
     q, k, v = torch.zeros(3, 2, 3, 7, 8).unbind()
     with torch.no_grad(), count_flops(nn.Identity()) as counter:
         F.scaled_dot_product_attention(q, k, v)
     assert {name for _, name in counter.flops} == {'aten::_scaled_dot_product_flash_attention_for_cpu'}
 
 
-def test_inference_mode_counts_alike():
+def test_inference_mode_gives_the_same_count():
     attention = nn.MultiheadAttention(8, 2, batch_first=True).train()
     x = torch.zeros(2, 5, 8)
     expected = flops_of(lambda: attention(x, x, x, need_weights=False))
@@ -138,7 +138,7 @@ def test_inference_mode_counts_alike():
 
 
 @pytest.mark.parametrize(('mode', 'neighbours'), [('bilinear', 4), ('bicubic', 16), ('nearest', 0)])
-def test_sampling_weights_its_neighbours(mode, neighbours):
+def test_sampling_in_two_dimensions(mode, neighbours):
     def sample():
         return F.grid_sample(empty(2, 3, 8, 9), empty(2, 5, 7, 2), mode=mode, align_corners=False)
 
@@ -153,7 +153,7 @@ def test_trilinear_sampling():
 
 
 @pytest.mark.parametrize('weights', [True, False])
-def test_embedding_bag_weights_rows(weights):
+def test_embedding_bag(weights):
     def look_up():
         given = torch.ones(6, 4) if weights else None
         index = torch.zeros(6, 4, dtype=torch.long)
@@ -164,7 +164,7 @@ def test_embedding_bag_weights_rows(weights):
 
 @some
 @given(SIZES, st.integers(2, 6), SIZES)
-def test_a_summed_product_counts_as_its_einsum_does(batch, points, dim):
+def test_summed_product_counts_the_same_as_einsum(batch, points, dim):
     values, weights = empty(batch, dim, points), empty(batch, 1, points)
 
     def contract():
@@ -184,7 +184,7 @@ def test_a_summed_product_counts_as_its_einsum_does(batch, points, dim):
         lambda x: (x * x + x).sum(),
     ],
 )
-def test_products_and_sums_apart_are_free(call):
+def test_separate_products_and_sums_are_free(call):
     assert flops_of(call, empty(4, 5)) == 0
 
 
@@ -209,7 +209,7 @@ def test_products_and_sums_apart_are_free(call):
     ],
 )
 @pytest.mark.parametrize('device', ['cpu', 'meta'])
-def test_norms_count_apart_and_as_by_mmengine(device, norm, shape, expected):
+def test_norms_are_counted_separately_and_as_in_mmengine(device, norm, shape, expected):
     x = torch.zeros(shape, device=device)
     with torch.no_grad(), count_flops(nn.Identity()) as counter:
         norm.to(device)(x)
@@ -223,7 +223,7 @@ def test_norms_count_apart_and_as_by_mmengine(device, norm, shape, expected):
 # Modules
 
 
-def test_counts_are_told_apart_by_the_innermost_module():
+def test_counts_are_grouped_by_the_innermost_module():
     model = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 5), nn.ReLU()))
     with torch.no_grad(), count_flops(model) as counter:
         model(torch.zeros(2, 3))
@@ -233,7 +233,7 @@ def test_counts_are_told_apart_by_the_innermost_module():
     assert counter.total == 24 + 60 + 8
 
 
-def test_an_error_in_a_module_leaves_no_trace():
+def test_error_in_a_module_removes_all_hooks():
     class Failing(nn.Module):
         def forward(self, x):
             raise ArithmeticError
@@ -247,7 +247,7 @@ def test_an_error_in_a_module_leaves_no_trace():
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.modules())
 
 
-def test_outputs_are_those_without_counting():
+def test_counting_does_not_change_outputs():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU()).eval()
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
@@ -260,7 +260,7 @@ def test_outputs_are_those_without_counting():
 # Unknown operators
 
 
-def test_an_unknown_operator_is_named_with_its_calls():
+def test_unknown_operator_is_reported_with_its_number_of_calls():
     with torch.no_grad(), count_flops(nn.Identity()) as counter:
         for _ in range(3):
             torch.cdist(empty(4, 5), empty(6, 5))
@@ -272,7 +272,7 @@ def test_an_unknown_operator_is_named_with_its_calls():
 
 @pytest.fixture
 def operator():
-    """An operator of somebody's own: the sum of products of neighbours."""
+    """Register a custom operator: the sum of products of neighbors."""
     with torch.library._scoped_library('flops_test', 'DEF') as library:
         library.define('neighbours(Tensor x, int count=2) -> Tensor')
         library.impl('neighbours', lambda x, count=2: x.clone(), 'CPU')
@@ -280,7 +280,7 @@ def operator():
         yield torch.ops.flops_test.neighbours
 
 
-def test_an_operator_of_ones_own_is_named_until_it_has_a_formula(operator, monkeypatch):
+def test_custom_operator_is_uncounted_until_it_has_a_formula(operator, monkeypatch):
     def run():
         with torch.no_grad(), count_flops(nn.Identity()) as counter:
             operator(torch.zeros(3, 4))
@@ -309,13 +309,13 @@ def overloads(name):
     return [getattr(found, overload) for overload in found.overloads()]
 
 
-def test_every_operator_has_one_place():
+def test_every_operator_is_in_one_group():
     groups = [*FREE.values(), FORMULAS.keys(), NORMS.keys()]
     for one, other in itertools.combinations(groups, 2):
         assert not set(one) & set(other)
 
 
-def test_the_table_names_operators_that_exist():
+def test_operators_in_the_table_exist():
     for name in itertools.chain(*FREE.values(), FORMULAS, NORMS):
         assert overloads(name), name
 
@@ -326,15 +326,15 @@ def group(start):
 
 
 @pytest.mark.parametrize('name', group('views'))
-def test_views_return_their_input_or_are_safe_variants_of_one_that_does(name):
+def test_views_return_an_alias_or_are_variants_of_views(name):
     functional = {'aten::_unsafe_view', 'aten::unsafe_split', 'aten::unsafe_split_with_sizes'}
-    # Whether it returns a view depends on strides.
+    # These return a view or a copy, depending on strides.
     by_strides = {'aten::reshape', 'aten::_reshape_alias'}
     aliases = any(result.alias_info for op in overloads(name) for result in op._schema.returns)
     assert aliases or name in functional | by_strides
 
 
-# Elementwise too, though not tagged in every version of torch.
+# Elementwise operators that are not tagged as such in every version of torch.
 UNTAGGED = (
     'aten::_prelu_kernel',
     'aten::floor_divide',
@@ -345,5 +345,5 @@ UNTAGGED = (
 
 
 @pytest.mark.parametrize('name', group('elementwise'))
-def test_elementwise_operators_are_those_that_torch_tags_so(name):
+def test_elementwise_operators_are_tagged_as_pointwise(name):
     assert any(torch.Tag.pointwise in op.tags for op in overloads(name)) or name in UNTAGGED

@@ -1,4 +1,4 @@
-"""Whatever sets weights before a training is known, checked, loaded and recorded."""
+"""All sources of starting weights are found, checked, loaded and recorded."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def load(file, **more):
 
 @pytest.fixture
 def cfg(tmp_path):
-    """A detector small enough to be built in no time."""
+    """Return the config of a detector that is small enough to be built quickly."""
     config = read_config(str(ROOT / 'configs/demo/mask_rcnn_swin_micro.py'))
     merge_options(config, TINY)
     config.update(checkpoint_key=None, work_dir=str(tmp_path / 'work'))
@@ -50,7 +50,7 @@ def build(config, seed):
 
 @pytest.fixture
 def detector(cfg, tmp_path):
-    """The file of a detector's weights, and what is in it."""
+    """Save a detector's weights; return the file and the weights."""
     weights = build(cfg, seed=1).state_dict()
     torch.save({'state_dict': weights}, tmp_path / 'detector.pth')
     return tmp_path / 'detector.pth', weights
@@ -58,7 +58,7 @@ def detector(cfg, tmp_path):
 
 @pytest.fixture
 def initialized(monkeypatch):
-    """State dict of the model as a training begins with it, and what was logged."""
+    """Return a function that gives the state dict at the start of a training, and the log."""
     logged = []
     monkeypatch.setattr(model_weights, 'print_log', lambda message, logger: logged.append(message))
 
@@ -78,7 +78,7 @@ def equal(state, weights, start):
 
 
 class TestInitCfg:
-    def test_of_the_whole_model(self, cfg, detector, initialized):
+    def test_whole_model(self, cfg, detector, initialized):
         file, weights = detector
         cfg.model.init_cfg = load(file)
         state, log = initialized(cfg)
@@ -88,8 +88,8 @@ class TestInitCfg:
 
     @pytest.mark.parametrize('kind', [dict, list])
     @pytest.mark.parametrize('place', ['neck', 'rpn_head', 'roi_head.bbox_head', 'roi_head'])
-    def test_of_a_part(self, cfg, detector, initialized, place, kind):
-        """Also beside a random one, as heads have."""
+    def test_part(self, cfg, detector, initialized, place, kind):
+        """A list also has a random initializer, as in heads."""
         file, weights = detector
         wish = load(file, prefix=place)
         holder = cfg.model
@@ -102,7 +102,7 @@ class TestInitCfg:
         assert starting_weights(cfg) == f'{file} ({place})'
         assert '(100.0%' in log
 
-    def test_of_several(self, cfg, detector, tmp_path, initialized):
+    def test_several_checkpoints(self, cfg, detector, tmp_path, initialized):
         file, weights = detector
         torch.save({n: v + 1 for n, v in weights.items()}, tmp_path / 'other.pth')
         cfg.model.backbone.init_cfg = load(file)
@@ -114,15 +114,15 @@ class TestInitCfg:
         )
         assert starting_weights(cfg) == f'{file} (backbone), {tmp_path}/other.pth (neck)'
 
-    def test_given_as_a_class(self, cfg, detector, initialized):
+    def test_initializer_as_a_class(self, cfg, detector, initialized):
         file, weights = detector
         cfg.model.init_cfg = dict(type=PretrainedInit, checkpoint=str(file))
         state, _ = initialized(cfg)
         assert equal(state, weights, '')
         assert starting_weights(cfg) == str(file)
 
-    def test_layers_of_the_suite_loaded_after_their_parts(self, cfg, detector, initialized):
-        """A part that initializes itself must not undo what the whole has loaded."""
+    def test_whole_model_is_loaded_after_its_parts(self, cfg, detector, initialized):
+        """A part with an initializer must not overwrite weights that were loaded for the whole model."""
         file, weights = detector
         cfg.model.init_cfg = load(file)
         cfg.model.neck.init_cfg = dict(type='Constant', layer='Conv2d', val=3.0)
@@ -132,7 +132,7 @@ class TestInitCfg:
     @pytest.mark.parametrize(
         'init_cfg', [RANDOM, [RANDOM, dict(type='Constant', val=1, layer='BatchNorm2d')], None, []]
     )
-    def test_random_ones_are_from_scratch(self, cfg, init_cfg):
+    def test_random_initialization_is_from_scratch(self, cfg, init_cfg):
         cfg.model.neck.init_cfg = init_cfg
         cfg.model.init_cfg = init_cfg
         set_starting_point(cfg, None, None)
@@ -145,25 +145,25 @@ class TestInitCfg:
         forget_pretrained(model)
         assert model == dict(neck=dict(init_cfg=dict(RANDOM, override=None)))
 
-    def test_what_timm_loads(self):
+    def test_weights_loaded_by_timm(self):
         backbone = dict(type='TIMMBackbone', model_name='resnet50', pretrained=True)
         assert starting_weights(Config(dict(model=dict(backbone=backbone)))) == 'timm://resnet50'
 
 
 class TestChecks:
-    """Before time is spent."""
+    """Errors before the start."""
 
     def test_missing_file(self, cfg):
         cfg.model.roi_head.bbox_head.init_cfg = load('nowhere.pth', prefix='roi_head.bbox_head')
         with pytest.raises(UserError, match=r'nowhere\.pth'):
             set_starting_point(cfg, None, None)
 
-    def test_a_part_without_its_prefix(self, cfg, detector):
+    def test_part_without_a_prefix(self, cfg, detector):
         cfg.model.neck.init_cfg = load(detector[0])
-        with pytest.raises(UserError, match=r'nothing that fits the FPN, .*; give init_cfg\.prefix'):
+        with pytest.raises(UserError, match=r'no weights that fit FPN, .*; set init_cfg\.prefix'):
             set_starting_point(cfg, None, None)
 
-    def test_another_backbone(self, cfg, detector):
+    def test_different_backbone(self, cfg, detector):
         cfg.model.backbone.dims = [16, 32, 64, 128]
         cfg.model.neck.in_channels = [16, 32, 64, 128]
         cfg.model.init_cfg = load(detector[0])
@@ -171,13 +171,13 @@ class TestChecks:
             set_starting_point(cfg, None, None)
 
     @pytest.mark.parametrize('wish', [None, 'a.pth'])
-    def test_a_backbone_that_loads_nothing(self, cfg, detector, wish):
-        """mmengine passes over modules that are none of its own."""
+    def test_backbone_that_loads_nothing(self, cfg, detector, wish):
+        """mmengine skips modules that do not derive from its base class."""
         cfg.model.backbone = dict(type=nn.Identity, init_cfg=load(detector[0]))
         with pytest.raises(UserError, match='has no init_weights, so nothing would be loaded'):
             set_starting_point(cfg, wish, None)
 
-    def test_beside_pretrained(self, cfg, detector):
+    def test_conflict_with_pretrained(self, cfg, detector):
         cfg.model.init_cfg = load(detector[0])
         with pytest.raises(
             UserError, match=r'--pretrained a\.pth and model\.init_cfg .* both set the backbone'
@@ -185,7 +185,7 @@ class TestChecks:
             set_starting_point(cfg, 'a.pth', None)
 
 
-def test_a_training_that_goes_on_needs_none_of_them(cfg):
+def test_resumed_training_needs_no_starting_weights(cfg):
     cfg.model.init_cfg = load('gone.pth')
     cfg.model.backbone.init_cfg = load('gone.pth')
     cfg.model.neck.init_cfg = [RANDOM, load('gone.pth')]
@@ -194,7 +194,7 @@ def test_a_training_that_goes_on_needs_none_of_them(cfg):
     assert cfg.model.neck.init_cfg == [RANDOM]
 
 
-def test_sweeps_know_runs_by_all_of_them(cfg, detector, tmp_path):
+def test_sweeps_identify_runs_by_all_starting_weights(cfg, detector, tmp_path):
     file, _ = detector
     alone = start_of(cfg, str(file), Digests())
     cfg.model.neck.init_cfg = load(file, prefix='neck')
