@@ -65,8 +65,13 @@ def load_inert(file: Path, map_location: Device | Callable | str | None = 'cpu')
     while True:
         stand_ins = [(stand_in, name) for name, stand_in in foreign.items()]
         try:
-            with torch.serialization.safe_globals([*known_globals(), *stand_ins]), _quietly():
-                return torch.load(file, map_location=map_location, weights_only=True)
+            # PyTorch 2.15 goes by the name of a path, and users rename files.
+            with (
+                torch.serialization.safe_globals([*known_globals(), *stand_ins]),
+                _quietly(),
+                open(file, 'rb') as stream,
+            ):
+                return torch.load(stream, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
             name = _unknown_name(error)
             if name is None:
