@@ -7,11 +7,11 @@ READY := $(VENV)/.ready
 .PHONY: help demo analyze test faults errors lint format install clean
 
 help:
-	@echo 'make demo     pretrain, train, evaluate and tabulate all five mixers on generated scenes'
-	@echo 'make analyze  the same, then what the detectors see and withstand'
+	@echo 'make demo     pretrain, train, evaluate and tabulate all mixers on generated scenes'
+	@echo 'make analyze  the same, then analyze what the detectors see and withstand'
 	@echo 'make test     run the tests and the linter'
 	@echo 'make faults   kill, starve and damage trainings, and count what was lost (docs/reliability.md)'
-	@echo 'make errors   write docs/errors.md anew, by trying every bad input'
+	@echo 'make errors   write docs/errors.md again, by trying every bad input'
 	@echo 'make lint     run the linter alone'
 	@echo 'make format   format the code'
 	@echo 'make install  only set up $(VENV)'

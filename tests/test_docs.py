@@ -93,7 +93,7 @@ def test_commands_have_the_options_that_they_are_given(page, options_of):
             assert option in options_of(script), f'{script} has no {option}'
 
 
-# Pages that name options outside of commands, in tables and text, and the options of other programs there.
+# Pages that name options in tables and text, with the options of other programs there.
 PAGES_WITH_OPTIONS = {
     'README.md': set(),
     'docs/checkpoints.md': set(),
