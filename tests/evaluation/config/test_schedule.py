@@ -289,7 +289,7 @@ class TestLengths:
         assert said in line
 
     def test_shortened_trial(self):
-        """As in the README's trials: no refusal, and no warning where the length is an override."""
+        """As in the trials of docs/training.md: not refused; no warning if an override shortens it."""
         cfg = read_config(str(ROOT / 'configs/upernet_swin_micro.py'))
         trial = {'train_cfg.max_iters': 20, 'train_cfg.val_interval': 20}
         merge_options(cfg, trial)
