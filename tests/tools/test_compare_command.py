@@ -101,7 +101,7 @@ class TestTable:
         done = commands('table', runs / 'dcn_tiny', runs / 'swin_tiny', '--ci', '--resamples', '200')
         assert done.status == 0, done.stderr
         assert re.search(r'\| dcn_tiny .* \d+\.\d \(\d+\.\d to \d+\.\d\)', done.stdout)
-        assert 'expected on as many such images (20), by 200 resamples of them' in done.stdout
+        assert 'expected on 20 images of this kind, from 200 resamples' in done.stdout
         assert 'too few' not in done.stdout
 
     def test_seeds_have_a_table_of_their_own(self, commands, runs):
@@ -119,7 +119,7 @@ class TestTable:
             assert 'nan' not in done.stdout.lower()
         done = commands('table', tmp_path, '--ci', '--resamples', '200')
         assert ' (–) |' in done.stdout
-        assert '(–) too few for one;' in done.stdout
+        assert '(–): too few images.' in done.stdout
 
     def test_csv_has_both_ends(self, commands, runs):
         done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '200', '--format', 'csv')

@@ -198,7 +198,7 @@ class TestFewImages:
         assert found[0].difference.value == pytest.approx(100)
         assert found[0].difference.undefined == pytest.approx(400 * (2 / 3) ** 3, abs=40)
         assert not any(each.is_told_apart for each in found)
-        assert 'Resamples in which a figure is undefined are left out' in comparison_text(found)
+        assert 'Resamples in which a figure is undefined are excluded' in comparison_text(found)
 
 
 class TestCautions:
@@ -239,7 +239,7 @@ class TestErrors:
         both = errors_text(['x'], [pair])
         found = [float(cell.split()[0]) for cell in both.splitlines()[4].split('|')[3:-1]]
         assert found == pytest.approx(np.mean(single, axis=0), abs=0.101)
-        assert 'Of several seeds: means over them.' in both
+        assert 'Means over seeds for models with several seeds.' in both
 
     def test_where_no_object_is_left_there_is_a_dash(self, tmp_path):
         """All objects are missed: without them no class has any."""
@@ -247,7 +247,7 @@ class TestErrors:
         text = errors_text(['x'], [[read_result(write_result(tmp_path / 'x', blind, 'dcn_tiny'))]])
         assert 'nan' not in text
         assert re.search(r'\| +– \(1\) \|', text)
-        assert '–: without it no object would be left to count.' in text
+        assert '–: undefined, since fixing this type of error would leave no object' in text
 
 
 class TestRefused:

@@ -187,15 +187,15 @@ def test_markdown_of_a_small_case(tmp_path):
         '\n'
         'FLOPs: multiply-adds, each counted once, on an image of 800x1280 (height x width).\n'
         '\n'
-        'Bold: best of each size, among finished runs of equal start, length, images and use of test-time augmentation.\n'  # noqa: E501
+        'Bold: best of each size, among finished runs with the same start, length, images and use of test-time augmentation.\n'  # noqa: E501
         '\n'
-        'Of some results no digest of the annotations is known (data.sha256): that they are the same is taken for granted.\n'  # noqa: E501
+        'Some results have no digest of their annotations (data.sha256); their annotations are assumed to be the same.\n'  # noqa: E501
         '\n'
-        'Published, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
+        'Published figures, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
         '\n'
-        'Where a result does not tell the start or the batch size of its training, it is taken to be as published.\n'  # noqa: E501
+        'If a result does not record the start or the batch size of its training, the published one is assumed.\n'  # noqa: E501
         '\n'
-        '‡ Not at the end of its training, or not known to be.\n'
+        '‡ Training not finished, or not known to be finished.\n'
     )
     # fmt: on
     assert render(results, load_published(), 'markdown') == expected
@@ -277,7 +277,7 @@ def test_operators_missing_from_flops_are_named(tmp_path):
     results = results_of(tmp_path, document('dcn_tiny', complexity=missing), document('swin_tiny'))
     (table,) = build_tables(results, [])
     assert table_columns(table)['FLOPs (G)'] == ['266.6§', '266.6']
-    assert '§ Without operators that have no formula: aten::fft, mine::mix.' in table.notes
+    assert '§ Excludes operators without a FLOP formula: aten::fft, mine::mix.' in table.notes
     latex = render(results, [], 'latex')
     assert r'266.6$^\S$' in latex
     assert latex.isascii()
@@ -608,7 +608,7 @@ def test_bold_only_where_the_truth_is_the_same(tmp_path):
     assert columns_of(tmp_path / 'other', *other)['box AP'] == ['42.0', '40.0']
     half = [known[0], pair[1]]
     assert columns_of(tmp_path / 'half', *half)['box AP'] == ['42.0', '40.0']
-    remark = 'no digest of the annotations is known'
+    remark = 'have no digest of their annotations'
     assert remark not in render(results_of(tmp_path / 'a', *known), [], 'markdown')
     assert remark in render(results_of(tmp_path / 'b', *pair), [], 'markdown')
 
@@ -738,7 +738,7 @@ def test_latex_structure(tmp_path):
     assert r'epoch 8/12$^\ddagger$' in detection
     assert r'48.13$^\dagger$' in segmentation
     assert r'\caption{UperNet on ADE20K val.}' in segmentation
-    assert r'$^\dagger$ Published for another architecture' in segmentation
+    assert r'$^\dagger$ Published for a different architecture' in segmentation
 
 
 NAMES = st.text(
@@ -1180,7 +1180,7 @@ def test_imagenet_beside_nothing_published(tmp_path, change):
     content = classification('halo_tiny', iteration=None, max_iterations=None, **wanted)
     text = markdown_of(tmp_path, content | {'images': images})
     assert '| published' not in text
-    assert 'Not compared with published figures, since the runs differ. halo_tiny: ' in text
+    assert 'Not compared with published figures, because the runs differ. halo_tiny: ' in text
 
 
 def boxes(value):
@@ -1286,7 +1286,7 @@ class TestLikeWithLike:
         assert columns['Backbone'] == ['dcn_tiny', 'swin_tiny']
         assert columns['Δ box AP'] == ['−7.2', '–']
         assert [note for note in table.notes if 'ublished figures' in note] == [
-            'Not compared with published figures, since the runs differ. '
+            'Not compared with published figures, because the runs differ. '
             'swin_tiny: start scratch, published pretrained.'
         ]
         assert not any('taken to be as published' in note for note in table.notes)
