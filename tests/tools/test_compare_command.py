@@ -39,7 +39,7 @@ class TestCompare:
         assert re.search(r'\| box AP +\| +\d+\.\d \(\d+\.\d to \d+\.\d\) \|', done.stdout)
         assert 'paired bootstrap of 20 images' in done.stdout
         assert '### What errors cost' in done.stdout
-        assert 'One seed each' in done.stdout
+        assert 'One seed per model' in done.stdout
 
     def test_the_same_command_writes_the_same(self, commands, runs, tmp_path):
         arguments = [runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '200', '--format', 'json']
@@ -179,7 +179,7 @@ class TestRefused:
 
     def test_the_same_weights_twice(self, commands, refused, runs):
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'dcn_tiny/one/result.json')
-        refused(KIND, 'compare: one model twice', outcome, 'name two models')
+        refused(KIND, 'compare: one model twice', outcome, 'choose two different models')
 
     def test_before_anything_is_resampled(self, commands, refused, runs, tmp_path):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']
