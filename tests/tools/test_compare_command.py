@@ -71,7 +71,7 @@ class TestCompare:
             )
         done = commands('compare', tmp_path / 'plain', tmp_path / 'augmented')
         assert done.status == 0, done.stderr
-        assert 'halo_tiny (with TTA) has 10.0 points more' in done.stdout
+        assert 'halo_tiny (with TTA) has 10.0 points higher' in done.stdout
 
 
 class TestOfATraining:
@@ -132,7 +132,7 @@ class TestRefused:
         outcome = commands('compare', 'nowhere', runs / 'dcn_tiny')
         refused(KIND, 'compare: a folder that is not there', outcome, 'nowhere is not a folder')
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'halo_tiny/seed_0')
-        refused(KIND, 'compare: a detector and a classifier', outcome, 'compare like')
+        refused(KIND, 'compare: a detector and a classifier', outcome, 'of the same task')
 
     def test_results_of_several_experiments(self, commands, refused, runs, tmp_path):
         for name in ('dcn_tiny', 'swin_tiny'):
@@ -162,15 +162,17 @@ class TestRefused:
         file = tmp_path / 'old/one/result.json'
         file.write_text(json.dumps(json.loads(file.read_text()) | {'evidence': None}))
         outcome = commands('compare', tmp_path / 'old', runs / 'swin_tiny')
-        refused(KIND, 'compare: a result without evidence of its images', outcome, 'has no evidence')
+        refused(
+            KIND, 'compare: a result without evidence of its images', outcome, 'no per-image evidence'
+        )
         outcome = commands('table', tmp_path / 'old', '--ci')
-        refused(KIND, 'table: `--ci` of a result without evidence', outcome, 'has no evidence')
+        refused(KIND, 'table: `--ci` of a result without evidence', outcome, 'no per-image evidence')
 
     def test_evidence_of_another_evaluation(self, commands, refused, runs, tmp_path):
         shutil.copytree(runs / 'dcn_tiny', tmp_path / 'mixed')
         shutil.copy(runs / 'swin_tiny/one/evidence.npz', tmp_path / 'mixed/one/evidence.npz')
         outcome = commands('compare', tmp_path / 'mixed', runs / 'swin_tiny')
-        refused(KIND, 'compare: evidence of another evaluation', outcome, 'is not the one that')
+        refused(KIND, 'compare: evidence of another evaluation', outcome, 'does not match its digest')
 
     def test_other_classes(self, commands, refused, runs, tmp_path):
         write_result(tmp_path / 'four', instance_evidence(20, classes=4, detector=1), 'swin_tiny')

@@ -44,7 +44,7 @@ class TestOutcome:
         assert found.difference.value == pytest.approx(40)
         assert found.difference.low == pytest.approx(40 - 1.96 * 1.55, abs=0.6)
         assert re.fullmatch(
-            r'dcn_tiny has 40\.0 points more top-1 accuracy than swin_tiny \(90\.0 and 50\.0; '
+            r'dcn_tiny has 40\.0 points higher top-1 accuracy than swin_tiny \(90\.0 and 50\.0; '
             r'p < 0\.001; 95 % interval of the difference \+3\d\.\d to \+4\d\.\d, 1,000 images\)\.',
             found.sentence,
         )
@@ -208,13 +208,13 @@ class TestCautions:
         found = top1(a, b)
         assert 'dcn_tiny (without TTA)' in found.sentence
         assert 'swin_tiny (with TTA)' in found.sentence
-        assert 'not one of the models alone' in comparison_text([found])
+        assert 'not due to the models alone' in comparison_text([found])
 
     def test_truth_of_which_no_digest_is_known(self, tmp_path):
         unknown = {'data': {'sha256': None}}
         a = classifier(tmp_path / 'a', [1, 0, 1, 0], **unknown)
         b = classifier(tmp_path / 'b', [1, 1, 1, 0], 'swin_tiny', **unknown)
-        assert 'same annotations is not known' in comparison_text([top1(a, b)])
+        assert 'unknown whether both were evaluated on the same' in comparison_text([top1(a, b)])
         c = classifier(tmp_path / 'c', [1, 1, 1, 0], 'swin_tiny')
         assert top1(c, c).cautions == ()
         with pytest.raises(UserError, match=r'the data\.sha256 of one is null'):
@@ -258,7 +258,7 @@ class TestRefused:
                 tmp_path / 'b', guesses([1, 0, 1], ['0000.jpg', '0001.jpg', '9.jpg']), 'swin_tiny'
             )
         )
-        with pytest.raises(UserError, match=r'other images \(2 are in one alone\)'):
+        with pytest.raises(UserError, match=r'different images \(2 are in only one of them\)'):
             compare([a], [b], resamples=5)
 
     @pytest.mark.parametrize('chosen', [[1, 0, 2, 3], [0, 1]])
@@ -283,26 +283,26 @@ class TestRefused:
     def test_other_annotations(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0, 1])
         b = classifier(tmp_path / 'b', [1, 0, 1], 'swin_tiny', data={'sha256': 'other'})
-        with pytest.raises(UserError, match='other annotations'):
+        with pytest.raises(UserError, match='different annotations'):
             compare([a], [b], resamples=5)
 
     def test_other_tasks(self, tmp_path, detectors):
-        with pytest.raises(UserError, match='compare like'):
+        with pytest.raises(UserError, match='compare results of the same task'):
             compare([classifier(tmp_path / 'c', [1, 0])], [detectors[0]], resamples=5)
 
     def test_results_without_evidence(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0], evidence=None)
-        with pytest.raises(UserError, match='no evidence of its images'):
+        with pytest.raises(UserError, match='no per-image evidence'):
             load_evidence(a)
 
     def test_evidence_that_is_gone_or_another(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0])
         b = classifier(tmp_path / 'b', [1, 1])
         (tmp_path / 'a/evidence.npz').unlink()
-        with pytest.raises(UserError, match='is missing; keep it beside'):
+        with pytest.raises(UserError, match='is missing; keep it next to'):
             load_evidence(a)
         (tmp_path / 'a/evidence.npz').write_bytes(b.evidence.path.read_bytes())
-        with pytest.raises(UserError, match='is not the one that'):
+        with pytest.raises(UserError, match='does not match its digest in'):
             load_evidence(a)
 
     def test_figures_that_are_not_those_of_the_evidence(self, tmp_path):
