@@ -78,8 +78,8 @@ class TestBadInput:
             KIND,
             '`--evaluator` with a config of segmentation',
             outcome,
-            '--evaluator fast is of detection',
-            'upernet_dcn_micro.py has no InstanceMetric; leave it out',
+            '--evaluator fast applies to detection',
+            'upernet_dcn_micro.py has no InstanceMetric; omit it',
         )
         assert nothing_written()
 

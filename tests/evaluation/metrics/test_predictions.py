@@ -50,8 +50,8 @@ class TestScores:
         [
             ([0.5, 0.5], 0, r'x\.jpg: scores of shape \(2,\) for 3 classes of the data set'),
             ([[0.5, 0.3, 0.2]], 0, r'scores of shape \(1, 3\) for 3 classes'),
-            ([0.5, 0.3, 0.2], 3, 'label 3 is none of the 3 classes'),
-            ([0.5, 0.3, 0.2], -1, 'label -1 is none of the 3 classes'),
+            ([0.5, 0.3, 0.2], 3, 'label 3 is not one of the 3 classes'),
+            ([0.5, 0.3, 0.2], -1, 'label -1 is not one of the 3 classes'),
         ],
     )
     def test_other_classes_than_the_data_set_has(self, scores, label, message):
@@ -94,11 +94,11 @@ class TestInstances:
 
     @pytest.mark.parametrize('name', ['bboxes', 'scores', 'labels', 'masks'])
     def test_unequal_lengths(self, tmp_path, name):
-        self.refused(tmp_path, f'image 0: prediction of .*1 {name}', **{name: lambda value: value[:1]})
+        self.refused(tmp_path, f'image 0: prediction has .*1 {name}', **{name: lambda value: value[:1]})
 
     def test_more_boxes_than_scores(self, tmp_path):
         self.refused(
-            tmp_path, 'prediction of 4 bboxes, 2 scores', bboxes=lambda value: value.repeat(2, 1)
+            tmp_path, 'prediction has 4 bboxes, 2 scores', bboxes=lambda value: value.repeat(2, 1)
         )
 
     def test_classes_that_the_data_set_has_not(self, tmp_path):
