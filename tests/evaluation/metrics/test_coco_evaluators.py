@@ -315,5 +315,5 @@ class TestNames:
 
     def test_package_that_is_not_installed(self, monkeypatch):
         monkeypatch.setattr(evaluators.importlib.util, 'find_spec', lambda name: None)
-        with pytest.raises(UserError, match='pip install faster-coco-eval, or give --evaluator pycoco'):
+        with pytest.raises(UserError, match='pip install faster-coco-eval, or use --evaluator pycoco'):
             load_evaluator('fast')
