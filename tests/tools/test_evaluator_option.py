@@ -91,7 +91,7 @@ class TestBadInput:
             'the fast evaluator where its package is not installed',
             outcome,
             'the evaluator fast needs the package faster-coco-eval: pip install faster-coco-eval',
-            'or give --evaluator pycocotools',
+            'or use --evaluator pycocotools',
         )
         assert not list((tmp_path / 'here').iterdir())
 

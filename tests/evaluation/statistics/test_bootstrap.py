@@ -137,7 +137,7 @@ class TestShares:
         assert (found.low, found.high) == (0.0, pytest.approx(16.84, abs=0.005))
 
     def test_difference_computed_by_hand(self):
-        """Of 20 images, 3 are right only in the first model and 1 only in the second."""
+        """Of 20 images, 3 are right only in the first model, 1 only in the second (Agresti and Min)."""
         differences = np.array([1, 1, 1, -1] + [0] * 16)
         found = share_difference_interval(differences)
         deviation = math.sqrt((3.5 + 1.5 - (3.5 - 1.5) ** 2 / 22) / 22**2)
