@@ -234,7 +234,7 @@ def errors_text(names: Sequence[str], sides: Sequence[Sequence[Result]]) -> str:
         notes.append(UNDEFINED_NOTE)
     columns = [Column('Model', 'Model', numeric=False), Column('Overlap', 'Overlap', numeric=False)]
     columns += [Column(each, each) for each in CATEGORIES]
-    return to_markdown(Table('What errors cost', tuple(columns), (tuple(rows),), tuple(notes)))
+    return to_markdown(Table('Cost of errors', tuple(columns), (tuple(rows),), tuple(notes)))
 
 
 def _rows(name: str, runs: Sequence[Result]) -> list[tuple[Cell, ...]]:

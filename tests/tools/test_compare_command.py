@@ -38,7 +38,7 @@ class TestCompare:
         assert '### dcn_tiny and swin_tiny' in done.stdout
         assert re.search(r'\| box AP +\| +\d+\.\d \(\d+\.\d to \d+\.\d\) \|', done.stdout)
         assert 'paired bootstrap of 20 images' in done.stdout
-        assert '### What errors cost' in done.stdout
+        assert '### Cost of errors' in done.stdout
         assert 'One seed per model' in done.stdout
 
     def test_the_same_command_writes_the_same(self, commands, runs, tmp_path):
