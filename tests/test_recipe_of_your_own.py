@@ -130,7 +130,7 @@ def test_tables_show_the_recipes_and_the_published_figure(project, trained):
     cells = [cell.strip() for cell in swin.split('|')]
     assert cells[columns.index('published box AP')].rstrip('¶') == '12.3'
     assert 'pvt_micro' in pvt
-    assert 'Published, for 2 epochs' in text
+    assert 'Published figures, for 2 epochs' in text
     only = run(project, 'table', *trained.values(), '--recipe', 'demo_semantic_fpn')
     assert re.findall('^### (.*)', only, re.M) == ['Semantic FPN on generated scenes']
 

@@ -1,1 +1,1 @@
-"""Metrics of detectors and segmenters, as the runner evaluates them, and what they hand to a result."""
+"""Metrics evaluated by the runner, and the per-image records that they leave in a result."""

@@ -15,9 +15,9 @@ from evaluation.utils.formats import fixed
 
 @METRICS.register_module()
 class AccuracyMetric(BaseMetric):
-    """Share of images whose label is the highest score, `top1`, or one of the five highest, `top5`.
+    """Share of images whose label has the highest score, `top1`, or one of the five highest, `top5`.
 
-    In percent; `report` has them and `top1` of every class, None for one without images.
+    Values are in percent. `report` also holds `top1` of each class; None for a class without images.
     """
 
     def __init__(self) -> None:
@@ -25,14 +25,14 @@ class AccuracyMetric(BaseMetric):
         self.report: MetricReport | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Note the label and the place of its score.
+        """Record the label and the rank of its score.
 
         Args:
-            data_batch: not used.
-            data_samples: of each image `gt_label` (), `pred_scores` (classes,) and `img_path`.
+            data_batch: unused.
+            data_samples: `gt_label` (), `pred_scores` (classes,) and `img_path` of each image.
 
         Raises:
-            UserError: there is not a score for each class, or a label is none.
+            UserError: a class has no score, or a label is not a class.
         """
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -43,7 +43,7 @@ class AccuracyMetric(BaseMetric):
             self.results.append((sample.get('img_path'), (label, guesses[0], place)))
 
     def compute_metrics(self, results: list[tuple[str | None, tuple[int, ...]]]) -> dict[str, float]:
-        """Evaluate of every image path, label, guess, and place of the label from 0."""
+        """Evaluate the path of each image, its label, predicted class, and rank of the label from 0."""
         paths, guesses = zip(*results, strict=True)
         labels, _, places = torch.tensor(guesses).unbind(1)
         first = places == 0

@@ -1,6 +1,6 @@
-"""Per-image records of classes: the guess of an image, and the confusion of its pixels.
+"""Per-image records for classification (predicted classes) and segmentation (confusion of pixels).
 
-Top-1 and top-5 accuracy depend on nothing else; nor do mean IoU and the accuracies of pixels.
+They determine top-1 and top-5 accuracy, and mean IoU and pixel accuracies.
 """
 
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ import numpy as np
 
 from evaluation.metrics.records import Evidence, Measure, interleaved
 
-# How many classes of the highest scores count for top-5 accuracy.
+# Number of highest-scoring classes that count for top-5 accuracy.
 GUESSES = 5
-# How many guesses each image has, by metric.
+# Number of guesses allowed for each image, by metric.
 GUESSES_OF = {'top1': 1, 'top5': GUESSES}
 METRICS = ('mIoU', 'mAcc', 'aAcc')
 
 
 @dataclass(frozen=True)
 class ClassificationEvidence(Evidence):
-    """What became of each image.
+    """Label and prediction of each image.
 
     Attributes:
-        images: names of all images that were looked at, in ascending order.
+        images: names of all evaluated images, in ascending order.
         classes: names of the classes.
         label: (N,), int32, true class.
-        predicted: (N,), int32, class of the highest score; the number of classes stands for those that
-            the model has and the data set has not.
-        place: (N,), uint8, of the true class among the scores, from 0; 5 for any later one.
+        predicted: (N,), int32, class with the highest score; equal to the number of classes if the data
+            set does not have this class.
+        place: (N,), uint8, rank of the true class by score, from 0; 5 stands for any lower rank.
     """
 
     images: np.ndarray
@@ -40,7 +40,7 @@ class ClassificationEvidence(Evidence):
         """Return the function that computes top-1 and top-5 accuracy.
 
         Raises:
-            KeyError: there is no such metric.
+            KeyError: the metric is unknown.
         """
         if wanted not in GUESSES_OF:
             raise KeyError(wanted)
@@ -53,14 +53,14 @@ class ClassificationEvidence(Evidence):
         return evaluate
 
     def right_images(self, metric: str) -> np.ndarray:
-        """Return the images that count as right for `top1` or `top5`, (N,), bool."""
+        """Return which images count as correct for `top1` or `top5`, (N,), bool."""
         return self.place < GUESSES_OF[metric]
 
 
 def collect_guesses(
     names: Sequence[str], guesses: Sequence[tuple[int, int, int]], classes: Sequence[str]
 ) -> ClassificationEvidence:
-    """Put label, predicted class and place of all images together; the model may have more classes."""
+    """Collect label, predicted class and rank of all images; the model may have additional classes."""
     order = np.argsort(names, kind='stable')
     label, predicted, place = np.array(guesses, np.int64).reshape(-1, 3)[order].T
     return ClassificationEvidence(
@@ -74,15 +74,15 @@ def collect_guesses(
 
 @dataclass(frozen=True)
 class SegmentationEvidence(Evidence):
-    """Pixels by image, true class and predicted class, where there are any.
+    """Number of pixels for each image, true class and predicted class; zero counts are omitted.
 
     Attributes:
-        images: names of all images that were looked at, in ascending order.
+        images: names of all evaluated images, in ascending order.
         classes: names of the classes.
-        image: (N,), int32, place in `images`.
-        label: (N,), int16, true class; the number of classes stands for labels that are none of them.
-        predicted: (N,), int16, predicted class, likewise.
-        pixels: (N,), int64, how many.
+        image: (N,), int32, index into `images`.
+        label: (N,), int16, true class; equal to the number of classes for any other label.
+        predicted: (N,), int16, predicted class; equal to the number of classes for any other class.
+        pixels: (N,), int64, number of pixels.
     """
 
     images: np.ndarray
@@ -93,14 +93,14 @@ class SegmentationEvidence(Evidence):
     pixels: np.ndarray
 
     def tables(self) -> dict[str, list[str]]:
-        """Return which arrays are columns of a table, by its first column."""
+        """Return the names of arrays that form a table, keyed by its first column."""
         return {'image': ['label', 'predicted', 'pixels']}
 
     def metrics_of(self, wanted: str) -> Measure:
-        """Return the function that computes mIoU, mean accuracy of classes and accuracy of pixels.
+        """Return the function that computes mIoU, mean class accuracy and pixel accuracy.
 
         Raises:
-            KeyError: there is no such metric.
+            KeyError: the metric is unknown.
         """
         if wanted not in METRICS:
             raise KeyError(wanted)
@@ -111,7 +111,7 @@ class SegmentationEvidence(Evidence):
             self._by_image(self.label, labelled),
             self._by_image(self.predicted, found),
         ]
-        # (images, 3 x classes), so that one product counts all.
+        # (images, 3 x classes), so that one matrix product computes all areas.
         areas = np.concatenate(tables, axis=1) if images else np.zeros((0, 3 * classes))
 
         def evaluate(weights: np.ndarray) -> dict[str, float]:
@@ -126,19 +126,19 @@ class SegmentationEvidence(Evidence):
         return evaluate
 
     def _by_image(self, column: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """Count pixels by image and class, (images, classes), exact in double precision."""
+        """Count pixels by image and class, (images, classes), exactly in double precision."""
         table = np.zeros((len(self.images), len(self.classes)))
         np.add.at(table, (self.image[chosen], column[chosen]), self.pixels[chosen])
         return table
 
     def rows(self, other: 'SegmentationEvidence') -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return all counts of pixels."""
+        """Return all pixel counts."""
         return self.image, [self.label, self.predicted, self.pixels]
 
     def joined(
         self, other: 'SegmentationEvidence', images: np.ndarray, by_rank: bool
     ) -> 'SegmentationEvidence':
-        """Put the records of two models into one; there are no scores to rank."""
+        """Join the records of two models; there are no scores to rank."""
         return SegmentationEvidence(
             images=images,
             classes=self.classes,
@@ -157,11 +157,11 @@ def _mean(values: np.ndarray) -> float:
 def collect_confusion(
     names: Sequence[str], confusions: Sequence[np.ndarray], classes: Sequence[str]
 ) -> SegmentationEvidence:
-    """Put the confusion of all images together.
+    """Collect the confusion of all images.
 
     Args:
-        names: of the images.
-        confusions: of each (N, 3): true class, predicted class, pixels.
+        names: names of the images.
+        confusions: true class, predicted class and number of pixels of each image, (N, 3) each.
         classes: names of the classes.
     """
     order = np.argsort(names, kind='stable')

@@ -1,6 +1,6 @@
-"""Implementations of COCO's evaluation: what they take and give, their names, and pycocotools' own.
+"""Implementations of the COCO evaluation: interface, registry, and the one of pycocotools.
 
-`fast_evaluator` needs a package of its own, so it is imported only where it is wanted.
+`fast_evaluator` needs an additional package, so it is imported only if it is used.
 """
 
 import argparse
@@ -25,15 +25,15 @@ METRIC = 'InstanceMetric'
 
 @dataclass(frozen=True)
 class InstanceEvaluation:
-    """What is found of one kind of overlap, boxes' or masks'.
+    """Results for one kind of overlap, boxes or masks.
 
     Attributes:
-        statistics: (12,), fractions, -1 where there is no ground truth: AP, AP50, AP75, AP of small,
-            medium and large objects, AR with 1, 10 and 100 detections an image, AR of small, medium
-            and large objects.
-        precision: (IoU thresholds 10, recalls 101, categories, areas 4, most detections 3), fractions,
-            -1 where there is no ground truth. Areas are all, small, medium, large; most detections
-            1, 10, 100 an image and category.
+        statistics: (12,), fractions, -1 without ground truth: AP, AP50, AP75, AP of small, medium and
+            large objects, AR with 1, 10 and 100 detections per image, AR of small, medium and large
+            objects.
+        precision: (IoU thresholds 10, recalls 101, categories, areas 4, maximum detections 3),
+            fractions, -1 without ground truth. Areas are all, small, medium, large; maximum detections
+            are 1, 10, 100 per image and category.
         summary: the twelve statistics as lines of text.
     """
 
@@ -43,7 +43,7 @@ class InstanceEvaluation:
 
 
 class InstanceEvaluator(Protocol):
-    """Compares detections with the truth as COCO's own evaluation does."""
+    """Compare detections with the ground truth as pycocotools does."""
 
     def __call__(
         self,
@@ -56,23 +56,23 @@ class InstanceEvaluator(Protocol):
         """Evaluate.
 
         Args:
-            truth: ground truth of these images, and maybe of others, which are left out.
-            detections: in COCO's results format; entries may be added to them.
-            images: ids of the images that were looked at.
-            categories: ids of the categories, in the order of the axis of `precision`; others are left
-                out.
+            truth: ground truth; may include other images, which are ignored.
+            detections: detections in COCO results format; entries may be added to them.
+            images: ids of the evaluated images.
+            categories: ids of the categories, in the order of their axis in `precision`; others are
+                ignored.
             kind: `bbox` or `segm`.
         """
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """Where an implementation is, and what it needs.
+    """Location and requirement of an implementation.
 
     Attributes:
-        place: module and name of the evaluator, imported only when it is wanted.
-        package: that it needs, as it is imported.
-        distribution: the same, as it is installed; `result.json` has its name and version.
+        place: module and name of the evaluator, imported only if it is used.
+        package: import name of the required package.
+        distribution: name of this package on PyPI; `result.json` records its name and version.
     """
 
     place: tuple[str, str]
@@ -91,10 +91,10 @@ EVALUATORS = {
 
 
 def check_evaluator(name: str) -> None:
-    """Check that there is an evaluator of that name, and that its package is installed.
+    """Check that an evaluator exists and that its package is installed.
 
     Raises:
-        UserError: there is none, or it is not.
+        UserError: the evaluator is unknown, or its package is not installed.
     """
     if name not in EVALUATORS:
         near = did_you_mean(str(name), EVALUATORS)
@@ -103,7 +103,7 @@ def check_evaluator(name: str) -> None:
     if importlib.util.find_spec(needed.package) is None:
         raise UserError(
             f'the evaluator {name} needs the package {needed.distribution}: '
-            f'pip install {needed.distribution}, or give --evaluator pycocotools'
+            f'pip install {needed.distribution}, or use --evaluator pycocotools'
         )
 
 
@@ -111,7 +111,7 @@ def load_evaluator(name: str) -> InstanceEvaluator:
     """Import an evaluator.
 
     Raises:
-        UserError: there is none of that name, or its package is not installed.
+        UserError: the evaluator is unknown, or its package is not installed.
     """
     check_evaluator(name)
     module, attribute = EVALUATORS[name].place
@@ -119,26 +119,26 @@ def load_evaluator(name: str) -> InstanceEvaluator:
 
 
 def add_evaluator_option(parser: argparse.ArgumentParser) -> None:
-    """The option `--evaluator`, as training and testing have it."""
+    """Add the option `--evaluator` of training and testing."""
     parser.add_argument(
         '--evaluator',
         metavar='{' + ','.join(EVALUATORS) + '}',
-        help=f"who computes box and mask AP; default: the config's choice, else {DEFAULT_EVALUATOR}",
+        help=f'evaluator for box and mask AP; default: the one in the config, else {DEFAULT_EVALUATOR}',
     )
 
 
 def use_evaluator(cfg: Config, name: str | None) -> None:
-    """Let the named evaluator compute AP, or leave the choice to the config.
+    """Set the evaluator of AP, or keep the one in the config.
 
     Raises:
-        UserError: there is no such evaluator, its package is missing, or the config measures no AP.
+        UserError: the evaluator is unknown, its package is missing, or the config does not compute AP.
     """
     if name is not None:
         check_evaluator(name)
     metrics = list(_instance_metrics(cfg))
     if name is not None and not metrics:
         raise UserError(
-            f'--evaluator {name} is of detection, and {cfg.filename} has no {METRIC}; leave it out'
+            f'--evaluator {name} applies to detection, but {cfg.filename} has no {METRIC}; omit it'
         )
     for metric in metrics:
         if name is not None:
@@ -161,7 +161,7 @@ def evaluate_with_pycocotools(
     categories: Sequence[int | str],
     kind: str,
 ) -> InstanceEvaluation:
-    """Evaluate as `InstanceEvaluator` says."""
+    """Evaluate with pycocotools; see `InstanceEvaluator`."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         found = truth.loadRes(detections) if detections else no_detections(truth)
@@ -171,7 +171,7 @@ def evaluate_with_pycocotools(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # Its categories are in ascending order.
+    # pycocotools sorts categories in ascending order.
     place = np.searchsorted(np.unique(categories), categories)
     return InstanceEvaluation(
         evaluation.stats,
@@ -181,12 +181,12 @@ def evaluate_with_pycocotools(
 
 
 def summary_lines(printed: Sequence[str]) -> list[str]:
-    """Those of the printed lines that state a figure."""
+    """Return the printed lines that contain a figure."""
     return [line for line in printed if ' = ' in line]
 
 
 def no_detections(truth: COCO) -> COCO:
-    """A result without a single detection, which `COCO.loadRes` does not accept."""
+    """Return a result without detections, which `COCO.loadRes` does not support."""
     empty = COCO()
     empty.dataset = {**truth.dataset, 'annotations': []}
     empty.createIndex()

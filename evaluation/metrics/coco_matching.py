@@ -1,7 +1,7 @@
-"""COCO's matching of detections with objects (Lin et al., arXiv 1405.0312), an image at a time.
+"""COCO's matching of detections to objects (Lin et al., arXiv 1405.0312), one image at a time.
 
-pycocotools' own does this too, but keeps its matches as Python lists for each image, class and range of
-areas, which take gigabytes for a data set; the fast evaluator does not give them out.
+pycocotools keeps its matches as Python lists for each image, class and area range, which takes gigabytes
+for a data set. The fast evaluator does not return its matches.
 """
 
 import functools
@@ -15,11 +15,11 @@ Function = TypeVar('Function', bound=Callable)
 
 
 def compiled(function: Function) -> Function:
-    """Have numba compile a function at its first call, and keep the code for the next process.
+    """Compile a function with numba at its first call, and cache the code for later processes.
 
-    Without numba, whose import fails on some machines, it is the function as it is: slow, but the
-    figures of a long training are not lost for it. No arithmetic is reordered. The function must not
-    call compiled ones of other files, of whose changes numba's store of compiled code would not know.
+    If numba cannot be imported, the function stays uncompiled: slow, but the figures of a long training
+    are not lost. Arithmetic is not reordered. The function must not call compiled functions of other
+    files, since numba's cache does not notice changes to those files.
     """
     try:
         import numba
@@ -28,19 +28,19 @@ def compiled(function: Function) -> Function:
     try:
         return functools.wraps(function)(numba.njit(cache=True, nogil=True)(function))
     except RuntimeError:
-        # No folder can be written.
+        # No cache folder is writable.
         return numba.njit(nogil=True)(function)
 
 
-# What overlap is measured of: COCO's word, and the suite's in the names of metrics.
+# Kinds of overlap: COCO's name, and the name in metrics of the suite.
 KINDS = {'bbox': 'box', 'segm': 'mask'}
-# Where COCO's results format has it.
+# Keys of shapes in COCO results format.
 SHAPES = {'bbox': 'bbox', 'segm': 'segmentation'}
 # COCO's parameters.
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST_DETECTIONS = 100
-# pycocotools counts the masks of a call in 8 bits.
+# pycocotools stores the number of masks in a call in 8 bits.
 MASKS_AT_ONCE = 255
 AREAS = ('all', 'small', 'medium', 'large')
 # In square pixels, both ends included.
@@ -48,16 +48,16 @@ AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 
 
 def outside_ranges(areas: np.ndarray) -> np.ndarray:
-    """Whether each of (N,) areas lies outside of each range, (ranges, N), bool."""
+    """Return whether areas, (N,), lie outside each range, (ranges, N), bool."""
     return (areas < AREA_RANGES[:, :1]) | (areas > AREA_RANGES[:, 1:])
 
 
 def best_of_each_class(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Places of the detections of an image that count, by class and then by falling score.
+    """Return indices of an image's detections that count, by class and then by descending score.
 
     Args:
-        labels: (N,), classes.
-        scores: (N,).
+        labels: (N,), class of each detection.
+        scores: (N,), score of each detection.
     """
     order = np.argsort(-scores, kind='stable')
     order = order[np.argsort(labels[order], kind='stable')]
@@ -67,12 +67,12 @@ def best_of_each_class(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def overlaps_of(detected: Sequence, present: Sequence, crowd: np.ndarray) -> np.ndarray:
-    """Intersection over union (D, G); with a crowd, over the detection's own area.
+    """Return intersection over union, (D, G); for crowds, intersection over the detection's area.
 
     Args:
-        detected: D boxes as left, top, width, height, or D run-length codes.
-        present: G of the same kind.
-        crowd: (G,), bool, objects that stand for many.
+        detected: D detections, as boxes (left, top, width, height) or run-length codes.
+        present: G objects of the same kind.
+        crowd: (G,), bool, whether an object is a crowd.
     """
     if not len(detected) or not len(present):
         return np.zeros((len(detected), len(present)))
@@ -83,7 +83,7 @@ def overlaps_of(detected: Sequence, present: Sequence, crowd: np.ndarray) -> np.
 
 
 def mask_areas(codes: Sequence[dict]) -> np.ndarray:
-    """Pixels of each of N run-length codes, (N,)."""
+    """Return the number of pixels of N run-length codes, (N,)."""
     starts = range(0, len(codes), MASKS_AT_ONCE)
     parts = [coco_mask.area(codes[start : start + MASKS_AT_ONCE]) for start in starts]
     return np.concatenate([np.zeros(0), *parts])
@@ -99,21 +99,22 @@ def match_image(
     outside_present: np.ndarray,
     thresholds: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Match each detection with the object of its class that it overlaps most and that is still free.
+    """Match each detection to the unmatched object of its class with the largest overlap.
 
     Args:
-        overlaps: (D, G), of detections, within a class by falling score, and objects.
-        detected: (D,), classes.
-        present: (G,), classes.
-        crowd: (G,), bool, objects that stand for many: any number may match them, and none counts.
-        outside_detected: (areas, D), bool, whether the area lies outside of a range.
-        outside_present: (areas, G), likewise; such objects do not count.
-        thresholds: (T,), least overlap of a match.
+        overlaps: (D, G), overlaps; detections of a class are in order of descending score.
+        detected: (D,), class of each detection.
+        present: (G,), class of each object.
+        crowd: (G,), bool, whether an object is a crowd, which any number of detections may match; these
+            detections do not count.
+        outside_detected: (areas, D), bool, whether a detection lies outside an area range.
+        outside_present: (areas, G), bool, whether an object does; such objects do not count.
+        thresholds: (T,), minimum overlap of a match.
 
     Returns:
-        Bits of the thresholds at which a detection matches (D, areas), uint16, and at which it does not
-        count (D, areas), uint16; the object matched at the first threshold among all areas, -1 for
-        none, (D,).
+        Bits of the thresholds at which a detection matches, (D, areas), uint16, and at which it does not
+        count, (D, areas), uint16; index of the object matched at the first threshold in the range of all
+        areas, or -1, (D,).
     """
     detections, objects = overlaps.shape
     areas = outside_detected.shape[0]
@@ -122,7 +123,7 @@ def match_image(
     first = np.full(detections, -1, np.int64)
     order = np.empty(objects, np.int64)
     for area in range(areas):
-        # Objects that count come first, so that they are preferred.
+        # Objects that count come first, so they are preferred.
         place = 0
         for wanted in (False, True):
             for g in range(objects):
@@ -160,13 +161,13 @@ def match_image(
 
 
 def to_coco(predictions: Sequence[dict], categories: Sequence[int], kind: str) -> list[dict]:
-    """Predictions in COCO's results format.
+    """Convert predictions to COCO results format.
 
     Args:
-        predictions: of each image `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,),
-            `labels` (N,) and, for `segm`, run-length encoded `masks`.
+        predictions: `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,), `labels` (N,) and,
+            for `segm`, run-length encoded `masks` of each image.
         categories: category id of each label.
-        kind: `bbox` or `segm`; masks come without boxes, so that their area is the mask's own.
+        kind: `bbox` or `segm`; `segm` omits the boxes, so that areas are computed from the masks.
     """
     name = SHAPES[kind]
     detections = []
@@ -181,6 +182,6 @@ def to_coco(predictions: Sequence[dict], categories: Sequence[int], kind: str) -
 
 
 def sides_of(corners: np.ndarray) -> list[list[float]]:
-    """Left, top, width and height of boxes (N, 4) given by left, top, right, bottom."""
+    """Convert boxes, (N, 4), from left, top, right, bottom to left, top, width, height."""
     low, high = np.split(corners.astype(np.float64), 2, axis=1)
     return np.concatenate([low, high - low], axis=1).tolist()

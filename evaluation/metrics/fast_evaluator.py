@@ -1,4 +1,4 @@
-"""COCO's evaluation by faster-coco-eval: the same matching and accumulation, in C++."""
+"""COCO evaluation with faster-coco-eval: the same matching and accumulation, in C++."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from evaluation.metrics.coco_evaluators import InstanceEvaluation, summary_lines
 from evaluation.metrics.coco_matching import SHAPES, mask_areas
 
-# As many as pycocotools has; the library adds recalls at single thresholds of overlap.
+# The statistics of pycocotools; the library adds recalls at single overlap thresholds.
 STATISTICS = 12
 
 Numbers = Mapping[int | str, int]
@@ -23,10 +23,10 @@ def evaluate_fast(
     categories: Sequence[int | str],
     kind: str,
 ) -> InstanceEvaluation:
-    """Evaluate as `InstanceEvaluator` says.
+    """Evaluate with faster-coco-eval; see `InstanceEvaluator`.
 
-    The library is given ids that count from 1: it takes no text for an id, and puts categories out by
-    their ids. Outlines are rasterized and areas counted by pycocotools, so that both see the same.
+    Ids are renumbered from 1, since the library does not support text ids and sorts categories by id.
+    pycocotools rasterizes polygons and computes areas, so that both evaluators use the same masks.
     """
     image_numbers = {image: number for number, image in enumerate(sorted(set(images)), start=1)}
     category_numbers = {category: number for number, category in enumerate(categories, start=1)}
@@ -41,7 +41,7 @@ def evaluate_fast(
         FastCOCO({**frame, 'annotations': _found_objects(detections, *numbers, kind)}),
         kind,
         print_function=printed.append,
-        # One thread: the overlaps take little, and another process may want the core.
+        # One thread: overlaps take little time, and other processes may need the cores.
         rle_iou_max_workers=1,
     )
     evaluation.run()
@@ -58,7 +58,7 @@ def _image(truth: COCO, image: int | str, number: int) -> dict:
 
 
 def _true_objects(truth: COCO, images: Numbers, categories: Numbers, kind: str) -> list[dict]:
-    """The annotations of some images and categories, with all that the evaluation reads of one."""
+    """Return the annotations of the given images and categories, with the fields of the evaluation."""
     annotations = (
         annotation
         for image in images
@@ -81,7 +81,7 @@ def _true_objects(truth: COCO, images: Numbers, categories: Numbers, kind: str) 
 def _found_objects(
     detections: list[dict], images: Numbers, categories: Numbers, kind: str
 ) -> list[dict]:
-    """The detections of some images and categories, with all that the evaluation reads of one."""
+    """Return the detections of the given images and categories, with the fields of the evaluation."""
     kept = [d for d in detections if d['image_id'] in images and d['category_id'] in categories]
     shapes = [detection[SHAPES[kind]] for detection in kept]
     areas = (

@@ -1,4 +1,4 @@
-"""Box and mask AP of COCO (Lin et al., arXiv 1405.0312), unrounded and per class."""
+"""COCO box and mask AP (Lin et al., arXiv 1405.0312), unrounded and per class."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ from evaluation.metrics.records import MetricReport, evidence_or_none
 from evaluation.utils.errors import UserError
 from evaluation.utils.process_memory import garbage_collection_paused
 
-# Names in papers, in the order of the evaluation's statistics, and as mmdet logs them.
+# Names in papers and in logs of mmdet, in the order of `InstanceEvaluation.statistics`.
 STATISTICS = {
     'AP': 'mAP',
     'AP50': 'mAP_50',
@@ -35,20 +35,20 @@ STATISTICS = {
 
 @METRICS.register_module()
 class InstanceMetric(CocoMetric):
-    """mmdet's COCO metric with pycocotools' own settings and every digit.
+    """mmdet's COCO metric with the settings of pycocotools and unrounded values.
 
-    Logs mmdet's keys (`coco/bbox_mAP`, fractions; -1 where there is no ground truth). `report` has the
-    same in percent, with AP of every class.
+    Logs the keys of mmdet (`coco/bbox_mAP`, fractions; -1 without ground truth). `report` holds the
+    values in percent, with AP of each class.
 
     Args:
-        ann_file: ground truth in COCO's format. Images that were not run are left out of it, so that a
-            subset of a data set can be evaluated.
-        evaluator: who computes, `fast` or `pycocotools`; the figures are the same.
-        metric: `bbox`, or a list of `bbox` and `segm`. None evaluates boxes, and masks where the model
+        ann_file: ground truth in COCO format. Images without predictions are ignored, so that a subset
+            of a data set can be evaluated.
+        evaluator: implementation, `fast` or `pycocotools`; the figures are the same.
+        metric: `bbox`, or a list of `bbox` and `segm`. None evaluates boxes, and masks if the model
             predicts them.
 
     Raises:
-        UserError: there is no such evaluator or metric, or the evaluator's package is not installed.
+        UserError: the evaluator or metric is unknown, or the evaluator's package is not installed.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class InstanceMetric(CocoMetric):
         self.report: MetricReport | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep of each image what the evaluation needs, masks as run-length codes.
+        """Store what the evaluation needs of each image, with masks as run-length codes.
 
         Args:
-            data_batch: not used.
-            data_samples: of each image `img_id` and `pred_instances` with `bboxes` (N, 4) as corners in
-                pixels, `scores` (N,), `labels` (N,) and, with masks, `masks` (N, H, W), bool.
+            data_batch: unused.
+            data_samples: `img_id` and `pred_instances` of each image; these hold `bboxes` (N, 4) as
+                corners in pixels, `scores` (N,), `labels` (N,) and optionally `masks` (N, H, W), bool.
 
         Raises:
-            UserError: their numbers differ, a label is no class, or masks do not have the image's size.
+            UserError: their lengths differ, a label is not a class, or masks differ from the image size.
         """
         classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -86,15 +86,15 @@ class InstanceMetric(CocoMetric):
             self.results.append(prediction)
 
     def _size_of(self, image: int | str) -> tuple[int, int] | None:
-        """Height and width of an image in the annotations; None if they do not tell."""
+        """Return height and width of an image from the annotations; None if not recorded."""
         entry = self._coco_api.imgs.get(image, {})
         return (entry['height'], entry['width']) if {'height', 'width'} <= entry.keys() else None
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Evaluate the predictions of all images, as `process` keeps them.
+        """Evaluate the stored predictions of all images.
 
         Raises:
-            UserError: masks are to be evaluated, and the model predicts none.
+            UserError: masks are requested, but the model predicts none.
         """
         kinds = self._kinds_of(results)
         truth = self._coco_api
@@ -125,13 +125,13 @@ class InstanceMetric(CocoMetric):
             return tuple(KINDS) if has_masks else ('bbox',)
         if 'segm' in self._kinds and not has_masks:
             raise UserError(
-                "InstanceMetric has metric 'segm', but the model predicts no masks; give 'bbox'"
+                "InstanceMetric has metric 'segm', but the model predicts no masks; use 'bbox'"
             )
         return self._kinds
 
 
 def number_annotations(truth: COCO) -> None:
-    """Let the ids of annotations count from 1: to pycocotools, a match with id 0 is none."""
+    """Renumber annotations from 1, since pycocotools treats a match with id 0 as no match."""
     for number, annotation in enumerate(truth.dataset['annotations'], start=1):
         annotation['id'] = number
     truth.anns = {annotation['id']: annotation for annotation in truth.dataset['annotations']}
@@ -140,8 +140,8 @@ def number_annotations(truth: COCO) -> None:
 def per_class_ap(
     evaluation: InstanceEvaluation, truth: COCO, categories: Sequence[int]
 ) -> dict[str, float | None]:
-    """AP of each class in percent, None where the images have none of it."""
-    # Of all areas and with most detections.
+    """Return AP of each class in percent; None for classes without objects."""
+    # All areas, largest number of detections.
     precision = evaluation.precision[..., 0, -1]
     result = {}
     for i, category in enumerate(truth.loadCats(list(categories))):

@@ -1,6 +1,6 @@
-"""Match detections with objects, image by image, and sort the errors of those that match none.
+"""Matching of detections to objects, image by image, and classification of unmatched detections.
 
-The categories of errors are those of TIDE (Bolya et al., arXiv 2008.08115, section 2.2).
+The error types are those of TIDE (Bolya et al., arXiv 2008.08115, section 2.2).
 """
 
 from collections.abc import Sequence
@@ -32,25 +32,25 @@ def classify_errors(
     present: Sequence[int] | np.ndarray,
     right: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sort the detections of an image by what is wrong with them.
+    """Assign an error type to each detection of an image.
 
-    Let s be the largest overlap with an object of the detection's class, and o the largest with one of
-    another class. A detection that is not right has, in this order of precedence: a localisation error
-    if 0.1 <= s <= 0.5; a classification error if o >= 0.5; is a duplicate if s > 0.5, since a better
-    detection has taken the object; is background if both are at most 0.1; otherwise has both errors.
+    Let s be the largest overlap with an object of the detection's class, and o the largest overlap with
+    an object of any other class. The first rule that applies to an incorrect detection decides:
+    localization error if 0.1 <= s <= 0.5; classification error if o >= 0.5; duplicate if s > 0.5, since
+    a detection with a higher score has the object; background if both are at most 0.1; otherwise both.
 
     Args:
-        overlaps: (D, G), with the objects that are not crowds.
-        detected: (D,), classes.
-        present: (G,), classes.
-        right: (D,), bool, whether it matches one of these objects at an overlap of 0.5.
+        overlaps: (D, G), overlaps with objects that are not crowds.
+        detected: (D,), class of each detection.
+        present: (G,), class of each object.
+        right: (D,), bool, whether a detection matches one of these objects at an overlap of 0.5.
 
     Returns:
-        Index into `ERRORS`, (D,), and the object that the detection would match if its class or its
-        localisation were right, (D,), -1 where it has another error or none.
+        Index into `ERRORS`, (D,), and index of the object that the detection would match if its class or
+        localization were correct, (D,); -1 for other errors and correct detections.
     """
     detected, present = np.asarray(detected), np.asarray(present)
-    # A column for no object, so that there is always one.
+    # Add a column for "no object", so that there is at least one column.
     overlaps = np.concatenate([overlaps, np.zeros((len(overlaps), 1))], axis=1)
     same = detected[:, None] == np.append(present, -1)
     own, others = np.where(same, overlaps, 0.0), np.where(same, 0.0, overlaps)
@@ -63,7 +63,7 @@ def classify_errors(
         'duplicate': own_best >= FOREGROUND,
         'background': np.maximum(own_best, other_best) <= BACKGROUND,
     }
-    # The first that holds; `select` needs arrays of equal length.
+    # The first condition that holds decides; `select` needs arrays of the same length.
     places = [np.full(len(overlaps), ERRORS.index(name)) for name in is_error]
     errors = np.select(list(is_error.values()), places, ERRORS.index('both'))
     targets = np.full(len(overlaps), -1)
@@ -75,7 +75,7 @@ def classify_errors(
 
 @dataclass(frozen=True)
 class _Image:
-    """What is found and what is there in an image: classes, scores and shapes by kind of overlap."""
+    """Detections and objects of an image: classes, scores, and shapes by kind of overlap."""
 
     number: int
     detected: np.ndarray
@@ -94,14 +94,14 @@ def collect_instances(
     categories: Sequence[int | str],
     kinds: Sequence[str] = tuple(KINDS),
 ) -> InstanceEvidence:
-    """Match all predictions with the truth.
+    """Match all predictions to the ground truth.
 
     Args:
-        truth: ground truth of these images, and maybe of others, which are left out.
-        predictions: of each image `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,),
-            `labels` (N,) and, for `segm`, run-length encoded `masks`.
+        truth: ground truth; may include other images, which are ignored.
+        predictions: `img_id`, `bboxes` (N, 4) as corners in pixels, `scores` (N,), `labels` (N,) and,
+            for `segm`, run-length encoded `masks` of each image.
         categories: category id of each label.
-        kinds: of overlap, `bbox` and maybe `segm`.
+        kinds: kinds of overlap, `bbox` and optionally `segm`.
     """
     by_image = {prediction['img_id']: prediction for prediction in predictions}
     images = sorted(by_image)
@@ -148,7 +148,7 @@ def _read(
 
 
 def _match(image: _Image) -> dict[str, np.ndarray]:
-    """Columns of the evidence of one image; targets are places among the image's objects."""
+    """Return the columns of evidence for one image; targets are indices into the image's objects."""
     outside = outside_ranges(image.areas)
     columns = {
         'detection_image': np.full(len(image.detected), image.number),
@@ -174,7 +174,7 @@ def _match(image: _Image) -> dict[str, np.ndarray]:
         errors, targets = classify_errors(
             overlaps[:, ~image.crowd], image.detected, image.present[~image.crowd], right
         )
-        # From places among those that are no crowds to places among all.
+        # Maps indices among objects that are not crowds to indices among all objects.
         places = np.append(np.flatnonzero(~image.crowd), -1)
         columns[f'{name}_hits'] = hits
         columns[f'{name}_ignored'] = ignored
@@ -189,7 +189,7 @@ def _joined(
     parts: Sequence[dict[str, np.ndarray]],
     kinds: Sequence[str],
 ) -> InstanceEvidence:
-    """The evidence of all images, put by class."""
+    """Join the evidence of all images, with detections sorted by class."""
     objects_before = np.cumsum([0, *(len(part['object_image']) for part in parts)])
     for part, before in zip(parts, objects_before, strict=False):
         for name in kinds:

@@ -1,4 +1,4 @@
-"""Per-image records of detectors: matches of detections with objects, and the errors among them."""
+"""Per-image records of detectors: matches of detections to objects, and error types."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,8 +9,8 @@ from evaluation.metrics.coco_matching import AREAS, KINDS, OVERLAPS
 from evaluation.metrics.records import Evidence, Measure, interleaved
 from evaluation.metrics.resampled_precision import mean_of_present, precisions_by_class
 
-# At an overlap of 0.5. The first two are no errors. Only files of older versions hold `ignored`, for
-# detections that match a crowd; they now get a category too, as in TIDE.
+# At an overlap of 0.5. The first two are not errors. Only files of earlier versions contain `ignored`,
+# for detections that match a crowd; these now get an error type, as in TIDE.
 ERRORS = (
     'right',
     'ignored',
@@ -20,7 +20,7 @@ ERRORS = (
     'duplicate',
     'background',
 )
-# Which thresholds of overlap the statistics of a range of areas are means over.
+# Overlap thresholds that each statistic averages over, by area range.
 STATISTICS: Mapping[str, Mapping[str, slice]] = {
     'all': {'AP': slice(None), 'AP50': slice(0, 1), 'AP75': slice(5, 6)},
     'small': {'APs': slice(None)},
@@ -31,14 +31,16 @@ STATISTICS: Mapping[str, Mapping[str, slice]] = {
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of D detections and G objects by one kind of overlap.
+    """Matches of D detections to G objects by one kind of overlap.
 
     Attributes:
-        hits: (D, areas), uint16, bits of the thresholds of overlap at which a detection matches an
-            object of its class.
-        ignored: (D, areas), uint16, bits of those at which it counts neither as right nor as wrong.
-        errors: (D,), uint8, place in `ERRORS` at an overlap of 0.5.
-        targets: (D,), int32, the object that it matches or, had it not erred, would match; -1 for none.
+        hits: (D, areas), uint16, bits of the overlap thresholds at which a detection matches an object
+            of its class.
+        ignored: (D, areas), uint16, bits of the thresholds at which a detection is neither a true nor
+            a false positive.
+        errors: (D,), uint8, index into `ERRORS` at an overlap of 0.5.
+        targets: (D,), int32, object that a detection matches, or would match without its error; -1 for
+            none.
     """
 
     hits: np.ndarray
@@ -51,18 +53,18 @@ class Matches:
 class InstanceEvidence(Evidence):
     """Detections and objects of an evaluation, without their shapes.
 
-    Detections are put by class, image and falling score, at most 100 of a class in an image.
+    Detections are sorted by class, image and descending score, with at most 100 per class and image.
 
     Attributes:
-        images: ids of all images that were looked at, in ascending order.
+        images: ids of all evaluated images, in ascending order.
         classes: names of the classes.
-        detection_image: (D,), int32, place in `images`.
-        detection_class: (D,), int16.
+        detection_image: (D,), int32, index into `images`.
+        detection_class: (D,), int16, index into `classes`.
         detection_score: (D,), float.
-        object_image: (G,), int32, place in `images`.
-        object_class: (G,), int16.
-        object_counts: (G, areas), bool, whether it counts in a range of areas.
-        matches: by kind of overlap, `box` and, of a model with masks, `mask`.
+        object_image: (G,), int32, index into `images`.
+        object_class: (G,), int16, index into `classes`.
+        object_counts: (G, areas), bool, whether an object counts in an area range.
+        matches: matches by kind of overlap: `box` and, for a model with masks, `mask`.
     """
 
     images: np.ndarray
@@ -76,7 +78,7 @@ class InstanceEvidence(Evidence):
     matches: Mapping[str, Matches]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all arrays by name; those of matches begin with the kind of overlap."""
+        """Return all arrays by name; names of arrays of matches start with the kind of overlap."""
         arrays = super().arrays()
         del arrays['matches']
         for kind, matches in self.matches.items():
@@ -90,18 +92,18 @@ class InstanceEvidence(Evidence):
 
         Raises:
             KeyError: an array is missing.
-            ValueError: the classes are not a list.
+            ValueError: the array of class names is not one-dimensional.
         """
         matches = {
             name: Matches(**{part.name: arrays[f'{name}_{part.name}'] for part in fields(Matches)})
             for name in KINDS.values()
-            # A detector without masks leaves none; half of them is damage.
+            # A detector without masks has no mask arrays; having only some of them is an error.
             if name == 'box' or any(array.startswith(f'{name}_') for array in arrays)
         }
         return super().from_arrays({**arrays, 'matches': matches})
 
     def tables(self) -> dict[str, list[str]]:
-        """Return which arrays are columns of a table, by its first column."""
+        """Return the names of arrays that form a table, keyed by its first column."""
         objects = [name for name in self.arrays() if name.startswith('object')]
         return {
             'detection_image': [n for n in self.arrays() if n not in ('images', 'classes', *objects)],
@@ -112,23 +114,23 @@ class InstanceEvidence(Evidence):
         """Check that detections are sorted by class, and that no object is found twice.
 
         Raises:
-            ValueError: they are not, or one is.
+            ValueError: detections are not sorted, or their matches are inconsistent.
         """
         if np.any(np.diff(self.detection_class.astype(np.int64)) < 0):
-            raise ValueError('detections are not put by class')
+            raise ValueError('detections are not sorted by class')
         for kind, matches in self.matches.items():
             _check_errors(self, kind, matches)
             _check_hits(self, kind, matches)
 
     def determines(self, metric: str) -> bool:
-        """Return whether there are matches by the kind of overlap that a metric is of."""
+        """Return whether there are matches by the metric's kind of overlap."""
         return metric.partition('_')[0] in self.matches
 
     def metrics_of(self, wanted: str) -> Measure:
-        """Return the function that computes AP by one kind of overlap, for one range of areas.
+        """Return the function that computes AP by one kind of overlap, for one area range.
 
         Raises:
-            KeyError: there are no matches of this kind, or no such metric.
+            KeyError: there are no matches of this kind, or the metric is unknown.
         """
         kind, _, statistic = wanted.partition('_')
         area = {'APs': 'small', 'APm': 'medium', 'APl': 'large'}.get(statistic, 'all')
@@ -137,19 +139,19 @@ class InstanceEvidence(Evidence):
         return average_precision(self, kind, area)
 
     def rows(self, other: 'InstanceEvidence') -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return classes, scores and matches of detections, by the kinds of overlap that both have."""
+        """Return classes, scores and matches of detections, for kinds of overlap that both have."""
         columns = [self.detection_class, self.detection_score]
         for kind in sorted(self.matches.keys() & other.matches.keys()):
             columns += [*self.matches[kind].hits.T, *self.matches[kind].ignored.T]
         return self.detection_image, columns
 
     def joined(self, other: 'InstanceEvidence', images: np.ndarray, by_rank: bool) -> 'InstanceEvidence':
-        """Put the records of two models into one, with the kinds of overlap that both have.
+        """Join the records of two models, for kinds of overlap that both have.
 
         Args:
-            other: of the same images.
+            other: records of the second model, with the same images.
             images: names of the joined images.
-            by_rank: replace the score of a detection by its rank among those of its model and class.
+            by_rank: whether to replace the score of a detection by its rank within its model and class.
         """
         score = np.concatenate(
             [_ranks(each) if by_rank else each.detection_score for each in (self, other)]
@@ -176,12 +178,12 @@ class InstanceEvidence(Evidence):
 
 
 def average_precision(evidence: InstanceEvidence, kind: str, area: str = 'all') -> Measure:
-    """AP over classes and overlaps, and for all areas AP50 and AP75 too.
+    """Return the function that computes AP; for all areas, also AP50 and AP75.
 
     Args:
-        evidence: of an evaluation.
-        kind: `box` or `mask`.
-        area: a range of areas, of `AREAS`.
+        evidence: per-image records.
+        kind: kind of overlap, `box` or `mask`.
+        area: area range, one of `AREAS`.
     """
     matches, column = evidence.matches[kind], AREAS.index(area)
     counted = evidence.object_counts[:, column]
@@ -205,7 +207,7 @@ def average_precision(evidence: InstanceEvidence, kind: str, area: str = 'all') 
 
 
 def _joined_matches(a: Matches, b: Matches, objects: int, order: np.ndarray) -> Matches:
-    """Matches of both models in a new order; the second's objects follow the first's."""
+    """Join and reorder the matches of both models; objects of the second follow those of the first."""
     targets = np.where(b.targets < 0, b.targets, b.targets + objects)
     return Matches(
         hits=np.concatenate([a.hits, b.hits])[order],
@@ -216,7 +218,7 @@ def _joined_matches(a: Matches, b: Matches, objects: int, order: np.ndarray) -> 
 
 
 def _ranks(evidence: InstanceEvidence) -> np.ndarray:
-    """Minus how many detections of the same class score higher, (D,), float; equal scores stay equal."""
+    """Return minus the number of detections of the same class with a higher score, (D,), float."""
     ranks = np.empty(len(evidence.detection_score))
     for number in np.unique(evidence.detection_class):
         chosen = evidence.detection_class == number
@@ -226,7 +228,7 @@ def _ranks(evidence: InstanceEvidence) -> np.ndarray:
 
 
 def _check_errors(evidence: InstanceEvidence, kind: str, matches: Matches) -> None:
-    """See that errors agree with hits, and that targets are what they say."""
+    """Check that errors, hits and targets are consistent."""
     first = (matches.hits & ~matches.ignored)[:, AREAS.index('all')] & 1
     right = matches.errors == ERRORS.index('right')
     if np.any(right != first.astype(bool)):
@@ -241,11 +243,11 @@ def _check_errors(evidence: InstanceEvidence, kind: str, matches: Matches) -> No
     is_own = evidence.object_class[found] == evidence.detection_class[right]
     counts = evidence.object_counts[found, AREAS.index('all')]
     if not np.all(is_own & counts) or len(np.unique(found)) < len(found):
-        raise ValueError(f'{kind}_targets are not objects that can be found, each once')
+        raise ValueError(f'{kind}_targets of correct detections are repeated or are not valid objects')
 
 
 def _check_hits(evidence: InstanceEvidence, kind: str, matches: Matches) -> None:
-    """See that of each class in each image no more objects are found than count."""
+    """Check that, for each class and image, no more objects are found than there are."""
     classes = len(evidence.classes)
     pairs = np.concatenate(
         [

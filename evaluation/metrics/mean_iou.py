@@ -19,10 +19,10 @@ IGNORED = 255
 
 @METRICS.register_module()
 class SegmentationMetric(BaseMetric):
-    """IoU and accuracy from areas that are counted in whole numbers, every digit kept.
+    """IoU and accuracy, computed from integer pixel counts and unrounded.
 
-    Logs `mIoU`, `mAcc` and `aAcc` in percent; `report` has them and those of every class. A class that
-    neither the truth nor any prediction has is left out of the means. Pixels of label 255 are ignored.
+    Logs `mIoU`, `mAcc` and `aAcc` in percent; `report` also holds the values of each class. Means omit
+    classes that occur neither in labels nor in predictions. Pixels with label 255 are ignored.
     """
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class SegmentationMetric(BaseMetric):
         """Count the pixels of each image.
 
         Args:
-            data_batch: not used.
-            data_samples: of each image the predicted classes `pred_sem_seg.data` and the labels
-                `gt_sem_seg.data`, both (1, H, W), and `img_path`.
+            data_batch: unused.
+            data_samples: predicted classes `pred_sem_seg.data` and labels `gt_sem_seg.data`, both
+                (1, H, W), and `img_path` of each image.
 
         Raises:
             UserError: a prediction and its label differ in shape.
@@ -48,7 +48,7 @@ class SegmentationMetric(BaseMetric):
             self.results.append((sample.get('img_path'), pairs))
 
     def compute_metrics(self, results: list[tuple[str | None, np.ndarray]]) -> dict[str, float]:
-        """Evaluate the path of each image and its pixels (N, 3) by true and predicted class."""
+        """Evaluate the path and the pixel counts, (N, 3), of each image; see `count_pairs`."""
         classes = self.dataset_meta['classes']
         paths, pairs = zip(*results, strict=True)
         intersection, union, _, label = areas_of(np.concatenate(pairs), len(classes)).double()
@@ -71,18 +71,18 @@ class SegmentationMetric(BaseMetric):
 
 
 def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
-    """Pixels of each pair of true and predicted class, those with label 255 left out.
+    """Count the pixels of each pair of true and predicted class, ignoring label 255.
 
-    One histogram of pairs counts all: its bins are many, so that pixels that lie side by side and are
-    alike do not wait for one another as they would at the bin of their class.
+    A single histogram over pairs has many bins. On a GPU, neighboring pixels of the same class then
+    contend less for the same bin than in a histogram over classes.
 
     Args:
-        predicted: class of each pixel; any shape.
-        label: true class of each pixel, 0 to 255; the same shape.
-        classes: how many there are, C. Others, of labels or predictions, count as class C.
+        predicted: class of each pixel, any shape.
+        label: true class of each pixel, 0 to 255, same shape.
+        classes: number of classes, C. Any other label or prediction counts as class C.
 
     Returns:
-        (N, 3), int64: true class, predicted class and how many pixels, where there are any.
+        True class, predicted class and number of pixels, (N, 3), int64; zero counts are omitted.
 
     Raises:
         UserError: the shapes differ.
@@ -90,7 +90,7 @@ def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
     check_maps(predicted, label, image=None)
     columns = classes + 1
     pairs = label.int() * columns
-    # A map that passed a threshold is of floats.
+    # Maps from thresholding are floating point.
     found = predicted.int()
     pairs += torch.where(found < 0, classes, found.clamp(max=classes))
     counts = torch.bincount(pairs.flatten(), minlength=(IGNORED + 1) * columns)
@@ -102,13 +102,13 @@ def count_pairs(predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:
 
 
 def areas_of(pairs: np.ndarray, classes: int) -> Tensor:
-    """Intersection, union, prediction and label of each class, (4, classes), int64.
+    """Return intersection, union, predicted and labeled area of each class, (4, classes), int64.
 
     Args:
-        pairs: (N, 3), as `count_pairs` counts them, of one image or of several.
-        classes: how many there are, C; class C agrees with nothing.
+        pairs: (N, 3), pixel counts of one or more images, from `count_pairs`.
+        classes: number of classes, C; pixels of class C never match.
     """
-    # Double precision counts exactly up to 2 ** 53 pixels.
+    # Double precision is exact up to 2 ** 53 pixels.
     confusion = np.bincount(
         pairs[:, 0] * (classes + 1) + pairs[:, 1], weights=pairs[:, 2], minlength=(classes + 1) ** 2
     ).reshape(classes + 1, classes + 1)
@@ -119,7 +119,7 @@ def areas_of(pairs: np.ndarray, classes: int) -> Tensor:
 
 
 def count_areas(predicted: Tensor, label: Tensor, classes: int) -> Tensor:
-    """Areas of each class in an image, (4, classes), as `areas_of` says; arguments of `count_pairs`."""
+    """Return the areas of each class in an image, (4, classes); see `areas_of` and `count_pairs`."""
     return areas_of(count_pairs(predicted, label, classes), classes)
 
 

@@ -1,6 +1,6 @@
-"""Predictions of models: checked before they are counted, and kept in little memory.
+"""Checks and compact storage of model predictions.
 
-Nothing is broadcast or left out silently. Masks become COCO's run-length codes.
+Nothing is broadcast or dropped silently. Masks are stored as COCO run-length codes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from evaluation.utils.errors import UserError
 
-# Beside the predictions: the truth, and the scores of every class at every pixel.
+# Omitted from stored predictions: ground truth, and the scores of each class at each pixel.
 LEFT_OUT = ('gt_instances', 'ignored_instances', 'gt_sem_seg', 'seg_logits')
 
 
@@ -24,9 +24,9 @@ def check_maps(predicted: Tensor, label: Tensor, image: str | None) -> None:
     """Check that a prediction has a class for each pixel of the label.
 
     Args:
-        predicted: (1, H, W) or (H, W).
-        label: of the same shape.
-        image: name of the image; None where it is not known.
+        predicted: predicted map, (1, H, W) or (H, W).
+        label: label map of the same shape.
+        image: name of the image; None if unknown.
 
     Raises:
         UserError: the shapes differ.
@@ -40,27 +40,27 @@ def check_maps(predicted: Tensor, label: Tensor, image: str | None) -> None:
 
 
 def check_scores(scores: Tensor, label: int, classes: int, image: str | None) -> None:
-    """Check that there is a score for each class of the data set, and that the label is one.
+    """Check that there is a score for each class of the data set, and that the label is a class.
 
-    There may be more scores than classes: a part of ImageNet is classified among its 1,000 classes.
+    There may be more scores than classes: a subset of ImageNet is classified among all 1,000 classes.
 
     Args:
         scores: (logits,).
         label: true class.
-        classes: how many the data set has.
-        image: name of the image; None where it is not known.
+        classes: number of classes of the data set.
+        image: name of the image; None if unknown.
 
     Raises:
-        UserError: there are fewer scores, or the label is no class.
+        UserError: there are fewer scores than classes, or the label is not a class.
     """
     if scores.ndim != 1 or len(scores) < classes:
         raise UserError(
             f'{_of(image)}scores of shape {_shape(scores)} for {classes} classes of the data set; '
-            'set num_classes of the model to their number'
+            'set num_classes of the model to the number of classes'
         )
     if not 0 <= label < classes:
         raise UserError(
-            f'{_of(image)}label {label} is none of the {classes} classes of the data set; '
+            f'{_of(image)}label {label} is not one of the {classes} classes of the data set; '
             'correct the list of images or the classes'
         )
 
@@ -68,27 +68,27 @@ def check_scores(scores: Tensor, label: int, classes: int, image: str | None) ->
 def check_instances(
     prediction: Mapping[str, np.ndarray | list[dict]], classes: int, size: tuple[int, int] | None
 ) -> None:
-    """Check that detections have as many boxes, scores, labels and masks, and that masks fit the image.
+    """Check that boxes, scores, labels and masks have the same length, and that masks fit the image.
 
     Args:
-        prediction: of an image `img_id`, `bboxes`, `scores`, `labels` and, of a model with masks,
-            run-length encoded `masks`.
-        classes: how many the data set has.
-        size: height and width of the image in the annotations, in pixels; None if they do not tell.
+        prediction: `img_id`, `bboxes`, `scores`, `labels` and, for a model with masks, run-length
+            encoded `masks` of an image.
+        classes: number of classes of the data set.
+        size: height and width of the image in the annotations, in pixels; None if not recorded.
 
     Raises:
-        UserError: numbers differ, a label is no class, or masks have another size.
+        UserError: lengths differ, a label is not a class, or masks differ from the image size.
     """
     image = f'image {prediction["img_id"]}: '
     counts = {name: len(value) for name, value in prediction.items() if name != 'img_id'}
     if len(set(counts.values())) > 1:
         found = ', '.join(f'{count} {name}' for name, count in counts.items())
-        raise UserError(f'{image}prediction of {found}; the model must give as many of each')
+        raise UserError(f'{image}prediction has {found}; the model must return the same number of each')
     labels = prediction['labels']
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(
             f'{image}predicted classes {labels.min()} to {labels.max()}, but the data set has '
-            f'{classes}; set num_classes of the heads to their number'
+            f'{classes} classes; set num_classes of the heads to this number'
         )
     other = next((m['size'] for m in prediction.get('masks', ()) if size and m['size'] != [*size]), None)
     if other:
@@ -107,15 +107,15 @@ def _shape(array: Tensor) -> str:
 
 
 def encode_masks(masks: Tensor) -> list[dict]:
-    """Run-length codes of masks, the bytes that `pycocotools.mask.encode` gives.
+    """Encode masks as run-length codes, identical to those of `pycocotools.mask.encode`.
 
-    From a GPU only the places where a mask begins and ends are copied, not every pixel.
+    From a GPU only the ends of runs are copied, not every pixel.
 
     Args:
         masks: (N, H, W), bool, on any device.
 
     Returns:
-        of each, `size` as [H, W] and the compressed `counts`.
+        `size` as [H, W] and compressed `counts` of each mask.
     """
     height, width = masks.shape[1:]
     ends = ends_on_device(masks) if masks.is_cuda else ends_of_each(masks)
@@ -123,15 +123,15 @@ def encode_masks(masks: Tensor) -> list[dict]:
 
 
 def ends_on_device(masks: Tensor) -> Iterator[np.ndarray]:
-    """Where the runs of each of (N, H, W) masks end, found for all at once.
+    """Find where the runs of masks, (N, H, W), end; for all masks at once.
 
     Yields:
-        (runs - 1,) ascending places in the order of COCO, down the columns; the first run is of
-        zeros, so it ends at 0 where the first pixel is set.
+        (runs - 1,), ascending pixel indices in COCO's column-major order; the first run is of zeros, so
+        it ends at 0 if the first pixel is set.
     """
     columns = masks.transpose(1, 2).flatten(1)
     starts_set = columns[:, :1]
-    # As if a pixel that is not set came before the first.
+    # As if an unset pixel preceded the first one.
     changes = columns.diff(dim=1, prepend=starts_set.new_zeros(starts_set.shape))
     mask_index, place = changes.nonzero().cpu().numpy().T
     bounds = np.searchsorted(mask_index, np.arange(len(masks) + 1))
@@ -139,7 +139,7 @@ def ends_on_device(masks: Tensor) -> Iterator[np.ndarray]:
 
 
 def ends_of_each(masks: Tensor) -> Iterator[np.ndarray]:
-    """The same, a mask at a time: on a CPU one mask stays in the cache."""
+    """Do the same one mask at a time: on a CPU, one mask fits in the cache."""
     for mask in masks.numpy().view(np.uint8):
         column = cv2.transpose(mask).ravel()
         changes = np.flatnonzero(column[1:] != column[:-1]) + 1
@@ -153,37 +153,37 @@ def _code(ends: np.ndarray, height: int, width: int) -> dict:
 
 @METRICS.register_module()
 class DumpPredictions(DumpResults):
-    """Keeps the predictions until all images are tested, then pickles them.
+    """Collect the predictions of all images, then pickle them.
 
-    mmengine's `DumpResults` keeps all that a model returns, 0.2 GB of scores for an image of ADE20K and
-    30 MB of masks for one of COCO, so that no machine would hold a data set. Here masks are run-length
-    codes and maps have 8 bits a pixel.
+    mmengine's `DumpResults` keeps everything that a model returns: 0.2 GB of scores per ADE20K image and
+    30 MB of masks per COCO image, too much for a whole data set. Here masks are run-length codes, and
+    maps have 8 bits per pixel.
 
     Args:
-        out_file_path: file to write, .pkl or .pickle.
+        out_file_path: path of the file to write, .pkl or .pickle.
     """
 
     def __init__(self, out_file_path: str) -> None:
         super().__init__(out_file_path)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep the predictions of some images.
+        """Store the predictions of a batch.
 
         Args:
-            data_batch: not used.
-            data_samples: what the model returned, `pred_instances` with `masks` (N, H, W), bool, or
-                `pred_sem_seg` with `data` (1, H, W).
+            data_batch: unused.
+            data_samples: model outputs: `pred_instances` with `masks` (N, H, W), bool, or `pred_sem_seg`
+                with `data` (1, H, W).
         """
         super().process(data_batch, [smaller(sample) for sample in data_samples])
 
 
 def smaller(sample: dict) -> dict:
-    """What a model returned of an image, without what is no prediction, in small types."""
+    """Return only the predictions in a model's output for an image, in compact types."""
     kept = {name: value for name, value in sample.items() if name not in LEFT_OUT}
     if 'masks' in kept.get('pred_instances', {}):
         found = kept['pred_instances']
         kept['pred_instances'] = {**found, 'masks': encode_masks(found['masks'])}
     if 'pred_sem_seg' in kept:
-        # Labels have 8 bits, so there are not more classes.
+        # Labels have 8 bits, so classes fit into 8 bits too.
         kept['pred_sem_seg'] = {'data': kept['pred_sem_seg']['data'].to(torch.uint8)}
     return kept

@@ -1,6 +1,6 @@
-"""Evidence as a file beside its `result.json`: arrays of numbers, in NumPy's compressed format.
+"""Evidence files next to `result.json`: arrays in NumPy's compressed format.
 
-Arrays are validated when they are read, since the compiled code does no bounds checks.
+Arrays are validated when read, since the compiled code does no bounds checks.
 """
 
 import io
@@ -23,9 +23,9 @@ from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 
 FILE = 'evidence.npz'
-# Unpacked, ten times what a detector leaves on a data set of the size of COCO val2017.
+# Uncompressed size; ten times what a detector produces on COCO val2017.
 MOST_BYTES = 1 << 30
-# What NumPy and zipfile raise of files that are damaged in whatever way.
+# Exceptions that NumPy and zipfile raise for corrupt files.
 DAMAGED = (
     ValueError,
     KeyError,
@@ -39,7 +39,7 @@ DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
-# Kinds of numbers, as NumPy abbreviates them, in each array; others hold integers.
+# NumPy type codes allowed in each array; other arrays hold integers.
 _KINDS = {'images': 'iuU', 'classes': 'U', 'detection_score': 'f', 'object_counts': 'b'}
 # Index arrays and the arrays they index.
 _PLACES = {
@@ -53,7 +53,7 @@ _BITS = ('_hits', '_ignored')
 
 
 def write_evidence(file: Path, evidence: Evidence) -> None:
-    """Write evidence; a reader never sees half of it."""
+    """Write evidence atomically."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **evidence.arrays())
     write_bytes(file, buffer.getvalue())
@@ -63,11 +63,11 @@ def read_evidence(file: Path, task: str) -> Evidence:
     """Read the evidence of an evaluation.
 
     Args:
-        file: that was written with it.
-        task: key of its task.
+        file: path of the evidence file.
+        task: key of the task.
 
     Raises:
-        UserError: the file cannot be read, is not of this task, or is not whole.
+        UserError: the file cannot be read, is corrupt, or belongs to a different task.
     """
     try:
         evidence = TASKS[task].record_type.from_arrays(_read_arrays(file))
@@ -78,7 +78,7 @@ def read_evidence(file: Path, task: str) -> Evidence:
     except DAMAGED as error:
         reason = f'{error.args[0]} is missing' if isinstance(error, KeyError) else error
         raise UserError(
-            f'{file}: no evidence of {task} ({" ".join(str(reason).split())}); '
+            f'{file}: not valid evidence of {task} ({" ".join(str(reason).split())}); '
             'evaluate the checkpoint again'
         ) from error
     return evidence
@@ -88,58 +88,58 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         size = sum(member.file_size for member in archive.infolist())
         if size > MOST_BYTES:
-            raise ValueError(f'{size} bytes when unpacked, where {MOST_BYTES} are the most')
+            raise ValueError(f'{size} bytes when unpacked, more than the limit of {MOST_BYTES}')
         for member in archive.infolist():
             _check_size(archive, member)
-    # Without pickles, arrays are numbers and text.
+    # Without pickles, arrays can only hold numbers and text.
     with np.load(file, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     for name, array in arrays.items():
         if array.dtype.kind == 'U' and not _is_text(array):
-            raise ValueError(f'{name!r} holds no text')
+            raise ValueError(f'{name!r} does not hold valid text')
     return arrays
 
 
 def _is_text(array: np.ndarray) -> bool:
-    """Whether all letters are letters, without which an array of text cannot be read."""
+    """Return whether all characters of a text array are valid, so that it can be read."""
     letters = np.frombuffer(array.tobytes() or bytes(4), f'{array.dtype.byteorder}u4')
     return bool(letters.max() <= sys.maxunicode)
 
 
 def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """See that an array is not larger than what is there of it, before memory is taken for it.
+    """Check that an array is not larger than its data, before memory is allocated for it.
 
     Raises:
-        ValueError: it is.
+        ValueError: the array is truncated, or its format is not supported.
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f'{member.filename!r} is not compressed as NumPy does')
+        raise ValueError(f'{member.filename!r} uses a different compression than NumPy')
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version != (1, 0):
-            raise ValueError(f'{member.filename!r} is of version {version} of the format')
+            raise ValueError(f'{member.filename!r} has unsupported format version {version}')
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     if math.prod(shape) * dtype.itemsize > member.file_size:
-        raise ValueError(f'{member.filename!r} is cut short')
+        raise ValueError(f'{member.filename!r} is truncated')
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence[str]]) -> None:
-    """Check that arrays of any task have the kinds, shapes and ranges of evidence.
+    """Check types, shapes and ranges of evidence arrays, for any task.
 
     Args:
-        arrays: by name.
-        tables: which of them are of equal lengths, as `Evidence.tables` states it.
+        arrays: arrays by name.
+        tables: names of arrays that must have the same length; see `Evidence.tables`.
 
     Raises:
-        ValueError: one has not.
+        ValueError: an array is invalid.
     """
     for name, array in arrays.items():
         if not _has_type(name, array.dtype):
-            raise ValueError(f'{name} holds {array.dtype}')
+            raise ValueError(f'{name} has unsupported type {array.dtype}')
         if array.ndim != (2 if name.endswith((*_BITS, '_counts')) else 1):
             raise ValueError(f'{name} has {array.ndim} axes')
         if array.ndim == 2 and array.shape[1] != len(AREAS):
-            raise ValueError(f'{name} has {array.shape[1]} ranges of areas')
+            raise ValueError(f'{name} has {array.shape[1]} area ranges')
         low, high = _range(name, arrays)
         if high is not None and array.size and not (low <= array.min() and array.max() < high):
             raise ValueError(f'{name} is out of range')
@@ -149,7 +149,7 @@ def check_arrays(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence
 
 
 def _has_type(name: str, dtype: np.dtype) -> bool:
-    """Whether an array of this type can be computed with."""
+    """Return whether an array may have this type."""
     if name.endswith(_BITS):
         return dtype == np.uint16
     is_large = dtype.kind == 'u' and not np.can_cast(dtype, np.int64)
@@ -157,7 +157,7 @@ def _has_type(name: str, dtype: np.dtype) -> bool:
 
 
 def _range(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, float | None]:
-    """Least value of an array, and what its values are less than; None where they may be any."""
+    """Return the minimum value of an array and its exclusive upper bound; None without a bound."""
     if name.endswith('_targets'):
         return -1, len(arrays['object_image'])
     if name.endswith('_errors'):
@@ -167,7 +167,7 @@ def _range(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, float | No
     if name in _PLACES:
         return 0, len(arrays[_PLACES[name]])
     if name in ('label', 'predicted'):
-        # One more stands for pixels of no class, and for guesses of a class that the data set has not.
+        # One more value stands for pixels without a class and for predictions of unknown classes.
         return 0, len(arrays['classes']) + ('pixels' in arrays or name == 'predicted')
     return 0, np.inf if name in ('pixels', 'place') else None
 
@@ -176,4 +176,4 @@ def _check_lengths(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequen
     for first, others in tables.items():
         for name in others:
             if len(arrays[name]) != len(arrays[first]):
-                raise ValueError(f'{name} and {first} are of unequal lengths')
+                raise ValueError(f'{name} and {first} have different lengths')

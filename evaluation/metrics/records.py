@@ -1,4 +1,4 @@
-"""What per-image records of every kind have, so that images can be resampled and exchanged."""
+"""Interface of per-image records, so that images can be resampled and swapped between models."""
 
 import logging
 import os
@@ -8,18 +8,19 @@ from typing import TypeVar
 
 import numpy as np
 
-# From how often each image counts, (images,), int64, to figures in percent, NaN where undefined.
+# From image counts, (images,), int64, to figures in percent; NaN if undefined.
 Measure = Callable[[np.ndarray], dict[str, float]]
 Own = TypeVar('Own', bound='Evidence')
 
 
 class Evidence:
-    """What each image contributed to an evaluation; subclasses are frozen dataclasses of arrays.
+    """Per-image records of an evaluation; subclasses are frozen dataclasses of arrays.
 
-    A task whose metrics are shares of images needs `right_images`, any other `rows` and `joined`.
+    A task whose metrics are shares of images must implement `right_images`; any other task must
+    implement `rows` and `joined`.
 
     Attributes:
-        images: names or ids of all images that were looked at, in ascending order.
+        images: names or ids of all evaluated images, in ascending order.
         classes: names of the classes.
     """
 
@@ -27,7 +28,7 @@ class Evidence:
     classes: tuple[str, ...]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return all arrays by name, as a file holds them."""
+        """Return all arrays by name, as stored in a file."""
         return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
@@ -36,43 +37,43 @@ class Evidence:
 
         Raises:
             KeyError: an array is missing.
-            ValueError: the classes are not a list.
+            ValueError: the array of class names is not one-dimensional.
         """
         values = {field.name: arrays[field.name] for field in fields(cls)}
         return cls(**values | {'classes': names_of(arrays)})
 
     def tables(self) -> Mapping[str, Sequence[str]]:
-        """Return which arrays are columns of a table, by its first column; here a row an image."""
+        """Return the names of arrays that form a table, keyed by its first column; one row per image."""
         return {'images': [name for name in self.arrays() if name != 'classes']}
 
     def check(self) -> None:
-        """Check that arrays of valid types and ranges agree with each other.
+        """Check that arrays are consistent; their types and ranges are valid already.
 
         Raises:
-            ValueError: they do not.
+            ValueError: the arrays contradict each other.
         """
 
     def determines(self, metric: str) -> bool:
-        """Return whether a metric of the task can be computed."""
+        """Return whether a metric of the task can be computed from the records."""
         return True
 
     def metrics_of(self, wanted: str) -> Measure:
-        """Return the function that computes what the named metric belongs to.
+        """Return the function that computes the named metric, possibly with related ones.
 
         Args:
             wanted: name of a metric, such as `box_AP50`, `mIoU` or `top1`.
 
         Raises:
-            KeyError: the records do not determine such a metric.
+            KeyError: the records do not determine this metric.
         """
         raise KeyError(wanted)
 
     def right_images(self, metric: str) -> np.ndarray:
-        """Return the images that count as right for a metric that is a share of images, (N,), bool."""
+        """Return which images are correct for a metric that is a share of images, (N,), bool."""
         raise KeyError(metric)
 
     def rows(self: Own, other: Own) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-        """Return all that a figure of both records depends on, as a table.
+        """Return a table of everything that figures of both records depend on.
 
         Returns:
             Index into `images` of each row, (R,), and the columns, (R,) each.
@@ -80,21 +81,22 @@ class Evidence:
         raise NotImplementedError
 
     def joined(self: Own, other: Own, images: np.ndarray, by_rank: bool) -> Own:
-        """Put the records of two models into one; see `statistics.randomization.joined`.
+        """Join the records of two models; see `statistics.randomization.joined`.
 
         Args:
-            other: of the same images; image i becomes image 2 i + 1, and 2 i of these records.
+            other: records of the same images. Image i becomes image 2 i for these records, and 2 i + 1
+                for `other`.
             images: names of the joined images.
-            by_rank: whether scores are replaced by their ranks.
+            by_rank: whether to replace scores by ranks.
         """
         raise NotImplementedError
 
 
 def names_of(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Read the names of the classes.
+    """Return the names of the classes.
 
     Raises:
-        ValueError: they are not a list.
+        ValueError: the array of class names is not one-dimensional.
     """
     if arrays['classes'].ndim != 1:
         raise ValueError(f'classes has {arrays["classes"].ndim} axes')
@@ -102,21 +104,21 @@ def names_of(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 
 def interleaved(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the joined image numbers of rows of both models, the first model's rows first."""
+    """Return the joined image indices of the rows of both models, rows of the first model first."""
     return np.concatenate([2 * first.astype(np.int64), 2 * second.astype(np.int64) + 1])
 
 
 def image_names(paths: Sequence[str | None]) -> list[str]:
-    """Paths without the folders that all have in common, so that it does not matter where data lie.
+    """Return paths relative to their common folder, so that names do not depend on where the data is.
 
     Args:
-        paths: of images.
+        paths: paths of images.
 
     Raises:
-        ValueError: one is not known, or one occurs twice.
+        ValueError: a path is unknown or occurs twice.
     """
     if None in paths:
-        raise ValueError('the path of an image is not known')
+        raise ValueError('the path of an image is unknown')
     whole = [os.path.abspath(path) for path in paths]
     if len(set(whole)) < len(whole):
         raise ValueError('an image occurs twice')
@@ -129,11 +131,11 @@ class MetricReport:
     """Figures of one evaluation.
 
     Attributes:
-        images: how many were evaluated.
-        metrics: by the names that papers use, in percent; None where undefined.
-        per_class: the same by class, in percent; None where a class does not occur.
-        evaluator: distribution that computed them; None where the suite did.
-        evidence: what each image contributed; None where it could not be told.
+        images: number of evaluated images.
+        metrics: figures in percent, by their names in papers; None if undefined.
+        per_class: figures of each class in percent; None for classes that do not occur.
+        evaluator: package that computed the figures; None for the suite itself.
+        evidence: per-image records; None if they could not be collected.
     """
 
     images: int
@@ -144,11 +146,11 @@ class MetricReport:
 
 
 def evidence_or_none(collect: Callable[[], Evidence]) -> Evidence | None:
-    """What `collect` returns; None, and a warning, where evidence cannot be told."""
+    """Return the evidence of `collect`; if it fails, log a warning and return None."""
     try:
         return collect()
-    except Exception as error:  # Whatever it is, the figures of a long training must not be lost for it.
-        # Tables, which do without torch, read these records, too.
+    except Exception as error:  # No failure here may lose the figures of a long training.
+        # Tables read these records too, without torch.
         from mmengine.logging import print_log
 
         reason = f'{type(error).__name__}: {error}'

@@ -1,4 +1,4 @@
-"""Average precision from matches, with images counted any number of times."""
+"""Average precision from matches, with a weight for each image."""
 
 from collections.abc import Callable
 
@@ -15,18 +15,19 @@ def precisions_by_class(
     classes: int,
     thresholds: int,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Mean precision over recalls of each class and threshold, as a function of how often images count.
+    """Return a function that computes mean precision over recalls for each class and threshold.
 
     Args:
-        detections: class, score and image of each, (D,) each, images ascending within a class.
+        detections: class, score and image of detections, (D,) each; images ascend within a class.
         hits: (D,), uint16, bits of the thresholds at which a detection is a true positive.
-        ignored: (D,), uint16, bits of those at which it does not count.
-        objects: class and image of each that counts, (G,) each.
-        classes: how many there are.
-        thresholds: how many.
+        ignored: (D,), uint16, bits of the thresholds at which a detection does not count.
+        objects: class and image of objects that count, (G,) each.
+        classes: number of classes.
+        thresholds: number of thresholds.
 
     Returns:
-        From (images,), int64, to (classes, thresholds), fractions; NaN where no object counts.
+        A function from image counts, (images,), int64, to fractions, (classes, thresholds); NaN if no
+        object counts.
     """
     label, score, image = detections
     order, starts, tied = ranked(label, score, image, classes)
@@ -50,10 +51,10 @@ def precisions_by_class(
 
 
 def mean_of_present(precisions: np.ndarray) -> float:
-    """Mean in percent over thresholds and the classes of which there are objects; NaN without any.
+    """Return the mean in percent over thresholds and classes with objects; NaN without objects.
 
     Args:
-        precisions: (classes, thresholds), fractions, NaN where no object counts.
+        precisions: (classes, thresholds), fractions; NaN if no object counts.
     """
     present = precisions[~np.isnan(precisions[:, 0])]
     return 100 * float(present.mean()) if len(present) else np.nan
@@ -61,10 +62,10 @@ def mean_of_present(precisions: np.ndarray) -> float:
 
 @compiled
 def _mean_precision(recall: np.ndarray, precision: np.ndarray, count: int, recalls: np.ndarray) -> float:
-    """Mean over recalls of the best precision at each or a higher one, of the first `count` points."""
+    """Average interpolated precision over recalls, from the first `count` points."""
     total, best, place = 0.0, 0.0, count - 1
     for r in range(len(recalls) - 1, -1, -1):
-        # From the right, so that the best precision at this recall or a higher one is known.
+        # From the right, so that the best precision at this or any higher recall is known.
         while place >= 0 and recall[place] >= recalls[r]:
             best = max(best, precision[place])
             place -= 1
@@ -85,14 +86,14 @@ def _pass_class(
     recall: np.ndarray,
     precision: np.ndarray,
 ) -> np.ndarray:
-    """Pass the detections of a class, `first` to `last`; see `precision_sums`.
+    """Accumulate the detections of a class, `first` to `last`; see `precision_sums`.
 
     Returns:
-        How many points of `recall` and `precision`, (thresholds, most), were written, (thresholds,).
+        Number of points written to `recall` and `precision`, (thresholds,).
     """
     thresholds = len(recall)
     right = np.zeros(thresholds, np.int64)
-    # Most detections are false at every threshold; what differs from that is counted apart.
+    # Most detections are false positives at all thresholds; exceptions are subtracted in `less`.
     wrong, less = 0, np.zeros(thresholds, np.int64)
     count = np.zeros(thresholds, np.int64)
     while first < last:
@@ -135,32 +136,32 @@ def precision_sums(
     recalls: np.ndarray,
     thresholds: int,
 ) -> np.ndarray:
-    """Mean precision over recalls of each class and threshold (pycocotools' `accumulate`).
+    """Compute mean precision over recalls for each class and threshold, as pycocotools' `accumulate`.
 
-    An image that counts twice is one that is there twice, one copy after the other. A detection without
-    ties is passed in one step: precision only rises over the copies of a true positive, and no recall is
-    first reached at a false one. Tied ones of an image are passed as often as it is there.
+    An image with weight 2 counts as two copies, one after the other. The copies of a detection without
+    ties are processed in one step: precision only rises over copies of a true positive, and a false
+    positive never reaches a new recall. Tied detections of an image are processed once for each copy.
 
     Args:
-        images: (D,), image of each detection; by class, within it by falling score.
-        starts: (classes + 1,), where the detections of each class begin.
-        tied: (D,), bool, whether a detection has image, class and score of the one before it.
+        images: (D,), image of each detection, sorted by class, then by descending score.
+        starts: (classes + 1,), index of the first detection of each class.
+        tied: (D,), bool, whether a detection has the same image, class and score as the previous one.
         hits: (D,), uint16, bits of the thresholds at which a detection is a true positive.
-        ignored: (D,), uint16, bits of those at which it does not count.
-        objects: (classes,), how many objects count, images as often as they do.
-        weights: (images,), how often each counts.
-        recalls: (R,), ascending, where precision is taken.
-        thresholds: how many.
+        ignored: (D,), uint16, bits of the thresholds at which a detection does not count.
+        objects: (classes,), number of objects that count, weighted by image.
+        weights: (images,), how often each image counts.
+        recalls: (R,), ascending recalls at which precision is evaluated.
+        thresholds: number of thresholds.
 
     Returns:
-        (classes, thresholds), fractions; NaN where no object counts.
+        (classes, thresholds), fractions; NaN if no object counts.
     """
     classes = len(starts) - 1
     result = np.full((classes, thresholds), np.nan)
     most = 0
     for c in range(classes):
         most = max(most, objects[c])
-    # There are not more true positives than objects.
+    # There are at most as many true positives as objects.
     recall = np.empty((thresholds, most))
     precision = np.empty((thresholds, most))
     for c in range(classes):
@@ -178,16 +179,16 @@ def precision_sums(
 def ranked(
     label: np.ndarray, score: np.ndarray, image: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Order detections as `precision_sums` takes them.
+    """Sort detections for `precision_sums`.
 
     Args:
-        label: (D,), classes.
-        score: (D,).
-        image: (D,), ascending within a class.
-        classes: how many there are.
+        label: (D,), class of each detection.
+        score: (D,), score of each detection.
+        image: (D,), image of each detection, ascending within a class.
+        classes: number of classes.
 
     Returns:
-        the order (D,), `starts` (classes + 1,) and `tied` (D,).
+        Sorting indices (D,), `starts` (classes + 1,) and `tied` (D,).
     """
     order = np.lexsort((-score, label))
     starts = np.searchsorted(label[order], np.arange(classes + 1))

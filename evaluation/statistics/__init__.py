@@ -1,1 +1,1 @@
-"""Which differences between models are real: paired tests, intervals, and spread over seeds."""
+"""Statistical comparison of models: paired tests, intervals, and spread over seeds."""

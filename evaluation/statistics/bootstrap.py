@@ -1,4 +1,4 @@
-"""Intervals: exact ones of shares, and by resampling the images for other figures."""
+"""Confidence intervals: exact for shares of images, by bootstrap over images for other figures."""
 
 import math
 import os
@@ -15,26 +15,26 @@ from evaluation.tasks import find_metric
 from evaluation.utils.errors import UserError
 
 RESAMPLES = 1000
-# Of fewer, the ends of an interval are hardly more than the extremes.
+# With fewer, the ends of an interval are close to the extremes.
 LEAST_RESAMPLES = 200
 MOST_RESAMPLES = 1_000_000
 CONFIDENCE = 0.95
-# Percent; sums in a different order differ by less.
+# In percent; larger than the rounding error of summing in a different order.
 SAME = 1e-9
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure, and an interval of 95 % for the figure expected on as many images of the same kind.
+    """A figure and the 95 % confidence interval of its expectation on as many images of this kind.
 
-    It is a confidence interval of the expected figure. What a fresh set of as many images would give
-    scatters around that expectation, in a range about 1.4 times as wide.
+    Figures of new sets of as many images scatter around this expectation, in a range about 1.4 times
+    as wide.
 
     Attributes:
-        value: on the images as they are; NaN where undefined.
-        low: lower end; NaN where the images do not determine an interval.
-        high: upper end, the same.
-        undefined: in how many resamples the figure is undefined.
+        value: figure on the original images; NaN if undefined.
+        low: lower end; NaN if the images do not determine an interval.
+        high: upper end; NaN as for `low`.
+        undefined: number of resamples in which the figure is undefined.
     """
 
     value: float
@@ -44,17 +44,17 @@ class Interval:
 
 
 def check_resamples(resamples: int) -> None:
-    """See that so many resamples can be drawn.
+    """Check the number of resamples.
 
     Raises:
-        UserError: they cannot.
+        UserError: the number is out of range.
     """
     if not LEAST_RESAMPLES <= resamples <= MOST_RESAMPLES:
         raise UserError(f'--resamples is {resamples}; give {LEAST_RESAMPLES} to {MOST_RESAMPLES}')
 
 
 def draw(images: int, seed: int, number: int) -> np.ndarray:
-    """How often each image is in a resample, (images,), int64; it depends on seed and number alone."""
+    """Return how often each image is in a resample, (images,), int64; fixed by seed and number."""
     random = np.random.default_rng([seed, number])
     return np.bincount(random.integers(images, size=images), minlength=images)
 
@@ -66,17 +66,17 @@ def resample(
     seed: int,
     on_progress: Callable[[], None] = lambda: None,
 ) -> tuple[list[dict[str, float]], list[dict[str, np.ndarray]]]:
-    """Evaluate several models on the same resamples of the images that all were tested on.
+    """Evaluate several models on the same resamples of their common images.
 
     Args:
-        metrics: of the models.
-        images: how many there are.
-        resamples: how many are drawn, each as large as the whole, with replacement.
-        seed: of the draws.
+        metrics: metric function of each model.
+        images: number of images.
+        resamples: number of resamples; each draws `images` images with replacement.
+        seed: random seed.
         on_progress: called after each resample.
 
     Returns:
-        Of each model its figures on the images as they are, and on the resamples, (resamples,).
+        Figures of each model on the original images, and on the resamples, (resamples,) each.
     """
     whole = [metric(np.ones(images, np.int64)) for metric in metrics]
 
@@ -96,23 +96,23 @@ def resample(
 
 
 def interval(value: float, samples: np.ndarray, images: int) -> Interval:
-    """Percentiles of the resamples, moved by their bias and widened for few images.
+    """Return the percentile interval of the resamples, corrected for bias and for few images.
 
-    A resample has fewer distinct images. AP takes at each recall the best precision at this or a higher
-    one, so it is the higher the fewer images there are: the mean of resamples lies above the figure
-    itself, with as many as in COCO val2017 by about half an interval. So the interval is put around the
-    figure (Efron and Tibshirani, chapters 10 and 13).
+    A resample has fewer distinct images. AP uses the best precision at each recall or a higher one, so
+    it rises as the number of images falls: the mean over resamples lies above the figure itself, by
+    about half an interval on COCO val2017. So the interval is shifted by this bias (Efron and
+    Tibshirani, chapters 10 and 13).
 
-    Percentiles are too narrow by sqrt((n - 1) / n), and take the normal distribution for Student's.
-    The level of the percentiles makes up for both (Hesterberg, arXiv 1411.5279, section 4.4).
+    Percentile intervals are too narrow by sqrt((n - 1) / n), and use the normal distribution instead of
+    Student's. Adjusted percentile levels correct both (Hesterberg, arXiv 1411.5279, section 4.4).
 
-    There is no interval where images are too few: where so many resamples have nothing to evaluate that
-    the rest are not 95 % of them, or where all are alike.
+    With too few images there is no interval: if the figure is undefined in more than 5 % of the
+    resamples, or if all resamples give the same figure.
 
     Args:
-        value: on the images as they are.
-        samples: figures of the resamples; those in which it is undefined are left out.
-        images: how many each resample has.
+        value: figure on the original images.
+        samples: figures of the resamples; undefined ones (NaN) are ignored.
+        images: number of images in each resample.
     """
     known = samples[~np.isnan(samples)]
     undefined = len(samples) - len(known)
@@ -125,19 +125,19 @@ def interval(value: float, samples: np.ndarray, images: int) -> Interval:
 
 
 def expanded_tail(images: int) -> float:
-    """Share of the resamples to leave out at each end of an interval; 2.5 % for many images."""
+    """Return the fraction of resamples to cut off at each end of an interval; 0.025 for many images."""
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, images - 1)
     return float(stats.norm.cdf(-math.sqrt(images / (images - 1)) * quantile))
 
 
 def figure_interval(metric: str, value: float, samples: np.ndarray, images: int) -> Interval:
-    """Interval of a figure in percent, which lies between 0 and 100 on any images.
+    """Return the interval of a figure in percent, clipped to [0, 100].
 
     Args:
         metric: name of the metric.
-        value: the figure on the images as they are.
-        samples: figures of the resamples, (resamples,); not needed for a share of images.
-        images: how many each resample has.
+        value: figure on the original images.
+        samples: figures of the resamples, (resamples,); unused for a share of images.
+        images: number of images in each resample.
     """
     if find_metric(metric).is_share:
         return share_interval(value, images)
@@ -145,13 +145,13 @@ def figure_interval(metric: str, value: float, samples: np.ndarray, images: int)
 
 
 def share_interval(value: float, images: int) -> Interval:
-    """Exact interval of a share of images (Clopper and Pearson, 1934).
+    """Return the exact interval of a share of images (Clopper and Pearson, 1934).
 
-    The mean share of several runs varies less than that of one: its interval is rather too wide.
+    The mean share over several runs varies less than that of one run, so its interval is conservative.
 
     Args:
-        value: percent.
-        images: how many.
+        value: share in percent.
+        images: number of images.
     """
     if np.isnan(value) or not images:
         return Interval(value, np.nan, np.nan)
@@ -169,17 +169,17 @@ def difference_interval(
     sides: tuple[Sequence[Evidence], Sequence[Evidence]],
     test: PairedTest,
 ) -> Interval:
-    """Interval of a difference in points, which includes zero where two models are not told apart.
+    """Return the interval of a difference in points; it includes zero if the models are not told apart.
 
-    On few images the paired test asks for more than the interval. Between models with the same
-    predictions there is no difference.
+    With few images the paired test is stricter than the interval, which is then extended to zero. Models
+    with the same predictions have an interval of zero width.
 
     Args:
         metric: name of the metric.
-        value: difference on the images as they are.
-        samples: differences on the resamples, of both models on the same one, (resamples,).
+        value: difference on the original images.
+        samples: differences on the resamples, (resamples,); both models use the same resamples.
         sides: per-image records of both models, one for each seed.
-        test: of the two models by this metric.
+        test: paired test of the two models by this metric.
     """
     if find_metric(metric).is_share:
         ours, theirs = (np.mean([run.right_images(metric) for run in side], axis=0) for side in sides)
@@ -194,13 +194,13 @@ def difference_interval(
 
 
 def share_difference_interval(differences: np.ndarray) -> Interval:
-    """Interval of the mean difference of paired shares (Agresti and Min, 2005, section 3).
+    """Return the interval of the mean difference of paired shares (Agresti and Min, 2005, section 3).
 
-    Two images are added: one that both models have right or wrong, and one that they share. So the
-    interval is sound where no or all images differ.
+    Two pseudo-images are added, one on which the models agree and one split between them, so that the
+    interval remains valid if no or all images differ.
 
     Args:
-        differences: of each image, (N,), from -1 to 1.
+        differences: difference on each image, (N,), from -1 to 1.
     """
     images = len(differences)
     if not images:

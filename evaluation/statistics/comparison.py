@@ -1,4 +1,4 @@
-"""Uncertainty of figures, and whether one model is better than another."""
+"""Uncertainty of figures, and comparison of two models."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +28,15 @@ from evaluation.utils.formats import fixed
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """Intervals of a result's figures, and what is needed to compare it with others.
+    """Intervals of a result's figures, and the data needed to compare it with other results.
 
     Attributes:
-        path: file of the result.
-        data: images, classes and truth; results can be compared where it is equal.
+        path: path of the result file.
+        data: images, classes and digest of the annotations; results with equal data are comparable.
         evidence: per-image records.
-        intervals: by metric.
-        samples: by metric, figures on resampled images, (resamples,), percent.
-        tests: results of paired tests so far, by the path of the other result.
+        intervals: interval of each metric.
+        samples: figures of each metric on the resamples, (resamples,), in percent.
+        tests: cached paired tests, by path of the other result.
     """
 
     path: Path
@@ -47,7 +47,7 @@ class Uncertainty:
     tests: dict[Path, dict[str, PairedTest | None]] = field(default_factory=dict, repr=False)
 
     def is_told_from(self, other: 'Uncertainty', metric: str) -> bool | None:
-        """Whether two models differ by more than the choice of images explains; None if not known."""
+        """Return whether two models differ by more than image sampling explains; None if unknown."""
         if self.data != other.data:
             return None
         if other.path not in self.tests:
@@ -60,12 +60,12 @@ class Uncertainty:
         return None if test is None else test.is_told_apart
 
     def covers(self, metric: str, figure: float, step: float) -> bool:
-        """Whether a figure from elsewhere, without per-image records, lies inside the interval.
+        """Return whether an external figure, without per-image records, lies inside the interval.
 
         Args:
             metric: name of the metric.
-            figure: in percent.
-            step: to which the figure was rounded.
+            figure: external figure, in percent.
+            step: rounding step of the figure.
         """
         found = self.intervals[metric]
         return bool(found.low <= figure + step / 2 and figure - step / 2 <= found.high)
@@ -77,16 +77,16 @@ def uncertainties(
     seed: int = 0,
     on_progress: Callable[[], None] = lambda: None,
 ) -> dict[Path, Uncertainty]:
-    """Resample the images of every result; by the path of its file.
+    """Bootstrap every result over its images; return uncertainties by path of the result file.
 
     Args:
-        results: each with evidence.
-        resamples: how many to draw.
-        seed: of the draws, the same for all.
+        results: results with evidence.
+        resamples: number of resamples.
+        seed: random seed, the same for all results.
         on_progress: called after each resample of each result.
 
     Raises:
-        UserError: a result has no evidence, or one that is not its own.
+        UserError: a result has no evidence, or its evidence does not match.
     """
     return {result.path: _uncertainty(result, resamples, seed, on_progress) for result in results}
 
@@ -121,9 +121,9 @@ class Model:
     """One side of a comparison.
 
     Attributes:
-        name: for people.
-        spread: over seeds.
-        interval: of the mean over seeds, on as many images of the same kind.
+        name: display name.
+        spread: mean and standard deviation over seeds; None if undefined.
+        interval: interval of the mean over seeds.
     """
 
     name: str
@@ -133,18 +133,18 @@ class Model:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models by one metric.
+    """Comparison of two models by one metric.
 
     Attributes:
-        metric: name in `result.json`.
-        a: the first model.
-        b: the second.
+        metric: name of the metric in `result.json`.
+        a: first model.
+        b: second model.
         difference: first minus second, in points.
-        test: whether the two differ by more than chance; None where the metric is undefined.
-        images: how many both were evaluated on.
-        resamples: how many were drawn for the intervals.
-        seed: of the draws; the test does not depend on it.
-        cautions: what else the two may differ in, a sentence each.
+        test: paired test of the two models; None if the metric is undefined.
+        images: number of images.
+        resamples: number of resamples used for the intervals.
+        seed: random seed of the resamples; the test does not depend on it.
+        cautions: other differences between the two, known or possible; one sentence each.
     """
 
     metric: str
@@ -159,12 +159,12 @@ class Comparison:
 
     @property
     def is_told_apart(self) -> bool:
-        """Whether the two differ by more than chance explains."""
+        """Whether the difference is larger than chance explains."""
         return self.test is not None and self.test.is_told_apart
 
     @property
     def sentence(self) -> str:
-        """The outcome in words that can be quoted."""
+        """The outcome as a sentence to quote."""
         word = find_metric(self.metric).words
         if self.test is None:
             return f'{word} is undefined on these images.'
@@ -173,7 +173,7 @@ class Comparison:
         details = f'{figures}; {p_value_text(self.test)}; {self._interval_text(found)}'
         if self.is_told_apart:
             by = f'{rounded(found.value, self.metric)} points'
-            return f'{first.name} has {by} more {word} than {second.name} ({details}).'
+            return f'{first.name} has {by} higher {word} than {second.name} ({details}).'
         return f'{first.name} and {second.name} cannot be told apart by {word} ({details}).'
 
     def _interval_text(self, found: Interval) -> str:
@@ -192,7 +192,7 @@ class Comparison:
         return f'{how}, undefined in {found.undefined:,} of {self.resamples:,} resamples'
 
     def _better_first(self) -> tuple[Model, Model, Interval]:
-        """The model of the higher figure, the other, and the difference in this order."""
+        """Return the better model, the other one, and their difference in this order."""
         if self.difference.value >= 0:
             return self.a, self.b, self.difference
         found = self.difference
@@ -208,25 +208,28 @@ def compare(
     on_progress: Callable[[], None] = lambda: None,
     on_swap: Callable[[], None] = lambda: None,
 ) -> list[Comparison]:
-    """Compare two models by all metrics that tables show of their task.
+    """Compare two models by all metrics shown in tables of their task.
 
-    Both are evaluated on the same resamples of the images, so that what makes an image hard for both
-    does not blur the difference. For a model with several seeds, the mean over them is compared.
+    Both are evaluated on the same resamples of the images, so that images that are hard for both models
+    do not add noise to the difference. For a model with several seeds, the mean over them is compared.
 
     Args:
-        a: results of the first model, of one experiment, a seed each.
-        b: results of the second.
-        resamples: how many to draw for the intervals.
-        seed: of the draws.
+        a: results of one experiment of the first model, one for each seed.
+        b: results of the second model.
+        resamples: number of resamples for the intervals.
+        seed: random seed of the resamples.
         on_progress: called after each resample.
-        on_swap: called after each swap of the paired test, of which there are at most `MOST_SWAPS`.
+        on_swap: called after each swap of the paired test, at most `MOST_SWAPS` times.
 
     Raises:
-        UserError: they are of different tasks or images, or have no evidence.
+        UserError: the results differ in task or images, or have no evidence.
     """
     results = [*a, *b]
     if len({result.task for result in results}) > 1:
-        raise UserError(f'{a[0].path} is of {a[0].task} and {b[0].path} of {b[0].task}; compare like')
+        raise UserError(
+            f'{a[0].path} is a result of {a[0].task} and {b[0].path} of {b[0].task}; '
+            'compare results of the same task'
+        )
     evidence = [load_evidence(result) for result in results]
     check_same_images(results, evidence)
     metrics = [headline_metrics(results[0].task, found) for found in evidence]
@@ -261,12 +264,12 @@ def compare(
 
 
 def cautions(results: Sequence[Result]) -> tuple[str, ...]:
-    """What models that are compared differ in, or may, beside the models; a sentence each."""
+    """Return one sentence for each known or possible difference other than the models themselves."""
     found = []
     if len({result.test_time_augmentation for result in results}) > 1:
         found.append(
-            'One was tested with test-time augmentation (TTA) and the other without: the difference is '
-            'not one of the models alone.'
+            'One model was evaluated with test-time augmentation (TTA) and the other without, so the '
+            'difference is not due to the models alone.'
         )
     recipes = {(result.recipe.name, result.variant) for result in results}
     if len(recipes) > 1:
@@ -276,12 +279,12 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
             for name, variant in recipes
         )
         found.append(
-            f'Their recipes differ ({" and ".join(names)}): the difference is not one of the '
+            f'Their recipes differ ({" and ".join(names)}), so the difference is not due to the '
             'models alone.'
         )
     if any(result.data_sha256 is None for result in results):
         found.append(
-            'Whether both were tested on the same annotations is not known: their data.sha256 is null.'
+            'It is unknown whether both were evaluated on the same annotations: data.sha256 is null.'
         )
     if any(result.headline_metrics != results[0].headline_metrics for result in results):
         found.append(TASKS[results[0].task].optional.caution)
@@ -289,7 +292,7 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
 
 
 def _mean(metrics: Sequence[Measure]) -> Measure:
-    """The mean over several runs, each on the same images."""
+    """Return the mean over several runs, evaluated on the same images."""
 
     def evaluate(weights: np.ndarray) -> dict[str, float]:
         figures = [metric(weights) for metric in metrics]
@@ -299,7 +302,7 @@ def _mean(metrics: Sequence[Measure]) -> Measure:
 
 
 def p_value_text(test: PairedTest) -> str:
-    """`p = 0.03`, with enough digits to show on which side of 5 % it lies; `p ≤` where it is a bound."""
+    """Return `p = 0.03`, with enough digits to show its side of 5 %; `p ≤` if it is an upper bound."""
     if test.p_value < 0.001:
         return 'p < 0.001'
     text = f'{test.p_value:.1g}' if test.p_value < 0.01 else f'{test.p_value:.2f}'
@@ -311,7 +314,7 @@ def p_value_text(test: PairedTest) -> str:
 
 
 def rounded(value: float, metric: str) -> str:
-    """A figure with as many digits as tables have, and more where zero would be left."""
+    """Round a figure as tables do, with more digits if it would round to zero."""
     digits = find_metric(metric).digits
     while abs(value) >= SAME and digits < MOST_DIGITS and not float(fixed(value, digits)):
         digits += 1
@@ -319,6 +322,6 @@ def rounded(value: float, metric: str) -> str:
 
 
 def signed(value: float, metric: str) -> str:
-    """A difference with its sign."""
+    """Format a difference with its sign."""
     text = rounded(value, metric)
     return text.replace('-', '\N{MINUS SIGN}') if text.startswith('-') else f'+{text}'

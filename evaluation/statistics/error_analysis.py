@@ -1,4 +1,4 @@
-"""What each kind of error costs a detector in AP (Bolya et al., TIDE, arXiv 2008.08115)."""
+"""Cost of each type of detection error in AP (Bolya et al., TIDE, arXiv 2008.08115)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from evaluation.metrics.instance_records import ERRORS, InstanceEvidence
 from evaluation.metrics.records import Measure
 from evaluation.metrics.resampled_precision import precisions_by_class
 
-# In the order of the paper; the last two say what all false positives and all misses cost together.
+# In the order of the paper; the last two are the costs of all false positives and all misses.
 CATEGORIES = (
     'classification',
     'localisation',
@@ -26,12 +26,12 @@ _FIXED = ('classification', 'localisation')
 
 @dataclass(frozen=True)
 class _Detections:
-    """What AP at an overlap of 0.5 depends on.
+    """Inputs of AP at an overlap of 0.5.
 
     Attributes:
         label: (D,), class of each detection.
-        kept: (D,), bool, whether it counts.
-        right: (D,), bool.
+        kept: (D,), bool, whether a detection counts.
+        right: (D,), bool, whether a detection is a true positive.
         counted: (G,), bool, whether an object counts.
     """
 
@@ -42,23 +42,23 @@ class _Detections:
 
 
 def error_costs(evidence: InstanceEvidence, kind: str) -> Measure:
-    """Compute by how many points AP50 would rise if one kind of error were fixed (TIDE, section 2.3).
+    """Compute how many points of AP50 are gained by fixing one type of error (TIDE, section 2.3).
 
-    A classification or localisation error is fixed by making the detection right, if its object is not
-    found otherwise and no better detection has one of these two errors with the same object. Otherwise,
-    and for the other errors of detections, the detection is left out. A missed object, which no
-    detection meets even with one of these two errors, is fixed by not counting it. No cost is negative.
-    The costs do not add up to what fixing all errors would bring.
+    A classification or localization error is fixed by correcting the detection, unless its object is
+    already found or a detection with a higher score has one of these errors with the same object.
+    Otherwise, and for other errors of detections, the detection is removed. A missed object has no
+    detection, not even one with these two errors; it is fixed by not counting it. Costs are never
+    negative. They do not add up to the gain of fixing all errors.
 
-    The mean is over the classes that have objects, as in AP50. A class that loses its last object by a
-    fix has an AP of 0 if it still has detections, and is left out otherwise.
+    The mean is over classes with objects, as in AP50. A class that loses its last object by a fix has an
+    AP of 0 if it still has detections, and is excluded otherwise.
 
     Args:
-        evidence: of an evaluation.
-        kind: of overlap, `box` or `mask`.
+        evidence: per-image records.
+        kind: kind of overlap, `box` or `mask`.
 
     Returns:
-        A function of how often each image counts, with the points of each of `CATEGORIES`.
+        A function from image counts to the points of each of `CATEGORIES`.
     """
     present = _as_they_are(evidence, kind)
     variants = {name: _fixed(evidence, kind, present, name) for name in CATEGORIES}
@@ -75,19 +75,19 @@ def error_costs(evidence: InstanceEvidence, kind: str) -> Measure:
 
 
 def error_counts(evidence: InstanceEvidence, kind: str) -> dict[str, int]:
-    """How many detections have each error at an overlap of 0.5, and how many objects are missed."""
+    """Count the detections with each error at an overlap of 0.5, and the missed objects."""
     counts = np.bincount(evidence.matches[kind].errors, minlength=len(ERRORS))
     found = {name: int(counts[ERRORS.index(name)]) for name in CATEGORIES[:5]}
     return found | {'missed': int(missed_objects(evidence, kind).sum())}
 
 
 def missed_objects(evidence: InstanceEvidence, kind: str) -> np.ndarray:
-    """Which objects count and are met by no detection, not even by one to be fixed, (G,)."""
+    """Return which counted objects have no detection, not even one with a fixable error, (G,), bool."""
     return _counted(evidence) & ~_met(evidence, kind, ('right', *_FIXED))
 
 
 def _met(evidence: InstanceEvidence, kind: str, errors: Sequence[str]) -> np.ndarray:
-    """Which objects detections with one of these errors meet, (G,)."""
+    """Return which objects are the target of a detection with one of these errors, (G,), bool."""
     matches = evidence.matches[kind]
     met = np.zeros(len(evidence.object_image), bool)
     met[matches.targets[np.isin(matches.errors, [ERRORS.index(name) for name in errors])]] = True
@@ -109,7 +109,7 @@ def _as_they_are(evidence: InstanceEvidence, kind: str) -> _Detections:
 
 
 def _fixed(evidence: InstanceEvidence, kind: str, present: _Detections, name: str) -> _Detections:
-    """The detections after one kind of error is fixed."""
+    """Return the detections after fixing one type of error."""
     if name == 'missed':
         return replace(present, counted=present.counted & ~missed_objects(evidence, kind))
     if name == 'false negatives':
@@ -130,10 +130,10 @@ def _fixed(evidence: InstanceEvidence, kind: str, present: _Detections, name: st
 
 
 def _best_of_each_object(evidence: InstanceEvidence, kind: str) -> np.ndarray:
-    """Of each object that is not found, the best detection that can be fixed to find it.
+    """Return the best fixable detection of each object that is not found.
 
-    Classification and localisation errors compete, detections that match a crowd included: an object
-    is worth one fix.
+    Classification and localization errors compete, including those of detections that match a crowd,
+    since an object can only be found once.
     """
     matches = evidence.matches[kind]
     places = np.flatnonzero(np.isin(matches.errors, [ERRORS.index(name) for name in _FIXED]))
@@ -145,14 +145,14 @@ def _best_of_each_object(evidence: InstanceEvidence, kind: str) -> np.ndarray:
 
 
 def _has_objects(evidence: InstanceEvidence, weights: np.ndarray) -> np.ndarray:
-    """Which classes have objects that count in these images, (classes,)."""
+    """Return which classes have counted objects in these images, (classes,), bool."""
     counted = _counted(evidence)
     label, image = evidence.object_class[counted], evidence.object_image[counted]
     return np.bincount(label, weights=weights[image], minlength=len(evidence.classes)) > 0
 
 
 def _mean(precisions: np.ndarray) -> float:
-    """Mean in percent over the classes that are not left out (NaN); NaN if all are."""
+    """Return the mean in percent over classes that are not NaN; NaN if all are."""
     shown = precisions[~np.isnan(precisions)]
     return 100 * float(shown.mean()) if len(shown) else np.nan
 
@@ -160,11 +160,11 @@ def _mean(precisions: np.ndarray) -> float:
 def _class_precisions(
     evidence: InstanceEvidence, variant: _Detections
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """AP of each class at an overlap of 0.5, as a function of how often each image counts.
+    """Return the function that computes AP of each class at an overlap of 0.5.
 
     Returns:
-        From (images,), int64, to (classes,), fractions; without objects 0 if there are detections, NaN
-        if there are none.
+        A function from image counts, (images,), int64, to fractions, (classes,); a class without objects
+        gets 0 if it has detections, and NaN otherwise.
     """
     label, image = variant.label[variant.kept], evidence.detection_image[variant.kept]
     hits = variant.right[variant.kept].astype(np.uint16)

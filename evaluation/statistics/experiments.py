@@ -1,4 +1,4 @@
-"""Runs that differ in their seed alone, the spread of their figures, and names of models."""
+"""Runs that differ only in their seed, the spread of their figures, and names of models."""
 
 import math
 import os
@@ -12,12 +12,12 @@ from evaluation.results.selection import setup
 
 @dataclass(frozen=True)
 class Spread:
-    """Figures over seeds.
+    """Mean and standard deviation over seeds.
 
     Attributes:
-        mean: in percent.
-        deviation: standard deviation of a single run, n - 1 in the denominator; None of one run.
-        runs: how many.
+        mean: mean in percent.
+        deviation: sample standard deviation (n - 1 in the denominator); None for a single run.
+        runs: number of runs.
     """
 
     mean: float
@@ -26,9 +26,9 @@ class Spread:
 
 
 def by_experiment(results: Sequence[Result]) -> list[list[Result]]:
-    """Put runs together that differ in their seed alone, in the order of the first of each.
+    """Group runs that differ only in their seed, in order of first appearance.
 
-    Of runs of equal seed the newest counts.
+    If several runs of a group have the same seed, only the newest is kept.
     """
     groups: dict[tuple, dict[int | None, Result]] = {}
     for result in results:
@@ -40,12 +40,12 @@ def by_experiment(results: Sequence[Result]) -> list[list[Result]]:
 
 
 def experiment(result: Result) -> tuple:
-    """What two runs have in common that differ in their seed alone."""
+    """Return a key that is equal for runs that differ only in their seed."""
     return setup(result), result.training
 
 
 def spread(results: Sequence[Result], metric: str) -> Spread | None:
-    """Mean and standard deviation of a metric over runs; None where it is undefined in one."""
+    """Return mean and standard deviation of a metric over runs; None if it is undefined in any run."""
     values = [result.metrics.get(metric) for result in results]
     if not values or any(value is None or not math.isfinite(value) for value in values):
         return None
@@ -54,11 +54,11 @@ def spread(results: Sequence[Result], metric: str) -> Spread | None:
 
 
 def distinct_names(a: Sequence[Result], b: Sequence[Result]) -> tuple[str, str]:
-    """Names of two models, with as much of start, augmentation, seeds and place as tells them apart.
+    """Return names of two models, with start, augmentation, seeds or path added only to tell them apart.
 
     Args:
-        a: results of the first model, of one experiment, a seed each.
-        b: results of the second.
+        a: results of one experiment of the first model, one for each seed.
+        b: results of the second model.
     """
     plain = [runs[0].contestant.name for runs in (a, b)]
     if plain[0] == plain[1] and a[0].config != b[0].config:
@@ -75,7 +75,7 @@ def distinct_names(a: Sequence[Result], b: Sequence[Result]) -> tuple[str, str]:
 
 
 def _details(runs: Sequence[Result], singles: bool) -> tuple[str, ...]:
-    """What all runs of a model share, and its seed or how many it has."""
+    """Return start, augmentation, and seed or number of seeds of a model."""
     first = runs[0]
     seed = 'unknown seed' if first.seed is None else f'seed {first.seed}'
     return (
@@ -86,7 +86,7 @@ def _details(runs: Sequence[Result], singles: bool) -> tuple[str, ...]:
 
 
 def _place(runs: Sequence[Result]) -> str:
-    """The file of a single run, the folder of several."""
+    """Return the file of a single run, or the common folder of several runs."""
     return os.path.commonpath([run.path for run in runs]) or '.'
 
 

@@ -1,13 +1,13 @@
-"""A paired randomization test of the difference between two models (Fisher, 1935).
+"""Paired randomization test of the difference between two models (Fisher, 1935).
 
-If two models are equally good, it makes no difference which of them a prediction came from. The test
-swaps the predictions of both models on randomly chosen images and counts how often the swapped
-difference is at least as large as the observed one. That share is the p-value. It holds for any number
-of images and any metric. Five differing images never suffice for a p-value of 5 %, since 2 of the 32
-ways to swap them give the observed difference or its negative (6 %).
+If two models are equally good, it does not matter which of them made a prediction. The test swaps the
+predictions of both models on randomly chosen images and counts how often the swapped difference is at
+least as large as the observed one. That share is the p-value. It is valid for any number of images and
+any metric. Five differing images are never enough for a p-value of 5 %, since 2 of the 32 ways to swap
+them give the observed difference or its negative (6 %).
 
-The answer depends on the two models alone: small problems and accuracy are computed exactly, and
-others by swaps that are always the same.
+The result is deterministic: accuracy and small problems are computed exactly, and other problems use a
+fixed sequence of random swaps.
 """
 
 import os
@@ -23,30 +23,30 @@ from evaluation.metrics.records import Evidence, Measure
 from evaluation.statistics.result_metrics import metric_of
 from evaluation.tasks import find_metric
 
-# Two models are told apart where the p-value is at most this.
+# Two models are told apart if the p-value is at most this.
 LEVEL = 0.05
-# Up to so many differing images, all ways to swap them are tried: 1,024, since swapping the others
-# instead gives the same difference with the opposite sign.
+# Up to this number of differing images, all swaps are tried: 1,024, since the complement of a swap
+# gives the same difference with the opposite sign.
 MOST_ENUMERATED = 11
-# Random swaps go on in steps until it is clear whether the p-value is below or above the level.
+# Random swaps are added in steps until it is clear whether the p-value is below or above the level.
 SWAPS_A_STEP = 100
 MOST_SWAPS = 1000
-# Of the limits of a p-value that is estimated from random swaps.
+# Confidence of the limits of a p-value that is estimated from random swaps.
 CERTAINTY = 0.99
-# In percent; sums in a different order differ by less.
+# In percent; larger than the rounding error of summing in a different order.
 SAME = 1e-9
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Whether two models are told apart by one metric.
+    """Result of a paired test of two models by one metric.
 
     Attributes:
-        p_value: share of the ways to swap images that give at least the observed difference.
-        is_told_apart: whether that is at most 5 %, beyond doubt where it is an estimate.
-        swaps: how many random swaps it was estimated from; 0 where it is exact.
-        differing: on how many images the two differ.
+        p_value: share of swaps that give at least the observed difference.
+        is_told_apart: whether the p-value is at most 5 %; if estimated, whether its upper limit is.
+        swaps: number of random swaps of the estimate; 0 if the p-value is exact.
+        differing: number of images on which the models differ.
     """
 
     p_value: float
@@ -64,13 +64,13 @@ def paired_tests(
     """Test whether two models differ, by each of several metrics.
 
     Args:
-        metrics: names such as `box_AP` or `top1`, of one task.
+        metrics: names of metrics of one task, such as `box_AP` or `top1`.
         a: per-image records of the first model, one for each seed; the mean over seeds is compared.
-        b: those of the second model, on the same images.
+        b: per-image records of the second model, on the same images.
         on_progress: called after each random swap.
 
     Returns:
-        By name; None where the metric is undefined on these images.
+        Test of each metric, by name; None if the metric is undefined on these images.
     """
     shares = {name: _test_of_share(name, a, b) for name in metrics if find_metric(name).is_share}
     others = [name for name in metrics if name not in shares]
@@ -83,7 +83,7 @@ def _tests_by_swapping(
     b: Sequence[Evidence],
     on_progress: Callable[[], None],
 ) -> dict[str, PairedTest | None]:
-    """Test metrics whose swapped differences have no distribution in closed form."""
+    """Test metrics whose swapped differences have no closed-form distribution."""
     pairs = balanced_pairs(a, b)
     differing = np.any([differing_images(*pair) for pair in pairs], axis=0)
     count = int(differing.sum())
@@ -108,7 +108,7 @@ def _tests_by_swapping(
 def _difference_of_swapped(
     metrics: Sequence[str], pairs: Sequence[tuple[Evidence, Evidence]], by_rank: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """From swapped images, (N,), bool, to the differences in percent, (metrics,)."""
+    """Return a function from swapped images, (N,), bool, to differences in percent, (metrics,)."""
     evaluated: list[Measure] = [metric_of(joined(*pair, by_rank), metrics) for pair in pairs]
 
     def difference(swapped: np.ndarray) -> np.ndarray:
@@ -125,7 +125,7 @@ def _difference_of_swapped(
 def _enumerate(
     difference: Callable[[np.ndarray], np.ndarray], differing: np.ndarray, observed: np.ndarray
 ) -> np.ndarray:
-    """Try all ways to swap; the p-values, (metrics,)."""
+    """Try all swaps and return the p-values, (metrics,)."""
     rest = np.flatnonzero(differing)[1:]
 
     def evaluate(chosen: tuple[bool, ...]) -> np.ndarray:
@@ -144,10 +144,10 @@ def _sample(
     observed: np.ndarray,
     on_progress: Callable[[], None],
 ) -> tuple[np.ndarray, int]:
-    """Swap random images until all p-values are clear.
+    """Swap random images until every p-value is clearly below or above the level.
 
     Returns:
-        how many swaps give at least the observed difference, (metrics,), and how many there were.
+        Number of swaps that give at least the observed difference, (metrics,), and number of all swaps.
     """
 
     def evaluate(number: int) -> np.ndarray:
@@ -170,7 +170,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _exceeding(found: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Count, of (swaps, metrics), the swaps that give at least the observed difference, (metrics,)."""
+    """Count the rows of (swaps, metrics) with at least the observed difference, (metrics,)."""
     # An undefined difference counts against the claim.
     return np.sum(~(np.abs(found) < np.abs(observed) - SAME), axis=0)
 
@@ -183,55 +183,56 @@ def _is_clear(exceeding: int, swaps: int) -> bool:
 
 
 def _limits(exceeding: int, swaps: int) -> tuple[float, float]:
-    """Exact limits of a p-value (Clopper and Pearson, 1934)."""
+    """Return the exact confidence limits of a p-value (Clopper and Pearson, 1934)."""
     found = stats.binomtest(int(exceeding), swaps).proportion_ci(CERTAINTY, method='exact')
     return found.low, found.high
 
 
 def _test_of_share(metric: str, a: Sequence[Evidence], b: Sequence[Evidence]) -> PairedTest | None:
-    """The exact distribution of the swapped difference; with one run each, McNemar's exact test."""
+    """Test a share of images exactly; with one run per model, this is McNemar's exact test."""
     ours = np.sum([run.right_images(metric) for run in a], axis=0, dtype=np.int64)
     theirs = np.sum([run.right_images(metric) for run in b], axis=0, dtype=np.int64)
     if not len(ours):
         return None
-    # Of an image, in units that make the means over runs whole numbers.
+    # Differences per image, scaled so that means over runs are whole numbers.
     differences = len(b) * ours - len(a) * theirs
     p_value = sign_flip_p_value(differences)
     return PairedTest(p_value, p_value <= LEVEL, 0, int(np.count_nonzero(differences)))
 
 
 def sign_flip_p_value(differences: np.ndarray) -> float:
-    """Share of the ways to choose signs that make the sum at least as far from zero, exactly.
+    """Return the exact share of sign choices whose sum is at least as far from zero as the observed one.
 
     Args:
-        differences: (N,), int64.
+        differences: difference on each image, (N,), int64.
     """
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     observed, total = abs(int(differences.sum())), int(np.abs(differences).sum())
     if not observed:
         return 1.0
-    # Of the sum of the negative ones, from 0 on: binomial for each size, and their sum by convolution.
+    # Distribution of the sum of the negative parts: binomial for each size, combined by convolution.
     distribution = np.ones(1)
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         part = np.zeros(size * count + 1)
         part[::size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
         distribution = signal.convolve(distribution, part)
-    # A negative part x makes the sum total - 2 x.
+    # If the negative parts sum to x, the sum is total - 2 x.
     tail = distribution[: (total - observed) // 2 + 1].sum()
     return float(np.clip(2 * tail, 0, 1))
 
 
 def joined(a: Evidence, b: Evidence, by_rank: bool = False) -> Evidence:
-    """Put the records of two models into one evaluation of twice as many images.
+    """Join the records of two models into one evaluation with twice as many images.
 
-    Image i of the first model becomes image 2 i and that of the second 2 i + 1. A metric of the joined
-    records with weights `swap_weights(...)` is that of a model which has some images from each. The
-    interleaved order makes ties between detections of both fall out the same whichever model is first.
+    Image i of the first model becomes image 2 i, and image i of the second becomes 2 i + 1. With the
+    weights `swap_weights(...)`, a metric of the joined records describes a model that takes some images
+    from each. The interleaved order breaks ties between detections of both models in the same way,
+    whichever model is first.
 
     Args:
-        a: records of the first model, of N images.
-        b: records of the second, of the same images.
-        by_rank: replace the score of a detection by its rank among those of its model and class, which
+        a: records of the first model, with N images.
+        b: records of the second model, with the same images.
+        by_rank: whether to replace the score of a detection by its rank within its model and class. This
             changes no AP and makes scores of differently calibrated models comparable.
     """
     images = np.array([f'{name}/{model}' for name in a.images.tolist() for model in ('a', 'b')])
@@ -239,26 +240,26 @@ def joined(a: Evidence, b: Evidence, by_rank: bool = False) -> Evidence:
 
 
 def swap_weights(swapped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weights of joined images for both models.
+    """Return the weights of joined images for both models after a swap.
 
     Args:
-        swapped: (N,), bool, which images the models exchange.
+        swapped: (N,), bool, images that the models exchange.
 
     Returns:
-        (2 N,) each, int64: what the first model has after the exchange, and the second.
+        Weights of the first and of the second model, (2 N,) each, int64.
     """
     first = np.stack([~swapped, swapped], axis=1).reshape(-1).astype(np.int64)
     return first, 1 - first
 
 
 def differing_images(a: Evidence, b: Evidence) -> np.ndarray:
-    """Return the images of which two models' records differ, (N,), bool."""
+    """Return the images on which the records of two models differ, (N,), bool."""
     ours, theirs = _rows_by_image(a, b), _rows_by_image(b, a)
     return np.array([not np.array_equal(*pair) for pair in zip(ours, theirs, strict=True)], np.bool_)
 
 
 def _rows_by_image(evidence: Evidence, other: Evidence) -> list[np.ndarray]:
-    """Return all that a figure of both depends on, by image, (rows, columns) each, sorted."""
+    """Return the sorted records of each image that common figures depend on, (rows, columns) each."""
     image, columns = evidence.rows(other)
     table = np.stack([column.astype(np.float64) for column in columns], axis=1)
     order = np.lexsort((*table.T, image))
@@ -267,5 +268,5 @@ def _rows_by_image(evidence: Evidence, other: Evidence) -> list[np.ndarray]:
 
 
 def balanced_pairs(a: Sequence[Evidence], b: Sequence[Evidence]) -> list[tuple[Evidence, Evidence]]:
-    """Pair the runs of two models, each run of a model equally often."""
+    """Pair the runs of two models so that each run of a model occurs equally often."""
     return [(a[number % len(a)], b[number % len(b)]) for number in range(np.lcm(len(a), len(b)))]

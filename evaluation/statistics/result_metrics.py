@@ -1,4 +1,4 @@
-"""From a result to its metrics as functions of the images, and whether both are of one evaluation."""
+"""Metrics of a result as functions of its images, and checks that results and evidence match."""
 
 from collections.abc import Sequence
 
@@ -11,35 +11,35 @@ from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import file_sha256
 
-# In percent; the evidence determines the figures to the last digits.
+# In percent; evidence determines the figures up to rounding errors.
 TOLERANCE = 1e-6
 
 
 def load_evidence(result: Result) -> Evidence:
-    """Read the evidence of a result, and see that the result's figures come from it.
+    """Read the evidence of a result and check that it yields the result's figures.
 
     Raises:
-        UserError: there is none, or it is not of this result.
+        UserError: the evidence is missing, unreadable, or does not match the result.
     """
     if result.evidence is None:
         raise UserError(
-            f'{result.path} has no evidence of its images, as those of earlier versions of the suite; '
+            f'{result.path} has no per-image evidence (results of earlier versions have none); '
             'evaluate the checkpoint again'
         )
     file = result.evidence.path
     if not file.is_file():
-        raise UserError(f'{file} is missing; keep it beside result.json, or evaluate again')
+        raise UserError(f'{file} is missing; keep it next to result.json, or evaluate again')
     if file_sha256(file) != result.evidence.sha256:
-        raise UserError(f'{file} is not the one that {result.path} names; evaluate again')
+        raise UserError(f'{file} does not match its digest in {result.path}; evaluate again')
     evidence = read_evidence(file, result.task)
     if len(evidence.images) != result.images:
-        raise UserError(f'{file} is of another number of images than {result.path}; evaluate again')
+        raise UserError(f'{file} has a different number of images than {result.path}; evaluate again')
     _check_figures(result, headline_metrics(result.task, evidence)(each_image_once(evidence)))
     return evidence
 
 
 def headline_metrics(task: str, evidence: Evidence) -> Measure:
-    """The function that computes the metrics of a task that tables show and the evidence determines."""
+    """Return the function that computes the table metrics of a task that the evidence determines."""
     return metric_of(evidence, [name for name in TASKS[task].headlines if evidence.determines(name)])
 
 
@@ -58,48 +58,48 @@ def _check_figures(result: Result, found: dict[str, float]) -> None:
 
 
 def check_same_images(results: Sequence[Result], evidence: Sequence[Evidence]) -> None:
-    """See that several models were tested on the same images, classes and truth.
+    """Check that results were evaluated on the same images, classes and annotations.
 
     Raises:
-        UserError: they were not.
+        UserError: images, classes or annotations differ, or it is unknown whether annotations do.
     """
     first, *others = zip(results, evidence, strict=True)
     for result, found in others:
         if not np.array_equal(found.images, first[1].images):
             differing = len(np.setxor1d(found.images, first[1].images))
             raise UserError(
-                f'{first[0].path} and {result.path} were tested on other images ({differing} are in one '
-                'alone); evaluate both on the same'
+                f'{first[0].path} and {result.path} were evaluated on different images ({differing} are '
+                'in only one of them); evaluate both on the same images'
             )
         if not np.array_equal(found.classes, first[1].classes):
             raise UserError(
-                f'{first[0].path} and {result.path} were tested on different classes, or in a different '
-                f'order ({len(first[1].classes)} and {len(found.classes)} classes); evaluate both '
-                'on the same'
+                f'{first[0].path} and {result.path} were evaluated on different classes, or in a '
+                f'different order ({len(first[1].classes)} and {len(found.classes)} classes); evaluate '
+                'both on the same classes'
             )
         digests = first[0].data_sha256, result.data_sha256
         if digests[0] != digests[1] and None in digests:
             raise UserError(
-                f'whether {first[0].path} and {result.path} were tested on the same annotations is not '
-                'known (the data.sha256 of one is null); evaluate both again'
+                f'it is unknown whether {first[0].path} and {result.path} were evaluated on the same '
+                'annotations (data.sha256 of one is null); evaluate both again'
             )
         if digests[0] != digests[1]:
             raise UserError(
-                f'{first[0].path} and {result.path} were tested on other annotations (their data.sha256 '
-                'differ); evaluate both on the same'
+                f'{first[0].path} and {result.path} were evaluated on different annotations (their '
+                'data.sha256 differ); evaluate both on the same annotations'
             )
 
 
 def each_image_once(evidence: Evidence) -> np.ndarray:
-    """Return how often each image counts where they are taken as they are, (images,), int64."""
+    """Return weights that count each image once, (images,), int64."""
     return np.ones(len(evidence.images), np.int64)
 
 
 def metric_of(evidence: Evidence, names: Sequence[str]) -> Measure:
-    """Return the function that computes the named metrics, and what comes along with them.
+    """Return the function that computes the named metrics, and any metrics computed with them.
 
     Raises:
-        KeyError: the evidence does not determine one of them.
+        KeyError: the evidence does not determine one of the metrics.
     """
     parts: list[Measure] = []
     known: set[str] = set()

@@ -1,1 +1,1 @@
-"""From results to tables."""
+"""Tables of results."""

@@ -1,4 +1,4 @@
-"""Figures of analyses, for columns beside the accuracy of the very weights that were analysed."""
+"""Figures of analyses, shown beside the accuracy of the same weights."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ ADVICE = 'tools/analyze_erf.py, analyze_invariance.py and analyze_robustness.py 
 
 
 def load_analyses(folders: Iterable[Path | str]) -> list[AnalysisFigures]:
-    """Read every result of an analysis at any depth below `folders`, the oldest first.
+    """Read all analysis results below `folders`, at any depth, sorted from oldest to newest.
 
     Raises:
-        UserError: there is none, or one is damaged.
+        UserError: no analysis is found, or one cannot be read.
     """
     folders = list(folders)
     found = [read_figures(file) for file in result_files(folders)]
@@ -23,11 +23,11 @@ def load_analyses(folders: Iterable[Path | str]) -> list[AnalysisFigures]:
 
 
 def newest_of(analyses: Sequence[AnalysisFigures], weights_sha256: str | None) -> list[AnalysisFigures]:
-    """The newest analysis of each kind, of some weights.
+    """Return the newest analysis of each kind for the given weights.
 
     Args:
-        analyses: the oldest first.
-        weights_sha256: digest of the weights; None where it is not known.
+        analyses: analyses, sorted from oldest to newest.
+        weights_sha256: digest of the weights; None if unknown.
     """
     own = [analysis for analysis in analyses if analysis.weights_sha256 == weights_sha256]
     return [*{analysis.kind: analysis for analysis in own}.values()]
@@ -36,7 +36,7 @@ def newest_of(analyses: Sequence[AnalysisFigures], weights_sha256: str | None) -
 def figures_of(
     analyses: Sequence[AnalysisFigures], weights_sha256: str | None
 ) -> dict[str, float | None]:
-    """Figures of the newest analysis of each kind, of some weights; arguments as of `newest_of`."""
+    """Return the figures of the newest analysis of each kind; see `newest_of` for the arguments."""
     return {
         heading: value
         for analysis in newest_of(analyses, weights_sha256)

@@ -1,4 +1,4 @@
-"""Columns of tables: metrics as papers head and print them, and what tells rows apart."""
+"""Table columns: metrics with headings and rounding as in papers, and columns that identify rows."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -13,12 +13,12 @@ from evaluation.utils.text_tables import DASH, Cell, Column
 
 
 def metric_column(name: str, prefix: str = '', latex_prefix: str | None = None) -> Column:
-    """Return a metric's column, with text before its heading where there is some.
+    """Return the column of a metric, optionally with a prefix before its heading.
 
     Args:
-        name: of the metric.
-        prefix: to put before the heading.
-        latex_prefix: the same in LaTeX, if it differs.
+        name: name of the metric.
+        prefix: text before the heading.
+        latex_prefix: prefix in LaTeX, if different.
     """
     metric = find_metric(name)
     before = prefix if latex_prefix is None else latex_prefix
@@ -26,25 +26,25 @@ def metric_column(name: str, prefix: str = '', latex_prefix: str | None = None) 
 
 
 def printed(value: float | None, task: str) -> Decimal | None:
-    """Round to what tables print, so that ties and differences are those that a reader sees."""
+    """Round to the printed digits, so that ties and differences match what a reader sees."""
     return None if value is None else Decimal(fixed(value, TASKS[task].digits))
 
 
 def title_of(results: Sequence[Result]) -> str:
-    """Title of a table of results of one task and data set."""
+    """Return the title of a table of results, all of one task and data set."""
     task = TASKS[results[0].task]
     is_whole = all(result.headline_metrics == task.headlines for result in results)
     title = results[0].recipe.title
-    # A page of its own, or a recipe of its own in a leaf, has a title that fits.
+    # A recipe defined in a separate page or in a leaf already has a fitting title.
     if not is_whole and task.earlier and title == task.earlier.recipe.title:
         title = task.optional.title
     return f'{title} on {results[0].dataset}'
 
 
 def tables_of(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
-    """Title and rows of every table, those of published data sets first.
+    """Return title and rows of every table, with tables of published data sets first.
 
-    Where tables of different tasks or data would have one title, it names their recipes, too.
+    If tables of different tasks or data would get the same title, their titles also name the recipes.
     """
     groups = [list(rows) for _, rows in groupby(in_order(results), key=table_of)]
     titles = [title_of(rows) for rows in groups]
@@ -60,9 +60,9 @@ def _recipes_text(rows: Sequence[Result]) -> str:
 
 Builder = tuple[Column, Callable[[Result], Cell]]
 
-# Of a digest, enough to tell two apart.
+# Number of digits of a digest to show.
 _SHOWN = 7
-# In the order in which they are added to rows that are still alike.
+# Added in this order while some rows still look the same.
 _DETAILS: tuple[tuple[str, Callable[[Result], object]], ...] = (
     ('Images', lambda row: row.images),
     ('Batch', lambda row: row.batch_size),
@@ -75,11 +75,11 @@ _DETAILS: tuple[tuple[str, Callable[[Result], object]], ...] = (
 
 
 def identity_columns(rows: Sequence[Result], with_seed: bool) -> list[Builder]:
-    """Backbone, and of config, seed, start, augmentation, images and settings what tells rows apart.
+    """Return the backbone column and the columns needed to tell rows apart (config, seed, start, ...).
 
     Args:
-        rows: of one task and data set.
-        with_seed: whether a row is of a single seed.
+        rows: results of one task and data set.
+        with_seed: whether each row shows a single seed.
     """
     columns = [_text('Backbone', lambda row: row.contestant.name)]
     if _differ_in(rows, lambda row: row.config):
@@ -104,7 +104,7 @@ def identity_columns(rows: Sequence[Result], with_seed: bool) -> list[Builder]:
 
 
 def training_text(row: Result) -> str:
-    """How far a training was: `epoch 12/12`."""
+    """Return how far training got, such as `epoch 12/12`."""
     training = row.training
     if training.done is None and training.total is None:
         return DASH
@@ -113,12 +113,12 @@ def training_text(row: Result) -> str:
 
 
 def is_part(row: Result) -> bool:
-    """Return whether a result is of a part of its data set, which must not pass for the whole."""
+    """Return whether a result covers only part of its data set, so that the table must say so."""
     return row.images_skipped > 0 or (is_published_data_set(row) and not is_whole_data_set(row))
 
 
 def _differ_in(rows: Sequence[Result], value: Callable[[Result], object]) -> bool:
-    """Return whether rows that look alike without it have different values."""
+    """Return whether rows that otherwise look the same differ in this value."""
     alike = [_look(row) for row in rows]
     return len(set(zip(alike, map(value, rows), strict=True))) > len(set(alike))
 
@@ -129,7 +129,7 @@ def _recipe_text(row: Result, with_name: bool) -> str | None:
 
 
 def _look(row: Result) -> tuple:
-    """What every table shows of a row, or shows where rows differ in it."""
+    """Return the values of a row that every table shows, always or if rows differ in them."""
     own = row.contestant.name, row.recipe.name, row.variant
     return *own, row.training, row.start, row.test_time_augmentation
 

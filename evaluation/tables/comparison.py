@@ -1,4 +1,4 @@
-"""Compare two models for `tools/compare.py`: a table, sentences to quote, JSON, and costs of errors."""
+"""Output of `tools/compare.py`: table, sentences to quote, JSON, and a table of errors by type."""
 
 import argparse
 import json
@@ -31,15 +31,15 @@ from evaluation.utils.errors import UserError
 from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column, Table, to_markdown
 
-# Experiments that an error names.
+# Maximum number of experiments named in an error message.
 SHOWN = 3
 
 
 def compare_places(arguments: argparse.Namespace) -> str:
-    """Compare as the command line of `tools/compare.py` asks, and return what to write.
+    """Run the comparison requested on the command line of `tools/compare.py` and return its output.
 
     Raises:
-        UserError: a place holds no or several experiments, or the two cannot be compared.
+        UserError: a place holds no experiment or several, or the two models cannot be compared.
     """
     check_resamples(arguments.resamples)
     sides = [
@@ -63,15 +63,17 @@ def compare_places(arguments: argparse.Namespace) -> str:
 
 
 def check_different(a: Sequence[Result], b: Sequence[Result]) -> None:
-    """See that two models are two, or one with and without test-time augmentation.
+    """Check that two models differ, in their weights or in the use of test-time augmentation.
 
     Raises:
-        UserError: some weights are among both, tested in the same way.
+        UserError: both include the same weights, evaluated in the same way.
     """
     for result, other in product(a, b):
         same = result.weights_sha256 is not None and _tested(result) == _tested(other)
         if same or result.path.resolve() == other.path.resolve():
-            raise UserError(f'{result.path} and {other.path} are of the same weights; name two models')
+            raise UserError(
+                f'{result.path} and {other.path} have the same weights; choose two different models'
+            )
 
 
 def _tested(result: Result) -> tuple:
@@ -79,15 +81,15 @@ def _tested(result: Result) -> tuple:
 
 
 def runs_at(place: Path, task: str | None = None, recipe: str | None = None) -> list[Result]:
-    """The results of one experiment, a seed each, furthest in training, in a file or below a folder.
+    """Return the results of one experiment: for each seed, the one furthest in training.
 
     Args:
-        place: file or folder.
-        task: key of the task that is asked for; None for any.
-        recipe: name of the recipe that is asked for; None for any.
+        place: result file, or folder to search.
+        task: key of the requested task; None for any.
+        recipe: name of the requested recipe; None for any.
 
     Raises:
-        UserError: there are none of these, or those of several experiments.
+        UserError: no result is found, or results of several experiments.
     """
     if place.is_file():
         return chosen([read_result(place)], task, recipe, f' in {place}')
@@ -104,7 +106,7 @@ def runs_at(place: Path, task: str | None = None, recipe: str | None = None) -> 
 
 
 def as_json(comparison: Comparison) -> dict:
-    """A comparison as JSON, null for what is undefined."""
+    """Return a comparison as JSON, with null for undefined values."""
     return {
         **_without_nan(asdict(comparison)),
         'told_apart': comparison.is_told_apart,
@@ -119,14 +121,14 @@ def _without_nan(value: object) -> object:
 
 
 def comparison_text(comparisons: Sequence[Comparison]) -> str:
-    """Markdown: a row a metric, then sentences, then how it was computed."""
+    """Return Markdown: a table with one row per metric and notes on the method, then sentences."""
     table = comparison_table(comparisons)
     sentences = [f'- {each.sentence}' for each in comparisons if find_metric(each.metric).is_primary]
     return '\n'.join([to_markdown(table), *sentences, ''])
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """Both models and their difference, with intervals."""
+    """Return a table of both models and their difference, with intervals."""
     first = comparisons[0]
     names = [first.a.name, first.b.name]
     columns = [
@@ -149,7 +151,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def told_apart_text(comparison: Comparison) -> str:
-    """Whether two models are told apart, and the p-value."""
+    """Return whether two models are told apart, with the p-value."""
     if comparison.test is None:
         return DASH
     answer = 'yes' if comparison.is_told_apart else 'no'
@@ -157,39 +159,40 @@ def told_apart_text(comparison: Comparison) -> str:
 
 
 def notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """How the intervals and the test came about, and what they do not say."""
+    """Return notes on how the intervals and the test were computed, and on their limits."""
     first = comparisons[0]
     how = (
-        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % for the figure expected on '
+        f'In parentheses: {100 * CONFIDENCE:.0f} % confidence interval of the figure expected on '
         f'{first.images:,} images of this kind, {_method(first)}.'
     )
     undefined = max(each.difference.undefined for each in comparisons)
     if undefined:
-        how += f' Resamples in which a figure is undefined are left out, up to {undefined:,}.'
+        how += f' Resamples in which a figure is undefined are excluded, up to {undefined:,} per figure.'
     test = (
         f'Told apart: p is at most {LEVEL:g} in a paired test that swaps the predictions of the two '
-        'models on images where they differ; it does not depend on a seed. Where random swaps estimate '
-        f'p, the upper end of its {100 * CERTAINTY:.0f} % interval must be at most {LEVEL:g}, too.'
+        'models on images where they differ; it does not depend on a seed. If p is estimated from '
+        f'random swaps, the upper end of its {100 * CERTAINTY:.0f} % interval must also be at most '
+        f'{LEVEL:g}.'
     )
     models = [model for each in comparisons for model in (each.a, each.b)]
     if max((model.spread.runs for model in models if model.spread), default=1) > 1:
         seeds = 'Figures are means over seeds, with the standard deviation of a single run.'
     else:
-        seeds = 'One seed each: how much another seed would change is not in these intervals.'
+        seeds = 'One seed per model: the intervals do not include variation between seeds.'
     return [how, test, seeds, *first.cautions]
 
 
 def _method(comparison: Comparison) -> str:
     if find_metric(comparison.metric).is_share:
-        return 'exact for one model (Clopper and Pearson), and for the difference by Agresti and Min'
+        return 'exact (Clopper and Pearson) for each model, Agresti and Min for the difference'
     return (
-        f'by {comparison.resamples:,} resamples of the images (seed {comparison.seed}), '
+        f'from {comparison.resamples:,} resamples of the images (seed {comparison.seed}), '
         'the same for both models'
     )
 
 
 def model_text(model: Model, metric: str) -> str:
-    """`22.5 (19.1 to 25.8)`, over several seeds `22.5 ± 0.3 (19.1 to 25.8)`."""
+    """Return `22.5 (19.1 to 25.8)`, or `22.5 ± 0.3 (19.1 to 25.8)` for several seeds."""
     text = interval_text(model.interval, metric)
     if model.spread is None or model.spread.deviation is None:
         return text
@@ -198,7 +201,7 @@ def model_text(model: Model, metric: str) -> str:
 
 
 def interval_text(interval: Interval, metric: str, write: Callable[[float, str], str] = rounded) -> str:
-    """`22.5 (19.1 to 25.8)`, of a difference with signs if `write` is `signed`."""
+    """Return `22.5 (19.1 to 25.8)`; use `write=signed` for a difference."""
     if np.isnan(interval.value):
         return DASH
     value = write(interval.value, metric)
@@ -208,20 +211,20 @@ def interval_text(interval: Interval, metric: str, write: Callable[[float, str],
 
 
 NOTE = (
-    'Points of AP50 that fixing one kind of error would bring, and how many errors there are (TIDE, '
-    'arXiv 2008.08115): wrong class; overlap of 0.1 to 0.5; both; a second detection of an object; '
-    'nothing there; objects that nothing meets. They do not add up.'
+    'Points of AP50 gained by fixing one type of error, with the number of errors in parentheses (TIDE, '
+    'arXiv 2008.08115): wrong class; IoU from 0.1 to 0.5; both; repeated detection of an object; '
+    'no object there; objects without a detection. The gains do not add up.'
 )
-SEEDS_NOTE = 'Of several seeds: means over them.'
-UNDEFINED_NOTE = f'{DASH}: without it no object would be left to count.'
+SEEDS_NOTE = 'Means over seeds for models with several seeds.'
+UNDEFINED_NOTE = f'{DASH}: undefined, since fixing this type of error would leave no object to count.'
 
 
 def errors_text(names: Sequence[str], sides: Sequence[Sequence[Result]]) -> str:
-    """Markdown: what each kind of error costs two or more detectors, box and mask.
+    """Return a Markdown table of the AP50 that each type of error costs two or more detectors.
 
     Args:
-        names: of the models.
-        sides: results of each one, a seed each, of which means are taken.
+        names: names of the models.
+        sides: results of each model, one for each seed; the table shows their mean.
     """
     rows = [row for name, runs in zip(names, sides, strict=True) for row in _rows(name, runs)]
     notes = [NOTE]
@@ -231,11 +234,11 @@ def errors_text(names: Sequence[str], sides: Sequence[Sequence[Result]]) -> str:
         notes.append(UNDEFINED_NOTE)
     columns = [Column('Model', 'Model', numeric=False), Column('Overlap', 'Overlap', numeric=False)]
     columns += [Column(each, each) for each in CATEGORIES]
-    return to_markdown(Table('What errors cost', tuple(columns), (tuple(rows),), tuple(notes)))
+    return to_markdown(Table('Cost of errors', tuple(columns), (tuple(rows),), tuple(notes)))
 
 
 def _rows(name: str, runs: Sequence[Result]) -> list[tuple[Cell, ...]]:
-    """A row for each kind of overlap."""
+    """Return one row for boxes and one for masks, if there are masks."""
     evidence = [load_evidence(result) for result in runs]
     rows = []
     for kind in evidence[0].matches:
@@ -255,6 +258,6 @@ def _rows(name: str, runs: Sequence[Result]) -> list[tuple[Cell, ...]]:
 
 
 def _text(cost: float, counts: Sequence[int | None]) -> str:
-    """`1.2 (34)`; without the number where errors of this kind are not counted."""
+    """Return `1.2 (34)`, or `1.2` if errors of this type are not counted."""
     text = fixed(cost, 1) if np.isfinite(cost) else DASH
     return text if None in counts else f'{text} ({int(fixed(np.mean(counts), 0)):,})'

@@ -1,4 +1,4 @@
-"""Tables of parameters and FLOPs by part of the model."""
+"""Tables of parameters and FLOPs for each part of a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,14 +7,14 @@ from evaluation.models.complexity import CONVENTION, Complexity
 from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, SECTION, Cell, Column, Table, to_markdown
 
-PARAMETERS_NOTE = 'Parameters: all of the model, frozen ones and an auxiliary head too.'
+PARAMETERS_NOTE = 'Parameters: all of the model, including frozen ones and any auxiliary head.'
 
 
 def render_complexity(found: Mapping[str, Complexity]) -> str:
-    """Write Markdown: for each size of image and kind of model a table of parameters and one of FLOPs.
+    """Return Markdown tables of parameters and FLOPs for each image size and kind of model.
 
     Args:
-        found: what each config costs, by its name.
+        found: complexity of each config, by config name.
     """
     alike: dict[tuple, dict[str, Complexity]] = {}
     for name, complexity in found.items():
@@ -26,10 +26,10 @@ def render_complexity(found: Mapping[str, Complexity]) -> str:
 
 
 def uncounted_notes(found: Mapping[str, Complexity]) -> list[str]:
-    """A note for each config with operators that are missing from its FLOPs."""
+    """Return a note for each config whose FLOPs lack some operators."""
     return [
-        f'{SECTION} {name}: without {", ".join(complexity.uncounted_operators)}, '
-        'which have no formula and are not free.'
+        f'{SECTION} {name}: excludes {", ".join(complexity.uncounted_operators)}, '
+        'for which no FLOP formula is known.'
         for name, complexity in found.items()
         if complexity.uncounted_operators
     ]
@@ -55,13 +55,13 @@ def _table(title: str, names: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -
 
 
 def _parameters(config: str, complexity: Complexity) -> tuple[Cell, ...]:
-    """Cells of a config: its name, the total, every part."""
+    """Return the cells of a config: name, total, each part."""
     values = (complexity.parameters, *(part.parameters for part in complexity.parts))
     return Cell(config), *(Cell(fixed(value / 1e6, 2)) for value in values)
 
 
 def _flops(config: str, complexity: Complexity) -> tuple[Cell, ...]:
-    """Cells of a config: its name, the total, every part, norms, the total with them."""
+    """Return the cells of a config: name, total, each part, norms, total including norms."""
     mark = SECTION if complexity.uncounted_operators else ''
     parts = [part.flops for part in complexity.parts]
     values = [complexity.flops, *parts, complexity.norm_flops, complexity.flops_with_norms]

@@ -1,4 +1,4 @@
-"""Which rows of a table compete, and the best of each contest."""
+"""Groups of comparable table rows, and the best row of each."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -11,10 +11,10 @@ from evaluation.tables.columns import printed
 
 
 def contests(rows: Sequence[Result]) -> dict[Path, tuple]:
-    """Return what rows share with those that they are compared with; unfinished runs have no entry.
+    """Return a key for each row; rows with the same key are comparable. Unfinished runs have no entry.
 
     Args:
-        rows: of one table.
+        rows: rows of one table.
     """
     sizes = size_classes(rows)
     return {
@@ -27,7 +27,7 @@ def contests(rows: Sequence[Result]) -> dict[Path, tuple]:
             row.variant,
             row.images,
             row.data_sha256,
-            # The digest of the annotations does not tell which of their classes were evaluated.
+            # The digest of the annotations does not cover which of their classes were evaluated.
             frozenset(name for values in row.per_class.values() for name in values),
             row.test_time_augmentation,
         )
@@ -37,11 +37,11 @@ def contests(rows: Sequence[Result]) -> dict[Path, tuple]:
 
 
 def winners(metric: str, rows: Sequence[Result]) -> dict[Path, list[Result]]:
-    """Return the best rows, as printed, of the contest of each row; of contests with two or more rows.
+    """Return for each row the best comparable rows by printed value; rows without a rival are omitted.
 
     Args:
-        metric: which figure.
-        rows: of one table.
+        metric: name of the metric.
+        rows: rows of one table.
     """
     values: dict[tuple, list[tuple[Decimal, Result]]] = {}
     entered = contests(rows)
@@ -58,12 +58,12 @@ def winners(metric: str, rows: Sequence[Result]) -> dict[Path, list[Result]]:
 
 
 def is_tied(row: Result, metric: str, best: Sequence[Result], known: Mapping[Path, Uncertainty]) -> bool:
-    """Return whether a row's figure cannot be told from those of the best of its contest.
+    """Return whether a row cannot be told apart from one of the best comparable rows.
 
     Args:
-        row: of a table with intervals.
-        metric: which figure.
-        best: see `winners`.
-        known: uncertainty of each row, by its path.
+        row: row of a table with intervals.
+        metric: name of the metric.
+        best: best comparable rows, from `winners`.
+        known: uncertainty of each row, by path.
     """
     return False in [known[row.path].is_told_from(known[each.path], metric) for each in best]

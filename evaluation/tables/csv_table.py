@@ -1,4 +1,4 @@
-"""Write results as CSV: every number unrounded, a row a result."""
+"""Results as CSV, one row per result, with unrounded numbers."""
 
 import csv
 import io
@@ -23,10 +23,10 @@ def to_csv(
     analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
 ) -> str:
-    """Write `results` in the order given, after a row of headings; what is undefined stays empty.
+    """Return CSV: a header and one row per result, in the given order; undefined values are empty.
 
     Raises:
-        UserError: the results are of several tasks, whose columns differ.
+        UserError: the results belong to several tasks, which have different columns.
     """
     task = single_task(results)
     others = {metric for result in results for metric in result.metrics}
@@ -41,7 +41,7 @@ def to_csv(
         for result, figures in zip(results, analysed, strict=True)
     ]
     text = io.StringIO()
-    # A detector without masks has fewer.
+    # A detector without masks has fewer columns.
     columns = dict.fromkeys(key for record in sorted(records, key=len, reverse=True) for key in record)
     writer = csv.DictWriter(text, [*columns], lineterminator='\n')
     writer.writeheader()
@@ -50,14 +50,16 @@ def to_csv(
 
 
 def single_task(results: Sequence[Result]) -> str:
-    """The task of all results.
+    """Return the task of all results.
 
     Raises:
-        UserError: they are of several, whose columns differ.
+        UserError: the results belong to several tasks, which have different columns.
     """
     tasks = sorted({result.task for result in results})
     if len(tasks) > 1:
-        raise UserError(f'CSV holds one task, found {" and ".join(tasks)}; choose one with --task')
+        raise UserError(
+            f'CSV supports only one task, found {" and ".join(tasks)}; choose one with --task'
+        )
     return tasks[0]
 
 
@@ -101,7 +103,7 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
 
 
 def _intervals(uncertainty: Uncertainty | None) -> dict:
-    """Ends of the interval of each metric, empty where it is undefined."""
+    """Return the ends of each metric's interval; None if undefined."""
     found = {}
     for metric, interval in (uncertainty.intervals if uncertainty else {}).items():
         for name, value in (('low', interval.low), ('high', interval.high)):
@@ -125,7 +127,7 @@ def _comparison(result: Result, metric: str, published: Sequence[Entry]) -> dict
     ours = result.metrics.get(metric)
     return {
         f'published_{metric}': figure and figure.value,
-        # In decimal, so that 45.3 - 44.3 is 1.0 and not 0.9999999999999996.
+        # Decimal, so that 45.3 - 44.3 is 1.0 and not 0.9999999999999996.
         f'difference_{metric}': None
         if figure is None or ours is None
         else Decimal(repr(ours)) - Decimal(repr(figure.value)),

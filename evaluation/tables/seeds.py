@@ -1,4 +1,4 @@
-"""A table of figures over seeds: mean and standard deviation."""
+"""Tables of mean and standard deviation over seeds."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from evaluation.statistics.experiments import by_experiment, spread
 from evaluation.tables.columns import identity_columns, metric_column, printed, title_of, training_text
 from evaluation.utils.text_tables import DASH, PLUS_MINUS, Cell, Column, Table
 
-NOTE = 'Mean and standard deviation of a single run (n - 1 in the denominator) over seeds.'
+NOTE = 'Mean and sample standard deviation (n - 1 in the denominator) over seeds.'
 
 
 def seeds_tables(results: Sequence[Result]) -> list[Table]:
-    """A table for each task and data set that has experiments with several seeds.
+    """Return a table for each task and data set that has experiments with several seeds.
 
     Args:
-        results: in the order of the rows, one task and data set after the other.
+        results: results in the order of the rows, grouped by task and data set.
     """
     groups: dict[tuple, list[list[Result]]] = {}
     for runs in by_experiment(results):

@@ -1,4 +1,4 @@
-"""Tables of results: one for each task and data set, with the published figures beside ours."""
+"""Tables of results: one for each task and data set, with published figures beside ours."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,8 +53,8 @@ from evaluation.utils.text_tables import (
 
 FORMATS = ('markdown', 'latex', 'csv')
 VARIANT_NOTES = {
-    FAIR: 'Recipe: fair, with weight decay on the same kinds of parameters for all mixers.',
-    RELEASED: 'Recipe: released, with weight decay by the released names and shapes of parameters.',
+    FAIR: 'Recipe: fair (weight decay on the same kinds of parameters for all mixers).',
+    RELEASED: 'Recipe: released (weight decay by parameter names and shapes, as in the released code).',
 }
 
 
@@ -65,18 +65,18 @@ def render(
     analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] | None = None,
 ) -> str:
-    """Write `results` as tables, in an order that does not depend on theirs.
+    """Return `results` as tables, in a fixed order.
 
     Args:
-        results: what to show, at least one.
-        published: figures to compare with, empty for none.
-        format: one of `FORMATS`. Markdown and LaTeX round and hold one table for each task and data
-            set; CSV holds every number unrounded, and one task.
-        analyses: of the same weights, for columns of their own.
-        uncertainty: of each result, by its path, for intervals behind the figures.
+        results: results to show, at least one.
+        published: published figures to compare with; may be empty.
+        format: one of `FORMATS`. Markdown and LaTeX hold one table for each task and data set, with
+            rounded numbers; CSV holds the unrounded results of one task.
+        analyses: analyses of the same weights, for additional columns.
+        uncertainty: uncertainty of each result, by path, to show intervals.
 
     Raises:
-        UserError: CSV is asked for several tasks.
+        UserError: the format is CSV and the results belong to several tasks.
     """
     if not results:
         raise ValueError('no results')
@@ -93,7 +93,7 @@ def build_tables(
     analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
 ) -> list[Table]:
-    """Return one table for each task and data set, that with published figures first."""
+    """Return one table for each task and data set, with published data sets first."""
     return [
         _build_table(title, rows, published, analyses, uncertainty) for title, rows in tables_of(results)
     ]
@@ -172,7 +172,7 @@ def _interval_text(found: Interval, task: str) -> str:
 def _published_columns(
     rows: list[Result], published: Sequence[Entry], uncertainty: Mapping[Path, Uncertainty]
 ) -> list[Builder]:
-    """Return figure and difference (ours - published) of each metric, none if no figure fits."""
+    """Return columns of published figures and differences (ours - published); empty without figures."""
     if not _figures(rows, published):
         return []
     return [
@@ -211,7 +211,7 @@ def _comparison_columns(
 
 
 def _analysis_columns(rows: list[Result], analyses: Sequence[AnalysisFigures]) -> list[Builder]:
-    """Return a column for each figure that there is of the weights of a row."""
+    """Return a column for each figure found by an analysis of a row's weights."""
     found = [figures_of(analyses, row.weights_sha256) for row in rows]
     headings = dict.fromkeys(heading for figures in found for heading in figures)
     return [_analysis_column(heading, analyses) for heading in headings]
@@ -231,15 +231,15 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
     images = sorted({row.images for row in rows})
     resamples = len(next(iter(uncertainty[rows[0].path].samples.values())))
     is_exact = find_metric(rows[0].headline_metrics[0]).is_share
-    method = 'exact' if is_exact else f'by {resamples:,} resamples of them'
+    method = 'exact' if is_exact else f'from {resamples:,} resamples'
     found = [each for row in rows for each in uncertainty[row.path].intervals.values()]
-    none = f'({DASH}) too few for one; ' if any(math.isnan(each.low) for each in found) else ''
+    none = f' ({DASH}): too few images.' if any(math.isnan(each.low) for each in found) else ''
     counts = ' or '.join(f'{count:,}' for count in images)
     return [
-        f'In parentheses: interval of {100 * CONFIDENCE:.0f} % for the figure expected on as many such '
-        f'images ({counts}), {method}; {none}{ALMOST} cannot be told from the best by a paired test, or '
-        f'beside {DELTA}, from the published figure, which lies inside our interval. '
-        'None of these includes how much another seed would change.'
+        f'In parentheses: {100 * CONFIDENCE:.0f} % confidence interval of the figure expected on '
+        f'{counts} images of this kind, {method}.{none} {ALMOST}: cannot be told apart from the best '
+        f'by a paired test; in {DELTA} columns, the published figure lies inside our interval. '
+        'None of this includes variation between seeds.'
     ]
 
 
@@ -253,7 +253,7 @@ def _training_cell(row: Result) -> Cell:
 
 
 def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Result, Figure]]:
-    """Return every published figure that the table shows, with its row."""
+    """Return every published figure shown in the table, with its row."""
     found = (
         (row, find_figure(published, row, metric)) for row in rows for metric in TASKS[row.task].primary
     )
@@ -268,45 +268,45 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
         variant = 'recipe, ' if is_told else ''
         size = 'size' if any(row.contestant.scale is None for row in rows) else 'scale'
         notes.append(
-            f'Bold: best of each {size}, among finished runs of equal {variant}start, length, images '
-            'and use of test-time augmentation.'
+            f'Bold: best of each {size}, among finished runs with the same {variant}start, length, '
+            'images and use of test-time augmentation.'
         )
         if any(row.data_sha256 is None for row in rows if row.training.finished):
             notes.append(
-                'Of some results no digest of the annotations is known (data.sha256): that they are the '
-                'same is taken for granted.'
+                'Some results have no digest of their annotations (data.sha256); their annotations are '
+                'assumed to be the same.'
             )
     figures = _figures(rows, published)
     if figures:
         notes.append(_source_note(figures))
         if any(is_recipe_unknown(row) for row, _ in figures):
             notes.append(
-                'Where a result does not tell the start or the batch size of its training, it is taken '
-                'to be as published.'
+                'If a result does not record the start or the batch size of its training, the published '
+                'one is assumed.'
             )
     notes += not_compared_notes((row.contestant.name, why_not_compared(published, row)) for row in rows)
     if any(row.test_time_augmentation for row, _ in figures):
         notes.append('With test-time augmentation (TTA), the published figure is the multi-scale one.')
     if any(is_another_network(row, figure) for row, figure in figures):
         notes.append(
-            f"{DAGGER} Published for another architecture, the mixer's original network: "
-            'the difference is not one of training alone.'
+            f"{DAGGER} Published for a different architecture, the mixer's original network: "
+            'the difference is not due to training alone.'
         )
     if any(differs_in_recipe(row, figure) for row, figure in figures):
         notes.append(
             f'{PILCROW} Published for the released recipe, whose weight decay differs from the fair '
-            'one: the difference is not one of training alone.'
+            'recipe: part of the difference may be due to weight decay.'
         )
     if not all(row.training.finished for row in rows):
-        notes.append(f'{DOUBLE_DAGGER} Not at the end of its training, or not known to be.')
+        notes.append(f'{DOUBLE_DAGGER} Training not finished, or not known to be finished.')
     return notes
 
 
 def not_compared_notes(reasons: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Return a note that says why rows stand beside no published figure; none without such rows.
+    """Return a note on why rows are not compared with published figures; empty without such rows.
 
     Args:
-        reasons: name of each row and why it is not compared; None where it is, or nothing is published.
+        reasons: name of each row, and why it is not compared; None if it is, or if nothing is published.
     """
     # Dictionaries rather than sets: they keep the order of the rows.
     names: dict[str, dict[str, None]] = {}
@@ -316,11 +316,11 @@ def not_compared_notes(reasons: Iterable[tuple[str, str | None]]) -> list[str]:
     if not names:
         return []
     found = ' '.join(f'{", ".join(each)}: {reason}.' for reason, each in names.items())
-    return [f'Not compared with published figures, since the runs differ. {found}']
+    return [f'Not compared with published figures, because the runs differ. {found}']
 
 
 def _variant_notes(variants: set[str | None]) -> list[str]:
-    """Say what the column of recipes says, where there is none because all rows are of one."""
+    """Return a note that names the recipe if all rows share one, so that no column shows it."""
     (variant,) = variants if len(variants) == 1 else (None,)
     return [VARIANT_NOTES[variant]] if variant in VARIANT_NOTES else []
 
@@ -335,7 +335,7 @@ def _flops_notes(counted: Sequence[Flops]) -> list[str]:
             f'FLOPs: multiply-adds, each counted once, on an image of {where} (height x width).'
         )
     if missing:
-        notes.append(f'{SECTION} Without operators that have no formula: {", ".join(missing)}.')
+        notes.append(f'{SECTION} Excludes operators without a FLOP formula: {", ".join(missing)}.')
     return notes
 
 
@@ -350,6 +350,6 @@ def _source_note(figures: list[tuple[Result, Figure]]) -> str:
         for source, names in backbones.items()
     ]
     return (
-        f'Published, for {" or ".join(lengths)} ({DELTA} = ours {MINUS} published): '
+        f'Published figures, for {" or ".join(lengths)} ({DELTA} = ours {MINUS} published): '
         f'{"; ".join(sources)}.'
     )

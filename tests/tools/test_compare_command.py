@@ -38,8 +38,8 @@ class TestCompare:
         assert '### dcn_tiny and swin_tiny' in done.stdout
         assert re.search(r'\| box AP +\| +\d+\.\d \(\d+\.\d to \d+\.\d\) \|', done.stdout)
         assert 'paired bootstrap of 20 images' in done.stdout
-        assert '### What errors cost' in done.stdout
-        assert 'One seed each' in done.stdout
+        assert '### Cost of errors' in done.stdout
+        assert 'One seed per model' in done.stdout
 
     def test_the_same_command_writes_the_same(self, commands, runs, tmp_path):
         arguments = [runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '200', '--format', 'json']
@@ -71,7 +71,7 @@ class TestCompare:
             )
         done = commands('compare', tmp_path / 'plain', tmp_path / 'augmented')
         assert done.status == 0, done.stderr
-        assert 'halo_tiny (with TTA) has 10.0 points more' in done.stdout
+        assert 'halo_tiny (with TTA) has 10.0 points higher' in done.stdout
 
 
 class TestOfATraining:
@@ -101,7 +101,7 @@ class TestTable:
         done = commands('table', runs / 'dcn_tiny', runs / 'swin_tiny', '--ci', '--resamples', '200')
         assert done.status == 0, done.stderr
         assert re.search(r'\| dcn_tiny .* \d+\.\d \(\d+\.\d to \d+\.\d\)', done.stdout)
-        assert 'expected on as many such images (20), by 200 resamples of them' in done.stdout
+        assert 'expected on 20 images of this kind, from 200 resamples' in done.stdout
         assert 'too few' not in done.stdout
 
     def test_seeds_have_a_table_of_their_own(self, commands, runs):
@@ -119,7 +119,7 @@ class TestTable:
             assert 'nan' not in done.stdout.lower()
         done = commands('table', tmp_path, '--ci', '--resamples', '200')
         assert ' (–) |' in done.stdout
-        assert '(–) too few for one;' in done.stdout
+        assert '(–): too few images.' in done.stdout
 
     def test_csv_has_both_ends(self, commands, runs):
         done = commands('table', runs / 'halo_tiny', '--ci', '--resamples', '200', '--format', 'csv')
@@ -132,7 +132,7 @@ class TestRefused:
         outcome = commands('compare', 'nowhere', runs / 'dcn_tiny')
         refused(KIND, 'compare: a folder that is not there', outcome, 'nowhere is not a folder')
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'halo_tiny/seed_0')
-        refused(KIND, 'compare: a detector and a classifier', outcome, 'compare like')
+        refused(KIND, 'compare: a detector and a classifier', outcome, 'of the same task')
 
     def test_results_of_several_experiments(self, commands, refused, runs, tmp_path):
         for name in ('dcn_tiny', 'swin_tiny'):
@@ -162,15 +162,17 @@ class TestRefused:
         file = tmp_path / 'old/one/result.json'
         file.write_text(json.dumps(json.loads(file.read_text()) | {'evidence': None}))
         outcome = commands('compare', tmp_path / 'old', runs / 'swin_tiny')
-        refused(KIND, 'compare: a result without evidence of its images', outcome, 'has no evidence')
+        refused(
+            KIND, 'compare: a result without evidence of its images', outcome, 'no per-image evidence'
+        )
         outcome = commands('table', tmp_path / 'old', '--ci')
-        refused(KIND, 'table: `--ci` of a result without evidence', outcome, 'has no evidence')
+        refused(KIND, 'table: `--ci` of a result without evidence', outcome, 'no per-image evidence')
 
     def test_evidence_of_another_evaluation(self, commands, refused, runs, tmp_path):
         shutil.copytree(runs / 'dcn_tiny', tmp_path / 'mixed')
         shutil.copy(runs / 'swin_tiny/one/evidence.npz', tmp_path / 'mixed/one/evidence.npz')
         outcome = commands('compare', tmp_path / 'mixed', runs / 'swin_tiny')
-        refused(KIND, 'compare: evidence of another evaluation', outcome, 'is not the one that')
+        refused(KIND, 'compare: evidence of another evaluation', outcome, 'does not match its digest')
 
     def test_other_classes(self, commands, refused, runs, tmp_path):
         write_result(tmp_path / 'four', instance_evidence(20, classes=4, detector=1), 'swin_tiny')
@@ -179,7 +181,7 @@ class TestRefused:
 
     def test_the_same_weights_twice(self, commands, refused, runs):
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'dcn_tiny/one/result.json')
-        refused(KIND, 'compare: one model twice', outcome, 'name two models')
+        refused(KIND, 'compare: one model twice', outcome, 'choose two different models')
 
     def test_before_anything_is_resampled(self, commands, refused, runs, tmp_path):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']

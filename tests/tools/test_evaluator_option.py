@@ -78,8 +78,8 @@ class TestBadInput:
             KIND,
             '`--evaluator` with a config of segmentation',
             outcome,
-            '--evaluator fast is of detection',
-            'upernet_dcn_micro.py has no InstanceMetric; leave it out',
+            '--evaluator fast applies to detection',
+            'upernet_dcn_micro.py has no InstanceMetric; omit it',
         )
         assert nothing_written()
 
@@ -91,7 +91,7 @@ class TestBadInput:
             'the fast evaluator where its package is not installed',
             outcome,
             'the evaluator fast needs the package faster-coco-eval: pip install faster-coco-eval',
-            'or give --evaluator pycocotools',
+            'or use --evaluator pycocotools',
         )
         assert not list((tmp_path / 'here').iterdir())
 

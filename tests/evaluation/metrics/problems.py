@@ -1,4 +1,4 @@
-"""Small evaluations with evidence, and result files of them."""
+"""Small evaluations with evidence, and their result files."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.evaluation.tables.test_table import document
 
 
 def instance_evidence(images=3, detections=20, classes=3, seed=0, detector=0, kinds=tuple(KINDS)):
-    """Matches of a generated problem; detectors differ in the scores and places of what they find."""
+    """Return matches of a generated problem; each detector number keeps different detections."""
     problem = generate_problem(images, detections, classes, seed)
     random = np.random.default_rng(detector)
     for prediction in problem.predictions if detector else ():
@@ -30,13 +30,13 @@ def instance_evidence(images=3, detections=20, classes=3, seed=0, detector=0, ki
 
 
 def guesses(right, names=None):
-    """Evidence of a classifier that is right for some images."""
+    """Return evidence of a classifier that is right on some images."""
     names = names or [f'{number:04}.jpg' for number in range(len(right))]
     return collect_guesses(names, [(0, int(not r), 0 if r else 5) for r in right], ('a', 'b'))
 
 
 def write_result(folder, evidence, backbone, /, **changes):
-    """Write a result of the present version with evidence, its figures those of the evidence."""
+    """Write a result of the current version, with evidence and the figures that it determines."""
     task = next(key for key, task in TASKS.items() if isinstance(evidence, task.record_type))
     metrics = headline_metrics(task, evidence)(each_image_once(evidence))
     folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ def write_result(folder, evidence, backbone, /, **changes):
 
 
 def as_version_2(content):
-    """A result of the first version with the fields that came with the second."""
+    """Add the fields of version 2 to a result of version 1."""
     return content | {
         'schema_version': 2,
         'images_skipped': {'count': 0, 'names': []},
@@ -68,7 +68,7 @@ def as_version_2(content):
 
 
 def as_version_3(content):
-    """A result of an earlier version as the third states it; of an own task, by a recipe of its own."""
+    """Convert an earlier result to version 3; a custom task gets a custom recipe."""
     content = dict(content)
     task = find_task(content['task'])
     if task.earlier:

@@ -1,4 +1,4 @@
-"""Detectors without masks: their losses, box AP alone, several views, attacks."""
+"""Detectors without masks: losses, box AP, test-time augmentation, attacks, analyses."""
 
 import json
 
@@ -52,7 +52,7 @@ def batch(model, **metainfo):
     return model.data_preprocessor({'inputs': [image()], 'data_samples': [sample(**metainfo)]})
 
 
-def test_it_learns_without_masks(model):
+def test_training_without_masks(model):
     with DefaultScope.overwrite_default_scope('mmdet'):
         loss, _ = model.parse_losses(model.train()(**batch(model), mode='loss'))
     loss.backward()
@@ -62,7 +62,7 @@ def test_it_learns_without_masks(model):
 
 @pytest.fixture
 def truth(tmp_path):
-    """Boxes without `segmentation`."""
+    """Write annotations with boxes but without `segmentation`."""
     entries = [
         {
             'id': i,
@@ -84,7 +84,7 @@ def truth(tmp_path):
     return file
 
 
-def test_it_is_evaluated_by_boxes_alone(model, truth):
+def test_evaluation_uses_only_boxes(model, truth):
     with DefaultScope.overwrite_default_scope('mmdet'), torch.no_grad():
         (found,) = model.eval()(**batch(model), mode='predict')
     metric = InstanceMetric(str(truth))
@@ -101,7 +101,7 @@ def test_it_is_evaluated_by_boxes_alone(model, truth):
 
 
 def test_views_are_merged(model):
-    """The mirrored view of a view is merged with it: what is found is where it was."""
+    """Merging a view with its mirrored view keeps the positions of detections."""
     with DefaultScope.overwrite_default_scope('mmdet'), torch.no_grad():
         (found,) = model.eval()(**batch(model, flip=False, flip_direction=None), mode='predict')
         mirrored = found.new()
@@ -117,8 +117,8 @@ def test_views_are_merged(model):
     assert distances.min(1).values.max() < 1e-3
 
 
-def test_it_can_be_attacked(model):
-    """The loss of its training has a gradient by the pixels, and depends on the image alone."""
+def test_detector_can_be_attacked(model):
+    """The training loss has a gradient with respect to pixels, and depends only on the image."""
     check_attackable(Detection(), model)
     truth = Objects(
         (SIDE, SIDE), np.array([0, 1]), BOXES, np.zeros(2, bool), [[rectangle(b)] for b in BOXES]
@@ -132,7 +132,7 @@ def test_it_can_be_attacked(model):
     assert pixels.grad.abs().sum() > 0
 
 
-def test_analyses_measure_boxes_alone(model):
+def test_analyses_measure_only_boxes(model):
     with DefaultScope.overwrite_default_scope('mmdet'):
         (found,) = Detection().predict(model.eval(), [image().permute(1, 2, 0).numpy()])
     assert found.masks is None
@@ -143,12 +143,12 @@ def test_analyses_measure_boxes_alone(model):
 
 
 @pytest.mark.parametrize('metric', ['segm', 'proposal', ['segm'], ['bbox', 'proposal']])
-def test_metrics_that_are_none(truth, metric):
+def test_unknown_metrics(truth, metric):
     with pytest.raises(UserError, match="give 'bbox', or "):
         InstanceMetric(str(truth), metric=metric)
 
 
-def test_masks_that_are_asked_for_and_not_predicted(truth):
+def test_requested_masks_that_are_not_predicted(truth):
     metric = InstanceMetric(str(truth), metric=['bbox', 'segm'])
     metric.dataset_meta = {'classes': CLASSES}
     found = {'bboxes': torch.zeros(0, 4), 'scores': torch.zeros(0), 'labels': torch.zeros(0).long()}

@@ -1,4 +1,4 @@
-"""Every evaluator against pycocotools' own, on generated and on real objects."""
+"""All evaluators compared with direct use of pycocotools, on generated and real objects."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ every_evaluator = pytest.mark.parametrize('name', EVALUATORS)
 
 
 def box_of(left, top, width, height):
-    """A rectangle in whole pixels, as both kinds of shape."""
+    """Return a rectangle in whole pixels, as box and as mask."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8, order='F')
     mask[top : top + height, left : left + width] = 1
     return {
@@ -60,13 +60,13 @@ def write_truth(objects, images, categories, first_id=1):
 
 
 def of_kind(detections, kind):
-    """The detections with one of their shapes."""
+    """Return the detections with only one of their shapes."""
     other = SHAPES['segm' if kind == 'bbox' else 'bbox']
     return [{key: value for key, value in one.items() if key != other} for one in detections]
 
 
 def reference(truth, detections, kind, images=None):
-    """COCOeval as its own documentation uses it; categories come out by their ids."""
+    """Run COCOeval as documented; it sorts categories by id."""
     truth = indexed(truth)
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         evaluation = COCOeval(truth, truth.loadRes(of_kind(detections, kind)), kind)
@@ -85,7 +85,7 @@ def evaluate(name, truth, detections, kind, images=None, categories=None):
 
 
 def assert_equals_the_reference(name, truth, detections, images=None):
-    """All figures, and the lines of the summary; returns those of masks."""
+    """Compare all figures and the summary; return the results for masks."""
     ids = [category['id'] for category in truth['categories']]
     for kind in KINDS:
         expected, lines = reference(truth, detections, kind, images)
@@ -99,8 +99,8 @@ def assert_equals_the_reference(name, truth, detections, images=None):
     return found
 
 
-# Few places and sizes, so that many overlap, some by exactly a threshold: 20x10 in 20x20 is one half.
-# Areas of 32 ** 2 and 96 ** 2, where small ends and large begins, and one pixel row beside them.
+# Few places and sizes, so that many boxes overlap, some exactly at a threshold: 20x10 in 20x20 is 1/2.
+# Areas are at the limits of small and large, 32 ** 2 and 96 ** 2, or one row of pixels off.
 SIDES = st.sampled_from(
     [(10, 20), (20, 20), (20, 15), (32, 32), (32, 31), (33, 32), (96, 96), (96, 95), (97, 96)]
 )
@@ -142,7 +142,7 @@ class TestAgainstTheReference:
     @settings(max_examples=60, deadline=None)
     @given(st.data())
     def test_boxes_off_the_grid(self, name, data):
-        """Overlaps are computed from the same numbers in the same order, to the last bit."""
+        """Overlaps are bitwise equal, computed from the same numbers in the same order."""
         tenths = st.integers(0, 400).map(lambda n: n / 10)
         corners = st.tuples(tenths, tenths, tenths.map(lambda n: n + 0.1), tenths.map(lambda n: n + 0.1))
         objects = [true_object(1, 1, (0, 0, 9, 9)) for _ in range(4)]
@@ -151,7 +151,7 @@ class TestAgainstTheReference:
             one['area'] = one['bbox'][2] * one['bbox'][3]
         found = [detection(1, 1, score / 8, (0, 0, 9, 9)) for score in range(8)]
         for one in found:
-            # Shares of an object's own box have the thresholds as overlaps, but for rounding.
+            # Parts of an object's box have overlaps equal to the thresholds, up to rounding.
             left, top, width, height = objects[data.draw(st.integers(0, 3))]['bbox']
             share = data.draw(st.sampled_from([0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 0.95, 1.0]))
             one['bbox'] = [left, top, width * share, height]
@@ -160,7 +160,7 @@ class TestAgainstTheReference:
     @every_evaluator
     @pytest.mark.parametrize('seed', range(3))
     def test_more_than_a_hundred_detections_of_many_classes(self, name, seed):
-        """Each evaluation keeps the hundred best of a class and image."""
+        """Each evaluator keeps the best hundred detections of a class and image."""
         problem = generate_problem(images=8, detections=400, classes=3 + 20 * seed, seed=seed)
         ids = [category['id'] for category in problem.truth['categories']]
         boxes, masks = (to_coco(problem.predictions, ids, kind) for kind in KINDS)
@@ -181,8 +181,8 @@ class TestAgainstTheReference:
             assert_equals_the_reference(name, truth, detections, images=[4, 11])
 
     @every_evaluator
-    def test_the_next_evaluation_of_the_same_truth(self, name):
-        """As after the next epoch: what the first has left in the truth changes nothing."""
+    def test_repeated_evaluation_of_the_same_truth(self, name):
+        """As in the next epoch: an earlier evaluation leaves no traces in the ground truth."""
         problem = generate_problem(images=6, detections=20, classes=3, seed=1)
         truth, ids = indexed(problem.truth), [1, 2, 3]
         images = [prediction['img_id'] for prediction in problem.predictions]
@@ -199,7 +199,7 @@ class TestAgainstTheReference:
     @pytest.mark.skipif(not REAL_COCO.is_dir(), reason='no real images of COCO')
     @pytest.mark.parametrize('split', ['train', 'val'])
     def test_real_objects(self, name, split):
-        """Genuine outlines, crowds, images without objects; each object found thrice, moved a little."""
+        """Real polygons, crowds, images without objects; three shifted detections of each object."""
         truth = json.loads((REAL_COCO / f'annotations/instances_{split}2017.json').read_text())
         random = np.random.default_rng(0)
         ids = [category['id'] for category in truth['categories']]
@@ -219,7 +219,7 @@ def indexed_image(truth, annotation):
 
 
 def moved_copies(annotation, image, random, categories):
-    """Detections near an object, with rounded scores, so that some are equal."""
+    """Yield detections near an object, with rounded scores, so that some are equal."""
     size = image['height'], image['width']
     shape = annotation['segmentation']
     code = coco_mask.frPyObjects(shape, *size)
@@ -238,28 +238,28 @@ def moved_copies(annotation, image, random, categories):
 
 
 class TestCornerCases:
-    """What pycocotools refuses, or gets wrong as it is documented to be used."""
+    """Cases that fail or give wrong results when pycocotools is used as documented."""
 
     @every_evaluator
     @pytest.mark.parametrize('kind', KINDS)
     def test_no_detections(self, name, kind):
         truth = write_truth([true_object(4, 7, (0, 0, 20, 20))], IMAGES, CATEGORIES)
         result = evaluate(name, truth, [], kind)
-        # Small objects alone, of one class: none is found, and of the others nothing is known.
+        # Only small objects of one class, none found; everything else is undefined.
         assert result.statistics.tolist() == [0, 0, 0, 0, -1, -1, 0, 0, 0, 0, -1, -1]
         assert set(result.precision[:, :, 0, :2].ravel()) == {0}
         assert set(result.precision[:, :, 1:].ravel()) == {-1}
 
     @every_evaluator
     @pytest.mark.parametrize('kind', KINDS)
-    def test_nothing_but_crowds(self, name, kind):
+    def test_only_crowds(self, name, kind):
         truth = write_truth([true_object(4, 7, (0, 0, 40, 40), is_crowd=1)], IMAGES, CATEGORIES)
         result = evaluate(name, truth, [detection(4, 7, 0.5, (0, 0, 20, 20))], kind)
         assert set(result.statistics) == {-1}
         assert set(result.precision.ravel()) == {-1}
 
     @every_evaluator
-    def test_categories_come_out_in_the_order_asked_for(self, name):
+    def test_categories_keep_the_requested_order(self, name):
         objects = [true_object(4, 7, (0, 0, 20, 20)), true_object(4, 2, (50, 50, 20, 20))]
         truth = write_truth(objects, IMAGES, CATEGORIES)
         found = [detection(4, 7, 0.5, (0, 0, 20, 20))]
@@ -280,8 +280,8 @@ class TestCornerCases:
         assert result.statistics[0] == pytest.approx(1)
 
     @every_evaluator
-    def test_ids_that_are_text(self, name):
-        """Data sets that are not COCO's name images by their files."""
+    def test_text_ids(self, name):
+        """Data sets other than COCO may use file names as image ids."""
         numbers = dict(zip(IMAGES, ('b.jpg', 'a.jpg', 'c.jpg'), strict=True))
         random = np.random.default_rng(0)
         objects = [true_object(image, 7, (10, 10, 40, 40)) for image in IMAGES]
@@ -315,5 +315,5 @@ class TestNames:
 
     def test_package_that_is_not_installed(self, monkeypatch):
         monkeypatch.setattr(evaluators.importlib.util, 'find_spec', lambda name: None)
-        with pytest.raises(UserError, match='pip install faster-coco-eval, or give --evaluator pycoco'):
+        with pytest.raises(UserError, match='pip install faster-coco-eval, or use --evaluator pycoco'):
             load_evaluator('fast')

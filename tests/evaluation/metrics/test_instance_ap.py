@@ -1,4 +1,4 @@
-"""`InstanceMetric` against an AP written down anew, and against pycocotools run on files."""
+"""`InstanceMetric` compared with an independent AP implementation, and with pycocotools on files."""
 
 import json
 import os
@@ -28,7 +28,7 @@ CATEGORY_IDS = (3, 7, 8)
 
 
 def annotation(image, label, box, is_crowd=False):
-    """A rectangle `box` (left, top, width, height) as COCO's annotation without an id."""
+    """Return a rectangle `box` (left, top, width, height) as a COCO annotation without an id."""
     left, top, width, height = box
     outline = [left, top, left + width, top, left + width, top + height, left, top + height]
     segmentation = [list(map(float, outline))]
@@ -53,7 +53,7 @@ def rectangle(box):
 
 
 def write_truth(folder, annotations, images):
-    """COCO's annotation file of so many images."""
+    """Write a COCO annotation file with the given number of images."""
     content = {
         'images': [{'id': i, 'width': SIDE, 'height': SIDE, 'file_name': f'{i}'} for i in range(images)],
         'categories': [
@@ -67,7 +67,7 @@ def write_truth(folder, annotations, images):
 
 
 def prediction(image, found, size=(SIDE, SIDE)):
-    """What the detector hands over for an image: `found` has (label, score, box, mask) each."""
+    """Return a detector's output for an image from (label, score, box, mask) tuples."""
     boxes = [(left, top, left + width, top + height) for _, _, (left, top, width, height), _ in found]
     masks = np.array([mask for *_, mask in found], bool).reshape(-1, *size)
     return {
@@ -83,12 +83,12 @@ def prediction(image, found, size=(SIDE, SIDE)):
 
 
 def rectangles(image, found):
-    """The same from (label, score, box) alone."""
+    """Return the same from (label, score, box) tuples."""
     return prediction(image, [(*one, rectangle(one[2])) for one in found])
 
 
 def measure(truth, predictions, classes=CLASSES, **settings):
-    """The metric's report and what it logs."""
+    """Return the metric's report and its logged values."""
     metric = InstanceMetric(str(truth), **settings)
     metric.dataset_meta = {'classes': classes}
     for one in predictions:
@@ -98,7 +98,7 @@ def measure(truth, predictions, classes=CLASSES, **settings):
 
 
 def pycocotools_directly(truth, predictions, kind, folder, images=None):
-    """Statistics and per-class AP of COCOeval on two files, -1 where undefined."""
+    """Return statistics and per-class AP of COCOeval on two files; -1 if undefined."""
     truth = COCO(str(truth))
     categories = sorted(truth.getCatIds())
     detections = []
@@ -151,11 +151,11 @@ def assert_equals_pycocotools(truth, predictions, folder, images=None, classes=C
     return report
 
 
-# The oracle: AP of boxes, in plain Python, of images without crowds.
+# Reference: box AP in plain Python, for images without crowds.
 
 
 def overlap(one, other):
-    """Intersection over union of two boxes (left, top, width, height)."""
+    """Return the intersection over union of two boxes (left, top, width, height)."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     shared = max(width, 0) * max(height, 0)
@@ -163,12 +163,12 @@ def overlap(one, other):
 
 
 def average_precision(truths, found, threshold):
-    """AP of one class at one IoU: `truths` has boxes by image, `found` (image, score, box)."""
+    """Return AP of one class at one IoU, from boxes by image and (image, score, box) detections."""
     free = {image: list(boxes) for image, boxes in truths.items()}
     hits = []
     for image, _, box in sorted(found, key=lambda one: -one[1]):
         candidates = free.get(image, [])
-        # Of equal ones the last, as in COCO's evaluation.
+        # The last of equal overlaps wins, as in the COCO evaluation.
         best = max(reversed(candidates), key=lambda truth: overlap(box, truth), default=None)
         hit = best is not None and overlap(box, best) >= threshold
         if hit:
@@ -190,7 +190,7 @@ def mean(values):
 
 
 def expected_ap(truths, found, thresholds):
-    """Mean over thresholds and the classes that occur, in percent; AP of each class, or None."""
+    """Return AP in percent over thresholds and present classes, and AP of each class or None."""
     by_class = {}
     for label, name in enumerate(CLASSES):
         boxes = {}
@@ -205,7 +205,7 @@ def expected_ap(truths, found, thresholds):
 
 
 THRESHOLDS = [0.5 + 0.05 * i for i in range(10)]
-# Few sizes and places, so that boxes overlap often, never to exactly one of the thresholds' fractions.
+# Few sizes and places, so that boxes often overlap, but never exactly at a threshold.
 BOXES = st.tuples(
     st.sampled_from([0, 3, 7]),
     st.sampled_from([0, 2]),
@@ -217,12 +217,12 @@ LABELS, IMAGES = st.integers(0, 2), st.integers(0, 2)
 
 class TestAgainstTheDefinition:
     def test_hand_computed(self, tmp_path):
-        """Two of one class; hit, miss, hit in order of score: precision 1 up to half, then 2/3."""
+        """Two objects; hit, miss, hit by score: precision is 1 up to recall 1/2, then 2/3."""
         boxes = [(0, 0, 20, 20), (30, 30, 20, 20)]
         truth = write_truth(tmp_path, [annotation(0, 0, box) for box in boxes], images=1)
         found = [(0, 0.9, boxes[0]), (0, 0.8, (0, 40, 20, 20)), (0, 0.7, boxes[1])]
         report, _ = measure(truth, [rectangles(0, found)])
-        # 51 of the 101 recalls are at most one half.
+        # 51 of the 101 recalls are at most 1/2.
         expected = 100 * (51 * 1 + 50 * 2 / 3) / 101
         for name in ('box_AP', 'box_AP50', 'box_AP75', 'mask_AP', 'mask_AP50'):
             assert report.metrics[name] == pytest.approx(expected, abs=1e-10)
@@ -289,7 +289,7 @@ class TestAgainstPycocotools:
         assert report.metrics['box_APl'] is None
         assert report.images == 3
 
-    def test_crowds_excuse_what_lies_in_them(self, tmp_path):
+    def test_detections_inside_crowds_do_not_count(self, tmp_path):
         truth = write_truth(tmp_path, [*PLAIN, CROWD], images=3)
         predictions = perfect(PLAIN, 3)
         many = [(2, 0.99 - i / 100, (i, 2 * i, 15, 16)) for i in range(8)]
@@ -299,8 +299,8 @@ class TestAgainstPycocotools:
         without = write_truth(tmp_path, PLAIN, images=3)
         assert assert_equals_pycocotools(without, predictions, tmp_path).metrics['box_AP'] < 100
 
-    def test_masks_are_measured_without_the_boxes(self, tmp_path):
-        """A thin mask in a large box: its area is its own, and the box does not stand for it."""
+    def test_masks_are_measured_independently_of_boxes(self, tmp_path):
+        """A thin mask in a large box has its own area, not that of the box."""
         box, thin = (10, 10, 40, 41), np.zeros((SIDE, SIDE), np.uint8)
         thin[:3, :40] = 1
         truth = write_truth(tmp_path, [annotation(0, 0, box)], images=1)
@@ -358,8 +358,8 @@ class TestAgainstPycocotools:
         }
 
     @pytest.mark.parametrize('evaluator', EVALUATORS)
-    def test_categories_whose_ids_do_not_ascend(self, tmp_path, evaluator):
-        """Each class has its own AP: pycocotools orders categories by their ids, labels do not."""
+    def test_categories_with_unsorted_ids(self, tmp_path, evaluator):
+        """Each class gets its own AP, although pycocotools sorts categories by id."""
         truth = write_truth(tmp_path, PLAIN, images=3)
         content = json.loads(truth.read_text())
         renamed = dict(zip(CATEGORY_IDS, (8, 3, 7), strict=True))
@@ -369,7 +369,7 @@ class TestAgainstPycocotools:
             one['category_id'] = renamed[one['category_id']]
         truth.write_text(json.dumps(content))
         predictions = perfect(PLAIN, 3)
-        # Stars alone are missed.
+        # Only stars are missed.
         for one in predictions:
             found = one['pred_instances']
             keep = found['labels'] != CLASSES.index('star')
@@ -382,7 +382,7 @@ class TestAgainstPycocotools:
     @pytest.mark.parametrize('evaluator', EVALUATORS)
     @pytest.mark.parametrize('ids', [range(4), 'abcd'], ids=['from 0', 'text'])
     def test_ids_of_annotations(self, tmp_path, evaluator, ids):
-        """pycocotools by itself takes a match with id 0 for none."""
+        """pycocotools alone treats a match with id 0 as no match."""
         truth = write_truth(tmp_path, PLAIN, images=3)
         content = json.loads(truth.read_text())
         for one, its_id in zip(content['annotations'], ids, strict=True):
@@ -414,7 +414,7 @@ class TestAgainstPycocotools:
 
 
 class TestEvaluators:
-    def test_report_names_who_computed(self, tmp_path):
+    def test_report_names_the_evaluator(self, tmp_path):
         truth = write_truth(tmp_path, PLAIN, images=3)
         predictions = perfect(PLAIN, 3)
         reports = {name: measure(truth, predictions, evaluator=name)[0] for name in EVALUATORS}
@@ -448,7 +448,7 @@ class TestEvaluators:
 
 @pytest.mark.skipif(not REAL_COCO.is_dir(), reason='no real images of COCO')
 def test_real_annotations(tmp_path):
-    """Ground truth, moved a little, as predictions of 100 real images, ten crowds among them."""
+    """Slightly shifted ground truth as predictions for 100 real images, including ten crowds."""
     file = REAL_COCO / 'annotations/instances_val2017.json'
     truth = COCO(str(file))
     categories = sorted(truth.getCatIds())
@@ -495,7 +495,7 @@ class TestBoxesAlone:
 
     @pytest.mark.parametrize('evaluator', EVALUATORS)
     @pytest.mark.parametrize('segmentation', [None, [], 'absent'])
-    def test_figures_are_those_of_boxes_with_masks(self, found, truth, evaluator, segmentation):
+    def test_figures_equal_those_of_boxes_with_masks(self, found, truth, evaluator, segmentation):
         whole, logged = measure(truth, found, evaluator=evaluator)
         content = json.loads(truth.read_text())
         for entry in content['annotations']:
@@ -509,10 +509,10 @@ class TestBoxesAlone:
         assert boxes.per_class == {'box_AP': whole.per_class['box_AP']}
         assert logged_boxes == {k: v for k, v in logged.items() if 'bbox' in k}
 
-    def test_masks_are_not_looked_at_where_only_boxes_are_asked_for(self, found, truth):
+    def test_masks_are_ignored_if_only_boxes_are_requested(self, found, truth):
         report, _ = measure(truth, found, metric='bbox')
         assert {name.partition('_')[0] for name in report.metrics} == {'box'}
         assert {*report.evidence.matches} == {'box'}
 
-    def test_both_by_name_are_as_by_default(self, found, truth):
+    def test_requesting_both_equals_the_default(self, found, truth):
         assert measure(truth, found, metric=['segm', 'bbox'])[1] == measure(truth, found)[1]

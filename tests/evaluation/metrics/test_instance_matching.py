@@ -1,4 +1,4 @@
-"""Error categories and their costs on predictions that are made with a known mix of errors."""
+"""Error types and their costs for predictions with a known mix of errors."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ CLASSES = ('cat', 'dog')
 
 
 class TestCategories:
-    """Overlaps are given, so that every border can be tried."""
+    """Overlaps are given explicitly, so that all thresholds are tested."""
 
     @pytest.mark.parametrize(
         ('own', 'other', 'expected'),
@@ -40,13 +40,13 @@ class TestCategories:
             (0.05, 0.49, 'both'),
         ],
     )
-    def test_of_a_wrong_detection(self, own, other, expected):
+    def test_incorrect_detections(self, own, other, expected):
         no = np.zeros(1, bool)
         errors, targets = classify_errors(np.array([[own, other]]), [0], [0, 1], no)
         assert ERRORS[errors[0]] == expected
         assert targets[0] == {'localisation': 0, 'classification': 1}.get(expected, -1)
 
-    def test_a_right_detection_has_none(self):
+    def test_a_correct_detection_has_no_error(self):
         errors, targets = classify_errors(np.ones((1, 1)), [0], [0], np.array([True]))
         assert ERRORS[errors[0]] == 'right'
         assert targets[0] == -1
@@ -63,11 +63,11 @@ def box(left, width=20):
 
 
 def evidence_of(images, crowds=()):
-    """Evidence of images, each a list of (class, box) objects and of (class, box, score) detections.
+    """Return evidence of images with (class, box) objects and (class, box, score) detections.
 
     Args:
-        images: the objects and detections of each.
-        crowds: numbers of the objects that are crowds, over all images.
+        images: objects and detections of each image.
+        crowds: indices of the objects that are crowds, counted over all images.
     """
     annotations, predictions = [], []
     for number, (objects, detections) in enumerate(images, start=1):
@@ -113,7 +113,7 @@ def costs(evidence, kind='box'):
 
 
 GOOD = ([(0, box(0))], [(0, box(0), 0.9)])
-# An image each: what is there, what is found, the error.
+# One image for each error: its objects and its detections.
 FAULTY = {
     'classification': ([(0, box(0))], [(1, box(0), 0.8)]),
     'localisation': ([(0, box(0))], [(0, box(10), 0.8)]),
@@ -129,80 +129,80 @@ FAULTY = {
 @settings(max_examples=20, deadline=None)
 def test_a_known_mix_of_errors_is_counted(kind, mix):
     images = [GOOD] + [FAULTY[name] for name, count in mix.items() for _ in range(count)]
-    # What is found under another class and elsewhere leaves its object missed.
+    # A detection with the wrong class and location leaves its object missed.
     expected = {**mix, 'missed': mix['missed'] + mix['both']}
     assert error_counts(evidence_of(images), kind) == expected
 
 
 class TestCosts:
-    """Of one class, so that the costs follow by hand: half of the objects is 51 of 101 recalls."""
+    """Costs for one class, computed by hand: half of the objects are 51 of 101 recalls."""
 
-    def test_of_a_classification_error(self):
-        """Half of the cats are called dogs: AP 51/101 of cats, none of dogs, which are not there."""
+    def test_classification_error(self):
+        """Half of the cats are predicted as dogs: AP of cats is 51/101; there are no dogs."""
         found = costs(evidence_of([GOOD, FAULTY['classification']]))
         assert found['classification'] == pytest.approx(100 * (1 - 51 / 101))
         assert found['localisation'] == found['duplicate'] == found['missed'] == 0
         assert found['false negatives'] == pytest.approx(100 * (1 - 51 / 101))
         assert found['false positives'] == 0
 
-    def test_of_a_localisation_error(self):
+    def test_localization_error(self):
         found = costs(evidence_of([GOOD, FAULTY['localisation']]))
         assert found['localisation'] == pytest.approx(100 * (1 - 51 / 101))
         assert found['classification'] == found['both'] == found['missed'] == 0
 
-    def test_of_a_missed_object(self):
+    def test_missed_object(self):
         found = costs(evidence_of([FAULTY['missed']]))
         assert found['missed'] == pytest.approx(100 * (1 - 51 / 101))
         assert found['false negatives'] == pytest.approx(found['missed'])
         assert found['false positives'] == 0
 
-    def test_of_a_false_alarm_that_comes_first(self):
-        """One right at rank two: precision one half at every recall."""
+    def test_false_positive_with_the_highest_score(self):
+        """The only correct detection has rank two: precision is 1/2 at every recall."""
         found = costs(evidence_of([FAULTY['background']]))
         assert found['background'] == pytest.approx(50)
         assert found['false positives'] == pytest.approx(50)
 
-    def test_of_a_duplicate(self):
-        """Two objects, a duplicate between them: precision 1 up to one half, then 2/3."""
+    def test_duplicate(self):
+        """Two objects with a duplicate in between: precision is 1 up to recall 1/2, then 2/3."""
         objects = [(0, box(0)), (0, box(100))]
         detections = [(0, box(0), 0.9), (0, box(0), 0.8), (0, box(100), 0.7)]
         found = costs(evidence_of([(objects, detections)]))
         assert found['duplicate'] == pytest.approx(100 * (1 - (51 + 50 * 2 / 3) / 101))
 
-    def test_an_object_that_is_found_anyway_is_not_found_twice(self):
-        """Mending the localisation of a second detection leaves it out: it cost nothing before."""
+    def test_an_object_that_is_already_found_is_not_found_twice(self):
+        """Fixing the localization of a second detection removes it, at no gain."""
         images = [([(0, box(0))], [(0, box(0), 0.9), (0, box(10), 0.8)])]
         assert costs(evidence_of(images))['localisation'] == pytest.approx(0)
 
-    def test_of_two_that_meet_the_same_object_the_better_is_mended(self):
+    def test_only_the_best_detection_of_an_object_is_fixed(self):
         images = [([(0, box(0))], [(0, box(10), 0.9), (0, box(10), 0.8)])]
         assert costs(evidence_of(images))['localisation'] == pytest.approx(100)
 
-    def test_an_object_is_worth_one_fix_over_classification_and_localisation(self):
-        """The better detection has the wrong class: fixing where the other is gains nothing."""
+    def test_classification_and_localization_share_one_fix_per_object(self):
+        """The best detection has the wrong class, so fixing the location of the other gains nothing."""
         images = [([(0, box(0))], [(1, box(0), 0.9), (0, box(10), 0.8)])]
         found = costs(evidence_of(images))
         assert found['classification'] == pytest.approx(100)
         assert found['localisation'] == 0
 
     def test_a_class_that_loses_its_last_object_counts_with_its_detections(self):
-        """The dog is missed, so not counting it leaves dogs with a detection alone: an AP of 0."""
+        """Not counting the missed dog leaves dogs with one detection and no objects: AP is 0."""
         images = [GOOD, ([(1, box(0))], [(1, box(100), 0.8)])]
         assert costs(evidence_of(images))['missed'] == 0
 
-    def test_a_class_that_loses_all_is_left_out(self):
-        """Without a detection of dogs only cats are left, of which all are found: from 50 to 100."""
+    def test_a_class_without_objects_and_detections_is_excluded(self):
+        """Without detections of dogs only cats are left, and all are found: AP rises from 50 to 100."""
         assert costs(evidence_of([GOOD, ([(1, box(0))], [])]))['missed'] == pytest.approx(50)
 
 
 class TestCrowds:
-    """A cat that is found badly stands beside a crowd of cats, in which the detection lies."""
+    """A badly localized detection of a cat that lies half inside a crowd of cats next to it."""
 
     def evidence(self, detection=(90, 10, 20, 20)):
         objects = [(0, box(100)), (0, (60, 10, 40, 20)), (0, box(0))]
         return evidence_of([(objects, [(0, detection, 0.9), (0, box(0), 0.8)])], crowds=[1])
 
-    def test_a_detection_half_inside_is_ignored_as_by_coco(self):
+    def test_a_detection_half_inside_a_crowd_is_ignored_as_in_coco(self):
         evidence = self.evidence()
         assert evidence.matches['box'].ignored[0, 0] & 1
         assert average_precision(evidence, 'box')(np.ones(1, np.int64))['box_AP50'] == pytest.approx(
@@ -215,8 +215,8 @@ class TestCrowds:
         assert error_counts(evidence, 'box')['missed'] == 0
         assert costs(evidence)['localisation'] == pytest.approx(100 * (1 - 51 / 101))
 
-    def test_evidence_of_older_versions_is_read(self):
-        """There such detections have no kind, and the cat is missed."""
+    def test_evidence_of_earlier_versions(self):
+        """In earlier versions such detections have no error type, and the cat is missed."""
         evidence = self.evidence()
         old = replace(evidence.matches['box'], errors=evidence.matches['box'].errors.copy())
         old.errors[0] = ERRORS.index('ignored')
@@ -228,15 +228,15 @@ class TestCrowds:
         assert costs(evidence)['missed'] == pytest.approx(100 * (1 - 51 / 101))
 
 
-def test_no_detection_is_mended_to_an_object_that_does_not_count():
-    """One that became right would stand in for the object that is missed."""
+def test_no_detection_is_fixed_to_match_an_object_that_does_not_count():
+    """If it were corrected, the detection would count as finding the missed object."""
     evidence = evidence_of([GOOD, FAULTY['classification'], FAULTY['missed']])
     counts = evidence.object_counts & (evidence.object_image != 1)[:, None]
     assert costs(replace(evidence, object_counts=counts))['classification'] == 0
 
 
-def test_mending_all_leaves_a_perfect_detector():
-    """Without misses and false alarms AP is 100, whatever the problem; no mending of one kind harms."""
+def test_costs_are_not_negative_and_never_exceed_100():
+    """Fixing one type of error never lowers AP50, and never raises it above 100."""
     problem = generate_problem(images=30, detections=40, classes=5, seed=0)
     evidence = collect_instances(indexed(problem.truth), problem.predictions, list(range(1, 6)))
     weights = np.ones(30, np.int64)

@@ -1,4 +1,4 @@
-"""Average precision from evidence against pycocotools', on the images as they are and on resamples."""
+"""Average precision from evidence compared with pycocotools, on original images and resamples."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ IMAGES, CATEGORIES = (4, 9, 11), (7, 2, 5)
 STATISTICS = ('AP', 'AP50', 'AP75', 'APs', 'APm', 'APl')
 AREAS = ('all', 'small', 'medium', 'large')
 
-# Few places and sizes, so that many overlap, some by exactly a threshold, and areas lie at the borders.
+# Few places and sizes, so that many boxes overlap, some exactly at a threshold or area limit.
 SIDES = st.sampled_from([(10, 20), (20, 20), (20, 15), (32, 32), (33, 32), (96, 96), (97, 96)])
 BOXES = st.builds(
     lambda left, top, sides: (left, top, *sides),
@@ -65,7 +65,7 @@ def truth_of(objects):
 
 
 def predictions_of(detections):
-    """As `InstanceMetric` collects them."""
+    """Return predictions in the format of `InstanceMetric`."""
     predictions = []
     for image in IMAGES:
         own = [one for one in detections if one[0] == image]
@@ -83,7 +83,7 @@ def predictions_of(detections):
 
 
 def by_pycocotools(truth, predictions, categories, kind):
-    """The first six statistics, in percent, NaN where undefined."""
+    """Return the first six statistics in percent; NaN if undefined."""
     truth = indexed(truth)
     with contextlib.redirect_stdout(io.StringIO()):
         detections = to_coco(predictions, categories, kind)
@@ -105,7 +105,7 @@ def by_evidence(evidence, name, weights):
 
 
 def drawn_again(truth, predictions, weights):
-    """The problem with every image there as often as `weights` says, copies one after another."""
+    """Return the problem with each image repeated `weights` times, copies one after another."""
     images, annotations, copies = [], [], []
     for prediction, times in zip(predictions, weights, strict=True):
         (entry,) = (image for image in truth['images'] if image['id'] == prediction['img_id'])
@@ -132,7 +132,7 @@ def test_crowds_ties_and_borders(objects, detections):
 
 @settings(max_examples=80, deadline=None)
 @given(OBJECTS, DETECTIONS, st.lists(st.integers(0, 3), min_size=3, max_size=3))
-def test_resampled_images_are_evaluated_anew(objects, detections, weights):
+def test_resampled_images_equal_a_new_evaluation(objects, detections, weights):
     truth, predictions = truth_of(objects), predictions_of(detections)
     evidence = collect_instances(indexed(truth), predictions, CATEGORIES)
     again = drawn_again(truth, predictions, weights)
@@ -144,7 +144,7 @@ def test_resampled_images_are_evaluated_anew(objects, detections, weights):
 
 @pytest.mark.parametrize('seed', range(2))
 def test_many_classes_and_detections(seed):
-    """More than a hundred of a class in an image, of which a hundred count, and resamples of them."""
+    """Only 100 of more than 100 detections of a class in an image count, also in resamples."""
     problem = generate_problem(images=10, detections=400, classes=3 + 20 * seed, seed=seed)
     ids = [category['id'] for category in problem.truth['categories']]
     evidence = collect_instances(indexed(problem.truth), problem.predictions, ids)
@@ -156,7 +156,7 @@ def test_many_classes_and_detections(seed):
             np.testing.assert_allclose(by_evidence(evidence, name, weights), expected, rtol=0, atol=1e-9)
 
 
-def test_no_image_has_a_detection_or_an_object():
+def test_no_detections_and_no_objects():
     truth, predictions = truth_of([]), predictions_of([])
     evidence = collect_instances(indexed(truth), predictions, CATEGORIES)
     assert np.isnan(by_evidence(evidence, 'mask', np.ones(3, np.int64))).all()

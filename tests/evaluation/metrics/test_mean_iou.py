@@ -1,4 +1,4 @@
-"""`SegmentationMetric` against a confusion matrix that is counted pixel by pixel."""
+"""`SegmentationMetric` compared with a confusion matrix counted pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ IGNORED = 255
 
 
 def measure(pairs, classes=CLASSES):
-    """Report and log of predicted and true label maps, a pair an image."""
+    """Return report and log for predicted and true label maps, one pair per image."""
     metric = SegmentationMetric()
     metric.dataset_meta = {'classes': classes}
     for predicted, true in pairs:
@@ -28,7 +28,7 @@ def measure(pairs, classes=CLASSES):
 
 
 def confusion(pairs):
-    """Pixels by true and predicted class, summed over images; ignored ones are left out."""
+    """Return pixel counts by true and predicted class over all images, without ignored pixels."""
     counts = [[0] * len(CLASSES) for _ in CLASSES]
     for predicted, true in pairs:
         for p, t in zip(predicted.ravel().tolist(), true.ravel().tolist(), strict=True):
@@ -73,7 +73,7 @@ def maps(labels):
 
 
 PAIRS = st.tuples(maps([0, 1, 2, 3]), maps([0, 1, 2, 3, IGNORED]))
-# The two classes that never occur must stay out of the means.
+# Means must exclude the two classes that never occur.
 FEW_PAIRS = st.tuples(maps([0, 1]), maps([1, IGNORED]))
 
 
@@ -100,7 +100,7 @@ def test_order_of_the_images_does_not_matter(pairs, random):
 
 
 def test_absent_classes():
-    """Never there and never predicted: undefined. Predicted in vain: IoU 0, accuracy undefined."""
+    """Never labeled nor predicted: undefined. Only predicted: IoU 0, accuracy undefined."""
     true = np.array([[0, 0, 0, IGNORED]])
     predicted = np.array([[0, 0, 1, 2]])
     report, _ = measure([(predicted, true)])
@@ -123,12 +123,12 @@ def test_figures_are_not_rounded():
 
 
 def test_sums_beyond_single_precision_are_exact():
-    """2 ** 24 pixels and then one at a time: in single precision the sum would never grow again."""
+    """2 ** 24 pixels and then one at a time: in single precision the sum would stop growing."""
     metric = SegmentationMetric()
     metric.dataset_meta = {'classes': ('wall', 'sky')}
     many, ones = 2**24, 1000
     metric.results = [('first', np.array([[0, 0, many]]))]
-    # A thousand images of one pixel of wall each, half of them taken for sky.
+    # A thousand images with one wall pixel each, half of them predicted as sky.
     metric.results += [(None, np.array([[0, 0, 1]]))] * (ones // 2)
     metric.results += [(None, np.array([[0, 1, 1]]))] * (ones // 2)
     metric.evaluate(size=1 + ones)
@@ -138,13 +138,13 @@ def test_sums_beyond_single_precision_are_exact():
     assert metric.report.images == 1001
 
 
-def test_evaluation_of_ignored_pixels_alone_leaves_no_figures():
+def test_only_ignored_pixels_give_no_figures():
     true = np.full((2, 2), IGNORED)
     report, _ = measure([(np.zeros((2, 2)), true)])
     assert set(report.metrics.values()) == {None}
 
 
-# Beyond the four classes too: what neither the checks nor the heads let through counts nowhere twice.
+# Includes labels beyond the four classes, which checks normally refuse.
 LABELS = st.sampled_from([0, 1, 2, 3, 4, 200, 254, IGNORED])
 
 
@@ -155,7 +155,7 @@ class TestAreas:
         arrays.arrays(np.int64, (1, 4, 5), elements=LABELS),
         st.sampled_from([torch.uint8, torch.int64]),
     )
-    def test_counted_pixel_by_pixel(self, predicted, label, dtype):
+    def test_equal_counts_pixel_by_pixel(self, predicted, label, dtype):
         seen = [
             (p, t)
             for p, t in zip(predicted.ravel().tolist(), label.ravel().tolist(), strict=True)
@@ -169,14 +169,14 @@ class TestAreas:
             assert found[number] == sum(p == number for p, _ in seen)
             assert labelled[number] == sum(t == number for _, t in seen)
 
-    def test_maps_stay_as_they_are(self):
+    def test_maps_are_not_modified(self):
         predicted, label = torch.tensor([[1, 2]]), torch.tensor([[1, 0]], dtype=torch.int32)
         count_areas(predicted, label, 3)
         assert predicted.tolist() == [[1, 2]]
         assert label.tolist() == [[1, 0]]
 
-    def test_exact_and_small_whatever_the_size_of_the_map(self):
-        """Whole numbers, and four of them a class: so much is kept of every image."""
+    def test_exact_and_small_for_any_map_size(self):
+        """Areas are integers, four for each class, since they are stored for every image."""
         classes = 150
         predicted = torch.zeros(1, 300, 400, dtype=torch.int64)
         label = torch.zeros(1, 300, 400, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""An evaluation of which evidence cannot be told still has its figures, of whatever metric."""
+"""Evaluations keep their figures if collecting evidence fails, for every metric."""
 
 import logging
 
@@ -20,7 +20,7 @@ def warnings(monkeypatch):
     return said
 
 
-def test_of_detections(tmp_path, monkeypatch, warnings):
+def test_detections(tmp_path, monkeypatch, warnings):
     def fail(truth, predictions, categories, kinds):
         raise IndexError('a mask is missing')
 
@@ -34,7 +34,7 @@ def test_of_detections(tmp_path, monkeypatch, warnings):
 
 
 def evaluated(kind, paths):
-    """The report of images that are all right."""
+    """Return the report of images that are all predicted correctly."""
     metric = kind()
     metric.dataset_meta = {'classes': ('a', 'b')}
     one = torch.zeros(1, 2, 2, dtype=torch.int64)
@@ -54,7 +54,7 @@ def evaluated(kind, paths):
 
 @pytest.mark.parametrize('paths', [['1.jpg', '1.jpg'], [None, '1.jpg']])
 @pytest.mark.parametrize('kind', [SegmentationMetric, AccuracyMetric])
-def test_of_images_that_cannot_be_told_apart(kind, paths, warnings):
+def test_images_with_the_same_or_no_path(kind, paths, warnings):
     assert evaluated(kind, paths).evidence is None
     ((level, text),) = warnings
     assert level == logging.WARNING
@@ -62,6 +62,6 @@ def test_of_images_that_cannot_be_told_apart(kind, paths, warnings):
 
 
 @pytest.mark.parametrize('kind', [SegmentationMetric, AccuracyMetric])
-def test_whole_and_relative_paths_are_told_apart(kind, tmp_path, warnings):
+def test_absolute_and_relative_paths(kind, tmp_path, warnings):
     assert len(evaluated(kind, [str(tmp_path / 'a.jpg'), 'b.jpg']).evidence.images) == 2
     assert warnings == []

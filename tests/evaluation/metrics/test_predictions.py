@@ -1,4 +1,4 @@
-"""Predictions: checked before they are counted, as run-length codes, and dumped."""
+"""Checks, run-length encoding and dumping of predictions."""
 
 import pickle
 
@@ -24,7 +24,7 @@ BOX = (5, 5, 20, 20)
 
 class TestMaps:
     @pytest.mark.parametrize('shape', [(1, 1, 1), (1, 4, 1), (1, 1, 6), (1, 6, 4), (4, 6), (2, 4, 6)])
-    def test_prediction_of_another_shape(self, shape):
+    def test_prediction_with_a_different_shape(self, shape):
         metric = SegmentationMetric()
         metric.dataset_meta = {'classes': ('a', 'b')}
         sample = {
@@ -38,8 +38,8 @@ class TestMaps:
         with pytest.raises(UserError, match='prediction of shape'):
             count_areas(sample['pred_sem_seg']['data'], sample['gt_sem_seg']['data'], 2)
 
-    def test_a_negative_class_is_none(self):
-        """One below 0 would count as the last class of the label before."""
+    def test_negative_classes_count_as_no_class(self):
+        """Otherwise they would count as the last classes of the previous label."""
         pairs = count_pairs(torch.tensor([[-1, -3, 0]]), torch.tensor([[1, 1, 1]]), 3)
         assert pairs.tolist() == [[1, 0, 1], [1, 3, 2]]
 
@@ -50,11 +50,11 @@ class TestScores:
         [
             ([0.5, 0.5], 0, r'x\.jpg: scores of shape \(2,\) for 3 classes of the data set'),
             ([[0.5, 0.3, 0.2]], 0, r'scores of shape \(1, 3\) for 3 classes'),
-            ([0.5, 0.3, 0.2], 3, 'label 3 is none of the 3 classes'),
-            ([0.5, 0.3, 0.2], -1, 'label -1 is none of the 3 classes'),
+            ([0.5, 0.3, 0.2], 3, 'label 3 is not one of the 3 classes'),
+            ([0.5, 0.3, 0.2], -1, 'label -1 is not one of the 3 classes'),
         ],
     )
-    def test_other_classes_than_the_data_set_has(self, scores, label, message):
+    def test_scores_and_labels_that_do_not_fit_the_data_set(self, scores, label, message):
         metric = AccuracyMetric()
         metric.dataset_meta = {'classes': ('a', 'b', 'c')}
         sample = {
@@ -65,8 +65,8 @@ class TestScores:
         with pytest.raises(UserError, match=message):
             metric.process({}, [sample])
 
-    def test_a_guess_of_a_class_that_the_data_set_has_not(self, tmp_path):
-        """Of a part of ImageNet, classified among all its classes; the records stay readable."""
+    def test_a_predicted_class_missing_from_the_data_set(self, tmp_path):
+        """As for a subset of ImageNet, classified among all its classes; records stay readable."""
         metric = AccuracyMetric()
         metric.dataset_meta = {'classes': ('a', 'b', 'c')}
         for name, best in (('x.jpg', 6), ('y.jpg', 1)):
@@ -94,21 +94,21 @@ class TestInstances:
 
     @pytest.mark.parametrize('name', ['bboxes', 'scores', 'labels', 'masks'])
     def test_unequal_lengths(self, tmp_path, name):
-        self.refused(tmp_path, f'image 0: prediction of .*1 {name}', **{name: lambda value: value[:1]})
+        self.refused(tmp_path, f'image 0: prediction has .*1 {name}', **{name: lambda value: value[:1]})
 
     def test_more_boxes_than_scores(self, tmp_path):
         self.refused(
-            tmp_path, 'prediction of 4 bboxes, 2 scores', bboxes=lambda value: value.repeat(2, 1)
+            tmp_path, 'prediction has 4 bboxes, 2 scores', bboxes=lambda value: value.repeat(2, 1)
         )
 
-    def test_classes_that_the_data_set_has_not(self, tmp_path):
+    def test_classes_missing_from_the_data_set(self, tmp_path):
         self.refused(
             tmp_path, 'predicted classes 5 to 6, but the data set has 3', labels=lambda v: v + 5
         )
         self.refused(tmp_path, 'predicted classes -2 to -1', labels=lambda v: v - 2)
 
-    def test_masks_of_another_size(self, tmp_path):
-        """pycocotools gives them an overlap of -1, so that mask AP would be 0."""
+    def test_masks_of_a_different_size(self, tmp_path):
+        """pycocotools gives such masks an overlap of -1, so mask AP would be 0."""
         self.refused(tmp_path, 'image 0: masks of 32x64 .* say 64x64', masks=lambda v: v[:, :32])
 
 
@@ -123,7 +123,7 @@ def expected(masks):
 
 
 def encoded(masks, ends):
-    """Codes by a given way, whatever device the masks are on."""
+    """Encode masks with the given function, on any device."""
     shape = masks.shape[1:]
     return [predictions._code(each, *shape) for each in ends(torch.from_numpy(masks))]
 
@@ -136,7 +136,7 @@ def test_same_bytes(ends, masks):
 
 
 @every_way
-def test_all_none_and_single_pixels(ends):
+def test_full_empty_and_single_pixel_masks(ends):
     masks = np.zeros((6, 5, 4), bool)
     masks[1] = True
     for number, (row, column) in enumerate([(0, 0), (4, 0), (0, 3), (4, 3)], start=2):
@@ -146,7 +146,7 @@ def test_all_none_and_single_pixels(ends):
 
 @every_way
 def test_pixel_by_pixel(ends):
-    """Runs go down the columns, zeros first."""
+    """Runs follow the columns and start with zeros."""
     mask = np.array([[[0, 1, 1], [1, 1, 0]]], bool)
     assert [each.tolist() for each in ends(torch.from_numpy(mask))] == [[1, 5]]
     mask = ~mask
@@ -161,7 +161,7 @@ def test_pixel_by_pixel(ends):
     ],
 )
 def test_masks_of_a_detector(device):
-    """Large blobs, a view that is not contiguous, and the decoded masks."""
+    """Large blobs in a non-contiguous view are encoded and decoded."""
     random = np.random.default_rng(0)
     rows, columns = np.mgrid[:97, :130]
     centers, radii = random.uniform(0, 130, (12, 2)), random.uniform(0, 60, 12)
@@ -204,7 +204,7 @@ def test_instances(tmp_path):
     assert torch.equal(found['pred_instances']['labels'], instances['labels'])
     decoded = coco_mask.decode(found['pred_instances']['masks']).transpose(2, 0, 1)
     assert np.array_equal(decoded.astype(bool), masks.numpy())
-    # What other metrics are given next is as it was.
+    # The sample is unchanged for other metrics.
     assert sample['pred_instances']['masks'] is masks
 
 
@@ -221,7 +221,7 @@ def test_map(tmp_path):
     assert torch.equal(found['pred_sem_seg']['data'].long(), labels)
 
 
-def test_size_of_an_image_does_not_hold_all_scores(tmp_path):
+def test_file_size_excludes_scores(tmp_path):
     labels = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.int64)
     logits = torch.zeros(CLASSES, HEIGHT, WIDTH)
     sample = {'pred_sem_seg': {'data': labels}, 'seg_logits': {'data': logits}}

@@ -1,4 +1,4 @@
-"""Evidence is written whole and read back, and what is not evidence is refused."""
+"""Evidence is written and read back, and invalid files are refused."""
 
 import io
 import os
@@ -32,7 +32,7 @@ TASKS = ('instance_segmentation', 'semantic_segmentation', 'classification')
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_read_back_as_it_was(tmp_path, task):
+def test_evidence_is_read_back_unchanged(tmp_path, task):
     evidence = evidence_of(task)
     write_evidence(tmp_path / 'evidence.npz', evidence)
     found = read_evidence(tmp_path / 'evidence.npz', task)
@@ -45,10 +45,10 @@ def test_read_back_as_it_was(tmp_path, task):
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_of_another_task(tmp_path, task):
+def test_evidence_of_a_different_task(tmp_path, task):
     write_evidence(tmp_path / 'evidence.npz', evidence_of(task))
     for other in set(TASKS) - {task}:
-        with pytest.raises(UserError, match=f'no evidence of {other}'):
+        with pytest.raises(UserError, match=f'not valid evidence of {other}'):
             read_evidence(tmp_path / 'evidence.npz', other)
 
 
@@ -61,18 +61,18 @@ def rewrite(file, **changes):
 @pytest.mark.parametrize(
     ('changes', 'complaint'),
     [
-        ({'detection_image': np.array([0, 10**6, 0])}, 'out of range|unequal lengths'),
-        ({'object_class': np.array([-1])}, 'out of range|unequal lengths'),
-        ({'detection_score': np.array(['a', 'b'])}, 'holds <U1'),
-        ({'box_hits': np.zeros((3, 2), np.uint16)}, '2 ranges of areas'),
+        ({'detection_image': np.array([0, 10**6, 0])}, 'out of range|different lengths'),
+        ({'object_class': np.array([-1])}, 'out of range|different lengths'),
+        ({'detection_score': np.array(['a', 'b'])}, 'unsupported type <U1'),
+        ({'box_hits': np.zeros((3, 2), np.uint16)}, '2 area ranges'),
         ({'box_hits': np.zeros(3, np.uint16)}, '1 axes'),
         ({'mask_targets': np.array([10**9])}, 'out of range'),
         ({'images': np.array([1, 1, 1])}, 'out of range|occurs twice'),
-        ({'object_counts': np.ones((99, 4), bool)}, 'unequal lengths'),
+        ({'object_counts': np.ones((99, 4), bool)}, 'different lengths'),
     ],
     ids=str,
 )
-def test_numbers_that_would_lead_outside_of_an_array(tmp_path, changes, complaint):
+def test_out_of_bounds_arrays_are_refused(tmp_path, changes, complaint):
     file = tmp_path / 'evidence.npz'
     write_evidence(file, instance_evidence())
     rewrite(file, **changes)
@@ -82,7 +82,7 @@ def test_numbers_that_would_lead_outside_of_an_array(tmp_path, changes, complain
 
 
 @pytest.mark.parametrize('text', ['abc', ''])
-def test_classes_that_are_no_list(tmp_path, text):
+def test_classes_that_are_not_a_list(tmp_path, text):
     file = tmp_path / 'evidence.npz'
     write_evidence(file, evidence_of('classification'))
     rewrite(file, classes=np.array(text))
@@ -91,7 +91,7 @@ def test_classes_that_are_no_list(tmp_path, text):
 
 
 def damaged(part, index, value):
-    """Arrays of evidence with another value in one of them."""
+    """Return one array of evidence with a changed value, by name."""
     arrays = instance_evidence(20).arrays()
     changed = arrays[part].copy()
     changed[index(arrays) if callable(index) else index] = value
@@ -105,8 +105,8 @@ def first_of(error, kind='box'):
 @pytest.mark.parametrize(
     ('change', 'complaint'),
     [
-        # Compiled code has place for as many right detections as there are objects.
-        (damaged('object_counts', slice(None), False), 'not objects that can be found|more than there'),
+        # Compiled code has room for as many correct detections as there are objects.
+        (damaged('object_counts', slice(None), False), 'are not valid objects|more than there'),
         (damaged('object_counts', (slice(None), slice(1, 4)), False), 'more than there are objects'),
         (damaged('box_hits', (slice(None), 2), 1023), 'more than there are objects'),
         (damaged('mask_hits', (slice(None), 0), 1022), 'errors and mask_hits do not agree'),
@@ -117,7 +117,7 @@ def first_of(error, kind='box'):
     ],
     ids=str,
 )
-def test_more_found_than_there_is(tmp_path, change, complaint):
+def test_inconsistent_matches_are_refused(tmp_path, change, complaint):
     file = tmp_path / 'evidence.npz'
     write_evidence(file, instance_evidence(20))
     assert read_evidence(file, 'instance_segmentation')
@@ -127,17 +127,17 @@ def test_more_found_than_there_is(tmp_path, change, complaint):
 
 
 @pytest.mark.parametrize('dtype', ['>u2', 'u8', 'i2'])
-def test_numbers_of_a_type_that_compiled_code_does_not_take(tmp_path, dtype):
+def test_types_that_compiled_code_does_not_support(tmp_path, dtype):
     file = tmp_path / 'evidence.npz'
     evidence = instance_evidence()
     write_evidence(file, evidence)
     rewrite(file, box_hits=evidence.matches['box'].hits.astype(dtype))
-    with pytest.raises(UserError, match='box_hits holds'):
+    with pytest.raises(UserError, match='box_hits has unsupported type'):
         read_evidence(file, 'instance_segmentation')
 
 
 def with_damage(content, random):
-    """Bytes changed, cut out or repeated at one place."""
+    """Change, remove or repeat bytes at one place."""
     data = bytearray(content)
     start, length = random.integers(len(data)), random.integers(1, 9)
     piece = data[start : start + length]
@@ -146,11 +146,11 @@ def with_damage(content, random):
 
 
 def with_damaged_array(content, random):
-    """The same of an array in an archive that is whole."""
+    """Do the same to an array in an intact archive."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     chosen = random.choice([*parts])
-    # Of half of them the header, which has 128 bytes.
+    # In half of the cases, damage only the header of 128 bytes.
     end = random.choice([128, len(parts[chosen])])
     parts[chosen] = with_damage(parts[chosen][:end], random) + parts[chosen][end:]
     buffer = io.BytesIO()
@@ -169,7 +169,7 @@ def with_damaged_array(content, random):
         ('classification', 'top1'),
     ],
 )
-def test_any_damage_is_named_or_does_no_harm(tmp_path, task, metric, damage):
+def test_any_damage_is_reported_or_harmless(tmp_path, task, metric, damage):
     file, random = tmp_path / 'evidence.npz', np.random.default_rng(0)
     write_evidence(file, evidence_of(task))
     content, complaints = file.read_bytes(), []
@@ -193,14 +193,14 @@ class Bomb:
 def test_pickles_are_never_read(tmp_path):
     file = tmp_path / 'evidence.npz'
     np.savez(file, images=np.array([Bomb()], dtype=object))
-    with pytest.raises(UserError, match='no evidence'):
+    with pytest.raises(UserError, match='not valid evidence'):
         read_evidence(file, 'instance_segmentation')
     file.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match='no evidence'):
+    with pytest.raises(UserError, match='not valid evidence'):
         read_evidence(file, 'instance_segmentation')
 
 
-def test_what_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
+def test_files_that_unpack_to_gigabytes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(record_files, 'MOST_BYTES', 1 << 20)
     file = tmp_path / 'evidence.npz'
     with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
@@ -216,15 +216,15 @@ def test_an_array_that_claims_more_than_the_file_holds(tmp_path):
     file = tmp_path / 'evidence.npz'
     with zipfile.ZipFile(file, 'w') as archive:
         archive.writestr('images.npy', buffer.getvalue() + bytes(80))
-    with pytest.raises(UserError, match='no evidence'):
+    with pytest.raises(UserError, match='not valid evidence'):
         read_evidence(file, 'semantic_segmentation')
 
 
 @pytest.mark.parametrize('content', [b'', b'PK\x03\x04', b'text'])
-def test_a_file_that_is_no_archive(tmp_path, content):
+def test_a_file_that_is_not_an_archive(tmp_path, content):
     file = tmp_path / 'evidence.npz'
     file.write_bytes(content)
-    with pytest.raises(UserError, match='no evidence'):
+    with pytest.raises(UserError, match='not valid evidence'):
         read_evidence(file, 'semantic_segmentation')
 
 
@@ -232,22 +232,22 @@ def test_a_truncated_file(tmp_path):
     file = tmp_path / 'evidence.npz'
     write_evidence(file, instance_evidence())
     file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(UserError, match='no evidence'):
+    with pytest.raises(UserError, match='not valid evidence'):
         read_evidence(file, 'instance_segmentation')
 
 
 class TestNames:
-    def test_do_not_depend_on_the_place(self):
+    def test_do_not_depend_on_the_folder(self):
         assert image_names(['/data/val/a/1.jpg', '/data/val/b/1.jpg']) == ['a/1.jpg', 'b/1.jpg']
         assert image_names(['x/val/1.jpg', 'x/val/2.jpg']) == ['1.jpg', '2.jpg']
         assert image_names(['x/1.jpg']) == ['1.jpg']
 
-    def test_of_whole_and_relative_paths(self):
+    def test_absolute_and_relative_paths(self):
         here = os.getcwd()
         assert image_names([f'{here}/val/1.jpg', 'val/2.jpg']) == ['1.jpg', '2.jpg']
 
-    def test_images_that_cannot_be_told_apart(self):
-        with pytest.raises(ValueError, match='is not known'):
+    def test_unknown_and_repeated_images(self):
+        with pytest.raises(ValueError, match='is unknown'):
             image_names(['1.jpg', None])
         for again in ('1.jpg', os.path.abspath('1.jpg')):
             with pytest.raises(ValueError, match='occurs twice'):
@@ -255,7 +255,7 @@ class TestNames:
 
 
 class TestBoxesAlone:
-    def test_they_are_read_back(self, tmp_path):
+    def test_matches_are_read_back(self, tmp_path):
         evidence = instance_evidence(kinds=('bbox',))
         write_evidence(tmp_path / 'evidence.npz', evidence)
         read = read_evidence(tmp_path / 'evidence.npz', 'instance_segmentation')
@@ -263,7 +263,7 @@ class TestBoxesAlone:
         np.testing.assert_array_equal(read.matches['box'].hits, evidence.matches['box'].hits)
 
     @pytest.mark.parametrize('missing', ['mask_targets', 'box_hits'])
-    def test_a_part_of_the_arrays_is_damage(self, tmp_path, missing):
+    def test_missing_arrays_are_reported(self, tmp_path, missing):
         write_evidence(tmp_path / 'whole.npz', instance_evidence())
         with np.load(tmp_path / 'whole.npz') as whole:
             np.savez_compressed(

@@ -1,4 +1,4 @@
-"""Error kinds against the figures of the original tool, tidecv 1.0.1 (tests/data/measure_tide.py)."""
+"""Error types compared with figures of the original tool, tidecv 1.0.1 (tests/data/measure_tide.py)."""
 
 import json
 
@@ -28,13 +28,13 @@ def problem(request):
 
 @pytest.fixture
 def recalls_of_the_tool(monkeypatch):
-    """The tool takes precision at 0.35, COCO at 35 * 0.01, which a recall of 7 / 20 does not reach."""
+    """Use the tool's recall 0.35 rather than COCO's 35 * 0.01, which a recall of 7 / 20 misses."""
     monkeypatch.setattr(resampled, 'RECALLS', np.arange(101) / 100)
 
 
 @pytest.mark.usefixtures('recalls_of_the_tool')
 @pytest.mark.parametrize('kind', ['box', 'mask'])
-def test_costs_and_counts_are_those_of_the_original_tool(problem, kind):
+def test_costs_and_counts_equal_the_original_tool(problem, kind):
     evidence, name = problem
     expected = MEASURED[name][kind]
     once = np.ones(len(evidence.images), np.int64)
@@ -52,7 +52,7 @@ def test_costs_and_counts_are_those_of_the_original_tool(problem, kind):
     )
 
 
-def test_the_problems_have_the_cases_in_which_implementations_differ():
+def test_problems_cover_cases_in_which_implementations_differ():
     """Crowds that swallow detections, overlaps of exactly 0.1 and 0.5, classes without objects."""
     measured = [kind for each in MEASURED.values() for kind in each.values()]
     assert sum(each['ignored'] for each in measured) > 20

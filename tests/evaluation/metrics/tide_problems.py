@@ -1,4 +1,4 @@
-"""Detection problems with the cases in which implementations of TIDE can differ."""
+"""Detection problems with cases in which implementations of TIDE can differ."""
 
 from collections.abc import Iterator
 
@@ -15,25 +15,25 @@ SHIFTS = (-5, -2, -1, 0, 0, 0, 1, 2, 5)
 
 
 def problems() -> Iterator[tuple[str, Problem]]:
-    """Small problems by name, each from a seed.
+    """Yield small problems with their names, each from a seed.
 
-    What the suite does as COCO does, and the tool does not, is left out: equal scores, more than 100
-    detections in an image, detections that overlap a crowd by exactly 0.5.
+    Cases in which the suite follows COCO but the tool does not are excluded: equal scores, more than
+    100 detections in an image, detections that overlap a crowd by exactly 0.5.
     """
     for seed in range(12):
-        # In the last four, class 5 has no objects; it is detected nevertheless.
+        # In the last four, class 5 has detections but no objects.
         yield f'boxes {seed}', boxes_problem(seed, CLASSES - (seed >= 8))
     for seed in range(4):
         yield f'outlines {seed}', generate_problem(images=30, detections=25, classes=4, seed=seed)
 
 
 def boxes_problem(seed: int, object_classes: int, images: int = 12) -> Problem:
-    """Rectangles on a small grid, a quarter of them crowds, and several detections of each.
+    """Return rectangles on a small grid, a quarter of them crowds, with several detections of each.
 
     Args:
-        seed: of all random numbers.
-        object_classes: how many of the `CLASSES` classes have objects.
-        images: how many.
+        seed: random seed.
+        object_classes: number of the `CLASSES` classes that have objects.
+        images: number of images.
     """
     random = np.random.default_rng(seed)
     annotations, predictions = [], []
@@ -54,7 +54,7 @@ def boxes_problem(seed: int, object_classes: int, images: int = 12) -> Problem:
                 }
             )
         predictions.append({'img_id': image, **_detections(random, objects, labels, crowd)})
-    # A permutation, so that no two scores of the problem are equal.
+    # A permutation, so that all scores of the problem differ.
     count = sum(len(each['labels']) for each in predictions)
     scores = (random.permutation(count) + 1) / (count + 1)
     for each in predictions:
@@ -70,7 +70,7 @@ def boxes_problem(seed: int, object_classes: int, images: int = 12) -> Problem:
 def _detections(
     random: np.random.Generator, objects: list[list[int]], labels: np.ndarray, crowd: np.ndarray
 ) -> dict:
-    """Detections near objects and anywhere, without scores."""
+    """Return detections near objects and anywhere, without scores."""
     boxes, detected = [], []
     for box, label in zip(objects, labels, strict=True):
         for _ in range(random.integers(0, 5)):
@@ -90,7 +90,7 @@ def _detections(
 
 
 def _is_half_inside(box: list[int], objects: list[list[int]], crowd: np.ndarray) -> bool:
-    """Whether exactly half of a box lies inside a crowd."""
+    """Return whether exactly half of a box lies inside a crowd."""
     crowds = np.array(objects, np.float64).reshape(-1, 4)[crowd]
     return len(crowds) > 0 and 0.5 in coco_mask.iou(
         np.array([box], np.float64), crowds, [1] * len(crowds)
@@ -103,7 +103,7 @@ def _box(random: np.random.Generator) -> list[int]:
 
 
 def _moved(random: np.random.Generator, box: list[int]) -> list[int]:
-    """A box moved, and sometimes of half or double width, inside the image."""
+    """Shift a box inside the image, sometimes with half or double width."""
     x, y, width, height = box
     width = max(1, int(width * random.choice((0.5, 1, 1, 1, 2))))
     x, y = x + random.choice(SHIFTS).item(), y + random.choice(SHIFTS).item()

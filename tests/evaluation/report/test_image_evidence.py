@@ -78,4 +78,4 @@ def test_what_is_not_of_the_models_alone_is_said(tmp_path, found):
     file = next((tmp_path / 'b').rglob('result.json'))
     file.write_text(json.dumps(json.loads(file.read_text()) | {'test_time_augmentation': True}))
     (each,), _ = found()
-    assert 'One was tested with test-time augmentation (TTA) and the other without' in each['sentence']
+    assert 'One model was evaluated with test-time augmentation (TTA) and the' in each['sentence']

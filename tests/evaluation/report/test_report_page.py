@@ -111,7 +111,7 @@ def test_sections_without_anything_to_show_are_absent(small, tmp_path):
 def test_why_a_run_stands_beside_no_published_figure(tmp_path):
     write_run(tmp_path / 'a', document(initialization='scratch', value=62.25))
     text = page(tmp_path, load_published())
-    note = 'Not compared with published figures, since the runs differ. '
+    note = 'Not compared with published figures, because the runs differ. '
     assert f'<li>{note}' in text
     assert 'start scratch, published pretrained.</li>' in text
     assert '>62.3</td>' in text

@@ -1,11 +1,11 @@
-"""Simulate pairs of models to see how often intervals and tests are right.
+"""Simulation of pairs of models, to measure the error rates of intervals and tests.
 
     python -m tests.evaluation.statistics.simulation            # print the table
-    python -m tests.evaluation.statistics.simulation --write    # and put it into docs/results.md
+    python -m tests.evaluation.statistics.simulation --write    # also write it to docs/results.md
 
-Images have a difficulty that both models share, so that their errors are correlated as those of real
-models are. Two equal models differ by chance alone: how often they are told apart is the rate of false
-positives. Of two unequal ones the expected difference is known from many more images.
+Both models share the difficulty of images, so that their errors are correlated like those of real
+models. Two equal models differ only by chance: how often they are told apart is the false positive rate.
+For two unequal models the expected difference is estimated from many more images.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from evaluation.statistics.result_metrics import each_image_once, metric_of
 DOCS = Path(__file__).parents[3] / 'docs' / 'results.md'
 START, END = '<!-- simulation -->', '<!-- end of simulation -->'
 CLASSES = tuple(f'class {number}' for number in range(6))
-# Shares of the objects and pixels: some classes are rare, as in real data.
+# Shares of objects and pixels by class: some classes are rare, as in real data.
 SHARES = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
 TRIALS = 400
-# Images from which the expected figures are known, in sets of the size of a trial.
+# Images used to estimate the expected figures, in sets of the size of a trial.
 IMAGES_OF_TRUTH = 200_000
 
 Pair = tuple[Evidence, Evidence, Evidence]
@@ -38,14 +38,14 @@ Pair = tuple[Evidence, Evidence, Evidence]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A metric, and models to simulate it with.
+    """A metric, and the models to simulate.
 
     Attributes:
         metric: name of the metric.
-        images: how many are evaluated.
-        simulate: from images and random numbers to records of a model, of an equal one, and of a
-            better one.
-        setting: what else matters, for people.
+        images: number of images in each trial.
+        simulate: function from number of images and random generator to the records of a model, of an
+            equal model, and of a better model.
+        setting: description of further settings, for display.
     """
 
     metric: str
@@ -63,10 +63,10 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def classifiers(accuracy: float) -> Callable[[int, np.random.Generator], Pair]:
-    """Two classifiers of this accuracy, and one that corrects a third of its errors."""
+    """Simulate two classifiers of this accuracy, and one with a third fewer errors."""
 
     def simulate(images: int, random: np.random.Generator) -> Pair:
-        # Half of the images are as hard for one as for the other.
+        # Half of the images are equally hard for all models.
         shared, is_shared = random.random(images), random.random(images) < 0.5
 
         def classify(error: float) -> ClassificationEvidence:
@@ -82,7 +82,7 @@ def classifiers(accuracy: float) -> Callable[[int, np.random.Generator], Pair]:
 
 
 def segmentors(images: int, random: np.random.Generator) -> Pair:
-    """Confusion of images that hold some of the classes, with errors by image and by class."""
+    """Simulate confusion of images with some of the classes, with errors by image and by class."""
     classes = len(CLASSES)
     area = random.dirichlet(2 * SHARES, images) * 10_000
     area[area < 200] = 0
@@ -103,10 +103,10 @@ def segmentors(images: int, random: np.random.Generator) -> Pair:
 
 
 def detectors(share_differing: float = 1.0) -> Callable[[int, np.random.Generator], Pair]:
-    """Detectors that find objects by skill and difficulty and invent others.
+    """Simulate detectors that find objects by skill and difficulty, with additional false positives.
 
     Args:
-        share_differing: of the images on which the equal model has predictions of its own.
+        share_differing: share of images on which the predictions of the equal model differ.
     """
 
     def simulate(images: int, random: np.random.Generator) -> Pair:
@@ -177,7 +177,7 @@ def evidence_of(
 
 
 def merged(first: InstanceEvidence, second: InstanceEvidence, chosen: np.ndarray) -> InstanceEvidence:
-    """The first detector, with the second's predictions on the chosen images, (images,), bool."""
+    """Return the first detector with predictions of the second on chosen images, (images,), bool."""
     kept = [~chosen[first.detection_image], chosen[second.detection_image]]
     columns = [
         np.concatenate([column[keep] for column, keep in zip(pair, kept, strict=True)])
@@ -205,14 +205,15 @@ SCENARIOS = (
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of the trials.
+    """Shares of trials with each outcome.
 
     Attributes:
-        false_positives: equal models were told apart.
-        figure_covered: the interval of a figure covers the expected figure.
-        difference_covered: that of a difference of unequal models covers the expected one.
-        difference: the expected difference, in points.
-        power: unequal models were told apart.
+        false_positives: share in which equal models were told apart.
+        figure_covered: share in which the interval of a figure covers the expected figure.
+        difference_covered: share in which the interval of a difference between unequal models covers
+            the expected difference.
+        difference: expected difference, in points.
+        power: share in which unequal models were told apart.
     """
 
     false_positives: float
@@ -230,7 +231,7 @@ def rates(scenario: Scenario, trials: int, resamples: int, images_of_truth: int)
 
 
 def expectation(scenario: Scenario, sets: int) -> tuple[float, float]:
-    """Mean figures of the model and of the better one, over many sets of images."""
+    """Return the mean figures of the model and of the better one over many sets of images."""
     figures = []
     for number in range(sets):
         first, _, third = scenario.simulate(scenario.images, np.random.default_rng([2, number]))
@@ -286,9 +287,11 @@ def table(trials: int, resamples: int, images_of_truth: int = IMAGES_OF_TRUTH) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--trials', type=int, default=TRIALS, help='pairs a row (default %(default)s)')
-    parser.add_argument('--resamples', type=int, default=400, help='a trial (default %(default)s)')
-    parser.add_argument('--write', action='store_true', help=f'write the table into {DOCS.name}')
+    parser.add_argument('--trials', type=int, default=TRIALS, help='pairs per row (default %(default)s)')
+    parser.add_argument(
+        '--resamples', type=int, default=400, help='resamples per trial (default %(default)s)'
+    )
+    parser.add_argument('--write', action='store_true', help=f'write the table to {DOCS.name}')
     arguments = parser.parse_args()
     found = table(arguments.trials, arguments.resamples)
     print(found)

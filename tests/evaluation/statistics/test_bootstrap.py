@@ -1,4 +1,4 @@
-"""Intervals against closed forms, and metrics on resamples against their direct computation."""
+"""Intervals compared with closed forms, and metrics on resamples with direct computation."""
 
 import math
 
@@ -30,7 +30,7 @@ CLASSES = ('wall', 'sky', 'tree')
 
 
 def classifier(right):
-    """Evidence of images of which some are right."""
+    """Return top-1 and top-5 accuracy of a classifier that is right on some images."""
     names = [f'{number:05}.jpg' for number in range(len(right))]
     guesses = [(0, int(not r), 0 if r else 5) for r in right]
     return collect_guesses(names, guesses, CLASSES).metrics_of('top1')
@@ -46,12 +46,12 @@ class TestKnownProportions:
         found = interval(whole['top1'], samples['top1'], images)
         error = 100 * math.sqrt(share * (1 - share) / images)
         assert found.value == pytest.approx(100 * share, abs=1e-12)
-        # Ends of an interval by 2000 resamples scatter by about 5 % of its half width.
+        # Ends of an interval from 2000 resamples scatter by about 5 % of its half width.
         assert found.high - found.value == pytest.approx(1.96 * error, rel=0.15)
         assert found.value - found.low == pytest.approx(1.96 * error, rel=0.15)
 
     def test_interval_of_a_paired_difference(self):
-        """Right by one alone b, by the other c of n images: variance (b + c - (b - c)^2 / n) / n^2."""
+        """With b and c of n images right in only one model: variance (b + c - (b - c)^2 / n) / n^2."""
         images, only_a, only_b = 3000, 180, 120
         a = np.arange(images) < 2000 + only_a
         b = (np.arange(images) < 2000) | (np.arange(images) >= images - only_b)
@@ -64,7 +64,7 @@ class TestKnownProportions:
         for end in (found.low, found.high):
             assert abs(end - found.value) == pytest.approx(196 * math.sqrt(variance), rel=0.15)
 
-    def test_intervals_cover_the_truth_as_often_as_they_say(self):
+    def test_intervals_have_the_nominal_coverage(self):
         images, share, trials = 150, 0.7, 200
         random = np.random.default_rng(3)
         hits = 0
@@ -73,20 +73,20 @@ class TestKnownProportions:
             (whole,), (samples,) = resample([classifier(right)], images, 300, seed=trial)
             found = interval(whole['top1'], samples['top1'], images)
             hits += found.low <= 100 * share <= found.high
-        # Four standard errors of a binomial of 0.95.
+        # Four standard errors of a binomial share of 0.95.
         assert abs(hits / trials - 0.95) < 4 * math.sqrt(0.95 * 0.05 / trials)
 
 
-def test_a_bias_of_the_resamples_does_not_move_the_interval():
+def test_bias_of_the_resamples_does_not_shift_the_interval():
     samples = 7 + stats.norm.ppf((np.arange(20000) + 0.5) / 20000)
     found = interval(5.0, samples, 10**6)
     assert (found.low, found.high) == (pytest.approx(3.04, abs=0.01), pytest.approx(6.96, abs=0.01))
 
 
-def test_intervals_of_ap_cover_that_of_a_population_of_images():
-    """Of 600 images a detector's AP is known; samples of 60 have intervals that cover it, and its bias.
+def test_intervals_of_ap_cover_the_expected_ap():
+    """Samples of 60 out of 600 images have intervals that cover the expected AP of such samples.
 
-    AP of 60 images is higher on average than that of 600, so the truth is the mean AP of 60 images.
+    AP on 60 images is higher on average than on 600, so the expected value is the mean AP on 60 images.
     """
     population = instance_evidence(600, 30, 3, seed=5)
     random = np.random.default_rng(0)
@@ -100,12 +100,12 @@ def test_intervals_of_ap_cover_that_of_a_population_of_images():
         hits.append(interval(whole['box_AP'], samples['box_AP'], 60))
     truth = np.mean(values)
     covered = np.mean([each.low <= truth <= each.high for each in hits])
-    # Without replacement figures vary by sqrt(0.9) of what the intervals take for granted.
+    # Without replacement, figures vary by sqrt(0.9) of what the intervals assume.
     assert 0.88 <= covered <= 1
 
 
 def restricted(metric, images, population):
-    """A metric of some images of a population."""
+    """Restrict a metric to some images of a population."""
 
     def evaluate(weights):
         whole = np.zeros(population, np.int64)
@@ -124,7 +124,7 @@ def test_figures_stay_between_0_and_100():
 
 
 class TestShares:
-    """Against published values and scipy's own intervals."""
+    """Compared with scipy and with values computed by hand."""
 
     @pytest.mark.parametrize(('right', 'images'), [(0, 20), (20, 20), (7, 20), (1, 1), (49_000, 50_000)])
     def test_interval_is_exact(self, right, images):
@@ -132,12 +132,12 @@ class TestShares:
         expected = stats.binomtest(right, images).proportion_ci(method='exact')
         assert (found.low, found.high) == pytest.approx((100 * expected.low, 100 * expected.high))
 
-    def test_none_of_20(self):
+    def test_zero_of_20_images(self):
         found = figure_interval('top1', 0.0, np.zeros(9), 20)
         assert (found.low, found.high) == (0.0, pytest.approx(16.84, abs=0.005))
 
-    def test_a_difference_by_hand(self):
-        """3 images are right by the first alone, 1 by the second, of 20 (Agresti and Min, section 3)."""
+    def test_difference_computed_by_hand(self):
+        """Of 20 images, 3 are right only in the first model, 1 only in the second (Agresti and Min)."""
         differences = np.array([1, 1, 1, -1] + [0] * 16)
         found = share_difference_interval(differences)
         deviation = math.sqrt((3.5 + 1.5 - (3.5 - 1.5) ** 2 / 22) / 22**2)
@@ -146,14 +146,14 @@ class TestShares:
         assert found.high == pytest.approx(100 * (2 / 22 + 1.959964 * deviation))
 
     @pytest.mark.parametrize('differences', [np.zeros(20), np.ones(20)])
-    def test_differences_of_no_or_all_images_have_an_interval(self, differences):
+    def test_an_interval_exists_if_no_or_all_images_differ(self, differences):
         found = share_difference_interval(differences)
         assert found.high - found.low > 5
         assert -100 <= found.low <= found.value <= found.high <= 100
 
 
 def test_few_images_widen_an_interval():
-    """A mean of normal samples of n has an interval of Student's distribution."""
+    """The mean of n normal samples has an interval from Student's distribution."""
     samples = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
     for images in (5, 20, 1000):
         found = interval(0.0, samples, images)
@@ -167,7 +167,7 @@ def test_undefined_figures_have_no_interval():
     assert np.isnan(interval(3.0, np.full(5, np.nan), 9).high)
 
 
-def test_an_interval_of_95_percent_needs_as_many_resamples():
+def test_no_interval_if_over_5_percent_of_resamples_are_undefined():
     samples = np.arange(100.0)
     samples[:5] = np.nan
     found = interval(52.0, samples, 10**7)
@@ -178,13 +178,13 @@ def test_an_interval_of_95_percent_needs_as_many_resamples():
     assert np.isnan([found.low, found.high]).all()
 
 
-def test_resamples_that_are_all_alike_have_no_interval():
+def test_identical_resamples_have_no_interval():
     for value in (0.0, 3.0):
         found = interval(value, np.full(9, value), 48)
         assert np.isnan([found.low, found.high]).all()
 
 
-def test_draws_depend_on_seed_and_number_alone():
+def test_draws_depend_only_on_seed_and_number():
     assert np.array_equal(draw(50, 1, 2), draw(50, 1, 2))
     assert not np.array_equal(draw(50, 1, 2), draw(50, 1, 3))
     assert not np.array_equal(draw(50, 1, 2), draw(50, 2, 2))
@@ -192,7 +192,7 @@ def test_draws_depend_on_seed_and_number_alone():
 
 
 @pytest.mark.parametrize('number', [0, -1, 199, 10**9])
-def test_numbers_that_cannot_be_drawn(number):
+def test_resamples_out_of_range_are_refused(number):
     with pytest.raises(UserError, match='--resamples'):
         check_resamples(number)
 
@@ -206,7 +206,7 @@ LABELS = arrays.arrays(np.uint8, (3, 4), elements=st.sampled_from([0, 1, 2, 7, I
     st.lists(st.tuples(MAPS, LABELS), min_size=3, max_size=3),
     st.lists(st.integers(0, 3), min_size=3, max_size=3),
 )
-def test_mean_iou_of_a_resample_is_that_of_its_images(pairs, weights):
+def test_mean_iou_of_a_resample_equals_that_of_its_images(pairs, weights):
     if not any(weights):
         return
     pixels = [
@@ -216,7 +216,7 @@ def test_mean_iou_of_a_resample_is_that_of_its_images(pairs, weights):
     evidence = collect_confusion(['b', 'a', 'c'], pixels, CLASSES)
     metric = SegmentationMetric()
     metric.dataset_meta = {'classes': CLASSES}
-    # In the order of the names.
+    # Sorted by name.
     for place, times in zip((1, 0, 2), weights, strict=True):
         predicted, label = pairs[place]
         sample = {

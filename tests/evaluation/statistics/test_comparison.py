@@ -1,4 +1,4 @@
-"""Comparisons of results: what they say, and what is refused."""
+"""Comparisons of results: outcomes, names, cautions, and invalid input."""
 
 import dataclasses
 import json
@@ -44,15 +44,15 @@ class TestOutcome:
         assert found.difference.value == pytest.approx(40)
         assert found.difference.low == pytest.approx(40 - 1.96 * 1.55, abs=0.6)
         assert re.fullmatch(
-            r'dcn_tiny has 40\.0 points more top-1 accuracy than swin_tiny \(90\.0 and 50\.0; '
+            r'dcn_tiny has 40\.0 points higher top-1 accuracy than swin_tiny \(90\.0 and 50\.0; '
             r'p < 0\.001; 95 % interval of the difference \+3\d\.\d to \+4\d\.\d, 1,000 images\)\.',
             found.sentence,
         )
-        # In whatever order they are given, the difference is that of the better from the other.
+        # The sentence does not depend on the order of the models: the better one comes first.
         assert top1(b, a).sentence == found.sentence
 
     def test_chance(self, tmp_path):
-        """Each is right where the other is not on 20 images of 1000: a difference of 0 in the mean."""
+        """On 39 of 1000 images only one model is right: 20 images for the first, 19 for the second."""
         a = classifier(tmp_path / 'a', [1] * 500 + [1] * 20 + [0] * 480)
         b = classifier(tmp_path / 'b', [1] * 500 + [0] * 20 + [1] * 19 + [0] * 461, 'swin_tiny')
         found = top1(a, b)
@@ -64,7 +64,7 @@ class TestOutcome:
             assert each.difference.value == each.difference.low == each.difference.high == 0
             assert not each.is_told_apart
 
-    def test_every_metric_of_the_tables(self, detectors):
+    def test_all_metrics_of_tables_are_compared(self, detectors):
         found = compare([detectors[0]], [detectors[1]], resamples=30)
         for each in found:
             assert each.a.interval.value == pytest.approx(detectors[0].metrics[each.metric], abs=1e-9)
@@ -79,8 +79,8 @@ class TestOutcome:
         assert one.difference == same.difference != other.difference
         assert one.test == same.test == other.test
 
-    def test_pairs_are_closer_than_models_on_other_images(self, detectors):
-        """The two see the same easy and hard images: their difference varies less than either alone."""
+    def test_differences_vary_less_than_on_independent_images(self, detectors):
+        """Both models see the same easy and hard images, so their difference varies less."""
         found = compare([detectors[0]], [detectors[1]], resamples=200)[0]
         width = {
             name: i.high - i.low
@@ -98,7 +98,7 @@ class TestSeeds:
         assert found.a.spread.deviation == pytest.approx(math.sqrt(50))
         assert found.b.spread.deviation is None
 
-    def test_experiments_are_what_differs_in_the_seed_alone(self, tmp_path):
+    def test_experiments_group_runs_that_differ_only_in_the_seed(self, tmp_path):
         runs = [classifier(tmp_path / f'{n}', [1, 0], seed=n) for n in range(3)]
         again = classifier(tmp_path / 'again', [1, 1], seed=1, created='2027-01-01T00:00:00+00:00')
         other = classifier(
@@ -113,7 +113,7 @@ class TestSeeds:
 
 
 class TestNames:
-    def test_are_as_long_as_they_must_be(self, tmp_path):
+    def test_include_only_what_tells_models_apart(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0])
         b = classifier(tmp_path / 'b', [1, 0], 'swin_tiny')
         c = classifier(tmp_path / 'c', [1, 0], initialization='x.pth')
@@ -124,7 +124,7 @@ class TestNames:
         assert distinct_names([a], [d]) == ('dcn_tiny (seed 0)', 'dcn_tiny (seed 3)')
         assert distinct_names([a], [e]) == ('dcn_tiny (without TTA)', 'dcn_tiny (with TTA)')
 
-    def test_no_seed_stands_for_several(self, tmp_path):
+    def test_show_the_number_of_seeds_for_several_runs(self, tmp_path):
         runs = [classifier(tmp_path / f'{n}', [1, 0], seed=n) for n in range(4)]
         other = [classifier(tmp_path / f'o{n}', [1, 0], 'swin_tiny', seed=n + 5) for n in range(3)]
         assert distinct_names(runs[:3], runs[3:]) == ('dcn_tiny (3 seeds)', 'dcn_tiny (1 seed)')
@@ -132,7 +132,7 @@ class TestNames:
         places = f'dcn_tiny ({tmp_path})', f'dcn_tiny ({tmp_path})'
         assert distinct_names(runs[:2], runs[2:]) == places
 
-    def test_end_with_the_file_where_nothing_else_differs(self, tmp_path):
+    def test_end_with_the_file_if_nothing_else_differs(self, tmp_path):
         a, b = (classifier(tmp_path / name, [1, 0]) for name in 'ab')
         both = tmp_path / 'a/result.json', tmp_path / 'a/again.json'
         b.path.rename(both[1])
@@ -141,7 +141,7 @@ class TestNames:
 
 
 class TestFewImages:
-    def test_of_one_image(self, tmp_path):
+    def test_a_classifier_on_one_image(self, tmp_path):
         a = classifier(tmp_path / 'a', [1])
         b = classifier(tmp_path / 'b', [0], 'swin_tiny')
         found = top1(a, b)
@@ -154,7 +154,7 @@ class TestFewImages:
         )
         assert found.difference.low < 0
         text = comparison_text([found])
-        # The exact interval of 1 of 1: from 0.025.
+        # The exact interval of 1 out of 1 starts at 0.025.
         assert re.search(r'\| 100\.0 \(2\.5 to 100\.0\) +\|.*\| no \(p = 1\.00\) \|', text)
         assert 'nan' not in text
 
@@ -171,7 +171,7 @@ class TestFewImages:
         assert 'nan' not in comparison_text([found])
 
     def test_detectors_that_find_nothing(self, tmp_path):
-        """Both are wrong on all images, in different ways."""
+        """Both are wrong on all images, with different scores."""
         truth = [(0, box(0))]
         sides = [
             read_result(
@@ -187,8 +187,8 @@ class TestFewImages:
         assert not found.is_told_apart
         assert 'no interval, since all resamples of 9 images give the same' in found.sentence
 
-    def test_of_one_image_with_objects(self, tmp_path):
-        """A third has objects, so that (2 / 3) ** 3 of the resamples, 30 %, have none."""
+    def test_one_of_three_images_with_objects(self, tmp_path):
+        """One of three images has objects, so (2 / 3) ** 3 of the resamples, 30 %, have none."""
         objects, nothing = [(0, box(0))], ([], [])
         found = evidence_of([(objects, [(0, box(0), 0.9)]), nothing, nothing])
         missed = evidence_of([(objects, []), nothing, nothing])
@@ -198,26 +198,26 @@ class TestFewImages:
         assert found[0].difference.value == pytest.approx(100)
         assert found[0].difference.undefined == pytest.approx(400 * (2 / 3) ** 3, abs=40)
         assert not any(each.is_told_apart for each in found)
-        assert 'Resamples in which a figure is undefined are left out' in comparison_text(found)
+        assert 'Resamples in which a figure is undefined are excluded' in comparison_text(found)
 
 
 class TestCautions:
-    def test_augmentation_of_one_is_named(self, tmp_path):
+    def test_augmentation_of_one_model(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0, 1, 0])
         b = classifier(tmp_path / 'b', [1, 1, 1, 0], 'swin_tiny', test_time_augmentation=True)
         found = top1(a, b)
         assert 'dcn_tiny (without TTA)' in found.sentence
         assert 'swin_tiny (with TTA)' in found.sentence
-        assert 'not one of the models alone' in comparison_text([found])
+        assert 'not due to the models alone' in comparison_text([found])
 
-    def test_truth_of_which_no_digest_is_known(self, tmp_path):
+    def test_annotations_without_a_digest(self, tmp_path):
         unknown = {'data': {'sha256': None}}
         a = classifier(tmp_path / 'a', [1, 0, 1, 0], **unknown)
         b = classifier(tmp_path / 'b', [1, 1, 1, 0], 'swin_tiny', **unknown)
-        assert 'same annotations is not known' in comparison_text([top1(a, b)])
+        assert 'unknown whether both were evaluated on the same' in comparison_text([top1(a, b)])
         c = classifier(tmp_path / 'c', [1, 1, 1, 0], 'swin_tiny')
         assert top1(c, c).cautions == ()
-        with pytest.raises(UserError, match=r'the data\.sha256 of one is null'):
+        with pytest.raises(UserError, match=r'data\.sha256 of one is null'):
             top1(a, c)
 
 
@@ -239,31 +239,31 @@ class TestErrors:
         both = errors_text(['x'], [pair])
         found = [float(cell.split()[0]) for cell in both.splitlines()[4].split('|')[3:-1]]
         assert found == pytest.approx(np.mean(single, axis=0), abs=0.101)
-        assert 'Of several seeds: means over them.' in both
+        assert 'Means over seeds for models with several seeds.' in both
 
-    def test_where_no_object_is_left_there_is_a_dash(self, tmp_path):
-        """All objects are missed: without them no class has any."""
+    def test_a_dash_if_no_object_is_left(self, tmp_path):
+        """All objects are missed, so fixing this leaves no class with objects."""
         blind = evidence_of([([(0, box(0))], [])])
         text = errors_text(['x'], [[read_result(write_result(tmp_path / 'x', blind, 'dcn_tiny'))]])
         assert 'nan' not in text
         assert re.search(r'\| +– \(1\) \|', text)
-        assert '–: without it no object would be left to count.' in text
+        assert '–: undefined, since fixing this type of error would leave no object' in text
 
 
 class TestRefused:
-    def test_other_images(self, tmp_path):
+    def test_different_images(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0, 1])
         b = read_result(
             write_result(
                 tmp_path / 'b', guesses([1, 0, 1], ['0000.jpg', '0001.jpg', '9.jpg']), 'swin_tiny'
             )
         )
-        with pytest.raises(UserError, match=r'other images \(2 are in one alone\)'):
+        with pytest.raises(UserError, match=r'different images \(2 are in only one of them\)'):
             compare([a], [b], resamples=5)
 
     @pytest.mark.parametrize('chosen', [[1, 0, 2, 3], [0, 1]])
     def test_different_classes(self, tmp_path, chosen):
-        """The digest of the annotations is the same whichever classes a config takes."""
+        """The digest of the annotations does not depend on the classes used by a config."""
         every = guesses(np.array([1, 0, 1, 1], bool))
         names = ('a', 'b', 'c', 'd')
         records = [
@@ -280,37 +280,37 @@ class TestRefused:
         first, second = uncertainties([a, b], resamples=200).values()
         assert first.is_told_from(second, 'top1') is None
 
-    def test_other_annotations(self, tmp_path):
+    def test_different_annotations(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0, 1])
         b = classifier(tmp_path / 'b', [1, 0, 1], 'swin_tiny', data={'sha256': 'other'})
-        with pytest.raises(UserError, match='other annotations'):
+        with pytest.raises(UserError, match='different annotations'):
             compare([a], [b], resamples=5)
 
-    def test_other_tasks(self, tmp_path, detectors):
-        with pytest.raises(UserError, match='compare like'):
+    def test_different_tasks(self, tmp_path, detectors):
+        with pytest.raises(UserError, match='compare results of the same task'):
             compare([classifier(tmp_path / 'c', [1, 0])], [detectors[0]], resamples=5)
 
     def test_results_without_evidence(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0], evidence=None)
-        with pytest.raises(UserError, match='no evidence of its images'):
+        with pytest.raises(UserError, match='no per-image evidence'):
             load_evidence(a)
 
-    def test_evidence_that_is_gone_or_another(self, tmp_path):
+    def test_missing_or_different_evidence(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0])
         b = classifier(tmp_path / 'b', [1, 1])
         (tmp_path / 'a/evidence.npz').unlink()
-        with pytest.raises(UserError, match='is missing; keep it beside'):
+        with pytest.raises(UserError, match='is missing; keep it next to'):
             load_evidence(a)
         (tmp_path / 'a/evidence.npz').write_bytes(b.evidence.path.read_bytes())
-        with pytest.raises(UserError, match='is not the one that'):
+        with pytest.raises(UserError, match='does not match its digest in'):
             load_evidence(a)
 
-    def test_figures_that_are_not_those_of_the_evidence(self, tmp_path):
+    def test_figures_that_contradict_the_evidence(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0], metrics={'top1': 51.0, 'top5': 50.0})
         with pytest.raises(UserError, match=r'says top1 is 51\.0, but its evidence says 50\.0'):
             load_evidence(a)
 
-    def test_a_path_out_of_the_folder(self, tmp_path):
+    def test_a_path_outside_the_folder(self, tmp_path):
         file = write_result(tmp_path / 'a', guesses([1, 0]), 'dcn_tiny')
         content = json.loads(file.read_text())
         content['evidence']['file'] = '../b/evidence.npz'
@@ -324,21 +324,21 @@ class TestRefused:
                 instance_evidence().metrics_of(name)
 
 
-def test_ends_beside_zero_keep_their_sign():
+def test_small_differences_keep_their_sign():
     assert signed(0.04, 'box_AP') == '+0.04'
     assert signed(-0.003, 'mIoU') == '\N{MINUS SIGN}0.003'
     assert signed(0.0, 'top1') == '+0.0'
     assert signed(-1.26, 'box_AP') == '\N{MINUS SIGN}1.3'
     assert rounded(49.296, 'mIoU') == '49.30'
     assert rounded(1e-9, 'box_AP') == '0.0000'
-    # What sums in a different order leave.
+    # Rounding error of summing in a different order.
     assert signed(1e-15, 'box_AP') == '+0.0'
 
 
 class TestBoxesAlone:
     @pytest.fixture
     def pair(self, tmp_path):
-        """A detector with masks, and one without."""
+        """Return a detector with masks and one without."""
         kinds = (('bbox', 'segm'), ('bbox',))
         return [
             read_result(
@@ -347,7 +347,7 @@ class TestBoxesAlone:
             for i, (name, each) in enumerate(zip(('dcn_tiny', 'swin_tiny'), kinds, strict=True))
         ]
 
-    def test_with_masks_and_without_are_compared_by_boxes(self, pair):
+    def test_detectors_with_and_without_masks_are_compared_by_boxes(self, pair):
         found = compare(*([each] for each in pair), resamples=200)
         assert [each.metric for each in found] == ['box_AP', 'box_AP50', 'box_AP75']
         text = comparison_text(found)
@@ -363,13 +363,13 @@ class TestBoxesAlone:
         rows = errors_text(['a', 'b'], [[pair[1]], [other]])
         assert '| mask' not in rows
 
-    def test_intervals_are_of_boxes(self, pair):
+    def test_intervals_cover_only_boxes(self, pair):
         found = uncertainties(pair, resamples=200)
         assert {*found[pair[1].path].intervals} == {'box_AP', 'box_AP50', 'box_AP75'}
         assert found[pair[1].path].is_told_from(found[pair[0].path], 'box_AP') is not None
 
-    def test_figures_without_their_evidence(self, tmp_path):
-        """A result that states mask AP beside evidence of boxes alone is not believed."""
+    def test_mask_figures_without_mask_evidence(self, tmp_path):
+        """A result with mask AP but only box evidence is refused."""
         file = write_result(tmp_path / 'a', instance_evidence(20, kinds=('bbox',)), 'dcn_tiny')
         content = json.loads(file.read_text())
         content['metrics'] |= {'mask_AP': 1.0, 'mask_AP50': 1.0, 'mask_AP75': 1.0}

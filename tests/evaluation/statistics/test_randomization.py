@@ -1,4 +1,4 @@
-"""The paired test against closed forms, a naive computation, and simulated models."""
+"""Paired test compared with closed forms, a naive implementation, and simulated models."""
 
 import re
 from itertools import product
@@ -50,27 +50,27 @@ def outcome_of(metric, a, b):
 
 class TestSigns:
     @given(st.integers(0, 40), st.integers(0, 40))
-    def test_one_run_each_is_mcnemars_exact_test(self, ours, theirs):
+    def test_one_run_per_model_is_mcnemars_exact_test(self, ours, theirs):
         differences = np.array([1] * ours + [-1] * theirs + [0] * 5)
         expected = stats.binomtest(ours, ours + theirs).pvalue if ours + theirs else 1
         assert sign_flip_p_value(differences) == pytest.approx(expected, rel=1e-9)
 
     @given(st.lists(st.integers(-6, 6), max_size=10))
-    def test_several_runs_as_all_signs_tried(self, differences):
+    def test_several_runs_equal_an_enumeration_of_signs(self, differences):
         differences = np.array(differences, np.int64)
         sums = [abs(np.dot(signs, differences)) for signs in product((1, -1), repeat=len(differences))]
         expected = np.mean(np.array(sums) >= abs(differences.sum()))
         assert sign_flip_p_value(differences) == pytest.approx(expected, rel=1e-9)
 
     def test_many_images(self):
-        """The central limit theorem: 50,000 images, 10,000 of which differ by 1 or 2 of 3 runs."""
+        """Central limit theorem: 50,000 images, of which 10,000 differ in 1 or 2 of 3 runs."""
         differences = np.repeat([0, 1, -1, 2, -2], [40_000, 4100, 3900, 1010, 990])
         z = differences.sum() / np.sqrt((differences**2).sum())
         assert sign_flip_p_value(differences) == pytest.approx(2 * stats.norm.sf(z), rel=0.05)
 
 
 class TestOneImage:
-    """Two models that differ on one image are never told apart, whatever the seed."""
+    """Two models that differ on one image are never told apart, for any seed."""
 
     @pytest.mark.parametrize('images', [20, 48, 120, 5000])
     def test_classifiers(self, images):
@@ -86,7 +86,7 @@ class TestOneImage:
             assert found == PairedTest(1.0, False, 0, found.differing)
             assert found.differing <= 1
 
-    def test_40_seeds(self, tmp_path):
+    def test_the_outcome_does_not_depend_on_the_seed(self, tmp_path):
         sides = [
             read_result(write_result(tmp_path / name, guesses(right), f'{name}_tiny'))
             for name, right in (('dcn', [1] * 120), ('swin', [0] + [1] * 119))
@@ -98,12 +98,12 @@ class TestOneImage:
 
 class TestFewImages:
     @pytest.mark.parametrize(('differing', 'told'), [(5, False), (6, True)])
-    def test_six_images_are_the_fewest(self, differing, told):
+    def test_six_differing_images_are_the_minimum(self, differing, told):
         a, b = guesses([1] * 1000), guesses([0] * differing + [1] * (1000 - differing))
         assert outcome_of('top1', a, b).is_told_apart == told
 
     @pytest.mark.parametrize('metric', SIMULATED)
-    def test_no_five_images_tell_models_apart(self, metric):
+    def test_five_images_never_tell_models_apart(self, metric):
         for seed in range(10):
             first, _, third = simulated(metric, 20, seed)
             other = replaced(first, third, range(5))
@@ -114,7 +114,7 @@ class TestFewImages:
 
 
 def replaced(first, other, places):
-    """The first model with the other's predictions on some images."""
+    """Return the first model with the other's predictions on some images."""
     chosen = np.isin(np.arange(len(first.images)), places)
     if not isinstance(first, SegmentationEvidence):
         return merged(first, other, chosen)
@@ -128,7 +128,7 @@ def replaced(first, other, places):
 
 @pytest.mark.parametrize('metric', SIMULATED)
 class TestSwaps:
-    def test_a_swapped_model_is_the_one_with_the_others_predictions(self, metric):
+    def test_a_swapped_model_has_the_predictions_of_the_other(self, metric):
         first, second, _ = simulated(metric, 30, 1)
         together = metric_of(joined(first, second), [metric])
         for seed in range(5):
@@ -138,7 +138,7 @@ class TestSwaps:
             assert ours == pytest.approx(value(metric, replaced(first, second, places)), abs=1e-9)
             assert theirs == pytest.approx(value(metric, replaced(second, first, places)), abs=1e-9)
 
-    def test_all_swaps_of_a_few_images(self, metric):
+    def test_few_images_equal_an_enumeration_of_swaps(self, metric):
         first, _, third = simulated(metric, 20, 2)
         other = replaced(first, third, [2, 5, 11, 13, 19, 0, 7])
         places = np.flatnonzero(differing_images(first, other))
@@ -169,13 +169,13 @@ class TestSwaps:
         assert outcome_of(metric, first, first) == PairedTest(1.0, False, 0, 0)
 
 
-def test_scores_on_another_scale_change_nothing():
+def test_the_scale_of_scores_does_not_matter():
     first, second, _ = simulated('box_AP', 60, 6)
     rescaled = type(second)(**{**vars(second), 'detection_score': second.detection_score**9 / 50})
     assert outcome_of('box_AP', first, rescaled) == outcome_of('box_AP', first, second)
 
 
-def test_ranks_change_no_figure():
+def test_ranks_do_not_change_figures():
     a, b = instance_evidence(20), instance_evidence(20, detector=1)
     once = np.ones(20, bool)
     names = ['box_AP', 'box_AP50', 'mask_AP', 'mask_AP75']
@@ -214,14 +214,14 @@ class TestSeeds:
 
     @pytest.mark.parametrize('metric', SIMULATED)
     def test_means_over_seeds_are_compared(self, metric):
-        """Three better runs against two: more evidence than one run against one."""
+        """Three identical runs against two give the same result as one run against one."""
         runs = [simulated(metric, 60, 8)[0], simulated(metric, 60, 8)[2]]
         found = paired_tests([metric], [runs[1]] * 3, [runs[0]] * 2)[metric]
         single = paired_tests([metric], [runs[1]], [runs[0]])[metric]
         assert found == single
 
-    def test_shares_of_several_runs(self):
-        """The mean over two runs is half an image better on each of 8: 2 of 256 sign patterns."""
+    def test_mean_shares_of_several_runs(self):
+        """The mean over two runs is better by half on each of 8 images: 2 of 256 sign patterns."""
         a = [guesses([1] * 8), guesses([1] * 8)]
         b = [guesses([1, 0] * 4), guesses([0, 1] * 4)]
         found = paired_tests(['top1'], a, b)['top1']
@@ -229,7 +229,7 @@ class TestSeeds:
 
 
 class TestSimulation:
-    """A short form of the table in docs/results.md; its bounds allow for so few trials."""
+    """Short version of the table in docs/results.md; the bounds allow for the small number of trials."""
 
     @pytest.mark.parametrize(
         'scenario',
@@ -241,13 +241,13 @@ class TestSimulation:
         ],
         ids=lambda scenario: f'{scenario.metric}-{scenario.images}',
     )
-    def test_equal_models_are_seldom_told_apart(self, scenario):
+    def test_equal_models_are_rarely_told_apart(self, scenario):
         found = rates(scenario, trials=40, resamples=200, images_of_truth=4000)
-        # 5 % of 40 trials are 2; more than 7 happen once in 2,000.
+        # 5 % of 40 trials are 2; more than 7 occur once in 2,000.
         assert found.false_positives <= 7 / 40
         assert found.figure_covered >= 0.8
 
-    def test_the_table_of_the_docs(self):
+    def test_table_in_the_docs(self):
         rows = [
             [cell.strip() for cell in line.split('|')[1:-1]]
             for line in DOCS.read_text().split('<!-- simulation -->')[1].splitlines()
@@ -269,10 +269,10 @@ class TestSimulation:
         (1.0, False, 'p = 1.00'),
     ],
 )
-def test_p_values_in_words(p_value, told, text):
+def test_text_of_p_values(p_value, told, text):
     assert p_value_text(PairedTest(p_value, told, 0, 9)) == text
 
 
-def test_no_random_swap_exceeds():
+def test_p_value_is_a_bound_if_no_swap_reaches_the_difference():
     assert p_value_text(PairedTest(1 / 201, True, 200, 99)) == 'p ≤ 0.005'
     assert p_value_text(PairedTest(2 / 201, True, 200, 99)) == 'p = 0.01'

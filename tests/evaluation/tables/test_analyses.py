@@ -1,4 +1,4 @@
-"""Columns of analyses beside the accuracy of the same weights."""
+"""Columns of analyses, next to the accuracy of the same weights."""
 
 import csv
 import io
@@ -38,7 +38,7 @@ def analysis(folder, name, weights, created='2026-01-01T00:00:00+00:00', note=NO
 
 
 def shown(folder):
-    """Cells by backbone and heading, and the text."""
+    """Return the cells by backbone and heading, and the text."""
     text = render(load_results([folder]), [], 'markdown', load_analyses([folder]))
     header, _, *rows = (
         [cell.strip() for cell in line.split('|')[1:-1]]
@@ -48,7 +48,7 @@ def shown(folder):
     return {row[0]: dict(zip(header, row, strict=True)) for row in rows}, text
 
 
-def test_figures_stand_beside_those_of_the_same_weights(tmp_path):
+def test_figures_are_in_the_row_with_the_same_weights(tmp_path):
     result(tmp_path, 'dcn_tiny', 'one')
     result(tmp_path, 'swin_tiny', 'two')
     analysis(tmp_path / 'dcn_tiny', 'invariance', 'one', consistency=81.26)
@@ -92,7 +92,7 @@ def test_headings_are_escaped_in_latex(tmp_path):
 @pytest.mark.parametrize(
     'content', ['', '{}', '[]', '{"analysis": "erf", "checkpoint": {"weights_sha256": "a"}}']
 )
-def test_what_is_no_analysis_is_named(tmp_path, content):
+def test_malformed_analyses_are_refused(tmp_path, content):
     file = tmp_path / 'analysis' / 'erf.json'
     file.parent.mkdir()
     file.write_text(content)
@@ -118,7 +118,7 @@ def test_what_is_no_analysis_is_named(tmp_path, content):
     ],
     ids=str,
 )
-def test_what_a_table_could_not_show_is_named(tmp_path, key, value):
+def test_values_that_a_table_cannot_show_are_refused(tmp_path, key, value):
     analysis(tmp_path, 'erf', 'one', consistency=70)
     analysis(tmp_path, 'invariance', 'one', consistency=70)
     file = tmp_path / 'analysis' / 'invariance.json'
@@ -127,20 +127,20 @@ def test_what_a_table_could_not_show_is_named(tmp_path, key, value):
         load_analyses([tmp_path])
 
 
-def test_the_newest_is_so_in_any_time_zone(tmp_path):
-    """The first is the later by its text alone."""
+def test_newest_respects_time_zones(tmp_path):
+    """The first timestamp is later as text, but not in time."""
     result(tmp_path, 'dcn_tiny', 'one')
     analysis(tmp_path / 'a', 'invariance', 'one', '2026-01-02T02:00:00+09:00', consistency=60)
     analysis(tmp_path / 'b', 'invariance', 'one', '2026-01-01T20:00:00+00:00', consistency=70)
     assert shown(tmp_path)[0]['dcn_tiny']['consistency'] == '70.0'
 
 
-def test_no_analysis_is_of_weights_that_are_not_known(tmp_path):
+def test_unknown_weights_have_no_analysis(tmp_path):
     result(tmp_path, 'dcn_tiny', None)
     analysis(tmp_path, 'invariance', 'one', consistency=60)
     assert 'consistency' not in shown(tmp_path)[0]['dcn_tiny']
 
 
-def test_none(tmp_path):
+def test_no_analysis_found(tmp_path):
     with pytest.raises(UserError, match=r'no analysis under .*analyze_erf\.py'):
         load_analyses([tmp_path])

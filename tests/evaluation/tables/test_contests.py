@@ -1,4 +1,4 @@
-"""Baselines compete with contestants of their size."""
+"""Baselines compete with contestants of the same size."""
 
 import json
 
@@ -40,7 +40,7 @@ def shown(results):
 TINY = (content('dcn_tiny', 40, 48), content('swin_tiny', 39, 48))
 
 
-def test_a_baseline_of_their_size_competes(tmp_path):
+def test_baseline_of_the_same_size_competes(tmp_path):
     results = results_of(tmp_path, content('r50', 41, 44), *TINY)
     figures, (note,), groups = shown(results)
     assert figures == {'r50': '*41.0', 'dcn_tiny': '40.0', 'swin_tiny': '39.0'}
@@ -49,7 +49,7 @@ def test_a_baseline_of_their_size_competes(tmp_path):
 
 
 @pytest.mark.parametrize('millions', [30, 100])
-def test_a_baseline_of_another_size_does_not(tmp_path, millions):
+def test_baseline_of_a_different_size_does_not_compete(tmp_path, millions):
     results = results_of(tmp_path, content('r50', 41, millions), *TINY)
     figures, _, groups = shown(results)
     assert figures == {'r50': '41.0', 'dcn_tiny': '*40.0', 'swin_tiny': '39.0'}
@@ -57,19 +57,19 @@ def test_a_baseline_of_another_size_does_not(tmp_path, millions):
     assert groups == 2
 
 
-def test_without_baselines_scales_are_what_competes(tmp_path):
+def test_without_baselines_rows_compete_by_scale(tmp_path):
     _, (note,), _ = shown(results_of(tmp_path, *TINY))
     assert note.startswith('Bold: best of each scale, among')
 
 
-def test_recipes_of_one_title_share_a_table_and_do_not_compete(tmp_path):
+def test_recipes_with_the_same_title_share_a_table_but_do_not_compete(tmp_path):
     longer = content('halo_tiny', 45, 48, {'name': 'mask_rcnn_coco_3x', 'epochs': 36})
     results = results_of(tmp_path, longer, *TINY)
     figures, _, _ = shown(results)
     assert figures == {'dcn_tiny': '*40.0', 'halo_tiny': '45.0', 'swin_tiny': '39.0'}
 
 
-def test_unfinished_runs_are_in_no_contest(tmp_path):
+def test_unfinished_runs_do_not_compete(tmp_path):
     early = content('r50', 41, 44) | {'epoch': 8}
     results = results_of(tmp_path, early, *TINY)
     unfinished = next(result for result in results if result.contestant.name == 'r50')

@@ -30,7 +30,7 @@ from evaluation.utils.text_tables import DASH, escape_latex, escape_markdown
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = ROOT / 'tools' / 'table.py'
-# Of Mask R-CNN, by scale; the baseline is R50.
+# Parameters of Mask R-CNN by scale; None is the R50 baseline.
 PARAMETERS = {
     None: 44_396_061,
     'micro': 24_123_456,
@@ -78,7 +78,7 @@ def document(backbone='dcn_tiny', task='mask_rcnn', **changes):
 
 
 def flops(billions, height=800, width=1280, missing=()):
-    """Return the entry of a result file."""
+    """Return the `complexity` entry of a result file."""
     return {
         'flops': round(billions * 1e9),
         'parameters': 48_123_456,
@@ -124,7 +124,7 @@ def published_of(folder, *entries):
 
 
 def table_columns(table):
-    """Return the printed cells by heading, bold as in Markdown."""
+    """Return the printed cells by heading; bold cells start with `*`."""
     rows = [row for group in table.groups for row in group]
     return {
         column.heading: [
@@ -187,15 +187,15 @@ def test_markdown_of_a_small_case(tmp_path):
         '\n'
         'FLOPs: multiply-adds, each counted once, on an image of 800x1280 (height x width).\n'
         '\n'
-        'Bold: best of each size, among finished runs of equal start, length, images and use of test-time augmentation.\n'  # noqa: E501
+        'Bold: best of each size, among finished runs with the same start, length, images and use of test-time augmentation.\n'  # noqa: E501
         '\n'
-        'Of some results no digest of the annotations is known (data.sha256): that they are the same is taken for granted.\n'  # noqa: E501
+        'Some results have no digest of their annotations (data.sha256); their annotations are assumed to be the same.\n'  # noqa: E501
         '\n'
-        'Published, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
+        'Published figures, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
         '\n'
-        'Where a result does not tell the start or the batch size of its training, it is taken to be as published.\n'  # noqa: E501
+        'If a result does not record the start or the batch size of its training, the published one is assumed.\n'  # noqa: E501
         '\n'
-        '‡ Not at the end of its training, or not known to be.\n'
+        '‡ Training not finished, or not known to be finished.\n'
     )
     # fmt: on
     assert render(results, load_published(), 'markdown') == expected
@@ -229,7 +229,7 @@ def test_original_architecture_is_marked_and_every_source_named(tmp_path):
     assert 'ConvNeXt semantic_segmentation README (input size not stated there): convnext_tiny;' in notes
     assert 'Swin-Transformer-Semantic-Segmentation README: swin_tiny' in notes
     assert 'for 160000 iterations' in notes
-    assert any(note.startswith('† ') and 'another architecture' in note for note in table.notes)
+    assert any(note.startswith('† ') and 'a different architecture' in note for note in table.notes)
     assert '‡' not in notes
 
 
@@ -253,7 +253,7 @@ def test_a_table_for_each_task_and_data_set(tmp_path):
 # FLOPs
 
 
-def test_a_file_of_before_flops_were_counted_has_a_dash(tmp_path):
+def test_files_without_flops_show_a_dash(tmp_path):
     old = document('dcn_tiny')
     del old['complexity']
     results = results_of(tmp_path, old, document('swin_tiny'), document('r50', complexity=None))
@@ -266,7 +266,7 @@ def test_a_file_of_before_flops_were_counted_has_a_dash(tmp_path):
     assert [row['flops_width'] for row in rows] == ['', '', '1280']
 
 
-def test_old_files_alone_have_no_note_on_flops(tmp_path):
+def test_no_note_on_flops_if_no_file_has_them(tmp_path):
     (table,) = build_tables(results_of(tmp_path, document(complexity=None)), [])
     assert table_columns(table)['FLOPs (G)'] == ['–']
     assert not any('FLOPs' in note for note in table.notes)
@@ -277,7 +277,7 @@ def test_operators_missing_from_flops_are_named(tmp_path):
     results = results_of(tmp_path, document('dcn_tiny', complexity=missing), document('swin_tiny'))
     (table,) = build_tables(results, [])
     assert table_columns(table)['FLOPs (G)'] == ['266.6§', '266.6']
-    assert '§ Without operators that have no formula: aten::fft, mine::mix.' in table.notes
+    assert '§ Excludes operators without a FLOP formula: aten::fft, mine::mix.' in table.notes
     latex = render(results, [], 'latex')
     assert r'266.6$^\S$' in latex
     assert latex.isascii()
@@ -285,7 +285,7 @@ def test_operators_missing_from_flops_are_named(tmp_path):
     assert [row['flops_without'] for row in rows] == ['aten::fft mine::mix', '']
 
 
-def test_every_size_that_flops_were_counted_at_is_said(tmp_path):
+def test_note_lists_all_image_sizes_of_flops(tmp_path):
     small = document('dcn_tiny', complexity=flops(70, 400, 640))
     (table,) = build_tables(results_of(tmp_path, document('swin_tiny'), small), [])
     assert any('400x640 and 800x1280 (height x width)' in note for note in table.notes)
@@ -335,7 +335,7 @@ def test_tables_do_not_depend_on_the_order_of_results(tmp_path_factory, contents
 # Recipes
 
 
-def test_variants_of_a_recipe_are_not_one_contest(tmp_path):
+def test_recipe_variants_do_not_compete(tmp_path):
     columns = columns_of(
         tmp_path,
         document('swin_tiny', recipe='fair', metrics=box_and_mask(40, 30)),
@@ -349,17 +349,17 @@ def test_variants_of_a_recipe_are_not_one_contest(tmp_path):
 
 
 @pytest.mark.parametrize('recipe', [None, 'fair', 'released'])
-def test_one_recipe_for_all_rows_is_a_note(tmp_path, recipe):
+def test_a_recipe_shared_by_all_rows_is_a_note(tmp_path, recipe):
     found = results_of(
         tmp_path, document('swin_tiny', recipe=recipe), document('dcn_tiny', recipe=recipe)
     )
     (table,) = build_tables(found, ())
     assert 'Recipe' not in table_columns(table)
     notes = [note for note in table.notes if note.startswith('Recipe: ')]
-    assert [note.split(':')[1].split(',')[0] for note in notes] == [f' {recipe}'] * bool(recipe)
+    assert [note.split(':')[1].split(' (')[0] for note in notes] == [f' {recipe}'] * bool(recipe)
 
 
-def test_a_fair_run_beside_a_published_figure_of_the_release_is_marked(tmp_path):
+def test_published_figure_of_the_released_recipe_is_marked_for_a_fair_run(tmp_path):
     published = published_of(tmp_path, entry('dcn_tiny'), entry('swin_tiny', architecture='original'))
     columns = columns_of(
         tmp_path / 'results',
@@ -373,7 +373,7 @@ def test_a_fair_run_beside_a_published_figure_of_the_release_is_marked(tmp_path)
     assert any(note.startswith('¶ Published for the released recipe') for note in table.notes)
 
 
-def test_variants_of_a_recipe_are_two_experiments(tmp_path):
+def test_recipe_variants_are_different_experiments(tmp_path):
     found = results_of(
         tmp_path,
         *(document(recipe=recipe, seed=seed) for recipe in ('fair', 'released') for seed in (0, 1)),
@@ -387,7 +387,7 @@ def test_variants_of_a_recipe_are_two_experiments(tmp_path):
 # Bold
 
 
-def test_bold_is_within_a_scale_and_never_alone(tmp_path):
+def test_bold_is_per_scale_and_needs_a_rival(tmp_path):
     columns = columns_of(
         tmp_path,
         document('swin_micro', metrics=box_and_mask(30, 20)),
@@ -411,7 +411,7 @@ def test_ties_by_the_printed_value_are_all_bold(tmp_path):
     assert columns['mask AP'] == ['40.1', '40.0', '*40.2']
 
 
-def test_bold_compares_only_finished_runs_of_one_length_and_one_kind_of_test(tmp_path):
+def test_bold_compares_only_finished_runs_of_the_same_length_and_test(tmp_path):
     longer = {'epoch': 36, 'max_epochs': 36}
     columns = columns_of(
         tmp_path,
@@ -427,7 +427,7 @@ def test_bold_compares_only_finished_runs_of_one_length_and_one_kind_of_test(tmp
     assert columns['TTA'] == ['no'] * 6 + ['yes']
 
 
-def test_null_is_a_dash_and_no_entrant(tmp_path):
+def test_null_is_a_dash_and_does_not_compete(tmp_path):
     undefined = dict.fromkeys(box_and_mask(0, 0))
     columns = columns_of(
         tmp_path,
@@ -441,14 +441,14 @@ def test_null_is_a_dash_and_no_entrant(tmp_path):
 
 
 @pytest.mark.parametrize('literal', ['NaN', 'Infinity', '-Infinity', '1e999'])
-def test_a_number_that_is_not_finite_is_null(tmp_path, literal):
+def test_non_finite_numbers_become_null(tmp_path, literal):
     text = json.dumps(document(metrics=box_and_mask(40, 30) | {'box_AP': 77777}))
     file = tmp_path / 'result.json'
     file.write_text(text.replace('77777', literal))
     assert read_result(file).metrics['box_AP'] is None
 
 
-def test_a_mean_of_ones_may_exceed_one_by_rounding(tmp_path):
+def test_rounding_errors_above_100_percent_are_accepted(tmp_path):
     metrics = {'mIoU': 100.00000000000001, 'mAcc': 100, 'aAcc': 0}
     columns = columns_of(tmp_path, document(task='upernet', metrics=metrics))
     assert [columns[name] for name in metrics] == [['100.00'], ['100.00'], ['0.00']]
@@ -480,7 +480,7 @@ def test_state_of_training(tmp_path, state, printed):
     assert any(note.startswith('‡') for note in table.notes) == printed.endswith('‡')
 
 
-def test_config_and_seed_are_shown_where_rows_look_alike_without_them(tmp_path):
+def test_config_and_seed_are_shown_if_needed_to_tell_rows_apart(tmp_path):
     plain = document('dcn_tiny')
     other_config = document('dcn_tiny', config={'name': 'mask_rcnn_dcn_tiny_kept_norms', 'text': ''})
     other_seed = document('dcn_tiny', seed=1)
@@ -502,9 +502,9 @@ def test_config_and_seed_are_shown_where_rows_look_alike_without_them(tmp_path):
 # Selection
 
 
-def test_the_furthest_in_training_is_kept_and_the_newest_of_those(tmp_path):
+def test_selection_keeps_the_furthest_in_training_then_the_newest(tmp_path):
     noon, later = '2026-01-01T12:00:00+00:00', '2026-01-01T12:30:00+00:00'
-    # Later by the clock on the wall, earlier in time.
+    # Later in local time, earlier in UTC.
     abroad = '2026-01-01T14:00:00+02:00'
     results = results_of(
         tmp_path,
@@ -518,7 +518,7 @@ def test_the_furthest_in_training_is_kept_and_the_newest_of_those(tmp_path):
     assert [result.wall_time_seconds for result in select(results, every=True)] == [5, 1, 2, 4, 3]
 
 
-def test_what_differs_in_kind_is_kept_apart(tmp_path):
+def test_selection_keeps_results_of_different_kinds(tmp_path):
     results = results_of(
         tmp_path,
         document(),
@@ -533,7 +533,7 @@ def test_what_differs_in_kind_is_kept_apart(tmp_path):
 
 
 def second_version(**changes):
-    """A result with all that tells experiments apart which look alike by their names."""
+    """Return a result with all fields that distinguish experiments of the same name."""
     config = {'name': 'mask_rcnn_dcn_tiny', 'text': '', 'sha256': 'c0c0c0c0c0'}
     return document(schema_version=1, config=config) | {
         'data': {'sha256': 'd0d0d0d0d0'},
@@ -563,7 +563,7 @@ def second_version(**changes):
     ],
     ids=str,
 )
-def test_another_experiment_of_the_same_name_has_a_row_and_a_column_of_its_own(
+def test_experiments_with_the_same_name_get_separate_rows_and_a_column(
     tmp_path, changes, heading, cells
 ):
     later = {'created': '2026-01-02T00:00:00+00:00'}
@@ -597,7 +597,7 @@ def test_rows_of_a_table_over_seeds_are_told_apart(tmp_path):
     assert 'epoch 8/12' in table
 
 
-def test_bold_only_where_the_truth_is_the_same(tmp_path):
+def test_bold_requires_the_same_annotations(tmp_path):
     pair = [
         document('dcn_tiny', metrics=box_and_mask(42, 42)),
         document('swin_tiny', metrics=box_and_mask(40, 40)),
@@ -608,12 +608,12 @@ def test_bold_only_where_the_truth_is_the_same(tmp_path):
     assert columns_of(tmp_path / 'other', *other)['box AP'] == ['42.0', '40.0']
     half = [known[0], pair[1]]
     assert columns_of(tmp_path / 'half', *half)['box AP'] == ['42.0', '40.0']
-    remark = 'no digest of the annotations is known'
+    remark = 'have no digest of their annotations'
     assert remark not in render(results_of(tmp_path / 'a', *known), [], 'markdown')
     assert remark in render(results_of(tmp_path / 'b', *pair), [], 'markdown')
 
 
-def test_a_file_below_two_given_folders_counts_once(tmp_path):
+def test_a_file_found_through_two_folders_counts_once(tmp_path):
     write(tmp_path, document(), document('swin_tiny'))
     results = load_results([tmp_path, tmp_path / 'run0', tmp_path / 'run1' / '..'])
     assert sorted(result.contestant.name for result in results) == ['dcn_tiny', 'swin_tiny']
@@ -658,7 +658,7 @@ def test_lookup_prefers_the_unified_architecture(tmp_path):
         {'test_time_augmentation': True},
     ],
 )
-def test_no_figure_for_another_data_set_length_or_test(tmp_path, changes):
+def test_no_figure_for_a_different_data_set_length_or_test(tmp_path, changes):
     same, other = results_of(tmp_path, document(), document(**changes))
     assert find_figure(load_published(), same, 'box_AP').value == 47.2
     assert find_figure(load_published(), other, 'box_AP') is None
@@ -731,14 +731,14 @@ def test_latex_structure(tmp_path):
         (alignment,) = re.findall(r'\\begin{tabular}{([lr]+)}', part)
         assert {len(row) for row in latex_rows(part)} == {len(alignment)}
         assert len(alignment) == columns
-    # The heading is apart; the baseline is of the size of the one scale.
+    # One rule below the heading; the baseline has the size of the only scale.
     assert detection.count(r'\midrule') == 1
     assert r'swin\_tiny & 48.1 & 266.6 & \textbf{43.3} & \textbf{63.3}' in detection
     assert '& 44.3 & $-$1.0 & 40.5 & $-$0.5 & epoch 12/12' in detection
     assert r'epoch 8/12$^\ddagger$' in detection
     assert r'48.13$^\dagger$' in segmentation
     assert r'\caption{UperNet on ADE20K val.}' in segmentation
-    assert r'$^\dagger$ Published for another architecture' in segmentation
+    assert r'$^\dagger$ Published for a different architecture' in segmentation
 
 
 NAMES = st.text(
@@ -764,7 +764,7 @@ def test_any_name_is_escaped(tmp_path_factory, backbone, dataset):
 
 def test_escapes():
     assert escape_markdown('a_b _c_ d|e *f* <g>') == r'a_b \_c\_ d\|e \*f\* \<g\>'
-    # At the start of a row, these would be taken for options of the end of the row above.
+    # At the start of a row, LaTeX would read these as options of the previous line break.
     assert escape_latex('[1pt] *') == '{[}1pt] {*}'
     assert escape_latex('a_b 5% {c} \\ ~') == (r'a\_b 5\% \{c\} \textbackslash{} \textasciitilde{}')
 
@@ -798,7 +798,7 @@ def test_csv_holds_the_numbers_unrounded(tmp_path):
             'flops_width': '1280',
             'flops_without': '',
             'published_box_AP': '47.2',
-            # 48.2 - 47.2 is not 1 in binary.
+            # 48.2 - 47.2 is not exactly 1 in floating point.
             'difference_box_AP': '1.0',
             'difference_mask_AP': '-0.4',
             'published_box_AP_architecture': 'unified',
@@ -918,7 +918,7 @@ def test_a_missing_key_is_named(tmp_path, key):
         ({'backbone': 'two\nlines'}, "'contestant.name' has characters that cannot be printed"),
     ],
 )
-def test_what_breaks_the_schema_is_named(tmp_path, changes, complaint):
+def test_schema_violations_are_named(tmp_path, changes, complaint):
     with pytest.raises(UserError, match=r'result\.json') as caught:
         results_of(tmp_path, document() | changes)
     assert complaint in str(caught.value)
@@ -934,7 +934,7 @@ def test_a_file_that_is_not_a_result(tmp_path, content):
 
 
 @pytest.mark.parametrize('make', [os.mkfifo, os.mkdir], ids=['pipe', 'folder'])
-def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+def test_pipes_and_folders_are_refused_without_blocking(tmp_path, make):
     make(tmp_path / 'result.json')
     with pytest.raises(UserError, match=r'result\.json: cannot be read \(not a file\)'):
         load_results([tmp_path])
@@ -949,7 +949,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
     ],
     ids=str,
 )
-def test_names_that_cannot_be_printed(tmp_path, changes):
+def test_unprintable_names_are_refused(tmp_path, changes):
     with pytest.raises(UserError, match='has characters that cannot be printed') as caught:
         results_of(tmp_path, document(**changes))
     assert str(caught.value).isprintable()
@@ -1021,7 +1021,7 @@ def test_command_selects_a_task_and_writes_a_file(tmp_path, run):
     assert not list(tmp_path.glob('.table*'))
 
 
-def test_command_tells_what_it_left_out(tmp_path, run):
+def test_command_reports_omitted_results(tmp_path, run):
     write(tmp_path, document(epoch=8, iteration=58640), document())
     status, text, remark = run(tmp_path)
     assert status == 0
@@ -1072,7 +1072,7 @@ def test_command_on_bad_input(tmp_path, run, arguments, complaint):
     assert sorted(tmp_path.rglob('*')) == before
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, run, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(tmp_path, run, monkeypatch):
     write(tmp_path / 'good', document())
     output = tmp_path / 'table.md'
     output.write_text('old')
@@ -1088,7 +1088,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, run, monkeypatch):
     assert sorted(tmp_path.iterdir()) == [tmp_path / 'good', output]
 
 
-def test_start_tells_scratch_from_pretrained_and_they_do_not_compete_for_bold(tmp_path):
+def test_scratch_and_pretrained_do_not_compete_and_have_a_start_column(tmp_path):
     columns = columns_of(
         tmp_path,
         document('halo_tiny', initialization='scratch', metrics=box_and_mask(10, 10)),
@@ -1102,7 +1102,7 @@ def test_start_tells_scratch_from_pretrained_and_they_do_not_compete_for_bold(tm
     assert columns['box AP'] == ['50.0', '*42.0', '10.0', '*11.0', '40.0']
 
 
-def test_part_of_a_data_set_is_shown_and_not_compared(tmp_path):
+def test_part_of_a_data_set_is_marked_and_not_compared(tmp_path):
     published = published_of(tmp_path, entry())
     rows = [
         document('halo_tiny', images=9, metrics=box_and_mask(60, 60)),
@@ -1120,7 +1120,7 @@ def test_part_of_a_data_set_is_shown_and_not_compared(tmp_path):
     ]
 
 
-def test_skipped_images_make_a_part_of_any_data_set(tmp_path):
+def test_skipped_images_make_a_data_set_partial(tmp_path):
     own = {'dataset': 'my data', 'images': 9}
     skipped = {'images_skipped': {'count': 1, 'names': ['val/a.jpg']}}
     (whole,) = build_tables(results_of(tmp_path / 'whole', document(**own)), [])
@@ -1156,8 +1156,8 @@ def markdown_of(tmp_path, *documents):
 
 
 @pytest.mark.parametrize('known', [True, False])
-def test_imagenet_beside_the_published_accuracy(tmp_path, known):
-    """Also where the checkpoint is a released one, of which the training is not known."""
+def test_imagenet_with_published_accuracy(tmp_path, known):
+    """Released checkpoints, whose training length is unknown, are compared too."""
     length = {'epoch': 300, 'max_epochs': 300} if known else {'epoch': None, 'max_epochs': None}
     text = markdown_of(
         tmp_path, classification('halo_tiny', iteration=None, max_iterations=None, **length)
@@ -1174,20 +1174,20 @@ def test_imagenet_beside_the_published_accuracy(tmp_path, known):
 
 
 @pytest.mark.parametrize('change', [{'max_epochs': 100}, {'images': 49_999}])
-def test_imagenet_beside_nothing_published(tmp_path, change):
+def test_imagenet_without_published_accuracy(tmp_path, change):
     wanted = {'epoch': 100, 'max_epochs': 300, **change}
     images = wanted.pop('images', 50_000)
     content = classification('halo_tiny', iteration=None, max_iterations=None, **wanted)
     text = markdown_of(tmp_path, content | {'images': images})
     assert '| published' not in text
-    assert 'Not compared with published figures, since the runs differ. halo_tiny: ' in text
+    assert 'Not compared with published figures, because the runs differ. halo_tiny: ' in text
 
 
 def boxes(value):
     return {name: each for name, each in box_and_mask(value, 0.0).items() if name.startswith('box')}
 
 
-def test_detectors_without_masks_have_no_columns_of_masks(tmp_path):
+def test_detectors_without_masks_have_no_mask_columns(tmp_path):
     documents = [document(metrics=boxes(40.0)), document('swin_tiny', metrics=boxes(41.0))]
     results = results_of(tmp_path, *documents)
     (table,) = build_tables(results, published_of(tmp_path, entry()))
@@ -1200,7 +1200,7 @@ def test_detectors_without_masks_have_no_columns_of_masks(tmp_path):
     assert 'mask' not in header
 
 
-def test_with_and_without_masks_boxes_are_compared_and_masks_dashed(tmp_path):
+def test_a_mix_of_detectors_compares_boxes_and_dashes_missing_masks(tmp_path):
     documents = [
         document(metrics=boxes(48.0)),
         document('swin_tiny', metrics=box_and_mask(47.0, 42.0)),
@@ -1216,7 +1216,7 @@ def test_with_and_without_masks_boxes_are_compared_and_masks_dashed(tmp_path):
         'swin_tiny': ('47.0', '*42.0'),
         'halo_tiny': ('46.0', '41.0'),
     }
-    # The published detectors predict masks: only those that do are compared with them.
+    # Published detectors predict masks, so only detectors with masks are compared with them.
     published = dict(zip(columns['Backbone'], columns['published box AP'], strict=True))
     assert published == {'dcn_tiny': DASH, 'swin_tiny': '47.2', 'halo_tiny': DASH}
     lines = list(csv.DictReader(io.StringIO(render(results, (), 'csv'))))
@@ -1228,7 +1228,7 @@ def test_with_and_without_masks_boxes_are_compared_and_masks_dashed(tmp_path):
 
 
 @pytest.mark.parametrize('missing', ['mask_AP50', 'box_AP'])
-def test_a_part_of_the_metrics_is_no_result(tmp_path, missing):
+def test_incomplete_metrics_are_refused(tmp_path, missing):
     metrics = box_and_mask(40.0, 30.0)
     del metrics[missing]
     with pytest.raises(UserError, match=f"'metrics.{missing}' is missing"):
@@ -1236,13 +1236,13 @@ def test_a_part_of_the_metrics_is_no_result(tmp_path, missing):
 
 
 def told(backbone='dcn_tiny', task='mask_rcnn', batch_size=16, initialization='a.pth', **changes):
-    """A result that tells the start and the batch size of its training."""
+    """Return a result that records the start and the batch size of its training."""
     content = document(backbone, task, initialization=initialization, **changes)
     return content | {'batch_size': batch_size}
 
 
 class TestLikeWithLike:
-    """A difference from a published figure only where the run is what was published."""
+    """Differences from published figures are shown only if the run matches the published one."""
 
     @pytest.mark.parametrize(
         ('content', 'reason'),
@@ -1264,7 +1264,7 @@ class TestLikeWithLike:
             (told('swin_tiny', 'upernet', max_iterations=80_000), '80000 iterations, published 160000'),
         ],
     )
-    def test_otherwise_the_reason(self, tmp_path, content, reason):
+    def test_reason_for_no_comparison(self, tmp_path, content, reason):
         entries = load_published()
         (result,) = results_of(tmp_path, content)
         metric = 'box_AP' if result.task == 'instance_segmentation' else 'mIoU'
@@ -1285,11 +1285,11 @@ class TestLikeWithLike:
         columns = table_columns(table)
         assert columns['Backbone'] == ['dcn_tiny', 'swin_tiny']
         assert columns['Δ box AP'] == ['−7.2', '–']
-        assert [note for note in table.notes if 'ublished figures' in note] == [
-            'Not compared with published figures, since the runs differ. '
+        assert [note for note in table.notes if 'with published figures' in note] == [
+            'Not compared with published figures, because the runs differ. '
             'swin_tiny: start scratch, published pretrained.'
         ]
-        assert not any('taken to be as published' in note for note in table.notes)
+        assert not any('published one is assumed' in note for note in table.notes)
 
     def test_classifiers_start_from_scratch_with_the_batch_of_their_mixer(self, tmp_path):
         entries = load_published()
@@ -1305,7 +1305,7 @@ class TestLikeWithLike:
         assert reason('dcn_tiny', 'scratch', 1024) == 'batch size 1024, published 4096'
         assert reason('swin_tiny', 'a.pth', 1024) == 'start pretrained, published scratch'
 
-    def test_nothing_to_say_of_what_is_not_published(self, tmp_path):
+    def test_no_reason_if_nothing_is_published(self, tmp_path):
         own, unknown = told(dataset='mine', initialization='scratch'), told('mine_tiny', batch_size=2)
         for number, content in enumerate((own, unknown)):
             (result,) = results_of(tmp_path / str(number), content)
@@ -1313,7 +1313,7 @@ class TestLikeWithLike:
             assert why_not_compared([], result) is None
 
 
-def test_models_of_different_classes_are_not_one_contest(tmp_path):
+def test_models_with_different_classes_do_not_compete(tmp_path):
     def of(backbone, value, *classes):
         metrics = box_and_mask(value, value)
         return document(backbone, metrics=metrics) | {

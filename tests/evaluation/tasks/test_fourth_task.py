@@ -137,7 +137,7 @@ def test_records_of_a_kind_of_their_own(tmp_path, monkeypatch):
     ]
     (comparison,) = compare(results[:1], results[1:], resamples=200)
     assert comparison.is_told_apart
-    assert comparison.sentence.startswith('swin_tiny has 65.00 points more PCK than dcn_tiny')
+    assert comparison.sentence.startswith('swin_tiny has 65.00 points higher PCK than dcn_tiny')
     text = render(results, [], 'markdown', uncertainty=uncertainties(results, resamples=200))
     assert 'keypoints on ADE20K val' in text
     assert '25.00 (' in text
