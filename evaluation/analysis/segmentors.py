@@ -73,7 +73,7 @@ class Segmentation:
         return sum(arrays[1:], start=arrays[0])
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Return `mIoU`, over classes that occur in either map, and pixel accuracy `aAcc`, in percent."""
+        """Return `mIoU`, over classes in either map, and the pixel accuracy `aAcc`, in percent."""
         intersection, union, _, labelled = arrays[AREAS].astype(np.float64)
         present = union > 0
         iou = intersection[present] / union[present]
