@@ -18,8 +18,8 @@ from evaluation.utils.errors import UserError
 ATTACKS = ('fgsm', 'pgd')
 NORMS = ('linf', 'l2')
 LARGEST_PIXEL = 255.0
-# Total length of all steps in radii of the ball, as in Madry et al. Steps that reach the surface can still
-# move along it.
+# Total length of all steps in radii of the ball, as in Madry et al. Above 1, so that the last steps can
+# still move along its surface.
 REACH = 2.5
 
 # From images (B, 3, H, W) to losses (B,), each of which depends only on its own image.

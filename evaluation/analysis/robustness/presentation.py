@@ -17,8 +17,8 @@ from evaluation.utils.palette import COLORS
 from evaluation.utils.text_tables import Table
 
 SUMMARIES = (
-    'mPC: mean performance under corruption. rPC: mPC in percent of the clean value. Noise, blur, weather '
-    'and digital: means over corruptions of that kind.'
+    'mPC: mean performance under corruption. rPC: mPC in percent of the clean value. '
+    'Noise, blur, weather, digital: means over corruptions of that kind.'
 )
 CURVE_INCHES = 3.2
 CELL_INCHES = 0.48, 0.24
