@@ -14,8 +14,8 @@ from evaluation.utils.palette import COLORS, DASHES, MARKERS
 from evaluation.utils.text_tables import Table
 
 NOTE = (
-    'In percent. Unchanged: on the original images. Mean and least: mean and minimum over the strengths '
-    'of the transform. Consistency: agreement with the predictions for the original images.'
+    'In percent. Unchanged: on the original images. Mean and minimum: over the strengths of the '
+    'transform. Consistency: agreement with the predictions for the original images.'
 )
 PANEL_INCHES = 2.9, 2.1
 # Additional size for legend and titles.
@@ -31,7 +31,7 @@ def curve_table(results: Sequence[InvarianceResult]) -> Table:
     headings = ['Model', 'Transform', 'Strengths']
     for name in shown:
         headings += [f'{name} unchanged'] if name in unchanged else []
-        headings += [f'{name} mean', f'{name} least']
+        headings += [f'{name} mean', f'{name} minimum']
     title = f'Invariance, {results[0].subject["task"]}{results[0].mark}'
     return text_table(title, headings, (_rows(result, shown, unchanged) for result in results), [NOTE])
 

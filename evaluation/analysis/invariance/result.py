@@ -126,8 +126,8 @@ def read_results(files: Sequence[Path]) -> list[InvarianceResult]:
         tasks = [each.subject['task'] for each in (results[0], result)]
         if tasks[0] != tasks[1]:
             raise UserError(
-                f'{file} is a result of {tasks[1]}, but {files[0]} of {tasks[0]}; compare results of the '
-                'same task'
+                f'{file} is a result of {tasks[1]}, but {files[0]} of {tasks[0]}; compare results of '
+                'the same task'
             )
     return results
 

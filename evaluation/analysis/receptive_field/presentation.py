@@ -15,9 +15,9 @@ from evaluation.utils.formats import fixed, significant
 from evaluation.utils.text_tables import DASH, Table
 
 NOTE = (
-    'Area of the smallest centered square that contains this share of the contribution, in percent of the '
-    'image. Sigma: standard deviation, in pixels, of a Gaussian fitted to the sums over columns (y) and '
-    'over rows (x). r2: share of the sums that the Gaussian explains, the lower of both fits.'
+    'Area of the smallest centered square that contains this share of the contribution, in percent of '
+    'the image. Sigma: standard deviation, in pixels, of a Gaussian fitted to the sums over columns (y) '
+    'and over rows (x). r2: share of the sums of squares that the Gaussian explains, the lower one.'
 )
 
 
@@ -34,8 +34,8 @@ _COLORS = 'magma'
 # Line styles of the squares, by share.
 _SQUARES = {0.5: '-', 0.99: ':'}
 _CAPTION = (
-    'Centered squares contain 50 % (solid) and 99 % (dotted) of the contribution. Below each map: area of '
-    'the smallest square that contains each share, in percent of the image.'
+    'Centered squares contain 50 % (solid) and 99 % (dotted) of the contribution. Below each map: area '
+    'of the smallest square that contains each share, in percent of the image.'
 )
 
 
