@@ -219,7 +219,7 @@ class TestBadData:
             '{"type":"RandomFlip","prob":1.0},{"type":"PackDetInputs"}]',
         )
         given = 'invariance: a test pipeline that flips'
-        refused(KIND, given, outcome, 'does more than to resize')
+        refused(KIND, given, outcome, 'does more than resize')
 
     def test_pipeline_without_label_maps(self, analyze, trials, of_a_run, refused):
         outcome = analyze(
@@ -234,9 +234,9 @@ class TestBadOptions:
     @pytest.mark.parametrize(
         ('given', 'more', 'message'),
         [
-            ('an unknown transform', ['--transforms', 'rotations'], "unknown 'rotations'; known are"),
-            ('an unknown direction', ['--directions', 'north'], "unknown 'north'; known are right"),
-            ('`--strengths` of several transforms', ['--strengths', 4], 'do not go together'),
+            ('an unknown transform', ['--transforms', 'rotations'], "unknown 'rotations'; choose from"),
+            ('an unknown direction', ['--directions', 'north'], "unknown 'north'; choose from right"),
+            ('`--strengths` of several transforms', ['--strengths', 4], 'cannot be combined'),
             (
                 'half a pixel',
                 ['--transforms', 'translation', '--strengths', 0.5],
@@ -250,11 +250,11 @@ class TestBadOptions:
             ('a strength that is no number', ['--strengths', 'nan'], "'nan' is not a number"),
             ('`--steps` of 0', ['--steps', 0], "'0' is not a whole number from 1"),
             ('`--reference-score` of 30', ['--reference-score', 30], 'give a number from 0 to 1'),
-            ('`--rotate` of a segmentor', ['--rotate', 'before'], '--rotate is of classifiers'),
+            ('`--rotate` of a segmentor', ['--rotate', 'before'], '--rotate is only for classifiers'),
             (
                 '`--reference-score` of a segmentor',
                 ['--reference-score', 0.5],
-                '--reference-score is of detectors',
+                '--reference-score is only for detectors',
             ),
             ('`--output` that is no JSON file', ['--output', 'all.csv'], 'a name that ends in .json'),
         ],
@@ -276,7 +276,7 @@ class TestBadOptions:
             (
                 '`--compare` with a file that is not there',
                 ['--compare', 'a.json', '--output', 'a.png'],
-                'a.json is not there; give JSON files that tools/analyze_invariance.py wrote',
+                'a.json does not exist; give JSON files that tools/analyze_invariance.py wrote',
             ),
         ],
     )
@@ -314,8 +314,8 @@ class TestBadResults:
     @pytest.mark.parametrize(
         ('given', 'text', 'message'),
         [
-            ('a file that is not JSON', '{"analysis": ', 'is not JSON, or not whole'),
-            ('a file of something else', '{"metrics": {}}', 'is no analysis of invariance'),
+            ('a file that is not JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
+            ('a file of something else', '{"metrics": {}}', 'is not an analysis of invariance'),
         ],
     )
     def test_content(self, analyze, refused, tmp_path, given, text, message):

@@ -123,10 +123,10 @@ class TestFiles:
         status = running.wait(60)
         said = (tmp_path / 'log/stderr').read_text()
         assert status == 130, said
-        assert 'to go on, repeat the command' in said
+        assert 'to resume, run the same command again' in said
         outcome = analyze(*arguments, '--output', 'again.json')
         assert outcome.status == 0, outcome.stderr[-3000:]
-        assert 'parts are there from before' in outcome.stdout + outcome.stderr
+        assert 'parts are already finished' in outcome.stdout + outcome.stderr
         assert figures(tmp_path / 'again.json') == figures(tmp_path / 'whole.json')
         assert not (tmp_path / 'again.partial').exists()
 
@@ -259,4 +259,4 @@ class TestBadResults:
         (tmp_path / 'other.json').write_text('{"analysis": "effective receptive field"}')
         outcome = analyze('--compare', 'other.json', '--output', 'a.png')
         given = 'robustness: `--compare` with a result of another analysis'
-        refused(KIND, given, outcome, 'other.json is no analysis of robustness')
+        refused(KIND, given, outcome, 'other.json is not an analysis of robustness')
