@@ -205,7 +205,7 @@ class TestBadOptions:
             ('`--batch` beyond a part', ['--batch', 9], '--batch 9: give at most 8'),
             ('`--size` beyond memory', ['--size', 16416], 'from 1 to 16384'),
             ('`--limit` of 0', ['--limit', 0], "'0' is not a whole number from 1"),
-            ('`--output` that is no JSON file', ['--output', 'erf.png'], 'a name that ends in .json'),
+            ('`--output` that is no JSON file', ['--output', 'erf.png'], 'the name must end in .json'),
             ('a GPU where none is', ['--device', 'cuda:77'], 'cuda:77'),
         ],
     )
@@ -234,17 +234,17 @@ class TestBadOptions:
             (
                 '`--compare` with `--images`',
                 ['--compare', 'a.json', '--images', '.', '--output', 'a.png'],
-                'leave out --images',
+                'remove --images',
             ),
             (
                 '`--compare` into a file that is no PNG',
                 ['--compare', 'a.json', '--output', 'a.jpg'],
-                'a name that ends in .png',
+                'the name must end in .png',
             ),
             (
                 '`--compare` with a file that is not there',
                 ['--compare', 'a.json', '--output', 'a.png'],
-                'a.json is not there',
+                'a.json does not exist',
             ),
         ],
     )
@@ -307,7 +307,13 @@ class TestBadResults:
         maps = tmp_path / 'upernet.npz'
         maps.write_bytes(maps.read_bytes()[:-100])
         outcome = analyze('--compare', *results, '--output', 'erf.png')
-        refused(KIND, '`--compare` with damaged maps', outcome, 'upernet.npz is damaged')
+        refused(KIND, '`--compare` with damaged maps', outcome, 'upernet.npz is corrupt')
         maps.unlink()
         outcome = analyze('--compare', *results, '--output', 'erf.png')
-        refused(KIND, '`--compare` without the maps', outcome, 'upernet.npz, the maps of', 'is missing')
+        refused(
+            KIND,
+            '`--compare` without the maps',
+            outcome,
+            'upernet.npz, which has the maps of',
+            'is missing',
+        )

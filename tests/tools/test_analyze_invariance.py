@@ -240,7 +240,7 @@ class TestBadOptions:
             (
                 'half a pixel',
                 ['--transforms', 'translation', '--strengths', 0.5],
-                'give whole pixels for translation',
+                'give an integer number of pixels for translation',
             ),
             (
                 'a strength out of bounds',
@@ -256,7 +256,7 @@ class TestBadOptions:
                 ['--reference-score', 0.5],
                 '--reference-score is only for detectors',
             ),
-            ('`--output` that is no JSON file', ['--output', 'all.csv'], 'a name that ends in .json'),
+            ('`--output` that is no JSON file', ['--output', 'all.csv'], 'the name must end in .json'),
         ],
     )
     def test_of_a_run(self, analyze, trials, of_a_run, refused, nothing_written, given, more, message):
@@ -271,7 +271,7 @@ class TestBadOptions:
             (
                 '`--compare` with `--steps`',
                 ['--compare', 'a.json', '--steps', 2, '--output', 'a.png'],
-                'leave out --steps',
+                'remove --steps',
             ),
             (
                 '`--compare` with a file that is not there',
@@ -308,7 +308,7 @@ class TestBadResults:
     def test_of_different_tasks(self, analyze, results, refused, tmp_path):
         outcome = analyze('--compare', *results, '--output', 'both.png')
         given = 'invariance: `--compare` of different tasks'
-        refused(KIND, given, outcome, 'is of segmentation, mask_rcnn.json of detection')
+        refused(KIND, given, outcome, 'is a result of segmentation, but mask_rcnn.json of detection')
         assert not (tmp_path / 'both.png').exists()
 
     @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ class TestBadOptions:
                 ['--corruptions', 'none', '--severities', 1],
                 '--severities is of corruptions; leave it out',
             ),
-            ('`--output` that is no JSON file', ['--output', 'a.png'], 'a name that ends in .json'),
+            ('`--output` that is no JSON file', ['--output', 'a.png'], 'the name must end in .json'),
         ],
     )
     def test_of_a_run(self, analyze, trials, of_a_run, refused, nothing_written, given, more, message):
@@ -209,12 +209,12 @@ class TestBadOptions:
             (
                 '`--compare` with `--attacks`',
                 ['--compare', 'a.json', '--attacks', 'pgd', '--output', 'a.png'],
-                'leave out --attacks',
+                'remove --attacks',
             ),
             (
                 '`--compare` with a file that is not there',
                 ['--compare', 'a.json', '--output', 'a.png'],
-                'a.json is not there',
+                'a.json does not exist',
             ),
         ],
     )
