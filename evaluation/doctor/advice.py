@@ -54,7 +54,7 @@ def on_python(facts: dict[str, Any]) -> Iterator[Advice]:
     version = facts['system']['python']
     least, most = PYTHONS
     if not least <= as_numbers(version)[:2] <= most:
-        text = f'Python {version} is unsupported; create .venv with 3.{least[1]} to 3.{most[1]}'
+        text = f'Python {version} is unsupported; create .venv with Python 3.{least[1]} to 3.{most[1]}'
         yield Advice(ERROR, text)
 
 

@@ -87,7 +87,7 @@ OLD = [{'name': 'K80', 'capability': [3, 7], 'memory': 11 * GIBIBYTE, 'memory_fr
 SMALL = [{'name': 'T400', 'capability': [7, 5], 'memory': 4 * GIBIBYTE, 'memory_free': GIBIBYTE}]
 # Place, value, level, and part of the advice.
 WRONG = [
-    ('system/python', '3.9.2', ERROR, 'Python 3.9.2 is unsupported; create .venv with 3.10 to 3.12'),
+    ('system/python', '3.9.2', ERROR, 'Python 3.9.2 is unsupported; create .venv with Python 3.10 to'),
     ('system/python', '3.13.0', ERROR, 'Python 3.13.0'),
     ('errors', {'mmdet': 'ImportError: x'}, ERROR, 'mmdet does not work: ImportError: x'),
     (
