@@ -19,7 +19,7 @@ PLAN = Plan(
 def profile(
     name='upernet_swin_tiny', task='segmentation', metrics=('mIoU', 'aAcc'), plan=PLAN, clean=60.0
 ):
-    """Return a result in which attacks cost 5 points per budget, corruptions 2 per severity + index."""
+    """Return a result: attacks cost 5 points per budget, corruptions 2 per severity plus their index."""
 
     def metrics_of(lost):
         return {metric: clean - lost - 10 * place for place, metric in enumerate(metrics)}

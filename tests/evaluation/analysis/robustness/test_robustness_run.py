@@ -224,5 +224,5 @@ class TestTargets:
         class DETR(torch.nn.Module):
             pass
 
-        with pytest.raises(UserError, match=r'DETR is neither a two-stage detector, .*--attacks none'):
+        with pytest.raises(UserError, match=r'DETR is neither a two-stage detector .*--attacks none'):
             check_attackable(Detection(), DETR())
