@@ -1,1 +1,1 @@
-"""What a backbone has learnt to look at and to ignore: analyses of a model beside AP and mIoU."""
+"""Analyses of a trained model beyond AP and mIoU: receptive field, invariance, robustness."""

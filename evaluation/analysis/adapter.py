@@ -1,4 +1,4 @@
-"""Adapters through which analyses see a task: images with their truth, predictions and measures."""
+"""Adapters that give analyses access to a task: images with ground truth, predictions and metrics."""
 
 import hashlib
 import json
@@ -22,13 +22,13 @@ from evaluation.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and what is true of it.
+    """An image and its ground truth.
 
     Attributes:
         name: path of the file.
-        image: (H, W, 3), uint8, BGR, as the model's preprocessor takes it.
-        truth: in the same frame; what kind it is of says the task.
-        original: in classification, the image before it was resized and cropped; elsewhere None.
+        image: (H, W, 3), uint8, BGR, the input of the model's preprocessor.
+        truth: ground truth in the frame of `image`; its type depends on the task.
+        original: in classification, the image before resizing and cropping; None in other tasks.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Samples(Sequence[Sample]):
     """The first images of a data set.
 
     Args:
-        dataset: of mmengine; its pipeline ends before the images are packed.
-        limit: take so many, the first; None takes all.
-        make: makes a sample of what the pipeline returns.
+        dataset: data set of mmengine, whose pipeline ends before packing.
+        limit: number of images to take; None for all.
+        make: function from the pipeline's results to a sample.
     """
 
     def __init__(self, dataset: BaseDataset, limit: int | None, make: Callable[[dict], Sample]) -> None:
@@ -60,11 +60,11 @@ class Samples(Sequence[Sample]):
         return self._make(self._dataset.prepare_data(index))
 
     def changed(self, index: int, change: Callable[[np.ndarray], np.ndarray]) -> Sample:
-        """A sample whose image is changed as soon as it is loaded, before it is resized.
+        """Return a sample whose image is changed right after loading, before it is resized.
 
         Args:
-            index: of the image.
-            change: makes of an image (H, W, 3), uint8, BGR, another of its size.
+            index: index of the image.
+            change: function from an image (H, W, 3), uint8, BGR, to an image of the same size.
         """
         results, is_loaded = self._dataset.get_data_info(index), False
         for step in self._dataset.pipeline.transforms:
@@ -74,9 +74,9 @@ class Samples(Sequence[Sample]):
         return self._make(results)
 
     def digest(self) -> str:
-        """SHA-256 of the names, lengths and annotations of the files, in their order.
+        """Return the SHA-256 of the files' names, lengths and annotations, in order.
 
-        Of no image's content, which would take as long to read as the analysis.
+        The content of the images is not included: reading it would take as long as the analysis.
         """
         digest = hashlib.sha256()
         for index in range(self._count):
@@ -86,15 +86,15 @@ class Samples(Sequence[Sample]):
 
 
 def test_dataset(cfg: Config) -> ConfigDict:
-    """Config of the data set that a model is tested on.
+    """Return the config of the test data set.
 
     Raises:
-        UserError: several are joined.
+        UserError: the data set wraps or concatenates others.
     """
     dataset = cfg.test_dataloader.dataset
     if [*plain_datasets(dataset)] != [dataset]:
         raise UserError(
-            f'test_dataloader.dataset of {cfg.filename} joins or repeats others; give a single data set'
+            f'test_dataloader.dataset of {cfg.filename} joins or repeats data sets; give a single one'
         )
     return dataset
 
@@ -102,19 +102,19 @@ def test_dataset(cfg: Config) -> ConfigDict:
 def open_samples(
     cfg: Config, limit: int | None, pipeline: Sequence[dict], make: Callable[[dict], Sample]
 ) -> Samples:
-    """The images of the test data set.
+    """Return the images of the test data set.
 
     Args:
-        cfg: of the model.
-        limit: take so many, the first; None takes all.
+        cfg: config of the model.
+        limit: number of images to take; None for all.
         pipeline: configs of the transforms.
-        make: makes a sample of what the pipeline returns.
+        make: function from the pipeline's results to a sample.
     """
     return Samples(build_dataset(test_dataset(cfg), cfg.default_scope, pipeline), limit, make)
 
 
 def _with_lengths(facts: Mapping, root: str) -> dict:
-    """What a data set says of an image, its paths relative to the data root and with their lengths."""
+    """Make paths relative to the data root, and add the length of each file."""
     found = {}
     for name, value in facts.items():
         if name.endswith('_path') and value:
@@ -125,12 +125,12 @@ def _with_lengths(facts: Mapping, root: str) -> dict:
 
 
 class Adapter(Protocol):
-    """What an analysis needs of a task.
+    """Interface of a task for analyses.
 
     Attributes:
-        name: in files and messages.
-        is_cropped: whether images are corrupted after they are resized and cropped, not before.
-        loss_takes_one: whether the loss that attacks raise takes one image at a time.
+        name: name of the task in files and messages.
+        is_cropped: whether corruptions are applied after resizing and cropping, not before.
+        loss_takes_one: whether the loss for attacks takes one image at a time.
     """
 
     name: str
@@ -139,51 +139,51 @@ class Adapter(Protocol):
 
     @classmethod
     def of(cls, model: nn.Module) -> Optional['Adapter']:
-        """Return the adapter of a model; None where it is of another task."""
+        """Return the adapter for a model; None if it has a different task."""
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
-        """The images of the config's test data set, or so many, the first."""
+        """Return the images of the config's test data set, or the first `limit` of them."""
 
     def predict(self, model: nn.Module, images: Sequence[np.ndarray]) -> list:
-        """Predictions for images.
+        """Return predictions for images.
 
         Args:
-            model: in eval mode.
-            images: each (H, W, 3), uint8, BGR, all of one size.
+            model: model in eval mode.
+            images: images (H, W, 3), uint8, BGR, all of the same size.
         """
 
     def measure(self, prediction: Any, truth: Any) -> dict[str, np.ndarray]:
-        """Compare a prediction with the truth, in arrays that `combined` puts together."""
+        """Compare a prediction with the truth; return arrays that `combined` can combine."""
 
     def combined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """Arrays of many images, in their order, as one."""
+        """Combine arrays of many images, in order, into one."""
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Figures from combined arrays, in percent; NaN for one that nothing can be said of."""
+        """Return metrics from combined arrays, in percent; NaN if undefined."""
 
 
 def task_of(model: nn.Module) -> Adapter:
-    """Return the adapter of the first task that a model is of.
+    """Return the adapter for the task of a model.
 
     Raises:
-        UserError: it is no classifier, detector or segmentor.
+        UserError: the model is not a classifier, detector or segmentor.
     """
     for task in TASKS.values():
         if adapter := task.analysis_adapter.of(model):
             return adapter
     raise UserError(
-        f'{type(model).__name__} is no ImageClassifier, detector of mmdet or segmentor of mmseg; '
-        'give the config of one'
+        f'{type(model).__name__} is not an ImageClassifier, an mmdet detector or an mmseg segmentor; '
+        'give a config of one of these'
     )
 
 
 def as_tensors(images: Sequence[np.ndarray]) -> list[Tensor]:
-    """Images (H, W, 3) as (3, H, W)."""
+    """Convert images (H, W, 3) to tensors (3, H, W)."""
     return [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in images]
 
 
 def batches(images: Sequence[np.ndarray], batch: int) -> Iterator[Sequence[np.ndarray]]:
-    """Runs of images of one size, each of at most `batch`: padding would change what is predicted."""
+    """Yield runs of up to `batch` images of the same size, since padding would change predictions."""
     start = 0
     for stop in range(1, len(images) + 1):
         is_full = stop - start == batch or stop == len(images)
@@ -193,7 +193,7 @@ def batches(images: Sequence[np.ndarray], batch: int) -> Iterator[Sequence[np.nd
 
 
 def mean_color(cfg: Config) -> tuple[int, int, int]:
-    """The mean that the model's preprocessor subtracts, rounded, in BGR order; black without one."""
+    """Return the preprocessor's mean, rounded, in BGR order; black if it has none."""
     settings = cfg.model.get('data_preprocessor') or {}
     mean = [round(value) for value in settings.get('mean') or (0, 0, 0)]
     return tuple(mean[::-1] if settings.get('bgr_to_rgb') else mean)

@@ -1,4 +1,4 @@
-"""Classification: class scores of an image against its class."""
+"""Adapter for classification: compares the class scores of an image with its label."""
 
 import backbones  # noqa: F401  isort: skip  (before mmdet, which needs its operators)
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ CROSS_ENTROPY = 'cross-entropy'
 
 
 class Classification:
-    """Truths are class indices, predictions logits (classes,)."""
+    """Adapter for classification: truths are class indices, predictions are logits (classes,)."""
 
     name = 'classification'
     is_cropped = True
@@ -29,14 +29,14 @@ class Classification:
 
     @classmethod
     def of(cls, model: nn.Module) -> 'Classification | None':
-        """Return the adapter of a model; None where it is of another task."""
+        """Return the adapter for a model; None if it has a different task."""
         return cls() if isinstance(model, ImageClassifier) else None
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
-        """The images of the config's test data set, resized and cropped as it says.
+        """Return the images of the config's test data set, resized and cropped by its pipeline.
 
         Raises:
-            UserError: something else than `TimmTransforms` does this.
+            UserError: the pipeline has no `TimmTransforms`.
         """
         before, transforms = split_pipeline(cfg)
 
@@ -50,15 +50,15 @@ class Classification:
         return open_samples(cfg, limit, before, make)
 
     def predict(self, model: nn.Module, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Logits (classes,), float64, of each image; images are (H, W, 3), all of one size."""
+        """Return logits (classes,), float64, for each image (H, W, 3); all images have the same size."""
         inputs = model.data_preprocessor({'inputs': as_tensors(images)})['inputs']
         with torch.no_grad():
             return [*model(inputs, mode='tensor').double().cpu().numpy()]
 
     def measure(self, prediction: np.ndarray, truth: int) -> dict[str, np.ndarray]:
-        """Whether the class is the first guess, whether one of five, and the cross-entropy in nats.
+        """Return top-1 and top-5 hits, and the cross-entropy in nats.
 
-        Guesses of one score are in the order of the classes.
+        Tied scores are ranked by class index.
         """
         guesses = np.argsort(-prediction, kind='stable')[:GUESSES]
         return {
@@ -69,34 +69,34 @@ class Classification:
         }
 
     def combined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """Their sum, in their order."""
+        """Return the sum of the arrays, in order."""
         return sum(arrays[1:], start=arrays[0])
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """`top-1` and `top-5` in percent, and the mean cross-entropy in nats."""
+        """Return `top-1` and `top-5` in percent, and the mean cross-entropy in nats."""
         images = float(arrays[IMAGES])
         found = {name: 100 * float(arrays[name]) / images for name in ('top-1', 'top-5')}
         return {**found, CROSS_ENTROPY: float(arrays[CROSS_ENTROPY]) / images}
 
 
 def split_pipeline(cfg: Config) -> tuple[list[dict], TimmTransforms]:
-    """What the test pipeline does before it resizes and crops, and what resizes and crops.
+    """Split the test pipeline into the steps before `TimmTransforms` and that transform.
 
     Raises:
-        UserError: it has no `TimmTransforms`.
+        UserError: the pipeline has no `TimmTransforms`.
     """
     pipeline = test_dataset(cfg).pipeline
     places = [i for i, step in enumerate(pipeline) if step_name(step) == TimmTransforms.__name__]
     if not places:
         raise UserError(
             f'the pipeline of test_dataloader in {cfg.filename} has no {TimmTransforms.__name__}; '
-            'resize and crop by it'
+            'use it to resize and crop'
         )
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return list(pipeline[: places[0]]), TRANSFORMS.build(dict(pipeline[places[0]]))
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Logarithms of the softmax, (classes,) -> (classes,)."""
+    """Return the log-softmax, (classes,) -> (classes,)."""
     shifted = logits - logits.max()
     return shifted - np.log(np.exp(shifted).sum())

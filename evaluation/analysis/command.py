@@ -1,4 +1,4 @@
-"""The command line of all analyses: options, one model or several to compare, and the table."""
+"""Command line shared by the analyses: options, checks and output."""
 
 import argparse
 import contextlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evaluation.utils.text_tables import Table
 
-# What is typed for a trained model.
+# Names in messages of the arguments for a trained model.
 MODEL = {'config': 'CONFIG', 'checkpoint': 'CHECKPOINT'}
 
 
@@ -24,12 +24,12 @@ def print_table(
     analyse_model: Callable[[argparse.Namespace], str],
     compare: Callable[[list[Path], Path], str],
 ) -> None:
-    """Look at one model, or compare several, and print the table alone on standard output.
+    """Analyze a model or compare results, and print only the table to standard output.
 
     Args:
-        arguments: with what `add_model_arguments` adds.
-        analyse_model: looks at the model that the arguments name.
-        compare: draws results side by side, into a file.
+        arguments: parsed options, including those of `add_model_arguments`.
+        analyse_model: function that analyzes the model that the arguments name.
+        compare: function that draws results side by side into a file.
     """
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
@@ -41,13 +41,13 @@ def print_table(
 
 
 def leave_result(output: Path, write: Callable[[Path], None], figure: 'Figure', table: 'Table') -> str:
-    """Write the result of a model and its pictures, and return its table as Markdown.
+    """Write the result of a model and its figure, and return its table as Markdown.
 
     Args:
-        output: name of the result; its folder is made.
-        write: writes the result.
-        figure: to be written beside it.
-        table: of the same figures.
+        output: file of the result; its folder is created.
+        write: function that writes the result.
+        figure: figure to write next to the result.
+        table: table of the result.
 
     Raises:
         UserError: a file cannot be written.
@@ -63,20 +63,20 @@ def leave_result(output: Path, write: Callable[[Path], None], figure: 'Figure', 
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help: str) -> None:
-    """The model, how it runs, and where the result goes.
+    """Add the options for the model, its execution and the output.
 
     Args:
-        parser: to add to.
-        batch: how many images there are in a pass by default.
-        batch_help: what else to say of `--batch`.
+        parser: parser to add to.
+        batch: default number of images per forward pass.
+        batch_help: help text of `--batch`.
     """
-    # Commands import this module before they can say what goes wrong, so that it imports little.
+    # Commands import this module before they can report errors, so it imports little at the top.
     from evaluation.config.overrides import add_overrides
     from evaluation.engine.experiment import add_key_and_launcher
 
     parser.add_argument('config', nargs='?', metavar='CONFIG', help='config file')
     parser.add_argument('checkpoint', nargs='?', metavar='CHECKPOINT', help='path or URL of its weights')
-    parser.add_argument('--limit', type=positive, metavar='N', help='take the first N images alone')
+    parser.add_argument('--limit', type=positive, metavar='N', help='use only the first N images')
     parser.add_argument(
         '--batch', type=positive, default=batch, metavar='N', help=f'{batch_help}; default {batch}'
     )
@@ -86,7 +86,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
     parser.add_argument(
         '--work-dir',
         type=Path,
-        help="where to write; default: the config's work_dir, or work_dirs/<config name>",
+        help="folder to write to; default: the config's work_dir, or work_dirs/<config name>",
     )
     parser.add_argument(
         '--compare', nargs='+', type=Path, metavar='FILE.json', help='draw these results side by side'
@@ -95,7 +95,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
         '--output',
         type=Path,
         metavar='FILE',
-        help='name of the result, FILE.json, or of the picture of --compare, FILE.png',
+        help='file for the result, FILE.json, or for the figure of --compare, FILE.png',
     )
     add_overrides(parser)
     add_key_and_launcher(parser)
@@ -104,15 +104,15 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
 def check_model_or_comparison(
     arguments: argparse.Namespace, needed: Mapping[str, str], of_a_model: Sequence[str]
 ) -> None:
-    """See that the options name a model, or with `--compare` results, and a file that can be written.
+    """Check that the options name a model, or results with `--compare`, and a writable file.
 
     Args:
-        arguments: with what `add_model_arguments` adds.
-        needed: what an analysis of a model needs: names of arguments, and what is typed for them.
-        of_a_model: names of arguments of such an analysis that are None where they are not given.
+        arguments: parsed options, including those of `add_model_arguments`.
+        needed: required arguments for analyzing a model, by name, and their names in messages.
+        of_a_model: names of arguments for analyzing a model that are None by default.
 
     Raises:
-        UserError: something is missing, or does not go together.
+        UserError: an option is missing, or options cannot be combined.
     """
     if arguments.compare:
         _check_comparison(arguments, of_a_model)
@@ -125,30 +125,30 @@ def _check_comparison(arguments: argparse.Namespace, of_a_model: Sequence[str]) 
     given = [name for name in of_a_model if getattr(arguments, name) is not None]
     if given:
         word = MODEL.get(given[0]) or option_name(given[0])
-        raise UserError(f'--compare draws results that are there; leave out {word}')
+        raise UserError(f'--compare draws existing results; remove {word}')
     if arguments.output is None:
         raise UserError('--compare needs --output FILE.png')
 
 
 def option_name(name: str) -> str:
-    """What is typed for an argument."""
+    """Return the command-line option for the name of an argument."""
     return '--' + name.replace('_', '-')
 
 
 def _check_output(output: Path | None, suffix: str) -> None:
-    """See that a file that was asked for can be written.
+    """Check that a file given with `--output` can be written.
 
     Raises:
-        UserError: it ends in something else than `suffix`, or is in no folder.
+        UserError: the name does not end in `suffix`, or the folder does not exist.
     """
     if output and output.suffix != suffix:
-        raise UserError(f'--output {output}: give a name that ends in {suffix}')
+        raise UserError(f'--output {output}: the name must end in {suffix}')
     if output and (output.is_dir() or not output.resolve().parent.is_dir()):
         raise UserError(f'{output}: cannot be written; give a file in an existing folder')
 
 
 def result_file(arguments: argparse.Namespace, name: str) -> Path:
-    """Where the result goes: what `--output` says, or a file of this name in the work dir.
+    """Return the file for the result: the value of `--output`, or `name` in the work dir.
 
     Raises:
         UserError: the work dir cannot be written, or the config cannot be read.

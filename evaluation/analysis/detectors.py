@@ -1,7 +1,7 @@
-"""Detection: boxes and masks of objects against those that are there.
+"""Adapter for detection: compares predicted boxes and masks with ground truth.
 
-COCO's average precision depends on nothing but which detections of an image hit which of its objects,
-and at which overlap. So these matches are kept, which are found image by image and take little space.
+COCO's average precision depends only on which detections of an image match its objects at each
+overlap. These matches are computed image by image and take little space, so they are what is kept.
 """
 
 import backbones  # noqa: F401  isort: skip  (before mmdet, which needs its operators)
@@ -33,21 +33,21 @@ from evaluation.metrics.predictions import encode_masks
 from evaluation.metrics.resampled_precision import precision_sums, ranked
 from evaluation.utils.errors import UserError
 
-# Polygons, each (K, 2) of x and y in pixels, or a run-length code.
+# Polygons, each (K, 2), x and y in pixels, or a run-length code.
 Outline = Sequence[np.ndarray] | dict
 LEFT_OUT = ('LoadAnnotations', 'PackDetInputs')
 
 
 @dataclass(frozen=True)
 class Objects:
-    """What is there.
+    """Ground-truth objects of an image.
 
     Attributes:
         size: height and width of the image, in pixels.
-        labels: (N,), classes from 0.
+        labels: (N,), class indices from 0.
         boxes: (N, 4), left, top, right, bottom in pixels.
-        crowd: (N,), bool, whether it stands for many, so that what is found there does not count.
-        outlines: of each.
+        crowd: (N,), bool, whether an object is a crowd, so that detections on it are ignored.
+        outlines: outline of each object.
     """
 
     size: tuple[int, int]
@@ -57,20 +57,20 @@ class Objects:
     outlines: Sequence[Outline]
 
     def codes(self) -> list[dict]:
-        """Masks as run-length codes."""
+        """Return the masks as run-length codes."""
         return [code_of(outline, self.size) for outline in self.outlines]
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What is found.
+    """Detections in an image.
 
     Attributes:
         size: height and width of the image, in pixels.
-        labels: (N,), classes from 0.
+        labels: (N,), class indices from 0.
         scores: (N,), float32.
         boxes: (N, 4), left, top, right, bottom in pixels.
-        masks: run-length codes; None of a detector without masks.
+        masks: run-length codes; None if the detector predicts no masks.
     """
 
     size: tuple[int, int]
@@ -81,7 +81,7 @@ class Detections:
 
 
 def code_of(outline: Outline, size: tuple[int, int]) -> dict:
-    """The run-length code of an outline in an image of a size, as COCO rasterizes polygons."""
+    """Return the run-length code of an outline in an image of a size, rasterized as in COCO."""
     if isinstance(outline, dict):
         return outline
     height, width = size
@@ -90,14 +90,14 @@ def code_of(outline: Outline, size: tuple[int, int]) -> dict:
 
 
 def compressed(segmentation: dict) -> dict:
-    """A run-length code of an annotation file, whose runs may stand there as numbers."""
+    """Compress a run-length code of an annotation file, whose runs may be a list of numbers."""
     if isinstance(segmentation['counts'], list):
         return coco_mask.frPyObjects(segmentation, *segmentation['size'])
     return segmentation
 
 
 def resized_code(code: dict, size: tuple[int, int]) -> dict:
-    """A run-length code in an image of another size, by nearest neighbours."""
+    """Resize a run-length code to a different image size, by nearest neighbor."""
     height, width = size
     if code['size'] == [height, width]:
         return code
@@ -107,7 +107,7 @@ def resized_code(code: dict, size: tuple[int, int]) -> dict:
 
 
 def rectangle(box: np.ndarray) -> np.ndarray:
-    """A box (4,) as a polygon (4, 2)."""
+    """Return a box (4,) as a polygon (4, 2)."""
     left, top, right, bottom = box
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=np.float64)
 
@@ -116,14 +116,14 @@ def match(truth: Objects, found: Detections, kind: str) -> dict[str, np.ndarray]
     """Match the detections of an image with its objects.
 
     Args:
-        truth: what is there.
-        found: what a detector found.
+        truth: ground-truth objects.
+        found: detections.
         kind: `bbox` or `segm`.
 
     Returns:
-        `labels` (D,) and `scores` (D,) of the detections, by class and then by falling score, `hits`
-        (D,) and `ignored` (D,), a bit for each overlap, and `truths`, the labels of the objects that
-        count, no crowds.
+        `labels` (D,) and `scores` (D,) of the detections, sorted by class and then by descending score;
+        `hits` (D,) and `ignored` (D,), with a bit for each overlap; and `truths`, the labels of the
+        objects without crowds.
     """
     kept = best_of_each_class(found.labels, found.scores)
     if kind == 'bbox':
@@ -152,13 +152,13 @@ def match(truth: Objects, found: Detections, kind: str) -> dict[str, np.ndarray]
 
 
 def average_precision(matches: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Mean precision over recalls and classes at each overlap, (overlaps,), fractions.
+    """Return the mean precision over recalls and classes at each overlap.
 
     Args:
-        matches: of many images, put one after another.
+        matches: concatenated matches of many images.
 
     Returns:
-        NaN where no object counts.
+        (overlaps,), from 0 to 1; NaN if there are no objects.
     """
     labels, truths = (matches[name].astype(np.int64) for name in ('labels', 'truths'))
     classes = 1 + max(labels.max(initial=-1), truths.max(initial=-1))
@@ -180,7 +180,7 @@ def average_precision(matches: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 class Detection:
-    """Truths are `Objects`, predictions `Detections`, with masks where the detector makes some."""
+    """Adapter for detection: truths are `Objects`, predictions are `Detections`."""
 
     name = 'detection'
     is_cropped = False
@@ -188,18 +188,18 @@ class Detection:
 
     @classmethod
     def of(cls, model: nn.Module) -> 'Detection | None':
-        """Return the adapter of a model; None where it is of another task."""
+        """Return the adapter for a model; None if it has a different task."""
         return cls() if isinstance(model, BaseDetector) else None
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
-        """The images of the config's test data set, resized as it says, and their objects."""
+        """Return the images of the config's test data set, resized by its pipeline, with objects."""
         steps = test_dataset(cfg).pipeline
         return open_samples(
             cfg, limit, [step for step in steps if step_name(step) not in LEFT_OUT], make_sample
         )
 
     def predict(self, model: nn.Module, images: Sequence[np.ndarray]) -> list[Detections]:
-        """What is found in each image (H, W, 3), all of one size."""
+        """Return detections for images (H, W, 3), all of the same size."""
         size = images[0].shape[:2]
         facts = {'img_id': 0, 'img_shape': size, 'ori_shape': size, 'scale_factor': (1.0, 1.0)}
         samples = [DetDataSample(metainfo=facts) for _ in images]
@@ -209,7 +209,7 @@ class Detection:
         return [_detections(each.pred_instances, size) for each in results]
 
     def measure(self, prediction: Detections, truth: Objects) -> dict[str, np.ndarray]:
-        """Matches of boxes, and of masks where there are some: see `match`."""
+        """Return matches of boxes, and of masks if the detector predicts them; see `match`."""
         kinds = [kind for kind in KINDS if kind == 'bbox' or prediction.masks is not None]
         return {
             f'{KINDS[kind]} {name}': values
@@ -218,11 +218,11 @@ class Detection:
         }
 
     def combined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """All, one after another."""
+        """Concatenate the arrays."""
         return np.concatenate(arrays)
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """`box AP`, `box AP50`, and with masks `mask AP`, `mask AP50`, in percent."""
+        """Return `box AP`, `box AP50`, and with masks `mask AP`, `mask AP50`, in percent."""
         found = {}
         for kind in KINDS.values():
             matches = {
@@ -237,18 +237,18 @@ class Detection:
 
 
 def make_sample(results: dict) -> Sample:
-    """An image and its objects in its frame.
+    """Return an image with its objects, in its own frame.
 
     Raises:
-        UserError: the pipeline does more than to resize.
+        UserError: the pipeline changes the image other than by resizing.
     """
     image, path = results['img'], results['img_path']
     height, width = results['ori_shape']
     across, down = results.get('scale_factor', (1.0, 1.0))
     if image.shape[:2] != (round(height * down), round(width * across)) or results.get('flip'):
         raise UserError(
-            f'the pipeline of test_dataloader does more than to resize {path}; '
-            'take out what crops, pads or flips'
+            f'the pipeline of test_dataloader does more than resize {path}; '
+            'remove transforms that crop, pad or flip'
         )
     scale = np.array([across, down])
     instances = results['instances']
@@ -275,10 +275,10 @@ def _outline(
     size: tuple[int, int],
     original_size: tuple[int, int],
 ) -> Outline:
-    """An annotated mask in a resized image; the box where there is none that can be drawn."""
+    """Return an annotated mask in a resized image, or the box if no valid mask exists."""
     if is_run_length_code(mask, original_size):
         return resized_code(compressed(mask), size)
-    # The checks before a run do not look at masks that the model does not predict.
+    # Startup checks skip masks that the model does not predict, so they may be invalid.
     if not polygons_are_drawable(mask) or not all(map(is_usable, mask)):
         return [rectangle(box)]
     return [np.asarray(polygon, np.float64).reshape(-1, 2) * scale for polygon in mask]

@@ -1,8 +1,7 @@
-"""Work on many images in parts that outlive an interruption, shared among processes.
+"""Resumable work on many images, in parts that several processes share.
 
-A part is a fixed number of images, however many processes there are, and parts are added up, or put one
-after another, in their order. So the result has the same bits for any number of processes, and after any
-number of interruptions.
+A part has a fixed number of images, independent of the number of processes. Parts are summed or
+concatenated in order, so the result is bitwise the same for any number of processes and interruptions.
 """
 
 import hashlib
@@ -32,7 +31,7 @@ from evaluation.utils.process_groups import note
 
 ITEMS_IN_A_PART = 8
 REPORT_SECONDS = 5.0
-# For the slowest process to finish after the fastest has.
+# How long the fastest process waits for the slowest.
 PATIENCE = timedelta(days=1)
 
 Item = TypeVar('Item')
@@ -44,8 +43,8 @@ class Parts:
     """Files of the parts.
 
     Attributes:
-        folder: where they lie; its name says what they are parts of, so that none is taken for another.
-        items: how many images there are in all.
+        folder: folder of the files; its name identifies the work, so that parts are never mixed up.
+        items: total number of images.
     """
 
     folder: Path
@@ -55,25 +54,25 @@ class Parts:
         return math.ceil(self.items / ITEMS_IN_A_PART)
 
     def file(self, index: int) -> Path:
-        """File of a part."""
+        """Return the file of a part."""
         return self.folder / f'{index:05d}.npz'
 
     def missing(self) -> list[int]:
-        """Parts that are not there yet."""
+        """Return the indices of parts that have no file yet."""
         return [index for index in range(len(self)) if not self.file(index).is_file()]
 
     def write(self, index: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a part whole."""
+        """Write a part atomically."""
         write_bytes(self.file(index), npz_bytes(arrays))
 
     def arrays(self) -> Iterator[dict[str, np.ndarray]]:
-        """Arrays of one part after another, in their order."""
+        """Yield the arrays of each part, in order."""
         for index in range(len(self)):
             with np.load(self.file(index), allow_pickle=False) as arrays:
                 yield {name: arrays[name] for name in arrays.files}
 
     def sum(self) -> dict[str, np.ndarray]:
-        """Sum of each array over all parts, in their order and in float64."""
+        """Return the sum of each array over all parts, in order and in float64."""
         total: dict[str, np.ndarray] = {}
         for arrays in self.arrays():
             for name, array in arrays.items():
@@ -81,15 +80,15 @@ class Parts:
         return total
 
     def combined(self, combine: Combine) -> dict[str, np.ndarray]:
-        """Each array of all parts, put together in their order.
+        """Combine each array over all parts, in order.
 
         Args:
-            combine: makes one array of several.
+            combine: function from several arrays to one.
         """
         return combined(self.arrays(), combine)
 
     def remove(self) -> None:
-        """Remove the files, and the folder above if it holds no others."""
+        """Remove the folder, and its parent if that is empty then."""
         shutil.rmtree(self.folder)
         if not any(self.folder.parent.iterdir()):
             self.folder.parent.rmdir()
@@ -98,11 +97,11 @@ class Parts:
 def combined(
     dictionaries: Iterable[Mapping[str, np.ndarray]], combine: Combine
 ) -> dict[str, np.ndarray]:
-    """The arrays of each name in several dictionaries as one.
+    """Combine the arrays that have the same name in several dictionaries.
 
     Args:
-        dictionaries: of arrays; not all need to have every name.
-        combine: makes one array of several, which are in the order of the dictionaries.
+        dictionaries: dictionaries of arrays; names may be missing from some.
+        combine: function from several arrays, in the order of the dictionaries, to one.
     """
     found: dict[str, list[np.ndarray]] = {}
     for arrays in dictionaries:
@@ -112,21 +111,21 @@ def combined(
 
 
 def key_of(facts: Mapping) -> str:
-    """A name for parts that depend on `facts`, which JSON can hold."""
+    """Return a name for parts that depend on `facts`, which are JSON-serializable."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Content of an `.npz` file."""
+    """Return the content of an `.npz` file."""
     content = io.BytesIO()
     np.savez(content, **arrays)
     return content.getvalue()
 
 
 def join_processes(launcher: str) -> None:
-    """Let the processes that a launcher started find each other; nothing to do where it is `none`.
+    """Initialize the process group for a launcher; do nothing if it is `none`.
 
-    By gloo, since no more than lists of numbers is exchanged.
+    The backend is gloo, since the processes exchange only lists of numbers.
     """
     if launcher == 'pytorch':
         dist.init_process_group('gloo', timeout=PATIENCE)
@@ -135,7 +134,7 @@ def join_processes(launcher: str) -> None:
 
 
 def is_main() -> bool:
-    """Whether this process is the first, which writes the result."""
+    """Return whether this is the main process, which writes the result."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
@@ -147,45 +146,45 @@ def complete_parts(
     device: torch.device,
     memory_advice: str,
 ) -> Parts:
-    """Make all parts that are missing; this process makes its share where there are several.
+    """Compute all missing parts; each process computes its share.
 
     Args:
-        output: name of the result; parts are kept beside it until `Parts.remove`.
-        facts: all that the parts depend on, so that unfinished work of anything else is not taken.
-        items: all images, or what stands for them.
-        work: arrays of the images of one part.
-        device: where `work` runs.
-        memory_advice: for what memory does not suffice, and what to do.
+        output: file of the result; parts are kept next to it until `Parts.remove`.
+        facts: everything that the parts depend on, so that only matching unfinished work is reused.
+        items: all images, or objects that represent them.
+        work: function from the items of one part to its arrays.
+        device: device that `work` runs on.
+        memory_advice: end of the error message: what does not fit in memory, and what to do.
 
     Raises:
-        UserError: memory does not suffice.
-        Interrupted: it was interrupted; the command can be repeated to go on.
+        UserError: there is not enough memory.
+        Interrupted: the user interrupted the work; running the same command again resumes it.
     """
     parts = Parts(output.with_suffix('.partial') / key_of(facts), len(items))
     try:
         with out_of_memory_raised(device), refused_beyond_free_memory(device):
             complete(parts, items, work)
     except OutOfMemoryError:
-        raise UserError(f'memory does not suffice for {memory_advice}') from None
+        raise UserError(f'not enough memory for {memory_advice}') from None
     return parts
 
 
 def complete(
     parts: Parts, items: Sequence[Item], work: Callable[[Sequence[Item]], Mapping[str, np.ndarray]]
 ) -> None:
-    """Make all parts that are missing, each by one process, and wait until all are there.
+    """Compute all missing parts, each in one process, and wait until all exist.
 
     Args:
-        parts: where to write.
-        items: all images, or what stands for them.
-        work: arrays of the images of one part.
+        parts: files to write.
+        items: all images, or objects that represent them.
+        work: function from the items of one part to its arrays.
 
     Raises:
-        Interrupted: it was interrupted; what was made until then is kept.
+        Interrupted: the user interrupted the work; finished parts are kept.
     """
     wanted = _agreed(parts.missing())
     if len(wanted) < len(parts):
-        note(f'  {len(parts) - len(wanted)} of {len(parts)} parts are there from before')
+        note(f'  resuming: {len(parts) - len(wanted)} of {len(parts)} parts are already finished')
     progress = Progress(parts, len(wanted))
     with _interruption_explained(parts):
         for index in _own_share(wanted):
@@ -197,7 +196,7 @@ def complete(
 
 
 class Progress:
-    """Says now and then how much is done, by all processes, and when the end may be expected."""
+    """Periodic reports of how many images all processes have finished, and of the time left."""
 
     def __init__(self, parts: Parts, wanted: int) -> None:
         self._parts = parts
@@ -205,7 +204,7 @@ class Progress:
         self._started = self._reported = time.monotonic()
 
     def report(self) -> None:
-        """Say so, unless it was said a few seconds ago."""
+        """Print a report, unless the last one is only a few seconds old."""
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS:
             return
@@ -219,7 +218,7 @@ class Progress:
 
 
 def _agreed(indices: list[int]) -> list[int]:
-    """What the first process found, since others may look when some parts have been made already."""
+    """Return the indices that the main process found; others may look after some parts are finished."""
     if not dist.is_initialized():
         return indices
     found = [indices]
@@ -238,5 +237,6 @@ def _interruption_explained(parts: Parts) -> Iterator[None]:
     except KeyboardInterrupt:
         kept = len(parts) - len(parts.missing())
         raise Interrupted(
-            f'{kept} of {len(parts)} parts are kept in {parts.folder}; to go on, repeat the command'
+            f'{kept} of {len(parts)} parts are kept in {parts.folder}; to resume, run the same command '
+            'again'
         ) from None

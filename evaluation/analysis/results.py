@@ -1,7 +1,7 @@
-"""Results of analyses: their JSON files, and the tables and pictures that all analyses draw alike.
+"""Result files of analyses, and helpers for their tables and figures.
 
-A file names the weights by their digest. Its entry `columns` has a few figures, which tables show beside
-the accuracy of these weights. Figures of different protocols are never compared with each other.
+A file identifies the weights by their digest. Its entry `columns` has a few values that tables show next
+to the accuracy of these weights. Values of different protocols are never compared with each other.
 """
 
 import csv
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 ANALYSES = ('erf', 'invariance', 'robustness')
 SUITE = 'suite'
-# Of the code released with arXiv 2211.05781.
+# Protocol of the code released with arXiv 2211.05781.
 RELEASED = 'released'
-# Of RepLKNet's code (arXiv 2203.06717).
+# Protocol of RepLKNet's code (arXiv 2203.06717).
 REPLKNET = 'replknet'
 FOLDER = 'analysis'
 SCHEMA_VERSION = 1
-# What a malformed file raises while it is read.
+# Exceptions that reading a malformed file raises.
 MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
-# What all results say of a trained model and its test images.
+# Keys that describe a trained model and its test images in all results.
 SUBJECT = ('config', 'checkpoint', 'task', 'images', 'batch')
 INK, GRID = '#333333', '#dddddd'
 
 
 @dataclass(frozen=True)
 class AnalysisFigures:
-    """The few figures of an analysis that stand beside the accuracy of a model.
+    """Values of an analysis that tables show next to the accuracy of a model.
 
     Attributes:
-        kind: which analysis it is, as its file says.
+        kind: name of the analysis.
         weights_sha256: digest of the weights, as in `result.json`.
-        figures: by heading, in percent; None where nothing can be said.
-        note: what the figures mean.
-        created: with a time zone.
+        figures: values in percent, by column heading; None if undefined.
+        note: explanation of the values.
+        created: time of creation, with a time zone.
     """
 
     kind: str
@@ -58,16 +58,16 @@ class AnalysisFigures:
 
 
 def result_files(folders: Iterable[Path | str]) -> list[Path]:
-    """The results of all analyses at any depth below `folders`, each once, sorted by name."""
+    """Return the results of all analyses at any depth below `folders`, each once, sorted by name."""
     files = {f.resolve(): f for folder in folders for f in Path(folder).rglob(f'{FOLDER}/*.json')}
     return [file for _, file in sorted(files.items())]
 
 
 def read_figures(file: Path) -> AnalysisFigures:
-    """Read the figures that stand beside the accuracy of a model, from the result of any analysis.
+    """Read the values to show next to the accuracy of a model, from the result of any analysis.
 
     Raises:
-        UserError: the file is damaged, or is something else.
+        UserError: the file is corrupt or is not the result of an analysis.
     """
     try:
         content = json.loads(read_text(file))
@@ -81,34 +81,34 @@ def read_figures(file: Path) -> AnalysisFigures:
         )
     except MALFORMED as error:
         raise UserError(
-            f'{file} is no whole result of an analysis; repeat the analysis, or take the file away'
+            f'{file} is not a complete result of an analysis; repeat the analysis or remove the file'
         ) from error
 
 
 def read_result(file: Path, analysis: str, topic: str, tool: str) -> dict:
-    """Read all of the result of one analysis.
+    """Read the result of one kind of analysis.
 
     Args:
-        file: to read.
-        analysis: what the file says that it is of.
-        topic: the same in messages.
-        tool: what writes such files, in messages.
+        file: file to read.
+        analysis: expected value of the entry `analysis`.
+        topic: name of the analysis in messages.
+        tool: script that writes such files, for messages.
 
     Raises:
-        UserError: the file is missing, or is something else.
+        UserError: the file is missing or corrupt, or is not a result of this analysis.
     """
     advice = f'give JSON files that {tool} wrote'
     try:
         content = json.loads(read_text(file))
     except FileNotFoundError:
-        raise UserError(f'{file} is not there; {advice}') from None
+        raise UserError(f'{file} does not exist; {advice}') from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f'{file} is not JSON, or not whole; {advice}') from error
+        raise UserError(f'{file} is not valid JSON, or is truncated; {advice}') from error
     if not isinstance(content, Mapping) or content.get('analysis') != analysis:
-        raise UserError(f'{file} is no analysis of {topic}; {advice}')
+        raise UserError(f'{file} is not an analysis of {topic}; {advice}')
     if content.get('schema_version') != SCHEMA_VERSION:
         raise UserError(
-            f'{file} was written by another version of the suite; repeat the analysis with this one'
+            f'{file} was written by a different version of the suite; repeat the analysis with this one'
         )
     return content
 
@@ -116,16 +116,16 @@ def read_result(file: Path, analysis: str, topic: str, tool: str) -> dict:
 def result_content(
     analysis: str, facts: Mapping, figures: Mapping[str, float], note: str, device: str
 ) -> dict:
-    """All that the result of an analysis says.
+    """Return the content of the result of an analysis.
 
     Args:
-        analysis: what it is of.
-        facts: of this analysis; what JSON lacks is stated as text.
-        figures: for tables beside accuracies, by heading, in percent; NaN or None where undefined.
-        note: what they mean, and of how many images they are.
+        analysis: name of the analysis.
+        facts: entries of this analysis; values that JSON does not support are written as text.
+        figures: values in percent for tables of accuracies, by heading; NaN or None if undefined.
+        note: explanation of the values, with the number of images.
         device: `cpu` or `cuda`.
     """
-    # PyTorch is imported where something is analysed, so that results are read without it.
+    # Imported here because it imports PyTorch, which is not needed to read results.
     from evaluation.results.description import git_state, hardware, now, versions
 
     return {
@@ -141,7 +141,7 @@ def result_content(
 
 
 def write_content(file: Path, content: dict, csv_rows: Iterable[Sequence] | None = None) -> None:
-    """Write the rows as CSV beside `file`, if there are any, then the JSON.
+    """Write the rows, if given, as CSV next to `file`, then write the JSON.
 
     Raises:
         UserError: a file cannot be written.
@@ -152,52 +152,52 @@ def write_content(file: Path, content: dict, csv_rows: Iterable[Sequence] | None
 
 
 def csv_text(rows: Iterable[Sequence]) -> str:
-    """Rows as CSV, every digit of numbers; nothing in place of None."""
+    """Format rows as CSV, with numbers at full precision and empty fields for None."""
     text = io.StringIO()
     csv.writer(text, lineterminator='\n').writerows(rows)
     return text.getvalue()
 
 
 def model_name(content: Mapping) -> str:
-    """Name of a config and of its checkpoint: `upernet_swin_tiny (iter_160000)`.
+    """Return the name of a config and its checkpoint: `upernet_swin_tiny (iter_160000)`.
 
     Args:
-        content: of a result, with `config` and `checkpoint`.
+        content: content of a result, with `config` and `checkpoint`.
     """
     file = content['checkpoint']['file']
     return f'{content["config"]["name"]} ({Path(file).stem if file else "before training"})'
 
 
 def defined(value: float | None) -> float | None:
-    """A figure as JSON and CSV have it: None where it is undefined."""
+    """Return a value as written to JSON and CSV: None if it is undefined."""
     return None if value is None or not math.isfinite(value) else value
 
 
 def with_null(figures: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Figures by name as JSON has them."""
+    """Replace undefined values by None, for JSON."""
     return {name: defined(value) for name, value in figures.items()}
 
 
 def with_nan(figures: Mapping[str, float | None]) -> dict[str, float]:
-    """Figures by name as they were before `with_null`."""
+    """Replace None by NaN; the inverse of `with_null`."""
     return {name: math.nan if value is None else value for name, value in figures.items()}
 
 
 def percent(value: float) -> str:
-    """A figure in percent, with one digit after the point; a dash where there is none."""
+    """Format a value in percent with one decimal; a dash if it is undefined."""
     return fixed(value, 1) if math.isfinite(value) else DASH
 
 
 def text_table(
     title: str, headings: Sequence[str], groups: Iterable[Iterable[Sequence[str]]], notes: Sequence[str]
 ) -> Table:
-    """A table of texts, whose first two columns are words and all others numbers.
+    """Return a table from strings; columns after the first two are numeric.
 
     Args:
-        title: over the table.
-        headings: of the columns.
-        groups: of rows of texts, a group for each model.
-        notes: below the table.
+        title: title above the table.
+        headings: column headings.
+        groups: rows of strings, grouped by model.
+        notes: notes below the table.
     """
     columns = [
         Column(heading, heading.replace('%', r'\%'), numeric=place > 1)
@@ -208,7 +208,7 @@ def text_table(
 
 
 def blank_figure(width: float, height: float) -> 'Figure':
-    """A figure of a width and height in inches, whose panels are laid out by `settle_layout`."""
+    """Return an empty figure, width and height in inches; `settle_layout` lays out its panels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -218,17 +218,17 @@ def blank_figure(width: float, height: float) -> 'Figure':
 
 
 def settle_layout(figure: 'Figure') -> 'Figure':
-    """Lay out the panels once, not again for each file."""
+    """Lay out the panels once, so that saving does not repeat it for each file."""
     figure.get_layout_engine().execute(figure)
     figure.set_layout_engine('none')
     return figure
 
 
 def figure_bytes(figure: 'Figure', kind: str) -> bytes:
-    """Content of a file, the same for the same figure.
+    """Return the content of an image file, reproducible for the same figure.
 
     Args:
-        figure: to be written.
+        figure: figure to write.
         kind: `png` or `pdf`.
     """
     content = io.BytesIO()
@@ -237,7 +237,7 @@ def figure_bytes(figure: 'Figure', kind: str) -> bytes:
 
 
 def write_figure(figure: 'Figure', output: Path) -> None:
-    """Write a PNG and a PDF with the name of `output`.
+    """Write a figure as PNG and PDF, named like `output`.
 
     Raises:
         UserError: a file cannot be written.
@@ -247,16 +247,16 @@ def write_figure(figure: 'Figure', output: Path) -> None:
 
 
 def _text(value: object) -> str:
-    """Text that a table can print."""
+    """Check that a value is text that a table can print."""
     if not isinstance(value, str):
-        raise TypeError(f'{value!r} is no text')
+        raise TypeError(f'{value!r} is not text')
     return checked(value, 'text')
 
 
 def _number(value: object) -> float | None:
-    """A finite number, or None."""
+    """Check that a value is a finite number or None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise TypeError(f'{value!r} is no number')
+        raise TypeError(f'{value!r} is not a finite number')
     return float(value)

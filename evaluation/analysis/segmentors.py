@@ -1,4 +1,4 @@
-"""Segmentation: the class of every pixel against the label map."""
+"""Adapter for segmentation: compares the class of every pixel with the label map."""
 
 import backbones  # noqa: F401  isort: skip  (before mmdet, which needs its operators)
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,12 @@ AREAS = 'areas'
 
 
 class Segmentation:
-    """Truths are label maps (H, W), uint8, 255 where none is; predictions class maps (H, W), uint8.
+    """Adapter for segmentation.
+
+    Truths are label maps (H, W), uint8, 255 for unlabeled; predictions are class maps (H, W), uint8.
 
     Args:
-        classes: how many the model has.
+        classes: number of classes.
     """
 
     name = 'segmentation'
@@ -34,13 +36,13 @@ class Segmentation:
 
     @classmethod
     def of(cls, model: nn.Module) -> 'Segmentation | None':
-        """Return the adapter of a model; None where it is of another task."""
+        """Return the adapter for a model; None if it has a different task."""
         return cls(model.num_classes) if isinstance(model, BaseSegmentor) else None
 
     def samples(self, cfg: Config, limit: int | None) -> Samples:
-        """The images of the config's test data set and their label maps, resized as it says.
+        """Return the images of the config's test data set, resized by its pipeline, and label maps.
 
-        Maps are resized too, by nearest neighbours, so that truth and prediction are in one frame.
+        Maps are also resized, by nearest neighbor, so that truth and prediction have the same frame.
 
         Raises:
             UserError: the pipeline loads no label maps.
@@ -52,7 +54,7 @@ class Segmentation:
         return open_samples(cfg, limit, loaders_first(cfg), make)
 
     def predict(self, model: nn.Module, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The class of every pixel (H, W), uint8, of each image (H, W, 3), all of one size."""
+        """Return class maps (H, W), uint8, for images (H, W, 3), all of the same size."""
         size = images[0].shape[:2]
         facts = {'img_shape': size, 'ori_shape': size, 'pad_shape': size}
         samples = [SegDataSample(metainfo=facts) for _ in images]
@@ -62,16 +64,16 @@ class Segmentation:
         return [each.pred_sem_seg.data[0].to(torch.uint8).cpu().numpy() for each in results]
 
     def measure(self, prediction: np.ndarray, truth: np.ndarray) -> dict[str, np.ndarray]:
-        """Areas (intersection, union, prediction and label, classes), in pixels."""
+        """Return areas in pixels, (4, classes): intersection, union, prediction, label."""
         maps = (torch.from_numpy(np.ascontiguousarray(each)).long() for each in (prediction, truth))
         return {AREAS: count_areas(*maps, self.classes).numpy()}
 
     def combined(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
-        """Their sum, in their order."""
+        """Return the sum of the arrays, in order."""
         return sum(arrays[1:], start=arrays[0])
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """`mIoU` over classes that either has, and `aAcc`, pixels that agree, in percent."""
+        """Return `mIoU`, over classes in either map, and the pixel accuracy `aAcc`, in percent."""
         intersection, union, _, labelled = arrays[AREAS].astype(np.float64)
         present = union > 0
         iou = intersection[present] / union[present]
@@ -82,10 +84,10 @@ class Segmentation:
 
 
 def loaders_first(cfg: Config) -> list[dict]:
-    """The test pipeline without packing; what loads comes first, so that maps are resized as images.
+    """Return the test pipeline without packing, loaders first, so that label maps are also resized.
 
     Raises:
-        UserError: it loads no label maps.
+        UserError: the pipeline loads no label maps.
     """
     steps = [step for step in test_dataset(cfg).pipeline if not step_name(step).startswith('Pack')]
     if not any(step_name(step).startswith('Load') for step in steps[1:]):

@@ -1,4 +1,4 @@
-"""A trained model with its test images: what is predicted of them under many conditions, and kept."""
+"""A trained model and its test images, as the analyses take them."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -29,16 +29,16 @@ LOADER = 'test_dataloader'
 
 @dataclass(frozen=True)
 class Subject:
-    """What is analysed.
+    """A model to analyze, with its test images.
 
     Attributes:
-        cfg: its config.
-        model: in eval mode, on `device`; its parameters need no gradient.
-        task: adapter of the model's task.
-        samples: of the test data set.
+        cfg: config of the model.
+        model: model in eval mode, on `device`; its parameters need no gradient.
+        task: adapter for the model's task.
+        samples: samples of the test data set.
         checkpoint: digests of the weights and of their file.
-        batch: most images in a pass.
-        device: where the model runs.
+        batch: largest number of images per forward pass.
+        device: device that the model runs on.
     """
 
     cfg: Config
@@ -50,7 +50,7 @@ class Subject:
     device: torch.device
 
     def predict(self, images: Sequence[np.ndarray]) -> list:
-        """Predictions for images (H, W, 3), uint8, BGR, of any sizes, each in its own frame."""
+        """Return predictions for images (H, W, 3), uint8, BGR, of any size, each in its own frame."""
         return [
             prediction
             for batch in batches(images, self.batch)
@@ -59,11 +59,11 @@ class Subject:
 
     @cached_property
     def images(self) -> dict:
-        """Number and digest of the images."""
+        """Number of images and their digest."""
         return {'count': len(self.samples), 'sha256': self.samples.digest()}
 
     def as_json(self) -> dict:
-        """All that a result says of it."""
+        """Return the description that results contain."""
         return {
             'config': {'name': config_name(self.cfg.filename), 'model': self.cfg.model.to_dict()},
             'checkpoint': self.checkpoint,
@@ -74,13 +74,13 @@ class Subject:
 
 
 def open_subject(arguments: argparse.Namespace) -> Subject:
-    """Build what the command line names.
+    """Build the model and open the data that the command line names.
 
     Args:
-        arguments: with what `add_model_arguments` and `add_data_arguments` add.
+        arguments: parsed options of `add_model_arguments` and `add_data_arguments`.
 
     Raises:
-        UserError: something in the arguments, the config, the data or the checkpoint is wrong.
+        UserError: the arguments, config, data or checkpoint are invalid.
     """
     cfg = read_analysed_config(arguments.config, arguments.cfg_options, (LOADER,))
     device = own_device(arguments.device)
@@ -107,28 +107,28 @@ def complete_subject_parts(
     items: Sequence,
     work: Callable[[Sequence], Mapping[str, np.ndarray]],
 ) -> Parts:
-    """Make the parts of an analysis of a subject, as `complete_parts` does.
+    """Compute the parts of an analysis of a subject, using `complete_parts`.
 
     Args:
-        subject: what is analysed.
-        output: name of the result.
-        settings: all that `work` depends on beside the subject, which JSON can hold.
-        items: what parts are made of.
-        work: arrays of the items of one part.
+        subject: model and test images.
+        output: file of the result.
+        settings: everything else that `work` depends on, JSON-serializable.
+        items: items to divide into parts.
+        work: function from the items of one part to its arrays.
 
     Raises:
-        UserError: memory does not suffice, or an image cannot be read.
-        Interrupted: it was interrupted; the command can be repeated to go on.
+        UserError: there is not enough memory, or an image cannot be read.
+        Interrupted: the user interrupted the work; running the same command again resumes it.
     """
     advice = (
-        f'a batch of {subject.batch} images; give a smaller --batch, or let the pipeline of {LOADER} '
-        'resize to less'
+        f'a batch of {subject.batch} images; give a smaller --batch, or resize to a smaller size in the '
+        f'pipeline of {LOADER}'
     )
     return complete_parts(output, {**facts_of(subject), **settings}, items, work, subject.device, advice)
 
 
 def facts_of(subject: Subject) -> dict:
-    """All that predictions depend on, so that unfinished work of anything else is not taken."""
+    """Return everything that predictions depend on, so that only matching unfinished work is reused."""
     return {
         'model': repr(subject.cfg.model.to_dict()),
         'pipeline': repr(subject.cfg[LOADER].dataset.pipeline),

@@ -1,4 +1,4 @@
-"""Facts of a machine and its environment, and advice on what is wrong or slow.
+"""Facts about a machine and its environment, and advice on what is broken or slow.
 
-Runs in broken environments: only the probe imports torch or a package of OpenMMLab.
+Works in broken environments: only the probe imports torch and OpenMMLab packages.
 """

@@ -1,4 +1,4 @@
-"""Advice on an environment from its facts, and the page that prints both."""
+"""Advice on an environment from its facts, and a text page that shows both."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from evaluation.doctor.facts import as_numbers
 
 ERROR, WARNING, NOTE = LEVELS = ('error', 'warning', 'note')
 GIBIBYTE = 1 << 30
-# A worker shares batches of about ten megabytes, several of them in advance.
+# Data workers put batches of about 10 MB in shared memory and prefetch several.
 LEAST_SHARED = GIBIBYTE
-# Each batch from a worker opens a file, as do logs and images.
+# Batches from data workers, logs and images all use open files.
 LEAST_OPEN_FILES = 4096
-# A training leaves checkpoints of up to 1.5 GB.
+# Checkpoints of a training run are up to 1.5 GB each.
 LEAST_DISK = 20 * GIBIBYTE
 LEAST_MEMORY = 8 * GIBIBYTE
-# Triton needs this capability; two images with the heads of Mask R-CNN need this memory.
+# Triton needs this compute capability, and Mask R-CNN with two images needs this much memory.
 LEAST_CAPABILITY = (7, 0)
 LEAST_GPU_MEMORY = 8 * GIBIBYTE
 PYTHONS = ((3, 10), (3, 12))
@@ -54,7 +54,7 @@ def on_python(facts: dict[str, Any]) -> Iterator[Advice]:
     version = facts['system']['python']
     least, most = PYTHONS
     if not least <= as_numbers(version)[:2] <= most:
-        text = f'Python {version}: the suite is for 3.{least[1]} to 3.{most[1]}; make .venv with one'
+        text = f'Python {version} is unsupported; create .venv with Python 3.{least[1]} to 3.{most[1]}'
         yield Advice(ERROR, text)
 
 
@@ -83,51 +83,51 @@ def on_torchvision(facts: dict[str, Any]) -> Iterator[Advice]:
         expected = (0, minor + TORCHVISION_AHEAD)
         if major == 2 and as_numbers(torchvision)[:2] != expected:
             wanted = f'{expected[0]}.{expected[1]}'
-            text = f'torch {torch} belongs to torchvision {wanted}, and {torchvision} is installed: '
+            text = f'torch {torch} needs torchvision {wanted}, but {torchvision} is installed: '
             yield Advice(ERROR, text + f'pip install torchvision=={wanted}.*')
         builds = {version.partition('+')[2] for version in (torch, torchvision)}
         if len(builds) > 1 and '+' in torch + torchvision:
-            text = f'torch {torch} and torchvision {torchvision} are of different builds; take both '
-            yield Advice(WARNING, text + 'from one index')
+            text = f'torch {torch} and torchvision {torchvision} are different builds; install both '
+            yield Advice(WARNING, text + 'from the same index')
     if not facts['imports'].get('torchvision', {}).get('operators', True):
-        text = 'torchvision has no compiled operators (NMS, RoIAlign); install the one of your torch'
+        text = 'torchvision has no compiled operators (NMS, RoIAlign); install the build for your torch'
         yield Advice(ERROR, text)
 
 
 def on_opencv(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Check for several builds of OpenCV: they write the same files, and the last installed one wins."""
+    """Check for several builds of OpenCV, which overwrite each other's files."""
     gui = facts['imports'].get('opencv', {}).get('gui', 'NONE')
     versions = facts['packages']['versions']
     builds = [name for name in versions if name.startswith('opencv') and versions[name]]
     if gui != 'NONE' or 'opencv' in facts['errors']:
         remedy = 'pip install --force-reinstall --no-deps -c constraints.txt opencv-python-headless'
-        text = f'OpenCV in use is not the headless build ({" and ".join(builds)} are installed), and '
-        yield Advice(WARNING, f'{text}needs libGL: {remedy}')
+        text = f'OpenCV is not the headless build ({" and ".join(builds)} are installed) and needs '
+        yield Advice(WARNING, f'{text}libGL: {remedy}')
     elif len({versions[name] for name in builds}) > 1:
         listed = ', '.join(f'{name} {versions[name]}' for name in builds)
-        yield Advice(WARNING, f'builds of OpenCV of different versions share their files: {listed}')
+        yield Advice(WARNING, f'OpenCV builds with different versions overwrite each other: {listed}')
 
 
 def on_gpus(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Check driver, build of torch and GPUs."""
+    """Check the driver, the build of torch, and the GPUs."""
     torch = facts['imports'].get('torch')
     if torch is None:
         return
     gpus, driver = facts['imports'].get('gpus', {}).get('gpus', []), facts['driver']
     has_driver = bool(driver['loaded'] or driver['gpus'])
     if has_driver and not torch['cuda']:
-        text = 'there is a driver of NVIDIA, but torch is a build for the CPU; install one for CUDA'
+        text = 'an NVIDIA driver is installed, but torch is a CPU build; install a CUDA build'
         yield Advice(WARNING, text)
     elif has_driver and not gpus:
-        text = f'torch is built for CUDA {torch["cuda"]} and sees no GPU, though a driver is loaded'
-        yield Advice(WARNING, f'{text} ({driver["loaded"]}): it may be too old, or GPUs be hidden')
+        text = f'torch is built for CUDA {torch["cuda"]} but sees no GPU, although a driver is loaded'
+        yield Advice(WARNING, f'{text} ({driver["loaded"]}); it may be too old, or GPUs may be hidden')
     elif not gpus:
-        yield Advice(NOTE, 'no GPU: everything runs on the CPU, which trains tiny models at most')
+        yield Advice(NOTE, 'no GPU: everything runs on the CPU, which can train only tiny models')
     for index, gpu in enumerate(gpus):
         name = f'GPU {index} ({gpu["name"]})'
         capability = tuple(gpu['capability'])
         if capability < LEAST_CAPABILITY:
-            text = f'{name} has compute capability {capability[0]}.{capability[1]}: Triton needs 7.0'
+            text = f'{name} has compute capability {capability[0]}.{capability[1]}, but Triton needs 7.0'
             yield Advice(WARNING, f'{text}; set DENSE_MIXERS_CUDA=reference')
         if gpu['memory'] < LEAST_GPU_MEMORY:
             size = in_gib(gpu['memory'])
@@ -135,28 +135,28 @@ def on_gpus(facts: dict[str, Any]) -> Iterator[Advice]:
 
 
 def on_mixers(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Report operators that run on a slow implementation."""
+    """Report operators with a slow implementation."""
     mixers = facts['imports'].get('mixers', {})
     for device, name in mixers.get('dcnv3', {}).items():
         if name == 'reference':
-            yield Advice(WARNING, f'DCNv3 runs on plain PyTorch on {device}, which is slow')
+            yield Advice(WARNING, f'DCNv3 uses plain PyTorch on {device}, which is slow')
     if mixers.get('attention', {}).get('cpu') == 'PyTorch':
-        yield Advice(WARNING, 'attention on the CPU is slow: numba cannot be used; reinstall numba')
+        yield Advice(WARNING, 'attention on the CPU is slow: numba does not work; reinstall numba')
 
 
 def on_memory(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Check memory, and shared memory for data workers."""
+    """Check the memory, and the shared memory for data workers."""
     memory = facts['memory']
     usable = min(filter(None, (memory['total'], memory['limit'])), default=None)
     if usable is not None and usable < LEAST_MEMORY:
-        text = f'{in_gib(usable)} of memory: evaluations on COCO need more than 8 GiB; ask for more'
+        text = f'{in_gib(usable)} of memory: evaluation on COCO needs more than 8 GiB; request more'
         yield Advice(WARNING, text)
     if memory['shared'] is not None and memory['shared'] < LEAST_SHARED:
         text = (
-            f'/dev/shm has {in_gib(memory["shared"])}: data workers may die of a bus error; start the '
+            f'/dev/shm has {in_gib(memory["shared"])}: data workers may crash with a bus error; start '
         )
         yield Advice(
-            WARNING, text + 'container with --shm-size=8g, or give train_dataloader.num_workers=0'
+            WARNING, text + 'the container with --shm-size=8g, or set train_dataloader.num_workers=0'
         )
 
 
@@ -165,8 +165,10 @@ def on_limits(facts: dict[str, Any]) -> Iterator[Advice]:
     soft, most = facts['limits']['open_files'], facts['limits']['open_files_at_most']
     if 0 <= soft < LEAST_OPEN_FILES:
         can_be_raised = most < 0 or most >= LEAST_OPEN_FILES
-        remedy = f'ulimit -n {LEAST_OPEN_FILES}' if can_be_raised else 'ask who runs the machine'
-        yield Advice(WARNING, f'{soft} files may be open at once, data workers may need more: {remedy}')
+        remedy = f'ulimit -n {LEAST_OPEN_FILES}' if can_be_raised else 'ask your administrator'
+        yield Advice(
+            WARNING, f'the limit of {soft} open files may be too low for data workers: {remedy}'
+        )
 
 
 def on_cpu(facts: dict[str, Any]) -> Iterator[Advice]:
@@ -175,28 +177,30 @@ def on_cpu(facts: dict[str, Any]) -> Iterator[Advice]:
     allowed = min(filter(None, (cpu['cores_allowed'], cpu['cores_of_quota'])), default=None)
     if allowed is not None and cpu['cores'] and allowed < cpu['cores']:
         text = (
-            f'{allowed:g} of {cpu["cores"]} cores may be used; set num_workers of the data loaders and'
+            f'only {allowed:g} of {cpu["cores"]} cores may be used; set num_workers of the data loaders '
         )
-        yield Advice(NOTE, f'{text} OMP_NUM_THREADS by that')
+        yield Advice(NOTE, f'{text}and OMP_NUM_THREADS accordingly')
 
 
 def on_disk(facts: dict[str, Any]) -> Iterator[Advice]:
     """Check the folder for results."""
     disk = facts['disk']
     if not disk['writable']:
-        yield Advice(WARNING, f'{disk["folder"]} cannot be written; give --work-dir')
+        yield Advice(WARNING, f'{disk["folder"]} is not writable; give --work-dir')
     if disk['free'] < LEAST_DISK:
-        text = f'{in_gib(disk["free"])} free for {disk["folder"]}: a training leaves 20 GiB; make room'
-        yield Advice(WARNING, f'{text}, or give --work-dir')
+        text = (
+            f'{in_gib(disk["free"])} free for {disk["folder"]}: a training run needs 20 GiB; free some'
+        )
+        yield Advice(WARNING, f'{text} space, or give --work-dir')
 
 
 def on_data(facts: dict[str, Any]) -> Iterator[Advice]:
-    """Check data sets in the default folders of the configs."""
+    """Check the data sets, by default those in the folders that configs use."""
     for root, layout in facts['data'].items():
         if layout == 'unknown layout':
-            yield Advice(WARNING, f'{root} has none of the known layouts; see docs/preparing_data.md')
+            yield Advice(WARNING, f'{root} has an unknown layout; see docs/preparing_data.md')
     if not any(facts['data'].values()):
-        text = 'no data set is where the configs look for it; give --data-root, see docs/'
+        text = 'no data sets in the folders that configs use; give --data-root, see docs/'
         yield Advice(NOTE, f'{text}preparing_data.md')
 
 
@@ -210,7 +214,7 @@ def _remedy(error: str) -> str:
     known = {
         'libGL': '; pip install --force-reinstall --no-deps opencv-python-headless',
         'No module named': '; pip install -c constraints.txt -e .',
-        'GLIBCXX': '; the C++ library is older than the package needs, take a newer environment',
+        'GLIBCXX': '; the C++ library is too old for the package, use a newer environment',
     }
     return next((remedy for part, remedy in known.items() if part in error), '')
 
@@ -239,15 +243,15 @@ def page(facts: dict[str, Any], advice: Sequence[Advice], coloured: bool) -> str
         level = f'{COLOURS[line.level]}{line.level}{PLAIN}' if coloured else line.level
         lines.append(f'{level}: {line.text}')
     if not any(line.level != NOTE for line in advice):
-        lines.append('nothing is wrong')
+        lines.append('no problems found')
     return '\n'.join(lines) + '\n'
 
 
 def rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield name and value of each line."""
+    """Yield the name and value of each line."""
     system, cpu, memory = facts['system'], facts['cpu'], facts['memory']
     changed = ', with changes' if facts['git']['changed'] else ''
-    yield 'suite', f'{facts["git"]["revision"] or "not a checkout of git"}{changed}'
+    yield 'suite', f'{facts["git"]["revision"] or "not a Git checkout"}{changed}'
     yield 'system', system['system']
     yield 'Python', f'{system["python"]}, {system["executable"]}'
     yield from package_rows(facts)
@@ -268,14 +272,14 @@ def rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield 'free disk', f'{in_gib(facts["disk"]["free"])} for {facts["disk"]["folder"]}'
     for root, layout in facts['data'].items():
-        yield 'data', f'{root}: {layout or "not there"}'
+        yield 'data', f'{root}: {layout or "missing"}'
     job = f', job {facts["slurm"]["job"]}' if facts['slurm']['job'] else ''
-    yield 'Slurm', f'{facts["slurm"]["sbatch"] or "not here"}{job}'
+    yield 'Slurm', f'{facts["slurm"]["sbatch"] or "none"}{job}'
     yield 'compiler', f'{system["compiler"] or "none"} (only torch.compile needs one)'
 
 
 def package_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield versions, several per line."""
+    """Yield package versions, several per line."""
     torch = facts['imports'].get('torch', {})
     versions = facts['packages']['versions']
     parts = [f'CUDA {torch.get("cuda") or "none"}', f'cuDNN {torch.get("cudnn") or "none"}']
@@ -299,7 +303,7 @@ def operator_rows(imports: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def gpu_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield a line for each GPU that torch sees, otherwise those of the driver."""
+    """Yield a line for each GPU that torch sees, or, without any, that the driver reports."""
     gpus = facts['imports'].get('gpus', {}).get('gpus', [])
     for index, gpu in enumerate(gpus):
         capability = '.'.join(map(str, gpu['capability']))
@@ -308,7 +312,7 @@ def gpu_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if not gpus:
         yield 'GPUs', 'none that torch sees'
     for line in facts['driver']['gpus'] if not gpus else ():
-        yield 'driver knows', line
+        yield 'driver reports', line
     yield 'NVIDIA driver', facts['driver']['loaded'] or 'none'
 
 

@@ -1,4 +1,4 @@
-"""Facts of an environment: machine, packages, data, and what can be imported."""
+"""Facts about an environment: machine, packages, imports and data."""
 
 import configparser
 import importlib.metadata
@@ -20,20 +20,20 @@ PROC = Path('/proc')
 CGROUPS = Path('/sys/fs/cgroup')
 SHARED_MEMORY = Path('/dev/shm')
 SIMD = ('avx', 'avx2', 'fma', 'avx512f', 'avx512_bf16', 'amx_bf16', 'asimd', 'sve')
-# Limit of each command.
+# Timeout of each command.
 COMMAND_SECONDS = 5.0
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 OPENCV = ('opencv-python', 'opencv-python-headless', 'opencv-contrib-python')
-# Further packages worth reporting.
+# Packages to report in addition to the required ones.
 FURTHER = (*OPENCV, 'triton', 'tensorboard')
 PROBE = 'evaluation.doctor.probe'
-# The probe usually takes five seconds, longer on a slow network drive.
+# The probe usually takes 5 s, but longer on a slow network drive.
 PROBE_SECONDS = 120.0
 DATA_ROOTS = ('data/coco', 'data/ade/ADEChallengeData2016', 'data/imagenet')
 
 
 def machine_facts(work_dirs: Path) -> dict[str, Any]:
-    """Return all facts of the machine, by section.
+    """Return all facts about the machine, by section.
 
     Args:
         work_dirs: folder for results.
@@ -92,14 +92,14 @@ def memory_limit() -> int | None:
         CGROUPS / 'memory/memory.limit_in_bytes',
     ):
         text = _text(file).strip()
-        # In version 1, a huge number means no limit.
+        # Version 1 has a huge number if there is no limit.
         if text.isdecimal() and total and int(text) < int(total[1]) * 1024:
             return int(text)
     return None
 
 
 def own_cgroup(controller: str) -> Path:
-    """Return the folder of the control group of this process."""
+    """Return the folder of this process's control group."""
     for line in _text(PROC / 'self/cgroup').splitlines():
         _, controllers, path = line.split(':', 2)
         if not controllers or controller in controllers.split(','):
@@ -108,13 +108,13 @@ def own_cgroup(controller: str) -> Path:
 
 
 def quota(file: Path) -> float | None:
-    """Return the cores that `cpu.max` of a control group allows; None if there is no limit."""
+    """Return the number of cores that a control group's `cpu.max` allows; None if unlimited."""
     words = _text(file).split()
     return int(words[0]) / int(words[1]) if len(words) == 2 and words[0].isdecimal() else None
 
 
 def limits() -> dict[str, Any]:
-    """Return the soft and the hard limit of open files."""
+    """Return the soft and hard limits of open files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return {'open_files': soft, 'open_files_at_most': hard}
 
@@ -163,7 +163,7 @@ def package_facts(setup: Path = REPOSITORY / 'setup.cfg') -> dict[str, Any]:
     names = [name for name, _ in wanted] + [name for name in FURTHER if name not in dict(wanted)]
     versions = {name: installed(name) for name in names}
     unfit = [
-        f'{name} {versions[name] or "missing"}, {name}{range_} is asked for'
+        f'{name} {versions[name] or "missing"}, but {name}{range_} is required'
         for name, range_ in wanted
         if versions[name] is None or not is_in(versions[name], range_)
     ]
@@ -171,7 +171,7 @@ def package_facts(setup: Path = REPOSITORY / 'setup.cfg') -> dict[str, Any]:
 
 
 def requirements(setup: Path) -> list[tuple[str, str]]:
-    """Return name and range, such as `>=2.6`, of each required package."""
+    """Return the name and range, such as `>=2.6`, of each required package."""
     parser = configparser.ConfigParser()
     parser.read(setup)
     lines = parser.get('options', 'install_requires', fallback='').split('\n')
@@ -231,7 +231,7 @@ def gather(work_dirs: Path, data_roots: Sequence[Path]) -> dict[str, Any]:
 
 
 def git() -> dict[str, Any]:
-    """Return the revision of the suite, and whether files were changed; None outside a checkout."""
+    """Return the revision of the suite, and whether files have changed; None outside a checkout."""
     revision = output_of('git', '-C', str(REPOSITORY), 'rev-parse', 'HEAD')
     changed = output_of('git', '-C', str(REPOSITORY), 'status', '--porcelain', '--untracked-files=no')
     return {'revision': revision, 'changed': None if changed is None else bool(changed)}
@@ -243,7 +243,7 @@ def data_fact(root: Path) -> str | None:
 
 
 def probed(command: Sequence[str] = (sys.executable, '-m', PROBE)) -> dict[str, Any]:
-    """Run the probe; return facts of packages that can be imported, and `errors` of the others."""
+    """Run the probe; return facts about importable packages, and `errors` of the others."""
     done = {'stdout': '', 'ending': None}
     try:
         process = subprocess.run(
@@ -256,11 +256,11 @@ def probed(command: Sequence[str] = (sys.executable, '-m', PROBE)) -> dict[str, 
         )
         done['stdout'] = process.stdout
         if process.returncode:
-            done['ending'] = f'ended the process with status {process.returncode}'
+            done['ending'] = f'the process exited with status {process.returncode}'
     except subprocess.TimeoutExpired as error:
         output = error.stdout or b''
         done['stdout'] = output.decode() if isinstance(output, bytes) else output
-        done['ending'] = f'did not end within {PROBE_SECONDS:.0f} s'
+        done['ending'] = f'did not finish within {PROBE_SECONDS:.0f} s'
     return read_probe(done['stdout'], done['ending'])
 
 
@@ -268,8 +268,8 @@ def read_probe(output: str, ending: str | None) -> dict[str, Any]:
     """Parse the output of a probe into facts and errors.
 
     Args:
-        output: all lines.
-        ending: description of an abnormal end; None for a normal one.
+        output: all lines of output.
+        ending: description of an abnormal exit; None for a normal one.
     """
     found: dict[str, Any] = {'imports': {}, 'errors': {}}
     begun = None

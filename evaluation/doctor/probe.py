@@ -1,6 +1,6 @@
-"""Import what the commands import, and report what works.
+"""Import the packages that the commands import, and report which of them work.
 
-Runs as its own process, since imports may crash. Prints a line of JSON before and after each step.
+Runs in a separate process, since imports may crash. Prints a line of JSON before and after each step.
 """
 
 import importlib
@@ -52,7 +52,7 @@ def gpu_facts() -> dict[str, Any]:
 
 
 def torchvision_facts() -> dict[str, Any]:
-    """Return whether the compiled operators exist."""
+    """Return the version, and whether the compiled operators exist."""
     import torch
     import torchvision
 
@@ -79,7 +79,7 @@ def importable(name: str) -> Callable[[], dict[str, Any]]:
 
 
 def opencv_facts() -> dict[str, Any]:
-    """Return which build of OpenCV is in use."""
+    """Return the version of OpenCV and its GUI backend."""
     import cv2
 
     gui = next((line for line in cv2.getBuildInformation().splitlines() if 'GUI:' in line), '')
@@ -120,8 +120,8 @@ STEPS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Take every step, whether or not earlier ones failed."""
-    # Keep what libraries print on import away from the answers.
+    """Run all steps, even if some fail."""
+    # Libraries may print on import, so answers use a copy of stdout and stdout is sent to stderr.
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     for name, step in STEPS.items():
@@ -130,7 +130,7 @@ def main() -> None:
             answer = {'step': name, 'facts': step()}
         except KeyboardInterrupt:
             raise
-        # Any failure of a step is an answer for the user.
+        # Any failure of a step, including SystemExit, is reported to the user.
         except BaseException as error:
             answer = {'step': name, 'error': f'{type(error).__name__}: {error}'.partition('\n')[0]}
         print(json.dumps(answer), file=answers, flush=True)

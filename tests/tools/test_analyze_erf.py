@@ -177,7 +177,7 @@ class TestBadImages:
     def test_empty_folder(self, analyze, trials, refused, tmp_path):
         (tmp_path / 'empty').mkdir()
         outcome = analyze(*of_a_run(trials['upernet'], 'empty'))
-        refused(KIND, '`--images` without an image', outcome, '--images empty holds no image')
+        refused(KIND, '`--images` without an image', outcome, '--images empty has no images')
 
     def test_truncated(self, analyze, trials, refused, images):
         content = (images / '3.jpg').read_bytes()
@@ -195,13 +195,17 @@ class TestBadOptions:
     @pytest.mark.parametrize(
         ('given', 'more', 'message'),
         [
-            ('an unknown target', ['--targets', 'stage5'], "unknown target 'stage5'; known are stage1"),
+            (
+                'an unknown target',
+                ['--targets', 'stage5'],
+                "unknown target 'stage5'; choose from stage1",
+            ),
             ('the score of a segmentor', ['--targets', 'score'], "unknown target 'score'"),
             ('`--size` that is no multiple of 32', ['--size', 70], '--size 70: give a multiple of 32'),
             ('`--batch` beyond a part', ['--batch', 9], '--batch 9: give at most 8'),
             ('`--size` beyond memory', ['--size', 16416], 'from 1 to 16384'),
             ('`--limit` of 0', ['--limit', 0], "'0' is not a whole number from 1"),
-            ('`--output` that is no JSON file', ['--output', 'erf.png'], 'a name that ends in .json'),
+            ('`--output` that is no JSON file', ['--output', 'erf.png'], 'the name must end in .json'),
             ('a GPU where none is', ['--device', 'cuda:77'], 'cuda:77'),
         ],
     )
@@ -230,17 +234,17 @@ class TestBadOptions:
             (
                 '`--compare` with `--images`',
                 ['--compare', 'a.json', '--images', '.', '--output', 'a.png'],
-                'leave out --images',
+                'remove --images',
             ),
             (
                 '`--compare` into a file that is no PNG',
                 ['--compare', 'a.json', '--output', 'a.jpg'],
-                'a name that ends in .png',
+                'the name must end in .png',
             ),
             (
                 '`--compare` with a file that is not there',
                 ['--compare', 'a.json', '--output', 'a.png'],
-                'a.json is not there',
+                'a.json does not exist',
             ),
         ],
     )
@@ -267,7 +271,7 @@ class TestBadCheckpoint:
         more = ['--targets', 'stage1', 'logits']
         outcome = analyze(trial.config, 'alone.pth', *of_a_run(trial, folder, *more)[1:])
         given = 'receptive fields: the logits of a backbone alone'
-        refused(KIND, given, outcome, 'holds a backbone alone, and logits needs more')
+        refused(KIND, given, outcome, 'contains only a backbone, but logits needs more')
 
 
 class TestBadResults:
@@ -284,13 +288,13 @@ class TestBadResults:
     @pytest.mark.parametrize(
         ('given', 'text', 'message'),
         [
-            ('a file that is not JSON', '{"analysis": ', 'is not JSON, or not whole'),
-            ('a file of something else', '{"metrics": {}}', 'is no analysis of receptive fields'),
-            ('a list', '[]', 'is no analysis of receptive fields'),
+            ('a file that is not JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
+            ('a file of something else', '{"metrics": {}}', 'is not an analysis of receptive fields'),
+            ('a list', '[]', 'is not an analysis of receptive fields'),
             (
                 'a result of a later version',
                 '{"analysis": "effective receptive field", "schema_version": 99}',
-                'another version of the suite',
+                'a different version of the suite',
             ),
         ],
     )
@@ -303,7 +307,13 @@ class TestBadResults:
         maps = tmp_path / 'upernet.npz'
         maps.write_bytes(maps.read_bytes()[:-100])
         outcome = analyze('--compare', *results, '--output', 'erf.png')
-        refused(KIND, '`--compare` with damaged maps', outcome, 'upernet.npz is damaged')
+        refused(KIND, '`--compare` with damaged maps', outcome, 'upernet.npz is corrupt')
         maps.unlink()
         outcome = analyze('--compare', *results, '--output', 'erf.png')
-        refused(KIND, '`--compare` without the maps', outcome, 'upernet.npz, the maps of', 'is missing')
+        refused(
+            KIND,
+            '`--compare` without the maps',
+            outcome,
+            'upernet.npz, which has the maps of',
+            'is missing',
+        )

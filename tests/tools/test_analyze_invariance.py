@@ -219,7 +219,7 @@ class TestBadData:
             '{"type":"RandomFlip","prob":1.0},{"type":"PackDetInputs"}]',
         )
         given = 'invariance: a test pipeline that flips'
-        refused(KIND, given, outcome, 'does more than to resize')
+        refused(KIND, given, outcome, 'does more than resize')
 
     def test_pipeline_without_label_maps(self, analyze, trials, of_a_run, refused):
         outcome = analyze(
@@ -234,13 +234,13 @@ class TestBadOptions:
     @pytest.mark.parametrize(
         ('given', 'more', 'message'),
         [
-            ('an unknown transform', ['--transforms', 'rotations'], "unknown 'rotations'; known are"),
-            ('an unknown direction', ['--directions', 'north'], "unknown 'north'; known are right"),
-            ('`--strengths` of several transforms', ['--strengths', 4], 'do not go together'),
+            ('an unknown transform', ['--transforms', 'rotations'], "unknown 'rotations'; choose from"),
+            ('an unknown direction', ['--directions', 'north'], "unknown 'north'; choose from right"),
+            ('`--strengths` of several transforms', ['--strengths', 4], 'cannot be combined'),
             (
                 'half a pixel',
                 ['--transforms', 'translation', '--strengths', 0.5],
-                'give whole pixels for translation',
+                'give an integer number of pixels for translation',
             ),
             (
                 'a strength out of bounds',
@@ -250,13 +250,13 @@ class TestBadOptions:
             ('a strength that is no number', ['--strengths', 'nan'], "'nan' is not a number"),
             ('`--steps` of 0', ['--steps', 0], "'0' is not a whole number from 1"),
             ('`--reference-score` of 30', ['--reference-score', 30], 'give a number from 0 to 1'),
-            ('`--rotate` of a segmentor', ['--rotate', 'before'], '--rotate is of classifiers'),
+            ('`--rotate` of a segmentor', ['--rotate', 'before'], '--rotate is only for classifiers'),
             (
                 '`--reference-score` of a segmentor',
                 ['--reference-score', 0.5],
-                '--reference-score is of detectors',
+                '--reference-score is only for detectors',
             ),
-            ('`--output` that is no JSON file', ['--output', 'all.csv'], 'a name that ends in .json'),
+            ('`--output` that is no JSON file', ['--output', 'all.csv'], 'the name must end in .json'),
         ],
     )
     def test_of_a_run(self, analyze, trials, of_a_run, refused, nothing_written, given, more, message):
@@ -271,12 +271,12 @@ class TestBadOptions:
             (
                 '`--compare` with `--steps`',
                 ['--compare', 'a.json', '--steps', 2, '--output', 'a.png'],
-                'leave out --steps',
+                'remove --steps',
             ),
             (
                 '`--compare` with a file that is not there',
                 ['--compare', 'a.json', '--output', 'a.png'],
-                'a.json is not there; give JSON files that tools/analyze_invariance.py wrote',
+                'a.json does not exist; give JSON files that tools/analyze_invariance.py wrote',
             ),
         ],
     )
@@ -308,14 +308,14 @@ class TestBadResults:
     def test_of_different_tasks(self, analyze, results, refused, tmp_path):
         outcome = analyze('--compare', *results, '--output', 'both.png')
         given = 'invariance: `--compare` of different tasks'
-        refused(KIND, given, outcome, 'is of segmentation, mask_rcnn.json of detection')
+        refused(KIND, given, outcome, 'is a result of segmentation, but mask_rcnn.json of detection')
         assert not (tmp_path / 'both.png').exists()
 
     @pytest.mark.parametrize(
         ('given', 'text', 'message'),
         [
-            ('a file that is not JSON', '{"analysis": ', 'is not JSON, or not whole'),
-            ('a file of something else', '{"metrics": {}}', 'is no analysis of invariance'),
+            ('a file that is not JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
+            ('a file of something else', '{"metrics": {}}', 'is not an analysis of invariance'),
         ],
     )
     def test_content(self, analyze, refused, tmp_path, given, text, message):

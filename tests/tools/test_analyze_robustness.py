@@ -123,10 +123,10 @@ class TestFiles:
         status = running.wait(60)
         said = (tmp_path / 'log/stderr').read_text()
         assert status == 130, said
-        assert 'to go on, repeat the command' in said
+        assert 'to resume, run the same command again' in said
         outcome = analyze(*arguments, '--output', 'again.json')
         assert outcome.status == 0, outcome.stderr[-3000:]
-        assert 'parts are there from before' in outcome.stdout + outcome.stderr
+        assert 'parts are already finished' in outcome.stdout + outcome.stderr
         assert figures(tmp_path / 'again.json') == figures(tmp_path / 'whole.json')
         assert not (tmp_path / 'again.partial').exists()
 
@@ -193,7 +193,7 @@ class TestBadOptions:
                 ['--corruptions', 'none', '--severities', 1],
                 '--severities is of corruptions; leave it out',
             ),
-            ('`--output` that is no JSON file', ['--output', 'a.png'], 'a name that ends in .json'),
+            ('`--output` that is no JSON file', ['--output', 'a.png'], 'the name must end in .json'),
         ],
     )
     def test_of_a_run(self, analyze, trials, of_a_run, refused, nothing_written, given, more, message):
@@ -209,12 +209,12 @@ class TestBadOptions:
             (
                 '`--compare` with `--attacks`',
                 ['--compare', 'a.json', '--attacks', 'pgd', '--output', 'a.png'],
-                'leave out --attacks',
+                'remove --attacks',
             ),
             (
                 '`--compare` with a file that is not there',
                 ['--compare', 'a.json', '--output', 'a.png'],
-                'a.json is not there',
+                'a.json does not exist',
             ),
         ],
     )
@@ -259,4 +259,4 @@ class TestBadResults:
         (tmp_path / 'other.json').write_text('{"analysis": "effective receptive field"}')
         outcome = analyze('--compare', 'other.json', '--output', 'a.png')
         given = 'robustness: `--compare` with a result of another analysis'
-        refused(KIND, given, outcome, 'other.json is no analysis of robustness')
+        refused(KIND, given, outcome, 'other.json is not an analysis of robustness')

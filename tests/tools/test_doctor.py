@@ -27,7 +27,7 @@ def test_page(scenes):
     assert done.returncode == 0, done.stdout + done.stderr
     assert f'\ntorch              {torch.__version__}, CUDA ' in done.stdout
     assert f'\ndata               {scenes / "coco"}: coco\n' in done.stdout
-    assert f'\ndata               {scenes / "nowhere"}: not there\n' in done.stdout
+    assert f'\ndata               {scenes / "nowhere"}: missing\n' in done.stdout
     assert '\nerror: ' not in done.stdout
     assert '\x1b' not in done.stdout
 
@@ -43,7 +43,7 @@ def test_broken_packages(tmp_path):
     found = json.loads(done.stdout)
     assert found['errors'] == {
         'mmdet': 'ImportError: libGL.so.1: cannot open',
-        'mmseg': 'ended the process with status -6',
+        'mmseg': 'the process exited with status -6',
     }
     assert found['imports']['torch']['version'] == torch.__version__
     first = found['advice'][0]

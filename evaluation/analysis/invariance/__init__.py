@@ -1,1 +1,1 @@
-"""Invariance: how a model's predictions change when the image is moved, turned or scaled."""
+"""Invariance: how predictions change when the image is translated, rotated or scaled."""

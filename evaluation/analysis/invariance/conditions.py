@@ -1,6 +1,6 @@
-"""Changes of images: which transforms, how strong, in which direction, and as affine maps.
+"""Conditions to test images under, transforms with strengths and directions, as affine maps.
 
-Coordinates are in pixels, 0 at the outer edge of the first.
+Coordinates are in pixels, with 0 at the outer edge of the first pixel.
 """
 
 import math
@@ -12,10 +12,10 @@ import numpy as np
 from evaluation.analysis.results import SUITE
 from evaluation.utils.errors import UserError, did_you_mean
 
-# Sines and cosines of right angles are whole, but for this.
+# Decimals to round to, so that sines and cosines of right angles are integers.
 _ROUNDING = 12
 TRANSLATION, ROTATION, SCALE = TRANSFORMS = ('translation', 'rotation', 'scale')
-# Of the paper: pixels, degrees, and the crop's share of the image.
+# Strengths of the paper: pixels, degrees, and the crop's share of the image side.
 STRENGTHS = {
     TRANSLATION: tuple(float(pixels) for pixels in range(0, 65, 4)),
     ROTATION: tuple(float(degrees) for degrees in range(0, 91, 5)),
@@ -23,9 +23,9 @@ STRENGTHS = {
 }
 BOUNDS = {TRANSLATION: (0, 4096), ROTATION: (0, 360), SCALE: (0.05, 20)}
 UNITS = {TRANSLATION: 'pixels', ROTATION: 'degrees', SCALE: 'crop ratios'}
-# How often, or how well, predictions agree with those for the unchanged images.
+# Agreement of predictions with those for the unchanged images.
 CONSISTENCY = 'consistency'
-# Right and down, in steps of the strength.
+# Steps right and down, in units of the strength.
 DIRECTIONS = {
     'right': (1, 0),
     'down-right': (1, 1),
@@ -36,49 +36,49 @@ DIRECTIONS = {
     'up': (0, -1),
     'up-right': (1, -1),
 }
-# The release draws a number below 7 for one of eight directions; this one, its last, never comes.
+# The released code draws one of eight directions with a number below 7, so it never uses the last.
 NEVER_RELEASED = 'up-right'
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Where points come to.
+    """Affine map of points.
 
     Attributes:
-        matrix: (2, 3), applied to x, y and 1.
+        matrix: (2, 3), applied to (x, y, 1).
     """
 
     matrix: np.ndarray
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """Map points (N, 2), each x and y."""
+        """Map points (N, 2), x and y."""
         return points @ self.matrix[:, :2].T + self.matrix[:, 2]
 
     @property
     def area_ratio(self) -> float:
-        """Area of anything after, to that before."""
+        """Ratio of the area after the map to the area before."""
         return abs(float(np.linalg.det(self.matrix[:, :2])))
 
     @property
     def keeps_boxes(self) -> bool:
-        """Whether sides that are parallel to those of the image stay so."""
+        """Whether axis-aligned boxes stay axis-aligned."""
         linear = self.matrix[:, :2] != 0
         return bool((linear.sum(0) == 1).all() and (linear.sum(1) == 1).all())
 
     def of_middles(self) -> np.ndarray:
-        """The matrix for coordinates that count from the middle of the first pixel, as OpenCV's do."""
+        """Return the matrix for coordinates with 0 at the center of the first pixel, as in OpenCV."""
         shifted = self.matrix.copy()
         shifted[:, 2] += self.matrix[:, :2] @ [0.5, 0.5] - 0.5
         return shifted
 
 
 def translation(right: float, down: float) -> Affine:
-    """Move everything."""
+    """Return a translation."""
     return Affine(np.array([[1.0, 0.0, right], [0.0, 1.0, down]]))
 
 
 def rotation(degrees: float, size: tuple[int, int]) -> Affine:
-    """Turn counter-clockwise about the middle of an image of a height and width."""
+    """Return a counterclockwise rotation about the center of an image of size (height, width)."""
     cosine, sine = (
         round(function(math.radians(degrees)), _ROUNDING) + 0.0 for function in (math.cos, math.sin)
     )
@@ -86,12 +86,12 @@ def rotation(degrees: float, size: tuple[int, int]) -> Affine:
 
 
 def zoom(crop_ratio: float, size: tuple[int, int]) -> Affine:
-    """Enlarge a crop to the whole image; crops of more than the image make it smaller.
+    """Return the map that enlarges a centered crop to the whole image; ratios above 1 shrink the image.
 
-    Smaller images have whole pixels, and lie on whole pixels in the middle.
+    Shrunk images have integer size and position.
 
     Args:
-        crop_ratio: height of the crop as a share of the image's.
+        crop_ratio: ratio of the crop's height to the image's height.
         size: height and width of the image.
     """
     if crop_ratio <= 1:
@@ -103,13 +103,13 @@ def zoom(crop_ratio: float, size: tuple[int, int]) -> Affine:
 
 
 def shrunk(crop_ratio: float, size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of an image that a larger crop holds."""
+    """Return height and width of an image shrunk by a crop ratio above 1."""
     height, width = (max(1, round(side / crop_ratio)) for side in size)
     return height, width
 
 
 def about_middle(linear: np.ndarray, size: tuple[int, int]) -> Affine:
-    """A linear map (2, 2) that leaves the middle of an image where it is."""
+    """Return the affine map with a linear part (2, 2) that keeps the image center fixed."""
     height, width = size
     middle = np.array([width / 2, height / 2])
     return Affine(np.column_stack([linear, middle - linear @ middle]))
@@ -117,12 +117,12 @@ def about_middle(linear: np.ndarray, size: tuple[int, int]) -> Affine:
 
 @dataclass(frozen=True)
 class Condition:
-    """One change of an image.
+    """A change applied to every image.
 
     Attributes:
         transform: `translation`, `rotation` or `scale`.
-        strength: pixels, degrees, or the crop's share of the image.
-        direction: of a translation, '' where nothing moves and of other transforms.
+        strength: pixels, degrees, or the crop's share of the image side.
+        direction: direction of a translation; '' for strength 0 and for other transforms.
     """
 
     transform: str
@@ -134,12 +134,12 @@ class Condition:
 
     @property
     def shift(self) -> tuple[int, int]:
-        """Pixels right and down, of a translation."""
+        """Shift of a translation, pixels right and down."""
         right, down = DIRECTIONS.get(self.direction, (0, 0))
         return right * int(self.strength), down * int(self.strength)
 
     def affine(self, size: tuple[int, int]) -> Affine:
-        """Where the points of an image of a height and width come to."""
+        """Return the affine map for an image of size (height, width)."""
         if self.transform == TRANSLATION:
             return translation(*self.shift)
         return (rotation if self.transform == ROTATION else zoom)(self.strength, size)
@@ -152,24 +152,24 @@ def choose_conditions(
     directions: Sequence[str] | None,
     protocol: str = SUITE,
 ) -> list[Condition]:
-    """What the command line asks for, in order.
+    """Return the conditions that the command line asks for, in order.
 
     Args:
-        transforms: names; None for all.
-        strengths: of the one transform; None for the paper's.
-        steps: take so many of the paper's, evenly, with the first and the last; None for all.
-        directions: of translations; None for all of the protocol.
+        transforms: names of transforms; None for all.
+        strengths: strengths, if there is a single transform; None for those of the paper.
+        steps: number of evenly spaced strengths to take from the paper's; None for all.
+        directions: directions of translations; None for all of the protocol.
         protocol: `suite` with eight directions, or `released` with seven.
 
     Raises:
-        UserError: a name is unknown, a strength out of bounds, or options do not go together.
+        UserError: a name is unknown, a strength is out of bounds, or options cannot be combined.
     """
     chosen = _known('--transforms', transforms, TRANSFORMS)
     known = [name for name in DIRECTIONS if protocol == SUITE or name != NEVER_RELEASED]
     ways = _known('--directions', directions, known)
     if strengths and (len(chosen) > 1 or steps):
         what = '--steps' if steps else 'several --transforms'
-        raise UserError(f'--strengths and {what} do not go together; give one transform and no --steps')
+        raise UserError(f'--strengths and {what} cannot be combined; give one transform and no --steps')
     return [
         condition
         for transform in chosen
@@ -179,11 +179,11 @@ def choose_conditions(
 
 
 def _known(option: str, names: Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """The names that were given, each once and in the order of those known; these without any."""
+    """Return the given names in the order of `known`, without repeats; all of them if none is given."""
     for name in names or ():
         if name not in known:
             near = did_you_mean(name, known)
-            raise UserError(f'{option}: unknown {name!r}; known are {", ".join(known)}{near}')
+            raise UserError(f'{option}: unknown {name!r}; choose from {", ".join(known)}{near}')
     return [name for name in known if not names or name in names]
 
 
@@ -207,7 +207,7 @@ def _check_strength(transform: str, strength: float) -> None:
             f'--strengths {strength:g}: give {UNITS[transform]} from {least} to {most} for {transform}'
         )
     if transform == TRANSLATION and strength != int(strength):
-        raise UserError(f'--strengths {strength:g}: give whole pixels for {transform}')
+        raise UserError(f'--strengths {strength:g}: give an integer number of pixels for {transform}')
 
 
 def _in_directions(transform: str, strength: float, directions: Sequence[str]) -> list[Condition]:

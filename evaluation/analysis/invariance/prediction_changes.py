@@ -1,6 +1,6 @@
-"""Change the images of each task, and compare predictions with the truth and with those before.
+"""Comparison of predictions for changed images with the truth and with the original predictions.
 
-Detection and segmentation: truth, and what was found before, are changed as the image is. Classification
+For detection and segmentation, truth and original predictions are warped like the image. Classification
 follows arXiv 2211.05781, or the code released with it.
 """
 
@@ -40,13 +40,13 @@ REFERENCE_SCORE = 0.3
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked for.
+    """Settings of an analysis.
 
     Attributes:
         conditions: changes of the images.
-        fill: `mean` or `black`, what fills places that nothing comes to; None for the task's own.
-        rotate: `before` or `after` a classifier's crop of the middle; None for after it, and for others.
-        reference_score: least score of the detections that others are compared with; None for
+        fill: color of empty areas, `mean` or `black`; None for the task's default.
+        rotate: `before` or `after` a classifier's center crop; None for `after`, and for other tasks.
+        reference_score: minimum score of the original detections to compare with; None for
             `REFERENCE_SCORE`, and for other tasks.
         protocol: `suite`, or `released` for the views of the code released with arXiv 2211.05781.
     """
@@ -59,41 +59,41 @@ class Settings:
 
 
 class PredictionComparison(Protocol):
-    """How a task's images are changed and predictions compared.
+    """Interface for changing the images of a task and comparing predictions.
 
     Attributes:
         shown: names of the metrics for figures and tables.
-        facts: what results depend on beside the conditions, for messages and files.
+        facts: settings besides the conditions that results depend on.
     """
 
     shown: Sequence[str]
     facts: Mapping[str, Any]
 
     def image(self, sample: Sample, condition: Condition) -> np.ndarray:
-        """The changed image, (H, W, 3), uint8, BGR."""
+        """Return the changed image, (H, W, 3), uint8, BGR."""
 
     def measure(
         self, sample: Sample, before: Any, condition: Condition, prediction: Any
     ) -> dict[str, np.ndarray]:
-        """Compare a prediction with the truth and with that before the change.
+        """Compare a prediction with the truth and with the original prediction.
 
         Args:
             sample: image and truth.
-            before: prediction for the image as it is.
-            condition: the change.
-            prediction: for the changed image.
+            before: prediction for the original image.
+            condition: change of the image.
+            prediction: prediction for the changed image.
         """
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Figures from the arrays of all images; NaN for one that nothing can be said of."""
+        """Return metrics from the arrays of all images; NaN if undefined."""
 
 
 class _DenseComparison:
-    """Truth, and what was found before, are changed as the image is.
+    """Base class for tasks whose truth and original predictions are warped like the image.
 
     Args:
-        task: of the model.
-        fill: color of what comes into view, BGR.
+        task: adapter for the model's task.
+        fill: color of empty areas, BGR.
     """
 
     def __init__(self, task: Adapter, fill: Color) -> None:
@@ -102,17 +102,17 @@ class _DenseComparison:
         self.facts = {'fill': list(fill)}
 
     def image(self, sample: Sample, condition: Condition) -> np.ndarray:
-        """The changed image, (H, W, 3), uint8, BGR."""
+        """Return the changed image, (H, W, 3), uint8, BGR."""
         return warp_image(sample.image, condition, self._fill)
 
 
 class DetectionComparison(_DenseComparison):
-    """AP with the truth, and with what was found before as the truth.
+    """Comparison for detectors: AP with the truth, and with the original detections as the truth.
 
     Args:
-        task: of the detector.
-        fill: color of what comes into view, BGR.
-        reference_score: least score of what was found before; the rest is mostly noise.
+        task: adapter for the detector's task.
+        fill: color of empty areas, BGR.
+        reference_score: minimum score of the original detections; the rest is mostly noise.
     """
 
     shown = tuple(f'{kind} {name}' for name in ('AP', CONSISTENCY) for kind in KINDS.values())
@@ -124,7 +124,7 @@ class DetectionComparison(_DenseComparison):
     def measure(
         self, sample: Sample, before: Detections, condition: Condition, prediction: Detections
     ) -> dict[str, np.ndarray]:
-        """Matches with the truth and with what was found before, both changed as the image is."""
+        """Return matches with the truth and with the original detections, both warped like the image."""
         affine = condition.affine(prediction.size)
         expected = as_objects(before, self._reference_score)
         with_truth = self._task.measure(prediction, warp_objects(sample.truth, affine))
@@ -132,7 +132,7 @@ class DetectionComparison(_DenseComparison):
         return {**with_truth, **{BEFORE + name: array for name, array in with_before.items()}}
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """AP of boxes and of masks, with the truth and as `consistency`, in percent."""
+        """Return AP of boxes and masks, with the truth and as `consistency`, in percent."""
         with_before = {
             name.removeprefix(BEFORE): array for name, array in arrays.items() if name.startswith(BEFORE)
         }
@@ -145,14 +145,14 @@ class DetectionComparison(_DenseComparison):
 
 
 class SegmentationComparison(_DenseComparison):
-    """mIoU with the truth, and pixels that agree with what was found before, where both have some."""
+    """Comparison for segmentors: mIoU with the truth, and agreement with the original predictions."""
 
     shown = ('mIoU', CONSISTENCY)
 
     def measure(
         self, sample: Sample, before: np.ndarray, condition: Condition, prediction: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Areas with the truth, and pixels as before of those that were in the image before."""
+        """Return areas with the truth, and agreeing pixels among those in view in both images."""
         affine = condition.affine(prediction.shape)
         in_view = warp_labels(np.zeros_like(before), affine) != IGNORED
         agrees = (warp_labels(before, affine) == prediction) & in_view
@@ -163,14 +163,14 @@ class SegmentationComparison(_DenseComparison):
         }
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """`mIoU`, `aAcc` and `consistency` in percent."""
+        """Return `mIoU`, `aAcc` and `consistency` in percent."""
         shared = float(arrays[SHARED])
         agreeing = 100 * float(arrays[AGREEING]) / shared if shared else float('nan')
         return {**self._task.metrics(arrays), CONSISTENCY: agreeing}
 
 
 def as_objects(found: Detections, least_score: float) -> Objects:
-    """Detections of a score as if they were what is there; one without a mask has its box."""
+    """Convert detections of a minimum score to objects; a detection without a mask uses its box."""
     sure = np.flatnonzero(found.scores >= least_score)
     outlines = [
         found.masks[index] if found.masks and coco_mask.area(found.masks[index]) else [rectangle(box)]
@@ -186,12 +186,12 @@ def as_objects(found: Detections, least_score: float) -> Objects:
 
 
 class ClassificationComparison:
-    """Translations move the window that is cut out; scales crop more or less of the image.
+    """Comparison for classifiers: translations move the crop window, scales change the crop ratio.
 
     Args:
-        subject: a classifier.
-        fill: color of what the image does not have, BGR.
-        rotate_first: whether to turn the image before its middle is cut out, and not after.
+        subject: classifier and its test images.
+        fill: color of empty areas, BGR.
+        rotate_first: whether to rotate before the center crop instead of after it.
     """
 
     shown = ('top-1', CONSISTENCY)
@@ -206,7 +206,7 @@ class ClassificationComparison:
         self.facts = {'fill': list(fill), 'rotate': 'before' if rotate_first else 'after'}
 
     def image(self, sample: Sample, condition: Condition) -> np.ndarray:
-        """The changed image, (side, side, 3), uint8, BGR."""
+        """Return the changed image, (side, side, 3), uint8, BGR."""
         if condition.transform == ROTATION and not self._rotate_first:
             return warp_image(sample.image, condition, self._fill)
         is_scale = condition.transform == SCALE
@@ -218,7 +218,7 @@ class ClassificationComparison:
     def measure(
         self, sample: Sample, before: np.ndarray, condition: Condition, prediction: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Top-1 and top-5 of the truth, agreement with the guess before, and cross-entropy to it."""
+        """Return top-1 and top-5 hits, and agreement and cross-entropy with the original prediction."""
         expected, found = log_probabilities(before), log_probabilities(prediction)
         return {
             **self._task.measure(prediction, sample.truth),
@@ -227,21 +227,21 @@ class ClassificationComparison:
         }
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """`top-1`, `top-5` and `consistency` in percent, `cross-entropy` in nats."""
+        """Return `top-1`, `top-5` and `consistency` in percent, `cross-entropy` in nats."""
         agreeing = 100 * float(arrays[CONSISTENCY]) / float(arrays[IMAGES])
         return {**self._task.metrics(arrays), CONSISTENCY: agreeing}
 
     def _resized(self, image: np.ndarray, crop_ratio: float) -> np.ndarray:
-        """The whole image with a shorter side of which the window is this share."""
+        """Resize the whole image so that the window is this share of its shorter side."""
         side = max(1, math.floor(self._side / crop_ratio))
         return np.asarray(transforms.resize(Image.fromarray(image), side, self._interpolation))
 
 
 def window(image: np.ndarray, side: int, shift: tuple[int, int], fill: Color) -> np.ndarray:
-    """The middle of an image (H, W, 3), which is moved by some pixels right and down before.
+    """Move an image (H, W, 3) by a shift, pixels right and down, and crop its center.
 
     Returns:
-        (side, side, 3), `fill` where the image has nothing.
+        (side, side, 3), with the color `fill` outside the image.
     """
     right, down = shift
     top, left = (_first(length, side) for length in image.shape[:2])
@@ -254,25 +254,25 @@ def window(image: np.ndarray, side: int, shift: tuple[int, int], fill: Color) ->
 
 
 def _first(length: int, side: int) -> int:
-    """Where torchvision's crop of the middle begins; below 0 where it pads."""
+    """Return the start of torchvision's center crop; negative if it pads."""
     return round((length - side) / 2) if length >= side else -((side - length) // 2)
 
 
 def _overlap(first: int, side: int, length: int) -> tuple[slice, slice]:
-    """What of a line a window has that begins at `first`: in the line, and in the window."""
+    """Return the overlap of a line with a window that starts at `first`, in line and window indices."""
     start, stop = (min(max(place, 0), length) for place in (first, first + side))
     return slice(start, stop), slice(start - first, stop - first)
 
 
 class ReleasedComparison(ClassificationComparison):
-    """A translation cuts a window at the border of the image and puts what is left in the middle.
+    """Comparison with released views: windows are clipped to the image and then centered.
 
-    The release draws one of seven directions for each image. Here figures are means over all seven,
-    which is what the draw gives on average.
+    The released code draws one of seven directions for each image. Here metrics are means over all
+    seven, which equal the expected value of the draw.
 
     Args:
-        subject: a classifier.
-        rotate_first: whether to turn the image before its middle is cut out, and not after.
+        subject: classifier and its test images.
+        rotate_first: whether to rotate before the center crop instead of after it.
     """
 
     def __init__(self, subject: Subject, rotate_first: bool) -> None:
@@ -280,7 +280,7 @@ class ReleasedComparison(ClassificationComparison):
         self.facts = {**self.facts, 'protocol': RELEASED}
 
     def image(self, sample: Sample, condition: Condition) -> np.ndarray:
-        """The changed image, (side, side, 3), uint8, BGR."""
+        """Return the changed image, (side, side, 3), uint8, BGR."""
         is_scale = condition.transform == SCALE
         whole = self._resized(sample.original, condition.strength if is_scale else self._crop_ratio)
         if condition.transform not in (ROTATION, SCALE):
@@ -299,12 +299,12 @@ class ReleasedComparison(ClassificationComparison):
 
 
 def recentred_window(image: np.ndarray, side: int, shift: tuple[int, int]) -> np.ndarray:
-    """Cut a moved window, limited to the image, and put it in the middle of black.
+    """Crop a moved window, clipped to the image, and center it on black.
 
     Args:
         image: (H, W, 3), uint8.
-        side: of the window, in pixels.
-        shift: pixels right and down by which the content moves, before it is put in the middle.
+        side: side of the window, in pixels.
+        shift: shift of the content before centering, pixels right and down.
 
     Returns:
         (side, side, 3).
@@ -320,27 +320,29 @@ def recentred_window(image: np.ndarray, side: int, shift: tuple[int, int]) -> np
 
 
 def _kept(length: int, side: int, move: int) -> slice:
-    """What of a line a window has whose middle moves against the content, without what lies outside."""
+    """Return the part of a line inside a window whose center moves opposite to the content."""
     middle, half = length // 2 - move, side // 2
     first = min(max(middle - half, 0), length)
     return slice(first, max(min(middle + half, length), first))
 
 
 def comparison_of(subject: Subject, settings: Settings) -> PredictionComparison:
-    """The comparison of a subject's task.
+    """Return the comparison for a subject's task.
 
     Raises:
-        UserError: a setting is of another task.
+        UserError: the task does not support a setting.
     """
     is_classifier = isinstance(subject.task, Classification)
     is_detector = isinstance(subject.task, Detection)
     if settings.rotate and not is_classifier:
         raise UserError(
-            f'--rotate is of classifiers, and the model is of {subject.task.name}; leave it out'
+            f'--rotate is only for classifiers, but the task of the model is {subject.task.name}; '
+            'remove it'
         )
     if settings.reference_score is not None and not is_detector:
         raise UserError(
-            f'--reference-score is of detectors, and the model is of {subject.task.name}; leave it out'
+            f'--reference-score is only for detectors, but the task of the model is '
+            f'{subject.task.name}; remove it'
         )
     if settings.protocol == RELEASED:
         return _released(subject, settings)
@@ -357,9 +359,9 @@ def comparison_of(subject: Subject, settings: Settings) -> PredictionComparison:
 def _released(subject: Subject, settings: Settings) -> ReleasedComparison:
     if not isinstance(subject.task, Classification):
         raise UserError(
-            f'--protocol {RELEASED} is of classifiers, and the model is of {subject.task.name}; '
-            'leave it out'
+            f'--protocol {RELEASED} is only for classifiers, but the task of the model is '
+            f'{subject.task.name}; remove it'
         )
     if settings.fill == 'mean':
-        raise UserError(f'--protocol {RELEASED} fills with black; leave out --fill mean')
+        raise UserError(f'--protocol {RELEASED} fills with black; remove --fill mean')
     return ReleasedComparison(subject, rotate_first=settings.rotate == 'before')

@@ -1,4 +1,4 @@
-"""Invariance of several models as a table and as a picture."""
+"""Table and figure of the invariance of several models."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -14,24 +14,24 @@ from evaluation.utils.palette import COLORS, DASHES, MARKERS
 from evaluation.utils.text_tables import Table
 
 NOTE = (
-    'In percent. Unchanged: of the images as they are. Mean and least: over the strengths of the '
-    'transform. Consistency is with the predictions for the unchanged images.'
+    'In percent. Unchanged: on the original images. Mean and minimum: over the strengths of the '
+    'transform. Consistency: agreement with the predictions for the original images.'
 )
 PANEL_INCHES = 2.9, 2.1
-# Legend and titles.
+# Additional size for legend and titles.
 _MORE_INCHES = 0.9, 0.7
 _TICKS = {TRANSLATION: 16, ROTATION: 15, SCALE: 0.5}
 
 
 def curve_table(results: Sequence[InvarianceResult]) -> Table:
-    """A group of rows for each model, a row for each transform."""
-    # A detector without masks shows fewer.
+    """Return a table with a group of rows for each model and a row for each transform."""
+    # Detectors without masks have fewer metrics.
     shown = list(dict.fromkeys(name for result in results for name in result.shown))
     unchanged = {name for result in results for name in result.unchanged}
     headings = ['Model', 'Transform', 'Strengths']
     for name in shown:
         headings += [f'{name} unchanged'] if name in unchanged else []
-        headings += [f'{name} mean', f'{name} least']
+        headings += [f'{name} mean', f'{name} minimum']
     title = f'Invariance, {results[0].subject["task"]}{results[0].mark}'
     return text_table(title, headings, (_rows(result, shown, unchanged) for result in results), [NOTE])
 
@@ -50,10 +50,10 @@ def _rows(
 
 
 def draw_curves(results: Sequence[InvarianceResult]) -> Figure:
-    """All metrics that are shown over the strengths of all transforms.
+    """Draw the shown metrics over the strengths of each transform.
 
     Args:
-        results: of one task.
+        results: results of the same task.
     """
     shown = list(dict.fromkeys(name for result in results for name in result.shown))
     transforms = [name for name in TRANSFORMS if any(name in result.curves for result in results)]
@@ -65,7 +65,7 @@ def draw_curves(results: Sequence[InvarianceResult]) -> Figure:
         for column, transform in enumerate(transforms):
             lines = _draw(panels[row, column], results, name, transform)
         panels[row, 0].set_ylabel(f'{name}{results[0].mark} (%)', fontsize=9, color=INK)
-        # All panels of a row share it.
+        # Panels of a row share the axis.
         panels[row, 0].set_ylim(0, _ceiling(results, name))
     for column, transform in enumerate(transforms):
         panels[0, column].xaxis.set_major_locator(MultipleLocator(_TICKS[transform]))
@@ -84,7 +84,7 @@ def draw_curves(results: Sequence[InvarianceResult]) -> Figure:
 
 
 def _ceiling(results: Sequence[InvarianceResult], name: str) -> float:
-    """A bit above all values of a metric."""
+    """Return a limit slightly above all values of a metric."""
     values = [
         value
         for result in results
@@ -96,7 +96,7 @@ def _ceiling(results: Sequence[InvarianceResult], name: str) -> float:
 
 
 def _draw(axes: Axes, results: Sequence[InvarianceResult], name: str, transform: str) -> list:
-    """Draw a panel; returns a line for each model, which a legend can explain."""
+    """Draw a panel and return a line for each model, for the legend."""
     lines = []
     for index, result in enumerate(results):
         style = index % len(COLORS)

@@ -1,4 +1,4 @@
-"""The files that an analysis of invariance leaves, and how they are read again."""
+"""Results of an invariance analysis: curves of metrics, writing and reading."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +28,9 @@ class Curve:
     """Metrics over the strengths of one transform.
 
     Attributes:
-        strengths: rising.
-        metrics: by name, a value for each strength; NaN where nothing can be said.
-        directions: that the values are the means of; empty where there are none.
+        strengths: strengths in ascending order.
+        metrics: by name, a value for each strength; NaN if undefined.
+        directions: directions that the values are averaged over; empty if the transform has none.
     """
 
     strengths: Sequence[float]
@@ -40,14 +40,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class InvarianceResult:
-    """An analysis of one model.
+    """Result for one model.
 
     Attributes:
-        subject: model, checkpoint, task and images, as `Subject.as_json` states them.
-        settings: of the comparison.
+        subject: model, checkpoint, task and images, from `Subject.as_json`.
+        settings: settings of the comparison.
         shown: names of the metrics for figures and tables.
-        unchanged: metrics of the images as they are.
-        curves: by transform.
+        unchanged: metrics on the original images.
+        curves: curve of each transform.
         device: `cpu` or `cuda`.
     """
 
@@ -65,23 +65,23 @@ class InvarianceResult:
 
     @property
     def protocol(self) -> str:
-        """By which the images were changed; older results know only the suite's."""
+        """Protocol for changing the images; older results do not state it and use the suite's."""
         return self.settings.get('protocol', SUITE)
 
     @property
     def mark(self) -> str:
-        """What names of figures end in, so that figures of two protocols never stand under one name."""
+        """Suffix for metric names, so that values of different protocols never share a name."""
         return '' if self.protocol == SUITE else f' ({self.protocol} protocol)'
 
     @property
     def compared(self) -> tuple:
-        """What must be equal in results to be compared: images, settings and strengths."""
+        """Properties that comparable results share: images, settings and strengths."""
         steps = {name: list(curve.strengths) for name, curve in self.curves.items()}
         return self.subject['images']['sha256'], self.settings, steps
 
 
 def write_result(result: InvarianceResult, file: Path) -> None:
-    """Write the CSV beside `file`, then the JSON.
+    """Write the CSV next to `file`, then the JSON.
 
     Raises:
         UserError: a file cannot be written.
@@ -105,7 +105,7 @@ def write_result(result: InvarianceResult, file: Path) -> None:
 
 
 def csv_rows(result: InvarianceResult) -> Iterator[list]:
-    """A row for each transform and strength, every digit; None where nothing can be said."""
+    """Yield a row for each transform and strength, at full precision; None for undefined values."""
     names = [*next(iter(result.curves.values())).metrics]
     yield ['transform', 'strength', *names]
     for transform, curve in result.curves.items():
@@ -115,21 +115,25 @@ def csv_rows(result: InvarianceResult) -> Iterator[list]:
 
 
 def read_results(files: Sequence[Path]) -> list[InvarianceResult]:
-    """Read JSON files that `write_result` wrote, of models of one task.
+    """Read JSON files that `write_result` wrote, for models of the same task.
 
     Raises:
-        UserError: a file is missing or is something else, or the tasks differ.
+        UserError: a file is missing or corrupt, or is not a result of this analysis, or the tasks
+            differ.
     """
     results = [_read(file) for file in files]
     for file, result in zip(files, results, strict=True):
         tasks = [each.subject['task'] for each in (results[0], result)]
         if tasks[0] != tasks[1]:
-            raise UserError(f'{file} is of {tasks[1]}, {files[0]} of {tasks[0]}; compare one task')
+            raise UserError(
+                f'{file} is a result of {tasks[1]}, but {files[0]} of {tasks[0]}; compare results of '
+                'the same task'
+            )
     return results
 
 
 def _columns(result: InvarianceResult) -> tuple[dict[str, float], str]:
-    """What a table of accuracies shows: the first consistency, its mean over strengths."""
+    """Return values and note for tables of accuracies: the first consistency, mean over strengths."""
     consistency = next(name for name in result.shown if name.endswith(CONSISTENCY))
     figures, ranges = {}, []
     for transform, curve in result.curves.items():
@@ -137,14 +141,14 @@ def _columns(result: InvarianceResult) -> tuple[dict[str, float], str]:
         least, most = curve.strengths[0], curve.strengths[-1]
         ranges.append(f'{transform} {least:g} to {most:g} {UNITS[transform]}')
     note = (
-        f'{consistency.capitalize()}{result.mark}: with the predictions for the unchanged images, mean '
-        f'over {", ".join(ranges)}; images: {result.subject["images"]["count"]}.'
+        f'{consistency.capitalize()}{result.mark}: agreement with the predictions for the original '
+        f'images, mean over {", ".join(ranges)}; images: {result.subject["images"]["count"]}.'
     )
     return figures, note
 
 
 def mean_of_numbers(values: Sequence[float]) -> float:
-    """Mean of the numbers among some values; NaN without any."""
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     numbers = [value for value in values if not math.isnan(value)]
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
 

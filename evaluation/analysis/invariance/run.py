@@ -1,4 +1,4 @@
-"""What `tools/analyze_invariance.py` does with a subject: curves of its metrics over the strengths."""
+"""Measure metrics of a model over the strengths of transforms."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,16 +21,16 @@ _MARK = '/'
 
 
 def analyse(subject: Subject, settings: Settings, output: Path) -> Parts:
-    """Measure all images under all conditions; this process takes its share where there are several.
+    """Measure all images under all conditions; each process measures its share.
 
     Args:
-        subject: a trained model and its test images.
-        settings: what is done to the images.
-        output: name of the result; unfinished work is kept beside it.
+        subject: trained model and its test images.
+        settings: settings of the analysis.
+        output: file of the result; unfinished work is kept next to it.
 
     Raises:
-        UserError: memory does not suffice, or an image cannot be read.
-        Interrupted: it was interrupted; the command can be repeated to go on.
+        UserError: there is not enough memory, or an image cannot be read.
+        Interrupted: the user interrupted the work; running the same command again resumes it.
     """
     comparison = comparison_of(subject, settings)
     conditions = settings.conditions
@@ -49,7 +49,7 @@ def analyse(subject: Subject, settings: Settings, output: Path) -> Parts:
 
 
 def summarise(subject: Subject, settings: Settings, parts: Parts) -> InvarianceResult:
-    """What the finished parts say."""
+    """Compute the result from the finished parts."""
     comparison = comparison_of(subject, settings)
     arrays = split(parts.combined(subject.task.combined))
     found = curves(comparison, arrays, settings.conditions)
@@ -67,10 +67,10 @@ def summarise(subject: Subject, settings: Settings, parts: Parts) -> InvarianceR
 def measure(
     subject: Subject, comparison: PredictionComparison, conditions: Sequence[Condition], sample: Sample
 ) -> dict[str, np.ndarray]:
-    """Arrays of one image under all conditions, named by condition and measure."""
+    """Measure one image under all conditions; return arrays named by condition and measure."""
     (before,) = subject.predict([sample.image])
     found = {UNCHANGED: subject.task.measure(before, sample.truth)}
-    # Few images at a time, so that memory holds them however many conditions there are.
+    # Changed images are made in batches, so that memory use does not depend on the number of conditions.
     for start in range(0, len(conditions), subject.batch):
         some = conditions[start : start + subject.batch]
         images = [comparison.image(sample, condition) for condition in some]
@@ -88,7 +88,7 @@ def measure(
 
 
 def split(arrays: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays by condition and measure."""
+    """Group arrays by condition and measure."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         place, _, measure_name = name.partition(_MARK)
@@ -101,7 +101,7 @@ def curves(
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     conditions: Sequence[Condition],
 ) -> dict[str, Curve]:
-    """Metrics by transform and strength, the mean over directions."""
+    """Return metrics by transform and strength, averaged over directions."""
     by_strength: dict[tuple[str, float], list[dict[str, float]]] = {}
     for condition in conditions:
         metrics = comparison.metrics(arrays[str(condition)])

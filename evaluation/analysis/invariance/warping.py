@@ -1,4 +1,4 @@
-"""Images, label maps and objects under an affine map, cut off at the borders of the image."""
+"""Affine warping of images, label maps and objects, clipped to the image."""
 
 import cv2
 import numpy as np
@@ -11,14 +11,14 @@ from evaluation.metrics.mean_iou import IGNORED
 
 Color = tuple[int, int, int]
 
-# Of an object of which less is left in view, what is found counts neither for nor against.
+# Objects with a smaller share of their area in view become crowds, so detections on them are ignored.
 LEAST_SHARE = 0.25
 
 
 def warp_image(image: np.ndarray, condition: Condition, fill: Color) -> np.ndarray:
-    """An image (H, W, 3), uint8, after a change: of the same size, `fill` where nothing comes to.
+    """Warp an image (H, W, 3), uint8, keeping its size; empty areas get the color `fill`.
 
-    Translations copy pixels; rotations and scales are bicubic, and smooth before they shrink.
+    Translations copy pixels. Rotations and scales are bicubic; downscaling is antialiased.
     """
     size = image.shape[:2]
     if condition.transform not in (TRANSLATION, ROTATION):
@@ -28,16 +28,15 @@ def warp_image(image: np.ndarray, condition: Condition, fill: Color) -> np.ndarr
 
 
 def warp_labels(labels: np.ndarray, affine: Affine) -> np.ndarray:
-    """A map of classes (H, W), uint8, by nearest neighbours; 255 where nothing comes to."""
+    """Warp a label map (H, W), uint8, by nearest neighbor; empty areas get 255."""
     return _warped(labels, affine, cv2.INTER_NEAREST, IGNORED)
 
 
 def warp_objects(objects: Objects, affine: Affine) -> Objects:
-    """Objects after a change of the image, without those of which no pixel is left.
+    """Warp objects; objects without any pixel left are dropped.
 
-    A box stays one of the same object: it is mapped itself where it stays parallel to the image and in
-    view, and else it is what bounds the outline that is left. Where less than a quarter of the area is
-    left, the object becomes a crowd.
+    A box is mapped directly if it stays axis-aligned and in view. Otherwise, the new box bounds what is
+    left of the outline. An object with less than a quarter of its area left becomes a crowd.
     """
     kept, boxes, crowd, outlines = [], [], [], []
     for index, (outline, before) in enumerate(zip(objects.outlines, objects.codes(), strict=True)):
@@ -61,7 +60,7 @@ def warp_objects(objects: Objects, affine: Affine) -> Objects:
 
 
 def cut_off(polygon: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The part of a polygon (N, 2) inside an image, (M, 2) (Sutherland and Hodgman, 1974)."""
+    """Clip a polygon (N, 2) to an image, giving (M, 2) (Sutherland and Hodgman, 1974)."""
     for axis, most in enumerate(size[::-1]):
         for limit, sign in ((0, 1), (most, -1)):
             polygon = _cut_half(polygon, axis, limit, sign)
@@ -69,7 +68,7 @@ def cut_off(polygon: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _cut_half(polygon: np.ndarray, axis: int, limit: float, sign: int) -> np.ndarray:
-    """What of a polygon is on the right side of a line."""
+    """Clip a polygon by an axis-aligned line."""
     corners = []
     for first, second in zip(polygon, np.roll(polygon, -1, 0), strict=True):
         distances = [sign * (point[axis] - limit) for point in (first, second)]
@@ -91,7 +90,7 @@ def _warp_outline(outline: Outline, affine: Affine) -> Outline:
 def _warp_box(
     box: np.ndarray, outline: Outline, code: dict, affine: Affine, size: tuple[int, int]
 ) -> np.ndarray:
-    """A box (4,) after the change."""
+    """Return the warped box (4,)."""
     if affine.keeps_boxes:
         mapped = _bounds(affine.points(box.reshape(2, 2)))
         if _in_view(mapped, size):
@@ -106,7 +105,7 @@ def _warp_box(
     corners = np.concatenate([cut_off(polygon, size) for polygon in outline])
     if not len(corners):
         return of_mask
-    # A polygon that bends around a corner of the image leaves that corner when it is cut off.
+    # Clipping adds a corner of the image to a polygon that bends around it; the mask corrects that.
     return np.clip(_bounds(corners), of_mask - 1, of_mask + 1)
 
 
@@ -116,7 +115,7 @@ def _in_view(box: np.ndarray, size: tuple[int, int]) -> bool:
 
 
 def _bounds(points: np.ndarray) -> np.ndarray:
-    """Left, top, right, bottom of points (N, 2)."""
+    """Return left, top, right and bottom of points (N, 2)."""
     return np.concatenate([points.min(0), points.max(0)])
 
 

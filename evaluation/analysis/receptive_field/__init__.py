@@ -1,3 +1,3 @@
-"""Effective receptive field: how much each pixel of the image contributes to the middle of a map."""
+"""Effective receptive field: contribution of each pixel to the center of a feature map."""
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)

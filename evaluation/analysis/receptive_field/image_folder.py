@@ -1,4 +1,4 @@
-"""The images of a folder, all resized to one square."""
+"""Images of a folder, resized to squares of the same size."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,68 +17,69 @@ from evaluation.data.image_loading import decoded
 from evaluation.utils.errors import UserError
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-ADVICE = 'restore it, or take it out of the folder'
-# Of the backbone's last map. Images with other sides would be padded, and their middle moved.
+ADVICE = 'restore it, or remove it from the folder'
+# Stride of the backbone's last map. Images whose sides are not multiples would be padded, which moves
+# their center.
 STRIDE = 32
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image of the folder, and the SHA-256 of what was in the file when it was found."""
+    """An image file, and the SHA-256 of its content when it was found."""
 
     path: Path
     sha256: str
 
 
 def find_images(folder: Path, limit: int | None = None) -> list[ImageFile]:
-    """The images in a folder, without those in folders below it, sorted by name.
+    """Return the images directly in a folder, sorted by name.
 
     Args:
-        folder: where they are.
-        limit: take so many, the first; None takes all.
+        folder: folder of images.
+        limit: number of images to take; None for all.
 
     Raises:
-        UserError: there is no such folder, it holds no image, or one of those taken is not whole.
+        UserError: the folder does not exist or has no images, or a file is truncated or unreadable.
     """
     if not folder.is_dir():
         raise UserError(f'--images {folder} is not a folder; give a folder of images')
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         kinds = ', '.join(SUFFIXES)
-        raise UserError(f'--images {folder} holds no image; give a folder that does ({kinds})')
+        raise UserError(f'--images {folder} has no images; give a folder with images ({kinds})')
     return [ImageFile(path, _sha256_of_whole(path)) for path in paths[:limit]]
 
 
 def digest_of_images(files: Sequence[ImageFile]) -> str:
-    """SHA-256 of the names and contents of images, in their order."""
+    """Return the SHA-256 of the names and contents of images, in order."""
     lines = ''.join(f'{file.path.name} {file.sha256}\n' for file in files)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def load_image(path: Path, size: int) -> np.ndarray:
-    """Read an image, resize its shorter side and cut out the middle: (size, size, 3), uint8, BGR.
+    """Read an image, resize its shorter side and crop the center: (size, size, 3), uint8, BGR.
 
     Raises:
-        UserError: it cannot be decoded.
+        UserError: the image cannot be decoded.
     """
     return middle_square(_decoded(path), size)
 
 
 def load_squashed_image(path: Path, size: int) -> np.ndarray:
-    """Read an image and resize it to a square, whatever its sides: (size, size, 3), uint8, BGR.
+    """Read an image and resize it to a square, ignoring the aspect ratio: (size, size, 3), uint8, BGR.
 
     Raises:
-        UserError: it cannot be decoded.
+        UserError: the image cannot be decoded.
     """
     return np.asarray(Image.fromarray(_decoded(path)).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def middle_square(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the shorter side to `size` and cut out the middle, (H, W, 3) -> (size, size, 3)."""
+    """Resize the shorter side to `size` and crop the center, (H, W, 3) -> (size, size, 3)."""
     height, width = image.shape[:2]
     scale = size / min(height, width)
     new_height, new_width = (max(round(side * scale), size) for side in (height, width))
-    # The mean over areas, which keeps what lies between pixels from becoming noise.
+    # Averaging over areas avoids aliasing.
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
     top, left = (new_height - size) // 2, (new_width - size) // 2
@@ -86,24 +87,27 @@ def middle_square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def model_input(model: nn.Module, images: Sequence[np.ndarray]) -> Tensor:
-    """What the model's own preprocessor makes of images.
+    """Apply the model's preprocessor to images.
 
     Args:
-        model: a detector or segmentor on its device.
-        images: each (H, W, 3), uint8, BGR, all of one size.
+        model: detector or segmentor on its device.
+        images: images (H, W, 3), uint8, BGR, all of the same size.
 
     Returns:
         (B, 3, H, W), normalized, on the model's device.
 
     Raises:
-        UserError: the preprocessor pads such images.
+        UserError: the preprocessor pads images of this size.
     """
     inputs = as_tensors(images)
     samples = [BaseDataElement() for _ in images]
     prepared = model.data_preprocessor({'inputs': inputs, 'data_samples': samples})['inputs']
     if prepared.shape[2:] != inputs[0].shape[1:]:
         given, made = ('x'.join(map(str, x.shape[-2:])) for x in (inputs[0], prepared))
-        raise UserError(f'model.data_preprocessor pads images of {given} to {made}; give such a --size')
+        raise UserError(
+            f'model.data_preprocessor pads images from {given} to {made}; give a --size that needs no '
+            'padding'
+        )
     return prepared
 
 

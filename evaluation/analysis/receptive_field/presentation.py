@@ -1,4 +1,4 @@
-"""Contribution maps of several models: their areas as a table, and the maps as a picture."""
+"""Table of area ratios and figure of contribution maps of several models."""
 
 import textwrap
 from collections.abc import Sequence
@@ -15,31 +15,32 @@ from evaluation.utils.formats import fixed, significant
 from evaluation.utils.text_tables import DASH, Table
 
 NOTE = (
-    'Area of the smallest centred square that holds this share of the contribution, in percent of the '
-    'image. Sigma: standard deviation of a Gaussian fitted to the sums over columns and over rows, in '
-    'pixels; r2 says how much of them it explains, the less of the two.'
+    'Area of the smallest centered square that contains this share of the contribution, in percent of '
+    'the image. Sigma: standard deviation, in pixels, of a Gaussian fitted to the sums over columns (y) '
+    'and over rows (x). r2: share of the sums of squares that the Gaussian explains, the lower one.'
 )
 
 
 REPLKNET_NOTE = (
-    'As RepLKNet measures: positive part of the gradient, log10(x + 1) of the mean over images, squares '
-    'that hold more than this share, in percent of the image. Sigma and r2 are of the mean itself.'
+    'Measured as in RepLKNet: positive part of the gradient, log10(x + 1) of the mean over images, '
+    'squares that contain more than this share, in percent of the image. Sigma and r2: of the mean '
+    'without the logarithm.'
 )
-# Of the largest contribution; what is fainter has the color of 0.
+# Lower limit of the color map, relative to the largest contribution.
 FAINTEST = 1e-4
 _TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PANEL_INCHES = 2.1
 _COLORS = 'magma'
-# Shares whose squares are drawn, and how.
+# Line styles of the squares, by share.
 _SQUARES = {0.5: '-', 0.99: ':'}
 _CAPTION = (
-    'Centred squares hold 50 % (line) and 99 % (dots) of the contribution. Under each map: area of the '
-    'smallest one that holds a share, in percent of the image.'
+    'Centered squares contain 50 % (solid) and 99 % (dotted) of the contribution. Below each map: area '
+    'of the smallest square that contains each share, in percent of the image.'
 )
 
 
 def area_table(models: Sequence[Maps]) -> Table:
-    """A group of rows for each model, a row for each target."""
+    """Return a table with a group of rows for each model and a row for each target."""
     headings = ['Model', 'Target', 'Images', *shares(), 'Sigma y', 'Sigma x', 'r2']
     size, protocol = models[0].size, models[0].protocol
     title = f'Effective receptive field at {size}x{size}{mark_of(protocol)}'
@@ -56,7 +57,7 @@ def _row(model: str, target: TargetResult) -> list[str]:
 
 
 def percent_of(ratio: float | None) -> str:
-    """A ratio in percent, with two digits that count at least: `0.014`, `2.4`, `63`, `100`."""
+    """Format a ratio in percent, with at least two significant digits: `0.014`, `2.4`, `63`, `100`."""
     if ratio is None:
         return DASH
     value = 100 * ratio
@@ -66,10 +67,10 @@ def percent_of(ratio: float | None) -> str:
 
 
 def draw_maps(models: Sequence[Maps]) -> Figure:
-    """A column for each model, a row for each target that any of them has.
+    """Draw a column for each model and a row for each target that any of the models has.
 
     Args:
-        models: with maps of one size.
+        models: models with maps of the same size.
     """
     rows = list(dict.fromkeys(target.name for model in models for target in model.targets))
     figure = blank_figure(PANEL_INCHES * len(models) + 1.6, (PANEL_INCHES + 0.45) * len(rows) + 1.0)
@@ -97,7 +98,7 @@ def draw_maps(models: Sequence[Maps]) -> Figure:
 
 
 def _caption(models: int) -> str:
-    """The caption in lines as long as the figure is wide."""
+    """Wrap the caption to the width of the figure."""
     return textwrap.fill(_CAPTION, 30 * models + 22)
 
 
@@ -109,7 +110,7 @@ def _prepare(axes: Axes) -> None:
 
 
 def _draw(axes: Axes, target: TargetResult, colors: LogNorm):
-    """Draw a map, its squares and its figures; returns the picture, which a color bar can explain."""
+    """Draw a map with its squares and area ratios; return the image, for the color bar."""
     shares = np.maximum(target.mean / target.mean.max(), FAINTEST)
     picture = axes.imshow(shares, norm=colors, cmap=_COLORS, interpolation='nearest')
     height, width = target.mean.shape

@@ -1,4 +1,4 @@
-"""Contribution maps of a model: their figures, and the files that hold them."""
+"""Results of a receptive field analysis: contribution maps, area ratios, Gaussian fits and files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from evaluation.analysis.results import (
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import file_sha256, write_output
 
-# Of RepLKNet's table 10 (Ding et al., arXiv 2203.06717).
+# Thresholds of table 10 in RepLKNet (Ding et al., arXiv 2203.06717).
 THRESHOLDS = (0.2, 0.3, 0.5, 0.99)
 _GOLDEN = (5**0.5 - 1) / 2
 ANALYSIS = 'effective receptive field'
@@ -31,7 +31,7 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class GaussianFit:
-    """A Gaussian around the middle, fitted to a profile.
+    """Centered Gaussian fitted to a profile.
 
     Attributes:
         sigma: standard deviation, in pixels.
@@ -45,14 +45,17 @@ class GaussianFit:
 def centred_area_ratios(
     contribution: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
 ) -> dict[float, float]:
-    """Area of the smallest centred square that holds a share of all contribution, by that share.
+    """Return the area of the smallest centered square that contains a share of the contribution.
 
     Squares have sides of 2k + 1 pixels around the pixel (H // 2, W // 2); the area is
     side ** 2 / (H * W), at most 1.
 
     Args:
-        contribution: (H, W), none negative and not all 0.
+        contribution: (H, W), nonnegative and not all zero.
         thresholds: shares, each above 0 and below 1.
+
+    Returns:
+        Area by share.
     """
     height, width = contribution.shape
     held = _held_by_squares(contribution)
@@ -66,17 +69,17 @@ def centred_area_ratios(
 def logged_area_ratios(
     contribution: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
 ) -> dict[float, float | None]:
-    """Area ratios as RepLKNet's code measures them: of log10(contribution + 1), above a share.
+    """Return area ratios of log10(contribution + 1), measured as in RepLKNet's code.
 
-    Squares have sides of 2k + 1 pixels, k from 1 to H // 2 - 1. The first that holds *more* than the
-    share counts.
+    Squares have sides of 2k + 1 pixels, k from 1 to H // 2 - 1. The smallest square that contains *more*
+    than the share is taken.
 
     Args:
-        contribution: (H, W), none negative and not all 0.
+        contribution: (H, W), nonnegative and not all zero.
         thresholds: shares, each above 0 and below 1.
 
     Returns:
-        By share; None where no square holds more.
+        Area by share; None if no square contains more.
     """
     height, width = contribution.shape
     held = _held_by_squares(np.log10(contribution.astype(np.float64) + 1))
@@ -88,7 +91,7 @@ def logged_area_ratios(
 
 
 def _held_by_squares(contribution: np.ndarray) -> np.ndarray:
-    """What the squares around the middle hold, by k, the largest all of it."""
+    """Return the sum inside each centered square, by k; the largest square contains everything."""
     height, width = contribution.shape
     rows = np.abs(np.arange(height) - height // 2)
     columns = np.abs(np.arange(width) - width // 2)
@@ -97,20 +100,20 @@ def _held_by_squares(contribution: np.ndarray) -> np.ndarray:
 
 
 def gaussian_fits(contribution: np.ndarray) -> tuple[GaussianFit, GaussianFit]:
-    """Fits to the sums over columns and over rows: how wide a map is from top to bottom, and across.
+    """Fit Gaussians to the sums over columns (vertical extent) and over rows (horizontal extent).
 
     Args:
-        contribution: (H, W), none negative and not all 0.
+        contribution: (H, W), nonnegative and not all zero.
     """
     return _fit(contribution.sum(1)), _fit(contribution.sum(0))
 
 
 def _fit(profile: np.ndarray) -> GaussianFit:
-    """Least squares of a * exp(-d^2 / (2 sigma^2)), d from the middle.
+    """Fit a * exp(-d^2 / (2 sigma^2)) by least squares, with d the distance from the center.
 
-    Not the profile's second moment, which one faint value at the edge moves more than the whole middle,
-    and which the edges of the image cut short. For every sigma the best `a` is known, so that the search
-    is for one number: over a grid, then between the neighbours of its best.
+    The second moment is not used: faint values far from the center dominate it, and the image borders
+    truncate it. The best `a` for each sigma has a closed form, so only sigma is searched: first on a
+    grid, then by golden-section search between the neighbors of the best grid point.
     """
     distances = np.arange(len(profile)) - len(profile) // 2
 
@@ -139,11 +142,11 @@ class TargetResult:
     """Contributions to one target.
 
     Attributes:
-        name: of the target.
+        name: name of the target.
         grid: height and width of its map; None for a detection's score.
-        images: how many have it.
+        images: number of images that have the target.
         mean: (H, W), mean contribution over these images.
-        protocol: by which areas are measured, `suite` or `replknet`.
+        protocol: protocol for measuring areas, `suite` or `replknet`.
     """
 
     name: str
@@ -154,11 +157,11 @@ class TargetResult:
 
     @cached_property
     def area_ratios(self) -> dict[float, float | None]:
-        """Area of the smallest centred square that holds a share of the contribution, by that share."""
+        """Area of the smallest centered square that contains a share of the contribution, by share."""
         return AREA_RATIOS[self.protocol](self.mean)
 
     def as_json(self) -> dict:
-        """Its figures."""
+        """Return the entry of the target in the JSON file."""
         down, across = gaussian_fits(self.mean)
         return {
             'grid': self.grid and list(self.grid),
@@ -176,19 +179,19 @@ class TargetResult:
 
 @dataclass(frozen=True)
 class ReceptiveFieldResult:
-    """An analysis of one model.
+    """Result for one model.
 
     Attributes:
         config: name of the config.
-        model_config: the config of the model alone.
+        model_config: the config's `model`.
         checkpoint: digests of the weights and of their file.
         images: folder, number and digest of the images.
-        size: side that they were cut to, in pixels.
-        batch: images in a pass.
-        seed: of what no checkpoint set; None where it set all.
+        size: side of the images after resizing, in pixels.
+        batch: images per forward pass.
+        seed: seed of weights that the checkpoint does not contain; None if it contains all.
         device: `cpu` or `cuda`.
-        targets: in the order of the network.
-        protocol: by which contributions and areas are measured.
+        targets: results of the targets, in network order.
+        protocol: protocol for measuring contributions and areas.
     """
 
     config: str
@@ -203,10 +206,10 @@ class ReceptiveFieldResult:
     protocol: str = SUITE
 
     def as_json(self, maps: dict) -> dict:
-        """Everything but the maps.
+        """Return the content of the JSON file, which has everything except the maps.
 
         Args:
-            maps: name and digest of the file that has them.
+            maps: name and digest of the file with the maps.
         """
         facts = {
             'config': {'name': self.config, 'model': self.model_config},
@@ -222,17 +225,17 @@ class ReceptiveFieldResult:
         return result_content(ANALYSIS, facts, *self._columns(), self.device)
 
     def _columns(self) -> tuple[dict[str, float | None], str]:
-        """What a table of accuracies shows: how far the last of the stages sees."""
+        """Return values and note for tables of accuracies: the area ratio of the last stage."""
         stages = [target for target in self.targets if target.name.startswith(STAGE)]
         if not stages:
             return {}, ''
         last, mark = stages[-1], mark_of(self.protocol)
-        what = f'log10(x + 1) of what the middle of {last.name} depends on, its positive part,'
+        what = f'log10(x + 1) of the positive contributions to the center of {last.name},'
         if self.protocol == SUITE:
-            what = f'what the middle of {last.name} depends on,'
+            what = f'the contributions to the center of {last.name},'
         note = (
-            f'ERF{mark}: area of the smallest centred square that holds half of {what} in percent of '
-            f'the image; images: {last.images} of {self.size}x{self.size}.'
+            f'ERF{mark}: area of the smallest centered square that contains half of {what} in percent '
+            f'of the image; images: {last.images} of {self.size}x{self.size}.'
         )
         ratio = last.area_ratios[HALF]
         return {f'ERF {last.name}{mark}': None if ratio is None else 100 * ratio}, note
@@ -240,14 +243,14 @@ class ReceptiveFieldResult:
 
 @dataclass(frozen=True)
 class Maps:
-    """What a figure or a table shows of one model.
+    """Contribution maps of one model, for figures and tables.
 
     Attributes:
-        name: of the model.
+        name: name of the model.
         size: side of the maps, in pixels.
-        images: SHA-256 of the images that they are of.
-        targets: in the order of the network.
-        protocol: by which contributions and areas are measured.
+        images: SHA-256 of the images.
+        targets: results of the targets, in network order.
+        protocol: protocol for measuring contributions and areas.
     """
 
     name: str
@@ -258,12 +261,12 @@ class Maps:
 
 
 def mark_of(protocol: str) -> str:
-    """What names of figures end in, so that figures of two protocols never stand under one name."""
+    """Return a suffix for metric names, so that values of different protocols never share a name."""
     return '' if protocol == SUITE else ' (RepLKNet)'
 
 
 def maps_of(result: ReceptiveFieldResult) -> Maps:
-    """What a figure shows of a result."""
+    """Return the contribution maps of a result."""
     return Maps(
         model_name({'config': {'name': result.config}, 'checkpoint': result.checkpoint}),
         result.size,
@@ -274,7 +277,7 @@ def maps_of(result: ReceptiveFieldResult) -> Maps:
 
 
 def write_result(result: ReceptiveFieldResult, file: Path) -> None:
-    """Write the maps beside `file`, then the JSON, which names them.
+    """Write the maps next to `file`, then the JSON, which names their file.
 
     Raises:
         UserError: a file cannot be written.
@@ -287,22 +290,22 @@ def write_result(result: ReceptiveFieldResult, file: Path) -> None:
 
 
 def read_maps(file: Path) -> Maps:
-    """Read a JSON file and the maps that it names.
+    """Read a JSON file that `write_result` wrote, and its maps.
 
     Raises:
-        UserError: a file is missing, or is not what `write_result` writes.
+        UserError: a file is missing or corrupt, or is not a result of this analysis.
     """
     content = read_result(file, ANALYSIS, 'receptive fields', TOOL)
     path = file.with_name(content['maps']['file'])
     if not path.is_file():
-        raise UserError(f'{path}, the maps of {file}, is missing; keep both files together')
+        raise UserError(f'{path}, which has the maps of {file}, is missing; keep both files together')
     if file_sha256(path) != content['maps']['sha256']:
-        raise UserError(f'{path} is damaged, or not the maps of {file}; repeat the analysis')
+        raise UserError(f'{path} is corrupt, or its maps are not those of {file}; repeat the analysis')
     with np.load(path, allow_pickle=False) as arrays:
         maps = {name: arrays[name] for name in arrays.files}
     protocol = content.get('protocol', SUITE)
     if protocol not in AREA_RATIOS:
-        raise UserError(f'{file} is of an unknown protocol ({protocol}); repeat the analysis')
+        raise UserError(f'{file} has an unknown protocol ({protocol}); repeat the analysis')
     targets = [
         TargetResult(name, facts['grid'] and tuple(facts['grid']), facts['images'], maps[name], protocol)
         for name, facts in content['targets'].items()
@@ -311,5 +314,5 @@ def read_maps(file: Path) -> Maps:
 
 
 def shares() -> list[str]:
-    """The shares of the contribution that areas are stated for, in percent."""
+    """Return the shares of the contribution to report areas for, in percent."""
     return [f'{100 * share:g} %' for share in THRESHOLDS]

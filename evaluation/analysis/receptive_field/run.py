@@ -1,4 +1,4 @@
-"""What `tools/analyze_erf.py` does with a config: contributions of many images, and what they say."""
+"""Measure the contributions of pixels to a model's targets, averaged over many images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,19 +49,19 @@ IMAGES = '.images'
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for.
+    """Settings of an analysis.
 
     Attributes:
         cfg: config of the model.
-        checkpoint: path or URL of its weights; None for a model before training.
-        folder: of the images.
-        limit: take so many of them, the first; None takes all.
-        size: side that they are cut to, in pixels.
-        batch: images in a pass.
-        targets: names; None for all but `score`.
-        seed: of a model before training.
-        device: where it runs.
-        protocol: `suite`, or `replknet` for images, gradients and areas as RepLKNet's code has them.
+        checkpoint: path or URL of its weights; None for an untrained model.
+        folder: folder of the images.
+        limit: number of images to take; None for all.
+        size: side of the images after resizing, in pixels.
+        batch: images per forward pass.
+        targets: names of targets; None for all except `score`.
+        seed: seed of an untrained model.
+        device: device that the model runs on.
+        protocol: `suite`, or `replknet` for images, gradients and areas as in RepLKNet's code.
     """
 
     cfg: Config
@@ -77,18 +77,18 @@ class Plan:
 
 
 def analyse(plan: Plan, output: Path) -> ReceptiveFieldResult | None:
-    """Look at all images; this process takes its share where there are several.
+    """Analyze all images; each process analyzes its share.
 
     Args:
-        plan: what to do.
-        output: name of the result; unfinished work is kept beside it, and removed at the end.
+        plan: settings of the analysis.
+        output: file of the result; unfinished work is kept next to it, and removed at the end.
 
     Returns:
         The result on the main process, None on others.
 
     Raises:
-        UserError: something in the plan is wrong, or memory does not suffice.
-        Interrupted: it was interrupted; the command can be repeated to go on.
+        UserError: the plan is invalid, or there is not enough memory.
+        Interrupted: the user interrupted the work; running the same command again resumes it.
     """
     if plan.size % STRIDE:
         raise UserError(f'--size {plan.size}: give a multiple of {STRIDE}')
@@ -128,10 +128,10 @@ def analyse(plan: Plan, output: Path) -> ReceptiveFieldResult | None:
 
 
 def find_targets(plan: Plan, checkpoint: Checkpoint | None) -> tuple[dict[str, Grid], list[str]]:
-    """Sizes of all maps, and the targets to look at.
+    """Return the sizes of all maps, and the targets to analyze.
 
     Raises:
-        UserError: model, weights, size and targets do not go together.
+        UserError: the model or its weights do not support the size or a target.
     """
     model = model_without_values(plan.cfg, checkpoint)
     grids = grids_of_targets(model, plan.size)
@@ -140,19 +140,19 @@ def find_targets(plan: Plan, checkpoint: Checkpoint | None) -> tuple[dict[str, G
 
 
 def warn_of_middles(size: int, grids: dict[str, Grid]) -> None:
-    """Warn where the middle of a map is not over that of the image, around which areas are counted."""
+    """Warn if the center of a map is not at the center of the image, where the squares are centered."""
     for name, (rows, _) in grids.items():
         stride = round(size / rows)
         off = size // 2 - rows // 2 * stride
         if off:
             warn(
-                f'the middle of the map of {name} ({rows}x{rows}) is {off} pixels off that of the '
-                f'image; give a --size that is a multiple of {2 * stride}'
+                f'the center of the map of {name} ({rows}x{rows}) is {off} pixels away from the center '
+                f'of the image; give a --size that is a multiple of {2 * stride}'
             )
 
 
 def facts_of(plan: Plan, files: Sequence[ImageFile], targets: Sequence[str], weights: dict) -> dict:
-    """All that the contributions depend on, so that unfinished work of anything else is not taken."""
+    """Return everything that contributions depend on, so that only matching parts are reused."""
     return {
         'analysis': ANALYSIS,
         'model': repr(plan.cfg.model.to_dict()),
@@ -170,7 +170,7 @@ def facts_of(plan: Plan, files: Sequence[ImageFile], targets: Sequence[str], wei
 def part_of_images(
     model: nn.Module, files: Sequence[ImageFile], plan: Plan, targets: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Contributions to each target, (H, W), summed over some images, and the number of these."""
+    """Return contributions to each target, (H, W), summed over some images, and the image counts."""
     sums: dict[str, np.ndarray] = {}
     is_replknet = plan.protocol == REPLKNET
     load = load_squashed_image if is_replknet else load_image
@@ -181,23 +181,23 @@ def part_of_images(
             for contribution in maps:
                 sums[name] = sums.get(name, 0.0) + contribution.numpy()
             sums[name + IMAGES] = sums.get(name + IMAGES, 0) + np.asarray(len(maps))
-    # Halves the file, and rounds once what was summed in float64.
+    # float32 halves the size of the file; sums in float64 are rounded only once.
     return {name: x if name.endswith(IMAGES) else x.astype(np.float32) for name, x in sums.items()}
 
 
 def batch_contributions(
     model: nn.Module, images: Tensor, targets: Sequence[str], positive_part: bool = False
 ) -> dict[str, Tensor]:
-    """Contributions to each target, for every image that has it.
+    """Return contributions to each target, for every image that has it.
 
     Args:
-        model: in eval mode.
+        model: model in eval mode.
         images: (B, 3, H, W), normalized.
-        targets: names.
-        positive_part: of the gradient, and not its absolute value.
+        targets: names of targets.
+        positive_part: whether to take the positive part of the gradient instead of its absolute value.
 
     Returns:
-        By target, (B or fewer, H, W), float64, on the CPU.
+        (B or fewer, H, W) by target, float64, on the CPU.
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
@@ -225,20 +225,20 @@ def batch_contributions(
 def target_result(
     name: str, grid: Grid | None, sums: dict[str, np.ndarray], protocol: str = SUITE
 ) -> TargetResult:
-    """Mean over images, and its figures.
+    """Return the result of a target: its mean contribution over images.
 
     Raises:
-        UserError: no image has such a target, or nothing contributes to it.
+        UserError: no image has the target, or no pixel contributes to it.
     """
     if name not in sums:
         raise UserError(
-            f'target {name}: no image has a detection; give a trained checkpoint, or other --targets'
+            f'target {name}: no image has a detection; give a trained checkpoint or different --targets'
         )
     images = int(sums[name + IMAGES])
     mean = sums[name] / images
     if not mean.any():
         raise UserError(
-            f'target {name}: no pixel contributes, since no channel is positive in the middle of its '
-            'map; give more images, or other --targets'
+            f'target {name}: no pixel contributes, since no channel is positive at the center of its '
+            'map; give more images or different --targets'
         )
     return TargetResult(name, grid, images, mean, protocol)

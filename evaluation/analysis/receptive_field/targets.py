@@ -1,4 +1,4 @@
-"""Numbers that a network computes, by name, and how much each pixel of an image contributes to them."""
+"""Targets, which are named values of a network, and the contribution of each pixel to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ Grid = tuple[int, int]
 
 
 def grids_of_targets(model: nn.Module, size: int) -> dict[str, Grid]:
-    """Height and width of the map of every target that a model has, but `score`.
+    """Return height and width of the map of every target of a model except `score`.
 
     Args:
         model: a detector, segmentor or classifier on the `meta` device, in eval mode.
-        size: side of the image.
+        size: side of the image, in pixels.
 
     Raises:
-        UserError: the model does not take images of this size.
+        UserError: the model does not support images of this size.
     """
     names = [STAGE, *([NECK] if _has_neck(model) else []), *([LOGITS] if _has_logits(model) else [])]
     try:
@@ -33,26 +33,26 @@ def grids_of_targets(model: nn.Module, size: int) -> dict[str, Grid]:
             maps = feature_maps(model, torch.empty(1, 3, size, size, device='meta'), names)
     except (BackboneError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f'the model does not run on images of {size}x{size}: {reason}') from error
+        raise UserError(f'the model does not support images of {size}x{size}: {reason}') from error
     return {name: tuple(feature_map.shape[2:]) for name, feature_map in maps.items()}
 
 
 def has_scores(model: nn.Module) -> bool:
-    """Whether it is a detector whose box head gives one score for each class of a box."""
+    """Return whether a model is a detector whose box head gives one score per box and class."""
     return isinstance(getattr(model, 'roi_head', None), StandardRoIHead) and model.with_rpn
 
 
 def feature_maps(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Maps of the parts that targets are of; later parts are not run.
+    """Run a model as far as targets need and return its feature maps.
 
     Args:
         model: a detector, segmentor or classifier.
         images: (B, 3, H, W), normalized.
-        names: targets, or the words that their names start with.
+        names: names of targets, or prefixes of names.
 
     Returns:
-        By target, in the order of the network, (B, C, h, w): all stages, and all levels of the neck and
-        the logits where one of `names` needs them.
+        (B, C, h, w) by target, in network order: all stages, and the neck's levels and the logits if one
+        of `names` needs them.
     """
     indices, features = _stages(model.backbone, images)
     maps = {f'{STAGE}{i + 1}': x for i, x in zip(indices, features, strict=True)}
@@ -68,13 +68,13 @@ def feature_maps(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict
 def choose_targets(
     grids: Mapping[str, Grid], wanted: Sequence[str] | None, scores: bool, backbone_alone: bool
 ) -> list[str]:
-    """Names of the targets to look at, in the order of the network.
+    """Return the names of the targets to analyze, in network order.
 
     Args:
-        grids: of all targets but `score`.
-        wanted: names; None for all but `score`.
-        scores: whether the model has `score` too.
-        backbone_alone: whether the checkpoint has weights for the stages and nothing else.
+        grids: map sizes of all targets except `score`.
+        wanted: names of targets; None for all except `score`.
+        scores: whether the model has the target `score`.
+        backbone_alone: whether the checkpoint has weights for the stages only.
 
     Raises:
         UserError: a name is unknown, or the checkpoint has no weights for it.
@@ -83,12 +83,12 @@ def choose_targets(
     for name in wanted or ():
         if name not in known:
             near = did_you_mean(name, known)
-            raise UserError(f'--targets: unknown target {name!r}; known are {", ".join(known)}{near}')
+            raise UserError(f'--targets: unknown target {name!r}; choose from {", ".join(known)}{near}')
     stages = [name for name in known if name.startswith(STAGE)]
     beyond = [name for name in wanted or () if name not in stages]
     if backbone_alone and beyond:
         raise UserError(
-            f'--targets: the checkpoint holds a backbone alone, and {beyond[0]} needs more; '
+            f'--targets: the checkpoint contains only a backbone, but {beyond[0]} needs more weights; '
             'give a checkpoint of the whole model, or none'
         )
     if wanted:
@@ -97,7 +97,7 @@ def choose_targets(
 
 
 def _stages(backbone: nn.Module, images: Tensor) -> tuple[Sequence[int], tuple[Tensor, ...]]:
-    """Indices from 0 and maps of the stages; all of them where the network returns logits."""
+    """Return indices from 0 and maps of the stages; of all stages for a classifier."""
     if isinstance(backbone, UnifiedClassifier):
         indices = range(len(backbone.stages))
         return indices, backbone.stage_maps(images, indices)
@@ -110,19 +110,19 @@ def _has_neck(model: nn.Module) -> bool:
 
 
 def _has_logits(model: nn.Module) -> bool:
-    """Whether it is a segmentor with one decode head, not a cascade of them."""
+    """Return whether a model is a segmentor with a single decode head, not a cascade."""
     head = getattr(model, 'decode_head', None)
     return isinstance(head, nn.Module) and not isinstance(head, nn.ModuleList)
 
 
 @dataclass(frozen=True)
 class TopDetections:
-    """The highest-scoring detection of each image that has one.
+    """Highest-scoring detection of each image that has one.
 
     Attributes:
-        images: numbers of the images in the batch.
-        scores: (len(images),), the class's score before the softmax.
-        middles: of the boxes, (row, column) in pixels.
+        images: indices of the images in the batch.
+        scores: (len(images),), scores of the predicted class before the softmax.
+        middles: centers of the boxes, (row, column) in pixels.
     """
 
     images: list[int]
@@ -131,11 +131,10 @@ class TopDetections:
 
 
 def top_detections(model: nn.Module, features: Sequence[Tensor], size: int) -> TopDetections | None:
-    """Find the best detection of each image, and score its box anew; None where there is none at all.
+    """Find the best detection of each image, and score its box again; None if there are no detections.
 
-    The box stands still: the gradient is that of the score of this place, and does not flow through the
-    proposal that led there. The score is taken before the softmax, whose gradient vanishes where the
-    detector is sure.
+    The box is fixed: the gradient of the score does not flow through the proposals. The score is taken
+    before the softmax, whose gradient vanishes for confident detections.
 
     Args:
         model: a two-stage detector with a `StandardRoIHead`.
@@ -159,7 +158,7 @@ def top_detections(model: nn.Module, features: Sequence[Tensor], size: int) -> T
 
 
 def _detect(model: nn.Module, features: Sequence[Tensor], size: int) -> list[tuple[Tensor, Tensor]]:
-    """Boxes (N, 4) and labels (N,) of each image, the highest score first."""
+    """Return boxes (N, 4) and labels (N,) for each image, highest score first."""
     features = tuple(each.detach() for each in features)
     facts = {
         'img_shape': (size, size),
@@ -179,18 +178,17 @@ def _detect(model: nn.Module, features: Sequence[Tensor], size: int) -> list[tup
 
 
 def _middle(box: Sequence[float], size: int) -> tuple[int, int]:
-    """Row and column of the pixel in the middle of a box (left, top, right, bottom)."""
+    """Return row and column of the center pixel of a box (left, top, right, bottom)."""
     left, top, right, bottom = box
     row, column = ((first + last) / 2 for first, last in ((top, bottom), (left, right)))
     return min(int(row), size - 1), min(int(column), size - 1)
 
 
 def centre_value(feature_map: Tensor) -> Tensor:
-    """What a map says of its middle: the positive channels there, summed, as a number for each image.
+    """Sum the positive channels at the center of a map, for each image.
 
-    The plain sum would be no target: that of a LayerNorm's outputs is the same whatever the image, and
-    its gradient nothing but rounding. RepLKNet (Ding et al., arXiv 2203.06717, table 10) takes the
-    positive part as well.
+    A plain sum would be useless after a LayerNorm: it does not depend on the image, so its gradient is
+    only rounding error. RepLKNet (Ding et al., arXiv 2203.06717, table 10) also takes the positive part.
 
     Args:
         feature_map: (B, C, H, W).
@@ -205,21 +203,21 @@ def centre_value(feature_map: Tensor) -> Tensor:
 def contributions(
     values: Tensor, images: Tensor, name: str, keep_graph: bool, positive_part: bool = False
 ) -> Tensor:
-    """Contribution of every pixel of each image to its own value.
+    """Return the contribution of every pixel of each image to that image's value.
 
     Args:
-        values: (B,), the first of the first image and so on; no value may depend on another image.
-        images: (B, C, H, W), which the values were computed from.
-        name: of the target, for messages.
-        keep_graph: whether other values of the same computation come later.
-        positive_part: take the positive part of the gradient, and not its absolute value.
+        values: (B,), one value per image, which depends only on that image.
+        images: (B, C, H, W), images that the values were computed from.
+        name: name of the target, for messages.
+        keep_graph: whether to keep the graph for other values of the same computation.
+        positive_part: whether to take the positive part of the gradient instead of its absolute value.
 
     Returns:
         (B, H, W), float64, on the CPU.
 
     Raises:
-        UserError: the values do not depend on the images by differentiable operations alone, or a
-            gradient is no finite number.
+        UserError: the values are not differentiable with respect to the images, or a gradient is
+            non-finite.
     """
     gradient = None
     if values.requires_grad:
@@ -228,21 +226,21 @@ def contributions(
         )
     if gradient is None:
         raise UserError(
-            f'target {name}: the model computes it without a gradient with respect to the image; '
-            'choose others with --targets'
+            f'target {name} has no gradient with respect to the image; choose different targets with '
+            '--targets'
         )
     gradient = gradient.detach()
     found = (gradient.relu() if positive_part else gradient.abs()).sum(1).double().cpu()
     if not found.isfinite().all():
         raise UserError(
-            f'target {name}: the gradient with respect to the image is no finite number; '
+            f'target {name}: the gradient with respect to the image is non-finite; '
             'give a checkpoint whose training did not diverge'
         )
     return found
 
 
 def moved(contribution: Tensor, down: int, right: int) -> Tensor:
-    """Move a map and fill with zeros, (H, W) -> (H, W)."""
+    """Shift a map, filling with zeros, (H, W) -> (H, W)."""
     height, width = contribution.shape
     result = torch.zeros_like(contribution)
     rows, columns = _overlap(down, height), _overlap(right, width)
@@ -251,7 +249,7 @@ def moved(contribution: Tensor, down: int, right: int) -> Tensor:
 
 
 def _overlap(shift: int, length: int) -> tuple[slice, slice]:
-    """What stays of a line that is moved by `shift`: where it was and where it comes to."""
+    """Return the part of a line that a shift keeps, as source and target slices."""
     first, last = max(0, -shift), min(length, length - shift)
     last = max(first, last)
     return slice(first, last), slice(first + shift, last + shift)

@@ -1,3 +1,3 @@
-"""How accurate a model stays on images that an attack or a bad camera changed."""
+"""Robustness: accuracy of a model on attacked and corrupted images."""
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)

@@ -1,7 +1,7 @@
-"""The loss of each image as a function of its pixels, for an attack to raise.
+"""Per-image losses as functions of the pixels, for attacks to increase.
 
-The model stays in eval mode, so that batch norms keep their statistics and no path is dropped. Pixels
-are those before the model's preprocessor, 0 to 255, which normalizes them inside the graph.
+The model stays in eval mode, so batch norms keep their statistics and no path is dropped. Pixels range
+from 0 to 255; the model's preprocessor normalizes them inside the graph.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 
-ADVICE = 'so it cannot be attacked; leave the attacks out with --attacks none'
+ADVICE = 'so it cannot be attacked; disable attacks with --attacks none'
 
 
 def classification_loss(model: nn.Module, labels: Tensor) -> Loss:
-    """Cross-entropy.
+    """Return the cross-entropy as a function of the images.
 
     Args:
         model: an `ImageClassifier`.
-        labels: (B,), of the images that the loss will be asked for.
+        labels: (B,), labels of the images.
     """
 
     def loss(images: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ def classification_loss(model: nn.Module, labels: Tensor) -> Loss:
 
 
 def segmentation_loss(model: nn.Module, maps: Tensor) -> Loss:
-    """Cross-entropy of the decode head's logits at the size of the image, mean over labelled pixels.
+    """Return the mean cross-entropy over labeled pixels, at image size, as a function of the images.
 
     Args:
-        model: a segmentor of mmseg whose classes exclude each other; one channel stands for two.
-        maps: (B, H, W), labels of the images that the loss will be asked for; `IGNORED` for none.
+        model: an mmseg segmentor with mutually exclusive classes; one channel stands for two classes.
+        maps: (B, H, W), label maps of the images; `IGNORED` for unlabeled pixels.
     """
 
     def loss(images: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def segmentation_loss(model: nn.Module, maps: Tensor) -> Loss:
         logits = model.encode_decode(inputs, metas)[:, :, :height, :width]
         labels = maps.to(logits.device, torch.int64)
         if logits.shape[1] == 1:
-            # The logit of class 1, against class 0's of zero: then softmax is the sigmoid.
+            # The channel is the logit of class 1. With logit 0 for class 0, softmax equals sigmoid.
             logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
         losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction='none')
         return losses.sum((1, 2)) / (labels != IGNORED).sum((1, 2)).clamp(min=1)
@@ -72,17 +72,16 @@ def segmentation_loss(model: nn.Module, maps: Tensor) -> Loss:
 def instance_loss(
     model: nn.Module, truths: Sequence[InstanceData], seeds: Sequence[Sequence[int]]
 ) -> Loss:
-    """The training loss: all that the detector adds up, from proposals to masks.
+    """Return the sum of all training losses of a detector as a function of the images.
 
-    It samples anchors and proposals at random; each image has a seed of its own, so that its loss
-    depends on its pixels alone. One image at a time: in a batch they would share what they are
-    divided by.
+    Detectors sample anchors and proposals at random; each image has its own seed, so its loss depends
+    only on its pixels. Images are processed one at a time, since losses in a batch share normalizers.
 
     Args:
-        model: a detector of mmdet of one stage or two; masks are used where it has a head for them.
-        truths: of each image that the loss will be asked for `bboxes` (N, 4) as corners in pixels,
-            `labels` (N,), and `masks` (N, H, W) of uint8.
-        seeds: of each image, whole numbers.
+        model: a one-stage or two-stage mmdet detector; masks are used if it has a mask head.
+        truths: ground truth of each image: `bboxes` (N, 4), corners in pixels, `labels` (N,), and
+            `masks` (N, H, W), uint8.
+        seeds: seed of each image, a sequence of integers.
     """
 
     def loss(images: Tensor) -> Tensor:
@@ -114,14 +113,14 @@ def _loss_of_image(model: nn.Module, image: Tensor, truth: InstanceData, seed: S
 
 @singledispatch
 def check_attackable(task: Adapter, model: nn.Module) -> None:
-    """Check that there is a loss to raise.
+    """Check that attacks support the model.
 
     Args:
-        task: adapter of the model's task.
-        model: in eval mode.
+        task: adapter for the model's task.
+        model: model in eval mode.
 
     Raises:
-        UserError: there is none.
+        UserError: attacks do not support the model.
     """
 
 
@@ -129,31 +128,31 @@ def check_attackable(task: Adapter, model: nn.Module) -> None:
 def _(task: Detection, model: nn.Module) -> None:
     if not isinstance(model, (TwoStageDetector, SingleStageDetector)):
         raise UserError(
-            f'{type(model).__name__} is neither a two-stage detector, such as Mask R-CNN, nor a '
-            f'single-stage one, such as RetinaNet, {ADVICE}'
+            f'{type(model).__name__} is neither a two-stage detector (such as Mask R-CNN) nor a '
+            f'single-stage detector (such as RetinaNet), {ADVICE}'
         )
 
 
 @check_attackable.register
 def _(task: Segmentation, model: nn.Module) -> None:
     if model.out_channels < 2:
-        raise UserError(f'{type(model).__name__} has a single channel of logits, {ADVICE}')
+        raise UserError(f'{type(model).__name__} has only one logit channel, {ADVICE}')
 
 
 @singledispatch
 def loss_of(task: Adapter, model: nn.Module, truths: Sequence, seeds: Sequence[Sequence[int]]) -> Loss:
-    """Return the loss of some images.
+    """Return the loss of some images as a function of their pixels.
 
     Args:
-        task: adapter of the model's task.
-        model: in eval mode.
-        truths: of the images, as the task's samples have them.
-        seeds: of each image, whole numbers.
+        task: adapter for the model's task.
+        model: model in eval mode.
+        truths: ground truth of the images, in the format of the task's samples.
+        seeds: seed of each image, a sequence of integers.
 
     Raises:
-        UserError: there is none for this task.
+        UserError: the task does not support attacks.
     """
-    raise UserError(f'models of {task.name} have no loss to raise, {ADVICE}')
+    raise UserError(f'attacks do not support the loss of a {task.name} model, {ADVICE}')
 
 
 @loss_of.register
@@ -172,7 +171,7 @@ def _(task: Detection, model: nn.Module, truths: Sequence[Objects], seeds: Seque
 
 
 def instances(truth: Objects) -> InstanceData:
-    """What a detector is trained on: all objects but crowds, their masks as (N, H, W), uint8."""
+    """Return the training targets of a detector: all objects except crowds, masks (N, H, W), uint8."""
     kept = np.flatnonzero(~truth.crowd)
     codes = truth.codes()
     masks = [coco_mask.decode(codes[place]) for place in kept]

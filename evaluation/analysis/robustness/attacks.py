@@ -1,8 +1,8 @@
-"""Images changed within a budget so that a model's loss rises: the fast gradient method and PGD.
+"""Untargeted adversarial attacks on pixels from 0 to 255: FGSM and PGD.
 
 FGSM: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", arXiv 1412.6572, section 4.
 PGD: Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks", arXiv 1706.06083,
-section 2.1. Both untargeted, on pixels of 0 to 255.
+section 2.1.
 """
 
 import math
@@ -18,11 +18,11 @@ from evaluation.utils.errors import UserError
 ATTACKS = ('fgsm', 'pgd')
 NORMS = ('linf', 'l2')
 LARGEST_PIXEL = 255.0
-# All steps together could go this many times from the middle of the ball to its edge, so that the last
-# ones can still move along the edge; Madry et al. take as much.
+# Total length of all steps in radii of the ball, as in Madry et al. Above 1, so that the last steps can
+# still move along its surface.
 REACH = 2.5
 
-# From images (B, 3, H, W) to the loss of each, (B,), which no other image may change.
+# From images (B, 3, H, W) to losses (B,), each of which depends only on its own image.
 Loss = Callable[[Tensor], Tensor]
 DEFAULT_BUDGETS = {'linf': (1.0, 2.0, 4.0, 8.0), 'l2': (0.25, 0.5, 1.0, 2.0)}
 UNITS = {
@@ -33,18 +33,18 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Slope:
-    """Loss of each image, (B,), and its gradient with respect to the images, (B, 3, H, W)."""
+    """Losses of images, (B,), and their gradient with respect to the images, (B, 3, H, W)."""
 
     values: Tensor
     gradient: Tensor
 
 
 def slope(loss: Loss, images: Tensor) -> Slope:
-    """Loss and gradient at some images.
+    """Return loss and gradient at some images.
 
     Raises:
-        UserError: the loss does not depend on the images by differentiable operations alone, or loss or
-            gradient are no finite numbers.
+        UserError: the loss is not differentiable with respect to the images, or the loss or gradient is
+            non-finite.
     """
     images = images.detach().requires_grad_()
     with torch.enable_grad():
@@ -54,24 +54,23 @@ def slope(loss: Loss, images: Tensor) -> Slope:
         (gradient,) = torch.autograd.grad(values.sum(), images, allow_unused=True)
     if gradient is None:
         raise UserError(
-            'the model computes its loss without a gradient with respect to the image, so it cannot be '
-            'attacked; leave the attacks out with --attacks none'
+            'the loss of the model has no gradient with respect to the image, so the model cannot be '
+            'attacked; disable attacks with --attacks none'
         )
     if not (values.isfinite().all() and gradient.isfinite().all()):
         raise UserError(
-            'the loss or its gradient is no finite number; give a checkpoint whose training did not '
-            'diverge'
+            'the loss or its gradient is non-finite; give a checkpoint whose training did not diverge'
         )
     return Slope(values.detach(), gradient)
 
 
 def fgsm(images: Tensor, gradient: Tensor, radius: Tensor, norm: str) -> Tensor:
-    """One step up the gradient, as long as the budget: its sign in `linf`, its direction in `l2`.
+    """Take one step along the gradient with the full budget: its sign (`linf`) or direction (`l2`).
 
     Args:
         images: (B, 3, H, W), 0 to 255.
-        gradient: of the loss, of the same shape.
-        radius: (B,), float64, largest norm of the change of each image.
+        gradient: gradient of the loss, same shape as `images`.
+        radius: (B,), float64, largest norm of each image's change.
         norm: `linf` or `l2`.
     """
     return added(images, per_image(radius) * steepest(gradient, norm))
@@ -80,19 +79,19 @@ def fgsm(images: Tensor, gradient: Tensor, radius: Tensor, norm: str) -> Tensor:
 def pgd(
     loss: Loss, images: Tensor, clean: Slope, radius: Tensor, norm: str, steps: int, start: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Steps up the gradient, after each of which the change is put back within the budget.
+    """Take steps along the gradient, projecting the change to the budget after each.
 
-    Of each image the best of all that was seen is kept, the image itself and what FGSM makes of it
-    among them. So no loss is below that of FGSM.
+    For each image, the candidate with the highest loss is kept, including the clean image and the
+    result of FGSM. So no loss is below that of FGSM.
 
     Args:
-        loss: to be raised.
+        loss: loss to increase.
         images: (B, 3, H, W), 0 to 255.
         clean: loss and gradient at the images.
-        radius: (B,), float64, largest norm of the change of each image.
+        radius: (B,), float64, largest norm of each image's change.
         norm: `linf` or `l2`.
-        steps: how many, each of `REACH * radius / steps`.
-        start: (B, 3, H, W), float64, where in the ball of radius 1 to begin; see `random_start`.
+        steps: number of steps, each of length `REACH * radius / steps`.
+        start: (B, 3, H, W), float64, initial point in the ball of radius 1; see `random_start`.
 
     Returns:
         Images, (B, 3, H, W), and their losses, (B,).
@@ -118,15 +117,15 @@ def pgd(
 
 
 def losses(loss: Loss, images: Tensor) -> Tensor:
-    """Loss of each image, (B,), without a gradient."""
+    """Return the loss of each image, (B,), without a gradient."""
     with torch.no_grad():
         return loss(images)
 
 
 def steepest(gradient: Tensor, norm: str) -> Tensor:
-    """The change of norm 1 along which a loss rises most, (B, 3, H, W), float64.
+    """Return the steepest-ascent direction of norm 1, (B, 3, H, W), float64.
 
-    No change where an image has no gradient.
+    The direction is zero for images whose gradient is zero.
     """
     gradient = gradient.double()
     if norm == 'linf':
@@ -135,14 +134,14 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
 
 
 def within(change: Tensor, radius: Tensor, norm: str) -> Tensor:
-    """The nearest change whose norm is at most `radius`, (B, 3, H, W)."""
+    """Project a change, (B, 3, H, W), to norm at most `radius`."""
     if norm == 'linf':
         return change.clamp(-per_image(radius), per_image(radius))
     return change * (per_image(radius) / _lengths(change)).clamp(max=1.0)
 
 
 def added(images: Tensor, change: Tensor) -> Tensor:
-    """Changed images with valid pixels, in single precision, no pixel changed by more than asked for.
+    """Add a change to images in single precision, keep pixels valid, and never exceed the change.
 
     Args:
         images: (B, 3, H, W), 0 to 255.
@@ -154,11 +153,11 @@ def added(images: Tensor, change: Tensor) -> Tensor:
 
 
 def random_start(seeds: Sequence[Sequence[int]], shape: Sequence[int], norm: str) -> Tensor:
-    """A place in the ball of radius 1 for each image, all of its volume alike.
+    """Sample a point uniformly from the ball of radius 1 for each image.
 
     Args:
-        seeds: of each image, whole numbers that say which place.
-        shape: of an image, (3, H, W).
+        seeds: seed of each image, a sequence of integers.
+        shape: shape of an image, (3, H, W).
         norm: `linf` or `l2`.
 
     Returns:
@@ -177,23 +176,23 @@ def _place(seed: Sequence[int], shape: Sequence[int], norm: str) -> np.ndarray:
 
 
 def per_image(values: Tensor) -> Tensor:
-    """A number for each image, (B,), to be combined with images, (B, 1, 1, 1)."""
+    """Reshape one number per image, (B,), to (B, 1, 1, 1), for broadcasting."""
     return values[:, None, None, None]
 
 
 def _lengths(change: Tensor) -> Tensor:
-    """Euclidean lengths to divide by, (B, 1, 1, 1); 1 in place of 0."""
+    """Return Euclidean lengths, (B, 1, 1, 1), with 1 instead of 0, for division."""
     lengths = change.square().sum((1, 2, 3), keepdim=True).sqrt()
     return torch.where(lengths > 0, lengths, 1.0)
 
 
 def radius_of(budget: float, norm: str, shape: Sequence[int]) -> float:
-    """Largest norm of the change of an image with pixels of 0 to 255.
+    """Return the largest norm of the change of an image with pixels from 0 to 255.
 
     Args:
-        budget: in 255ths of the pixels' range: of each change in `linf`, of their root mean square in
-            `l2`.
+        budget: largest change of a pixel (`linf`), or root mean square change (`l2`), in 255ths of the
+            pixel range.
         norm: `linf` or `l2`.
-        shape: of the image, (3, H, W).
+        shape: shape of the image, (3, H, W).
     """
     return budget * math.sqrt(math.prod(shape)) if norm == 'l2' else budget

@@ -1,4 +1,4 @@
-"""Conditions of images: attacks of several budgets, corruptions of several severities."""
+"""Conditions to test images under: attacks with budgets, corruptions with severities."""
 
 import inspect
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ SMALLEST_SIDE = 32
 
 @dataclass(frozen=True)
 class Condition:
-    """One thing that is done to every image.
+    """A change applied to every image.
 
     Attributes:
-        name: `clean`, an attack, or a corruption.
+        name: `clean`, or the name of an attack or corruption.
         level: budget of the attack, in 255ths, or severity of the corruption.
     """
 
@@ -32,27 +32,27 @@ class Condition:
 
     @property
     def key(self) -> str:
-        """Name of its arrays: `clean`, `pgd 4`, `fog 3`."""
+        """Name that identifies the condition: `clean`, `pgd 4`, `fog 3`."""
         return self.name if self.name == CLEAN else f'{self.name} {self.level!r}'
 
     @property
     def is_attack(self) -> bool:
-        """Whether it is an attack."""
+        """Whether the condition is an attack."""
         return self.name in ATTACKS
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for.
+    """Settings of an analysis.
 
     Attributes:
-        attacks: some of `ATTACKS`.
-        norm: `linf` or `l2`.
-        budgets: of the attacks; see `radius_of`.
-        steps: of PGD.
-        corruptions: names.
-        severities: of the corruptions, 1 to 5.
-        seed: of all that is random.
+        attacks: names of attacks from `ATTACKS`.
+        norm: norm of the budgets, `linf` or `l2`.
+        budgets: attack budgets; see `radius_of`.
+        steps: number of PGD steps.
+        corruptions: names of corruptions from `CORRUPTIONS`.
+        severities: corruption severities, 1 to 5.
+        seed: seed for all random numbers.
     """
 
     attacks: Sequence[str]
@@ -65,17 +65,17 @@ class Plan:
 
     @property
     def attacked(self) -> list[Condition]:
-        """All attacks."""
+        """Conditions that are attacks."""
         return [Condition(name, budget) for name in self.attacks for budget in self.budgets]
 
     @property
     def corrupted(self) -> list[Condition]:
-        """All corruptions."""
+        """Conditions that are corruptions."""
         return [Condition(name, level) for name in self.corruptions for level in self.severities]
 
     @property
     def passes(self) -> list[list[Condition]]:
-        """Conditions whose images are made together: the attacks, then each corruption."""
+        """Conditions grouped by pass over the images: clean and attacks, then each corruption."""
         corruptions = [[c for c in self.corrupted if c.name == name] for name in self.corruptions]
         return [[Condition(CLEAN), *self.attacked], *corruptions]
 
@@ -85,11 +85,11 @@ class Trial:
     """An image under a condition.
 
     Attributes:
-        condition: what was done to it.
+        condition: condition applied to the image.
         image: (H, W, 3), uint8, or float32 after an attack; BGR.
-        index: of the image in the data set.
-        truth: of the image, as the task's samples have it.
-        loss: that the attack reached; None where there is no attack.
+        index: index of the image in the data set.
+        truth: ground truth, in the format of the task's samples.
+        loss: loss that the attack reached; None without attacks.
     """
 
     condition: Condition
@@ -100,17 +100,16 @@ class Trial:
 
 
 def corrupted(image: np.ndarray, name: str, severity: int, seed: int, index: int) -> np.ndarray:
-    """A corrupted image, (H, W, 3), uint8.
+    """Return a corrupted image, (H, W, 3), uint8.
 
-    What is random depends on `seed`, `index` and `name` alone, so that severities differ in nothing
-    else.
+    Random numbers depend only on `seed`, `index` and `name`, so all severities use the same ones.
 
     Args:
         image: (H, W, 3), uint8, BGR.
         name: one of `CORRUPTIONS`.
-        severity: 1 to 5.
-        seed: of the whole analysis.
-        index: number of the image in its data set.
+        severity: severity, 1 to 5.
+        seed: seed of the analysis.
+        index: index of the image in the data set.
 
     Raises:
         UserError: the image is smaller than 32x32.
@@ -118,12 +117,12 @@ def corrupted(image: np.ndarray, name: str, severity: int, seed: int, index: int
     height, width = image.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise UserError(
-            f'corruptions need images of {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels at least, and image '
-            f'{index} of the data set, counted from 0, has {width}x{height}; take it out, or give '
+            f'corruptions need images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, but image '
+            f'{index} of the data set, counted from 0, has {width}x{height}; remove it, or give '
             '--corruptions none'
         )
     number = CORRUPTIONS.index(name)
-    # These take their own generator, all others the global one.
+    # Some corruptions take a seed; all others use NumPy's global generator.
     draws_from_seed = 'seed' in inspect.signature(corruption_dict[name]).parameters
     own = {'seed': own_seed(seed, index, number)} if draws_from_seed else {}
     with seeded(seed, index, number):
@@ -132,5 +131,5 @@ def corrupted(image: np.ndarray, name: str, severity: int, seed: int, index: int
 
 
 def own_seed(*numbers: int) -> int:
-    """A seed of 32 bits, which is what compiled functions take."""
+    """Return a 32-bit seed, as compiled functions require."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])

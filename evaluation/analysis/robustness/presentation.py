@@ -1,4 +1,4 @@
-"""Robustness of several models as a table and as a picture."""
+"""Table and figure of the robustness of several models."""
 
 import math
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from evaluation.utils.palette import COLORS
 from evaluation.utils.text_tables import Table
 
 SUMMARIES = (
-    'mPC: mean performance under corruption. rPC: in percent of the clean one. Kinds of corruptions: '
-    'means of theirs.'
+    'mPC: mean performance under corruption. rPC: mPC in percent of the clean value. '
+    'Noise, blur, weather, digital: means over corruptions of that kind.'
 )
 CURVE_INCHES = 3.2
 CELL_INCHES = 0.48, 0.24
 _COLORS = 'viridis'
 _MARKERS = 'osD^vP*X'
-# Above this share of the colors they are so light that figures on them must be dark.
+# Colors above this share of the color map are light and need dark text.
 _LIGHT = 0.6
 
 
 def robustness_table(profiles: Sequence[Profile]) -> Table:
-    """A group of rows for each model, a row for each metric.
+    """Return a table with a group of rows for each model and a row for each metric.
 
     Args:
-        profiles: of one task and one plan, but for the budgets.
+        profiles: results of the same task and plan; budgets may differ.
     """
     attacked = attacks_of(profiles)
     kinds = [kind for kind, names in KINDS.items() if {*names} & {*profiles[0].plan.corruptions}]
@@ -47,7 +47,7 @@ def robustness_table(profiles: Sequence[Profile]) -> Table:
 
 
 def attacks_of(profiles: Sequence[Profile]) -> list[Condition]:
-    """The attacks that any model was tried with, by name and budget."""
+    """Return the attacks on any of the models, sorted by name and budget."""
     found = {condition for profile in profiles for condition in profile.plan.attacked}
     return sorted(found, key=lambda each: (ATTACKS.index(each.name), each.level))
 
@@ -69,20 +69,20 @@ def _row(
 def _notes(profile: Profile, with_attacks: bool, with_corruptions: bool) -> list[str]:
     plan, notes = profile.plan, []
     if with_attacks:
-        steps = f'; PGD of {plan.steps} steps' if 'pgd' in plan.attacks else ''
-        notes.append(f'Attacks in {plan.norm}, by budget: {UNITS[plan.norm]}{steps}.')
+        steps = f'; PGD with {plan.steps} steps' if 'pgd' in plan.attacks else ''
+        notes.append(f'Attacks with norm {plan.norm}, by budget: {UNITS[plan.norm]}{steps}.')
     if with_corruptions:
         severities = ', '.join(map(str, plan.severities))
         count = f'{len(plan.corruptions)} of {len(CORRUPTIONS)} corruptions'
-        notes.append(f'{SUMMARIES} Of {count}, severities {severities}.')
+        notes.append(f'{SUMMARIES} Over {count}, severities {severities}.')
     return notes
 
 
 def draw_robustness(profiles: Sequence[Profile]) -> Figure:
-    """Attacks above, corruptions below; what no model was tried with is left out.
+    """Draw curves of attacks above grids of corruptions; panels without results are omitted.
 
     Args:
-        profiles: of one task and one plan, but for the budgets.
+        profiles: results of the same task and plan; budgets may differ.
     """
     attacks = list(dict.fromkeys(condition.name for condition in attacks_of(profiles)))
     corruptions = [name for name in CORRUPTIONS if name in profiles[0].plan.corruptions]
@@ -103,7 +103,7 @@ def draw_robustness(profiles: Sequence[Profile]) -> Figure:
 
 
 def _draw_attacks(part: SubFigure, profiles: Sequence[Profile], attacks: Sequence[str]) -> None:
-    """A panel for each attack; budget 0 is the clean image."""
+    """Draw a panel for each attack; budget 0 is the clean image."""
     metric, plan = profiles[0].headlines[0], profiles[0].plan
     panels = part.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
     for axes, attack in zip(panels, attacks, strict=True):
@@ -128,7 +128,7 @@ def _under_attack(profile: Profile, attack: str, budget: float, metric: str) -> 
 
 
 def _draw_corruptions(part: SubFigure, profiles: Sequence[Profile], corruptions: Sequence[str]) -> None:
-    """A grid for each model: figures in percent, colors relative to the clean figure."""
+    """Draw a grid for each model: values in percent, colors relative to the clean value."""
     panels = part.subplots(1, len(profiles), squeeze=False, sharey=True)[0]
     for axes, profile in zip(panels, profiles, strict=True):
         picture = _draw_grid(axes, profile, corruptions)
@@ -136,7 +136,7 @@ def _draw_corruptions(part: SubFigure, profiles: Sequence[Profile], corruptions:
         range(len(corruptions)), [name.replace('_', ' ') for name in corruptions], fontsize=8, color=INK
     )
     bar = part.colorbar(picture, ax=list(panels), aspect=30, pad=0.02)
-    bar.set_label(f'{profiles[0].headlines[0]} in percent of the clean one', color=INK, fontsize=8)
+    bar.set_label(f'{profiles[0].headlines[0]} in percent of the clean value', color=INK, fontsize=8)
     bar.ax.tick_params(colors=INK, labelsize=7)
 
 

@@ -1,4 +1,4 @@
-"""The result of an analysis of robustness: figures of every condition, as a file, and read again."""
+"""Results of a robustness analysis: metrics under each condition, writing and reading."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,12 +24,12 @@ ANALYSIS = 'robustness'
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric, in percent.
+    """Summary of one metric, in percent.
 
     Attributes:
-        clean: on clean images.
-        mpc: mean performance under corruption: over severities, then over corruptions.
-        rpc: relative performance under corruption, 100 * mPC / clean; None where clean is 0.
+        clean: value on clean images.
+        mpc: mean performance under corruption, averaged over severities, then over corruptions.
+        rpc: relative performance under corruption, 100 * mPC / clean; None if clean is 0.
     """
 
     clean: float
@@ -38,11 +38,11 @@ class Summary:
 
 
 def summarize(clean: float, corrupted: Sequence[Sequence[float]]) -> Summary | None:
-    """Summarise a metric; None where it is undefined in some condition, or nothing was corrupted.
+    """Summarize a metric; return None if there are no corruptions or any value is undefined.
 
     Args:
-        clean: on clean images.
-        corrupted: by corruption and severity.
+        clean: value on clean images.
+        corrupted: values by corruption and severity.
     """
     values = [value for severities in corrupted for value in severities]
     if not values or not all(map(math.isfinite, (clean, *values))):
@@ -54,12 +54,12 @@ def summarize(clean: float, corrupted: Sequence[Sequence[float]]) -> Summary | N
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """What a model reaches under a condition.
+    """Metrics of a model under a condition.
 
     Attributes:
-        condition: what was done to the images.
-        metrics: figures of the task, in percent where they are shares; NaN where undefined.
-        loss: mean of what attacks raise; None where there was no attack.
+        condition: condition applied to the images.
+        metrics: metrics of the task by name, shares in percent; NaN if undefined.
+        loss: mean of the loss that attacks increase; None without attacks.
     """
 
     condition: Condition
@@ -69,13 +69,13 @@ class ConditionResult:
 
 @dataclass(frozen=True)
 class Profile:
-    """An analysis of one model.
+    """Result for one model.
 
     Attributes:
-        facts: of the model and its test images: `config`, `checkpoint`, `task`, `images`, `batch`.
-        plan: what was asked for.
+        facts: facts of the model and its images: `config`, `checkpoint`, `task`, `images`, `batch`.
+        plan: settings of the analysis.
         device: `cpu` or `cuda`.
-        results: of all conditions, the clean one first.
+        results: results of all conditions, clean images first.
     """
 
     facts: dict
@@ -85,34 +85,34 @@ class Profile:
 
     @property
     def name(self) -> str:
-        """Name of a config and of its checkpoint: `upernet_swin_tiny (iter_160000)`."""
+        """Name of the config and its checkpoint: `upernet_swin_tiny (iter_160000)`."""
         return model_name(self.facts)
 
     @property
     def clean(self) -> Mapping[str, float]:
-        """Metrics of clean images."""
+        """Metrics on clean images."""
         return self.results[0].metrics
 
     @property
     def headlines(self) -> list[str]:
-        """Headings of the primary metrics, which tables and figures show; pictures show the first."""
+        """Headings of the primary metrics; tables show all of them, figures the first."""
         metrics = (metric for task in TASKS.values() for metric in task.metrics if metric.is_primary)
         return [metric.heading for metric in metrics if metric.heading in self.clean]
 
     def value(self, condition: Condition, metric: str) -> float:
-        """A metric under a condition; NaN where it is undefined or the condition was not tried."""
+        """Return a metric under a condition; NaN if it is undefined or was not measured."""
         found = [each.metrics[metric] for each in self.results if each.condition == condition]
         return found[0] if found else math.nan
 
     def summary(self, metric: str, corruptions: Sequence[str] | None = None) -> Summary | None:
-        """A metric under all corruptions together, or some; None where it is undefined."""
+        """Summarize a metric over all corruptions, or over some; None if it is undefined."""
         names = [name for name in self.plan.corruptions if corruptions is None or name in corruptions]
         levels = self.plan.severities
         values = [[self.value(Condition(name, level), metric) for level in levels] for name in names]
         return summarize(self.clean[metric], values)
 
     def as_json(self) -> dict:
-        """All of it."""
+        """Return the content of the JSON file."""
         attacked, corrupted = (
             [each for each in self.results[1:] if each.condition.is_attack is wanted]
             for wanted in (True, False)
@@ -139,7 +139,7 @@ class Profile:
         return result_content(ANALYSIS, facts, *self._columns(), self.device)
 
     def _columns(self) -> tuple[dict[str, float | None], str]:
-        """What a table of accuracies shows: the first metric under the least attacks, mPC and rPC."""
+        """Return values and note for tables: first metric at the smallest budget, mPC and rPC."""
         metric, plan, figures, notes = self.headlines[0], self.plan, {}, []
         budget = min(filter(None, plan.budgets), default=None)
         for name in plan.attacks if budget else ():
@@ -152,13 +152,13 @@ class Profile:
             levels = ', '.join(map(str, plan.severities))
             notes.append(
                 f'mPC: mean {metric} under {len(plan.corruptions)} corruptions, severities {levels}, '
-                'and rPC in percent of the clean one'
+                'and rPC: mPC in percent of the clean value'
             )
         return figures, f'{"; ".join(notes)}; images: {self.facts["images"]["count"]}.'
 
 
 def csv_rows(profile: Profile) -> Iterator[list]:
-    """A row for each condition: every figure unrounded, and the headlines relative to the clean ones."""
+    """Yield a row for each condition: all metrics unrounded, and headlines relative to clean images."""
     relative = [f'relative {name}' for name in profile.headlines]
     yield ['kind', 'condition', 'level', *profile.clean, *relative, 'loss']
     for each in profile.results:
@@ -173,7 +173,7 @@ def csv_rows(profile: Profile) -> Iterator[list]:
 
 
 def write_profile(profile: Profile, file: Path) -> None:
-    """Write the JSON file, and a CSV file beside it.
+    """Write the JSON file, and a CSV file next to it.
 
     Raises:
         UserError: a file cannot be written.
@@ -182,10 +182,10 @@ def write_profile(profile: Profile, file: Path) -> None:
 
 
 def read_profile(file: Path) -> Profile:
-    """Read a JSON file.
+    """Read a JSON file that `write_profile` wrote.
 
     Raises:
-        UserError: it is missing, or is not what `write_profile` writes.
+        UserError: the file is missing or corrupt, or is not a result of this analysis.
     """
     content = read_result(file, ANALYSIS, ANALYSIS, 'tools/analyze_robustness.py')
     plan = {name: value for name, value in content['plan'].items() if name != 'unit_of_budgets'}
@@ -207,5 +207,5 @@ def _result(condition: Condition, figures: Mapping) -> ConditionResult:
 
 
 def _share(value: float, clean: float) -> float | None:
-    """A figure in percent of the clean one."""
+    """Return a value in percent of the clean value."""
     return defined(100 * value / clean) if clean else None

@@ -1,4 +1,4 @@
-"""Run a model on its test images under attacks and corruptions, and measure what it predicts."""
+"""Evaluate a model on its test images under attacks and corruptions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -29,30 +29,30 @@ from evaluation.analysis.subject import Subject, complete_subject_parts
 from evaluation.utils.process_groups import note
 
 LOSS = 'loss'
-# Between the name of a condition and that of an array of it.
+# Separates the name of a condition from the name of an array.
 SEPARATOR = '/'
 
 
 def analyse(subject: Subject, plan: Plan, output: Path) -> Parts:
-    """Look at all images under all conditions; this process takes its share where there are several.
+    """Evaluate all images under all conditions; each process evaluates its share.
 
     Args:
-        subject: the model and its test images.
-        plan: what to do.
-        output: name of the result; unfinished work is kept beside it until `Parts.remove`.
+        subject: model and its test images.
+        plan: settings of the analysis.
+        output: file of the result; unfinished work is kept next to it until `Parts.remove`.
 
     Returns:
         The finished parts.
 
     Raises:
-        UserError: something in the plan does not go with the model, or memory does not suffice.
-        Interrupted: it was interrupted; the command can be repeated to go on.
+        UserError: the model does not support the plan, or there is not enough memory.
+        Interrupted: the user interrupted the work; running the same command again resumes it.
     """
     if plan.attacks:
         check_attackable(subject.task, subject.model)
     count, passes = len(subject.samples), plan.passes
     conditions = sum(map(len, passes))
-    note(f'{count} images under {conditions} conditions, passes over them: {len(passes)}')
+    note(f'{count} images under {conditions} conditions, in {len(passes)} passes')
     settings = {'analysis': ANALYSIS, 'plan': repr(plan)}
     return complete_subject_parts(
         subject,
@@ -64,11 +64,10 @@ def analyse(subject: Subject, plan: Plan, output: Path) -> Parts:
 
 
 def schedule(images: int, passes: int) -> list[tuple[int, int]]:
-    """Number of the pass and of the image, of all, in the order of the work.
+    """Return (pass, image) indices in the order of the work.
 
-    The images of a part have all passes one after another, and those of the next part begin with
-    another pass: so the time that is left can be foretold, and the passes that cost most do not all
-    fall to the same one of several processes.
+    The images of a part go through all passes in turn, and the next part starts with a different pass.
+    So estimates of the time left are accurate, and expensive passes are spread over processes.
     """
     begins = range(0, images, ITEMS_IN_A_PART)
     return [
@@ -80,12 +79,12 @@ def schedule(images: int, passes: int) -> list[tuple[int, int]]:
 
 
 def measured(subject: Subject, plan: Plan, share: Sequence[tuple[int, int]]) -> Mapping[str, np.ndarray]:
-    """Arrays of some images, each under the conditions of one pass.
+    """Measure some images, each under the conditions of one pass.
 
     Args:
-        subject: the model and its test images.
-        plan: what to do.
-        share: number of the pass and of the image, those of a pass one after another.
+        subject: model and its test images.
+        plan: settings of the analysis.
+        share: (pass, image) indices, grouped by pass.
     """
     found = []
     for number, items in groupby(share, key=itemgetter(0)):
@@ -99,7 +98,7 @@ def measured(subject: Subject, plan: Plan, share: Sequence[tuple[int, int]]) -> 
 
 
 def _arrays(subject: Subject, trials: Sequence[Trial]) -> Iterator[dict[str, np.ndarray]]:
-    """Predict, and compare with the truth."""
+    """Predict each trial and compare it with the truth."""
     for trial, prediction in zip(trials, _predictions(subject, trials), strict=True):
         found = dict(subject.task.measure(prediction, trial.truth))
         if trial.loss is not None:
@@ -108,10 +107,10 @@ def _arrays(subject: Subject, trials: Sequence[Trial]) -> Iterator[dict[str, np.
 
 
 def _predictions(subject: Subject, trials: Sequence[Trial]) -> list:
-    """A prediction for each trial.
+    """Return a prediction for each trial.
 
-    An image that is as before the attack gets the prediction of that: in another batch it might differ
-    in its last digit.
+    An image that an attack left unchanged gets the prediction of the clean image, since a prediction in
+    a different batch could differ in its last digit.
     """
     clean = {trial.index: trial for trial in trials if trial.condition.name == CLEAN}
     sources = [
@@ -126,7 +125,7 @@ def _predictions(subject: Subject, trials: Sequence[Trial]) -> list:
 
 
 def summarise(subject: Subject, plan: Plan, parts: Parts) -> Profile:
-    """Figures of each condition."""
+    """Compute the metrics of each condition."""
     arrays = parts.combined(subject.task.combined)
 
     def result(condition: Condition) -> ConditionResult:
@@ -145,8 +144,8 @@ def summarise(subject: Subject, plan: Plan, parts: Parts) -> Profile:
 
 
 def attacked_trials(subject: Subject, plan: Plan, indices: Sequence[int]) -> Iterator[list[Trial]]:
-    """Some images as they are and under all attacks, in runs of images of one size."""
-    # The loss of a detector takes one image at a time, and would only hold more memory.
+    """Yield trials of some images, clean and under all attacks, in runs of images of the same size."""
+    # A detector's loss takes one image at a time; a larger batch would only use more memory.
     batch = 1 if subject.task.loss_takes_one else subject.batch
     samples = [subject.samples[index] for index in indices]
     for run in runs(list(zip(indices, samples, strict=True)), batch):
@@ -154,7 +153,7 @@ def attacked_trials(subject: Subject, plan: Plan, indices: Sequence[int]) -> Ite
 
 
 def runs(samples: Sequence[tuple[int, Sample]], batch: int) -> Iterator[Sequence[tuple[int, Sample]]]:
-    """Numbered samples that follow each other and are of one size, at most `batch`."""
+    """Yield runs of up to `batch` consecutive (index, sample) pairs with the same image size."""
     for _, same in groupby(samples, key=lambda each: each[1].image.shape):
         same = list(same)
         yield from (same[start : start + batch] for start in range(0, len(same), batch))
@@ -163,7 +162,7 @@ def runs(samples: Sequence[tuple[int, Sample]], batch: int) -> Iterator[Sequence
 def _attacked_run(
     subject: Subject, plan: Plan, indices: Sequence[int], samples: Sequence[Sample], batch: int
 ) -> list[Trial]:
-    """Images of one size under all attacks, (image, budget) pairs in passes of at most `batch`."""
+    """Attack images of the same size with all budgets, up to `batch` (image, budget) pairs at a time."""
     clean = Condition(CLEAN)
     if not plan.attacks:
         return [Trial(clean, s.image, i, s.truth) for i, s in zip(indices, samples, strict=True)]
@@ -186,13 +185,13 @@ def _attacked_run(
 
 
 class Attack:
-    """Attacks on images of one size.
+    """Attacks on images of the same size.
 
     Args:
-        subject: with the model.
-        plan: norm, steps and seed.
-        indices: of the images in the data set.
-        truths: of the images.
+        subject: model and its test images.
+        plan: settings of the analysis; norm, steps and seed are used.
+        indices: indices of the images in the data set.
+        truths: ground truth of the images.
         images: (B, 3, H, W), 0 to 255, float32, on the model's device.
     """
 
@@ -214,12 +213,12 @@ class Attack:
     def __call__(
         self, name: str, places: Sequence[int], budgets: Sequence[float]
     ) -> tuple[Tensor, Tensor]:
-        """Attack some of the images, each with a budget of its own.
+        """Attack some of the images, each with its own budget.
 
         Args:
-            name: of the attack.
-            places: of the images among all.
-            budgets: of each; see `radius_of`.
+            name: name of the attack.
+            places: positions of the images in the batch.
+            budgets: budget of each image; see `radius_of`.
 
         Returns:
             Images, (len(places), 3, H, W), and their losses, (len(places),).
@@ -236,7 +235,7 @@ class Attack:
             start = random_start([self._seeds[place] for place in places], shape, plan.norm)
             start = start.to(images.device)
             changed, values = pgd(loss, images, clean, radius, plan.norm, plan.steps, start)
-        # In another batch the same image might have a loss that differs in its last digit.
+        # The same image in a different batch could have a loss that differs in its last digit.
         return changed, torch.where((changed == images).all((1, 2, 3)), clean.values, values)
 
     def _loss(self, places: Sequence[int]) -> Loss:
@@ -251,7 +250,7 @@ def _as_tensor(image: np.ndarray) -> Tensor:
 def corrupted_trials(
     subject: Subject, plan: Plan, conditions: Sequence[Condition], indices: Sequence[int]
 ) -> list[Trial]:
-    """Some images under the severities of one corruption."""
+    """Return trials of some images under all severities of one corruption."""
     trials = []
     for index in indices:
         for condition in conditions:
@@ -261,10 +260,10 @@ def corrupted_trials(
 
 
 def corrupted_sample(subject: Subject, index: int, condition: Condition, seed: int) -> Sample:
-    """An image under a corruption, in the frame that the model sees.
+    """Return an image under a corruption, in the frame that the model sees.
 
-    Photographs of detectors and segmentors are corrupted before they are resized, as Michaelis et al.
-    do (arXiv 1907.07484); those of classifiers after they are cropped, as ImageNet-C was made.
+    For detectors and segmentors, images are corrupted before resizing, as in Michaelis et al. (arXiv
+    1907.07484); for classifiers, after cropping, as in ImageNet-C.
     """
 
     def change(image: np.ndarray) -> np.ndarray:

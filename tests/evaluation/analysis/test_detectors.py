@@ -1,4 +1,4 @@
-"""Average precision from matches of single images is what pycocotools computes from all of them."""
+"""Average precision from per-image matches agrees with pycocotools."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ CLASSES = 6
 
 
 def images_of(problem):
-    """Objects and detections of each image."""
+    """Yield the objects and detections of each image."""
     truth = COCO()
     truth.dataset = problem.truth
     with contextlib.redirect_stdout(io.StringIO()):
@@ -61,7 +61,7 @@ def test_equals_pycocotools(seed):
         assert 0 < metrics[f'{name} AP'] < 100
 
 
-def test_nothing_there_and_nothing_found():
+def test_no_objects_and_no_detections():
     nothing = Objects((8, 9), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0, bool), [])
     found = Detections((8, 9), np.zeros(0, int), np.zeros(0), np.zeros((0, 4)), None)
     task = Detection()

@@ -1,4 +1,4 @@
-"""Work in parts: nothing is done twice, and the sum has the same bits."""
+"""Work in parts: finished parts are not repeated, and sums are bitwise identical."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ ITEMS = list(range(2 * ITEMS_IN_A_PART + 3))
 
 
 def work(items):
-    """Numbers whose sum depends on the order of the additions."""
+    """Return numbers whose sum depends on the order of summation."""
     numbers = [np.random.default_rng(item).random((3, 4)).astype(np.float32) for item in items]
     return {'numbers': np.sum(numbers, 0), 'items': np.asarray(len(items))}
 
 
 class TestParts:
-    def test_sum_is_of_all(self, tmp_path):
+    def test_sum_covers_all_items(self, tmp_path):
         parts = Parts(tmp_path / 'erf.partial' / 'key', len(ITEMS))
         complete(parts, ITEMS, work)
         total = parts.sum()
@@ -25,13 +25,13 @@ class TestParts:
         parts.remove()
         assert not list(tmp_path.iterdir())
 
-    def test_parts_of_other_work_stay(self, tmp_path):
+    def test_remove_keeps_parts_of_other_work(self, tmp_path):
         for key in ('one', 'other'):
             complete(Parts(tmp_path / 'partial' / key, 1), [0], work)
         Parts(tmp_path / 'partial' / 'one', 1).remove()
         assert Parts(tmp_path / 'partial' / 'other', 1).missing() == []
 
-    def test_goes_on_after_an_interruption(self, tmp_path):
+    def test_resumes_after_an_interruption(self, tmp_path):
         seen = []
 
         def interrupted(items):
@@ -41,7 +41,7 @@ class TestParts:
             return work(items)
 
         parts = Parts(tmp_path / 'here', len(ITEMS))
-        with pytest.raises(Interrupted, match=r'1 of 3 parts are kept in .*here; to go on, repeat'):
+        with pytest.raises(Interrupted, match=r'1 of 3 parts are kept in .*here; to resume, run'):
             complete(parts, ITEMS, interrupted)
         seen.clear()
         complete(parts, ITEMS, lambda items: seen.append(items) or work(items))
@@ -50,7 +50,7 @@ class TestParts:
         complete(whole, ITEMS, work)
         assert all(np.array_equal(whole.sum()[name], value) for name, value in parts.sum().items())
 
-    def test_half_a_part_is_none(self, tmp_path, monkeypatch):
+    def test_unfinished_part_is_not_kept(self, tmp_path, monkeypatch):
         parts = Parts(tmp_path / 'here', 1)
 
         def fails(*_):
@@ -63,5 +63,5 @@ class TestParts:
         assert not list(parts.folder.iterdir())
 
 
-def test_key_tells_facts_apart():
+def test_key_distinguishes_facts():
     assert key_of({'a': 1, 'b': [2]}) == key_of({'b': [2], 'a': 1}) != key_of({'a': 1, 'b': [3]})

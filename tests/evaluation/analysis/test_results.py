@@ -1,4 +1,4 @@
-"""Results of all analyses are found, and their figures read, whatever analysis they are of."""
+"""Results of all kinds of analyses are found, and their values read."""
 
 import json
 
@@ -35,7 +35,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_figures_of_each(folder):
+def test_figures_of_each_analysis(folder):
     files = result_files([folder, folder / 'upernet'])
     assert [file.name for file in files] == ['erf.json', 'robustness.json']
     erf, robustness = map(read_figures, files)
@@ -43,13 +43,13 @@ def test_figures_of_each(folder):
     assert erf.weights_sha256 == robustness.weights_sha256 == WEIGHTS
     assert erf.figures == {'ERF stage4': 100 / 81}
     assert {*robustness.figures} == {'FGSM 1', 'PGD 1', 'mPC', 'rPC'}
-    assert 'half of what the middle of stage4 depends on' in erf.note
+    assert 'half of the contributions to the center of stage4' in erf.note
     assert erf.created.tzinfo
 
 
 @pytest.mark.parametrize('change', [{'columns': {}}, {'created': 'soon'}, {'analysis': 3}])
-def test_damaged(folder, change):
+def test_corrupt_result_is_refused(folder, change):
     file = result_files([folder])[0]
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    with pytest.raises(UserError, match=r'erf\.json is no whole result of an analysis; repeat'):
+    with pytest.raises(UserError, match=r'erf\.json is not a complete result of an analysis; rep'):
         read_figures(file)

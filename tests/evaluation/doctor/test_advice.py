@@ -1,4 +1,4 @@
-"""Advice on constructed environments: none on a sound one, and one line on each thing that is wrong."""
+"""Advice on constructed environments: none on a sound one, and one line on each problem."""
 
 import copy
 
@@ -68,7 +68,7 @@ SOUND = {
 
 
 def changed(place, value):
-    """The sound facts with another value at a dotted place."""
+    """Return the sound facts with a different value at a place, whose keys are separated by slashes."""
     facts = copy.deepcopy(SOUND)
     *way, last = place.split('/')
     inner = facts
@@ -78,16 +78,16 @@ def changed(place, value):
     return facts
 
 
-def test_nothing_on_a_sound_environment():
+def test_no_advice_on_a_sound_environment():
     assert advise(SOUND) == []
-    assert page(SOUND, [], coloured=False).endswith('\n\nnothing is wrong\n')
+    assert page(SOUND, [], coloured=False).endswith('\n\nno problems found\n')
 
 
 OLD = [{'name': 'K80', 'capability': [3, 7], 'memory': 11 * GIBIBYTE, 'memory_free': GIBIBYTE}]
 SMALL = [{'name': 'T400', 'capability': [7, 5], 'memory': 4 * GIBIBYTE, 'memory_free': GIBIBYTE}]
-# Place, value, level, and a part of the line.
+# Place, value, level, and part of the advice.
 WRONG = [
-    ('system/python', '3.9.2', ERROR, 'Python 3.9.2: the suite is for 3.10 to 3.12'),
+    ('system/python', '3.9.2', ERROR, 'Python 3.9.2 is unsupported; create .venv with Python 3.10 to'),
     ('system/python', '3.13.0', ERROR, 'Python 3.13.0'),
     ('errors', {'mmdet': 'ImportError: x'}, ERROR, 'mmdet does not work: ImportError: x'),
     (
@@ -96,34 +96,34 @@ WRONG = [
         ERROR,
         'pip install -c constraints.txt -e .',
     ),
-    ('packages/unfit', ['timm missing, timm>=1.0 is asked for'], ERROR, 'timm missing'),
-    ('packages/unfit', ['numpy 1.26, numpy>=2 is asked for'], WARNING, 'numpy 1.26'),
-    ('imports/torchvision/version', '0.25.1', ERROR, 'belongs to torchvision 0.26'),
-    ('imports/torchvision/version', '0.26.0+cpu', WARNING, 'of different builds'),
-    ('imports/torch/version', '2.7.1', ERROR, 'belongs to torchvision 0.22'),
-    ('packages/versions/opencv-python', '4.10.0.84', WARNING, 'OpenCV of different versions'),
+    ('packages/unfit', ['timm missing, but timm>=1.0 is required'], ERROR, 'timm missing'),
+    ('packages/unfit', ['numpy 1.26, but numpy>=2 is required'], WARNING, 'numpy 1.26'),
+    ('imports/torchvision/version', '0.25.1', ERROR, 'needs torchvision 0.26'),
+    ('imports/torchvision/version', '0.26.0+cpu', WARNING, 'are different builds'),
+    ('imports/torch/version', '2.7.1', ERROR, 'needs torchvision 0.22'),
+    ('packages/versions/opencv-python', '4.10.0.84', WARNING, 'OpenCV builds with different versions'),
     ('imports/opencv/gui', 'QT5', WARNING, 'is not the headless build (opencv-python and opencv-p'),
     ('imports/torchvision/operators', False, ERROR, 'has no compiled operators'),
-    ('imports/torch/cuda', None, WARNING, 'torch is a build for the CPU'),
-    ('imports/gpus/gpus', [], WARNING, 'sees no GPU, though a driver is loaded (570.86.10)'),
-    ('imports/gpus/gpus', OLD, WARNING, 'has compute capability 3.7: Triton needs 7.0'),
+    ('imports/torch/cuda', None, WARNING, 'torch is a CPU build'),
+    ('imports/gpus/gpus', [], WARNING, 'sees no GPU, although a driver is loaded (570.86.10)'),
+    ('imports/gpus/gpus', OLD, WARNING, 'has compute capability 3.7, but Triton needs 7.0'),
     ('imports/gpus/gpus', SMALL, WARNING, 'GPU 0 (T400) has 4.0 GiB'),
-    ('imports/mixers/dcnv3/cuda', 'reference', WARNING, 'DCNv3 runs on plain PyTorch on cuda'),
+    ('imports/mixers/dcnv3/cuda', 'reference', WARNING, 'DCNv3 uses plain PyTorch on cuda'),
     ('imports/mixers/attention/cpu', 'PyTorch', WARNING, 'attention on the CPU is slow'),
     ('memory/total', 4 * GIBIBYTE, WARNING, '4.0 GiB of memory'),
     ('memory/limit', 2 * GIBIBYTE, WARNING, '2.0 GiB of memory'),
-    ('memory/shared', 64 << 20, WARNING, '/dev/shm has 0.1 GiB: data workers may die'),
-    ('limits/open_files', 1024, WARNING, '1024 files may be open at once'),
+    ('memory/shared', 64 << 20, WARNING, '/dev/shm has 0.1 GiB: data workers may crash'),
+    ('limits/open_files', 1024, WARNING, 'the limit of 1024 open files'),
     ('cpu/cores_allowed', 4, NOTE, '4 of 64 cores may be used'),
     ('cpu/cores_of_quota', 1.5, NOTE, '1.5 of 64 cores may be used'),
     ('disk/free', GIBIBYTE, WARNING, '1.0 GiB free for work_dirs'),
-    ('disk/writable', False, WARNING, 'work_dirs cannot be written'),
-    ('data/data/coco', None, NOTE, 'no data set'),
+    ('disk/writable', False, WARNING, 'work_dirs is not writable'),
+    ('data/data/coco', None, NOTE, 'no data sets'),
 ]
 
 
 @pytest.mark.parametrize(('place', 'value', 'level', 'text'), WRONG)
-def test_one_line_on_what_is_wrong(place, value, level, text):
+def test_one_line_on_each_problem(place, value, level, text):
     place = place.replace('data/data/coco', 'data') if place.startswith('data/') else place
     facts = changed(place, value if place != 'data' else {'data/coco': None})
     (line,) = advise(facts)
@@ -133,22 +133,22 @@ def test_one_line_on_what_is_wrong(place, value, level, text):
     assert f'{level}: {line.text}\n' in page(facts, [line], coloured=False)
 
 
-def test_no_gpu_at_all():
+def test_no_gpu_and_no_driver():
     facts = changed('imports/gpus/gpus', [])
     facts['driver'] = {'loaded': None, 'gpus': []}
     (line,) = advise(facts)
     assert (line.level, line.text[:6]) == (NOTE, 'no GPU')
 
 
-def test_a_limit_that_can_be_raised():
+def test_advice_depends_on_the_hard_limit():
     facts = changed('limits', {'open_files': 1024, 'open_files_at_most': 1024})
-    assert 'ask who runs the machine' in advise(facts)[0].text
+    assert 'ask your administrator' in advise(facts)[0].text
     facts = changed('limits', {'open_files': 1024, 'open_files_at_most': 1048576})
     assert 'ulimit -n 4096' in advise(facts)[0].text
 
 
 def test_everything_is_broken():
-    """Where nothing can be imported, the page says that and the rest."""
+    """If nothing can be imported, the page says so and shows all other facts."""
     facts = changed('imports', {})
     facts['errors'] = {'torch': 'ImportError: libcudart.so.13: cannot open shared object file'}
     advice = advise(facts)

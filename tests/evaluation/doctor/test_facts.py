@@ -1,4 +1,4 @@
-"""Facts that are read from files and processes, against files and processes that were made for it."""
+"""Facts from constructed files and processes."""
 
 import sys
 
@@ -31,7 +31,7 @@ from evaluation.doctor.facts import (
         ('1.0', '', True),
     ],
 )
-def test_ranges(version, range_, expected):
+def test_version_ranges(version, range_, expected):
     assert is_in(version, range_) is expected
 
 
@@ -42,12 +42,12 @@ def test_packages(tmp_path):
     )
     assert requirements(setup) == [('numpy', '>=2,<2.3'), ('pytest', '>=999'), ('no-such', '>=1')]
     assert package_facts(setup)['unfit'] == [
-        f'pytest {installed("pytest")}, pytest>=999 is asked for',
-        'no-such missing, no-such>=1 is asked for',
+        f'pytest {installed("pytest")}, but pytest>=999 is required',
+        'no-such missing, but no-such>=1 is required',
     ]
 
 
-def test_the_environment_of_the_tests_fits():
+def test_test_environment_meets_requirements():
     assert package_facts()['unfit'] == []
 
 
@@ -83,7 +83,7 @@ def test_memory_limit(tmp_path, monkeypatch, cgroup, file, text, limit):
     assert environment.memory_limit() == limit
 
 
-def test_a_machine_without_proc(tmp_path, monkeypatch):
+def test_machine_without_proc(tmp_path, monkeypatch):
     for name in ('PROC', 'CGROUPS', 'SHARED_MEMORY'):
         monkeypatch.setattr(environment, name, tmp_path / 'nowhere')
     facts = environment.machine_facts(tmp_path / 'not/yet/there')
@@ -91,7 +91,7 @@ def test_a_machine_without_proc(tmp_path, monkeypatch):
     assert facts['disk']['free'] > 0
 
 
-def test_layouts(tmp_path):
+def test_data_layouts(tmp_path):
     assert data_fact(tmp_path / 'nowhere') is None
     assert data_fact(tmp_path) == 'unknown layout'
     (tmp_path / 'annotations').mkdir()
@@ -103,20 +103,20 @@ class TestProbe:
     def run(self, program):
         return probed([sys.executable, '-c', program])
 
-    def test_what_works_and_what_does_not(self):
+    def test_facts_and_errors(self):
         lines = ['{"step": "a"}', '{"step": "a", "facts": {"version": 1}}', '{"step": "b"}']
         found = read_probe('\n'.join([*lines, '{"step": "b", "error": "ImportError: no"}']), None)
         assert found == {'imports': {'a': {'version': 1}}, 'errors': {'b': 'ImportError: no'}}
 
-    def test_a_crash_is_of_the_step_that_had_begun(self):
+    def test_crash_is_attributed_to_the_current_step(self):
         lines = ['{"step": "torch"}', '{"step": "torch", "facts": {}}', '{"step": "mmdet"}']
         found = self.run(f'import os\nprint(*{lines}, sep=chr(10), flush=True)\nos.abort()')
         assert found == {
             'imports': {'torch': {}},
-            'errors': {'mmdet': 'ended the process with status -6'},
+            'errors': {'mmdet': 'the process exited with status -6'},
         }
 
-    def test_a_python_that_does_not_start(self):
+    def test_python_that_does_not_start(self):
         assert self.run('import sys; sys.exit(3)')['errors'] == {
-            'python': 'ended the process with status 3'
+            'python': 'the process exited with status 3'
         }

@@ -96,7 +96,7 @@ def test_malformed_analyses_are_refused(tmp_path, content):
     file = tmp_path / 'analysis' / 'erf.json'
     file.parent.mkdir()
     file.write_text(content)
-    with pytest.raises(UserError, match=r'erf\.json is no whole result of an analysis'):
+    with pytest.raises(UserError, match=r'erf\.json is not a complete result of an analysis'):
         load_analyses([tmp_path])
 
 
@@ -123,7 +123,7 @@ def test_values_that_a_table_cannot_show_are_refused(tmp_path, key, value):
     analysis(tmp_path, 'invariance', 'one', consistency=70)
     file = tmp_path / 'analysis' / 'invariance.json'
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
-    with pytest.raises(UserError, match=r'invariance\.json is no whole result of an analysis'):
+    with pytest.raises(UserError, match=r'invariance\.json is not a complete result of an analysis'):
         load_analyses([tmp_path])
 
 

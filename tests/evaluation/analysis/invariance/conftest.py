@@ -1,4 +1,4 @@
-"""A small classifier for tests of its views."""
+"""Fixture of a small classifier."""
 
 import argparse
 
@@ -14,7 +14,7 @@ from tests.commands import ROOT
 
 @pytest.fixture(scope='module')
 def classifier(tmp_path_factory):
-    """A small classifier of generated shapes, as the command opens it."""
+    """A small classifier of generated shapes, opened as by the command."""
     folder = tmp_path_factory.mktemp('classifier')
     write_imagenet(folder / 'data', PRETRAINING_STYLE, {'train': 24, 'val': 9}, seed=0)
     config = str(ROOT / 'configs/demo/imagenet_convnext_micro.py')

@@ -1,4 +1,4 @@
-"""The whole analysis of a small classifier, in this process."""
+"""The complete analysis of a small classifier, in one process."""
 
 import argparse
 import dataclasses
@@ -27,7 +27,7 @@ CONFIG = str(ROOT / 'configs/demo/imagenet_dcn_micro.py')
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """Eleven images, in two parts, and a checkpoint."""
+    """A folder with 11 images, which make two parts, and a checkpoint."""
     folder = tmp_path_factory.mktemp('invariance')
     write_imagenet(folder / 'data', PRETRAINING_STYLE, {'train': 24, 'val': 11}, seed=0)
     model = build_model(read_analysed_config(CONFIG, {}), None, 0, torch.device('cpu'))
@@ -60,7 +60,7 @@ def settings():
     return Settings(choose_conditions(['rotation', 'scale'], None, 2, None), None, None, None)
 
 
-def test_goes_on_to_the_same_bits(subject, settings, tmp_path, monkeypatch):
+def test_resumes_bitwise_identically(subject, settings, tmp_path, monkeypatch):
     whole = summarise(subject, settings, analyse(subject, settings, tmp_path / 'whole.json'))
     seen, load = [], Samples.__getitem__
 
@@ -83,7 +83,7 @@ def test_goes_on_to_the_same_bits(subject, settings, tmp_path, monkeypatch):
     assert not (tmp_path / 'here.partial').exists()
 
 
-def test_is_read_as_it_was_written(subject, settings, tmp_path):
+def test_result_round_trip(subject, settings, tmp_path):
     result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
     result.curves['scale'].metrics['top-1'][0] = float('nan')
     write_result(result, tmp_path / 'here.json')
@@ -98,8 +98,8 @@ def test_is_read_as_it_was_written(subject, settings, tmp_path):
     assert ',,' in (tmp_path / 'here.csv').read_text()
 
 
-def test_unchanged_are_the_figures_of_the_test(subject, settings, tmp_path):
-    """Top-1 by hand, from the data set's own pipeline."""
+def test_unchanged_metrics_equal_test_metrics(subject, settings, tmp_path):
+    """Top-1 is computed independently, from the data set's own pipeline."""
     result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
     right = [
         subject.predict([sample.image])[0].argmax() == sample.truth
@@ -109,7 +109,7 @@ def test_unchanged_are_the_figures_of_the_test(subject, settings, tmp_path):
     assert result.curves['rotation'].metrics['top-1'][0] == result.unchanged['top-1']
 
 
-def test_parts_of_another_run_are_not_taken(subject, folder):
+def test_parts_of_a_different_run_are_not_reused(subject, folder):
     others = [
         dataclasses.replace(subject, batch=1),
         opened(folder, limit=10),
@@ -120,24 +120,24 @@ def test_parts_of_another_run_are_not_taken(subject, folder):
     assert key_of(facts_of(opened(folder, limit=99))) in keys
 
 
-def test_memory_that_does_not_suffice(subject, settings, tmp_path, monkeypatch):
+def test_out_of_memory(subject, settings, tmp_path, monkeypatch):
     def refuses(*_):
         raise MemoryError
 
     monkeypatch.setattr(type(subject.task), 'predict', refuses)
-    with pytest.raises(UserError, match='batch of 4 images; give a smaller --batch'):
+    with pytest.raises(UserError, match='not enough memory for a batch of 4 images; give a smaller --b'):
         analyse(subject, settings, tmp_path / 'here.json')
 
 
-def test_models_of_no_known_task():
+def test_model_of_unknown_task():
     with pytest.raises(
-        UserError, match='Identity is no ImageClassifier, detector of mmdet or segmentor'
+        UserError, match='Identity is not an ImageClassifier, an mmdet detector or an mmseg segmentor'
     ):
         task_of(nn.Identity())
 
 
-def test_columns_beside_accuracy(subject, settings, tmp_path):
-    """The mean consistency of every transform, by its name."""
+def test_columns_next_to_accuracy(subject, settings, tmp_path):
+    """Columns contain the mean consistency of each transform."""
     result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
     write_result(result, tmp_path / 'here.json')
     columns = json.loads((tmp_path / 'here.json').read_text())['columns']

@@ -1,4 +1,4 @@
-"""Changes of predictions: equivariant models, and the views of classifiers."""
+"""Comparison of predictions: equivariant models, and the views of classifiers."""
 
 import dataclasses
 import json
@@ -46,7 +46,7 @@ FILL_COLOR = (250, 250, 250)
 
 
 class Seer:
-    """A subject whose model sees the colour of each pixel."""
+    """A subject whose predictions are a function of the pixels' colors."""
 
     batch = 4
 
@@ -58,13 +58,13 @@ class Seer:
 
 
 def nearest_class(image):
-    """The class of the nearest colour, (H, W)."""
+    """Return the class of the nearest color for each pixel, (H, W)."""
     distances = np.abs(image[:, :, None].astype(int) - COLORS).sum(-1)
     return distances.argmin(-1).astype(np.uint8)
 
 
 def scene():
-    """Discs of two colours on a ground of the third, and what is where."""
+    """Return an image of discs in two colors on a third, and its label map."""
     rows, columns = np.indices(SIZE)
     labels = np.zeros(SIZE, np.uint8)
     labels[(rows - 22) ** 2 + (columns - 20) ** 2 < 100] = 1
@@ -73,7 +73,7 @@ def scene():
 
 
 def found_by_color(image):
-    """An object for each colour but the ground's, the fill being no colour."""
+    """Detect an object for each color except the background and the fill color."""
     strange = np.abs(image.astype(int) - FILL_COLOR).sum(-1) < 100
     labels = np.where(strange, 0, nearest_class(image))
     masks = [labels == label for label in (1, 2)]
@@ -85,7 +85,7 @@ def found_by_color(image):
 
 
 def exact():
-    """Conditions that move pixels without mixing them."""
+    """Return conditions that move pixels without interpolation."""
     moved = choose_conditions(['translation'], [0, 8, 24], None, None)
     return [*moved, Condition(ROTATION, 0), Condition(ROTATION, 90), Condition(SCALE, 1)]
 
@@ -112,7 +112,7 @@ class TestEquivariantModels:
                 assert curve.metrics[name] == pytest.approx([100.0] * len(curve.strengths))
         assert len(found[TRANSLATION].directions) == 8
 
-    def test_segmentor_of_mixed_pixels_is_almost_so(self):
+    def test_segmentor_with_interpolated_pixels(self):
         image, labels = scene()
         task = Segmentation(3)
         conditions = [Condition(ROTATION, 30), Condition(SCALE, 0.5), Condition(SCALE, 1.5)]
@@ -137,7 +137,7 @@ class TestEquivariantModels:
             for name in ('box AP', 'mask AP', 'box consistency', 'mask consistency'):
                 assert curve.metrics[name] == pytest.approx([100.0] * len(curve.strengths))
 
-    def test_detector_of_boxes_alone(self):
+    def test_detector_without_masks(self):
         image, _ = scene()
         seen = found_by_color(image)
         truth = Objects(SIZE, seen.labels, seen.boxes, np.zeros(2, bool), seen.masks)
@@ -153,7 +153,7 @@ class TestEquivariantModels:
         assert [*found[TRANSLATION].metrics] == ['box AP', 'box AP50', 'box consistency']
         assert found[TRANSLATION].metrics['box consistency'] == pytest.approx([100.0])
 
-    def test_detector_that_stands_still_is_not(self):
+    def test_constant_detector_is_inconsistent(self):
         image, _ = scene()
         seen = found_by_color(image)
         truth = Objects(SIZE, seen.labels, seen.boxes, np.zeros(2, bool), seen.masks)
@@ -166,7 +166,7 @@ class TestEquivariantModels:
 
 
 class TestClassifierViews:
-    def test_unchanged_are_those_of_the_pipeline(self, classifier):
+    def test_identity_equals_the_pipeline(self, classifier):
         assert isinstance(classifier.task, Classification)
         comparison = comparison_of(classifier, Settings([], None, 'after', None))
         for sample in classifier.samples:
@@ -178,8 +178,8 @@ class TestClassifierViews:
                 image = comparison.image(sample, condition)
                 np.testing.assert_array_equal(image, sample.image)
 
-    def test_window_moves_over_what_is_around_it(self, classifier):
-        """The image is 54 pixels wide, so that three come into view before black does."""
+    def test_window_moves_over_the_uncropped_image(self, classifier):
+        """The image is 54 pixels wide, so three more columns come into view before black."""
         comparison = comparison_of(classifier, Settings([], None, 'after', None))
         sample = classifier.samples[0]
         moved = comparison.image(sample, Condition(TRANSLATION, 8, 'right'))
@@ -219,7 +219,7 @@ class TestClassifierViews:
         np.testing.assert_array_equal(cut, expected)
 
 
-def test_samples_know_their_files(classifier, tmp_path):
+def test_samples_have_files_and_a_digest(classifier, tmp_path):
     assert len(classifier.samples) == 3
     assert Path(classifier.samples[0].name).is_file()
     with pytest.raises(IndexError):
@@ -228,12 +228,12 @@ def test_samples_know_their_files(classifier, tmp_path):
 
 
 RELEASED = 'released'
-# Middle of the window, rows and columns, in steps of the strength: the seven that are ever drawn.
+# The seven shifts that can be drawn: rows and columns of the window's center, in units of the strength.
 DRAWN = [(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (-1, -1)]
 
 
 def naive_view(image, side, strength, step):
-    """Pixel by pixel: a window around a moved middle, and what is left of it in the middle of black."""
+    """Cut a window around a moved center, and center its part inside the image on black."""
     kept = []
     for length, sign in zip(image.shape[:2], step, strict=True):
         middle = length // 2 + sign * strength
@@ -261,7 +261,7 @@ class TestTranslation:
             choose_conditions([TRANSLATION], None, None, ['up-right'], RELEASED)
 
     @pytest.mark.parametrize('strength', [0, 4, 16, 20, 64])
-    def test_of_256_pixels_content_moves_by_16_and_then_is_centred(self, strength):
+    def test_content_of_256_pixels_moves_by_at_most_16_before_clipping(self, strength):
         rows = np.arange(1, 257)
         image = np.zeros((256, 300, 3), np.uint8)
         image[..., 0], image[..., 1] = (rows % 250)[:, None], 1 + rows[:, None] // 250
@@ -276,7 +276,7 @@ class TestTranslation:
 
     @pytest.mark.parametrize('shape', [(54, 54), (55, 70), (81, 54), (40, 61), (30, 20)])
     @pytest.mark.parametrize('strength', [0, 3, 8, 24, 100])
-    def test_is_the_naive_view(self, shape, strength):
+    def test_equals_naive_view(self, shape, strength):
         image = np.random.default_rng(0).integers(1, 256, (*shape, 3), np.uint8)
         for down, right in DRAWN:
             found = recentred_window(image, 48, (-right * strength, -down * strength))
@@ -284,7 +284,7 @@ class TestTranslation:
 
 
 class TestOtherViews:
-    """torchvision's own chains, as the release composes them."""
+    """Views equal torchvision transforms, composed as in the released code."""
 
     def test_scale(self, classifier):
         sample = classifier.samples[0]
@@ -326,8 +326,8 @@ def result(classifier, tmp_path_factory):
     return summarise(classifier, settings, analyse(classifier, settings, file))
 
 
-def test_figures_are_those_of_the_naive_version(classifier, result):
-    """The mean over images and seven directions: what one draw an image gives on average."""
+def test_metrics_equal_naive_version(classifier, result):
+    """Metrics are means over images and seven directions, the expected value of the random draw."""
     samples = [classifier.samples[index] for index in range(3)]
     before = classifier.predict([sample.image for sample in samples])
     for index, strength in enumerate([0, 8, 24]):
@@ -348,7 +348,7 @@ def test_figures_are_those_of_the_naive_version(classifier, result):
         assert metrics['cross-entropy'][index] == pytest.approx(np.mean(entropy), rel=1e-5)
 
 
-def test_the_protocol_is_recorded_and_named(result, tmp_path):
+def test_protocol_is_recorded_and_named(result, tmp_path):
     file = tmp_path / 'invariance.json'
     write_result(result, file)
     content = json.loads(file.read_text())
@@ -375,10 +375,10 @@ def test_protocols_are_not_compared(result, tmp_path):
     assert not (tmp_path / 'both.png').exists()
 
 
-def test_settings_of_others(classifier):
-    with pytest.raises(UserError, match='released fills with black; leave out --fill mean'):
+def test_settings_that_the_protocol_does_not_support(classifier):
+    with pytest.raises(UserError, match='released fills with black; remove --fill mean'):
         comparison_of(classifier, Settings([], 'mean', None, None, RELEASED))
     task = dataclasses.make_dataclass('Task', ['name'])('detection')
     other = dataclasses.make_dataclass('Other', ['task'])(task)
-    with pytest.raises(UserError, match='released is of classifiers, and the model is of detection'):
+    with pytest.raises(UserError, match='only for classifiers, but the task of the model is detection'):
         comparison_of(other, released_settings())

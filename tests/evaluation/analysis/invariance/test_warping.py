@@ -1,4 +1,4 @@
-"""Changes of images, label maps and objects: inverses, right angles, analytic boxes."""
+"""Warping of images, label maps and objects: inverses, right angles, analytic boxes."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def noise(*shape):
 
 
 def objects_of(size, *outlines):
-    """Objects of class 0 whose boxes are the bounds of their polygons, or of their codes."""
+    """Return objects of class 0 whose boxes bound their polygons or run-length codes."""
     boxes = []
     for outline in outlines:
         if isinstance(outline, dict):
@@ -55,7 +55,7 @@ def code(mask):
 
 
 class TestConditions:
-    def test_are_those_of_the_paper(self):
+    def test_defaults_are_those_of_the_paper(self):
         conditions = choose_conditions(None, None, None, None)
         assert len(conditions) == len({*map(str, conditions)}) == 16 * 8 + 1 + 19 + 15
         assert STRENGTHS[TRANSLATION][-1] == 64
@@ -63,7 +63,7 @@ class TestConditions:
         assert STRENGTHS[SCALE][:2] == (0.2, 0.325)
         assert STRENGTHS[SCALE][-1] == 1.95
 
-    def test_fewer(self):
+    def test_subset(self):
         assert [str(c) for c in choose_conditions(['rotation'], None, 3, None)] == [
             'rotation 0', 'rotation 45', 'rotation 90',
         ]  # fmt: skip
@@ -76,15 +76,15 @@ class TestConditions:
     @pytest.mark.parametrize(
         ('arguments', 'message'),
         [
-            ((['shear'], None, None, None), "--transforms: unknown 'shear'; known are translation"),
+            ((['shear'], None, None, None), "--transforms: unknown 'shear'; choose from transl"),
             ((None, None, None, ['nort']), "--directions: unknown 'nort'"),
-            ((None, [4.0], None, None), 'several --transforms do not go together'),
-            ((['scale'], [1.0], 2, None), '--strengths and --steps do not go together'),
+            ((None, [4.0], None, None), 'several --transforms cannot be combined'),
+            ((['scale'], [1.0], 2, None), '--strengths and --steps cannot be combined'),
             ((['scale'], [0.0], None, None), 'give crop ratios from 0.05 to 20 for scale'),
-            ((['translation'], [1.5], None, None), 'give whole pixels'),
+            ((['translation'], [1.5], None, None), 'give an integer number of pixels'),
         ],
     )
-    def test_bad(self, arguments, message):
+    def test_invalid_options(self, arguments, message):
         with pytest.raises(UserError, match=message):
             choose_conditions(*arguments)
 
@@ -92,7 +92,7 @@ class TestConditions:
 class TestImages:
     @given(st.sampled_from([*DIRECTIONS]), st.integers(1, 30), SIDES, SIDES)
     def test_there_and_back(self, direction, pixels, height, width):
-        """What is not filled is as before, and all else is filled."""
+        """Pixels that stayed in view are unchanged, and all others have the fill color."""
         image = noise(height, width, 3)
         right, down = DIRECTIONS[direction]
         opposite = next(n for n, d in DIRECTIONS.items() if d == (-right, -down))
@@ -116,13 +116,13 @@ class TestImages:
     @pytest.mark.parametrize(
         'condition', [Condition(TRANSLATION, 0), Condition(ROTATION, 0), Condition(SCALE, 1)]
     )
-    def test_nothing_changes(self, condition):
+    def test_identity(self, condition):
         image = noise(33, 46, 3)
         np.testing.assert_array_equal(warp_image(image, condition, FILL), image)
 
     @pytest.mark.parametrize('crop_ratio', [0.25, 0.5, 2.0, 1.6])
-    def test_scale_is_where_the_map_says(self, crop_ratio):
-        """A bright square comes to where its corners do."""
+    def test_scale_agrees_with_the_affine_map(self, crop_ratio):
+        """A bright rectangle is at its mapped corners."""
         image = np.zeros((80, 80, 3), np.uint8)
         image[36:44, 36:46] = 200
         affine = zoom(crop_ratio, (80, 80))
@@ -134,7 +134,7 @@ class TestImages:
         expected[top:bottom, left:right] = True
         assert (scaled != expected).mean() < 0.01
 
-    def test_smaller_images_are_filled_around(self):
+    def test_shrunk_images_are_padded(self):
         image = noise(40, 60, 3)
         smaller = warp_image(image, Condition(SCALE, 2.0), FILL)
         inside = np.zeros((40, 60), bool)
@@ -154,11 +154,11 @@ class TestLabels:
 
 
 class TestObjects:
-    # A sharp corner, which COCO's rasterising cuts by more than a pixel.
+    # COCO's rasterization cuts this sharp corner by more than a pixel.
     @example(123.0, 9.375, 4.0)
     @given(st.floats(0, 360), st.floats(1, 12), st.floats(1, 12))
-    def test_boxes_of_turned_rectangles(self, degrees, half_width, half_height):
-        """Half sides of the bounds are those of the rectangle, projected on the axes."""
+    def test_boxes_of_rotated_rectangles(self, degrees, half_width, half_height):
+        """The bounds extend from the center by the rectangle's half sides, projected on the axes."""
         middle = np.array([40.0, 40.0])
         corners = rectangle(np.array([-half_width, -half_height, half_width, half_height])) + middle
         found = warp_objects(objects_of((80, 80), [corners]), rotation(degrees, (80, 80)))
@@ -168,8 +168,8 @@ class TestObjects:
         )
         np.testing.assert_allclose(found.boxes[0], [*(middle - reach), *(middle + reach)], atol=1e-6)
 
-    def test_boxes_that_stay_parallel_are_mapped_themselves(self):
-        """Also where they are not the bounds of the outline."""
+    def test_boxes_that_stay_axis_aligned_are_mapped_directly(self):
+        """This holds even if a box does not bound its outline tightly."""
         objects = objects_of((40, 40), [rectangle(np.array([10.0, 12, 20, 18]))])
         objects.boxes[0] = [9.5, 11, 21, 19]
         moved = warp_objects(objects, translation(4, -3))
@@ -177,8 +177,8 @@ class TestObjects:
         turned = warp_objects(objects, rotation(90, (40, 40)))
         np.testing.assert_allclose(turned.boxes, [[11, 19, 19, 30.5]])
 
-    def test_what_leaves_the_view(self):
-        """Cut off, a crowd where little is left, dropped where nothing is."""
+    def test_objects_that_leave_the_view(self):
+        """Objects are clipped, become a crowd if little is left, and are dropped if nothing is left."""
         box = rectangle(np.array([30.0, 10, 38, 20]))
         objects = objects_of((40, 40), [box])
         half = warp_objects(objects, translation(6, 0))
@@ -189,8 +189,8 @@ class TestObjects:
         assert little.crowd.tolist() == [True]
         assert not len(warp_objects(objects, translation(10, 0)).labels)
 
-    def test_masks_of_polygons_are_those_of_a_larger_view(self):
-        """A polygon that is partly outside is rasterised as if it were not."""
+    def test_polygons_partly_out_of_view(self):
+        """A polygon that is partly outside has the same mask as in a larger image."""
         angles = np.linspace(0, 2 * np.pi, 9)[:-1]
         star = 20 + np.stack([np.cos(angles), np.sin(angles)], 1) * np.array([[14], [5]] * 4)
         objects = objects_of((40, 40), [star])
@@ -208,8 +208,8 @@ class TestObjects:
         np.testing.assert_array_equal(coco_mask.decode(turned.codes()[0]), np.rot90(mask))
         np.testing.assert_allclose(turned.boxes, [[4, 12, 9, 26]])
 
-    def test_corner_of_the_view_that_a_polygon_bends_around(self):
-        """Its box is of what can be seen, not of the corner."""
+    def test_polygon_that_bends_around_a_corner_of_the_image(self):
+        """The box bounds the visible part and excludes the corner."""
         corner = np.array(
             [[-9.0, 30], [-9, -9], [30, -9], [30, 3], [20, 3], [20, -5], [-5, -5], [-5, 30]]
         )
@@ -217,7 +217,7 @@ class TestObjects:
         np.testing.assert_allclose(found.boxes, [[20, 0, 30, 3]], atol=1.01)
 
     @given(st.lists(st.tuples(st.floats(-30, 70), st.floats(-30, 70)), min_size=3, max_size=8))
-    def test_what_is_cut_off_is_inside(self, points):
+    def test_clipped_polygons_are_inside(self, points):
         kept = cut_off(np.array(points), (30, 40))
         assert (kept >= -1e-9).all()
         assert (kept <= np.array([40, 30]) + 1e-9).all()

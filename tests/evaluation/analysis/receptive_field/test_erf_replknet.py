@@ -1,4 +1,4 @@
-"""Receptive fields by the protocol of RepLKNet's code, against a naive version of its definition."""
+"""Receptive fields with RepLKNet's protocol, compared with a naive implementation."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ CPU = torch.device('cpu')
 
 
 def naive_area_ratios(contribution):
-    """Square by square, on the logarithm."""
+    """Compute area ratios of the logarithm, square by square."""
     logged = np.log10(contribution + 1)
     logged = logged / logged.max()
     height, width = logged.shape
@@ -55,8 +55,8 @@ def test_area_ratios(scale, side):
         assert found == {share: pytest.approx(ratio) for share, ratio in expected.items()}
 
 
-def test_no_square_may_hold_enough():
-    """The last square leaves a row and a column out, where an even side has some."""
+def test_no_square_contains_enough():
+    """For even sides, the largest square omits a row and a column."""
     assert logged_area_ratios(np.ones((4, 4)))[0.99] is None
 
 
@@ -80,8 +80,8 @@ def result(plan, tmp_path_factory):
 
 
 @pytest.mark.parametrize('index', [0, 1])
-def test_figures_are_those_of_the_naive_version(plan, result, index):
-    """Whole images squashed to a square, the positive part of the gradient, the mean over images."""
+def test_result_equals_naive_version(plan, result, index):
+    """Images are squashed to squares; the positive part of the gradient is averaged over images."""
     model = build_model(plan.cfg, None, 0, CPU)
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     target, total = result.targets[index], 0
@@ -100,7 +100,7 @@ def test_figures_are_those_of_the_naive_version(plan, result, index):
     }
 
 
-def test_the_protocol_is_recorded_and_named(plan, result, tmp_path):
+def test_protocol_is_recorded_and_named(plan, result, tmp_path):
     file = tmp_path / 'erf.json'
     write_result(result, file)
     content = json.loads(file.read_text())

@@ -1,4 +1,4 @@
-"""Figures of contribution maps, as files, tables and pictures."""
+"""Area ratios and Gaussian fits of contribution maps, and their table and figure."""
 
 import math
 from itertools import combinations
@@ -21,14 +21,14 @@ from evaluation.utils.text_tables import to_markdown
 
 
 def gaussian(size, sigma_y, sigma_x):
-    """A Gaussian around the pixel (size // 2, size // 2)."""
+    """Return a Gaussian around the pixel (size // 2, size // 2)."""
     distances = np.arange(size) - size // 2
     down, across = (np.exp(-0.5 * (distances / sigma) ** 2) for sigma in (sigma_y, sigma_x))
     return np.outer(down, across)
 
 
 class TestAreaRatios:
-    def test_gaussian_has_those_of_the_error_function(self):
+    def test_gaussian_agrees_with_the_error_function(self):
         size, sigma = 513, 30.0
         for share, ratio in centred_area_ratios(gaussian(size, sigma, sigma)).items():
             inside = (math.erf((k + 0.5) / (sigma * math.sqrt(2))) ** 2 for k in range(size))
@@ -40,12 +40,12 @@ class TestAreaRatios:
         whole[4, 5] = 3
         assert set(centred_area_ratios(whole).values()) == {1 / 80}
 
-    def test_corner_needs_all(self):
+    def test_corner_needs_the_whole_image(self):
         whole = np.zeros((8, 8))
         whole[0, 0] = 3
         assert set(centred_area_ratios(whole).values()) == {1.0}
 
-    def test_rises_with_the_share(self):
+    def test_increases_with_the_share(self):
         ratios = centred_area_ratios(np.random.default_rng(0).random((33, 48)) ** 8)
         assert [*ratios] == [*THRESHOLDS]
         assert sorted(ratios.values()) == [*ratios.values()]
@@ -60,7 +60,7 @@ class TestGaussianFit:
         assert down.r2 == pytest.approx(1)
         assert across.r2 == pytest.approx(1)
 
-    def test_is_the_least_squares_of_scipy(self):
+    def test_agrees_with_scipy(self):
         noisy = gaussian(65, 6.0, 9.0) + 0.02 * np.random.default_rng(0).random((65, 65))
         distances = np.arange(65) - 32
         for axis, fit in zip((1, 0), gaussian_fits(noisy), strict=True):
@@ -73,7 +73,7 @@ class TestGaussianFit:
 
 
 def model(name, targets, size=64):
-    """A model with a wider and wider Gaussian for each target."""
+    """Return maps of a model with Gaussians that get wider from target to target."""
     distances = np.arange(size) - size // 2
     profiles = [np.exp(-0.5 * (distances / (3.0 + 4 * place)) ** 2) for place in range(len(targets))]
     results = [
@@ -94,7 +94,7 @@ def texts_of(figure):
 
 class TestFigure:
     @pytest.mark.parametrize('models', [[SWIN], [DCN], [SWIN, DCN], [SWIN, DCN, SWIN, DCN, SWIN]])
-    def test_no_text_is_cut_off_or_over_another(self, models):
+    def test_no_text_is_clipped_or_overlaps(self, models):
         figure = draw_maps(models)
         texts = texts_of(figure)
         width, height = figure.bbox.size
@@ -105,7 +105,7 @@ class TestFigure:
         for (one, box), (other, other_box) in combinations(texts, 2):
             assert not box.overlaps(other_box), f'{one!r} over {other!r}'
 
-    def test_every_row_is_named_once_and_every_map_has_its_ratios(self):
+    def test_rows_are_named_once_and_maps_show_ratios(self):
         words = [text for text, _ in texts_of(draw_maps([SWIN, DCN]))]
         for name in ('stage1', 'stage2', 'stage4', 'logits'):
             assert words.count(name) == 1
@@ -113,7 +113,7 @@ class TestFigure:
         ratio = percent_of(DCN.targets[-1].area_ratios[0.5])
         assert any(f'50 %: {ratio} ' in text for text in words)
 
-    def test_one_colour_scale(self):
+    def test_shared_color_scale(self):
         pictures = [image for axes in draw_maps([SWIN, DCN]).axes for image in axes.images]
         scales = {(image.norm.vmin, image.norm.vmax, image.cmap.name) for image in pictures}
         assert scales == {(1e-4, 1.0, 'magma')}

@@ -1,4 +1,4 @@
-"""The whole analysis on small models of every mixer, in this process."""
+"""The complete analysis on small models of every mixer, in one process."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def config(task, mixer):
 
 
 def model_of(cfg):
-    """A model whose mixers count: layer scales start so small that there would be none to see."""
+    """Build a model whose mixers have an effect; layer scales are too small at initialization."""
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = build_model(cfg, None, 0, CPU)
     for name, parameter in model.backbone.named_parameters():
@@ -63,8 +63,8 @@ class TestEveryMixer:
             ('imagenet', 'swin'),
         ],
     )
-    def test_every_target_has_the_gradient_of_a_pass_of_its_own(self, task, mixer, images):
-        """One forward pass serves all targets, and parameters need no gradients: no matter."""
+    def test_every_target_has_the_gradient_of_a_separate_pass(self, task, mixer, images):
+        """A shared forward pass without parameter gradients gives the same result."""
         cfg = config(task, mixer)
         model = model_of(cfg)
         grids = grids_of_targets(build_without_values(cfg.model, cfg.default_scope).eval(), SIZE)
@@ -82,7 +82,7 @@ class TestEveryMixer:
             torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-5 * expected.max())
 
     def test_first_stage_of_7x7_convolutions_is_a_square(self):
-        """Three of them see 9 tokens around the middle one, of which each sees 3 pixels around it."""
+        """Three convolutions reach 9 tokens from the center, and each token reaches 3 pixels further."""
         model = model_of(config('mask_rcnn', 'convnext'))
         found = batch_contributions(model, torch.randn(1, 3, 128, 128), ['stage1'])['stage1'][0]
         square = torch.zeros(128, 128, dtype=torch.bool)
@@ -92,7 +92,7 @@ class TestEveryMixer:
 
 
 class TestScore:
-    def test_is_that_of_the_best_detection_in_the_middle(self, images):
+    def test_is_centered_contribution_to_the_best_detection(self, images):
         cfg = config('mask_rcnn', 'swin')
         cfg.model.test_cfg.rcnn.score_thr = 0.0
         model = model_of(cfg)
@@ -113,7 +113,7 @@ class TestScore:
             torch.testing.assert_close(found[image][inside], rolled[inside], rtol=1e-3, atol=1e-9)
             assert found[image].sum() == pytest.approx(float(found[image][inside].sum()))
 
-    def test_images_without_detections_are_left_out(self, images):
+    def test_images_without_detections_are_skipped(self, images):
         model = model_of(config('mask_rcnn', 'swin'))
         model.roi_head.test_cfg.score_thr = 1.1
         assert [*batch_contributions(model, images, ['stage1', 'score'])] == ['stage1']
@@ -121,7 +121,7 @@ class TestScore:
 
 @pytest.fixture
 def plan(tmp_path):
-    """Of 11 images, in two parts."""
+    """A plan with 11 images, which make two parts."""
     folder = tmp_path / 'images'
     folder.mkdir()
     for number in range(11):
@@ -145,7 +145,7 @@ def maps(result):
 
 
 class TestAnalysis:
-    def test_goes_on_to_the_same_bits(self, plan, tmp_path, monkeypatch):
+    def test_resumes_bitwise_identically(self, plan, tmp_path, monkeypatch):
         whole = analyse(plan, tmp_path / 'whole.json')
         loaded, load_image = [], run.load_image
 
@@ -166,7 +166,7 @@ class TestAnalysis:
         assert all(np.array_equal(maps(whole)[name], mean) for name, mean in maps(result).items())
         assert not (tmp_path / 'erf.partial').exists()
 
-    def test_parts_of_another_run_are_not_taken(self, plan):
+    def test_parts_of_a_different_run_are_not_reused(self, plan):
         files = find_images(plan.folder)
         weights = {'weights_sha256': 'a'}
         run_of = (plan, files, ['stage1'], weights)
@@ -183,7 +183,7 @@ class TestAnalysis:
         assert len(keys) == 1 + len(others)
         assert key_of(facts_of(dataclasses.replace(plan, limit=99), *run_of[1:])) in keys
 
-    def test_memory_that_does_not_suffice(self, plan, tmp_path, monkeypatch):
+    def test_out_of_memory(self, plan, tmp_path, monkeypatch):
         def refuses(*_):
             raise MemoryError
 
@@ -191,17 +191,17 @@ class TestAnalysis:
         with pytest.raises(UserError, match='batch of 2 images of 64x64; give a smaller --batch or'):
             analyse(plan, tmp_path / 'erf.json')
 
-    def test_middle_that_is_off_is_warned_of(self, plan, tmp_path, capsys):
+    def test_warns_if_map_is_off_center(self, plan, tmp_path, capsys):
         analyse(dataclasses.replace(plan, size=96, limit=1), tmp_path / 'erf.json')
         assert capsys.readouterr().err == ''
         stage4 = dataclasses.replace(plan, size=96, limit=1, targets=['stage4'])
         analyse(stage4, tmp_path / 'erf.json')
         assert (
-            'the middle of the map of stage4 (3x3) is 16 pixels off that of the image; '
+            'the center of the map of stage4 (3x3) is 16 pixels away from the center of the image; '
             'give a --size that is a multiple of 64'
         ) in capsys.readouterr().err
 
-    def test_mean_is_of_the_images(self, plan, tmp_path):
+    def test_mean_is_over_images(self, plan, tmp_path):
         one, two = (
             analyse(dataclasses.replace(plan, limit=limit, batch=1), tmp_path / 'erf.json')
             for limit in (1, 2)

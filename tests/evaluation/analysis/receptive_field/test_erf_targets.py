@@ -1,4 +1,4 @@
-"""Contributions against networks whose receptive field is known without running them."""
+"""Contributions in networks whose receptive field is known analytically."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from evaluation.utils.errors import UserError
 
 
 def contribution_to_the_middle(network, images):
-    """Sum over images, as an array."""
+    """Return the contribution to the center, summed over images, as an array."""
     images = images.clone().requires_grad_()
     found = contributions(centre_value(network(images)), images, 'map', keep_graph=False)
     return found.sum(0).numpy()
@@ -24,14 +24,14 @@ def whole_numbers(*shape, low=-4, high=5):
 
 
 def convolution(kernel, bias):
-    """A layer that keeps the size of its map, (B, 1, H, W) -> (B, 1, H, W)."""
+    """Return a layer that keeps the size of its input, (B, 1, H, W) -> (B, 1, H, W)."""
     layer = nn.Conv2d(1, 1, kernel.shape[-1], padding=kernel.shape[-1] // 2).double()
     layer.weight.data, layer.bias.data = kernel[None, None], torch.tensor([bias]).double()
     return layer
 
 
 def embedded(kernel, size):
-    """A kernel in the middle of a map of zeros."""
+    """Place a kernel in the center of a map of zeros."""
     whole = np.zeros((size, size))
     start = size // 2 - kernel.shape[0] // 2
     whole[start : start + kernel.shape[0], start : start + kernel.shape[1]] = kernel
@@ -39,7 +39,7 @@ def embedded(kernel, size):
 
 
 def on_channels_last(mixer):
-    """A mixer as a network on (B, C, H, W)."""
+    """Wrap a mixer as a network on (B, C, H, W)."""
     return lambda images: mixer(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -52,9 +52,9 @@ def randomized(name, block_index=0, **options):
 
 class TestKnownFields:
     @pytest.mark.parametrize('size', [16, 17])
-    def test_chain_of_convolutions_is_the_convolution_of_their_kernels(self, size):
+    def test_chain_of_convolutions_equals_convolution_of_kernels(self, size):
         kernels = [whole_numbers(side, side) for side in (3, 5, 3)]
-        # The last bias makes what reaches the middle positive.
+        # The last bias makes the center positive.
         chain = nn.Sequential(*(convolution(k, 1e6 * (k is kernels[-1])) for k in kernels))
         found = contribution_to_the_middle(chain, whole_numbers(2, 1, size, size))
         one = kernels[0].numpy()
@@ -74,7 +74,7 @@ class TestKnownFields:
         found = contribution_to_the_middle(on_channels_last(mixer), images)
         assert np.array_equal(found > 0, embedded(np.ones((7, 7)), 20) > 0)
 
-    def test_windows_without_shift_end_at_the_window_of_the_middle(self):
+    def test_windows_without_shift_cover_the_center_window(self):
         mixer = randomized('swin', num_heads=3)
         images = torch.randn(2, 6, 28, 28, dtype=torch.float64)
         found = contribution_to_the_middle(on_channels_last(mixer), images)
@@ -82,7 +82,7 @@ class TestKnownFields:
         window[14:21, 14:21] = True
         assert np.array_equal(found > 0, window)
 
-    def test_windows_with_shift_end_at_the_shifted_window(self):
+    def test_windows_with_shift_cover_the_shifted_window(self):
         mixer = randomized('swin', block_index=1, num_heads=3)
         images = torch.randn(2, 6, 28, 28, dtype=torch.float64)
         found = contribution_to_the_middle(on_channels_last(mixer), images)
@@ -102,7 +102,7 @@ class TestKnownFields:
 
 
 class TestTarget:
-    def test_sum_of_layer_norm_alone_would_have_no_gradient(self):
+    def test_plain_sum_of_layer_norm_has_no_gradient(self):
         images = torch.randn(1, 6, 4, 4, dtype=torch.float64, requires_grad=True)
         normed = nn.LayerNorm(6).double()(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         plain = contributions(normed[:, :, 2, 2].sum(1), images, 'plain', keep_graph=True)
@@ -122,24 +122,24 @@ class TestRefusals:
     @pytest.mark.parametrize('cut', [lambda x: x.detach(), lambda x: x.argmax(1, keepdim=True).double()])
     def test_no_gradient(self, cut):
         images = torch.rand(1, 3, 4, 4, requires_grad=True)
-        with pytest.raises(UserError, match='target stage2: the model computes it without a gradient'):
+        with pytest.raises(UserError, match='target stage2 has no gradient with respect to the image'):
             contributions(centre_value(cut(images)), images, 'stage2', keep_graph=False)
 
-    def test_gradient_of_something_else(self):
+    def test_value_that_does_not_depend_on_images(self):
         images = torch.rand(1, 3, 4, 4, requires_grad=True)
         other = torch.rand(1, 3, 4, 4, requires_grad=True)
-        with pytest.raises(UserError, match='without a gradient'):
+        with pytest.raises(UserError, match='has no gradient'):
             contributions(centre_value(other), images, 'stage2', keep_graph=False)
 
-    def test_not_finite(self):
+    def test_non_finite_gradient(self):
         images = torch.ones(1, 3, 4, 4, requires_grad=True)
-        with pytest.raises(UserError, match='is no finite number'):
+        with pytest.raises(UserError, match='is non-finite'):
             contributions(centre_value(images * float('nan') + 1), images, 'stage2', keep_graph=False)
 
 
 class TestMoved:
     @pytest.mark.parametrize(('down', 'right'), [(0, 0), (2, -1), (-3, 4), (9, 0), (0, -9)])
-    def test_is_a_roll_with_zeros(self, down, right):
+    def test_shifts_and_fills_with_zeros(self, down, right):
         whole = torch.arange(1.0, 31.0).view(5, 6)
         expected = np.zeros((5, 6))
         for row in range(5):

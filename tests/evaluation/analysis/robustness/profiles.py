@@ -1,4 +1,4 @@
-"""Results made up, whose figures can be told apart."""
+"""Synthetic results with distinct values."""
 
 import math
 
@@ -19,7 +19,7 @@ PLAN = Plan(
 def profile(
     name='upernet_swin_tiny', task='segmentation', metrics=('mIoU', 'aAcc'), plan=PLAN, clean=60.0
 ):
-    """Attacks take 5 points a budget, corruptions 2 a severity and one a place in the list."""
+    """Return a result: attacks cost 5 points per budget, corruptions 2 per severity plus their index."""
 
     def metrics_of(lost):
         return {metric: clean - lost - 10 * place for place, metric in enumerate(metrics)}

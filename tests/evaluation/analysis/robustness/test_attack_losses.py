@@ -1,4 +1,4 @@
-"""Losses of the three kinds of models: their values, their gradients, and what they leave alone."""
+"""Losses of the three tasks: values, gradients, and absence of side effects."""
 
 import copy
 
@@ -37,7 +37,7 @@ OPTIONS = {
 
 @pytest.fixture(scope='module')
 def model_of():
-    """A model with random weights whose batch norms have seen something."""
+    """Builder of models with random weights and random means of batch norms."""
 
     def build(name):
         options = {**SMALL, **OPTIONS[name]}
@@ -77,7 +77,7 @@ def nothing():
 
 
 def prepared(name, model):
-    """Loss and images of a model."""
+    """Return loss and images for a model."""
     images = pictures(2)
     if name.startswith('imagenet'):
         return classification_loss(model, torch.tensor([3, 0])), images
@@ -90,7 +90,7 @@ def prepared(name, model):
 
 @pytest.mark.parametrize('name', OPTIONS)
 class TestAny:
-    def test_leaves_the_model_alone(self, model_of, name):
+    def test_does_not_change_the_model(self, model_of, name):
         model = model_of(name)
         before = copy.deepcopy(model.state_dict())
         loss, images = prepared(name, model)
@@ -100,7 +100,7 @@ class TestAny:
         assert not model.training
         assert all(parameter.grad is None for parameter in model.parameters())
 
-    def test_repeats(self, model_of, name):
+    def test_is_deterministic(self, model_of, name):
         loss, images = prepared(name, model_of(name))
         first = slope(loss, images)
         torch.rand(3)
@@ -110,10 +110,10 @@ class TestAny:
         assert torch.equal(first.gradient, again.gradient)
         assert torch.equal(losses(loss, images), first.values)
 
-    def test_gradient_is_that_of_the_pixels(self, model_of, name):
-        """By differences along the gradient: normalisation and order of channels are in the graph."""
+    def test_gradient_with_respect_to_pixels(self, model_of, name):
+        """Finite differences: normalization and channel order are part of the graph."""
         if name.startswith('mask_rcnn'):
-            pytest.skip('its proposals jump, so that its loss is smooth in pieces alone')
+            pytest.skip('proposals change abruptly, so the loss is only piecewise smooth')
         loss, images = prepared(name, model_of(name))
         here = slope(loss, images)
         direction = here.gradient / here.gradient.square().sum((1, 2, 3), keepdim=True).sqrt()
@@ -122,7 +122,7 @@ class TestAny:
         assert ahead - behind == pytest.approx(expected, rel=0.05)
 
     @pytest.mark.parametrize('norm', ['linf', 'l2'])
-    def test_attacks_raise_it(self, model_of, name, norm):
+    def test_attacks_increase_the_loss(self, model_of, name, norm):
         loss, images = prepared(name, model_of(name))
         clean = slope(loss, images)
         radius = torch.full((2,), 4.0 if norm == 'linf' else 200.0, dtype=torch.float64)
@@ -135,7 +135,7 @@ class TestAny:
 
 
 class TestClassification:
-    def test_is_cross_entropy_of_each(self, model_of):
+    def test_is_cross_entropy_per_image(self, model_of):
         model = model_of('imagenet_convnext_micro')
         loss, images = prepared('imagenet', model)
         logits = model(model.data_preprocessor.normalize(images))
@@ -144,7 +144,7 @@ class TestClassification:
 
 
 class TestSegmentation:
-    def test_is_the_mean_over_labelled_pixels(self, model_of):
+    def test_is_the_mean_over_labeled_pixels(self, model_of):
         model = model_of('upernet_convnext_micro')
         loss, images = prepared('upernet', model)
         maps = torch.randint(0, 8, (2, 64, 64), generator=torch.Generator().manual_seed(2))
@@ -188,7 +188,7 @@ class TestInstances:
         alone = instance_loss(model, [nothing()], [(0, 1)])
         assert torch.equal(losses(loss, images)[1:], losses(alone, images[1:]))
 
-    def test_image_that_is_padded(self, model_of):
+    def test_padded_image(self, model_of):
         model = model_of('mask_rcnn_convnext_micro')
         loss = instance_loss(model, [instances(70, 90)], [(0, 0)])
         found = slope(loss, pictures(1, 70, 90))

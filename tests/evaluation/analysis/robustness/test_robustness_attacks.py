@@ -1,4 +1,4 @@
-"""Attacks keep their budget, go where the loss rises, and find what algebra says they must."""
+"""Attacks keep their budget, increase the loss, and find analytic solutions."""
 
 import math
 
@@ -30,7 +30,7 @@ def picture(seed, batch=2, low=0, high=256, shape=SHAPE):
 
 
 def curved(seed, batch=2):
-    """A loss with hills and valleys, of each image on its own."""
+    """Return a nonlinear per-image loss with many local maxima."""
     generator = torch.Generator().manual_seed(seed)
     first = torch.randn(8, math.prod(SHAPE), generator=generator)
     second = torch.randn(8, generator=generator)
@@ -83,13 +83,13 @@ class TestBudget:
         pixel=st.floats(0, 255, width=32),
         change=st.floats(-300, 300),
     )
-    def test_no_pixel_is_rounded_beyond_it(self, pixel, change):
+    def test_rounding_does_not_exceed_it(self, pixel, change):
         images = torch.full((1, 3, 1, 1), pixel)
         changed = added(images, torch.full((1, 3, 1, 1), change, dtype=torch.float64))
         assert sizes(images, changed, 'linf') <= abs(change)
 
     @pytest.mark.parametrize('norm', NORMS)
-    def test_of_zero_leaves_every_digit(self, norm):
+    def test_of_zero_changes_nothing(self, norm):
         images = picture(3)
         for changed in attacked(curved(3), images, 0.0, norm):
             assert torch.equal(changed, images)
@@ -102,7 +102,7 @@ class TestBudget:
             assert sizes(images, changed, norm) == pytest.approx(6.0, rel=1e-4)
 
     @pytest.mark.parametrize('norm', NORMS)
-    def test_is_each_image_s_own(self, norm):
+    def test_differs_per_image(self, norm):
         images, radius = picture(4, batch=3, low=50, high=200), torch.tensor([0.0, 1.0, 9.0]).double()
         loss = linear(picture(5, batch=1) - 127.3)
         clean = slope(loss, images)
@@ -131,7 +131,7 @@ class TestBudget:
 
 
 class TestLinearModel:
-    """Where the loss is w.x, the best change is eps sign(w) in linf and eps w / |w| in l2."""
+    """For the loss w.x, the best change is eps sign(w) in linf and eps w / |w| in l2."""
 
     @pytest.mark.parametrize('steps', [1, 10])
     def test_linf(self, steps):
@@ -149,7 +149,7 @@ class TestLinearModel:
         torch.testing.assert_close(single, expected, rtol=0, atol=1e-4)
         torch.testing.assert_close(several, expected, rtol=0, atol=1e-4)
 
-    def test_valid_pixels_bound_it(self):
+    def test_pixels_stay_valid(self):
         images = torch.tensor([0.0, 255.0, 100.0]).view(1, 3, 1, 1)
         single, several = attacked_without_start(
             linear(torch.tensor([-1.0, 1, 1]).view(3, 1, 1)), images
@@ -185,7 +185,7 @@ class TestStrength:
 
     @pytest.mark.parametrize('norm', NORMS)
     def test_steps_help(self, norm):
-        """On hills so narrow that one long step overshoots."""
+        """Maxima are so narrow that one long step overshoots."""
         images, loss = picture(11, batch=16), curved(11)
         radius = 10.0 if norm == 'linf' else 40.0
         single, several = attacked(loss, images, radius, norm, steps=20)
@@ -205,7 +205,7 @@ class TestStrength:
 
 class TestRandomStart:
     @pytest.mark.parametrize('norm', NORMS)
-    def test_is_in_the_ball_and_the_image_s_own(self, norm):
+    def test_is_in_the_ball_and_depends_on_the_seed(self, norm):
         places = random_start([(0, 1), (0, 2), (0, 1)], SHAPE, norm)
         assert (sizes(torch.zeros_like(places), places, norm) <= 1).all()
         assert torch.equal(places[0], places[2])
@@ -214,14 +214,14 @@ class TestRandomStart:
 
 class TestRefused:
     def test_loss_without_a_gradient(self):
-        with pytest.raises(UserError, match='without a gradient'):
+        with pytest.raises(UserError, match='has no gradient'):
             slope(lambda images: images.detach().sum((1, 2, 3)), picture(0))
 
-    def test_loss_of_something_else(self):
+    def test_loss_that_does_not_depend_on_images(self):
         weight = torch.ones((), requires_grad=True)
-        with pytest.raises(UserError, match='without a gradient'):
+        with pytest.raises(UserError, match='has no gradient'):
             slope(lambda images: weight.expand(len(images)), picture(0))
 
-    def test_no_finite_number(self):
-        with pytest.raises(UserError, match='no finite number'):
+    def test_non_finite_loss(self):
+        with pytest.raises(UserError, match='is non-finite'):
             slope(lambda images: images.sum((1, 2, 3)) * torch.nan, picture(0))

@@ -1,4 +1,4 @@
-"""The fifteen corruptions do what they are named for with the installed libraries, and repeat."""
+"""The fifteen corruptions work as named with the installed libraries, and are reproducible."""
 
 import io
 
@@ -17,7 +17,7 @@ RANDOM = {
 
 
 def scene(height=96, width=128):
-    """Smooth colours with shapes on them, (H, W, 3), BGR."""
+    """Return smooth colors with shapes on them, (H, W, 3), BGR."""
     rows, columns = np.mgrid[:height, :width]
     channels = [60 + rows % 97, 90 + columns % 71, 110 + (rows + columns) % 53]
     image = np.stack(channels, -1).astype(np.uint8)
@@ -43,7 +43,7 @@ class TestAny:
             assert difference(changed, image) > 0
         assert np.array_equal(image, before)
 
-    def test_repeats_and_differs_by_image_and_seed(self, name):
+    def test_is_reproducible_and_differs_by_image_and_seed(self, name):
         image = scene()
         np.random.seed(1)
         first = corrupted(image, name, 3, seed=0, index=5)
@@ -51,7 +51,7 @@ class TestAny:
         outside = np.random.get_state()[1]
         assert np.array_equal(corrupted(image, name, 3, seed=0, index=5), first)
         assert np.array_equal(np.random.get_state()[1], outside)
-        # Frost has six pictures and motion blur an angle, so some of ten images may be alike.
+        # Frost draws one of six pictures and motion blur an angle, so some of ten results may be equal.
         others = [corrupted(image, name, 3, seed=0, index=index) for index in range(6, 16)]
         others += [corrupted(image, name, 3, seed=1, index=5)]
         assert any(not np.array_equal(other, first) for other in others) == (name in RANDOM)
@@ -62,7 +62,7 @@ class TestAny:
         assert changes[-1] > 1.2 * changes[0]
 
 
-class TestWhatTheyDo:
+class TestEffect:
     def test_there_are_fifteen(self):
         assert len(set(CORRUPTIONS)) == 15
 
@@ -83,12 +83,12 @@ class TestWhatTheyDo:
         assert {0, 255} <= {*np.unique(changed)}
         assert np.isin(changed, (0, 255)).mean() == pytest.approx(0.27, abs=0.01)
 
-    def test_brightness_adds_to_the_value_of_a_colour(self):
+    def test_brightness_adds_to_the_hsv_value(self):
         dark = np.full((32, 32, 3), (20, 40, 100), np.uint8)
         changed = corrupted(dark, 'brightness', 5, 0, 0)[0, 0].astype(float)
         assert changed == pytest.approx(np.array([20, 40, 100]) * (100 + 127.5) / 100, abs=1.01)
 
-    def test_jpeg_is_of_the_image_in_the_order_of_opencv(self):
+    def test_jpeg_keeps_bgr_order(self):
         image = scene()
         content = io.BytesIO()
         Image.fromarray(image[..., ::-1]).save(content, 'JPEG', quality=25)
@@ -101,7 +101,7 @@ class TestWhatTheyDo:
             assert corrupted(image, name, 3, 0, 0).mean() == pytest.approx(image.mean(), abs=3)
 
     def test_frost_is_bluish(self):
-        """The order of colours of its pictures, which are of ice, is that of the image."""
+        """The pictures of ice have the same channel order as the image."""
         black = np.zeros((200, 200, 3), np.uint8)
         layers = [corrupted(black, 'frost', 3, 0, index).mean((0, 1)) for index in range(12)]
         blue, _, red = np.mean(layers, 0)
@@ -110,6 +110,6 @@ class TestWhatTheyDo:
 
 def test_small_image_is_refused():
     with pytest.raises(
-        UserError, match=r'32x32 pixels at least, and image 7 of the data set, .* has 40x31'
+        UserError, match=r'at least 32x32 pixels, but image 7 of the data set, .* has 40x31'
     ):
         corrupted(scene(31, 40), 'fog', 1, seed=0, index=7)

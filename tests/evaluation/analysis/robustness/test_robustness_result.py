@@ -1,4 +1,4 @@
-"""Robustness in figures: as files, tables and pictures, and in summary."""
+"""Results of robustness: files, tables, figures and summaries."""
 
 import csv
 import io
@@ -34,14 +34,14 @@ def pixels(figure):
 
 class TestFiles:
     @pytest.mark.parametrize('plan', [PLAN, NO_ATTACKS, NO_CORRUPTIONS])
-    def test_are_read_as_they_were_written(self, tmp_path, plan):
+    def test_round_trip(self, tmp_path, plan):
         before = profile(plan=plan)
         write_profile(before, tmp_path / 'robustness.json')
         after = read_profile(tmp_path / 'robustness.json')
         assert after == before
         assert after.name == 'upernet_swin_tiny (iter_160000)'
 
-    def test_summary_is_of_michaelis_et_al(self, tmp_path):
+    def test_summary_follows_michaelis_et_al(self, tmp_path):
         write_profile(profile(), tmp_path / 'robustness.json')
         content = json.loads((tmp_path / 'robustness.json').read_text())
         expected = 60 - np.mean([2 * s + c for c in range(15) for s in (1, 3, 5)])
@@ -52,7 +52,7 @@ class TestFiles:
         assert 'aAcc' not in content['summary']
         assert content['plan']['unit_of_budgets'].startswith('largest change of a pixel')
 
-    def test_undefined_figures(self, tmp_path):
+    def test_undefined_metric(self, tmp_path):
         before = profile()
         before.results[3].metrics['mIoU'] = math.nan
         write_profile(before, tmp_path / 'robustness.json')
@@ -69,7 +69,7 @@ class TestFiles:
 
 
 class TestTable:
-    def test_of_one(self):
+    def test_one_model(self):
         text = to_markdown(robustness_table([profile()]))
         heading, _, row = text.splitlines()[2:5]
         assert [cell.strip() for cell in heading.split('|')[1:-1]] == [
@@ -78,7 +78,7 @@ class TestTable:
         ]  # fmt: skip
         cells = [cell.strip() for cell in row.split('|')[1:-1]]
         assert cells[1:9] == ['mIoU', '12', '60.0', '55.0', '40.0', '55.0', '40.0', '53.0']
-        assert 'PGD of 10 steps' in text
+        assert 'PGD with 10 steps' in text
         assert '15 of 15 corruptions, severities 1, 3, 5' in text
 
     def test_budgets_that_one_model_lacks(self):
@@ -94,7 +94,7 @@ class TestTable:
         assert [row.split('|')[2].strip() for row in rows] == ['box AP', 'mask AP']
 
     @pytest.mark.parametrize('plan', [NO_ATTACKS, NO_CORRUPTIONS])
-    def test_of_a_half(self, plan):
+    def test_attacks_or_corruptions_only(self, plan):
         text = to_markdown(robustness_table([profile(plan=plan)]))
         assert ('PGD' in text) == bool(plan.attacks)
         assert ('mPC' in text) == bool(plan.corruptions)
@@ -103,14 +103,14 @@ class TestTable:
 class TestFigure:
     @pytest.mark.parametrize('plan', [PLAN, NO_ATTACKS, NO_CORRUPTIONS, replace(PLAN, attacks=['pgd'])])
     @pytest.mark.parametrize('count', [1, 3])
-    def test_draws_what_there_is(self, plan, count):
+    def test_draws_available_results(self, plan, count):
         shown = [profile(f'model{number}', plan=plan, clean=60.0 + number) for number in range(count)]
         picture = pixels(draw_robustness(shown))
         assert picture.shape[1] > 600
         assert len(np.unique(picture)) > 50
         assert (picture.mean((1, 2)) < 255).mean() > 0.5
 
-    def test_says_the_figures(self):
+    def test_shows_the_values(self):
         figure = draw_robustness([profile()])
         axes = figure.get_axes()
         lines = [line.get_ydata() for line in axes[1].get_lines()]
@@ -120,7 +120,7 @@ class TestFigure:
         assert len(grid.texts) == 45
         assert 'mPC' in grid.get_title()
 
-    def test_of_a_model_that_finds_nothing(self):
+    def test_model_with_zero_accuracy(self):
         assert pixels(draw_robustness([profile(clean=0.0)])).size
 
     def test_same_bytes_for_the_same_result(self):
@@ -128,7 +128,7 @@ class TestFigure:
         assert first == second
 
 
-def test_value_of_what_was_not_tried():
+def test_value_of_a_condition_that_was_not_measured():
     assert math.isnan(profile().value(Condition('pgd', 3.0), 'mIoU'))
     assert profile().value(Condition(CORRUPTIONS[2], 1), 'mIoU') == 56.0
 
@@ -141,8 +141,8 @@ def test_value_of_what_was_not_tried():
         (replace(PLAN, attacks=[], severities=[1]), {'mPC': 51.0, 'rPC': 85.0}),
     ],
 )
-def test_columns_beside_accuracy(plan, figures):
-    """Of attacks the least budget; corruptions take 7 points more than severities in the mean."""
+def test_columns_next_to_accuracy(plan, figures):
+    """Attacks use the smallest budget; the mean corruption costs 7 points more than its severity."""
     found = profile(plan=plan).as_json()['columns']
     assert found['figures'] == pytest.approx(figures)
     assert found['note'].endswith('images: 12.')
@@ -153,14 +153,14 @@ def test_means_over_severities_then_corruptions():
     assert found == Summary(clean=50.0, mpc=20.0, rpc=40.0)
 
 
-def test_corruptions_count_alike():
+def test_corruptions_have_equal_weight():
     assert summarize(100.0, [[10.0], [20.0, 40.0]]).mpc == pytest.approx((10 + 30) / 2)
 
 
-def test_nothing_relative_to_zero():
+def test_rpc_is_undefined_for_zero_clean():
     assert summarize(0.0, [[1.0]]) == Summary(clean=0.0, mpc=1.0, rpc=None)
 
 
 @pytest.mark.parametrize(('clean', 'corrupted'), [(1.0, []), (math.nan, [[1.0]]), (1.0, [[math.nan]])])
-def test_undefined(clean, corrupted):
+def test_undefined_summary(clean, corrupted):
     assert summarize(clean, corrupted) is None

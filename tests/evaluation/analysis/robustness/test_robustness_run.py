@@ -1,4 +1,4 @@
-"""The whole analysis on small models of the three tasks, in this process."""
+"""The complete analysis on small models of the three tasks, in one process."""
 
 import argparse
 from dataclasses import replace
@@ -31,7 +31,7 @@ from tests.commands import ROOT
 
 COUNT = 9
 SMALL = {'model.backbone.dims': [16, 32, 64, 128], 'model.backbone.depths': [1, 1, 1, 1]}
-# In the order of the tasks' names; scenes are 80x64, and shown larger or smaller to the dense models.
+# Sorted by task. Scenes are 80x64; dense models see them resized.
 CONFIGS = {
     'classification': ('imagenet_convnext_micro', 'imagenet', SMALL),
     'detection': (
@@ -76,7 +76,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def subject_of(data, tmp_path_factory):
-    """A model with random weights and the first images of its test data set."""
+    """Builder of subjects: a model with random weights and the first images of its test data set."""
 
     def build(task, limit=3, batch=4):
         name, root, options = CONFIGS[task]
@@ -106,7 +106,7 @@ def result_of(profile, name, level=0):
 
 @pytest.mark.parametrize('task', CONFIGS)
 class TestEveryTask:
-    def test_zero_budget_is_clean_to_the_last_digit(self, subject_of, task, tmp_path):
+    def test_zero_budget_equals_clean_bitwise(self, subject_of, task, tmp_path):
         profile = profile_of(subject_of(task), PLAN, tmp_path / 'robustness.json')
         clean = profile.results[0]
         assert clean.condition.name == CLEAN
@@ -130,7 +130,7 @@ class TestEveryTask:
         changes = [np.abs(t.image - clean[t.index]).max() for t in trials if t.condition.is_attack]
         assert max(changes) == 2.0
 
-    def test_seed_and_image_alone_settle_what_is_random(self, subject_of, task):
+    def test_randomness_depends_only_on_seed_and_image(self, subject_of, task):
         subject = subject_of(task, batch=1)
         plan = replace(PLAN, budgets=[4.0], attacks=['pgd'])
 
@@ -142,7 +142,7 @@ class TestEveryTask:
         torch.rand(3)
         assert np.array_equal(image_of([0, 1]), image_of([1]))
 
-    def test_goes_on_after_an_interruption(self, subject_of, task, tmp_path, monkeypatch):
+    def test_resumes_after_an_interruption(self, subject_of, task, tmp_path, monkeypatch):
         subject = subject_of(task, limit=COUNT)
         plan = replace(PLAN, attacks=['fgsm'])
         whole = profile_of(subject, plan, tmp_path / 'whole.json')
@@ -163,7 +163,7 @@ class TestEveryTask:
 
 class TestCorruptedImages:
     @pytest.mark.parametrize('task', ['detection', 'segmentation'])
-    def test_of_dense_models_are_resized_afterwards(self, subject_of, task):
+    def test_dense_tasks_corrupt_before_resizing(self, subject_of, task):
         subject = subject_of(task)
         sizes = []
 
@@ -179,7 +179,7 @@ class TestCorruptedImages:
         pale = corrupted_sample(subject, 0, Condition('contrast', 3), 0)
         assert pale.image.std() < 0.3 * before.image.std()
 
-    def test_of_classifiers_are_cropped_before(self, subject_of):
+    def test_classification_corrupts_after_cropping(self, subject_of):
         subject = subject_of('classification')
         sample = subject.samples[2]
         found = corrupted_sample(subject, 2, Condition('fog', 3), 7)
@@ -195,13 +195,13 @@ class TestSchedule:
         for number in range(passes):
             assert [i for p, i in found if p == number] == [*range(images)]
 
-    def test_costly_passes_fall_to_all_processes(self):
+    def test_expensive_passes_are_spread_over_processes(self):
         parts = schedule(64, 16)[::8]
         assert {place % 2 for place, (number, _) in enumerate(parts) if number == 0} == {0, 1}
 
 
 class TestTargets:
-    def test_crowds_are_left_out(self):
+    def test_crowds_are_omitted(self):
         square = [np.array([[2.0, 2], [8, 2], [8, 8], [2, 8]])]
         truth = Objects(
             size=(20, 30),
@@ -215,14 +215,14 @@ class TestTargets:
         assert found.masks.shape == (1, 20, 30)
         assert found.masks.sum() == 36
 
-    def test_no_object(self):
+    def test_no_objects(self):
         empty = np.zeros((0, 4))
         truth = Objects((20, 30), np.zeros(0, np.int64), empty, np.zeros(0, bool), [])
         assert instances(truth).masks.shape == (0, 20, 30)
 
-    def test_a_detector_of_another_kind_is_refused(self):
+    def test_unsupported_detector_is_refused(self):
         class DETR(torch.nn.Module):
             pass
 
-        with pytest.raises(UserError, match=r'DETR is neither a two-stage detector, .*--attacks none'):
+        with pytest.raises(UserError, match=r'DETR is neither a two-stage detector .*--attacks none'):
             check_attackable(Detection(), DETR())
