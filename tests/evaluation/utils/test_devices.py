@@ -36,7 +36,7 @@ def test_found_by_its_name(gpus, name, number, expected):
     ('name', 'number', 'message'),
     [
         ('cuda', 0, 'finds no GPU'),
-        ('cuda:2', 2, 'the GPUs here are cuda:0 to cuda:1'),
+        ('cuda:2', 2, 'device cuda:2 does not exist; give one of cuda:0 to cuda:1'),
         ('cuda:-1', 2, 'unknown device'),
         ('gpu', 2, "unknown device 'gpu'; give cpu, cuda or cuda:N"),
     ],
@@ -53,7 +53,7 @@ def test_not_there(gpus, name, number, message):
         ('cpu', 'fp32', False, None),
         ('cpu', 'bf16', True, None),
         ('cpu', 'bf16', False, '--dtype bf16: Abacus 3000 has no instructions .* give --dtype fp32'),
-        ('cpu', 'fp16', True, '--dtype fp16 is for GPUs'),
+        ('cpu', 'fp16', True, '--dtype fp16 needs a GPU'),
         ('cuda', 'bf16', False, None),
         ('cuda', 'fp16', False, None),
     ],
