@@ -55,7 +55,7 @@ def test_a_registered_class_may_have_its_scope():
     ],
 )
 def test_what_would_run_something_else_is_refused(config, named):
-    with pytest.raises(UserError, match='a result is data, and has nothing else') as caught:
+    with pytest.raises(UserError, match='configs stored in results must not import') as caught:
         check_received(config, BUILT)
     assert named in str(caught.value)
 

@@ -76,18 +76,18 @@ class TestRecipe:
             ({'name': 3}, 'recipe.name is 3, not text'),
             ({'title': ''}, "recipe.title is '', not text"),
             ({'dataset': ['a']}, "recipe.dataset is ['a'], not text"),
-            ({'images': 0}, 'recipe.images is 0, not a whole number from 1 to'),
-            ({'images': '5000'}, "recipe.images is '5000', not a whole number from 1 to"),
-            ({'epochs': True}, 'recipe.epochs is True, not a whole number from 1 to'),
-            ({'batch_size': 1.5}, 'recipe.batch_size is 1.5, not a whole number from 1 to'),
+            ({'images': 0}, 'recipe.images is 0; give a whole number from 1 to'),
+            ({'images': '5000'}, "recipe.images is '5000'; give a whole number from 1 to"),
+            ({'epochs': True}, 'recipe.epochs is True; give a whole number from 1 to'),
+            ({'batch_size': 1.5}, 'recipe.batch_size is 1.5; give a whole number from 1 to'),
             (
                 {'task': 'instance_segmentatoin'},
                 "recipe.task is 'instance_segmentatoin'; did you mean instance_segmentation?",
             ),
             ({'task': 'tracking'}, "recipe.task is 'tracking'; the tasks are instance_segmentation, "),
             ({'start': 'zero'}, "recipe.start is 'zero'; give 'pretrained' or 'scratch'"),
-            ({'iterations': 90_000}, 'recipe has epochs and iterations; state the length in one'),
-            ({'any_length': 'yes'}, "recipe.any_length is 'yes', not True or False"),
+            ({'iterations': 90_000}, 'recipe has both epochs and iterations; give only one'),
+            ({'any_length': 'yes'}, "recipe.any_length is 'yes'; give True or False"),
             ({'flops_size': 800}, 'recipe.flops_size is 800; give (height, width) in pixels'),
             ({'flops_size': (800,)}, 'recipe.flops_size is '),
             ({'flops_size': (800, 0)}, 'recipe.flops_size is '),
@@ -112,14 +112,14 @@ class TestWithResults:
         check_competition(config())
         for check in (required_recipe, check_competition):
             line = refusal(check, config(hook={}))
-            assert 'config mine/retinanet_swin.py declares no recipe, by which results are known' in line
+            assert 'config mine/retinanet_swin.py declares no recipe, which results need' in line
             assert f'one of the tasks {", ".join(TASKS)}' in line
 
     def test_a_hook_that_contradicts(self):
         line = refusal(check_competition, config(WHOLE, hook={'task': 'upernet'}))
         assert line == (
             "default_hooks.result.task='upernet' and recipe.task='instance_segmentation' are different; "
-            'give recipe.task alone'
+            'give only recipe.task'
         )
         for same in ('mask_rcnn', 'instance_segmentation'):
             check_competition(config(WHOLE, hook={'task': same}))

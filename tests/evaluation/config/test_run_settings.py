@@ -333,7 +333,7 @@ class TestSame:
     )
     def test_differs_in_what_may_be_wanted(self, swin, checkpoint, capsys, changes, said):
         check_same_experiment(changed(swin, **changes), checkpoint, 'epoch_1.pth')
-        assert capsys.readouterr().err == f'warning: going on from epoch_1.pth: {said}\n'
+        assert capsys.readouterr().err == f'warning: resuming from epoch_1.pth: {said}\n'
 
     def test_other_number_of_processes(self, swin, checkpoint, capsys, monkeypatch):
         monkeypatch.setenv('WORLD_SIZE', '4')
@@ -349,7 +349,7 @@ class TestSame:
     @pytest.mark.parametrize('meta', [{}, {'cfg': None}, {'cfg': '(:'}, {'cfg': 'pass'}])
     def test_file_that_does_not_say(self, swin, capsys, meta):
         check_same_experiment(swin, {'meta': meta}, 'epoch_1.pth')
-        assert 'epoch_1.pth does not say which config' in capsys.readouterr().err
+        assert 'epoch_1.pth does not store its config' in capsys.readouterr().err
 
 
 class TestOther:
@@ -370,8 +370,8 @@ class TestOther:
         with pytest.raises(UserError) as refusal:
             check_same_experiment(cfg, checkpoint, 'epoch_1.pth')
         (line,) = str(refusal.value).splitlines()
-        assert line.startswith(f'epoch_1.pth is of another experiment: {said}')
-        assert line.endswith('give the config that it was trained with, or another --work-dir')
+        assert line.startswith(f'epoch_1.pth belongs to a different experiment: {said}')
+        assert line.endswith('give the config that it was trained with, or a different --work-dir')
 
     @pytest.mark.parametrize(
         ('changes', 'said'),

@@ -137,7 +137,10 @@ class TestUnitOfSchedulers:
     )
     def test_other_schedules_of_iterations_under_epochs(self, scheduler, key):
         line = refusal(made(EPOCHS, [scheduler]))
-        assert f'counts iterations, but its {key} is of the size of train_cfg.max_epochs=3' in line
+        assert (
+            f'counts iterations, but its {key} looks like a number of epochs (train_cfg.max_epochs=3)'
+            in line
+        )
 
     def test_warm_up_by_iterations_under_epochs(self):
         warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3)
@@ -225,7 +228,7 @@ class TestOtherParts:
             (dict(type='EMAHook', begin_epoch=2), ITERATIONS, 'begin_epoch=2 counts epochs'),
             (dict(type='EMAHook', begin_iter=7), ITERATIONS, 'give custom_hooks.0.begin_iter=6 or less'),
             (dict(type='EMAHook', begin_epoch=4), EPOCHS, 'give custom_hooks.0.begin_epoch=3 or less'),
-            (dict(type='EarlyStoppingHook', monitor='x'), EPOCHS, 'leave out custom_hooks.0'),
+            (dict(type='EarlyStoppingHook', monitor='x'), EPOCHS, 'remove custom_hooks.0'),
             (dict(type='CheckpointHook', save_best='x'), EPOCHS, 'custom_hooks.0.save_best=None'),
         ],
     )
@@ -276,7 +279,7 @@ class TestLengths:
             (
                 ITERATIONS,
                 {'train_dataloader.sampler.type': 'DefaultSampler'},
-                'starts all workers again',
+                'restarts all workers',
             ),
             (ITERATIONS, {'default_hooks.logger.log_metric_by_epoch': True}, 'are logged at step 0'),
             (EPOCHS, {'train_cfg.val_begin': 4, 'val_cfg': {}}, 'nothing will be evaluated'),

@@ -142,7 +142,7 @@ class TestParamwise:
         mask_rcnn.optim_wrapper.constructor = constructor
         mask_rcnn.optim_wrapper.paramwise_cfg = {name: 0.5}
         said = refusal(check_config, mask_rcnn, LOADERS, 1)
-        assert said.startswith(f'optim_wrapper.paramwise_cfg.{name} is no setting of ')
+        assert said.startswith(f'optim_wrapper.paramwise_cfg.{name}is not a setting of ')
         assert said.endswith(end)
 
     def test_constructor_that_is_not_known(self, mask_rcnn):
@@ -212,16 +212,19 @@ class TestKeywords:
         mask_rcnn.model.roi_head.mask_head.upsample_cfg.scale_facto = 2
         line = refusal(check_keywords, mask_rcnn)
         assert line.startswith(
-            'model.roi_head.mask_head.upsample_cfg.scale_facto is no setting of deconv'
+            'model.roi_head.mask_head.upsample_cfg.scale_factois not a setting of deconv'
         )
 
     @pytest.mark.parametrize(
         ('place', 'line'),
         [
             ('model.roi_head.bbox_head.num_clases', 'did you mean num_classes?'),
-            ('train_dataloader.dataset.pipeline.2.scal', 'is no setting of Resize; did you mean scale?'),
+            (
+                'train_dataloader.dataset.pipeline.2.scal',
+                'is not a setting of Resize; did you mean scale?',
+            ),
             ('val_evaluator.ann_fil', 'did you mean ann_file?'),
-            ('param_scheduler.1.gama', 'is no setting of MultiStepLR; did you mean gamma?'),
+            ('param_scheduler.1.gama', 'is not a setting of MultiStepLR; did you mean gamma?'),
             ('default_hooks.logger.interva', 'did you mean interval?'),
             ('env_cfg.mp_cfg.mp_start_metod', 'did you mean mp_start_method?'),
             ('model.roi_head.bbox_head.loss_cls.loss_weigth', 'did you mean loss_weight?'),
@@ -235,7 +238,7 @@ class TestKeywords:
         mask_rcnn.optim_wrapper.clip_grad = dict(norm_type=2)
         setting(mask_rcnn, holder)[name] = 1
         said = refusal(check_config, mask_rcnn, LOADERS, 1)
-        assert said.startswith(f'{place} is no setting')
+        assert said.startswith(f'{place}is not a setting')
         assert line in said
 
     @pytest.mark.parametrize(
@@ -254,4 +257,4 @@ class TestKeywords:
         holder, _, name = place.rpartition('.')
         setting(mask_rcnn, holder)[name] = value
         said = refusal(check_types, mask_rcnn)
-        assert said == f'{place}={value!r} is not known; did you mean {near}?'
+        assert said == f'{place}={value!r} is unknown; did you mean {near}?'

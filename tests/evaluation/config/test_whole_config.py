@@ -44,7 +44,7 @@ class TestWhole:
             ('train_dataloader.num_workers', 0, 'give train_dataloader.persistent_workers=False too'),
             ('model.backbone', None, 'has no model.backbone'),
             ('optim_wrapper', None, 'has no optim_wrapper'),
-            ('val_evaluator', None, 'val_evaluator is None; without validation'),
+            ('val_evaluator', None, 'val_evaluator is None; to turn off validation'),
             ('model.neck.in_channels', [1, 2, 3, 4], 'give model.neck.in_channels=[32, 64, 128, 256]'),
             ('model.backbone.out_indices', [0, 1, 2], 'give model.neck.in_channels=[32, 64, 128]'),
         ],
@@ -185,7 +185,7 @@ class TestPretrained:
             check_config(cfg, LOADERS, 1)
         (line,) = str(caught.value).splitlines()
         assert line.startswith(
-            f"{place}.pretrained='swin.pth' is of an earlier version; give --pretrained swin.pth"
+            f"{place}.pretrained='swin.pth' is no longer supported; give --pretrained swin.pth"
         )
 
     def test_of_a_test_is_left_out(self, leaf, place):
@@ -207,8 +207,8 @@ def test_none_is_what_configs_of_mmseg_have():
 @pytest.mark.parametrize(
     ('settings', 'advice'),
     [
-        (dict(seed=42), r'seed=42 is read by nothing; give randomness=dict\(seed=42\), or --seed'),
-        (dict(seed=42, randomness=dict(seed=1)), r'seed=42 is read by nothing'),
+        (dict(seed=42), r'seed=42 has no effect; give randomness=dict\(seed=42\), or --seed'),
+        (dict(seed=42, randomness=dict(seed=1)), r'seed=42 has no effect'),
         (dict(deterministic=True), r'give randomness=dict\(deterministic=True\)'),
         (dict(resume_from='a.pth'), "give load_from='a.pth' with resume=True, or --resume"),
         (dict(auto_resume=True), 'give resume=True, or --resume'),
@@ -246,7 +246,7 @@ def test_missing_package(monkeypatch, backend):
     package = PACKAGES_OF_BACKENDS[backend]
     assert str(caught.value) == (
         f'visualizer.vis_backends.1 ({backend}) needs the package {package}: pip install {package}, or '
-        'leave this entry out'
+        'or remove this entry'
     )
 
 
