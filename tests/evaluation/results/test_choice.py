@@ -68,18 +68,18 @@ def test_a_task_that_is_not_known(capsys):
         (
             'classification',
             None,
-            'no result of classification in DIR; found only instance_segmentation, '
+            'no result for classification in DIR; found only instance_segmentation, '
             'semantic_segmentation',
         ),
         (
             'instance_segmentation',
             'imagenet',
-            'no result of imagenet in DIR; found only mask_rcnn_coco_1x, mask_rcnn_coco_3x',
+            'no result for imagenet in DIR; found only mask_rcnn_coco_1x, mask_rcnn_coco_3x',
         ),
         (
             'semantic_segmentation',
             'upernet_ade20k_16k',
-            'no result of upernet_ade20k_16k in DIR; did you mean upernet_ade20k_160k?',
+            'no result for upernet_ade20k_16k in DIR; did you mean upernet_ade20k_160k?',
         ),
     ],
 )

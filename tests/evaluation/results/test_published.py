@@ -76,10 +76,10 @@ def test_by_another_recipe_nothing_is_published(result, published):
 @pytest.mark.parametrize(
     ('left_out', 'reason', 'unknown_reason'),
     [
-        ({'images': None}, 'the recipe does not state how many images there are', None),
-        ({'epochs': None}, 'published not stated', 'length not known, published not stated'),
-        ({'batch_size': None}, 'batch size 16, published not stated', 'batch size not known, published'),
-        ({'start': None}, 'start pretrained, published not stated', 'start not known, published not'),
+        ({'images': None}, 'the recipe does not state the number of images', None),
+        ({'epochs': None}, 'published not stated', 'length unknown, published not stated'),
+        ({'batch_size': None}, 'batch size 16, published not stated', 'batch size unknown, published'),
+        ({'start': None}, 'start pretrained, published not stated', 'start unknown, published not'),
     ],
 )
 def test_a_recipe_that_leaves_something_out_is_not_compared(
