@@ -17,7 +17,7 @@ class TestOptions:
         assert mask_rcnn.param_scheduler[0].end == 10
         assert mask_rcnn.param_scheduler[0].type == 'LinearLR'
 
-    def test_settings_where_there_was_none(self, mask_rcnn):
+    def test_settings_in_place_of_none(self, mask_rcnn):
         mask_rcnn.model.backbone.init_cfg = None
         merge_options(mask_rcnn, {'model.backbone.init_cfg.type': 'Pretrained'})
         assert mask_rcnn.model.backbone.init_cfg == {'type': 'Pretrained'}
@@ -41,11 +41,11 @@ class TestOptions:
             ('optim_wrapper.clip_grad.maxnorm', 'optim_wrapper.clip_grad has no maxnorm; '
              'did you mean max_norm?'),
             ('env_cfg.dist_cfg.time_out', 'env_cfg.dist_cfg has no time_out; did you mean timeout?'),
-            # A plain dict: what reads it is not known, but what else it has.
+            # The reader of a plain dict is unknown, but its other keys are known.
             ('model.test_cfg.mod', 'model.test_cfg has no mod; did you mean mode?'),
         ],
     )  # fmt: skip
-    def test_what_nothing_reads(self, upernet, option, reason):
+    def test_unread_settings(self, upernet, option, reason):
         (warning,) = merge_options(upernet, {option: 'x'})
         assert warning == f'{option} may have no effect: {reason}'
 
@@ -68,10 +68,10 @@ class TestOptions:
             ('model.backbone.dims.0.x', 3, 'model.backbone.dims.0 is 32 and has no settings'),
         ],
     )
-    def test_what_cannot_be(self, upernet, option, value, line):
+    def test_invalid_overrides(self, upernet, option, value, line):
         assert line in refusal(merge_options, upernet, {option: value})
 
-    def test_slip_in_what_a_hook_hands_on(self, upernet):
+    def test_misspelled_keyword_that_a_hook_passes_on(self, upernet):
         options = {'default_hooks.ema.type': 'EMAHook', 'default_hooks.ema.momentun': 0.1}
         (warning,) = merge_options(upernet, options)
         assert warning.endswith('default_hooks.ema has no momentun; did you mean momentum?')
@@ -93,12 +93,12 @@ class TestOptions:
         assert upernet.model.auxiliary_head.in_channels == [9]
 
     def test_settings_in_a_new_place(self, upernet):
-        # The list is new, and so are all settings in it.
+        # The list and all settings in it are new.
         assert merge_options(upernet, {'custom_hooks': [dict(type='EMAHook')]}) == []
         merge_options(upernet, {'custom_hooks.0.momentum': 0.1})
         assert upernet.custom_hooks == [dict(type='EMAHook', momentum=0.1)]
 
-    def test_settings_for_a_plain_value(self, upernet):
+    def test_settings_in_place_of_a_plain_value(self, upernet):
         merge_options(upernet, {'optim_wrapper.loss_scale': 'dynamic'})
         merge_options(upernet, {'optim_wrapper.loss_scale': dict(init_scale=512)})
         assert upernet.optim_wrapper.loss_scale == dict(init_scale=512)
@@ -167,7 +167,7 @@ class TestValues:
         ],
         ids=lambda text: text[:20],
     )
-    def test_what_is_none(self, text):
+    def test_invalid_values(self, text):
         parser = argparse.ArgumentParser(exit_on_error=False)
         add_overrides(parser)
         with pytest.raises(argparse.ArgumentError, match='not a Python value; quote words in it'):
