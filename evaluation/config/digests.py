@@ -14,7 +14,7 @@ from evaluation.tasks import find_task
 
 # Version 1 included `custom_imports`. Results from then do not store a version.
 DIGEST_VERSION = 2
-# Settings of how and where a process runs, which do not affect figures. The seed and the starting
+# Settings of the process and its machine, which do not affect figures. The seed and the starting
 # weights have separate fields in `result.json`.
 NOT_OF_THE_EXPERIMENT = (
     'config_sha256',

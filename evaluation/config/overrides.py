@@ -242,7 +242,7 @@ def why_top_is_unread(cfg: Config, top: str) -> str | None:
     """Return why nothing reads a top-level part of the config; None if something does."""
     read = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'} | READ_AT_TOP
     if top in INSTEAD:
-        return f'{INSTEAD[top]} sets it'
+        return f'use {INSTEAD[top]} instead'
     if top not in read:
         if top not in cfg:
             return f'the config has no {top}{did_you_mean(top, [*read, *cfg])}'

@@ -44,7 +44,7 @@ BUILT = (
     'env_cfg',
     'auto_scale_lr',
 )
-# Places that are built through a registry. Elsewhere a `type` may have a meaning of the enclosing class.
+# Places that are built through a registry. Elsewhere the enclosing class defines what `type` means.
 BY_REGISTRY = re.compile(
     r'model(\.(backbone|neck|data_preprocessor|[a-z_]*head))*'
     r'|[a-z]+_dataloader\.(dataset(\.dataset|\.datasets\.\d+)*(\.pipeline\.\d+)?|sampler|batch_sampler)'

@@ -315,7 +315,7 @@ class TestOptions:
             errors_page.enter(KIND, given, warning, outcome.status)
         assert 'did you mean train_cfg?' in warnings[0]
         assert 'override train_dataloader.dataset.pipeline instead' in warnings[1]
-        assert '--launcher sets it' in warnings[2]
+        assert 'use --launcher instead' in warnings[2]
 
     @pytest.mark.parametrize(
         'option',

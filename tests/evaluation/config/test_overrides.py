@@ -30,7 +30,7 @@ class TestOptions:
              'override model.decode_head.norm_cfg instead'),
             ('train_pipeline.0.type', 'train_pipeline was copied when the config was read; '
              'override train_dataloader.dataset.pipeline instead'),
-            ('data_root', '--data-root sets it'),
+            ('data_root', 'use --data-root instead'),
             ('default_hooks.checkpoint.intervall', 'default_hooks.checkpoint has no intervall; '
              'did you mean interval?'),
             ('env_cfg.cudnn_bench', 'env_cfg has no cudnn_bench; did you mean cudnn_benchmark?'),
