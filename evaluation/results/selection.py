@@ -12,7 +12,7 @@ from evaluation.results.result import Result
 from evaluation.tasks import TASKS, find_task
 from evaluation.utils.errors import UserError, did_you_mean
 
-# A contestant without a scale competes with a scale if the ratio of their parameters is at most this.
+# A contestant without a scale joins a size class if the ratio of their parameters is at most this.
 MOST_RATIO = 1.5
 
 
