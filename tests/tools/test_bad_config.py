@@ -176,13 +176,13 @@ class TestOptions:
                 'an override of an unknown setting of a data loader',
                 'upernet',
                 'train_dataloader.batchsize=4',
-                ['train_dataloader.batchsizeis not a setting', 'did you mean batch_size?'],
+                ['train_dataloader.batchsize is not a setting', 'did you mean batch_size?'],
             ),
             (
                 'an override of an unknown setting of the model',
                 'mask_rcnn',
                 'model.backbon.depths=[1,1,1,1]',
-                ['model.backbonis not a setting of MaskRCNN', 'did you mean backbone?'],
+                ['model.backbon is not a setting of MaskRCNN', 'did you mean backbone?'],
             ),
             (
                 'an override of an unknown setting of the backbone',
@@ -194,13 +194,13 @@ class TestOptions:
                 'an override of an unknown setting of the optimizer',
                 'mask_rcnn',
                 'optim_wrapper.optimizer.LR=0.1',
-                ['optim_wrapper.optimizer.LRis not a setting of AdamW', 'did you mean lr?'],
+                ['optim_wrapper.optimizer.LR is not a setting of AdamW', 'did you mean lr?'],
             ),
             (
                 'an override of an unknown setting that a base class would have to take',
                 'upernet',
                 'model.decode_head.chanels=3',
-                ['model.decode_head.chanelsis not a setting of UPerHead', 'did you mean channels?'],
+                ['model.decode_head.chanels is not a setting of UPerHead', 'did you mean channels?'],
             ),
             (
                 'an override in a new hook without a type',

@@ -142,7 +142,7 @@ class TestParamwise:
         mask_rcnn.optim_wrapper.constructor = constructor
         mask_rcnn.optim_wrapper.paramwise_cfg = {name: 0.5}
         said = refusal(check_config, mask_rcnn, LOADERS, 1)
-        assert said.startswith(f'optim_wrapper.paramwise_cfg.{name}is not a setting of ')
+        assert said.startswith(f'optim_wrapper.paramwise_cfg.{name} is not a setting of ')
         assert said.endswith(end)
 
     def test_unknown_constructor(self, mask_rcnn):
@@ -212,7 +212,7 @@ class TestKeywords:
         mask_rcnn.model.roi_head.mask_head.upsample_cfg.scale_facto = 2
         line = refusal(check_keywords, mask_rcnn)
         assert line.startswith(
-            'model.roi_head.mask_head.upsample_cfg.scale_factois not a setting of deconv'
+            'model.roi_head.mask_head.upsample_cfg.scale_facto is not a setting of deconv'
         )
 
     @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ class TestKeywords:
         mask_rcnn.optim_wrapper.clip_grad = dict(norm_type=2)
         setting(mask_rcnn, holder)[name] = 1
         said = refusal(check_config, mask_rcnn, LOADERS, 1)
-        assert said.startswith(f'{place}is not a setting')
+        assert said.startswith(f'{place} is not a setting')
         assert line in said
 
     @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def test_missing_package(monkeypatch, backend):
         check_visualization(with_backends('LocalVisBackend', backend))
     package = PACKAGES_OF_BACKENDS[backend]
     assert str(caught.value) == (
-        f'visualizer.vis_backends.1 ({backend}) needs the package {package}: pip install {package}, or '
+        f'visualizer.vis_backends.1 ({backend}) needs the package {package}: pip install {package}, '
         'or remove this entry'
     )
 
