@@ -977,7 +977,7 @@ def test_html_stays_text(tmp_path):
         (json.dumps([entry(box_ap=3, mask_ap=472)]), "'mask_ap' is missing or not a per"),
         (json.dumps([entry(architecture='other')]), "'architecture' is not one of unified, original"),
         (json.dumps([entry() | {'source': None}]), "'source' is missing or not text"),
-        (json.dumps([entry(), entry()]), 'entry 2: dcn_tiny, mask_rcnn_coco_1x, unified is stated'),
+        (json.dumps([entry(), entry()]), 'entry 2: duplicate of dcn_tiny, mask_rcnn_coco_1x, unified'),
         (
             json.dumps([entry(task='upernet_ade20k_160k', miou=3, miou_multi_scale='x')]),
             "'miou_multi_scale' is missing or not a percentage",
