@@ -1,1 +1,1 @@
-"""What is measured beside AP and mIoU, how runs are set up, and how results become tables."""
+"""Run setup, measurements beyond AP and mIoU, and tables of results."""

@@ -1,1 +1,1 @@
-"""Configs: read, overridden and checked before anything is built from them."""
+"""Read, override and check configs before anything is built from them."""

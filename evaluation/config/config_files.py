@@ -1,4 +1,4 @@
-"""Read config files, and say in one line what is wrong with one."""
+"""Read config files, with one-line errors."""
 
 import ast
 import importlib
@@ -21,14 +21,14 @@ def read_config(file: str) -> Config:
     """Read a config and import the modules that it names.
 
     Raises:
-        UserError: there is no such file, or it cannot be read; the message names file and line, and the
-            nearest where a name is misspelt.
+        UserError: the file is missing or cannot be read; the message names file and line, and the
+            nearest known name for a misspelled one.
     """
     path = Path(file)
     check_config_file(path)
     files = check_imports(Path(os.path.normpath(path)))
     try:
-        # Stored configs may name modules that were moved since; `import_modules` knows them.
+        # Stored configs may name modules that have moved since; `import_modules` knows the new names.
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
         place = _place_in_config(error, files)
@@ -43,10 +43,10 @@ def read_config(file: str) -> Config:
 
 
 def check_config_file(path: Path) -> None:
-    """Look for the file.
+    """Check that a config file exists.
 
     Raises:
-        UserError: it is not there, a folder, or no Python file.
+        UserError: the path is missing, a folder, or not a Python file.
     """
     if path.is_dir():
         raise UserError(f'config {path} is a folder; give a .py file in it')
@@ -57,7 +57,7 @@ def check_config_file(path: Path) -> None:
 
 
 def _nearest_files(path: Path) -> str:
-    """Files beside it whose names are nearest."""
+    """Return a hint with the most similar file names in the same folder."""
     names = {p.name: str(p) for p in path.parent.glob('*.py')}
     near = did_you_mean(path.name, names, count=3)
     return re.sub(r'\S+\.py', lambda match: names[match[0]], near)
@@ -66,8 +66,8 @@ def _nearest_files(path: Path) -> str:
 def _forget_inherited_contestant(cfg: Config, path: Path) -> None:
     """Drop a `contestant` that another file declares.
 
-    A config that imports a leaf changes something of it. Under its name, tables would compare that
-    with what is published of the leaf.
+    A config that imports a leaf changes it in some way. With the leaf's name, tables would compare it
+    with the published figures of the leaf.
     """
     tree = ast.parse(path.read_text(encoding='utf-8'))
     names = {getattr(node, 'id', None) or getattr(node, 'name', None) for node in ast.walk(tree)}
@@ -76,7 +76,7 @@ def _forget_inherited_contestant(cfg: Config, path: Path) -> None:
 
 
 def _place_in_config(error: Exception, files: list[Path]) -> str | None:
-    """File and line of the config code that raised, if it was config code."""
+    """Return file and line of the config code that raised; None if it was not config code."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(os.path.normpath(frame.filename))
         if file in files:
@@ -85,15 +85,15 @@ def _place_in_config(error: Exception, files: list[Path]) -> str | None:
 
 
 def import_modules(cfg: Config, files: list[Path]) -> None:
-    """Import what `custom_imports` names, under the names that modules have today.
+    """Import the modules in `custom_imports`, under their current names.
 
     Args:
         cfg: a config.
-        files: those that it was read from, to say where a module is named; none for one that came with
-            a result.
+        files: files that it was read from, to report where a module is named; empty for a config stored
+            in a result.
 
     Raises:
-        UserError: there is no such module. What goes wrong inside one keeps its traceback.
+        UserError: a module does not exist. Errors inside a module keep their traceback.
     """
     wishes = cfg.get('custom_imports') or {}
     names = wishes.get('imports') or []
@@ -111,7 +111,7 @@ def import_modules(cfg: Config, files: list[Path]) -> None:
 
 
 def _place_of_text(text: str, files: list[Path]) -> str:
-    """File and line of a config where a string stands."""
+    """Return the file and line of a config that contain a string."""
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
             if isinstance(node, ast.Constant) and node.value == text:
@@ -120,7 +120,7 @@ def _place_of_text(text: str, files: list[Path]) -> str:
 
 
 def _modules_beside(name: str) -> list[str]:
-    """Modules of the package that `name` would be in; of the top level, packages of the suite."""
+    """Return the modules of the package that `name` belongs to; known packages for a top-level name."""
     parent, _, _ = name.rpartition('.')
     if not parent:
         return ['backbones', 'evaluation', 'mmdet', 'mmseg']
@@ -137,11 +137,11 @@ def check_imports(file: Path) -> list[Path]:
     """Follow the relative imports of a config, without running it.
 
     Returns:
-        The config and, each once, all that it takes something from.
+        The config and all files that it imports from, without duplicates.
 
     Raises:
-        UserError: one of them has a syntax error, is missing, or lacks a name that is taken from it; the
-            message names file and line.
+        UserError: a file has a syntax error, is missing, or lacks an imported name; the message names
+            file and line.
     """
     names: dict[Path, set[str]] = {}
     _names_defined_in(file, names)
@@ -149,7 +149,7 @@ def check_imports(file: Path) -> list[Path]:
 
 
 def _names_defined_in(file: Path, read: dict[Path, set[str]]) -> set[str]:
-    """Top-level names of a config, its imported ones too; enters them in `read`."""
+    """Return the top-level names of a config, including imported ones, and add them to `read`."""
     if file not in read:
         tree = _parse(file)
         read[file] = _assigned(tree)
@@ -172,14 +172,14 @@ def _parse(file: Path) -> ast.Module:
 
 
 def _base_imports(tree: ast.Module) -> list[ast.ImportFrom]:
-    """Relative imports within `with` statements; mmengine itself looks after absolute ones."""
+    """Return the relative imports within `with` statements; mmengine checks absolute ones."""
     blocks = [node for node in tree.body if isinstance(node, ast.With)]
     imports = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
     return [node for node in imports if node.level and node.module]
 
 
 def _taken(statement: ast.ImportFrom, file: Path, base: Path, read: dict[Path, set[str]]) -> set[str]:
-    """Names that an import statement of `file` brings in from `base`."""
+    """Return the names that an import statement in `file` takes from `base`."""
     place = f'config {file}, line {statement.lineno}'
     if not base.is_file():
         near = did_you_mean(base.stem, [path.stem for path in base.parent.glob('*.py')])
@@ -195,7 +195,7 @@ def _taken(statement: ast.ImportFrom, file: Path, base: Path, read: dict[Path, s
 
 
 def _assigned(tree: ast.Module) -> set[str]:
-    """Names that a config binds, by assignment or by importing what is no config."""
+    """Return the names that a config binds by assignment or by importing ordinary modules."""
     nodes = list(ast.walk(tree))
     names = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
@@ -204,11 +204,11 @@ def _assigned(tree: ast.Module) -> set[str]:
 
 
 def keep_inherited_imports(cfg: Config, files: Sequence[Path]) -> None:
-    """Add to `custom_imports` what the files below a config import; a config replaces the whole list.
+    """Restore inherited entries of `custom_imports`, since a config replaces the whole list.
 
     Args:
-        cfg: a config; changed where an import was lost.
-        files: those that it was read from, itself first.
+        cfg: a config; changed if an import was lost.
+        files: files that it was read from, itself first.
     """
     own = cfg.get('custom_imports')
     if not own:
@@ -216,14 +216,14 @@ def keep_inherited_imports(cfg: Config, files: Sequence[Path]) -> None:
     names = own.get('imports') or []
     names = [names] if isinstance(names, str) else [*names]
     inherited = [name for file in files[1:] for name in imports_in(file)]
-    # Lists that have all stay as they are, and so does the digest of their config.
+    # Complete lists are not changed, so the digests of their configs stay the same.
     lost = [name for name in dict.fromkeys(inherited) if name not in names]
     if lost:
         cfg.custom_imports.imports = [*lost, *names]
 
 
 def imports_in(file: Path) -> list[str]:
-    """Modules that a config file lists in `custom_imports = dict(imports=[...])`, or in a literal."""
+    """Return the modules listed in `custom_imports = dict(imports=[...])` or in a dict literal."""
     found: list[str] = []
     for statement in ast.parse(file.read_text(encoding='utf-8')).body:
         if not isinstance(statement, ast.Assign):
@@ -239,7 +239,7 @@ def imports_in(file: Path) -> list[str]:
 
 
 def _entries(value: ast.expr) -> list[tuple[object, ast.expr]]:
-    """Names and values of `dict(...)` or `{...}`."""
+    """Return the keys and values of `dict(...)` or `{...}`."""
     if isinstance(value, ast.Call):
         return [(keyword.arg, keyword.value) for keyword in value.keywords]
     if isinstance(value, ast.Dict):

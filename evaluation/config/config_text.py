@@ -1,6 +1,6 @@
-"""The text of configs in logs, checkpoints and results: lay it out once, and read it as data.
+"""Read and format the text of configs in logs, checkpoints and results.
 
-Text that is not the suite's own is never run.
+The text is parsed as data; it is never executed.
 """
 
 import ast
@@ -13,26 +13,27 @@ from mmengine.config import Config
 from evaluation.config.settings import registered_names
 from evaluation.utils.errors import UserError
 
-# Python's parser gives up by one or the other of these: bad syntax, null bytes, too deep a nesting, or
-# what can be no value, such as a set of lists.
+# Errors of Python's parser: bad syntax, null bytes, nesting too deep, or an impossible value such as a
+# set of lists.
 UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError)
-# Whose modules may be imported, and whose registries may be asked.
+# Packages whose modules may be imported and whose registries may be used.
 TRUSTED = ('backbones', 'evaluation', 'mmcv', 'mmdet', 'mmengine', 'mmseg')
 
 
 def read_literals(text: str, keep_tuples: bool = False) -> dict:
-    """Values of the top-level names in a config as mmengine prints it: literals and `dict(...)`.
+    """Return the values of the top-level names in a config that mmengine printed.
 
-    What else stands there, such as an expression, is returned as its source text: the file that it
-    comes from may be anyone's, so nothing of it is run.
+    Literals and `dict(...)` are read. Any other expression is returned as its source text: the file may
+    come from anyone, so nothing is executed.
 
     Args:
-        text: such as `model = dict(depth=50)`.
-        keep_tuples: whether tuples stay tuples, for a config to be built from; else they become lists,
-            for values to be compared.
+        text: text of a config, such as `model = dict(depth=50)`.
+        keep_tuples: whether to keep tuples, to build from the config; else convert them to lists, to
+            compare values.
 
     Returns:
-        `{'model': {'depth': 50}}`; empty where `text` is no Python, or nested too deeply for it.
+        Values by name, such as `{'model': {'depth': 50}}`; empty if `text` is not valid Python or nested
+        too deeply.
     """
     try:
         return {
@@ -67,17 +68,17 @@ def _value(node: ast.expr, of_tuples: type) -> object:
 
 
 def check_received(config: Config, built: tuple[str, ...]) -> None:
-    """Look whether building parts of a config runs nothing but classes of the suite and its libraries.
+    """Check that building parts of a config runs only classes of the suite and its libraries.
 
-    mmengine takes a `type` with dots for the place of any function, imports a `type` that no registry
+    mmengine treats a `type` with dots as the path of any function, imports a `type` that no registry
     has, and calls what it finds.
 
     Args:
-        config: of literals alone.
-        built: its parts that something is to be built from.
+        config: a config of literals only.
+        built: parts that something will be built from.
 
     Raises:
-        UserError: it names a module, scope or type of another package.
+        UserError: the config names a module, scope or type of another package.
     """
     modules = (config.get('custom_imports') or {}).get('imports') or []
     for name in [modules] if isinstance(modules, str) else modules:
@@ -92,7 +93,7 @@ def check_received(config: Config, built: tuple[str, ...]) -> None:
 
 
 def _is_harmless(name: str) -> bool:
-    """Whether a name is of a registered class or function, or of nothing that could be imported."""
+    """Return whether a name is registered in a trusted package, or cannot be imported at all."""
     package, dot, rest = name.partition('.')
     if dot:
         return package in TRUSTED and rest in registered_names(package)
@@ -106,13 +107,13 @@ def _check_package(what: str, name: object) -> None:
 
 def _refusal(what: str) -> UserError:
     return UserError(
-        f'its config {what}, which is no part of the suite or its libraries; a result is data, and has '
-        'nothing else imported or run'
+        f'its config {what}, which is not part of the suite or its libraries; configs stored in results '
+        'must not import or run anything else'
     )
 
 
 def _names(value: object) -> Iterator[tuple[str, object]]:
-    """Every `type` and `_scope_` at any depth."""
+    """Yield every `type` and `_scope_` at any depth."""
     if isinstance(value, dict):
         yield from ((key, value[key]) for key in ('type', '_scope_') if value.get(key) is not None)
     if isinstance(value, (dict, list, tuple)):
@@ -121,9 +122,9 @@ def _names(value: object) -> Iterator[tuple[str, object]]:
 
 
 def remember_layout() -> None:
-    """Have yapf keep its last results.
+    """Cache the last results of yapf.
 
-    mmengine has it lay out the config for each log, result and checkpoint, 0.1 to 0.5 s each time.
+    mmengine formats the config with it for each log, result and checkpoint, 0.1 to 0.5 s each time.
     """
     from yapf.yapflib import yapf_api
 

@@ -1,6 +1,6 @@
-"""Digest of a config: equal for runs of the same experiment, wherever their files and modules lie.
+"""Digest of a config: the same for all runs of an experiment, wherever files and modules are.
 
-`current_name` maps names that modules had in earlier versions to those of today.
+`current_name` maps module names of earlier versions to current ones.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ from mmengine.config import Config
 
 from evaluation.tasks import find_task
 
-# Version 1, of results before this was stored beside the digest, included `custom_imports`.
+# Version 1 included `custom_imports`. Results from then do not store a version.
 DIGEST_VERSION = 2
-# Settings of how and where a process runs, which no figure depends on. The seed and the starting weights
-# have fields of their own in `result.json`.
+# Settings of the process and its machine, which do not affect figures. The seed and the starting
+# weights have separate fields in `result.json`.
 NOT_OF_THE_EXPERIMENT = (
     'config_sha256',
     'config_sha256_version_1',
@@ -30,17 +30,17 @@ NOT_OF_THE_EXPERIMENT = (
     'randomness',
     'resume',
     'checkpoint_key',
-    # How results are called.
+    # Names of results.
     'recipe',
     'contestant',
 )
 LOADING = re.compile(
     r'(train|val|test)_dataloader\.(num_workers|persistent_workers|prefetch_factor|pin_memory)'
 )
-# What configs import today.
+# The module that configs import today.
 REGISTRATION = 'evaluation.registration'
-# What the recipe pages imported before `evaluation.registration`, by their `default_scope`. They are
-# part of version 1 of the digest of a config, so leave them as they are.
+# Imports of the recipe pages before `evaluation.registration`, by `default_scope`. They are part of
+# version 1 of the digest, so do not change them.
 IMPORTS_OF_VERSION_1 = {
     'mmdet': (
         'backbones',
@@ -84,22 +84,21 @@ _MOVED = frozenset(_EARLIEST).union(*IMPORTS_OF_VERSION_1.values()) - {'backbone
 
 
 def config_sha256(cfg: Config) -> str:
-    """Return the SHA-256 of all settings of a config that an experiment consists of.
+    """Return the SHA-256 of all settings of a config that define the experiment.
 
-    Text, comments and order of the file do not matter, nor the place of the data, nor which modules are
-    imported.
+    Formatting, comments, order, the location of the data and the imported modules do not matter.
 
     Args:
-        cfg: as it was read and overridden, before a command adds its own settings.
+        cfg: config with overrides, before a command adds its own settings.
     """
     return _sha256({key: value for key, value in _settings(cfg).items() if key != 'custom_imports'})
 
 
 def config_sha256_version_1(cfg: Config) -> str:
-    """Return the digest that earlier versions of the suite computed of the same config.
+    """Return the digest that earlier versions of the suite computed for the same config.
 
     Args:
-        cfg: as of `config_sha256`.
+        cfg: config, as for `config_sha256`.
     """
     settings = _settings(cfg)
     imports = settings.get('custom_imports')
@@ -120,7 +119,7 @@ def _settings(cfg: Config) -> dict[str, Any]:
     settings = _without_place(cfg.to_dict(), str(cfg.get('data_root') or ''))
     kept = {name: value for name, value in settings.items() if name not in NOT_OF_THE_EXPERIMENT}
     if settings.get('resume') and settings.get('load_from'):
-        # This is `--resume CHECKPOINT`, which is in no digest.
+        # This is `--resume CHECKPOINT`, which digests exclude.
         kept['load_from'] = None
     _name_results(kept, settings.get('recipe'))
     for name, value in kept.items():
@@ -130,7 +129,7 @@ def _settings(cfg: Config) -> dict[str, Any]:
 
 
 def _name_results(settings: dict[str, Any], recipe: Any) -> None:
-    """State task and data set where configs of before recipes did, so that digests stay the same."""
+    """Put task and data set where configs without recipes had them, so that digests stay the same."""
     hooks = settings.get('default_hooks')
     hook = hooks.get('result') if isinstance(hooks, dict) else None
     if isinstance(recipe, dict) and isinstance(hook, dict) and 'task' not in hook:
@@ -146,7 +145,7 @@ def _sha256(settings: dict[str, Any]) -> str:
 
 
 def _without_place(value: Any, root: str) -> Any:
-    """Return the same settings with `data_root` for the data root itself."""
+    """Return the settings with the data root replaced by `data_root`."""
     if isinstance(value, dict):
         return {str(k): _without_place(v, root) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -160,5 +159,5 @@ def _without_place(value: Any, root: str) -> Any:
 
 
 def current_name(module: str) -> str:
-    """Return the module that registers today what `module` registered when a config was written."""
+    """Return the current module that registers what `module` did when a config was written."""
     return REGISTRATION if module in _MOVED else module

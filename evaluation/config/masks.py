@@ -1,4 +1,4 @@
-"""Masks that a detector predicts, loads and is evaluated by, as its config says."""
+"""Masks in the config of a detector: predicted, loaded and evaluated."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,19 +7,19 @@ from mmengine.config import Config
 
 from evaluation.utils.errors import UserError
 
-# Names under which mmdet's detectors keep heads that predict masks.
+# Attributes of mmdet's detectors for heads that predict masks.
 MASK_HEADS = ('mask_head', 'panoptic_head')
-# Heads that predict masks under another name.
+# Heads that predict masks but have other attributes.
 MASK_TYPES = ('RTMDetInsHead', 'RTMDetInsSepBNHead')
-# These draw masks from boxes, so training needs none.
+# Detectors that learn masks from boxes, so training needs no masks.
 BOX_SUPERVISED = ('BoxInst',)
 LOADER = 'LoadAnnotations'
-# What `CocoMetric` may be asked for.
+# Metrics of `CocoMetric`.
 METRICS = ('bbox', 'segm')
 
 
 def predicts_masks(model: Mapping) -> bool:
-    """Whether the config of a detector has a head that predicts masks."""
+    """Return whether the config of a detector has a head that predicts masks."""
     for settings in _dicts(model):
         if any(settings.get(name) is not None for name in MASK_HEADS):
             return True
@@ -29,17 +29,17 @@ def predicts_masks(model: Mapping) -> bool:
 
 
 def loads_masks(pipeline: Sequence[Mapping]) -> bool:
-    """Whether a pipeline loads masks, at any depth of its transforms."""
+    """Return whether a pipeline loads masks, at any depth of its transforms."""
     return any(_is_mask_loader(step) for step in _dicts(pipeline))
 
 
 def needs_masks(cfg: Config, loader: str, pipeline: Sequence[Mapping]) -> bool:
-    """Whether the objects of a data set must have masks.
+    """Return whether the objects of a data set must have masks.
 
     Args:
-        cfg: of the run.
+        cfg: config of the run.
         loader: name of the data loader that the data set belongs to.
-        pipeline: of the data set.
+        pipeline: pipeline of the data set.
     """
     if loads_masks(pipeline):
         return True
@@ -47,7 +47,7 @@ def needs_masks(cfg: Config, loader: str, pipeline: Sequence[Mapping]) -> bool:
 
 
 def config_needs_masks(cfg: Config) -> bool:
-    """Whether any data loader of a config needs masks."""
+    """Return whether any data loader of a config needs masks."""
     pipelines = [(name, cfg[name].dataset) for name in cfg if name.endswith('_dataloader') and cfg[name]]
     return predicts_masks(cfg.model) or any(
         needs_masks(cfg, name, [dataset]) for name, dataset in pipelines
@@ -55,10 +55,10 @@ def config_needs_masks(cfg: Config) -> bool:
 
 
 def check_masks(cfg: Config, loaders: Sequence[str]) -> None:
-    """Check that model, pipelines and metrics agree on whether there are masks.
+    """Check that model, pipelines and metrics agree on masks.
 
     Raises:
-        UserError: the model trains masks that no transform loads, or a metric asks for masks that the
+        UserError: the model trains on masks that no transform loads, or a metric needs masks that the
             model does not predict.
     """
     if cfg.get('default_scope') != 'mmdet':
@@ -70,7 +70,8 @@ def check_masks(cfg: Config, loaders: Sequence[str]) -> None:
         if any(_name(step) == LOADER for step in steps) and not loads_masks(steps):
             raise UserError(
                 f'the model predicts masks, but the pipeline of {training} loads none; give its '
-                f'{LOADER} with_mask=True, or model.roi_head.mask_head=None for a detector without masks'
+                f'{LOADER} with_mask=True, or use model.roi_head.mask_head=None for a detector without '
+                'masks'
             )
     for loader in loaders:
         if not is_masked and any('segm' in kinds for kinds in _evaluated(cfg, loader)):
@@ -81,9 +82,9 @@ def check_masks(cfg: Config, loaders: Sequence[str]) -> None:
 
 
 def leave_out_unused_masks(cfg: Config) -> bool:
-    """Let the pipelines of a detector without masks load none, unless a transform uses them.
+    """Stop loading masks for a detector without masks, unless a transform uses them.
 
-    The page of Mask R-CNN loads masks; with `mask_head=None` nothing would look at them.
+    The Mask R-CNN page loads masks; with `mask_head=None` nothing would use them.
 
     Returns:
         Whether something was changed.
@@ -104,10 +105,10 @@ def leave_out_unused_masks(cfg: Config) -> bool:
 
 
 def kinds_of_metric(metric: str | Sequence[str]) -> tuple[str, ...]:
-    """Kinds of overlap that `metric` of `InstanceMetric` names.
+    """Return the kinds of overlap in `metric` of `InstanceMetric`.
 
     Raises:
-        UserError: it names others than `bbox` and `segm`, or not `bbox`.
+        UserError: `bbox` is missing, or there is a kind other than `bbox` and `segm`.
     """
     names = [metric] if isinstance(metric, str) else list(metric)
     if 'bbox' not in names or not {*names} <= {*METRICS}:
@@ -118,7 +119,7 @@ def kinds_of_metric(metric: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _evaluated(cfg: Config, loader: str) -> Iterator[Sequence[str]]:
-    """Kinds of overlap that each COCO evaluator of a loader asks for."""
+    """Yield the kinds of overlap of each COCO evaluator of a loader."""
     evaluators = cfg.get(_evaluator_of(loader)) or []
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         metric = evaluator.get('metric')
@@ -140,18 +141,18 @@ def _is_mask_loader(step: Mapping) -> bool:
 
 
 def _uses_masks(step: Mapping) -> bool:
-    """Whether a transform works on masks for the sake of the boxes."""
+    """Return whether a transform uses masks to compute boxes."""
     return _name(step) == 'CopyPaste' or bool(step.get('by_mask') or step.get('recompute_bbox'))
 
 
 def _name(settings: Mapping) -> str:
-    """What a dict of settings is built to, without the library."""
+    """Return the class name in a dict of settings, without its library."""
     kind = settings.get('type')
     return str(getattr(kind, '__name__', kind)).rpartition('.')[2]
 
 
 def _dicts(value: Any) -> Iterator[dict]:
-    """Every dict at any depth."""
+    """Yield every dict at any depth."""
     if isinstance(value, dict):
         yield value
         value = value.values()

@@ -14,7 +14,7 @@ from evaluation.config.config_text import UNREADABLE
 from evaluation.config.settings import ALL_BUT_THE_SAME, Others, keywords_of, setting
 from evaluation.utils.errors import UserError, did_you_mean
 
-# Read by the suite or by mmengine apart from the runner's own arguments.
+# Top-level names that the suite or mmengine reads, besides the arguments of the runner.
 READ_AT_TOP = frozenset(
     {
         'activation_checkpointing',
@@ -30,7 +30,7 @@ READ_AT_TOP = frozenset(
         'tta_pipeline',
     }
 )
-# Read, but an option of the commands sets them.
+# Top-level names that are read, but set by an option of the commands.
 INSTEAD = {
     'data_root': '--data-root',
     'launcher': '--launcher',
@@ -39,12 +39,12 @@ INSTEAD = {
 # Settings whose names the user chooses.
 FREE_NAMES = ('custom_hooks', 'custom_keys', 'default_hooks', 'metainfo')
 WORDS_FOR_NUMBERS = ('loss_scale',)
-# Likeness of two names (see difflib), one of which is known to be read.
+# Minimum similarity (see difflib) of a name to one that is known to be read.
 MUCH_THE_SAME = 0.75
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """The option `--cfg-options`, as every command that reads a config has it."""
+    """Add the option `--cfg-options`, for every command that reads a config."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -56,7 +56,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 class OptionsAction(DictAction):
-    """`KEY=VALUE ...` as a dict; what has another form is refused as argparse refuses."""
+    """Parse `KEY=VALUE ...` to a dict; any other form is an argparse error."""
 
     def __call__(
         self,
@@ -65,13 +65,13 @@ class OptionsAction(DictAction):
         values: Sequence[str],
         option_string: str | None = None,
     ) -> None:
-        """Check the form, then read the value."""
+        """Check the form of each override, then read its value."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for text in values:
             key, equals, value = text.partition('=')
             if not equals or not all(key.split('.')):
                 raise argparse.ArgumentError(
-                    self, f'{text!r} has not the form KEY=VALUE, such as train_dataloader.batch_size=4'
+                    self, f'{text!r} is not KEY=VALUE, such as train_dataloader.batch_size=4'
                 )
             try:
                 options[key] = read_value(value)
@@ -81,22 +81,22 @@ class OptionsAction(DictAction):
 
 
 def read_value(text: str) -> object:
-    """Read a value: a Python literal, else the short forms of mmengine.
+    """Read a value: a Python literal or a short form of mmengine.
 
     Args:
         text: such as `4`, `[1,2]`, `{'type':'EMAHook'}`, `word`, `1,2` or `[a,b]`.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     text = text.strip()
     try:
-        with warnings.catch_warnings():  # of words that are nearly numbers
+        with warnings.catch_warnings():  # for words that look almost like numbers
             warnings.simplefilter('ignore')
             value = ast.literal_eval(text)
     except UNREADABLE:
         return _read_short_form(text)
-    if isinstance(value, str):  # quotes that a shell has left
+    if isinstance(value, str):  # quotes that the shell did not remove
         return read_value(value)
     if isinstance(value, tuple) and not text.startswith('('):
         return list(value)
@@ -104,7 +104,7 @@ def read_value(text: str) -> object:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is of the kinds that configs have: no set, and no complex number."""
+    """Return whether a value has types that configs use; sets and complex numbers are not among them."""
     if isinstance(value, dict):
         return all(map(_is_plain, [*value, *value.values()]))
     if isinstance(value, (list, tuple)):
@@ -113,14 +113,14 @@ def _is_plain(value: object) -> bool:
 
 
 def _read_short_form(text: str) -> object:
-    """Words without quotes, and lists of them.
+    """Read words without quotes, and lists of them.
 
     Raises:
-        ValueError: it is not of these forms either.
+        ValueError: the text has neither form.
     """
     if any(text.count(opening) != text.count(closing) for opening, closing in ('()', '[]')):
         raise ValueError('the brackets do not match')
-    literal = "is no Python value; quote words in it, as in [{'type':'EMAHook'}]"
+    literal = "not a Python value; quote words in it, as in [{'type':'EMAHook'}]"
     if text.startswith(('{', '[', '(')) and text.endswith(('}', ']', ')')) and '{' in text:
         raise ValueError(literal)
     try:
@@ -134,14 +134,14 @@ def merge_options(cfg: Config, options: dict) -> list[str]:
 
     Args:
         cfg: a config as it was read; changed.
-        options: values by dotted keys, such as `train_dataloader.batch_size`; numbers stand for entries
-            of lists.
+        options: values by dotted keys, such as `train_dataloader.batch_size`; numbers index lists.
 
     Returns:
-        What to warn of: overrides that nothing is known to read.
+        Warnings about overrides that nothing is known to read.
 
     Raises:
-        UserError: a key leads nowhere, or a value is of another kind than the one that it replaces.
+        UserError: a key does not fit the config, or a value has a different type than the one that it
+            replaces.
     """
     reasons, added = {}, []
     for key, value in options.items():
@@ -154,73 +154,73 @@ def merge_options(cfg: Config, options: dict) -> list[str]:
         if present and not rest:
             check_kind(key, entry(holder, name), value)
         override(cfg, key, value)
-    # Only now: the `type` beside a new setting may be as new.
+    # Check last: the `type` next to a new setting may itself be new.
     for key, place, name in added:
         reasons[key] = reasons[key] or why_unread(cfg, place, name)
-    return [f'nothing is known to read {key}: {why}' for key, why in reasons.items() if why]
+    return [f'{key} may have no effect: {why}' for key, why in reasons.items() if why]
 
 
 def override(cfg: Config, key: str, value: object) -> None:
-    """Put a value at a place, which `find` has looked up; a dict is merged into one that is there."""
+    """Set a value at a checked key; merge a dict into an existing one."""
     holder, place, name, rest = find(cfg, key)
     is_dict = isinstance(value, dict)
     if isinstance(holder, (list, tuple)) and not rest and not (is_dict and '_delete_' not in value):
-        # mmengine merges nothing but dicts into entries of lists, and replaces none.
+        # mmengine only merges dicts into list entries; it does not replace entries.
         entries = [*holder]
         entries[int(name)] = {k: v for k, v in value.items() if k != '_delete_'} if is_dict else value
         override(cfg, place, type(holder)(entries))
         return
     into_settings = name in holder_names(holder) and (rest or is_dict)
     if into_settings and not isinstance(entry(holder, name), (dict, list, tuple)):
-        # A plain value or None, which mmengine would not put settings into.
+        # mmengine does not put settings into a plain value or None.
         holder[int(name) if isinstance(holder, list) else name] = ConfigDict()
     cfg.merge_from_dict({key: value})
 
 
 def find(cfg: Config, key: str) -> tuple[dict | Sequence, str, str, list[str]]:
-    """Follow a dotted key as far as the config goes.
+    """Follow a dotted key as far as it exists in the config.
 
     Returns:
-        The last dict or list on the way, its place, the part of the key that is looked up in it, and
-        the parts after that.
+        The last dict or list on the way, its place, the part of the key to look up in it, and the
+        remaining parts.
 
     Raises:
-        UserError: the key goes on below a plain value, or to an entry that a list does not have.
+        UserError: the key continues below a plain value, or a list does not have the entry.
     """
     here, passed, parts = cfg, [], key.split('.')
     while True:
         name, rest = parts[len(passed)], parts[len(passed) + 1 :]
         place = '.'.join(passed)
         if isinstance(here, (list, tuple)) and not (name.isdigit() and int(name) < len(here)):
-            raise UserError(f'{key}: {place} has the entries 0 to {len(here) - 1}, none called {name}')
+            raise UserError(f'{key}: {place} has no entry {name}; give 0 to {len(here) - 1}')
         if name not in holder_names(here):
             return here, place, name, rest
         below = entry(here, name)
         if not rest or below is None:
             return here, place, name, rest
         if not isinstance(below, (dict, list, tuple)):
-            raise UserError(f'{key}: {place}{"." * bool(place)}{name} is {below!r}, without settings')
+            raise UserError(f'{key}: {place}{"." * bool(place)}{name} is {below!r} and has no settings')
         here = below
         passed.append(name)
 
 
 def holder_names(holder: dict | Sequence) -> list[str]:
-    """Names of the entries of a dict or list."""
+    """Return the names of the entries of a dict or list."""
     if isinstance(holder, (list, tuple)):
         return [str(index) for index in range(len(holder))]
     return [str(name) for name in holder]
 
 
 def entry(holder: dict | Sequence, name: str) -> object:
-    """An entry of a dict or list."""
+    """Return an entry of a dict or list."""
     return holder[int(name)] if isinstance(holder, (list, tuple)) else holder[name]
 
 
 def check_kind(key: str, old: object, new: object) -> None:
-    """Check a value that replaces another.
+    """Check that a new value has the type of the old one.
 
     Raises:
-        UserError: it is of another kind.
+        UserError: the type is different.
     """
     if isinstance(old, bool):
         expected = None if isinstance(new, bool) or new in (0, 1, None) else 'True or False'
@@ -239,10 +239,10 @@ def check_kind(key: str, old: object, new: object) -> None:
 
 
 def why_top_is_unread(cfg: Config, top: str) -> str | None:
-    """Why nothing reads a part of the config; None where something does."""
+    """Return why nothing reads a top-level part of the config; None if something does."""
     read = {*inspect.signature(Runner.__init__).parameters} - {'self', 'cfg'} | READ_AT_TOP
     if top in INSTEAD:
-        return f'{INSTEAD[top]} sets it'
+        return f'use {INSTEAD[top]} instead'
     if top not in read:
         if top not in cfg:
             return f'the config has no {top}{did_you_mean(top, [*read, *cfg])}'
@@ -253,9 +253,9 @@ def why_top_is_unread(cfg: Config, top: str) -> str | None:
 
 
 def why_unread(cfg: Config, place: str, name: str) -> str | None:
-    """Why nothing is known to read a new setting at a place; None where something does, or may.
+    """Return why nothing is known to read a new setting; None if something reads it, or might.
 
-    Where a setting may have a reader that no signature shows, only a slip of a known one is wrong.
+    If a place may have readers that no signature shows, only misspelled known names are reported.
     """
     holder = setting(cfg, place)
     if place.endswith(FREE_NAMES) or not isinstance(holder, dict):
@@ -271,14 +271,14 @@ def why_unread(cfg: Config, place: str, name: str) -> str | None:
 
 
 def nearest(name: str, names: Iterable[str], likeness: float) -> list[str]:
-    """The name most like another, if it is that much like it; upper and lower case are alike."""
+    """Return the most similar name, ignoring case, as a list; empty if none is similar enough."""
     by_lower_case = {each.lower(): each for each in sorted(names)}
     near = difflib.get_close_matches(name.lower(), by_lower_case, 1, cutoff=likeness)
     return [by_lower_case[each] for each in near]
 
 
 def places_of(cfg: Config, value: object, tops: list[str]) -> list[str]:
-    """Places below some top-level keys where something equal to `value` stands."""
+    """Return the places below some top-level keys whose value equals `value`."""
     found = []
 
     def search(here: object, place: str) -> None:

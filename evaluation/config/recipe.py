@@ -1,4 +1,4 @@
-"""What a config says of the competition: its recipe, the variant of that, and its contestant.
+"""Recipe, recipe variant and contestant of a config.
 
     recipe = dict(name='mask_rcnn_coco_1x', task='instance_segmentation', ...)  # in a page
     contestant = dict(name='dcn_tiny', scale='tiny')  # in a leaf
@@ -17,25 +17,25 @@ from torch import nn
 from evaluation.tasks import FAIR, RELEASED, TASKS, Contestant, Recipe, find_task
 from evaluation.utils.errors import UserError, did_you_mean
 
-# Of `backbones`, which is not imported for a name.
+# Defined in `backbones`, which is not imported just for a name.
 RELEASED_CONSTRUCTOR = 'ReleasedDecayConstructor'
-# What the fair recipes do not decay beside norms, as keys of `paramwise_cfg.custom_keys`.
+# Parameters without decay in fair recipes besides norms, as keys of `paramwise_cfg.custom_keys`.
 POSITIONS = ('relative_position_bias_table', 'height_rel', 'width_rel', 'pos_embed')
 STARTS = ('pretrained', 'scratch')
 MOST = 2**31 - 1
-# Facts of a recipe, and what they are.
+# Facts of a recipe, by kind.
 _NEEDED = ('name', 'task', 'dataset')
 _TEXTS = ('name', 'task', 'title', 'dataset', 'start')
 _COUNTS = ('images', 'epochs', 'iterations', 'batch_size')
 
 
 def recipe_of(cfg: Config) -> Recipe | None:
-    """Return the recipe that a config declares; None where it declares none.
+    """Return the recipe that a config declares; None if it declares none.
 
-    A config of before pages declared recipes names a task in `default_hooks.result`.
+    Older configs, whose pages did not declare recipes, name a task in `default_hooks.result`.
 
     Raises:
-        UserError: it is incomplete, or has something that recipes have not.
+        UserError: the recipe is incomplete or has an unknown fact.
     """
     declared = cfg.get('recipe')
     if declared is None:
@@ -58,15 +58,15 @@ def recipe_of(cfg: Config) -> Recipe | None:
 
 
 def required_recipe(cfg: Config) -> Recipe:
-    """Return the recipe of a config whose results are written.
+    """Return the recipe of a config whose results will be written.
 
     Raises:
-        UserError: it declares none, or not rightly.
+        UserError: the config declares no recipe or an invalid one.
     """
     recipe = recipe_of(cfg)
     if recipe is None:
         raise UserError(
-            f'config {cfg.filename} declares no recipe, by which results are known; import a page of '
+            f'config {cfg.filename} declares no recipe, which results need; import a page of '
             "configs/_base_, or write recipe = dict(name='...', task='...', dataset='...') with "
             f'one of the tasks {", ".join(TASKS)}'
         )
@@ -74,43 +74,43 @@ def required_recipe(cfg: Config) -> Recipe:
 
 
 def check_competition(cfg: Config) -> None:
-    """Check what a config says of its recipe and its contestant.
+    """Check the recipe and the contestant of a config.
 
     Raises:
-        UserError: it says something wrong, or declares no recipe though results are to be written.
+        UserError: one of them is invalid, or the recipe is missing although results will be written.
     """
     contestant_name(cfg)
     hook = (cfg.get('default_hooks') or {}).get('result') or {}
     recipe = required_recipe(cfg) if hook.get('type') == 'ResultHook' else recipe_of(cfg)
     if hook.get('dataset') is not None and not _is_text(hook['dataset']):
-        raise UserError(f'default_hooks.result.dataset is {hook["dataset"]!r}, not text of one line')
+        raise UserError(f'default_hooks.result.dataset is {hook["dataset"]!r}; give one line of text')
     _check_task(cfg, recipe)
     if recipe and hook.get('task') and find_task(hook['task']) is not TASKS[recipe.task]:
         raise UserError(
             f'default_hooks.result.task={hook["task"]!r} and recipe.task={recipe.task!r} are different; '
-            'give recipe.task alone'
+            'give only recipe.task'
         )
 
 
 def contestant_name(cfg: Config) -> str:
-    """Return the name of a config's network; that of the config where none is declared.
+    """Return the name of the contestant; the name of the config if it declares none.
 
     Raises:
-        UserError: `contestant` is no declaration of one.
+        UserError: `contestant` is invalid.
     """
     declared = declared_contestant(cfg)
     place = f'config {cfg.filename}: contestant'
     _check_keys(place, declared, [field.name for field in fields(Contestant)])
     for key, value in declared.items():
         if value is not None and not _is_text(value):
-            raise UserError(f'{place}.{key} is {value!r}, not text of one line')
+            raise UserError(f'{place}.{key} is {value!r}; give one line of text')
     return declared.get('name') or Path(cfg.filename).stem
 
 
 def declared_contestant(cfg: Config) -> Mapping:
-    """Return what a config says of its network, possibly nothing.
+    """Return the contestant that a config declares; empty if it declares none.
 
-    A config of before leaves declared contestants, as trainings of then dumped it, says it by its name.
+    Dumped configs from before leaves declared contestants state it in the name of the config.
     """
     declared = cfg.get('contestant')
     task = find_task(((cfg.get('default_hooks') or {}).get('result') or {}).get('task'))
@@ -124,11 +124,11 @@ def declared_contestant(cfg: Config) -> Mapping:
 
 
 def contestant_of(cfg: Config, backbone: nn.Module) -> Contestant:
-    """Return who competes: what a config declares, and else what its backbone says of itself.
+    """Return the contestant: declared facts first, then those of the backbone.
 
     Args:
         cfg: a config.
-        backbone: as built from it.
+        backbone: backbone built from the config.
     """
     family = getattr(backbone, 'family', None) or type(backbone).__module__.partition('.')[0]
     found = Contestant(contestant_name(cfg), family, getattr(backbone, 'mixer_name', None))
@@ -136,12 +136,12 @@ def contestant_of(cfg: Config, backbone: nn.Module) -> Contestant:
 
 
 def variant_of(optim_wrapper: Mapping) -> str | None:
-    """Return which variant the weight decay of a config is; None for a rule of the user's own.
+    """Return the recipe variant, from the weight decay of a config; None for a custom rule.
 
-    The variants differ in nothing else: see docs/training.md.
+    The variants differ only in weight decay, see docs/training.md.
 
     Args:
-        optim_wrapper: of the config.
+        optim_wrapper: `optim_wrapper` of the config.
     """
     constructor = optim_wrapper.get('constructor')
     if getattr(constructor, '__name__', constructor) == RELEASED_CONSTRUCTOR:
@@ -153,22 +153,22 @@ def variant_of(optim_wrapper: Mapping) -> str | None:
 
 
 def _check_task(cfg: Config, recipe: Recipe | None) -> None:
-    """See that the heads of a model are of the recipe's task.
+    """Check that the heads of a model are for the task of the recipe.
 
     Raises:
-        UserError: they are of another.
+        UserError: they are for a different task.
     """
     parts = cfg.get('model') or {}
     tasks = [task.key for task in TASKS.values() if any(head in parts for head in task.heads)]
     if recipe and tasks and recipe.task not in tasks:
         raise UserError(
-            f'config {cfg.filename}: recipe.task is {recipe.task!r}, and the model is of {tasks[0]}; '
+            f'config {cfg.filename}: recipe.task is {recipe.task!r}, but the model is for {tasks[0]}; '
             'give the recipe of the model'
         )
 
 
 def _is_text(value: object) -> bool:
-    """Whether a value is text that tables can print in a line."""
+    """Return whether a value is text that tables can print on one line."""
     return (
         isinstance(value, str)
         and bool(value)
@@ -177,10 +177,10 @@ def _is_text(value: object) -> bool:
 
 
 def _check_keys(place: str, declared: object, known: Collection[str]) -> None:
-    """See that a declaration is a dict of known facts.
+    """Check that a declaration is a dict of known facts.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not a dict, or a fact is unknown.
     """
     if not isinstance(declared, Mapping):
         raise UserError(
@@ -193,18 +193,18 @@ def _check_keys(place: str, declared: object, known: Collection[str]) -> None:
 
 
 def _check_values(place: str, declared: Mapping) -> None:
-    """See that every fact of a recipe is of its kind.
+    """Check the value of every fact of a recipe.
 
     Raises:
-        UserError: one is not.
+        UserError: a value is invalid.
     """
     stated = {name: value for name, value in declared.items() if value is not None}
     for name in _TEXTS:
         if name in stated and not _is_text(stated[name]):
-            raise UserError(f'{place}.{name} is {stated[name]!r}, not text of one line')
+            raise UserError(f'{place}.{name} is {stated[name]!r}; give one line of text')
     for name in _COUNTS:
         if name in stated and (type(stated[name]) is not int or not 1 <= stated[name] <= MOST):
-            raise UserError(f'{place}.{name} is {stated[name]!r}, not a whole number from 1 to {MOST}')
+            raise UserError(f'{place}.{name} is {stated[name]!r}; give a whole number from 1 to {MOST}')
     if find_task(stated['task']) is None:
         near = did_you_mean(stated['task'], TASKS)
         raise UserError(
@@ -213,9 +213,9 @@ def _check_values(place: str, declared: Mapping) -> None:
     if stated.get('start', STARTS[0]) not in STARTS:
         raise UserError(f'{place}.start is {stated["start"]!r}; give {" or ".join(map(repr, STARTS))}')
     if 'epochs' in stated and 'iterations' in stated:
-        raise UserError(f'{place} has epochs and iterations; state the length in one of them')
+        raise UserError(f'{place} has both epochs and iterations; give only one of them')
     if type(stated.get('any_length', False)) is not bool:
-        raise UserError(f'{place}.any_length is {stated["any_length"]!r}, not True or False')
+        raise UserError(f'{place}.any_length is {stated["any_length"]!r}; give True or False')
     size = stated.get('flops_size', (1, 1))
     is_pair = isinstance(size, (list, tuple)) and len(size) == 2
     if not is_pair or any(type(n) is not int or n < 1 for n in size):

@@ -1,6 +1,6 @@
-"""Settings of a run: seed, work dir, batch size, names of its checkpoints, and what it may resume from.
+"""Settings of a run: seed, work dir, batch size, checkpoint names, and checks before resuming.
 
-The command line wins over the config only where an option is given.
+Options that are given override the config.
 """
 
 import os
@@ -20,11 +20,11 @@ from evaluation.utils.process_groups import process_count
 
 DEFAULT_SEED = 0
 LATEST = 'latest'
-# What OpenMMLab's `--resume` takes for the latest checkpoint.
+# OpenMMLab's value of `--resume` for the latest checkpoint.
 AUTO = 'auto'
 PLACE = 'default_hooks.checkpoint.filename_tmpl'
-# What makes an experiment. Elsewhere configs may differ: where data lie, how they are loaded, what is
-# logged, evaluated and saved.
+# Parts that define an experiment. Other parts may differ: location and loading of data, logging,
+# evaluation and saving.
 SAME = (
     'model',
     'train_cfg',
@@ -33,20 +33,20 @@ SAME = (
     'train_dataloader',
     'auto_scale_lr',
 )
-# The first differences that a message names.
+# Differences that messages name first.
 FIRST = ('model.type', 'model.backbone.type', 'model.backbone.mixer.type', 'model.backbone.dims')
 SHOWN = 2
-# Parts of an experiment that do not change what it computes: memory, precision, weights at the start,
-# speed, and where files lie.
+# Parts of an experiment that may differ: memory, precision, starting weights, speed, and locations of
+# files.
 FREE = re.compile(
-    r'model\.roi_head\.(train|test)_cfg(\..*)?'  # copies that mmdet makes of what is compared itself
+    r'model\.roi_head\.(train|test)_cfg(\..*)?'  # mmdet's copies of settings that are compared elsewhere
     r'|.*init_cfg(\..*)?|.*\.with_cp|model\.test_cfg(\..*)?'
     r'|optim_wrapper\.(type|loss_scale|dtype)|train_cfg\.(val_interval|val_begin|dynamic_intervals.*)'
     r'|train_dataloader\.(num_workers|persistent_workers|prefetch_factor|pin_memory)'
     r'|train_dataloader\.dataset\.(.*\.)?(data_root|data_prefix(\..*)?|ann_file)'
     r'|.*\.(backend_args|file_client_args)(\..*)?'
 )
-# Parts that change the rest of the training, which may be wanted.
+# Parts that change the rest of the training, possibly on purpose.
 WARNED = re.compile(
     r'train_cfg\.max_(epochs|iters)|(train_dataloader|auto_scale_lr)\..*'
     r'|optim_wrapper\.(accumulative_counts|clip_grad(\..*)?)'
@@ -58,17 +58,18 @@ def check_run_settings(cfg: Config) -> None:
     """Check the settings of a config that this module reads.
 
     Raises:
-        UserError: one is of the wrong kind.
+        UserError: a setting has the wrong type.
     """
     checkpoint_to_resume(cfg, None)
     randomness(cfg, None, is_deterministic=False)
 
 
 def checkpoint_to_resume(cfg: Config, option: str | None) -> str | None:
-    """Return what to resume from: a path or URL, or `latest`; None to start anew.
+    """Return what to resume from: a path, a URL or `latest`; None to start from the beginning.
 
     Args:
-        cfg: `resume=True` is `--resume`, and with `load_from=CHECKPOINT` `--resume CHECKPOINT`.
+        cfg: config; `resume=True` means `--resume`, or `--resume CHECKPOINT` with
+            `load_from=CHECKPOINT`.
         option: value of `--resume`.
 
     Raises:
@@ -78,7 +79,7 @@ def checkpoint_to_resume(cfg: Config, option: str | None) -> str | None:
     if wish not in (True, False, None):
         raise UserError(
             f'resume={wish!r} is neither True nor False; give resume=True, and load_from=CHECKPOINT '
-            'for another checkpoint than the latest of the work dir'
+            'unless it is the latest checkpoint in the work dir'
         )
     if option is not None:
         return LATEST if option == AUTO else option
@@ -86,15 +87,15 @@ def checkpoint_to_resume(cfg: Config, option: str | None) -> str | None:
 
 
 def randomness(cfg: Config, seed: int | None, is_deterministic: bool) -> dict[str, object]:
-    """Return mmengine's settings of random numbers.
+    """Return mmengine's `randomness` settings.
 
     Args:
-        cfg: may have `randomness`.
+        cfg: config, with or without `randomness`.
         seed: value of `--seed`.
         is_deterministic: whether `--deterministic` is given.
 
     Raises:
-        UserError: the config's settings are of the wrong kind.
+        UserError: a setting in the config has the wrong type.
     """
     given = cfg.get('randomness') or {}
     if not isinstance(given, dict):
@@ -115,10 +116,10 @@ def randomness(cfg: Config, seed: int | None, is_deterministic: bool) -> dict[st
 
 
 def work_dir(cfg: Config, option: str | Path | None, config_file: str) -> str:
-    """Return where to write: the option, else the config's `work_dir`, else `work_dirs/<config name>`.
+    """Return the work dir: the option, else the config's `work_dir`, else `work_dirs/<config name>`.
 
     Raises:
-        UserError: the config's is not a path.
+        UserError: `work_dir` in the config is not a path.
     """
     own = cfg.get('work_dir')
     if own is not None and not isinstance(own, (str, Path)):
@@ -127,25 +128,25 @@ def work_dir(cfg: Config, option: str | Path | None, config_file: str) -> str:
 
 
 def accumulated_batches(cfg: Config) -> int:
-    """How many batches of a process go into one step of the optimizer."""
+    """Return how many batches of a process one optimizer step accumulates."""
     return (cfg.get('optim_wrapper') or {}).get('accumulative_counts') or 1
 
 
 def effective_batch_size(cfg: Config, processes: int) -> int:
-    """Images of one step of the optimizer: of all processes and all accumulated batches.
+    """Return the images per optimizer step, over all processes and accumulated batches.
 
     Args:
-        cfg: with `train_dataloader` and `optim_wrapper`.
-        processes: how many share the training.
+        cfg: config with `train_dataloader` and `optim_wrapper`.
+        processes: number of processes.
     """
     return cfg.train_dataloader.batch_size * processes * accumulated_batches(cfg)
 
 
 def check_checkpoint_names(cfg: Config) -> None:
-    """Check that names of checkpoints end in their number, by which the latest is found.
+    """Check that checkpoint names end in their number, which identifies the latest one.
 
     Raises:
-        UserError: they do not, or cannot be formatted.
+        UserError: they do not, or the template cannot be formatted.
     """
     template = setting(cfg, PLACE)
     if template is None:
@@ -162,14 +163,14 @@ def check_checkpoint_names(cfg: Config) -> None:
 
 
 def final_checkpoint(cfg: Config) -> str:
-    """The name of the checkpoint at the end of a training."""
+    """Return the name of the last checkpoint of a training."""
     epochs, iterations = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
     template = setting(cfg, PLACE) or ('epoch_{}.pth' if epochs else 'iter_{}.pth')
     return template.format(epochs or iterations)
 
 
 def checkpoint_of_step(runner: Runner, by_epoch: bool) -> str:
-    """The name of the checkpoint of the step that a training has reached."""
+    """Return the name of the checkpoint of the current step."""
     default = 'epoch_{}.pth' if by_epoch else 'iter_{}.pth'
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     template = next((hook.filename_tmpl for hook in hooks if hook.by_epoch == by_epoch), default)
@@ -177,26 +178,26 @@ def checkpoint_of_step(runner: Runner, by_epoch: bool) -> str:
 
 
 def any_checkpoint(template: str) -> str:
-    """A pattern, as of `Path.glob`, of all names that a template gives."""
+    """Return a `Path.glob` pattern for all names of a template."""
     return re.sub(r'\{[^{}]*\}', '*', template)
 
 
 def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
-    """Compare the config of a training with the one that a checkpoint was written under.
+    """Check that a training can resume from a checkpoint: their configs must describe one experiment.
 
     Args:
-        cfg: of the training that is to go on.
-        checkpoint: with mmengine's `meta`.
-        source: where it comes from, for messages.
+        cfg: config of the training to resume.
+        checkpoint: checkpoint with mmengine's `meta`.
+        source: file or URL of the checkpoint, for messages.
 
     Raises:
-        UserError: model, optimisation or schedule differ; the message names the first differences.
+        UserError: model, optimization or schedule differ; the message names the first differences.
     """
     meta = checkpoint.get('meta', {})
     text = meta.get('cfg')
     theirs = read_literals(text) if isinstance(text, str) else {}
     if 'model' not in theirs:
-        warn(f'{source} does not say which config it was trained with: it may be of another experiment')
+        warn(f'{source} does not store its config: it may belong to a different experiment')
         return
     found = list(differences(cfg.to_dict(), theirs))
     refused = [key for key, *_ in found if not WARNED.fullmatch(key)]
@@ -207,28 +208,28 @@ def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
         refused.sort(key=lambda key: (FIRST.index(key) if key in FIRST else len(FIRST), key.count('.')))
         more = f', and {len(refused) - SHOWN} more' if len(refused) > SHOWN else ''
         raise UserError(
-            f'{source} is of another experiment: '
+            f'{source} belongs to a different experiment: '
             f'{", ".join(lines[key] for key in refused[:SHOWN])}{more}; '
-            'give the config that it was trained with, or another --work-dir'
+            'give the config that it was trained with, or a different --work-dir'
         )
     for line in lines.values():
-        warn(f'going on from {source}: {line}')
+        warn(f'resuming from {source}: {line}')
     images = effective_batch_size(cfg, process_count())
     before = meta.get('training', {}).get('batch_size')
     if 'train_dataloader.batch_size' not in lines and before not in (None, images):
-        warn(f'going on from {source}: a step has {images} images here and {before} there')
+        warn(f'resuming from {source}: a step has {images} images here and {before} there')
 
 
 def check_config_of(checkpoint: dict, source: str, cfg: Config) -> None:
-    """Demand that a checkpoint was written under the very config of a training.
+    """Check that a checkpoint was written with exactly this config.
 
     Args:
-        checkpoint: with mmengine's `meta`.
-        source: where it comes from, for messages.
-        cfg: the config, with its digests.
+        checkpoint: checkpoint with mmengine's `meta`.
+        source: file or URL of the checkpoint, for messages.
+        cfg: config of the training, with its digests.
 
     Raises:
-        UserError: it was another, or the checkpoint does not say which.
+        UserError: the config was different, or the checkpoint does not store it.
     """
     meta = checkpoint.get('meta')
     text = meta.get('cfg') if isinstance(meta, dict) else None
@@ -236,13 +237,13 @@ def check_config_of(checkpoint: dict, source: str, cfg: Config) -> None:
     ours = cfg.config_sha256
     if theirs is None or theirs not in (ours, cfg.config_sha256_version_1):
         raise UserError(
-            f'{source} was trained under a different config (digest {str(theirs)[:8]}, not {ours[:8]}); '
+            f'{source} was trained with a different config (digest {str(theirs)[:8]}, not {ours[:8]}); '
             'give a different --work-dir'
         )
 
 
 def differences(ours: dict, theirs: dict) -> Iterator[tuple[str, object, object]]:
-    """Dotted keys of an experiment's settings that differ between two configs, with both values."""
+    """Yield the dotted keys of experiment settings that differ between two configs, with both values."""
     for part in SAME:
         yield from _differences(ours.get(part, MISSING), theirs.get(part, MISSING), part)
 

@@ -1,8 +1,8 @@
-"""Checks that loop, sampler, schedulers and hooks of a training count in the same unit.
+"""Check that the loop, sampler, schedulers and hooks of a training use the same unit.
 
-mmengine steps schedulers with `by_epoch=True` after each epoch. An iteration loop has one epoch, so
-there they never take effect, and nothing says so. `check_schedule` refuses what cannot be meant.
-`evaluation.config.schedule_length` warns of what may be meant.
+mmengine steps schedulers with `by_epoch=True` after each epoch. An iteration loop has one epoch, so they
+silently have no effect there. `check_schedule` rejects settings that cannot be intended;
+`evaluation.config.schedule_length` warns about those that may be.
 """
 
 import functools
@@ -29,7 +29,7 @@ from evaluation.config.settings import registered
 from evaluation.utils.errors import UserError
 
 INFINITE_SAMPLERS = ('InfiniteSampler', 'MultiSourceSampler')
-# Settings of hooks in epochs.
+# Hook settings in epochs.
 EPOCHS_OF_HOOKS = ('begin_epoch', 'switch_epoch', 'num_last_epochs')
 WARM_UPS = (LinearParamScheduler, ConstantParamScheduler)
 
@@ -40,8 +40,8 @@ class Loop:
 
     Attributes:
         by_epoch: whether it counts epochs.
-        length: how many of its unit it runs.
-        name: its class, for messages.
+        length: length in epochs or iterations.
+        name: name of its class, for messages.
     """
 
     by_epoch: bool
@@ -50,12 +50,12 @@ class Loop:
 
     @property
     def unit(self) -> str:
-        """What it counts."""
+        """The unit that it counts."""
         return 'epochs' if self.by_epoch else 'iterations'
 
     @property
     def length_key(self) -> str:
-        """The setting of the length, with its value."""
+        """The setting of its length, with the value."""
         return f'train_cfg.max_{"epochs" if self.by_epoch else "iters"}={self.length}'
 
 
@@ -64,9 +64,9 @@ class SchedulePart:
     """A scheduler, hook or sampler.
 
     Attributes:
-        place: where it stands in the config.
-        settings: its settings.
-        built: its class; `object` where that is not known.
+        place: dotted key in the config.
+        settings: settings in the config.
+        built: class; `object` if unknown.
     """
 
     place: str
@@ -74,19 +74,19 @@ class SchedulePart:
     built: type = object
 
     def get(self, name: str) -> object:
-        """A setting, or the default of the class."""
+        """Return a setting, or its default in the class."""
         if name in self.settings:
             return self.settings[name]
         return _defaults(self.built).get(name)
 
     def is_a(self, *names: str) -> bool:
-        """Whether its class, or one that it derives from, has one of these names."""
+        """Return whether its class, or a base class, has one of these names."""
         return any(base.__name__ in names for base in self.built.__mro__)
 
 
 @functools.cache
 def _defaults(built: type) -> dict:
-    """Defaults of a class's arguments; those of its bases where it hands keywords on."""
+    """Return the default arguments of a class and its base classes."""
     found: dict = {}
     for base in reversed(built.__mro__):
         init = vars(base).get('__init__')
@@ -100,14 +100,14 @@ def _defaults(built: type) -> dict:
 
 
 def check_schedule(cfg: Config, processes: int) -> None:
-    """Check that all parts of a training count what its loop counts.
+    """Check that all parts of a training use the unit of its loop.
 
     Args:
-        cfg: with the overrides of the command line.
-        processes: how many share the training.
+        cfg: config with the overrides of the command line.
+        processes: number of processes.
 
     Raises:
-        UserError: a part counts in the other unit, or could never act; the message names the fix.
+        UserError: a part uses the other unit, or can never act; the message names the fix.
     """
     loop = loop_of(cfg)
     if loop is None:
@@ -120,7 +120,7 @@ def check_schedule(cfg: Config, processes: int) -> None:
     stepped = (cfg.get('default_hooks') or {}).get('param_scheduler', True) is not None
     if schedulers and not stepped and not any(issubclass(h.built, ParamSchedulerHook) for h in hooks):
         raise UserError(
-            'default_hooks.param_scheduler=None: no scheduler of param_scheduler would ever step; '
+            'default_hooks.param_scheduler=None: the schedulers in param_scheduler would never step; '
             "give default_hooks.param_scheduler.type='ParamSchedulerHook', or param_scheduler=None"
         )
     for hook in hooks:
@@ -135,7 +135,7 @@ def check_schedule(cfg: Config, processes: int) -> None:
 
 
 def loop_of(cfg: Config) -> Loop | None:
-    """The training loop; None where it is of a kind that is not known."""
+    """Return the training loop; None if its class is unknown."""
     settings = cfg.train_cfg
     wanted = settings.get('type')
     if wanted is None:
@@ -149,7 +149,7 @@ def loop_of(cfg: Config) -> Loop | None:
 
 
 def schedulers_of(cfg: Config) -> list[SchedulePart]:
-    """Schedulers of the config: a list, a single one, or several by name of an optimizer."""
+    """Return the schedulers of the config: from a list, a single one, or a dict by optimizer name."""
     found = []
 
     def gather(value: object, place: str) -> None:
@@ -167,7 +167,7 @@ def schedulers_of(cfg: Config) -> list[SchedulePart]:
 
 
 def hooks_of(cfg: Config) -> list[SchedulePart]:
-    """Hooks of the config, and mmengine's checkpoint hook where the config does not name one."""
+    """Return the hooks of the config, and mmengine's checkpoint hook if the config names none."""
     default_hooks = cfg.get('default_hooks') or {}
     found = [
         _part(cfg, f'default_hooks.{name}', settings)
@@ -185,7 +185,7 @@ def hooks_of(cfg: Config) -> list[SchedulePart]:
 
 
 def sampler_of(cfg: Config, loader: str = 'train_dataloader') -> SchedulePart:
-    """The sampler of a loader's images."""
+    """Return the sampler of a data loader."""
     settings = cfg[loader].get('sampler')
     return _part(cfg, f'{loader}.sampler', settings if isinstance(settings, dict) else {})
 
@@ -198,8 +198,8 @@ def _part(cfg: Config, place: str, settings: dict) -> SchedulePart:
 def _check_sampler(sampler: SchedulePart, loop: Loop) -> None:
     if loop.by_epoch and sampler.is_a(*INFINITE_SAMPLERS):
         raise UserError(
-            f'{sampler.place}.type={name_of(sampler)!r} never ends, and so would the first of '
-            f"{loop.length_key}; give {sampler.place}.type='SeededSampler'"
+            f'{sampler.place}.type={name_of(sampler)!r} never ends, so with {loop.length_key} neither '
+            f"would the first epoch; give {sampler.place}.type='SeededSampler'"
         )
 
 
@@ -207,14 +207,14 @@ def _check_unit(scheduler: SchedulePart, loop: Loop, sampler: SchedulePart, proc
     """Check the unit of a scheduler.
 
     Raises:
-        UserError: it would never step, or in a unit that is not meant.
+        UserError: it would never step, or would step in an unintended unit.
     """
     place, by_epoch = scheduler.place, bool(scheduler.settings.get('by_epoch', True))
     converted = bool(scheduler.settings.get('convert_to_iter_based'))
     name = name_of(scheduler)
     if getattr(scheduler.built, 'need_val_args', False):  # stepped after evaluations in either loop
         if not by_epoch:
-            raise UserError(f'{place}.by_epoch=False: {name} takes only {place}.by_epoch=True')
+            raise UserError(f'{place}.by_epoch=False: {name} only supports {place}.by_epoch=True')
         return
     if converted and not by_epoch:
         raise UserError(
@@ -229,22 +229,22 @@ def _check_unit(scheduler: SchedulePart, loop: Loop, sampler: SchedulePart, proc
             )
         if 'end' not in scheduler.settings or (processes > 1 and sampler.is_a(*INFINITE_SAMPLERS)):
             raise UserError(
-                f'{place} ({name}) is converted from epochs, whose length does not follow from '
-                f'{loop.length_key}; give {place}.convert_to_iter_based=False {place}.by_epoch=False, '
-                f'with {_positions(scheduler)} in iterations'
+                f'{place} ({name}) is converted from epochs, but the length of an epoch does not follow '
+                f'from {loop.length_key}; give {place}.convert_to_iter_based=False '
+                f'{place}.by_epoch=False, with {_positions(scheduler)} in iterations'
             )
     if loop.by_epoch and not by_epoch and not issubclass(scheduler.built, WARM_UPS):
         key, value = _last_position(scheduler)
         if isinstance(value, (int, float)) and 1 < value <= loop.length:
             raise UserError(
-                f'{place} ({name}) counts iterations, but its {key} of {value} is of the size '
-                f'of {loop.length_key}; give {place}.by_epoch=True, or {_positions(scheduler)} in '
-                'iterations'
+                f'{place} ({name}) counts iterations, but its {key} of {value} looks like a number '
+                f'of epochs ({loop.length_key}); give {place}.by_epoch=True, or '
+                f'{_positions(scheduler)} in iterations'
             )
 
 
 def _last_position(scheduler: SchedulePart) -> tuple[str, object]:
-    """The setting that says in which unit a decay is meant, and its value."""
+    """Return the setting that shows the intended unit of a decay, and its value."""
     if issubclass(scheduler.built, MultiStepParamScheduler) and milestones_of(scheduler):
         return 'last milestone', max(milestones_of(scheduler))
     if issubclass(scheduler.built, StepParamScheduler):
@@ -253,7 +253,7 @@ def _last_position(scheduler: SchedulePart) -> tuple[str, object]:
 
 
 def _positions(scheduler: SchedulePart) -> str:
-    """The settings of a scheduler that are in its unit."""
+    """Return the names of a scheduler's settings that depend on its unit."""
     names = ['begin', 'end']
     if issubclass(scheduler.built, MultiStepParamScheduler):
         names.append('milestones')
@@ -265,7 +265,7 @@ def _positions(scheduler: SchedulePart) -> str:
 
 
 def milestones_of(scheduler: SchedulePart) -> list[int]:
-    """Milestones of a scheduler, counted from its `begin`."""
+    """Return the milestones of a scheduler, counted from its `begin`."""
     return [*(scheduler.settings.get('milestones') or ())]
 
 
@@ -273,7 +273,7 @@ def _check_checkpoints(hook: SchedulePart, loop: Loop) -> None:
     """Check when checkpoints are saved.
 
     Raises:
-        UserError: not when the loop counts, or never.
+        UserError: the hook uses the other unit, or would never save.
     """
     if not issubclass(hook.built, CheckpointHook):
         return
@@ -287,46 +287,46 @@ def _check_checkpoints(hook: SchedulePart, loop: Loop) -> None:
     interval = hook.get('interval')
     if not hook.get('save_last') and isinstance(interval, int) and not 0 < interval <= loop.length:
         raise UserError(
-            f'{place}.interval={interval} and save_last=False: nothing would be saved in '
+            f'{place}.interval={interval} and save_last=False: no checkpoint would be saved with '
             f'{loop.length_key}; give {place}.interval={loop.length} or less, or {place}.save_last=True'
         )
 
 
 def _check_epochs_of_hook(hook: SchedulePart, loop: Loop) -> None:
-    """Check settings of a hook in epochs or iterations.
+    """Check settings of a hook that are in epochs or iterations.
 
     Raises:
-        UserError: the loop does not count these, or ends before.
+        UserError: the loop uses the other unit, or ends earlier.
     """
     for name in EPOCHS_OF_HOOKS:
         if not loop.by_epoch and hook.settings.get(name):
             raise UserError(
                 f'{hook.place}.{name}={hook.settings[name]} counts epochs, but {loop.length_key} counts '
-                f'iterations; leave out {hook.place} ({name_of(hook)}), or count iterations in it'
+                f'iterations; remove {hook.place} ({name_of(hook)}), or count iterations in it'
             )
     if issubclass(hook.built, EMAHook):
         name = 'begin_epoch' if loop.by_epoch else 'begin_iter'
         begin = hook.settings.get(name) or 0
         if begin > loop.length:
             raise UserError(
-                f'{hook.place}.{name}={begin} lies beyond {loop.length_key}: no weights would be '
+                f'{hook.place}.{name}={begin} is beyond {loop.length_key}: no weights would be '
                 f'averaged; give {hook.place}.{name}={loop.length} or less'
             )
 
 
 def _check_validation(hook: SchedulePart, cfg: Config) -> None:
-    """Check that there are evaluations for a hook that acts on their figures.
+    """Check that the training has evaluations if a hook needs their metrics.
 
     Raises:
-        UserError: there are none.
+        UserError: it has none.
     """
     best = issubclass(hook.built, CheckpointHook) and hook.get('save_best')
     if cfg.get('val_cfg') is None and (best or issubclass(hook.built, EarlyStoppingHook)):
         what = f'{hook.place}.save_best={best!r}' if best else f'{hook.place} ({name_of(hook)})'
-        remedy = f'{hook.place}.save_best=None' if best else f'leave out {hook.place}'
+        remedy = f'{hook.place}.save_best=None' if best else f'remove {hook.place}'
         raise UserError(f'{what} needs evaluations, but val_cfg is None; give val_cfg, or {remedy}')
 
 
 def name_of(part: SchedulePart) -> str:
-    """The class of a part, or what its config calls it."""
+    """Return the name of a part's class, or its `type` if the class is unknown."""
     return part.built.__name__ if part.built is not object else str(part.settings.get('type'))

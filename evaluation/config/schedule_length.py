@@ -1,6 +1,6 @@
-"""Warnings of schedules that do not fit the length of a training.
+"""Warnings about schedules that do not fit the length of the training.
 
-These may be meant, as in a trial of some iterations, so they do not stop a training.
+They may be intended, as in a trial of a few iterations, so they do not stop the training.
 """
 
 from collections.abc import Collection, Iterator
@@ -25,17 +25,17 @@ from evaluation.config.schedule import (
     schedulers_of,
 )
 
-# Schedulers whose value at their end is the point of them.
+# Schedulers that are meant to reach their final value.
 TO_AN_END = (CosineAnnealingParamScheduler, PolyParamScheduler, OneCycleParamScheduler)
 
 
 def length_warnings(cfg: Config, options: Collection[str] = ()) -> list[str]:
-    """Name settings that the training does not reach, and steps that no scheduler acts on.
+    """Return warnings about settings that the training does not reach and steps without a scheduler.
 
     Args:
-        cfg: with the overrides of the command line.
-        options: keys of these overrides. One of the length makes a trial of a few steps, which does not
-            reach the end of the schedule on purpose.
+        cfg: config with the overrides of the command line.
+        options: keys of these overrides. Overriding the length means a short trial, which does not reach
+            the end of the schedule on purpose.
     """
     loop = loop_of(cfg)
     if loop is None:
@@ -45,7 +45,7 @@ def length_warnings(cfg: Config, options: Collection[str] = ()) -> list[str]:
     found = []
     if cfg.get('val_cfg') is not None and begin > loop.length:
         found.append(
-            f'train_cfg.val_begin={begin} lies beyond {loop.length_key}: nothing will be evaluated'
+            f'train_cfg.val_begin={begin} is beyond {loop.length_key}: nothing will be evaluated'
         )
     if loop.length_key.partition('=')[0] not in options:
         found += [line for scheduler in in_unit for line in _beyond(scheduler, loop)]
@@ -54,8 +54,8 @@ def length_warnings(cfg: Config, options: Collection[str] = ()) -> list[str]:
     sampler = sampler_of(cfg)
     if not loop.by_epoch and sampler.is_a('DefaultSampler'):
         found.append(
-            f'{sampler.place}.type={name_of(sampler)!r} ends with the images, where {loop.name} starts '
-            f"all workers again; give {sampler.place}.type='SeededInfiniteSampler'"
+            f'{sampler.place}.type={name_of(sampler)!r} ends after all images, and {loop.name} then '
+            f"restarts all workers; give {sampler.place}.type='SeededInfiniteSampler'"
         )
     for hook in hooks_of(cfg):
         if not loop.by_epoch and issubclass(hook.built, LoggerHook) and hook.get('log_metric_by_epoch'):
@@ -70,14 +70,14 @@ def length_warnings(cfg: Config, options: Collection[str] = ()) -> list[str]:
 
 
 def _beyond(scheduler: SchedulePart, loop: Loop) -> Iterator[str]:
-    """What of a scheduler lies beyond the length of the training."""
+    """Yield warnings about parts of a scheduler beyond the length of the training."""
     begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
     place, name = scheduler.place, name_of(scheduler)
     late = [step for step in milestones_of(scheduler) if begin + step >= loop.length]
     if begin >= loop.length:
         yield f'{place} ({name}) begins at {begin}, which {loop.length_key} never reaches'
     elif late:
-        yield f'{place}.milestones: {late} are never reached in {loop.length_key}; give others'
+        yield f'{place}.milestones: {late} are never reached in {loop.length_key}; give smaller ones'
     elif issubclass(scheduler.built, (*TO_AN_END, *WARM_UPS)) and end > loop.length and end < 10**8:
         yield (
             f'{place} ({name}) ends at {end}, which {loop.length_key} never reaches; '
@@ -86,18 +86,18 @@ def _beyond(scheduler: SchedulePart, loop: Loop) -> Iterator[str]:
 
 
 def _wrong_period(scheduler: SchedulePart, loop: Loop) -> Iterator[str]:
-    """A period of a cosine that is not how long it acts."""
+    """Yield a warning if the period of a cosine differs from its duration."""
     begin, end = scheduler.settings.get('begin') or 0, scheduler.settings.get('end', loop.length)
     total = scheduler.settings.get('T_max')
     if total and total != end - begin:
         yield (
             f'{scheduler.place}.T_max={total} is not the {end - begin} {loop.unit} from {begin} to '
-            f'{end}; leave it out to take these'
+            f'{end}; remove T_max to use these'
         )
 
 
 def _gaps(schedulers: list[SchedulePart], loop: Loop) -> Iterator[str]:
-    """Schedulers that leave steps without one, or end before the training while a decay is due."""
+    """Yield warnings about steps without a scheduler, and about decays that end before the training."""
     spans = sorted(
         (
             s.settings.get('begin') or 0,
@@ -112,13 +112,13 @@ def _gaps(schedulers: list[SchedulePart], loop: Loop) -> Iterator[str]:
     for begin, end, place, is_decay in spans:
         if before and begin > covered:
             yield (
-                f'no scheduler acts from {covered}, where {before} ends, to {begin}, where {place} '
-                f'begins; give {place}.begin={covered} to leave no gap'
+                f'no scheduler acts between {covered}, where {before} ends, and {begin}, where {place} '
+                f'begins; give {place}.begin={covered} to close the gap'
             )
         if end > covered:
             covered, before, decays = end, place, is_decay
     if decays and covered < loop.length:
         yield (
-            f'{before}.end={covered} leaves {loop.unit} {covered} to {loop.length} at the rate that it '
-            f'ends with; give {before}.end={loop.length} to fill {loop.length_key}'
+            f'{before}.end={covered} leaves {loop.unit} {covered} to {loop.length} at its final rate; '
+            f'give {before}.end={loop.length} to match {loop.length_key}'
         )

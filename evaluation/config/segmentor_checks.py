@@ -1,4 +1,4 @@
-"""Checks of a segmentor's heads and test settings, before anything is built from them."""
+"""Check the heads and test settings of a segmentor before anything is built from them."""
 
 import inspect
 import warnings
@@ -11,19 +11,19 @@ from mmengine.registry import MODELS, DefaultScope
 from evaluation.config.settings import built_settings, registered
 from evaluation.utils.errors import UserError
 
-# What maps, transforms, losses and the metric agree on.
+# Ignored label in maps, transforms, losses and the metric.
 IGNORED = 255
-# mmseg's others, of depth or of text and image, have settings of their own.
+# Other segmentors of mmseg, for depth or for text and image, have different settings.
 SEGMENTORS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 MODES = ('whole', 'slide')
 DOUBLE_SIGMOID = 'SegTTAModel'
 
 
 def check_segmentation(cfg: Config) -> None:
-    """Check what mmseg would only find out at the first step, or at the first validation.
+    """Check settings that mmseg would reject only at the first step or the first validation.
 
     Raises:
-        UserError: a setting is missing, or does not fit the others.
+        UserError: a setting is missing or inconsistent with others.
     """
     if type_name(cfg.model) not in SEGMENTORS:
         return
@@ -35,13 +35,13 @@ def check_segmentation(cfg: Config) -> None:
 
 
 def type_name(settings: ConfigDict) -> str:
-    """Return the name of the class that settings are of, without its scope."""
+    """Return the class name in some settings, without its scope."""
     kind = settings.get('type') or ''
     return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
 
 
 def heads_of(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
-    """Each head with a channel for each class, which all of `BaseDecodeHead` are, and its place."""
+    """Yield each head with one channel per class (any `BaseDecodeHead`), after its place."""
     for name in ('decode_head', 'auxiliary_head'):
         heads = model.get(name)
         places = enumerate(heads) if isinstance(heads, (list, tuple)) else [(None, heads)]
@@ -51,9 +51,9 @@ def heads_of(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
 
 
 def has_channels_of_classes(head: ConfigDict) -> bool:
-    """Whether a head is one of mmseg's `BaseDecodeHead`; others may have channels of queries."""
+    """Return whether a head is a `BaseDecodeHead` of mmseg; others may have one channel per query."""
     kinds = [kind for _, kind in registered(head.get('type'), 'mmseg') if inspect.isclass(kind)]
-    # By name: an import of mmseg would cost every command seconds.
+    # Compare names, because importing mmseg would take every command seconds.
     return any(base.__name__ == 'BaseDecodeHead' for kind in kinds for base in kind.__mro__)
 
 
@@ -61,31 +61,31 @@ def check_ignored_labels(cfg: Config) -> None:
     """Check that all parts ignore the label that the metric ignores.
 
     Raises:
-        UserError: one ignores another one, or pads maps with a label that counts.
+        UserError: a part ignores a different label, or pads maps with a label that is not ignored.
     """
     ignored = IGNORED
     for settings in built_settings(cfg):
-        # mmseg's own metric has a setting for it.
+        # mmseg's metric has a setting for the label.
         if settings.place.startswith(('val_evaluator', 'test_evaluator')):
             ignored = settings.content.get('ignore_index', ignored)
     for settings in built_settings(cfg):
         for name in ('ignore_index', 'seg_pad_val'):
             value = settings.content.get(name, ignored)
-            # A loss may ignore nothing: what a head ignores is handed to it.
+            # None is fine in a loss: the head passes it the ignored label.
             if value not in (ignored, None) and (name, value) != ('seg_pad_val', IGNORED):
                 raise UserError(
-                    f'{settings.place}.{name}={value}, but maps and metric ignore {ignored} alone; give '
-                    f'{settings.place}.{name}={ignored}, and write {ignored} into maps where they have '
-                    'another label to ignore'
+                    f'{settings.place}.{name}={value}, but maps and metric only ignore {ignored}; give '
+                    f'{settings.place}.{name}={ignored}, and use {ignored} for all ignored pixels of '
+                    'maps'
                 )
 
 
 def check_channels_of_head(place: str, head: ConfigDict) -> None:
-    """Check that a head has a channel for each class, or one channel and a threshold for two.
+    """Check that a head has one channel per class, or one and a threshold for two classes.
 
     Raises:
-        UserError: it has another number, weights of its losses are for another number, or its loss or
-            threshold is not for one channel.
+        UserError: the number of channels or class weights is wrong, or the loss or threshold does not
+            work with one channel.
     """
     classes = head.get('num_classes')
     channels = head.get('out_channels') or classes
@@ -95,7 +95,7 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
         )
     if classes < 2:
         raise UserError(
-            f'{place}.num_classes={classes}: one class has nothing to be told from; give two classes '
+            f'{place}.num_classes={classes}: segmentation needs at least two classes; give two classes '
             f'(num_classes=2 and two names in metainfo.classes), with {place}.out_channels=1 for one '
             'channel and a threshold'
         )
@@ -110,18 +110,17 @@ def check_channels_of_head(place: str, head: ConfigDict) -> None:
     is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
     if threshold is not None and not (is_number and 0 < threshold < 1):
         raise UserError(
-            f'{place}.threshold={threshold}: it is compared with a probability; give a number between '
-            '0 and 1'
+            f'{place}.threshold={threshold}: it must be a probability; give a number between 0 and 1'
         )
     check_binary_losses(place, head)
     check_class_weights(place, head, channels)
 
 
 def check_all_class_weights(cfg: Config) -> None:
-    """Check the weights of the classes in all heads, once the classes are known to be those of the data.
+    """Check class weights in all heads, after the classes have been checked against the data.
 
     Raises:
-        UserError: a loss has another number than its head has channels.
+        UserError: a loss does not have one weight per channel of its head.
     """
     if type_name(cfg.model) not in SEGMENTORS:
         return
@@ -130,49 +129,47 @@ def check_all_class_weights(cfg: Config) -> None:
 
 
 def check_class_weights(place: str, head: ConfigDict, channels: int) -> None:
-    """Check that a loss that weights classes has a weight for each channel.
+    """Check that losses with class weights have one weight per channel.
 
     Raises:
-        UserError: it has another number.
+        UserError: the number of weights is wrong.
     """
     for settings in losses_of(head):
         weights = settings.get('class_weight')
-        # It may also be the path of a file.
+        # The weights may also be the path of a file.
         if isinstance(weights, (list, tuple)) and len(weights) != channels:
             raise UserError(
                 f'{place}.loss_decode.class_weight has {len(weights)} numbers for {channels} channels; '
-                'give as many, or class_weight=None'
+                'give one number per channel, or class_weight=None'
             )
 
 
 def losses_of(head: ConfigDict) -> Sequence[ConfigDict]:
-    """Settings of the losses of a decode head, one or several."""
+    """Return the settings of the one or more losses of a decode head."""
     wanted = head.get('loss_decode') or ConfigDict(type='CrossEntropyLoss')
     return wanted if isinstance(wanted, (list, tuple)) else [wanted]
 
 
 def check_binary_losses(place: str, head: ConfigDict) -> None:
-    """Try each loss of a head of one channel: the truth must cost less than its opposite.
+    """Try each loss of a one-channel head: a correct map must cost less than its opposite.
 
     Raises:
         UserError: it does not, or the loss cannot be computed.
     """
     if head.get('sampler'):
-        raise UserError(
-            f'{place}.sampler needs a channel for each class; leave out {place}.out_channels'
-        )
+        raise UserError(f'{place}.sampler needs one channel per class; remove {place}.out_channels')
     for settings in losses_of(head):
         unweighted = ConfigDict({k: v for k, v in settings.items() if k != 'class_weight'})
         if not costs_of_truth_are_lower(unweighted):
             raise UserError(
                 f'{place}.loss_decode: {settings.get("type")} with these settings cannot train '
-                f'out_channels=1; give CrossEntropyLoss with use_sigmoid=True, or leave out '
+                f'out_channels=1; give CrossEntropyLoss with use_sigmoid=True, or remove '
                 f'{place}.out_channels'
             )
 
 
 def costs_of_truth_are_lower(settings: ConfigDict) -> bool:
-    """Whether a loss of mmseg can tell the right map of one channel from the wrong one."""
+    """Return whether a loss of mmseg is lower for a correct one-channel map than for its opposite."""
     labels = torch.tensor([[[0, 0, 1, 1], [0, 1, 0, 1]]])
     right = 8.0 * (2 * labels[:, None] - 1)
     with warnings.catch_warnings(), DefaultScope.overwrite_default_scope('mmseg'):
@@ -182,17 +179,17 @@ def costs_of_truth_are_lower(settings: ConfigDict) -> bool:
             costs = [
                 loss(logits, labels, weight=None, ignore_index=IGNORED) for logits in (right, -right)
             ]
-        # Losses raise whatever their arithmetic runs into.
+        # Unsuitable losses raise all kinds of errors.
         except Exception:
             return False
     return bool(costs[0] < costs[1])
 
 
 def check_test_mode(model: ConfigDict) -> None:
-    """Check how images are tested: whole, or by windows that slide.
+    """Check the test mode: whole images or sliding windows.
 
     Raises:
-        UserError: there is no such mode, or windows lack a size or a stride that covers the image.
+        UserError: the mode is unknown, or the windows have no valid size, or a stride that leaves gaps.
     """
     settings = model.get('test_cfg') or {}
     mode = settings.get('mode')
@@ -218,16 +215,16 @@ def check_test_mode(model: ConfigDict) -> None:
 
 
 def check_binary_augmentation(cfg: Config) -> None:
-    """Check that test-time augmentation fits a head of one channel.
+    """Check that test-time augmentation supports a one-channel head.
 
     Raises:
-        UserError: it takes the sigmoid of what is a probability already.
+        UserError: it would apply the sigmoid twice.
     """
     head = cfg.model.get('decode_head')
     model = cfg.get('tta_model') or {}
     is_binary = isinstance(head, dict) and head.get('out_channels') == 1
     if is_binary and type_name(model) == DOUBLE_SIGMOID:
         raise UserError(
-            f'tta_model.type={DOUBLE_SIGMOID} takes the sigmoid twice where decode_head.out_channels=1, '
-            'so that every pixel passes the threshold; give tta_model.type=SegmentationTTAModel'
+            f'tta_model.type={DOUBLE_SIGMOID} applies the sigmoid twice if decode_head.out_channels=1, '
+            'so every pixel passes the threshold; give tta_model.type=SegmentationTTAModel'
         )

@@ -1,6 +1,6 @@
-"""Settings that something is built from: their `type` is there, and its class takes their keys.
+"""Check settings that objects are built from: `type` exists, and its class accepts the keys.
 
-The keys are those of signatures, from a class up to the base that takes no `**kwargs`.
+Accepted keys come from signatures, from a class up to the first base class without `**kwargs`.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from evaluation.utils.errors import UserError, did_you_mean
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# Parts of a config that something is built from; the rest are names that it uses itself.
+# Parts of a config that objects are built from. Other names are only used within the config.
 BUILT = (
     'model',
     *LOADERS,
@@ -44,20 +44,20 @@ BUILT = (
     'env_cfg',
     'auto_scale_lr',
 )
-# Places that are built through a registry; elsewhere a `type` may be a word of the class around it.
+# Places that are built through a registry. Elsewhere the enclosing class defines what `type` means.
 BY_REGISTRY = re.compile(
     r'model(\.(backbone|neck|data_preprocessor|[a-z_]*head))*'
     r'|[a-z]+_dataloader\.(dataset(\.dataset|\.datasets\.\d+)*(\.pipeline\.\d+)?|sampler|batch_sampler)'
     r'|(val|test)_evaluator(\.\d+)?|optim_wrapper(\.optimizer)?|param_scheduler\.\d+'
     r'|(default|custom)_hooks\.\w+|visualizer(\.vis_backends\.\d+)?'
 )
-# Of these the class around them, or mmengine, has one.
+# Places whose `type` has a default, in the enclosing class or mmengine.
 TYPE_BY_DEFAULT = ('head', 'optim_wrapper')
-# Lists of what is built through a registry, each entry from a dict.
+# Lists whose entries are dicts that are built through a registry.
 LISTS = re.compile(
     r'custom_hooks|param_scheduler|visualizer\.vis_backends|\w+_dataloader\.dataset\.pipeline'
 )
-# Read by mmengine before the rest is handed to the class.
+# Read by mmengine before it passes the rest to the class.
 READ_ANYWHERE = frozenset({'type', '_scope_', '_delete_'})
 READ_BESIDE_SIGNATURE = {
     'hook': {'priority'},
@@ -65,7 +65,7 @@ READ_BESIDE_SIGNATURE = {
     'optim_wrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
     'weight initializer': {'override', 'name', 'key'},  # the last one: `backbones.checkpoint`
     'model': {
-        # What the class around takes out: of norm layers, of losses and of upsampling.
+        # Removed by the enclosing class: settings of norm layers, losses and upsampling.
         'requires_grad',
         'bg_cls_weight',
         'scale_factor',
@@ -73,21 +73,21 @@ READ_BESIDE_SIGNATURE = {
         'deformable_groups',  # a former name of mmcv's
     },
 }
-# What takes the keywords that a class, or one derived from it, hands on to it.
+# Functions and classes that a class, or one derived from it, passes its keywords to.
 HANDED_ON = {
     CheckpointHook: (Runner.save_checkpoint,),
     EMAHook: (ExponentialMovingAverage, MomentumAnnealingEMA, StochasticWeightAverage),
 }
-# Likeness of two names (see difflib) that differ by a slip.
+# Minimum similarity (see difflib) of a name and its misspelling.
 ALL_BUT_THE_SAME = 0.85
 
 
 def check_types(cfg: Config) -> None:
-    """Check that what will be built through a registry is in it.
+    """Check that every `type` to be built is in its registry.
 
     Raises:
-        UserError: a `type` is missing or unknown, and then the message has the nearest; or a list has
-            an entry that is no dict.
+        UserError: a `type` is missing or unknown (the message suggests the nearest), or an entry of a
+            list is not a dict.
     """
     check_lists(cfg)
     for settings in built_settings(cfg):
@@ -99,14 +99,14 @@ def check_types(cfg: Config) -> None:
             raise UserError(f'{settings.place} has no type, so nothing can be built from it{near}')
         if wanted is not None and not registered(wanted, cfg.default_scope):
             near = did_you_mean(str(wanted), registered_names(cfg.default_scope))
-            raise UserError(f'{settings.place}.type={wanted!r} is not known{near}')
+            raise UserError(f'{settings.place}.type={wanted!r} is unknown{near}')
 
 
 def check_lists(cfg: Config) -> None:
-    """Check that lists of what is built through a registry have dicts for it.
+    """Check that lists of settings to be built contain dicts.
 
     Raises:
-        UserError: one has something else, such as the bare name of a hook, or is no list.
+        UserError: a list contains something else, such as the bare name of a hook, or is not a list.
     """
     holders = [('', cfg), *((settings.place, settings.content) for settings in built_settings(cfg))]
     for place, holder in holders:
@@ -118,11 +118,11 @@ def check_lists(cfg: Config) -> None:
 
 def _check_list(place: str, entries: object) -> None:
     if place == 'param_scheduler' and isinstance(entries, dict):
-        return  # mmengine takes a single one, and several by name, without a list.
+        return  # mmengine also accepts a single scheduler, or a dict of them.
     if isinstance(entries, (dict, str, int, float)):
         raise UserError(f"{place}={entries!r}: give a list, such as [{{'type': 'NAME'}}]")
     for index, entry in enumerate(entries):
-        # What else it may be is an object that a config in Python has built by itself.
+        # Anything else is an object that the config has already built.
         if entry is None or isinstance(entry, (str, int, float, list, tuple)):
             raise UserError(f"{place}.{index}={entry!r}: give settings, such as {{'type': 'NAME'}}")
 
@@ -134,7 +134,7 @@ def _nearest_beside(cfg: Config, place: str) -> str:
 
 
 def setting(cfg: Config, place: str, default: object = None) -> object:
-    """What stands at a place such as `model.backbone`; `default` where the config has no such place."""
+    """Return the value at a place such as `model.backbone`; `default` if there is no such place."""
     here = cfg
     for name in place.split('.') if place else ():
         if isinstance(here, (list, tuple)) and name.isdigit() and int(name) < len(here):
@@ -151,7 +151,7 @@ class PlacedSettings:
     """A dict in a config.
 
     Attributes:
-        place: where it stands, such as `model.backbone`.
+        place: dotted key, such as `model.backbone`.
         content: the dict.
     """
 
@@ -160,13 +160,13 @@ class PlacedSettings:
 
 
 def built_settings(cfg: Config) -> Iterator[PlacedSettings]:
-    """Every dict within what a config builds."""
+    """Yield every dict in the parts of a config that objects are built from."""
     for place in BUILT:
         yield from _all_settings(cfg.get(place), place)
 
 
 def _all_settings(value: object, place: str) -> Iterator[PlacedSettings]:
-    """Every dict within `value`."""
+    """Yield every dict within `value`."""
     if isinstance(value, dict):
         yield PlacedSettings(place, value)
     if isinstance(value, (dict, list, tuple)):
@@ -175,10 +175,10 @@ def _all_settings(value: object, place: str) -> Iterator[PlacedSettings]:
 
 
 def registered(wanted: str | Callable, scope: str) -> list[tuple[str, Callable]]:
-    """All that is registered under a name: a sampler of boxes may be called like one of images.
+    """Return everything registered under a name; samplers of boxes and images may share one.
 
     Returns:
-        Names of registries, and what each has; a class itself is in none.
+        Pairs of registry name and class; the registry name is empty if `wanted` is itself a class.
     """
     if not isinstance(wanted, str):
         return [('', wanted)] if callable(wanted) else []
@@ -186,7 +186,7 @@ def registered(wanted: str | Callable, scope: str) -> list[tuple[str, Callable]]
     for registry in _registries(scope):
         try:
             built = registry.get(wanted)
-        except RuntimeError:  # what mmengine raises for a name that is not there
+        except RuntimeError:  # raised by mmengine for a missing name
             continue
         if callable(built):
             found.append((registry.name, built))
@@ -195,7 +195,7 @@ def registered(wanted: str | Callable, scope: str) -> list[tuple[str, Callable]]
 
 @functools.cache
 def _registries(scope: str) -> list[Registry]:
-    """Those of a library, which look in mmengine's too."""
+    """Return the registries of a library, which also search mmengine's."""
     try:
         module = importlib.import_module(f'{scope}.registry')
     except ImportError:
@@ -204,17 +204,17 @@ def _registries(scope: str) -> list[Registry]:
 
 
 def registered_names(scope: str) -> set[str]:
-    """Names of all classes and functions that a library and mmengine have registered so far."""
+    """Return the names of all classes and functions that a library and mmengine have registered."""
     registries = list(_registries(scope))
     registries += [registry.parent for registry in registries if registry.parent]
     return {name for registry in registries for name in registry.module_dict}
 
 
 class Others(enum.IntEnum):
-    """What becomes of a key that is not among the known ones."""
+    """What happens to unknown keys."""
 
     UNKNOWN = 0
-    # `**kwargs` goes to a base class that refuses it, unless a class on the way drops it.
+    # `**kwargs` goes to a base class that rejects it, unless a class in between drops it.
     LIKELY_REFUSED = 1
     REFUSED = 2
 
@@ -224,34 +224,34 @@ class Keywords:
     """Keys that something reads.
 
     Attributes:
-        names: those that are known.
-        others: what becomes of any other.
+        names: known keys.
+        others: what happens to other keys.
     """
 
     names: frozenset[str]
     others: Others
 
     def including(self, names: Set[str]) -> 'Keywords':
-        """These and some more."""
+        """Return these keys and some more."""
         return Keywords(self.names | names | READ_ANYWHERE, self.others)
 
     def either(self, other: 'Keywords') -> 'Keywords':
-        """Those of one or the other."""
+        """Return the union of these keys and others."""
         return Keywords(self.names | other.names, min(self.others, other.others))
 
     def loosely(self) -> 'Keywords':
-        """These, where others may be read too."""
+        """Return these keys, with other keys possibly read too."""
         return Keywords(self.names, min(self.others, Others.LIKELY_REFUSED))
 
     def refuse(self, name: str) -> bool:
-        """Whether building with `name` would fail, or it is all but one of the known names."""
+        """Return whether `name` would make building fail, or is almost certainly a misspelled key."""
         if name in self.names or self.others == Others.UNKNOWN:
             return False
         near = difflib.get_close_matches(name, self.names, 1, cutoff=ALL_BUT_THE_SAME)
         return self.others == Others.REFUSED or bool(near)
 
 
-# Settings without a `type`, by their place in the config: what they go to, and keys read beside it.
+# Settings without a `type`, by place in the config: what receives them, and keys that are read besides.
 BY_PLACE = {
     **dict.fromkeys(LOADERS, (DataLoader, {'num_batch_per_epoch', 'disable_subprocess_warning'})),
     'optim_wrapper': (OptimWrapper, READ_BESIDE_SIGNATURE['optim_wrapper']),
@@ -273,12 +273,12 @@ PARAMWISE = frozenset(
     }
 )
 OF_LAYER_DECAY = 'layer_decay_rate'
-# Constructors of optimizers whose keys are known; they ignore others.
+# Optimizer constructors with known keys. They ignore other keys.
 PARAMWISE_OF = {
     'DefaultOptimWrapperConstructor': PARAMWISE,
     **dict.fromkeys(('LayerDecayConstructor', 'ReleasedDecayConstructor'), PARAMWISE | {OF_LAYER_DECAY}),
 }
-# Keys that no signature shows.
+# Keys that do not appear in any signature.
 READ_BY_NAME = {
     'env_cfg': Keywords(
         frozenset({'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'}), Others.LIKELY_REFUSED
@@ -292,17 +292,17 @@ READ_BY_NAME = {
         frozenset({'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}),
         Others.LIKELY_REFUSED,
     ),
-    # `check_paramwise` refuses others, where the constructor is known.
+    # `check_paramwise` rejects other keys if the constructor is known.
     'optim_wrapper.paramwise_cfg': Keywords(PARAMWISE | {OF_LAYER_DECAY}, Others.UNKNOWN),
 }
 
 
 def check_keywords(cfg: Config) -> None:
-    """Check all that will be built against the signature of its class.
+    """Check all settings to be built against the signatures of their classes.
 
     Raises:
-        UserError: a key is none of its class's, so that building it would fail; the message has the
-            nearest.
+        UserError: a class does not accept a key, so building would fail; the message suggests the
+            nearest key.
     """
     for settings in built_settings(cfg):
         known = keywords_of(settings.content, settings.place, cfg.default_scope)
@@ -310,15 +310,15 @@ def check_keywords(cfg: Config) -> None:
             if known.refuse(key):
                 near = did_you_mean(key, known.names)
                 of = f' of {settings.content["type"]}' if 'type' in settings.content else ''
-                raise UserError(f'{settings.place}.{key} is no setting{of}{near}')
+                raise UserError(f'{settings.place}.{key} is not a setting{of}{near}')
     check_paramwise(cfg)
 
 
 def check_paramwise(cfg: Config) -> None:
-    """Check the rules of an optimizer's constructor, which ignores what it does not know.
+    """Check `paramwise_cfg`, since optimizer constructors ignore unknown keys.
 
     Raises:
-        UserError: a key is none of the constructor's.
+        UserError: the constructor does not have a key.
     """
     wrapper = cfg.get('optim_wrapper') or {}
     constructor = wrapper.get('constructor') or 'DefaultOptimWrapperConstructor'
@@ -328,16 +328,16 @@ def check_paramwise(cfg: Config) -> None:
         if key not in known:
             other = "; give optim_wrapper.constructor='LayerDecayConstructor'"
             near = other if key == OF_LAYER_DECAY else did_you_mean(key, known)
-            raise UserError(f'optim_wrapper.paramwise_cfg.{key} is no setting of {name}{near}')
+            raise UserError(f'optim_wrapper.paramwise_cfg.{key} is not a setting of {name}{near}')
 
 
 def keywords_of(settings: dict, place: str, scope: str) -> Keywords | None:
-    """Keys that `settings` may have; None where that is not known.
+    """Return the keys that `settings` accepts; None if unknown.
 
     Args:
         settings: a part of a config.
-        place: where it stands in it, such as `model.backbone`.
-        scope: of the registries, such as `mmdet`.
+        place: its dotted key, such as `model.backbone`.
+        scope: scope of the registries, such as `mmdet`.
 
     Raises:
         UserError: its `type` is unknown.
@@ -346,7 +346,7 @@ def keywords_of(settings: dict, place: str, scope: str) -> Keywords | None:
         return READ_BY_NAME[place]
     if 'type' in settings:
         known = _keywords_of_type(settings['type'], scope)
-        # Elsewhere the class around may take keys out before it builds something with the rest.
+        # Elsewhere the enclosing class may remove keys before it builds something from the rest.
         return known if known is None or BY_REGISTRY.fullmatch(place) else known.loosely()
     if place in BY_PLACE:
         built, extra = BY_PLACE[place]
@@ -367,14 +367,14 @@ def _keywords_of_type(wanted: str | Callable, scope: str) -> Keywords | None:
 
 
 def _handed_on(built: Callable) -> Set[str]:
-    """Keywords that what a class hands them on to takes."""
+    """Return the keywords that a class passes on to other functions and classes."""
     bases = inspect.getmro(built) if inspect.isclass(built) else ()
     takers = next((HANDED_ON[base] for base in bases if base in HANDED_ON), ())
     return {name for taker in takers for name in signature_keywords(taker).names} - {'model'}
 
 
 def signature_keywords(built: Callable) -> Keywords:
-    """Keys that a class or function takes, and its base classes where `**kwargs` passes them on."""
+    """Return the keys of a class or function, including base classes that receive `**kwargs`."""
     functions = [built]
     if inspect.isclass(built):
         functions = [vars(base)['__init__'] for base in built.__mro__[:-1] if '__init__' in vars(base)]

@@ -1,4 +1,4 @@
-"""Checks of a whole config before anything is built from it or written."""
+"""Check a whole config before anything is built from it or written."""
 
 import importlib.util
 import inspect
@@ -18,7 +18,7 @@ from evaluation.config.settings import built_settings, check_keywords, check_typ
 from evaluation.utils.errors import UserError
 from evaluation.utils.meta_device import build_without_values
 
-# Least values of whole numbers.
+# Minimum values of whole numbers.
 LEAST = {
     'train_dataloader.batch_size': 1,
     'val_dataloader.batch_size': 1,
@@ -33,9 +33,9 @@ LEAST = {
 }
 LEAF = 'configs/mask_rcnn_dcn_tiny.py'
 BATCH_NORMS = ('BN', 'BN1d', 'BN2d', 'SyncBN')
-# Settings that load weights unseen, or not at all.
+# Places whose `pretrained` loads weights unchecked, or has no effect.
 PRETRAINED = ('model', 'model.backbone')
-# Settings that are silently ignored: what has the same meaning today, and how to write it.
+# Former settings that are silently ignored: the current setting, and how to write it.
 OLD_SETTINGS = {
     'seed': ('randomness.seed', 'randomness=dict(seed={!r}), or --seed'),
     'deterministic': ('randomness.deterministic', 'randomness=dict(deterministic={!r})'),
@@ -55,15 +55,15 @@ PACKAGES_OF_BACKENDS = {
 
 
 def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
-    """Check all that can be known without data.
+    """Check everything that can be checked without data.
 
     Args:
-        cfg: with the overrides of the command line.
-        loaders: which of its data loaders will be used.
-        processes: how many will share the work.
+        cfg: config with the overrides of the command line.
+        loaders: names of the data loaders that will be used.
+        processes: number of processes.
 
     Raises:
-        UserError: something is missing, misspelt, or does not fit; the message says what to give.
+        UserError: a setting is missing, misspelled or inconsistent; the message says what to give.
     """
     check_parts(cfg, loaders)
     check_old_names(cfg, is_training='train_dataloader' in loaders)
@@ -89,7 +89,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
 
 
 def check_parts(cfg: Config, loaders: Sequence[str]) -> None:
-    """Check that a config is a whole one, and not a page for others to take something from.
+    """Check that a config is complete, and not a page that other configs import from.
 
     Raises:
         UserError: a part is missing.
@@ -103,14 +103,17 @@ def check_parts(cfg: Config, loaders: Sequence[str]) -> None:
     of_validation = ('val_dataloader', 'val_cfg', 'val_evaluator')
     absent = [part for part in of_validation if cfg.get(part) is None]
     if 0 < len(absent) < len(of_validation):
-        raise UserError(f'{absent[0]} is None; without validation {", ".join(of_validation)} all are')
+        raise UserError(
+            f'{absent[0]} is None; to turn off validation, give None for all of '
+            f'{", ".join(of_validation)}'
+        )
 
 
 def check_whole_numbers(cfg: Config) -> None:
     """Check numbers of images, workers, epochs and iterations.
 
     Raises:
-        UserError: one is not a whole number, or too small.
+        UserError: a number is not whole, or is too small.
     """
     for key, least in LEAST.items():
         value = setting(cfg, key, default=least)
@@ -119,25 +122,25 @@ def check_whole_numbers(cfg: Config) -> None:
 
 
 def check_workers(cfg: Config, loader: str) -> None:
-    """Check options of a data loader that only make sense with workers.
+    """Check options of a data loader that need workers.
 
     Raises:
-        UserError: one of them is given without workers.
+        UserError: such an option is given without workers.
     """
     settings = cfg[loader]
     for name, without in (('persistent_workers', False), ('prefetch_factor', None)):
         if not settings.get('num_workers') and settings.get(name):
             raise UserError(
-                f'{loader}.num_workers=0 leaves no worker for {loader}.{name}={settings[name]}; '
+                f'{loader}.{name}={settings[name]} needs workers, but {loader}.num_workers=0; '
                 f'give {loader}.{name}={without} too'
             )
 
 
 def check_backbone(model: ConfigDict, scope: str | None) -> None:
-    """Build the backbone without its values, and check that what takes its maps expects their channels.
+    """Build the backbone without values, and check that the neck or heads expect its channels.
 
     Raises:
-        UserError: an option is misspelt, missing or wrong, or the channels differ.
+        UserError: an option is misspelled, missing or wrong, or the channels differ.
     """
     backbone = build_without_values(model.backbone, scope, 'model.backbone')
     channels = [backbone.dims[index] for index in backbone.out_indices]
@@ -152,7 +155,7 @@ def check_backbone(model: ConfigDict, scope: str | None) -> None:
 
 
 def check_channels(place: str, expected: int | Sequence[int] | None, given: int | list[int]) -> None:
-    """Compare channels.
+    """Compare the channels of the backbone with those that a part expects.
 
     Raises:
         UserError: they differ.
@@ -166,10 +169,10 @@ def check_channels(place: str, expected: int | Sequence[int] | None, given: int 
 
 
 def check_image_sizes(cfg: Config) -> None:
-    """Check that training images are not smaller than the backbone takes.
+    """Check that training images are not smaller than the backbone allows.
 
     Raises:
-        UserError: they are cropped or padded to less.
+        UserError: they are cropped or padded to a smaller size.
     """
     sizes = {
         f'{settings.place}.{name}': settings.content.get(name)
@@ -179,18 +182,18 @@ def check_image_sizes(cfg: Config) -> None:
     }
     for place, size in sizes.items():
         sides = [size] if isinstance(size, int) else size or ()
-        # Fractions are of a side that only the data tell.
+        # Fractions are relative to the image size, which is unknown here.
         if any(isinstance(side, int) and side < SMALLEST_SIDE for side in sides):
             raise UserError(
-                f'{place}={size}: the backbone takes {SMALLEST_SIDE} pixels or more in each direction'
+                f'{place}={size}: the backbone needs at least {SMALLEST_SIDE} pixels in each direction'
             )
 
 
 def check_batch_norm(cfg: Config, processes: int) -> None:
-    """Check that a batch norm over maps of one pixel sees more than one image.
+    """Check that batch norm over one-pixel maps gets more than one image.
 
     Raises:
-        UserError: it does not, and training would end at the first step.
+        UserError: it gets only one, so training would fail at the first step.
     """
     batch = cfg.train_dataloader.batch_size
     for settings in built_settings(cfg):
@@ -206,10 +209,10 @@ def check_batch_norm(cfg: Config, processes: int) -> None:
 
 
 def check_mixing(cfg: Config) -> None:
-    """Check that images that are mixed in pairs come in an even number.
+    """Check that the batch size is even if images are mixed in pairs.
 
     Raises:
-        UserError: they do not.
+        UserError: it is odd.
     """
     batch = cfg.train_dataloader.batch_size
     if batch % 2 and (cfg.model.get('mixup') or cfg.model.get('cutmix')):
@@ -220,30 +223,30 @@ def check_mixing(cfg: Config) -> None:
 
 
 def check_precision(cfg: Config) -> None:
-    """Check that there is a GPU where the training is in mixed precision.
+    """Check that mixed-precision training has a GPU.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no GPU.
     """
     wanted = cfg.optim_wrapper.get('type', 'OptimWrapper')
     built = OPTIM_WRAPPERS.get(wanted) if isinstance(wanted, str) else wanted
     if inspect.isclass(built) and issubclass(built, AmpOptimWrapper) and not torch.cuda.is_available():
         raise UserError(
-            f'optim_wrapper.type={built.__name__} needs a GPU; leave it out to train on the CPU'
+            f'optim_wrapper.type={built.__name__} needs a GPU; remove it to train on the CPU'
         )
 
 
 def check_old_names(cfg: Config, is_training: bool) -> None:
-    """Check that a config has no setting of a training under the name that it had in an earlier version.
+    """Check that a config does not use former names of training settings.
 
-    Weights that a test would replace at once are dropped.
+    When testing, drop `pretrained`, since the tested checkpoint replaces these weights.
 
     Args:
-        cfg: changed where it is tested.
-        is_training: whether it is trained.
+        cfg: config; may be changed when testing.
+        is_training: whether the config will be trained.
 
     Raises:
-        UserError: it has; the message says what to write instead.
+        UserError: the config uses a former name; the message says what to write instead.
     """
     for place in PRETRAINED:
         holder = setting(cfg, place)
@@ -254,31 +257,31 @@ def check_old_names(cfg: Config, is_training: bool) -> None:
             holder.pop('pretrained')
         elif file:
             raise UserError(
-                f'{place}.pretrained={file!r} is of an earlier version; give --pretrained {file}, or '
+                f'{place}.pretrained={file!r} is no longer supported; give --pretrained {file}, or '
                 f"model.backbone.init_cfg=dict(type='Pretrained', checkpoint={file!r})"
             )
     for name, (today, advice) in OLD_SETTINGS.items():
         value = cfg.get(name)
-        # A config may use the name for a value that it sets elsewhere.
+        # A config may use the name as a variable for the current setting.
         if is_training and value not in (None, False) and setting(cfg, today) != value:
-            raise UserError(f'{name}={value!r} is read by nothing; give {advice.format(value)}')
+            raise UserError(f'{name}={value!r} has no effect; give {advice.format(value)}')
 
 
 def check_visualization(cfg: Config) -> None:
-    """Look for the package of every visualization backend.
+    """Check that the package of every visualization backend is installed.
 
     Raises:
-        UserError: one is not installed.
+        UserError: a package is missing.
     """
     backends = setting(cfg, 'visualizer.vis_backends') or ()
     for index, settings in enumerate(backends):
         wanted = settings.get('type') if isinstance(settings, dict) else None
         built = VISBACKENDS.get(wanted) if isinstance(wanted, str) else wanted
-        # Also of a class that derives from one of these.
+        # Include classes derived from one of these.
         names = [base.__name__ for base in inspect.getmro(built)] if inspect.isclass(built) else []
         for package in (PACKAGES_OF_BACKENDS[name] for name in names if name in PACKAGES_OF_BACKENDS):
             if importlib.util.find_spec(package) is None:
                 raise UserError(
                     f'visualizer.vis_backends.{index} ({built.__name__}) needs the package {package}: '
-                    f'pip install {package}, or leave this entry out'
+                    f'pip install {package}, or remove this entry'
                 )

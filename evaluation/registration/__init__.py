@@ -1,7 +1,7 @@
 """Import everything that registers with OpenMMLab.
 
-Configs name this module alone, so that they do not depend on where the modules of the suite lie. Nothing
-imports it but configs.
+Configs name only this module, so they do not depend on where the modules of the suite are. Only configs
+import it.
 """
 
 import backbones  # noqa: F401

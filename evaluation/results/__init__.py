@@ -1,1 +1,1 @@
-"""`result.json`: its schema, and reading it."""
+"""Schema and reader of `result.json`."""

@@ -1,4 +1,4 @@
-"""What a result says of a run: config, model, cost, checkpoint, training, code, versions and machine."""
+"""Describe a run in its result: config, model, cost, checkpoint, training, code, versions, machine."""
 
 import hashlib
 import importlib.metadata
@@ -32,23 +32,23 @@ from evaluation.utils.formats import now as now
 def describe_complexity(
     model: Mapping, scope: str | None, size: tuple[int, int] | None = None
 ) -> dict | None:
-    """FLOPs and parameters by part; None, and a warning, where they cannot be counted.
+    """Return FLOPs and parameters by part; None, with a warning, if they cannot be counted.
 
     Args:
         model: config of the model.
-        scope: whose registry names its parts.
-        size: height and width of the image in pixels; None for that of the task.
+        scope: scope of the registry for its parts.
+        size: height and width of the image in pixels; None for the size of the task.
     """
     try:
         return complexity_of_config(model, scope, size).as_json()
-    except Exception as error:  # Whatever it is, the result of a long training must not be lost for it.
+    except Exception as error:  # No error here may cost the result of a long training.
         reason = f'{type(error).__name__}: {error}'
-        print_log(f'result without FLOPs: {reason}', logger='current', level=logging.WARNING)
+        print_log(f'FLOPs cannot be counted: {reason}', logger='current', level=logging.WARNING)
         return None
 
 
 def describe_training(runner: Runner) -> dict:
-    """Length, seed, batch, precision, data and start of the training that `runner` is about to do."""
+    """Return length, seed, batch size, precision, data and start of a training that is about to run."""
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return {
         'max_epochs': runner.max_epochs if by_epoch else None,
@@ -65,7 +65,7 @@ def describe_training(runner: Runner) -> dict:
 
 
 def describe_config(cfg: Config) -> dict:
-    """Its name, its digest without paths, the digest of earlier versions, and all of it."""
+    """Return name, digests and text of a config."""
     return {
         'name': config_name(cfg.filename),
         'sha256': cfg.get('config_sha256'),
@@ -76,17 +76,17 @@ def describe_config(cfg: Config) -> dict:
 
 
 def describe_parameters(model: nn.Module) -> dict[str, int]:
-    """How many the model has, and its backbone."""
+    """Return the number of parameters of the model and of its backbone."""
     return {'total': count_parameters(model), 'backbone': count_parameters(model.backbone)}
 
 
 def is_augmented(model: nn.Module) -> bool:
-    """Whether a model merges its predictions for several views of an image."""
+    """Return whether a model merges its predictions for several views of an image."""
     return any(isinstance(part, BaseTTAModel) for part in model.modules())
 
 
 def describe_checkpoint(file: Path | None, weights_digest: str | None) -> dict:
-    """Digests of the evaluated weights, and of their file where there is one."""
+    """Return digests of the evaluated weights and, if any, of their file."""
     return {
         'file': file.name if file else None,
         'sha256': file_sha256(file) if file else None,
@@ -95,12 +95,12 @@ def describe_checkpoint(file: Path | None, weights_digest: str | None) -> dict:
 
 
 def config_name(config_file: str) -> str:
-    """`mask_rcnn_dcn_tiny` of `configs/mask_rcnn_dcn_tiny.py`."""
+    """Return `mask_rcnn_dcn_tiny` for `configs/mask_rcnn_dcn_tiny.py`."""
     return Path(config_file).stem
 
 
 def count_parameters(module: nn.Module) -> int:
-    """All parameters, frozen ones too."""
+    """Count all parameters, including frozen ones."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -120,7 +120,7 @@ DISTRIBUTIONS = (
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of Python and of the libraries that a figure depends on."""
+    """Return the versions of Python and of the libraries that figures depend on."""
     found: dict[str, str | None] = {'python': platform.python_version()}
     for name in DISTRIBUTIONS:
         try:
@@ -132,14 +132,14 @@ def versions() -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, str | bool | None]:
-    """Revision of the suite and whether tracked files were changed; None outside a checkout."""
+    """Return the commit of the suite and whether tracked files have changed; None outside a checkout."""
     revision = _git('rev-parse', 'HEAD')
     changed = _git('status', '--porcelain', '--untracked-files=no')
     return {'revision': revision, 'dirty': None if changed is None else bool(changed)}
 
 
 def hardware() -> dict:
-    """Processors of this machine."""
+    """Return the processors and GPUs of this machine, and the number of processes."""
     return {
         'host_cpu': platform.processor() or platform.machine(),
         'cpu_count': os.cpu_count(),
@@ -149,7 +149,7 @@ def hardware() -> dict:
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 of a model's state: the same in training and after loading, whatever file it is in."""
+    """Return the SHA-256 of a model's state; it does not depend on the file that stores it."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f'{name} {value.dtype} {tuple(value.shape)}'.encode())

@@ -1,8 +1,8 @@
-"""Published results to compare with: read the file of facts, and look up what fits a result.
+"""Read published results and find those that a result can be compared with.
 
-`configs/published.json` lists what papers and repositories state, each with its source. A
-figure of the *unified* architecture is of the very network that this suite trains; an *original*
-one is of the network that the mixer was first published in, such as Swin or ConvNeXt.
+`configs/published.json` lists figures from papers and repositories, each with its source. Figures of the
+*unified* architecture are for exactly the networks that this suite trains. *Original* figures are for
+the network that a mixer was first published in, such as Swin or ConvNeXt.
 """
 
 import json
@@ -24,20 +24,20 @@ ARCHITECTURES = (UNIFIED, 'original')
 
 @dataclass(frozen=True)
 class Entry:
-    """The published figures, in percent, of one model by one recipe, from one source.
+    """Published figures, in percent, of one model with one recipe, from one source.
 
     Attributes:
         model: name of the contestant.
         recipe: name of the recipe.
         architecture: one of `ARCHITECTURES`.
-        source: where the figures stand.
-        figures: by their keys in the file, see `Metric.published`.
-        checkpoint: address of the weights, where they were released.
-        mixer: of the contestant, where it has one.
-        scale: likewise.
-        batch_size: images of a step, where it is not that of the recipe.
-        parameters: of the whole model, where the source states them.
-        flops: multiply-adds of the whole model, likewise.
+        source: where the figures were published.
+        figures: figures by key in the file, see `Metric.published`.
+        checkpoint: URL of the weights, if released.
+        mixer: mixer of the contestant, if any.
+        scale: scale of the contestant, if any.
+        batch_size: images per step, if different from the recipe.
+        parameters: parameters of the whole model, if stated.
+        flops: multiply-adds of the whole model, if stated.
     """
 
     model: str
@@ -72,19 +72,20 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
         data = json.loads(read_text(Path(file)))
     except OSError as error:
         raise UserError(
-            f"{file}: published results cannot be read ({error.strerror}); give another file, or 'none'"
+            f'{file}: published results cannot be read ({error.strerror}); give a different file, or '
+            "'none'"
         ) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f'{file}: not JSON ({error})') from error
     if type(data) is not list:
-        raise UserError(f'{file}: not a list of published results; {PACKAGED.name} is an example')
+        raise UserError(f'{file}: not a list of published results; see {PACKAGED.name} for an example')
     entries: dict[tuple[str, str, str], Entry] = {}
     for number, item in enumerate(data, start=1):
         try:
             entry = _parse(item)
             key = (entry.model, entry.recipe, entry.architecture)
             if key in entries:
-                raise ValueError(f'{", ".join(key)} is stated twice')
+                raise ValueError(f'duplicate of {", ".join(key)}')
         except ValueError as error:
             raise UserError(f'{file}: entry {number}: {error}') from error
         entries[key] = entry
@@ -92,11 +93,11 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
 
 
 def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure | None:
-    """Return the published figure that `metric` of `result` can be compared with, if there is one.
+    """Return the published figure that `metric` of `result` can be compared with, or None.
 
-    It must be of the same backbone and whole data set, and `obstacles` must find nothing. mIoU with
-    test-time augmentation is compared with the multi-scale mIoU. The unified architecture is preferred
-    to the original.
+    It must be for the same backbone and the whole data set, and `obstacles` must find nothing. mIoU with
+    test-time augmentation is compared with multi-scale mIoU. Figures of the unified architecture take
+    precedence over original ones.
     """
     if not is_whole_data_set(result):
         return None
@@ -110,23 +111,23 @@ def find_figure(entries: Sequence[Entry], result: Result, metric: str) -> Figure
 
 
 def differs_in_recipe(result: Result, figure: Figure) -> bool:
-    """Return whether a result was trained by another variant of the recipe than a published figure.
+    """Return whether a result and a published figure used different variants of the recipe.
 
-    The unified backbones were published with the released recipes, the original networks with their own.
+    The unified backbones were published with the released recipes, original networks with their own.
     """
     return figure.architecture == UNIFIED and result.variant == FAIR
 
 
 def is_another_network(result: Result, figure: Figure) -> bool:
-    """Return whether a figure is of the network that a mixer was first published in, not of ours."""
+    """Return whether a figure is for the original network of a mixer instead of the unified one."""
     is_own = not is_unified(result) or result.contestant.mixer is None
     return figure.architecture != UNIFIED and not is_own
 
 
 def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
-    """Say why a result stands beside no published figure, although there is one of its backbone.
+    """Return why a result is not compared with a published figure, although its backbone has one.
 
-    None where it does, where nothing is published, and for a different data set.
+    Return None if it is compared, if nothing is published, or if the data set is different.
     """
     own = entries_of(entries, result)
     if not is_published_data_set(result) or not own:
@@ -138,24 +139,24 @@ def why_not_compared(entries: Sequence[Entry], result: Result) -> str | None:
 
 
 def obstacles(result: Result, entry: Entry) -> tuple[str, ...]:
-    """Say in what a result, as far as it tells, differs from how a published figure came about.
+    """Return the known differences in training and evaluation between a result and a published figure.
 
-    A start or a batch size of the result that is not known is no obstacle; `is_recipe_unknown` says so.
-    One that the recipe does not state is.
+    An unknown start or batch size of the result is not an obstacle; `is_recipe_unknown` reports it. A
+    start or batch size that the recipe does not state is one.
     """
     task, recipe = TASKS[result.task], result.recipe
     planned = result.max_iterations if recipe.epochs is None else result.max_epochs
     unit = 'iterations' if recipe.epochs is None else 'epochs'
     batch_size = entry.batch_size or recipe.batch_size
-    found = [] if recipe.images else ['the recipe does not state how many images there are']
+    found = [] if recipe.images else ['the recipe does not state the number of images']
     if recipe.start is None or result.start not in (None, recipe.start):
-        found.append(f'start {result.start or "not known"}, published {recipe.start or "not stated"}')
+        found.append(f'start {result.start or "unknown"}, published {recipe.start or "not stated"}')
     if planned is None and not (recipe.any_length and recipe.length):
-        found.append(f'length not known, published {recipe.length or "not stated"}')
+        found.append(f'length unknown, published {recipe.length or "not stated"}')
     elif planned not in (None, recipe.epochs or recipe.iterations):
         found.append(f'{planned} {unit}, published {recipe.epochs or recipe.iterations or "not stated"}')
     if batch_size is None or result.batch_size not in (None, batch_size):
-        own = 'not known' if result.batch_size is None else result.batch_size
+        own = 'unknown' if result.batch_size is None else result.batch_size
         found.append(f'batch size {own}, published {batch_size or "not stated"}')
     if not any(find_metric(n).published_key(result.test_time_augmentation) for n in task.primary):
         found.append('test-time augmentation, published without')
@@ -165,58 +166,58 @@ def obstacles(result: Result, entry: Entry) -> tuple[str, ...]:
 
 
 def _has_optional(task: Task, entry: Entry) -> bool:
-    """Whether the published model has the optional output of a task."""
+    """Return whether the published model has the optional output of a task."""
     return any(find_metric(name).published in entry.figures for name in task.optional.metrics)
 
 
 def is_recipe_unknown(result: Result) -> bool:
-    """Return whether a result does not tell the start or the batch size of its training."""
+    """Return whether the start or the batch size of a result's training is unknown."""
     return result.start is None or result.batch_size is None
 
 
 def entries_of(entries: Sequence[Entry], result: Result) -> list[Entry]:
-    """What is published of the contestant of a result, by its recipe."""
+    """Return the published entries for the contestant and recipe of a result."""
     own, recipe = result.contestant, result.recipe.name
     found = [entry for entry in entries if (entry.model, entry.recipe) == (own.name, recipe)]
     return [entry for entry in found if is_unified(result) or entry.architecture != UNIFIED]
 
 
 def is_unified(result: Result) -> bool:
-    """Return whether a result is of the unified architecture, or of before that was told."""
+    """Return whether a result is for the unified architecture; older results do not state it."""
     return result.contestant.family in (None, UNIFIED)
 
 
 def is_published_data_set(result: Result) -> bool:
-    """Return whether a result is of the data set that is published on."""
+    """Return whether a result is on the published data set."""
     return result.dataset == result.recipe.dataset
 
 
 def is_whole_data_set(result: Result) -> bool:
-    """Return whether a result is of the data set that is published on, with all its images."""
+    """Return whether a result is on all images of the published data set."""
     return is_published_data_set(result) and result.recipe.images in (None, result.images)
 
 
 def _parse(item: object) -> Entry:
     if type(item) is not dict:
         raise ValueError('not an object')
-    # The key that files of before recipes had.
+    # Files from before recipes have the key `task`.
     item = {'recipe': item.get('task'), **item}
     for key in ('model', 'recipe', 'architecture', 'source'):
         if type(item.get(key)) is not str:
             raise ValueError(f'{key!r} is missing or not text')
     if item['architecture'] not in ARCHITECTURES:
-        raise ValueError(f"'architecture' is none of {', '.join(ARCHITECTURES)}")
+        raise ValueError(f"'architecture' is not one of {', '.join(ARCHITECTURES)}")
     keys = [key for task in TASKS.values() for metric in task.metrics for key in _keys_of(metric)]
     figures = {key: _percentage(item, key) for key in keys if key in item}
     if not figures:
-        raise ValueError(f'no figure; state one of {", ".join(keys)}')
+        raise ValueError(f'no figure; give one of {", ".join(keys)}')
     texts = {key: item.get(key) for key in ('checkpoint', 'mixer', 'scale')}
     for key, value in texts.items():
         if value is not None and type(value) is not str:
             raise ValueError(f'{key!r} is not text')
     batch_size = item.get('batch_size')
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise ValueError("'batch_size' is not a whole number above 0")
+        raise ValueError("'batch_size' is not a positive whole number")
     return Entry(
         item['model'],
         item['recipe'],

@@ -1,4 +1,4 @@
-"""Read the `result.json` that every evaluation leaves."""
+"""Read the `result.json` that every evaluation writes."""
 
 import json
 import math
@@ -14,11 +14,11 @@ from evaluation.tasks import TASKS, Contestant, Recipe, find_task
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text
 
-# Of any count; counts are whole numbers of 64 bits.
+# Largest count; counts are 64-bit integers.
 LARGEST_NUMBER = 2**63 - 1
-# Control characters, which a terminal would obey, and halves of characters.
+# Control characters, which affect terminals, and surrogates.
 _UNPRINTABLE = ('Cc', 'Cs')
-# Field of `Result` and its place in the file, None where that is not there.
+# Fields of `Result` and their keys in the file; a missing key gives None.
 _FIELDS = {
     'dataset': 'dataset',
     'config': 'config.name',
@@ -80,7 +80,7 @@ def load_results(folders: Iterable[Path | str]) -> list[Result]:
 
 
 def _with_current_digests(results: list[Result]) -> list[Result]:
-    """Give results of earlier versions the digest that results of the same config have today."""
+    """Replace digests of earlier versions with the current digest of the same config."""
     known = {result.config_sha256_version_1: result.config_sha256 for result in results}
     known.pop(None, None)
     return [
@@ -90,7 +90,7 @@ def _with_current_digests(results: list[Result]) -> list[Result]:
 
 
 def read_result(file: Path) -> Result:
-    """Read one `result.json`; numbers that are not finite count as null.
+    """Read one `result.json`; non-finite numbers become None.
 
     Raises:
         UserError: the file cannot be read, is not JSON, or does not follow the schema.
@@ -158,10 +158,10 @@ def _parse(data: object, file: Path) -> Result:
 
 
 def _upgraded(data: dict) -> dict:
-    """A file of version 1 or 2 as one of version 3: of each task these knew one recipe.
+    """Convert the content of version 1 or 2, which had one recipe per task, to version 3.
 
     Raises:
-        ValueError: it has a mixer without a scale, or the reverse.
+        ValueError: the file has a mixer without a scale, or the reverse.
     """
     if (data['mixer'] is None) != (data['scale'] is None):
         raise ValueError("'mixer' and 'scale' must both be given or both be null")
@@ -176,27 +176,27 @@ def _upgraded(data: dict) -> dict:
 
 
 def _value(data: dict, key: str) -> object:
-    """The value at a dotted key, None where files of before it was written have none."""
+    """Return the value at a dotted key; None if an older file does not have it."""
     for part in key.split('.'):
         data = data.get(part) if isinstance(data, dict) else None
     return data
 
 
 def checked(value: object, key: str) -> object:
-    """A value that a table prints and others compute with.
+    """Check that a value can be printed and used in computations, and return it.
 
     Raises:
-        ValueError: it cannot be printed or is too large; the message names the key.
+        ValueError: the value cannot be printed or is too large; the message names the key.
     """
     if type(value) is int and abs(value) > LARGEST_NUMBER:
-        raise ValueError(f'{key!r} is a number of {len(str(abs(value)))} digits')
+        raise ValueError(f'{key!r} is too large, a number of {len(str(abs(value)))} digits')
     if type(value) is str and any(unicodedata.category(letter) in _UNPRINTABLE for letter in value):
         raise ValueError(f'{key!r} has characters that cannot be printed')
     return value
 
 
 def _printable(values: dict, key: str) -> dict:
-    """The same, of which a table prints the keys."""
+    """Check that the keys of a dict can be printed, and return the dict."""
     for name in values:
         checked(name, f'{key}.{name}')
     return values
@@ -216,17 +216,17 @@ def _flops(complexity: dict | None) -> Flops | None:
 def _evidence(entry: dict | None, file: Path) -> EvidenceFile | None:
     if entry is None:
         return None
-    # It lies beside the result, wherever a name may point to.
+    # The file is in the folder of the result; do not follow paths.
     if Path(entry['file']).name != entry['file']:
-        raise ValueError(f"'evidence.file' is {entry['file']!r}, not the name of a file beside it")
+        raise ValueError(f"'evidence.file' is {entry['file']!r}, not a file name in the same folder")
     return EvidenceFile(file.parent / entry['file'], entry['sha256'])
 
 
 def time_of(text: str) -> datetime:
-    """Read an ISO 8601 time; without a time zone it is in UTC.
+    """Read an ISO 8601 time; the default time zone is UTC.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not an ISO 8601 time.
     """
     try:
         # Python 3.10 does not read the suffix Z.

@@ -1,4 +1,4 @@
-"""What is read of a `result.json`."""
+"""The content of a `result.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from evaluation.tasks import TASKS, Contestant, Recipe
 
 @dataclass(frozen=True)
 class Training:
-    """How far a model was trained: `done` of `total` epochs or iterations, None where unknown."""
+    """Training progress: `done` of `total` epochs or iterations, None if unknown."""
 
     unit: str
     done: int | None
@@ -18,13 +18,13 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether the model is known to be at the end of its training."""
+        """Whether training is known to be finished."""
         return None not in (self.done, self.total) and self.done >= self.total
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Multiply-adds on one image of `height` x `width` pixels, but for `uncounted_operators`."""
+    """Multiply-adds for one image of `height` x `width` pixels, except `uncounted_operators`."""
 
     count: int
     height: int
@@ -34,7 +34,7 @@ class Flops:
 
 @dataclass(frozen=True)
 class EvidenceFile:
-    """Where the evidence of an evaluation is, and the digest of that file."""
+    """The evidence file of an evaluation and its digest."""
 
     path: Path
     sha256: str
@@ -44,13 +44,12 @@ class EvidenceFile:
 class Result:
     """One evaluation of one checkpoint.
 
-    `metrics` are in percent, None where undefined (no ground truth); a detector without masks lacks
-    those of masks. `flops` are None where they could not be counted, and in files of before they were.
-    `images` are those evaluated, without the `images_skipped`. The digests of config and
-    data, `evidence`, what each image contributed, and how the training went are None in files of before
-    they were told. `variant` of the recipe is `fair` or `released`, None where it is not known
-    or the training has a rule of its own.
-    `created` has a time zone. `path` is the file that it was read from.
+    `metrics` are in percent, None if undefined (no ground truth); a detector without masks has no mask
+    metrics. `flops` is None if they could not be counted, and in older files. `images` is the number of
+    evaluated images, without `images_skipped`. Older files lack `evidence`, the digests of config and
+    data, and facts about the training, which are then None. `variant` of the recipe is `fair` or
+    `released`, None if unknown or if the training has a custom weight decay rule. `created` has a time
+    zone. `path` is the file that the result was read from.
     """
 
     recipe: Recipe
@@ -94,35 +93,35 @@ class Result:
 
     @property
     def headline_metrics(self) -> tuple[str, ...]:
-        """The metrics of its task that it has."""
+        """Names of its metrics among those of its task."""
         return tuple(name for name in TASKS[self.task].headlines if name in self.metrics)
 
     @property
     def start(self) -> str | None:
-        """Whether the backbone started from `scratch` or from other weights, `pretrained`."""
+        """Start of the backbone: `scratch` or `pretrained`; None if unknown."""
         if self.initialization is None:
             return None
         return 'scratch' if self.initialization == 'scratch' else 'pretrained'
 
     @property
     def training(self) -> Training:
-        """State of training, in epochs where their number was planned, else in iterations."""
+        """Training progress, in epochs if their number was planned, else in iterations."""
         states = (
             Training('epoch', self.epoch, self.max_epochs),
             Training('iter', self.iteration, self.max_iterations),
         )
-        # Of equally known states `max` returns the first.
+        # `max` returns the first of equally complete states.
         return max(states, key=lambda state: (state.total is not None, state.done is not None))
 
 
 def shown_metrics(results: Sequence[Result]) -> tuple[str, ...]:
-    """The metrics that any of several results of one task has, for the columns of a table."""
+    """Return the metrics that any of several results of one task has, for the columns of a table."""
     known = {name for result in results for name in result.headline_metrics}
     return tuple(name for name in TASKS[results[0].task].headlines if name in known)
 
 
 def shared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
-    """The metrics by which several results of one task can be compared, since all have them."""
+    """Return the metrics that all of several results of one task have, for comparisons."""
     return tuple(
         name
         for name in TASKS[results[0].task].headlines

@@ -1,4 +1,4 @@
-"""The JSON schema of `result.json`: whether a file follows it, and its fields for `docs/results.md`."""
+"""JSON schema of `result.json`: validate files, and list the fields for `docs/results.md`."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ TYPES = {
 
 
 def schema(version: int) -> dict:
-    """The JSON schema of a version, one of `VERSIONS`, with the tasks that the suite knows."""
+    """Return the JSON schema of a version, one of `VERSIONS`, with the tasks of the suite."""
     file = Path(__file__).with_name(f'schema_v{version}.json')
     content = json.loads(file.read_text(encoding='utf-8'))
     earlier = [task.earlier.key for task in TASKS.values() if task.earlier]
@@ -31,21 +31,21 @@ def schema(version: int) -> dict:
 
 
 def check_schema(data: object) -> None:
-    """Compare a file's content with the schema of the version that it names.
+    """Validate the content of a file against the schema of its version.
 
     Raises:
-        ValueError: it does not follow it; the message names the first key.
+        ValueError: the content does not follow the schema; the message names the first key.
     """
     version = data.get('schema_version') if isinstance(data, dict) else None
     if version is None:
         raise ValueError("'schema_version' is missing")
-    # To Python, true is 1.
+    # In Python, True equals 1.
     if type(version) is not int:
         raise ValueError("'schema_version' is not a whole number")
     if version not in VERSIONS:
         *others, last = map(str, VERSIONS)
         known = f'{", ".join(others)} and {last}'
-        raise ValueError(f'schema version {version}, where {known} are read')
+        raise ValueError(f'schema version {version} is unsupported (supported: {known})')
     errors = sorted(
         _validator(version, tuple(TASKS)).iter_errors(data), key=lambda error: list(map(str, error.path))
     )
@@ -68,7 +68,7 @@ def _sentence(error: ValidationError) -> str:
         names = [TYPES[name] for name in ([wanted] if isinstance(wanted, str) else wanted)]
         return f'{_key(path)} is not {" or ".join(names)}'
     if error.validator == 'enum':
-        return f'{path[-1]} {error.instance!r} is none of {", ".join(error.validator_value)}'
+        return f'{path[-1]} {error.instance!r} is not one of {", ".join(error.validator_value)}'
     if path[0] in ('metrics', 'per_class'):
         return f'{_key(path)} is {error.instance}, not a percentage'
     return f'{_key(path)}: {error.message}'
@@ -79,7 +79,7 @@ def _key(path: list[str]) -> str:
 
 
 def fields_table(version: int) -> str:
-    """Markdown: key, kind of value and meaning of every field that the schema names."""
+    """Return a Markdown table with key, kind of value and meaning of every field in a schema."""
     lines = ['| key | value | meaning |', '| --- | --- | --- |']
     lines += [f'| `{key}` | {kind} | {meaning} |' for key, kind, meaning in _fields(schema(version))]
     return '\n'.join(lines) + '\n'

@@ -1,4 +1,4 @@
-"""Which results a table shows, in what order, and which of them compete in size."""
+"""Select and order the results of a table, and group contestants by size."""
 
 import argparse
 import math
@@ -12,17 +12,17 @@ from evaluation.results.result import Result
 from evaluation.tasks import TASKS, find_task
 from evaluation.utils.errors import UserError, did_you_mean
 
-# Contestants compete across scales, or without one, whose parameters have at most this ratio.
+# A contestant without a scale joins a size class if the ratio of their parameters is at most this.
 MOST_RATIO = 1.5
 
 
 @dataclass(frozen=True, order=True)
 class SizeClass:
-    """Contestants of about one size.
+    """Contestants of similar size.
 
     Attributes:
-        parameters: by which classes are ordered, the geometric mean over a scale.
-        name: of the scale, or empty.
+        parameters: number of parameters that orders the classes; the geometric mean over a scale.
+        name: name of the scale, or empty.
     """
 
     parameters: float
@@ -30,20 +30,20 @@ class SizeClass:
 
 
 def select(results: Sequence[Result], every: bool) -> list[Result]:
-    """Choose what a table shows, in the order of its rows.
+    """Return the results that a table shows, in the order of its rows.
 
-    Unless `every` is true, one result is kept of each setup and seed: the one furthest in training, and
-    the newest of those.
+    Unless `every` is true, keep one result per setup and seed: the one furthest in training, and the
+    newest of these.
     """
     results = in_order(results)
     if every:
         return results
-    # The order ends with progress, so that the last of a kind is the furthest.
+    # Progress is the last sort key, so the last result of each setup is the furthest.
     return in_order([*{(setup(result), result.seed): result for result in results}.values()])
 
 
 def setup(result: Result) -> tuple:
-    """What all evaluations of an experiment share, whatever their seed and progress."""
+    """Return a key that all evaluations of an experiment share, regardless of seed and progress."""
     return (
         result.task,
         result.recipe.name,
@@ -54,7 +54,7 @@ def setup(result: Result) -> tuple:
         result.data_sha256,
         result.images,
         result.test_time_augmentation,
-        # Where runs start from weights of their own seed, these have other names.
+        # Not the checkpoint name: if runs start from weights per seed, these have different names.
         result.start,
         result.training_data_sha256,
         result.batch_size,
@@ -65,13 +65,13 @@ def setup(result: Result) -> tuple:
 
 
 def table_of(result: Result) -> tuple:
-    """Which table a result belongs to, and where that stands among tables."""
+    """Return the sort key of the table that a result belongs to."""
     order = list(TASKS).index(result.task)
     return order, not is_published_data_set(result), result.recipe.title, result.dataset
 
 
 def in_order(results: Sequence[Result]) -> list[Result]:
-    """Results table by table, each by size, baselines of a size first, then by mixer and progress."""
+    """Sort results by table, then size, with baselines of a size first, then by mixer and progress."""
     ordered = []
     for _, members in groupby(sorted(results, key=table_of), key=table_of):
         rows = list(members)
@@ -81,15 +81,16 @@ def in_order(results: Sequence[Result]) -> list[Result]:
 
 
 def size_classes(results: Sequence[Result]) -> dict[Path, SizeClass]:
-    """Put the contestants of a table into classes of size, by the path of each result.
+    """Return the size class of each result of a table, by path.
 
-    Each scale is a class. A contestant without one joins the class whose parameters are nearest, where
-    their ratio is at most `MOST_RATIO`. Others form classes of their own, from the smallest on.
+    Each scale is a class. A contestant without a scale joins the class with the nearest number of
+    parameters if their ratio is at most `MOST_RATIO`. The others form new classes, starting with the
+    smallest.
 
     Args:
-        results: of one table.
+        results: results of one table.
     """
-    # Each contestant counts once, however many runs it has.
+    # Count each contestant once, regardless of its number of runs.
     scales: dict[str, dict[tuple, float]] = {}
     for result in results:
         if result.contestant.scale is not None:
@@ -110,7 +111,7 @@ def size_classes(results: Sequence[Result]) -> dict[Path, SizeClass]:
 
 
 def scale_names(results: Iterable[Result]) -> list[str]:
-    """Names of all scales, the one with the smallest contestant first."""
+    """Return the names of all scales, in the order of their smallest contestants."""
     smallest: dict[str, int] = {}
     for result in results:
         if (name := result.contestant.scale) is not None:
@@ -125,7 +126,7 @@ def _nearest(classes: Sequence[SizeClass], result: Result) -> SizeClass | None:
         return abs(math.log(max(each.parameters, 1)) - _log_parameters(result))
 
     near = [each for each in classes if distance(each) <= math.log(MOST_RATIO)]
-    # Of classes equally near the smaller, whatever the order of the results.
+    # Prefer the smaller of equally near classes, so that the order of the results does not matter.
     return min(near, key=lambda each: (distance(each), each), default=None)
 
 
@@ -153,14 +154,14 @@ def add_choice(parser: argparse.ArgumentParser, when: str) -> None:
     """Add `--task` and `--recipe`.
 
     Args:
-        parser: of a command that reads results.
-        when: they are needed, or what happens without them.
+        parser: parser of a command that reads results.
+        when: when the options are needed, or what happens without them; for the help.
     """
     parser.add_argument(
-        '--task', type=_task_key, choices=TASKS, help=f'results of this task alone; {when}'
+        '--task', type=_task_key, choices=TASKS, help=f'only results of this task; {when}'
     )
     parser.add_argument(
-        '--recipe', metavar='NAME', help='results of this recipe alone, such as mask_rcnn_coco_1x'
+        '--recipe', metavar='NAME', help='only results of this recipe, such as mask_rcnn_coco_1x'
     )
 
 
@@ -170,27 +171,27 @@ def chosen(
     """Return the results of a task and a recipe, at least one.
 
     Args:
-        results: at least one.
-        task: its key; None for every task.
-        recipe: its name; None for every recipe.
-        where: the results are, for the message.
+        results: at least one result.
+        task: key of the task; None for every task.
+        recipe: name of the recipe; None for every recipe.
+        where: location of the results, for the message.
 
     Raises:
-        UserError: none is left.
+        UserError: there is no such result.
     """
     of_task = [result for result in results if task in (None, result.task)]
     if not of_task:
         known = ', '.join(sorted({result.task for result in results}))
-        raise UserError(f'no result of {task}{where}; found only {known}')
+        raise UserError(f'no result for {task}{where}; found only {known}')
     found = [result for result in of_task if recipe in (None, result.recipe.name)]
     if not found:
         known = sorted({result.recipe.name for result in of_task})
         near = did_you_mean(recipe, known)
-        raise UserError(f'no result of {recipe}{where}{near or "; found only " + ", ".join(known)}')
+        raise UserError(f'no result for {recipe}{where}{near or "; found only " + ", ".join(known)}')
     return found
 
 
 def _task_key(text: str) -> str:
-    """The key of a task, of which earlier versions had others; an unknown one is refused later."""
+    """Return the current key of a task; keep an unknown key, which argparse rejects later."""
     task = find_task(text)
     return task.key if task else text

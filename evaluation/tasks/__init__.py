@@ -1,4 +1,4 @@
-"""Tasks: a record of each, by its key; recipes and contestants."""
+"""Tasks by key, recipes and contestants."""
 
 from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
@@ -35,12 +35,12 @@ TASKS: dict[str, Task] = {
 
 
 def find_task(key: object) -> Task | None:
-    """Return the task of this key, or of the key that it had earlier; None where there is none."""
+    """Return the task with this key, current or former; None if there is none."""
     keys = {task.earlier.key: task for task in TASKS.values() if task.earlier}
     return (keys | TASKS).get(key) if isinstance(key, str) else None
 
 
 def find_metric(name: str) -> Metric | None:
-    """Return the metric of this name of any task; None where no table shows one."""
+    """Return the metric with this name, of any task; None if no table shows it."""
     metrics = (metric for task in TASKS.values() for metric in task.metrics)
     return next((metric for metric in metrics if metric.name == name), None)

@@ -1,4 +1,4 @@
-"""Classification of images: the share whose class is among the first guesses."""
+"""Image classification: top-1 and top-5 accuracy."""
 
 from evaluation.tasks.task import Earlier, Metric, Recipe, Task
 

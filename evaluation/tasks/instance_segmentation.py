@@ -1,4 +1,4 @@
-"""Instance segmentation, and detection by models without masks: COCO's average precision."""
+"""Instance segmentation, and detection with models without masks: COCO's average precision."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from evaluation.tasks.task import Earlier, Metric, OptionalOutput, Recipe, Task
 
 
 def average_precision(kind: str) -> tuple[Metric, ...]:
-    """COCO's average precision by one kind of overlap, the mean over thresholds first.
+    """Return COCO's average precisions for one kind of overlap; the mean over thresholds is first.
 
     Args:
         kind: `box` or `mask`.
@@ -45,7 +45,7 @@ INSTANCE_SEGMENTATION = Task(
     key='instance_segmentation',
     metrics=(*BOX_METRICS, *MASK_METRICS),
     record='evaluation.metrics.instance_records:InstanceEvidence',
-    # Of two-stage detectors, and of those of one stage or with a transformer.
+    # Two-stage detectors; one-stage and transformer detectors.
     heads=('roi_head', 'bbox_head'),
     flops_size=(800, 1280),
     analysis='evaluation.analysis.detectors:Detection',
@@ -53,7 +53,7 @@ INSTANCE_SEGMENTATION = Task(
         metrics=tuple(metric.name for metric in MASK_METRICS),
         title='Detection',
         obstacle='without masks, published with masks',
-        caution='One predicts masks and the other boxes alone: they are compared by boxes.',
+        caution='One predicts masks and the other only boxes, so they are compared by boxes.',
     ),
     overlaps=('box', 'mask'),
     earlier=Earlier(

@@ -1,4 +1,4 @@
-"""Semantic segmentation: mean IoU, and accuracy of classes and pixels."""
+"""Semantic segmentation: mean IoU, class accuracy and pixel accuracy."""
 
 from evaluation.tasks.task import Earlier, Metric, Recipe, Task
 

@@ -1,7 +1,7 @@
-"""The records of tasks, recipes and contestants.
+"""Dataclasses of tasks, recipes and contestants.
 
-A task is data. What needs torch or the per-image records is named by a reference, `module:name`, and
-imported on first use, so that tables start quickly.
+A task is data. Code that needs torch or the per-image records is named by a reference, `module:name`,
+and imported on first use, so that the commands for tables start quickly.
 """
 
 from collections.abc import Mapping
@@ -15,23 +15,23 @@ FAIR, RELEASED = 'fair', 'released'
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training and evaluation that contestants share, as a page of `configs/_base_` declares it.
+    """A training and evaluation that contestants share, as declared by a page of `configs/_base_`.
 
-    Facts that are None are not stated. Results of a recipe that leaves one out are not compared with
-    published figures.
+    None means not stated. Results are not compared with published figures if their recipe leaves out a
+    fact that the comparison needs.
 
     Attributes:
-        name: under which published figures are found.
+        name: key for looking up published figures.
         task: key of the task.
-        title: of tables, such as `Mask R-CNN`. Recipes of one title share tables.
-        dataset: name of the data that published figures are of, as tables print it.
-        images: how many are evaluated.
-        epochs: length of the training; None where it is in iterations.
-        iterations: the same of a training by iterations.
-        batch_size: images of a step.
-        start: where trainings start, `pretrained` or `scratch`.
-        any_length: whether results of trainings of unknown length are compared with published figures.
-        flops_size: height and width of the image that FLOPs are of; None for that of the task.
+        title: title of tables, such as `Mask R-CNN`. Recipes with the same title share tables.
+        dataset: name of the published data set, as tables print it.
+        images: number of evaluated images.
+        epochs: length of the training; None if it is in iterations.
+        iterations: length of the training in iterations; None if it is in epochs.
+        batch_size: images per step.
+        start: where training starts, `pretrained` or `scratch`.
+        any_length: whether results of unknown training length are compared with published figures.
+        flops_size: height and width of the image for FLOPs; None for the size of the task.
     """
 
     name: str
@@ -54,20 +54,20 @@ class Recipe:
         return None if self.iterations is None else f'{self.iterations} iterations'
 
     def as_json(self) -> dict:
-        """All facts, as a config and a result state them."""
+        """Return all facts, as configs and results state them."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A network whose results are compared with those of others.
+    """A network that competes in tables.
 
     Attributes:
-        name: in tables, such as `dcn_tiny` or `r50`.
-        family: networks of one design: `unified` of the suite's, else the library that it comes from;
-            None in results of before it was told.
-        mixer: spatial token mixer, None where the network has none of the suite's.
-        scale: `tiny`, say; None where it has none.
+        name: name in tables, such as `dcn_tiny` or `r50`.
+        family: `unified` for the unified architecture, else the library that the network comes from;
+            None in older results, which do not state it.
+        mixer: spatial token mixer; None if the network uses none of the suite's mixers.
+        scale: scale, such as `tiny`; None if it has none.
     """
 
     name: str
@@ -82,14 +82,14 @@ class Metric:
 
     Attributes:
         name: key in `result.json`.
-        heading: of its column in Markdown.
-        latex: the same in LaTeX.
-        words: its name in a sentence.
-        digits: after the point, as papers print it.
-        is_primary: whether sentences and comparisons with published figures are about it.
-        is_share: whether it is the share of images with a right answer, whose interval is exact.
-        published: its key in the file of published figures; None where it has none.
-        published_augmented: the same of figures with test-time augmentation.
+        heading: column heading in Markdown.
+        latex: column heading in LaTeX.
+        words: name in a sentence.
+        digits: digits after the decimal point, as papers print it.
+        is_primary: whether sentences and comparisons with published figures use it.
+        is_share: whether it is the share of images with a correct answer, whose interval is exact.
+        published: key in the file of published figures; None if it has none.
+        published_augmented: key for figures with test-time augmentation; None if it has none.
     """
 
     name: str
@@ -103,23 +103,23 @@ class Metric:
     published_augmented: str | None = None
 
     def published_key(self, is_augmented: bool) -> str | None:
-        """Its key in the file of published figures.
+        """Return the key in the file of published figures.
 
         Args:
-            is_augmented: whether the figure is one with test-time augmentation.
+            is_augmented: whether the figure uses test-time augmentation.
         """
         return self.published_augmented if is_augmented else self.published
 
 
 @dataclass(frozen=True)
 class OptionalOutput:
-    """What some models of a task do not predict, such as masks.
+    """An output that some models of a task lack, such as masks.
 
     Attributes:
-        metrics: names of those that score it; a result has all of them or none.
-        title: of a table with models that lack it.
-        obstacle: why a model without it stands beside no published figure.
-        caution: about a comparison of two models of which one lacks it.
+        metrics: names of its metrics; a result has all of them or none.
+        title: title of tables that include models without it.
+        obstacle: reason why a model without it is not compared with a published figure.
+        caution: note on comparing a model that has it with one that lacks it.
     """
 
     metrics: tuple[str, ...]
@@ -130,12 +130,12 @@ class OptionalOutput:
 
 @dataclass(frozen=True)
 class Earlier:
-    """How results and configs of before pages declared recipes state a task.
+    """How a task appears in results and configs from before pages declared recipes.
 
     Attributes:
-        key: of the task.
-        recipe: the one that its pages had.
-        longer: those of other lengths.
+        key: former key of the task.
+        recipe: recipe of its pages.
+        longer: recipes of different lengths.
     """
 
     key: str
@@ -143,24 +143,28 @@ class Earlier:
     longer: tuple[Recipe, ...] = ()
 
     def recipe_of(self, epochs: int | None) -> Recipe:
-        """The recipe of a training of so many epochs; None where that is not known, or in iterations."""
+        """Return the recipe for a training length.
+
+        Args:
+            epochs: number of epochs; None if unknown or in iterations.
+        """
         return next((each for each in self.longer if each.epochs == epochs), self.recipe)
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that the suite knows of a task.
+    """Everything that the suite knows about a task.
 
     Attributes:
-        key: in recipes and in `result.json`.
-        metrics: those that tables show, in their order. Tasks that share a name share the metric.
+        key: key in recipes and in `result.json`.
+        metrics: metrics in the order of table columns. Tasks that use the same name share the metric.
         record: reference to the class of its per-image records, a subclass of `Evidence`.
-        heads: modules by which its models are known, the first that a model has.
-        flops_size: height and width of the image that FLOPs are of, unless a recipe states others.
-        analysis: reference to the adapter through which analyses see its models.
-        optional: what some of its models do not predict.
-        overlaps: kinds of overlap by which its objects are found; each has an analysis of errors.
-        earlier: how earlier results state it; None for a task that they do not know.
+        heads: modules that identify its models; the first that a model has counts.
+        flops_size: height and width of the image for FLOPs, unless a recipe states another size.
+        analysis: reference to the adapter through which analyses access its models.
+        optional: output that some of its models lack.
+        overlaps: kinds of overlap that match its objects; each has an analysis of errors.
+        earlier: how earlier results state it; None if they do not have the task.
     """
 
     key: str
@@ -175,17 +179,17 @@ class Task:
 
     @property
     def headlines(self) -> tuple[str, ...]:
-        """Names of the metrics that tables show."""
+        """Names of the metrics in tables."""
         return tuple(metric.name for metric in self.metrics)
 
     @property
     def primary(self) -> tuple[str, ...]:
-        """Names of the metrics that sentences and comparisons with published figures are about."""
+        """Names of the metrics in sentences and in comparisons with published figures."""
         return tuple(metric.name for metric in self.metrics if metric.is_primary)
 
     @property
     def digits(self) -> int:
-        """Digits after the point of its figures."""
+        """Digits after the decimal point of its figures."""
         return self.metrics[0].digits
 
     @property
@@ -195,14 +199,14 @@ class Task:
 
     @property
     def analysis_adapter(self) -> Any:
-        """The class through which analyses see its models."""
+        """The class through which analyses access its models."""
         return resolve_name(self.analysis)
 
     def missing_metric(self, metrics: Mapping[str, object]) -> str | None:
-        """Name a metric that a result must have and lacks; None where it lacks none.
+        """Return the name of a required metric that a result lacks; None if it has all.
 
         Args:
-            metrics: of the result, by name.
+            metrics: metrics of the result, by name.
         """
         left_out = self.optional.metrics if self.optional else ()
         if not metrics.keys().isdisjoint(left_out):

@@ -1,4 +1,4 @@
-"""Devices that compute, how much memory there is, and what it looks like when it runs out."""
+"""Devices, free memory, and out-of-memory errors."""
 
 import gc
 import os
@@ -18,10 +18,10 @@ CPU_FACTS = Path('/proc/cpuinfo')
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device of a name: `cpu`, `cuda` or `cuda:N`; None for the first GPU, or the CPU without one.
+    """Return the device named `cpu`, `cuda` or `cuda:N`; for None the first GPU, or the CPU without one.
 
     Raises:
-        UserError: it is not there, or of another kind.
+        UserError: the device does not exist or its kind is unknown.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name is None:
@@ -32,18 +32,18 @@ def find_device(name: str | None) -> torch.device:
     if name == 'cpu':
         return torch.device('cpu')
     if not gpus:
-        raise UserError(f'device {name}: PyTorch finds no GPU here; give --device cpu')
+        raise UserError(f'device {name}: PyTorch finds no GPU; give --device cpu')
     index = int(match[1] or 0)
     if index >= gpus:
-        raise UserError(f'device {name}: the GPUs here are cuda:0 to cuda:{gpus - 1}')
+        raise UserError(f'device {name} does not exist; give one of cuda:0 to cuda:{gpus - 1}')
     return torch.device('cuda', index)
 
 
 def own_device(name: str | None) -> torch.device:
-    """The device of a name; where several processes share a machine's GPUs, None is one for each.
+    """Return the named device; for None, a separate GPU for each process on this machine.
 
     Raises:
-        UserError: it is not there, or of another kind.
+        UserError: the device does not exist or its kind is unknown.
     """
     local_rank = int(os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', 0)))
     if name is None and torch.cuda.is_available():
@@ -52,44 +52,44 @@ def own_device(name: str | None) -> torch.device:
 
 
 def check_dtype(device: torch.device, dtype: str) -> None:
-    """Look whether a device multiplies matrices in a dtype by instructions of its own.
+    """Check that a device has native matrix products in a dtype.
 
     Args:
         device: a CPU or GPU.
         dtype: `fp32`, `bf16` or `fp16`.
 
     Raises:
-        UserError: it does not, so that a pass would take minutes and tell nothing of a mixer.
+        UserError: it has none, so a pass would take minutes and say nothing about a mixer.
     """
     if device.type != 'cpu':
         return
     if dtype == 'fp16':
-        raise UserError('--dtype fp16 is for GPUs: few CPUs have instructions for it; give --dtype fp32')
+        raise UserError('--dtype fp16 needs a GPU: few CPUs have instructions for it; give --dtype fp32')
     if dtype == 'bf16' and not has_bfloat16_products():
         raise UserError(
-            f'--dtype bf16: {cpu_name()} has no instructions for its products, which take hundreds of '
-            'times as long as those of fp32; give --dtype fp32, or use a GPU or a CPU with AVX-512'
+            f'--dtype bf16: {cpu_name()} has no bf16 instructions, so it would be hundreds of times '
+            'slower than fp32; give --dtype fp32, or use a GPU or a CPU with AVX-512'
         )
 
 
 def has_bfloat16_products() -> bool:
-    """Whether oneDNN, which PyTorch makes them by, has code for bfloat16 on this CPU."""
+    """Return whether oneDNN, which PyTorch uses for products, supports bfloat16 on this CPU."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until all that was given to the device is done."""
+    """Wait until the device has finished all its work."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
 
 def current(device: torch.device) -> AbstractContextManager:
-    """Let code that asks for the current GPU get this one."""
+    """Make this GPU the current one; do nothing on the CPU."""
     return torch.cuda.device(device) if device.type == 'cuda' else nullcontext()
 
 
 def describe_device(device: torch.device) -> dict:
-    """What times depend on: the processor, its threads, and on GPUs whether TF32 stands in for fp32."""
+    """Return what timings depend on: processor, threads, and on GPUs whether TF32 replaces fp32."""
     if device.type == 'cpu':
         return {'device': 'cpu', 'name': cpu_name(), 'threads': torch.get_num_threads()}
     return {
@@ -104,7 +104,7 @@ def describe_device(device: torch.device) -> dict:
 
 
 def cpu_name() -> str:
-    """Model of the processor as the system calls it."""
+    """Return the model of the processor, as the system reports it."""
     if CPU_FACTS.is_file():
         found = re.search(r'^model name\s*:\s*(.+)$', CPU_FACTS.read_text(), re.MULTILINE)
         if found:
@@ -127,7 +127,7 @@ class OutOfMemoryError(Exception):
 
 @contextmanager
 def out_of_memory_raised(device: torch.device) -> Iterator[None]:
-    """Let whatever the allocators of CPU and GPU raise be one exception, and give back what was taken.
+    """Convert CPU and GPU allocation errors to one exception, and free the memory of the failed pass.
 
     Raises:
         OutOfMemoryError: an allocation was refused.
@@ -146,7 +146,7 @@ def out_of_memory_raised(device: torch.device) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that an allocation was refused, or is larger than a number can be."""
+    """Return whether an exception means that an allocation was refused or its size overflowed."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _REFUSALS)
@@ -154,12 +154,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def refused_beyond_free_memory(device: torch.device) -> Iterator[None]:
-    """Let allocations on the CPU fail that the machine has no memory for.
+    """Make CPU allocations that exceed the free memory fail.
 
-    Linux grants them, and then kills the process that uses them. Other systems, and a pass on a GPU, are
-    left as they are.
+    Linux grants them, and then kills the process that uses them. Nothing changes on other systems or for
+    a GPU.
     """
-    # What is given back later would be free beside what was found free now.
+    # Garbage that is collected later would add to the free memory measured now.
     gc.collect()
     free = free_memory()
     if device.type != 'cpu' or free is None:
@@ -176,7 +176,7 @@ def refused_beyond_free_memory(device: torch.device) -> Iterator[None]:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take, by the machine and its control group; None if unknown."""
+    """Return the bytes that machine and control group still allow this process; None if unknown."""
     facts = Path('/proc/meminfo')
     if not facts.is_file():
         return None
@@ -194,6 +194,6 @@ def free_memory() -> int | None:
 
 
 def _kilobytes(file: Path, name: str) -> int:
-    """Bytes that a line such as `VmData: 12 kB` states."""
+    """Return the bytes of a line such as `VmData: 12 kB`."""
     lines = (line.split() for line in file.read_text().splitlines())
     return next(int(words[1]) for words in lines if words[0] == f'{name}:') * 1024

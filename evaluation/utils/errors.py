@@ -1,4 +1,4 @@
-"""Errors that are the caller's to mend, and how a command reports them."""
+"""User errors, and how commands report them."""
 
 import argparse
 import difflib
@@ -20,30 +20,30 @@ from evaluation.utils.process_groups import (
 from evaluation.utils.process_memory import end_start_up
 
 BAD_INPUT = 2
-# What gloo and NCCL say.
+# Messages of gloo and NCCL.
 LOST_PARTNER = re.compile('(closed|reset) by peer|remote process exited')
-# For the first of several processes to say what all would, and for the launcher to end the others.
+# Time for the first process to report an error that all share, and for the launcher to end the others.
 SECONDS_FOR_THE_FIRST = 5.0
 
 
 class UserError(Exception):
-    """Bad input: the message is one line that says what is wrong and what to do."""
+    """Bad input. The message is one line: what is wrong and what to do."""
 
 
 class CommandLine(argparse.ArgumentParser):
-    """A parser whose complaints are `UserError`s; shows the description as it is written."""
+    """A parser that raises `UserError` and keeps the line breaks of the description."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def parse_args(self, *arguments: object, **options: object) -> argparse.Namespace:
-        """Parse the command line; by now a command has imported most of what it needs."""
+        """Parse the command line, and end the start-up phase: most imports are done by now."""
         parsed = super().parse_args(*arguments, **options)
         end_start_up()
         return parsed
 
     def error(self, message: str) -> None:
-        """Refuse the command line.
+        """Reject the command line.
 
         Raises:
             UserError: always.
@@ -52,16 +52,16 @@ class CommandLine(argparse.ArgumentParser):
 
 
 def command(main: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a command's `main`: a `UserError` becomes one line on stderr and exit status 2.
+    """Wrap the `main` of a command: a `UserError` becomes one line on stderr and exit status 2.
 
-    Ctrl-C and SIGTERM become one line and the exit status that shells give them, 130 and 143. Any other
-    exception keeps its traceback, since it is a defect of the suite. Of several processes one speaks.
+    Ctrl-C and SIGTERM become one line and the usual exit statuses of shells, 130 and 143. Any other
+    exception is a bug of the suite and keeps its traceback. Only one of several processes prints.
     """
 
     @functools.wraps(main)
     @exit_without_finalization()
     def run() -> None:
-        # Imports take a fifth less time. The parser of the command line turns it on again.
+        # Imports take a fifth less time. The command-line parser turns collection on again.
         gc.disable()
         ending: BaseException | None = None
         with stopping_signals(main.__code__.co_filename) as received:
@@ -95,25 +95,25 @@ def _say_error(line: str) -> None:
 
 
 def is_lost_partner(error: BaseException) -> bool:
-    """Whether another process of the group has ended, which this one notices where it talks to it."""
+    """Return whether an error means that another process of the group has ended."""
     return process_count() > 1 and LOST_PARTNER.search(str(error)) is not None
 
 
 def _wait_for_the_launcher() -> None:
-    """Let the launcher, which knows which process was the first to fail, end this one without a word."""
+    """Wait for the launcher, which knows which process failed first, to end this one silently."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_DFL)
     time.sleep(2 * SECONDS_FOR_THE_FIRST)
 
 
 def warn(message: str) -> None:
-    """Print a warning on stderr, once however many processes there are."""
+    """Print a warning on stderr, on the first process only."""
     if process_rank() == 0:
         print(f'warning: {message}', file=sys.stderr)
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
-    """`; did you mean ...?` with the names nearest to a misspelt one, or nothing."""
+    """Return `; did you mean ...?` with the known names nearest to a misspelled one, or ''."""
     by_lower_case = {each.lower(): each for each in sorted(known)}
     near = difflib.get_close_matches(name.lower(), by_lower_case, count)
     return f'; did you mean {" or ".join(by_lower_case[each] for each in near)}?' if near else ''

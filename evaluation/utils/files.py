@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Read files, and write them atomically."""
 
 import errno
 import hashlib
@@ -12,14 +12,14 @@ from evaluation.utils.errors import UserError
 
 
 def user_path(text: str) -> Path:
-    """Return a path of the command line; a shell leaves the `~` of `--option=~/folder` as it is."""
+    """Return a path from the command line; shells do not expand the `~` of `--option=~/folder`."""
     return Path(os.path.expanduser(text))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, then rename it there; missing folders are made.
+    """Write a file through a temporary one beside it, and create missing folders.
 
-    After a power failure `path` holds either what it held before or all of `content`.
+    After a power failure `path` holds either its old content or all of `content`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
@@ -36,19 +36,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def rename_whole(unfinished: Path, path: Path) -> None:
-    """Give a file that is written its name, once its content and then its name are on the disk."""
+    """Rename a finished file; sync its content to disk before, and its new name after."""
     _to_disk(unfinished)
     os.replace(unfinished, path)
     _to_disk(path.parent)
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a power failure."""
+    """Sync a file, or the names in a folder, to disk, so that it survives a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some network file systems have no such call for folders.
+        # Some network file systems cannot sync folders.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -56,42 +56,42 @@ def _to_disk(path: Path) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Look whether a file that the user named can be written, before work is done for it.
+    """Check that an output file can be written, before any work is done for it.
 
     Raises:
-        UserError: it is a folder or a device, or its folder is missing or not writable.
+        UserError: the path is a folder or a device, or its folder is missing or not writable.
     """
     folder = path.resolve().parent
     if path.is_dir() or not folder.is_dir():
         raise UserError(f'{path}: cannot be written; give a file in an existing folder')
-    # A file would take its place.
+    # Renaming would replace it with a file.
     if path.exists() and not path.is_file():
-        raise UserError(f'{path}: is a device or a pipe; give a file')
+        raise UserError(f'{path}: not a regular file; give the path of a file')
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f'{path}: cannot be written; give a file in a folder of yours')
+        raise UserError(f'{path}: cannot be written; give a file in a writable folder')
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that the user named.
+    """Write an output file whose path the user gave.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     check_output(path)
     try:
         write_bytes(path, content)
     except OSError as error:
         raise UserError(
-            f'{path}: cannot be written ({error.strerror}); give a file in a folder of yours'
+            f'{path}: cannot be written ({error.strerror}); give a file in a writable folder'
         ) from error
 
 
 def read_text(path: Path) -> str:
-    """Text of a file, as UTF-8; of a pipe or a device, which might never end, nothing is read.
+    """Return the text of a regular file, as UTF-8. Pipes and devices might never end, so refuse them.
 
     Raises:
-        OSError: it is not there, cannot be read, or is no file.
-        UnicodeDecodeError: it is no text.
+        OSError: the file is missing, cannot be read, or is not a regular file.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, 'not a file')
@@ -99,7 +99,7 @@ def read_text(path: Path) -> str:
 
 
 def json_text(content: dict) -> str:
-    """Indented JSON; NaN is refused, since JSON has none."""
+    """Return indented JSON; raise `ValueError` for NaN, which JSON does not have."""
     return json.dumps(content, indent=1, allow_nan=False) + '\n'
 
 

@@ -1,6 +1,6 @@
-"""Whole numbers of the command line, rounding, and times as files and progress state them.
+"""Whole numbers on the command line, rounding, and formats of times.
 
-One rule of rounding holds for all printed figures; `assets/data.js` has the same for the report.
+All printed figures use the same rounding; `assets/data.js` has the same rule for the report.
 """
 
 import argparse
@@ -13,7 +13,7 @@ _EXACT = Context(prec=800, rounding=ROUND_HALF_UP)
 
 
 def fixed(value: float, digits: int) -> str:
-    """Round to some digits after the point; zero has no sign."""
+    """Round to a number of digits after the decimal point; zero has no sign."""
     value = float(value)
     if not math.isfinite(value):
         return str(value)
@@ -21,13 +21,13 @@ def fixed(value: float, digits: int) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """The same with a sign, `+0.3`, but for zero; the minus is an ASCII one."""
+    """Round as `fixed` does, with a sign unless zero: `+0.3`; the minus is an ASCII hyphen."""
     text = fixed(value, digits)
     return text if value < 0 or not float(text) else f'+{text}'
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Round to some significant digits, without zeros at the end: `0.0123`, `2.5`, `1230`."""
+    """Round to a number of significant digits, without trailing zeros: `0.0123`, `2.5`, `1230`."""
     value = float(value)
     if not math.isfinite(value):
         return str(value)
@@ -44,15 +44,15 @@ LARGEST = 2**31 - 1
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Parse a whole number of at least 1."""
     return whole(text, least=1)
 
 
 def whole(text: str, least: int = 0, most: int = LARGEST) -> int:
-    """A whole number from `least` to `most`.
+    """Parse a whole number from `least` to `most`.
 
     Raises:
-        argparse.ArgumentTypeError: it is something else.
+        argparse.ArgumentTypeError: the text is anything else.
     """
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
     if not is_number or not least <= int(text) <= most:
@@ -61,11 +61,11 @@ def whole(text: str, least: int = 0, most: int = LARGEST) -> int:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601 to the second."""
+    """Return the current time in UTC, in ISO 8601 to the second."""
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, `3:07`."""
+    """Return minutes and seconds, `3:07`."""
     minutes, rest = divmod(round(seconds), 60)
     return f'{minutes}:{rest:02}'

@@ -1,4 +1,4 @@
-"""How a command ends on Ctrl-C (SIGINT) and SIGTERM: soon, without a traceback, with advice."""
+"""End a command promptly on Ctrl-C (SIGINT) and SIGTERM, with advice instead of a traceback."""
 
 import contextlib
 import os
@@ -13,27 +13,27 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """An interruption whose message says what was kept and how to go on."""
+    """An interruption. The message says what was saved and how to resume."""
 
 
 @dataclass
 class Received:
-    """The signal that asked this process to stop; None as long as none did."""
+    """The signal that asked this process to stop; None if none did yet."""
 
     signal: int | None = None
 
 
 @contextlib.contextmanager
 def stopping_signals(script: str | None = None) -> Iterator[Received]:
-    """Raise `KeyboardInterrupt` at SIGINT and SIGTERM; a second one ends the process at once.
+    """Raise `KeyboardInterrupt` on SIGINT and SIGTERM; a second signal ends the process at once.
 
-    Data workers, which inherit this, end silently: they get the same signal, or their parent's end.
-    A signal that is ignored on entry (a job in the background) stays ignored.
+    Data workers inherit the handler and exit silently. A signal that is ignored on entry (as in a
+    background job) stays ignored.
 
     Args:
-        script: file of a command. While it imports what it needs, nothing was begun, and the process
-            ends at once with a line that says so: an exception that passes through the initialisation
-            of a library in C++ may be lost there, or abort it.
+        script: file of a command. During its imports no work has started, so the process prints
+            `interrupted` and exits at once: an exception raised while a C++ library initializes might
+            get lost or abort the process.
     """
     process, received = os.getpid(), Received()
 
@@ -47,7 +47,7 @@ def stopping_signals(script: str | None = None) -> Iterator[Received]:
         received.signal = number
         for each in STOPPING:
             signal.signal(each, signal.SIG_DFL)
-        # The end of a data worker is now no error, which the loader's own handler would raise.
+        # From now on the end of a data worker is not an error; the loader's handler would raise one.
         signal.signal(signal.SIGCHLD, lambda *_: None)
         raise KeyboardInterrupt
 
@@ -64,7 +64,7 @@ def stopping_signals(script: str | None = None) -> Iterator[Received]:
 
 
 def importing_file(frame: FrameType | None) -> str | None:
-    """The file whose import is at work in a frame, the outermost of nested ones; None if none is."""
+    """Return the file with the import statement that a frame runs in, outermost first; None if none."""
     file = None
     while frame is not None:
         caller = frame.f_back
@@ -79,7 +79,7 @@ def _is_of_importlib(frame: FrameType) -> bool:
 
 
 def is_interruption(error: BaseException | None) -> bool:
-    """Whether `error` is, or came while handling, a `KeyboardInterrupt`."""
+    """Return whether `error` is a `KeyboardInterrupt` or was raised while one was handled."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return True

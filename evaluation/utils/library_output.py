@@ -1,4 +1,4 @@
-"""Silence library output, and survive log lines that cannot be written."""
+"""Silence library output, and handle failed log writes."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 def settle_log_faults(logger: logging.Logger) -> None:
-    """Let a log file that cannot be written stop the run, and a terminal that has gone do no harm."""
+    """Stop the run if a log file cannot be written; ignore a closed terminal."""
     for handler in logger.handlers:
         is_file = isinstance(handler, logging.FileHandler)
         handler.handleError = _raise_again if is_file else _pass_over
@@ -20,12 +20,12 @@ def _raise_again(_: logging.LogRecord) -> None:
 
 
 def _pass_over(_: logging.LogRecord) -> None:
-    """The file has the line."""
+    """Ignore the error: the line is in the log file."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what pycocotools and the OpenMMLab libraries say while they load."""
+    """Silence what pycocotools and the OpenMMLab libraries print while they load."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield

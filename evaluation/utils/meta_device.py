@@ -1,4 +1,4 @@
-"""Modules on the `meta` device, whose tensors have shapes and no values."""
+"""Modules on the `meta` device, whose tensors have shapes but no values."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -16,15 +16,15 @@ from evaluation.utils.errors import UserError
 def build_without_values(
     model: Mapping, scope: str | None, failed: str = 'the model cannot be built'
 ) -> nn.Module:
-    """Build a model on the `meta` device, in as little time and memory as its structure takes.
+    """Build a model on the `meta` device, without memory or time for its values.
 
     Args:
-        model: its config, which stays as it is.
-        scope: library in whose registry types are looked up first, such as `mmdet`.
-        failed: start of the message of an error.
+        model: config of the model; not changed.
+        scope: library whose registry is searched first, such as `mmdet`.
+        failed: start of the error message.
 
     Raises:
-        UserError: the config does not describe a model.
+        UserError: no model can be built from the config.
     """
     try:
         with parameters_without_values(), DefaultScope.overwrite_default_scope(scope):
@@ -37,14 +37,14 @@ def build_without_values(
 
 @contextmanager
 def parameters_without_values() -> Iterator[None]:
-    """Let modules that are built have their parameters on the `meta` device.
+    """Create the parameters of modules on the `meta` device.
 
-    Only what is registered as a parameter loses its values, so that a constructor may still compute,
-    such as the rates of drop path.
+    Only registered parameters lose their values, so constructors can still compute with tensors, for
+    example drop path rates.
     """
 
     def without_values(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
-        if parameter.is_meta:  # Shared with a module before, and so it shall stay.
+        if parameter.is_meta:  # Shared with an earlier module; keep it shared.
             return parameter
         return nn.Parameter(parameter.to('meta'), requires_grad=parameter.requires_grad)
 

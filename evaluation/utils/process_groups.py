@@ -1,4 +1,4 @@
-"""Several processes that are one run: which is which, restarts, and how each ends."""
+"""Process groups of a run: ranks, restarts and exits."""
 
 import atexit
 import contextlib
@@ -6,19 +6,19 @@ import os
 import sys
 from collections.abc import Iterator
 
-# What the interpreter itself returns where the last output could not be written.
+# Exit status of Python when the last output cannot be written.
 OUTPUT_LOST = 120
 
 
 @contextlib.contextmanager
 def exit_without_finalization() -> Iterator[None]:
-    """After its `atexit` functions, end a process of a group before the interpreter is taken apart.
+    """Exit a process of a group right after its `atexit` functions, without interpreter finalization.
 
-    The group's threads may still hold the last tensors that were sent, and need the interpreter to let
-    go of them: a thread that asks for it too late ends the process by SIGABRT, after all was done well.
-    `destroy_process_group` does not end the threads where DistributedDataParallel has used the group.
+    Threads of the group may still hold the last sent tensors and need the interpreter to release them.
+    A thread that asks for it too late ends a successful process with SIGABRT. `destroy_process_group`
+    does not end the threads if DistributedDataParallel has used the group.
 
-    To be entered before anything else registers an `atexit` function: the first comes last.
+    Enter this before anything else registers an `atexit` function: the first one registered runs last.
     """
     status = [0]
     atexit.register(_exit_if_in_a_group, status)
@@ -30,7 +30,7 @@ def exit_without_finalization() -> Iterator[None]:
 
 
 def _status_of(error: BaseException) -> int:
-    """The exit status that the interpreter gives to `error`."""
+    """Return the exit status that the interpreter gives to `error`."""
     if not isinstance(error, SystemExit):
         return 1
     if error.code is None:
@@ -55,19 +55,19 @@ COUNTS = ('WORLD_SIZE', 'SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE')
 
 
 def process_rank() -> int:
-    """Number of this process among all, 0 where there is one."""
+    """Return the rank of this process; 0 if it is the only one."""
     return _first(RANKS, default=0)
 
 
 def process_count() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return _first(COUNTS, default=1)
 
 
 def speaks_first() -> bool:
-    """Whether this process tells the user what is wrong: one of each terminal.
+    """Return whether this process prints errors: one process per terminal does.
 
-    torchrun has a terminal on every machine, `srun` one for all.
+    torchrun has a terminal on every machine, `srun` has one for all.
     """
     return _first(('LOCAL_RANK', *RANKS), default=0) == 0
 
@@ -82,12 +82,12 @@ def _first(names: tuple[str, ...], default: int) -> int:
     return next((int(os.environ[name]) for name in names if name in os.environ), default)
 
 
-# Set by `tools/launch.py`: when it began, in nanoseconds since 1970.
+# Set by `tools/launch.py`: its start time, in nanoseconds since 1970.
 LAUNCHED = 'LAUNCHED_NANOSECONDS'
 # Set by torchrun in the processes that it starts.
 COUNT = 'TORCHELASTIC_RESTART_COUNT'
 
 
 def restart_count() -> int:
-    """How often torchrun has started the processes again, this one among them."""
+    """Return how often torchrun has restarted the processes."""
     return int(os.environ.get(COUNT, 0))

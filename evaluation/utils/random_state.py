@@ -11,7 +11,7 @@ RandomState = dict
 
 
 def random_state() -> RandomState:
-    """States of Python's, NumPy's and PyTorch's generators, as plain data that checkpoints can hold."""
+    """Return the states of Python's, NumPy's and PyTorch's generators, as plain data for checkpoints."""
     return {
         'python': random.getstate(),
         'numpy': np.random.get_state(),
@@ -21,7 +21,7 @@ def random_state() -> RandomState:
 
 
 def restore_random_state(state: RandomState) -> None:
-    """Go on from a state that `random_state` returned."""
+    """Restore a state that `random_state` returned."""
     version, words, gauss = state['python']
     random.setstate((version, tuple(words), gauss))
     np.random.set_state(tuple(state['numpy']))
@@ -32,9 +32,9 @@ def restore_random_state(state: RandomState) -> None:
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Draw from generators that `numbers` alone determine, and leave the outer ones as they are.
+    """Seed the generators from `numbers`, and restore their states on exit.
 
-    GPU generators are left alone.
+    GPU generators are not changed.
     """
     python, numpy, pytorch = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence(numbers).generate_state(4)

@@ -1,4 +1,4 @@
-"""How the tasks of `srun` find one another."""
+"""Rendezvous of the tasks of `srun`."""
 
 import subprocess
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ FIRST_PORT, PORTS = 20000, 20000
 
 
 def meeting_of_slurm_tasks(environment: Mapping[str, str]) -> dict[str, str]:
-    """What torch wants to know of a group of processes, from what `srun` tells each.
+    """Return torch's environment variables for a process group, from those that `srun` sets.
 
-    Two jobs of one machine get different ports; `MASTER_ADDR` and `MASTER_PORT` that are set stay.
+    Two jobs on one machine get different ports. `MASTER_ADDR` and `MASTER_PORT` are kept if set.
 
     Args:
-        environment: of a task.
+        environment: environment of a task.
 
     Raises:
-        UserError: this is no task of `srun`.
+        UserError: the process was not started by `srun`.
     """
     if 'SLURM_PROCID' not in environment:
         raise UserError('--launcher slurm: this process was not started by srun; use tools/slurm_*.sh')
@@ -31,17 +31,17 @@ def meeting_of_slurm_tasks(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def port_of_step(environment: Mapping[str, str]) -> int:
-    """A port on which all tasks of a job's step agree, and hardly those of another job.
+    """Return a port that all tasks of a job step agree on and that other jobs rarely share.
 
     Args:
-        environment: of a task.
+        environment: environment of a task.
     """
     job, step = int(environment['SLURM_JOB_ID']), int(environment['SLURM_STEP_ID'])
     return FIRST_PORT + (31 * job + step) % PORTS
 
 
 def first_host(environment: Mapping[str, str]) -> str:
-    """Where the first of the tasks is; where all are on one machine no name needs to be looked up."""
+    """Return the host of the first task; a loopback address if all tasks are on one machine."""
     if environment['SLURM_STEP_NUM_NODES'] == '1':
         return '127.0.0.1'
     command = ['scontrol', 'show', 'hostnames', environment['SLURM_STEP_NODELIST']]

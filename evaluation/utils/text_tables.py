@@ -1,4 +1,4 @@
-"""Write a table as Markdown or LaTeX."""
+"""Write tables as Markdown or LaTeX."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PLUS_MINUS = '±'
 
 @dataclass(frozen=True)
 class Column:
-    """Heading of a column, for Markdown as text and for LaTeX as code; numbers are set right."""
+    """A column: heading as text for Markdown and as code for LaTeX; numbers are right-aligned."""
 
     heading: str
     latex: str
@@ -25,7 +25,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a cell, not escaped; `mark` refers to a note under the table and is never bold."""
+    """A cell: unescaped text; `mark` refers to a note below the table and is never bold."""
 
     text: str
     bold: bool = False
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `groups` are runs of rows that belong together, a row has a cell for each column."""
+    """A table: `groups` are blocks of rows; a row has a cell for each column."""
 
     title: str
     columns: tuple[Column, ...]
@@ -43,7 +43,7 @@ class Table:
 
 
 def to_markdown(table: Table) -> str:
-    """Write GitHub-flavoured Markdown: heading, table with aligned source, a paragraph a note."""
+    """Write GitHub-flavored Markdown: heading, table with aligned source, one paragraph per note."""
     heading = [escape_markdown(column.heading) for column in table.columns]
     rows = [[_markdown_cell(cell) for cell in row] for group in table.groups for row in group]
     widths = [max(3, *map(len, column)) for column in zip(heading, *rows, strict=True)]
@@ -60,7 +60,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Write a LaTeX `table*` with the rules of booktabs, groups of rows apart by a rule."""
+    """Write a LaTeX `table*` with booktabs rules; rules separate the groups of rows."""
     alignment = ''.join('r' if column.numeric else 'l' for column in table.columns)
     groups = [
         [_latex_row([_latex_cell(cell) for cell in row]) for row in group] for group in table.groups
@@ -92,13 +92,13 @@ def to_latex(table: Table) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Escape what Markdown would take for markup; an underscore inside a word is none."""
+    """Escape Markdown markup; an underscore inside a word needs no escape."""
     special = r'[\\`*|<>\[\]~#&]|(?<![^\W_])_|_(?![^\W_])'
     return re.sub(special, r'\\\g<0>', ' '.join(text.split()))
 
 
 def escape_latex(text: str) -> str:
-    """Escape what is markup to LaTeX, and write the signs of the tables as commands."""
+    """Escape LaTeX markup, and write the special signs of tables as commands."""
     return ''.join(_LATEX.get(character, character) for character in ' '.join(text.split()))
 
 
@@ -109,7 +109,7 @@ _LATEX = {character: '\\' + character for character in '{}$&#%_'} | {
     '<': r'\textless{}',
     '>': r'\textgreater{}',
     '|': r'\textbar{}',
-    # After the end of a row these two would be taken for its options.
+    # At the start of a row, LaTeX would read these two as options of the preceding `\\`.
     '[': '{[}',
     '*': '{*}',
     DASH: '--',

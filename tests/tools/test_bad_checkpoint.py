@@ -156,7 +156,7 @@ class TestOfAnother:
         if way == '--resume':
             given = '--resume, and a checkpoint of another config'
             message = "model.backbone.mixer.type is 'convnext' here and 'dcn' there"
-            refused(KIND, given, outcome, f'{file} is of another experiment', message)
+            refused(KIND, given, outcome, f'{file} belongs to a different experiment', message)
         else:
             given = 'a checkpoint of another mixer'
             refused(KIND, given, outcome, f'{file}: only', 'are for dcn with 16')

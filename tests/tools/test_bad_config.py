@@ -110,7 +110,7 @@ class TestFile:
         [
             ('a recipe with a misspelt key', 'recipe.update(imges=48)', 'recipe has no imges; did you'),
             ('a recipe of no known task', "recipe.update(task='depth')", "recipe.task is 'depth'"),
-            ('a recipe of another task', "recipe.update(task='classification')", 'the model is of'),
+            ('a recipe of another task', "recipe.update(task='classification')", 'the model is for'),
             ('a config without a recipe', 'recipe = None', 'declares no recipe'),
             ('a contestant that is no dict', "contestant = 'swin'", 'contestant = dict(name='),
         ],
@@ -152,7 +152,7 @@ class TestOptions:
                 'an override without =',
                 'upernet',
                 'train_dataloader.batch_size',
-                ["'train_dataloader.batch_size' has not the form KEY=VALUE"],
+                ["'train_dataloader.batch_size' is not KEY=VALUE"],
             ),
             (
                 'an override with an open bracket',
@@ -164,7 +164,7 @@ class TestOptions:
                 'an override that calls a function',
                 'upernet',
                 'custom_hooks=[dict(type=EMAHook,momentum=0.1)]',
-                ["is no Python value; quote words in it, as in [{'type':'EMAHook'}]"],
+                ["not a Python value; quote words in it, as in [{'type':'EMAHook'}]"],
             ),
             (
                 'the bare name of a hook',
@@ -176,31 +176,31 @@ class TestOptions:
                 'an override of an unknown setting of a data loader',
                 'upernet',
                 'train_dataloader.batchsize=4',
-                ['train_dataloader.batchsize is no setting', 'did you mean batch_size?'],
+                ['train_dataloader.batchsize is not a setting', 'did you mean batch_size?'],
             ),
             (
                 'an override of an unknown setting of the model',
                 'mask_rcnn',
                 'model.backbon.depths=[1,1,1,1]',
-                ['model.backbon is no setting of MaskRCNN', 'did you mean backbone?'],
+                ['model.backbon is not a setting of MaskRCNN', 'did you mean backbone?'],
             ),
             (
                 'an override of an unknown setting of the backbone',
                 'mask_rcnn',
                 'model.backbone.drop_path=0.1',
-                ['is no setting of UnifiedBackbone', 'did you mean drop_path_rate?'],
+                ['is not a setting of UnifiedBackbone', 'did you mean drop_path_rate?'],
             ),
             (
                 'an override of an unknown setting of the optimizer',
                 'mask_rcnn',
                 'optim_wrapper.optimizer.LR=0.1',
-                ['optim_wrapper.optimizer.LR is no setting of AdamW', 'did you mean lr?'],
+                ['optim_wrapper.optimizer.LR is not a setting of AdamW', 'did you mean lr?'],
             ),
             (
                 'an override of an unknown setting that a base class would have to take',
                 'upernet',
                 'model.decode_head.chanels=3',
-                ['model.decode_head.chanels is no setting of UPerHead', 'did you mean channels?'],
+                ['model.decode_head.chanels is not a setting of UPerHead', 'did you mean channels?'],
             ),
             (
                 'an override in a new hook without a type',
@@ -212,7 +212,7 @@ class TestOptions:
                 'an unknown optimizer',
                 'upernet',
                 'optim_wrapper.optimizer.type=Adamw',
-                ["optim_wrapper.optimizer.type='Adamw' is not known", 'did you mean AdamW?'],
+                ["optim_wrapper.optimizer.type='Adamw' is unknown", 'did you mean AdamW?'],
             ),
             (
                 'a word for a number',
@@ -230,13 +230,13 @@ class TestOptions:
                 'an override of an entry beyond the end of a list',
                 'upernet',
                 'param_scheduler.7.end=3',
-                ['param_scheduler has the entries 0 to 1, none called 7'],
+                ['param_scheduler has no entry 7; give 0 to 1'],
             ),
             (
                 'an override below a plain value',
                 'upernet',
                 'log_level.file=INFO',
-                ["log_level is 'INFO', without settings"],
+                ["log_level is 'INFO' and has no settings"],
             ),
             (
                 'a plain value for settings',
@@ -248,7 +248,7 @@ class TestOptions:
                 'pretrained weights as earlier versions of mmseg and mmdet had them',
                 'upernet',
                 'model.pretrained=swin.pth',
-                ["model.pretrained='swin.pth' is of an earlier version", 'give --pretrained swin.pth'],
+                ["model.pretrained='swin.pth' is no longer supported", 'give --pretrained swin.pth'],
             ),
             (
                 'a seed that is no number',
@@ -260,7 +260,7 @@ class TestOptions:
                 'persistent workers without workers',
                 'upernet',
                 'train_dataloader.persistent_workers=True',
-                ['train_dataloader.num_workers=0 leaves no worker'],
+                ['needs workers, but train_dataloader.num_workers=0'],
             ),
             (
                 'UperNet on one image a process',
@@ -272,7 +272,7 @@ class TestOptions:
                 'crops that are smaller than the backbone takes',
                 'upernet',
                 'model.data_preprocessor.size=(16,16)',
-                ['model.data_preprocessor.size=(16, 16)', '32 pixels or more'],
+                ['model.data_preprocessor.size=(16, 16)', 'at least 32 pixels'],
             ),
             (
                 'a schedule of epochs under a loop of iterations',
@@ -311,11 +311,11 @@ class TestOptions:
         assert len(list(tmp_path.rglob('result.json'))) == 1
         warnings = [line for line in outcome.stderr.splitlines() if line.startswith('warning: ')]
         for (given, option), warning in zip(UNREAD.items(), warnings, strict=True):
-            assert warning.startswith(f'warning: nothing is known to read {option}: ')
+            assert warning.startswith(f'warning: {option} may have no effect: ')
             errors_page.enter(KIND, given, warning, outcome.status)
         assert 'did you mean train_cfg?' in warnings[0]
         assert 'override train_dataloader.dataset.pipeline instead' in warnings[1]
-        assert '--launcher sets it' in warnings[2]
+        assert 'use --launcher instead' in warnings[2]
 
     @pytest.mark.parametrize(
         'option',

@@ -41,7 +41,7 @@ def upernet(trials):
         (
             'a label to ignore that the maps do not have',
             {'model.decode_head.ignore_index': 0},
-            ['model.decode_head.ignore_index=0, but maps and metric ignore 255 alone'],
+            ['model.decode_head.ignore_index=0, but maps and metric only ignore 255'],
         ),
         (
             'a validation that loads the map before the resize',

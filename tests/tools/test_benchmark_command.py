@@ -94,7 +94,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ('options', 'given', 'message'),
         [
-            (['--dtype', 'fp16'], '`--dtype fp16` on the CPU', '--dtype fp16 is for GPUs'),
+            (['--dtype', 'fp16'], '`--dtype fp16` on the CPU', '--dtype fp16 needs a GPU'),
             (
                 ['--dtype', 'fp8'],
                 'an unknown `--dtype`',
@@ -151,7 +151,7 @@ class TestBadInput:
     @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
     def test_no_gpu(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, *SMALL, '--device', 'cuda')
-        refused(KIND, '`--device cuda` without a GPU', outcome, 'finds no GPU here; give --device cpu')
+        refused(KIND, '`--device cuda` without a GPU', outcome, 'finds no GPU; give --device cpu')
 
     def test_peer_beside_whole_models(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, *SMALL, '--peer', 'timm:convnext_atto')

@@ -97,14 +97,14 @@ class TestTrained:
             (
                 "'evaluation.registration'",
                 "'beside'",
-                'its config imports beside, which is no part of the suite',
+                'its config imports beside, which is not part of the suite',
             ),
             (
                 "type='FPN'",
                 "type='subprocess.Popen'",
-                'its config has the type subprocess.Popen, which is no part of the suite',
+                'its config has the type subprocess.Popen, which is not part of the suite',
             ),
-            ("type='FPN'", "type='NoNeck'", "model.neck.type='NoNeck' is not known"),
+            ("type='FPN'", "type='NoNeck'", "model.neck.type='NoNeck' is unknown"),
             ("type='FPN'", "type='FPN', odd=1", 'its config cannot be built (TypeError'),
         ],
     )

@@ -179,5 +179,5 @@ def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, run, work_
     # What is gone on from is evaluated first, where that was missed.
     evaluated = [[r['iteration'] for r in read_results(folder)] for folder in (whole, damaged)]
     assert evaluated == [[4], [2, 4]]
-    assert f'error: {edited}/iter_4.pth was trained under a different config (digest ' in said
+    assert f'error: {edited}/iter_4.pth was trained with a different config (digest ' in said
     assert not read_results(edited)

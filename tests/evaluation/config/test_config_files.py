@@ -1,4 +1,4 @@
-"""Reading configs, and what they import."""
+"""Configs and their imports."""
 
 import sys
 
@@ -12,7 +12,7 @@ BASE = ROOT / 'configs/mask_rcnn_swin_micro.py'
 
 
 class TestImports:
-    def test_follows_them_all(self):
+    def test_all_imports_are_followed(self):
         files = check_imports(ROOT / 'configs/demo/upernet_dcn_micro.py')
         names = ['demo/upernet_dcn_micro.py', '_base_/backbones/dcn.py', '_base_/demo_upernet.py']
         names += ['_base_/upernet_ade20k_160k.py', '_base_/runtime.py']
@@ -37,7 +37,7 @@ class TestImports:
         assert len(check_imports(tmp_path / 'a.py')) == 2
 
     @pytest.mark.parametrize('content', [b'a = "\xff"\n', b'a = 1\x00\n'])
-    def test_no_text(self, tmp_path, content):
+    def test_binary_files(self, tmp_path, content):
         file = tmp_path / 'config.py'
         file.write_bytes(content)
         assert str(file) in refusal(check_imports, file)
@@ -45,7 +45,7 @@ class TestImports:
 
 @pytest.fixture
 def read_leaf(tmp_path, monkeypatch):
-    """Write a leaf below one of the suite, and read it."""
+    """Return a function that writes a config based on a leaf, and reads it."""
     (tmp_path / 'my_module.py').write_text('')
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -79,7 +79,7 @@ def test_own_imports_are_added(read_leaf, line):
 
 
 @pytest.mark.habits
-def test_a_whole_list_stays(read_leaf):
+def test_complete_list_is_not_changed(read_leaf):
     usual = read_config(str(BASE)).custom_imports.imports
     assert read_leaf('').custom_imports.imports == usual
     assert read_leaf("custom_imports.imports.append('my_module')").custom_imports.imports == [

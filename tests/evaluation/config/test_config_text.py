@@ -27,11 +27,11 @@ def received(model=None, dataset=None, scope='mmdet', imports=('backbones',)):
 
 
 @pytest.mark.parametrize('leaf', LEAVES, ids=lambda leaf: leaf.stem)
-def test_all_configs_of_the_suite_may_come(leaf):
+def test_all_configs_of_the_suite_are_allowed(leaf):
     check_received(read_config(str(leaf)), BUILT)
 
 
-def test_a_registered_class_may_have_its_scope():
+def test_registered_class_with_its_scope():
     check_received(received({'type': 'mmengine.BaseDataPreprocessor', '_scope_': 'mmdet'}), BUILT)
 
 
@@ -54,13 +54,13 @@ def test_a_registered_class_may_have_its_scope():
         (received(imports=[7]), 'imports 7'),
     ],
 )
-def test_what_would_run_something_else_is_refused(config, named):
-    with pytest.raises(UserError, match='a result is data, and has nothing else') as caught:
+def test_foreign_code_is_refused(config, named):
+    with pytest.raises(UserError, match='configs stored in results must not import') as caught:
         check_received(config, BUILT)
     assert named in str(caught.value)
 
 
-def test_text_is_the_same_and_follows_changes(monkeypatch):
+def test_cached_text_is_the_same_and_follows_changes(monkeypatch):
     config = Config(
         {'model': {'depths': [3, 3, 27, 3], 'type': 'Backbone', 'window_size': 7}, 'a': 'b' * 99}
     )
@@ -85,13 +85,13 @@ SETTINGS = st.recursive(
 
 class TestText:
     @given(st.dictionaries(st.text('efgh', min_size=1, max_size=4), SETTINGS, max_size=3))
-    def test_reads_what_mmengine_prints(self, settings):
+    def test_reads_text_that_mmengine_printed(self, settings):
         assert read_literals(Config(settings, format_python_code=False).pretty_text) == settings
 
-    def test_tuples_are_as_good_as_lists(self):
+    def test_tuples_become_lists(self):
         assert read_literals('a = (1, (2, 3))') == {'a': [1, [2, 3]]}
 
-    def test_runs_nothing(self, tmp_path):
+    def test_nothing_is_executed(self, tmp_path):
         text = f'a = open({str(tmp_path / "touched")!r}, "w")\nb = dict(c=[__import__("os").getpid()])\n'
         content = read_literals(text)
         assert not list(tmp_path.iterdir())
@@ -104,5 +104,5 @@ class TestText:
          'a = ' + 'dict(b=' * 5000 + '1' + ')' * 5000],
         ids=lambda text: text[:20],
     )  # fmt: skip
-    def test_no_python(self, text):
+    def test_invalid_python(self, text):
         assert read_literals(text) == {}

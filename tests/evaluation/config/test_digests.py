@@ -17,17 +17,17 @@ def digest(leaf, root=None, **overrides):
     return config_sha256(cfg)
 
 
-def test_every_leaf_has_a_digest_of_its_own():
+def test_every_leaf_has_a_unique_digest():
     assert len({digest(leaf) for leaf in LEAVES}) == len(LEAVES) > 20
 
 
 @pytest.mark.parametrize('leaf', LEAVES[:1] + LEAVES[-1:], ids=lambda leaf: leaf.stem)
-def test_places_do_not_matter(leaf):
+def test_paths_do_not_matter(leaf):
     assert digest(leaf, root='/some/where', train_dataloader__num_workers=7) == digest(leaf)
 
 
-def test_a_slash_at_the_end_of_the_data_root_does_not_matter():
-    """As nearly all configs of OpenMMLab have it."""
+def test_trailing_slash_of_the_data_root_does_not_matter():
+    """Nearly all configs of OpenMMLab have one."""
 
     def config(root):
         return Config(dict(data_root=root, a=dict(data_root=root), b=f'{root.rstrip("/")}/file.json'))
@@ -44,11 +44,11 @@ def test_a_slash_at_the_end_of_the_data_root_does_not_matter():
     ],
     ids=str,
 )
-def test_settings_do(change):
+def test_settings_matter(change):
     assert digest(LEAVES[0], **change) != digest(LEAVES[0])
 
 
-def test_the_order_of_settings_does_not_matter():
+def test_order_of_settings_does_not_matter():
     cfg = read_config(str(LEAVES[0]))
     backwards = Config(dict(reversed(cfg.to_dict().items())))
     assert config_sha256(backwards) == config_sha256(cfg)

@@ -1,11 +1,11 @@
-"""What a config says of masks: which it predicts, loads and is evaluated by."""
+"""Masks in a config: predicted, loaded and evaluated."""
 
 import copy
 
 import pytest
 from mmengine.config import Config, ConfigDict
 
-import backbones  # noqa: F401  (before mmdet, which needs its operators)
+import backbones  # noqa: F401  (import before mmdet, which needs its operators)
 from evaluation.config.masks import (
     check_masks,
     config_needs_masks,
@@ -52,7 +52,7 @@ def boxes_alone(cfg):
 
 
 @pytest.mark.parametrize('file', BOX_DETECTORS.values())
-def test_detectors_of_boxes(file):
+def test_box_detectors(file):
     cfg = Config.fromfile(CONFIGS / file)
     assert not predicts_masks(cfg.model)
     assert not config_needs_masks(cfg)
@@ -60,21 +60,21 @@ def test_detectors_of_boxes(file):
 
 
 @pytest.mark.parametrize('file', MASK_DETECTORS)
-def test_detectors_of_masks(file):
+def test_mask_detectors(file):
     cfg = Config.fromfile(CONFIGS / file)
     assert predicts_masks(cfg.model)
     assert config_needs_masks(cfg)
     check_masks(cfg, LOADERS)
 
 
-def test_training_that_draws_masks_from_boxes_needs_none():
+def test_box_supervised_training_needs_no_masks():
     cfg = Config.fromfile(CONFIGS / 'boxinst/boxinst_r50_fpn_ms-90k_coco.py')
     check_masks(cfg, LOADERS)
     assert not needs_masks(cfg, 'train_dataloader', [cfg.train_dataloader.dataset])
     assert needs_masks(cfg, 'val_dataloader', [cfg.val_dataloader.dataset])
 
 
-def test_masks_that_are_not_predicted_are_not_loaded(boxes_alone):
+def test_masks_are_not_loaded_if_not_predicted(boxes_alone):
     assert leave_out_unused_masks(boxes_alone)
     assert not leave_out_unused_masks(boxes_alone)
     for name in (*LOADERS, 'test_dataloader', 'tta_pipeline'):
@@ -83,7 +83,7 @@ def test_masks_that_are_not_predicted_are_not_loaded(boxes_alone):
     check_masks(boxes_alone, LOADERS)
 
 
-def test_masks_that_are_predicted_are_loaded(cfg):
+def test_masks_are_loaded_if_predicted(cfg):
     before = copy.deepcopy(cfg.to_dict())
     assert not leave_out_unused_masks(cfg)
     assert cfg.to_dict() == before
@@ -91,28 +91,28 @@ def test_masks_that_are_predicted_are_loaded(cfg):
 
 
 @pytest.mark.parametrize('step', [{'type': 'CopyPaste'}, {'type': 'FilterAnnotations', 'by_mask': True}])
-def test_masks_that_a_transform_uses_stay(boxes_alone, step):
+def test_masks_are_loaded_if_a_transform_uses_them(boxes_alone, step):
     boxes_alone.train_dataloader.dataset.pipeline.append(ConfigDict(step))
     assert leave_out_unused_masks(boxes_alone)
     assert needs_masks(boxes_alone, 'train_dataloader', [boxes_alone.train_dataloader.dataset])
     assert not needs_masks(boxes_alone, 'val_dataloader', [boxes_alone.val_dataloader.dataset])
 
 
-def test_boxes_of_a_detector_with_masks_may_be_evaluated_alone(cfg):
+def test_mask_detector_may_be_evaluated_by_boxes_only(cfg):
     cfg.val_evaluator.metric = 'bbox'
     cfg.val_dataloader.dataset.pipeline[2].with_mask = False
     assert not needs_masks(cfg, 'val_dataloader', [cfg.val_dataloader.dataset])
     check_masks(cfg, LOADERS)
 
 
-def test_masks_that_are_trained_must_be_loaded(cfg):
+def test_trained_masks_must_be_loaded(cfg):
     cfg.train_dataloader.dataset.pipeline[1].with_mask = False
     with pytest.raises(UserError, match='train_dataloader loads none; give its LoadAnnotations'):
         check_masks(cfg, LOADERS)
 
 
 @pytest.mark.parametrize('kind', ['InstanceMetric', 'CocoMetric'])
-def test_masks_that_are_evaluated_must_be_predicted(boxes_alone, kind):
+def test_evaluated_masks_must_be_predicted(boxes_alone, kind):
     boxes_alone.val_evaluator = ConfigDict(type=kind, metric=['bbox', 'segm'])
     leave_out_unused_masks(boxes_alone)
     with pytest.raises(UserError, match=r'give val_evaluator\.metric=bbox'):

@@ -17,7 +17,7 @@ class TestOptions:
         assert mask_rcnn.param_scheduler[0].end == 10
         assert mask_rcnn.param_scheduler[0].type == 'LinearLR'
 
-    def test_settings_where_there_was_none(self, mask_rcnn):
+    def test_settings_in_place_of_none(self, mask_rcnn):
         mask_rcnn.model.backbone.init_cfg = None
         merge_options(mask_rcnn, {'model.backbone.init_cfg.type': 'Pretrained'})
         assert mask_rcnn.model.backbone.init_cfg == {'type': 'Pretrained'}
@@ -30,7 +30,7 @@ class TestOptions:
              'override model.decode_head.norm_cfg instead'),
             ('train_pipeline.0.type', 'train_pipeline was copied when the config was read; '
              'override train_dataloader.dataset.pipeline instead'),
-            ('data_root', '--data-root sets it'),
+            ('data_root', 'use --data-root instead'),
             ('default_hooks.checkpoint.intervall', 'default_hooks.checkpoint has no intervall; '
              'did you mean interval?'),
             ('env_cfg.cudnn_bench', 'env_cfg has no cudnn_bench; did you mean cudnn_benchmark?'),
@@ -41,13 +41,13 @@ class TestOptions:
             ('optim_wrapper.clip_grad.maxnorm', 'optim_wrapper.clip_grad has no maxnorm; '
              'did you mean max_norm?'),
             ('env_cfg.dist_cfg.time_out', 'env_cfg.dist_cfg has no time_out; did you mean timeout?'),
-            # A plain dict: what reads it is not known, but what else it has.
+            # The reader of a plain dict is unknown, but its other keys are known.
             ('model.test_cfg.mod', 'model.test_cfg has no mod; did you mean mode?'),
         ],
     )  # fmt: skip
-    def test_what_nothing_reads(self, upernet, option, reason):
+    def test_unread_settings(self, upernet, option, reason):
         (warning,) = merge_options(upernet, {option: 'x'})
-        assert warning == f'nothing is known to read {option}: {reason}'
+        assert warning == f'{option} may have no effect: {reason}'
 
     @pytest.mark.parametrize(
         ('option', 'value', 'line'),
@@ -62,16 +62,16 @@ class TestOptions:
                 3,
                 'model.backbone=3: give single settings, as model.backbone.NAME=VALUE',
             ),
-            ('param_scheduler.2.end', 3, 'param_scheduler has the entries 0 to 1, none called 2'),
-            ('param_scheduler.first.end', 3, 'none called first'),
-            ('data_root.x', 3, "data_root is 'data/ade/ADEChallengeData2016', without settings"),
-            ('model.backbone.dims.0.x', 3, 'model.backbone.dims.0 is 32, without settings'),
+            ('param_scheduler.2.end', 3, 'param_scheduler has no entry 2; give 0 to 1'),
+            ('param_scheduler.first.end', 3, 'has no entry first'),
+            ('data_root.x', 3, "data_root is 'data/ade/ADEChallengeData2016' and has no settings"),
+            ('model.backbone.dims.0.x', 3, 'model.backbone.dims.0 is 32 and has no settings'),
         ],
     )
-    def test_what_cannot_be(self, upernet, option, value, line):
+    def test_invalid_overrides(self, upernet, option, value, line):
         assert line in refusal(merge_options, upernet, {option: value})
 
-    def test_slip_in_what_a_hook_hands_on(self, upernet):
+    def test_misspelled_keyword_that_a_hook_passes_on(self, upernet):
         options = {'default_hooks.ema.type': 'EMAHook', 'default_hooks.ema.momentun': 0.1}
         (warning,) = merge_options(upernet, options)
         assert warning.endswith('default_hooks.ema has no momentun; did you mean momentum?')
@@ -93,12 +93,12 @@ class TestOptions:
         assert upernet.model.auxiliary_head.in_channels == [9]
 
     def test_settings_in_a_new_place(self, upernet):
-        # The list is new, and so are all settings in it.
+        # The list and all settings in it are new.
         assert merge_options(upernet, {'custom_hooks': [dict(type='EMAHook')]}) == []
         merge_options(upernet, {'custom_hooks.0.momentum': 0.1})
         assert upernet.custom_hooks == [dict(type='EMAHook', momentum=0.1)]
 
-    def test_settings_for_a_plain_value(self, upernet):
+    def test_settings_in_place_of_a_plain_value(self, upernet):
         merge_options(upernet, {'optim_wrapper.loss_scale': 'dynamic'})
         merge_options(upernet, {'optim_wrapper.loss_scale': dict(init_scale=512)})
         assert upernet.optim_wrapper.loss_scale == dict(init_scale=512)
@@ -167,8 +167,8 @@ class TestValues:
         ],
         ids=lambda text: text[:20],
     )
-    def test_what_is_none(self, text):
+    def test_invalid_values(self, text):
         parser = argparse.ArgumentParser(exit_on_error=False)
         add_overrides(parser)
-        with pytest.raises(argparse.ArgumentError, match='is no Python value; quote words in it'):
+        with pytest.raises(argparse.ArgumentError, match='not a Python value; quote words in it'):
             parser.parse_args(['--cfg-options', f'a={text}'])

@@ -1,4 +1,4 @@
-"""What a config says of resuming, seeds and the work dir counts as the options of the command do."""
+"""Settings of a run in the config work like the options of the command line."""
 
 import argparse
 import copy
@@ -60,7 +60,7 @@ class TestResume:
             ({}, 'auto', 'latest'),
         ],
     )
-    def test_means_what_the_option_means(self, settings, option, found):
+    def test_has_the_same_meaning_as_the_option(self, settings, option, found):
         assert checkpoint_to_resume(Config(settings), option) == found
 
     @pytest.mark.parametrize('value', ['True', 'False', 'a.pth', 'auto', 2, ['a.pth']])
@@ -73,7 +73,7 @@ class TestResume:
     @pytest.mark.parametrize('pretrained', [None, 'unused.pth'])
     @pytest.mark.parametrize('load_from', [True, False], ids=['load_from', 'latest'])
     def test_same_checks_and_same_start(self, cfg, tmp_path, monkeypatch, capsys, load_from, pretrained):
-        """Of the experiment, the training state, and that every weight fits."""
+        """Check the experiment, the training state, and the shapes of all weights."""
         content = dict(meta={}, message_hub={}, optimizer={}, param_schedulers=[], state_dict={})
         torch.save(content, tmp_path / 'iter_2.pth')
         checked = []
@@ -90,7 +90,7 @@ class TestResume:
         assert said == (pretrained is not None)
 
     def test_latest_without_a_checkpoint_is_a_fresh_start(self, cfg, tmp_path):
-        """Which is left neither to mmengine, nor to `--pretrained` of a file that is not there."""
+        """Neither mmengine nor a missing `--pretrained` file decides this."""
         cfg.resume = True
         set_starting_point(cfg, None, checkpoint_to_resume(cfg, None))
         assert cfg.resume is False
@@ -98,12 +98,12 @@ class TestResume:
         with pytest.raises(UserError, match=r'nowhere\.pth'):
             set_starting_point(cfg, str(tmp_path / 'nowhere.pth'), checkpoint_to_resume(cfg, None))
 
-    def test_without_the_base_page_of_the_suite(self, cfg):
+    def test_without_the_base_page(self, cfg):
         cfg.pop('resume'), cfg.pop('load_from')
         set_starting_point(cfg, None, checkpoint_to_resume(cfg, None))
         assert not cfg.resume
 
-    def test_where_to_go_on_is_not_in_the_digest(self):
+    def test_resume_is_not_in_the_digest(self):
         plain, resumed = read_config(str(LEAF)), read_config(str(LEAF))
         merge_options(resumed, {'resume': True, 'load_from': 'a.pth'})
         assert config_sha256(resumed) == config_sha256(plain)
@@ -130,7 +130,7 @@ class TestRandomness:
             ),
         ],
     )
-    def test_command_line_wins_where_it_is_given(self, own, seed, deterministic, found):
+    def test_command_line_wins_if_given(self, own, seed, deterministic, found):
         cfg = Config({} if own is None else dict(randomness=own))
         assert randomness(cfg, seed, deterministic) == found
 
@@ -149,8 +149,8 @@ class TestRandomness:
         with pytest.raises(UserError, match=message):
             check_run_settings(Config(dict(randomness=own)))
 
-    def test_of_a_training(self, cfg, monkeypatch):
-        """Three configs of three seeds are three runs."""
+    def test_three_seeds_are_three_runs(self, cfg, monkeypatch):
+        """Three configs with different seeds use these seeds."""
 
         def stop(config):
             raise StopIteration
@@ -180,16 +180,16 @@ class TestWorkDir:
             ('runs/a', '~/b', '/home/me/b'),
         ],
     )
-    def test_command_line_wins_where_it_is_given(self, monkeypatch, own, option, found):
+    def test_command_line_wins_if_given(self, monkeypatch, own, option, found):
         monkeypatch.setenv('HOME', '/home/me')
         assert work_dir(Config({} if own is None else dict(work_dir=own)), option, 'x/leaf.py') == found
 
-    def test_no_path(self):
+    def test_not_a_path(self):
         with pytest.raises(UserError, match='work_dir=3: give a path'):
             work_dir(Config(dict(work_dir=3)), None, 'leaf.py')
 
     @pytest.mark.parametrize(('option', 'found'), [(None, 'own'), ('given', 'given')])
-    def test_of_analyses(self, tmp_path, option, found):
+    def test_analyses(self, tmp_path, option, found):
         arguments = argparse.Namespace(
             config=str(LEAF),
             cfg_options={'work_dir': str(tmp_path / 'own')},
@@ -211,7 +211,7 @@ class TestSweep:
         assert flags_of(cfg, ('--deterministic', '--amp')) == ('--deterministic', '--amp')
         assert flags_of(Config({}), ('--amp',)) == ('--amp',)
 
-    def test_every_run_would_go_on_from_one_checkpoint(self, tmp_path):
+    def test_resume_is_refused(self, tmp_path):
         wishes = Wishes(tmp_path, options={'resume': True, 'load_from': 'a.pth'})
         with pytest.raises(UserError, match='every run of a sweep starts anew; leave out resume'):
             make_run(Wanted(LEAF, 'seed_0', 0), wishes, Digests())
@@ -240,7 +240,7 @@ def test_names_with_their_number(template, name, tmp_path):
     hook = SafeCheckpointHook(filename_tmpl=template)
     assert checkpoint_of_step(SimpleNamespace(hooks=[hook], epoch=7), by_epoch=True) == name
     assert fnmatch(name, any_checkpoint(hook.filename_tmpl))
-    # What a killed training left is found under this name, too.
+    # The hook also finds the unfinished file of a killed training by this name.
     hook.out_dir = str(tmp_path)
     (tmp_path / f'{name}.tmp').write_text('')
     hook._remove_unfinished()
@@ -256,7 +256,7 @@ def test_iterations():
     'template',
     ['last.pth', '{epoch}.pth', '{}_{}.pth', 'epoch_{', '{}', 'epoch_{:s}.pth', 'a/{}.pth', 7],
 )
-def test_names_that_no_training_can_be_resumed_by(template):
+def test_names_that_cannot_be_resumed_from(template):
     with pytest.raises(UserError) as caught:
         check_checkpoint_names(named_checkpoints(template))
     (line,) = str(caught.value).splitlines()
@@ -271,7 +271,7 @@ def swin():
 
 
 def checkpoint_of(config, **training):
-    """What mmengine stores of a config in a checkpoint."""
+    """Return the part of a checkpoint where mmengine stores the config."""
     return {'meta': {'cfg': config.pretty_text, 'training': training}}
 
 
@@ -281,14 +281,14 @@ def checkpoint(swin):
 
 
 def changed(config, **changes):
-    """A copy with some settings changed; `__` stands for a dot."""
+    """Return a copy with some settings changed; `__` stands for a dot."""
     config = copy.deepcopy(config)
     config.merge_from_dict({key.replace('__', '.'): value for key, value in changes.items()})
     return config
 
 
-class TestSame:
-    def test_itself(self, swin, checkpoint, capsys):
+class TestSameExperiment:
+    def test_same_config(self, swin, checkpoint, capsys):
         check_same_experiment(swin, checkpoint, 'epoch_1.pth')
         assert capsys.readouterr().err == ''
 
@@ -309,7 +309,7 @@ class TestSame:
             {'env_cfg__dist_cfg__backend': 'gloo', 'randomness': {'seed': 3}},
         ],
     )
-    def test_differs_in_nothing_that_matters(self, swin, checkpoint, capsys, changes):
+    def test_irrelevant_differences(self, swin, checkpoint, capsys, changes):
         check_same_experiment(changed(swin, **changes), checkpoint, 'epoch_1.pth')
         assert capsys.readouterr().err == ''
 
@@ -331,28 +331,28 @@ class TestSame:
             ),
         ],
     )
-    def test_differs_in_what_may_be_wanted(self, swin, checkpoint, capsys, changes, said):
+    def test_possibly_intended_differences(self, swin, checkpoint, capsys, changes, said):
         check_same_experiment(changed(swin, **changes), checkpoint, 'epoch_1.pth')
-        assert capsys.readouterr().err == f'warning: going on from epoch_1.pth: {said}\n'
+        assert capsys.readouterr().err == f'warning: resuming from epoch_1.pth: {said}\n'
 
-    def test_other_number_of_processes(self, swin, checkpoint, capsys, monkeypatch):
+    def test_different_number_of_processes(self, swin, checkpoint, capsys, monkeypatch):
         monkeypatch.setenv('WORLD_SIZE', '4')
         check_same_experiment(swin, checkpoint, 'epoch_1.pth')
         assert 'a step has 8 images here and 2 there' in capsys.readouterr().err
 
-    def test_accumulated_batches_are_images_of_a_step(self, swin, checkpoint, capsys):
+    def test_accumulated_batches_count_as_one_step(self, swin, checkpoint, capsys):
         check_same_experiment(
             changed(swin, optim_wrapper__accumulative_counts=3), checkpoint, 'epoch_1.pth'
         )
         assert 'a step has 6 images here and 2 there' in capsys.readouterr().err
 
     @pytest.mark.parametrize('meta', [{}, {'cfg': None}, {'cfg': '(:'}, {'cfg': 'pass'}])
-    def test_file_that_does_not_say(self, swin, capsys, meta):
+    def test_file_without_a_config(self, swin, capsys, meta):
         check_same_experiment(swin, {'meta': meta}, 'epoch_1.pth')
-        assert 'epoch_1.pth does not say which config' in capsys.readouterr().err
+        assert 'epoch_1.pth does not store its config' in capsys.readouterr().err
 
 
-class TestOther:
+class TestDifferentExperiment:
     @pytest.mark.parametrize(
         ('name', 'said'),
         [
@@ -370,8 +370,8 @@ class TestOther:
         with pytest.raises(UserError) as refusal:
             check_same_experiment(cfg, checkpoint, 'epoch_1.pth')
         (line,) = str(refusal.value).splitlines()
-        assert line.startswith(f'epoch_1.pth is of another experiment: {said}')
-        assert line.endswith('give the config that it was trained with, or another --work-dir')
+        assert line.startswith(f'epoch_1.pth belongs to a different experiment: {said}')
+        assert line.endswith('give the config that it was trained with, or a different --work-dir')
 
     @pytest.mark.parametrize(
         ('changes', 'said'),

@@ -1,4 +1,4 @@
-"""Schedules whose parts count in different units, against the learning rates that mmengine gives."""
+"""Schedules with mixed units, compared with the learning rates that mmengine computes."""
 
 import copy
 import importlib
@@ -31,7 +31,7 @@ RATE = 7e-4
 
 
 class Line(BaseModel):
-    """One weight."""
+    """A model with one weight."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class Line(BaseModel):
 
 
 class Rates(Hook):
-    """Notes the learning rate of every step."""
+    """Record the learning rate of every step."""
 
     def __init__(self):
         self.found = []
@@ -52,7 +52,7 @@ class Rates(Hook):
 
 
 def made(loop, schedulers, **parts):
-    """A config of a training that has two iterations an epoch."""
+    """Return the config of a training with two iterations per epoch."""
     by_epoch = loop['type'] == 'EpochBasedTrainLoop'
     return Config(
         {
@@ -75,7 +75,7 @@ def made(loop, schedulers, **parts):
 
 
 def rates(cfg, tmp_path):
-    """The learning rates that mmengine trains with."""
+    """Return the learning rates that mmengine trains with."""
     noted = Rates()
     loader = dict(
         cfg.train_dataloader, dataset=[{'x': torch.ones(1)}] * 2, collate_fn=dict(type='default_collate')
@@ -104,7 +104,7 @@ def refusal(cfg, processes=1):
 class TestUnitOfSchedulers:
     @pytest.mark.parametrize('by_epoch', [{'by_epoch': True}, {}], ids=['said', 'by default'])
     def test_epochs_under_iterations(self, tmp_path, by_epoch):
-        """mmengine keeps the first rate; what the message says to give changes it."""
+        """mmengine keeps the first rate; with the settings from the message it changes."""
         cfg = made(ITERATIONS, [{**DECAY, **by_epoch}])
         assert rates(cfg, tmp_path) == [RATE] * 6
         assert refusal(cfg) == (
@@ -122,7 +122,7 @@ class TestUnitOfSchedulers:
         assert rates(cfg, tmp_path) == [7e-4, 7e-4, 7e-5, 7e-5, 7e-6, 7e-6]
 
     def test_iterations_under_epochs(self, tmp_path):
-        """A schedule of epochs that is said to be of iterations is over after the first."""
+        """A schedule in epochs that is read as iterations ends after the first epoch."""
         cfg = made(EPOCHS, [{**DECAY, 'by_epoch': False}])
         assert rates(cfg, tmp_path) == [7e-4, 7e-5, 7e-6, 7e-6, 7e-6, 7e-6]
         assert 'give param_scheduler.0.by_epoch=True, or begin, end and milestones in' in refusal(cfg)
@@ -137,7 +137,10 @@ class TestUnitOfSchedulers:
     )
     def test_other_schedules_of_iterations_under_epochs(self, scheduler, key):
         line = refusal(made(EPOCHS, [scheduler]))
-        assert f'counts iterations, but its {key} is of the size of train_cfg.max_epochs=3' in line
+        assert (
+            f'counts iterations, but its {key} looks like a number of epochs (train_cfg.max_epochs=3)'
+            in line
+        )
 
     def test_warm_up_by_iterations_under_epochs(self):
         warm_up = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3)
@@ -149,7 +152,7 @@ class TestUnitOfSchedulers:
         assert rates(cfg, tmp_path) == [7e-4, 7e-4, 7e-5, 7e-5, 7e-6, 7e-6]
         assert 'is converted from epochs' in refusal(cfg, processes=2)
 
-    def test_conversion_without_end(self, tmp_path):
+    def test_conversion_without_an_end(self, tmp_path):
         """mmengine ends it after one epoch, as an iteration loop has one."""
         cfg = made(ITERATIONS, [{**DECAY, 'convert_to_iter_based': True}])
         assert rates(cfg, tmp_path) == [RATE] * 6
@@ -171,7 +174,7 @@ class TestUnitOfSchedulers:
     def test_every_form(self, schedulers, place):
         assert refusal(made(ITERATIONS, schedulers)).startswith(f'{place} (')
 
-    def test_plateau_follows_evaluations_in_either_loop(self):
+    def test_plateau_scheduler_works_in_either_loop(self):
         plateau = dict(type='ReduceOnPlateauLR', monitor='loss')
         check_schedule(made(ITERATIONS, [plateau]), 1)
         assert 'give' not in refusal(made(ITERATIONS, [{**plateau, 'by_epoch': False}])).split(':')[0]
@@ -181,7 +184,7 @@ class TestUnitOfSchedulers:
         cfg.train_cfg = dict(by_epoch=False, max_iters=6)
         assert 'would never step' in refusal(cfg)
 
-    def test_no_hook_that_steps(self, tmp_path):
+    def test_no_scheduler_hook(self, tmp_path):
         cfg = made(EPOCHS, [DECAY], hooks_of_test=dict(param_scheduler=None))
         assert rates(cfg, tmp_path) == [RATE] * 6
         cfg.default_hooks.param_scheduler = None
@@ -225,7 +228,7 @@ class TestOtherParts:
             (dict(type='EMAHook', begin_epoch=2), ITERATIONS, 'begin_epoch=2 counts epochs'),
             (dict(type='EMAHook', begin_iter=7), ITERATIONS, 'give custom_hooks.0.begin_iter=6 or less'),
             (dict(type='EMAHook', begin_epoch=4), EPOCHS, 'give custom_hooks.0.begin_epoch=3 or less'),
-            (dict(type='EarlyStoppingHook', monitor='x'), EPOCHS, 'leave out custom_hooks.0'),
+            (dict(type='EarlyStoppingHook', monitor='x'), EPOCHS, 'remove custom_hooks.0'),
             (dict(type='CheckpointHook', save_best='x'), EPOCHS, 'custom_hooks.0.save_best=None'),
         ],
     )
@@ -240,7 +243,7 @@ class TestOtherParts:
             (dict(type='EMAHook', begin_iter=600), EPOCHS),
         ],
     )
-    def test_hooks_that_begin_in_time(self, hook, loop):
+    def test_hooks_that_start_in_time(self, hook, loop):
         check_schedule(made(loop, [], custom_hooks=[hook]), 1)
 
 
@@ -264,7 +267,7 @@ class TestLengths:
             ),
         ],
     )
-    def test_warned_of(self, loop, schedulers, said):
+    def test_warnings(self, loop, schedulers, said):
         cfg = made(loop, schedulers)
         check_schedule(cfg, 1)
         (line,) = length_warnings(cfg)
@@ -276,7 +279,7 @@ class TestLengths:
             (
                 ITERATIONS,
                 {'train_dataloader.sampler.type': 'DefaultSampler'},
-                'starts all workers again',
+                'restarts all workers',
             ),
             (ITERATIONS, {'default_hooks.logger.log_metric_by_epoch': True}, 'are logged at step 0'),
             (EPOCHS, {'train_cfg.val_begin': 4, 'val_cfg': {}}, 'nothing will be evaluated'),
@@ -289,7 +292,7 @@ class TestLengths:
         assert said in line
 
     def test_shortened_trial(self):
-        """As in the trials of docs/training.md: not refused; no warning if an override shortens it."""
+        """As in the trials of docs/training.md: no error, and no warning if an override shortens it."""
         cfg = read_config(str(ROOT / 'configs/upernet_swin_micro.py'))
         trial = {'train_cfg.max_iters': 20, 'train_cfg.val_interval': 20}
         merge_options(cfg, trial)
@@ -322,7 +325,7 @@ class TestNoFalseAlarm:
         for file in sorted(f for f in folder.glob('*/*.py') if '_base_' not in f.parts)[::61]:
             try:
                 cfg = Config.fromfile(file)
-            except ImportError:  # of a package that the suite does not need
+            except ImportError:  # a package that the suite does not need
                 continue
             if {'default_scope', 'train_cfg', 'train_dataloader'} <= {*cfg} and cfg.train_cfg:
                 check_schedule(cfg, 8)

@@ -1,4 +1,4 @@
-"""Settings of segmentors that mmseg would only refuse, or get wrong, after the start."""
+"""Settings of segmentors that mmseg would only reject, or handle wrongly, after the start."""
 
 import warnings
 from pathlib import Path
@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 
-import backbones  # noqa: F401  (before mmseg, which needs its operators)
+import backbones  # noqa: F401  (import before mmseg, which needs its operators)
 from evaluation.analysis.robustness.attack_losses import segmentation_loss
 from evaluation.config.segmentor_checks import check_all_class_weights, check_segmentation
 from evaluation.config.whole_config import check_config
@@ -34,7 +34,7 @@ SIGMOID = {'type': 'CrossEntropyLoss', 'use_sigmoid': True}
 
 
 def binary(**head):
-    """Options for two classes and one channel in both heads."""
+    """Return options for two classes and one channel in both heads."""
     settings = {'num_classes': 2, 'out_channels': 1, 'threshold': 0.5, 'loss_decode': SIGMOID, **head}
     return {
         f'model.{name}.{key}': value
@@ -62,7 +62,7 @@ def cfg():
 class TestNoFalseAlarm:
     def test_configs_of_mmseg(self):
         folder = Path(mmseg.__file__).parent / '.mim/configs'
-        # That of HSI Drive stretches the prediction for a crop over the whole image.
+        # The HSI Drive config stretches the prediction for a crop over the whole image.
         files = sorted(
             file
             for file in folder.glob('*/*.py')
@@ -72,7 +72,7 @@ class TestNoFalseAlarm:
         for file in files[::37]:
             try:
                 cfg = Config.fromfile(file)
-            except ImportError:  # of a package that the suite does not need
+            except ImportError:  # a package that the suite does not need
                 continue
             check_segmentation(cfg)
             datasets = [(name, each) for name in LOADERS for each in plain_datasets(cfg[name].dataset)]
@@ -91,7 +91,7 @@ class TestNoFalseAlarm:
             {'model.test_cfg': {'mode': 'slide', 'crop_size': [64, 64], 'stride': [64, 64]}},
         ],
     )
-    def test_what_works(self, cfg, options):
+    def test_valid_settings(self, cfg, options):
         cfg.merge_from_dict(options)
         check_config(cfg, LOADERS, processes=1)
 
@@ -119,7 +119,7 @@ class TestRefused:
         ('options', 'what'),
         [
             (binary(loss_decode={'type': 'CrossEntropyLoss'}), 'cannot train out_channels=1'),
-            # mmseg takes every pixel of one channel for its only class.
+            # With one channel, mmseg assigns every pixel to its only class.
             (
                 binary(loss_decode={'_delete_': True, 'type': 'DiceLoss'}),
                 'DiceLoss with these settings cannot train',
@@ -131,18 +131,18 @@ class TestRefused:
             (binary(loss_decode=[SIGMOID, {'type': 'LovaszLoss'}]), 'LovaszLoss with these settings'),
             (
                 binary(loss_decode={**SIGMOID, 'class_weight': [1.0, 2.0]}),
-                'decode_head.loss_decode.class_weight has 2 numbers for 1 channels; give as many, or',
+                'decode_head.loss_decode.class_weight has 2 numbers for 1 channels; give one number',
             ),
-            (binary(threshold=1.5), 'decode_head.threshold=1.5: it is compared with a probability'),
+            (binary(threshold=1.5), 'decode_head.threshold=1.5: it must be a probability'),
             (binary(threshold=0), 'decode_head.threshold=0'),
             (binary(num_classes=5), 'out_channels=1 with num_classes=5; give 5, or 1 with two classes'),
             (binary(num_classes=3, out_channels=2), 'out_channels=2 with num_classes=3'),
-            ({'model.decode_head.num_classes': 1}, 'num_classes=1: one class has nothing'),
+            ({'model.decode_head.num_classes': 1}, 'num_classes=1: segmentation needs at least'),
             (
                 {**binary(), 'tta_model.type': 'SegTTAModel'},
-                'takes the sigmoid twice where decode_head.out_channels=1',
+                'applies the sigmoid twice if decode_head.out_channels=1',
             ),
-            (binary(sampler={'type': 'OHEMPixelSampler'}), 'decode_head.sampler needs a channel'),
+            (binary(sampler={'type': 'OHEMPixelSampler'}), 'decode_head.sampler needs one channel'),
             ({'model.decode_head.ignore_index': 0}, 'decode_head.ignore_index=0, but maps and metric'),
             ({'model.auxiliary_head.ignore_index': 254}, 'auxiliary_head.ignore_index=254'),
             ({'model.data_preprocessor.seg_pad_val': 0}, 'data_preprocessor.seg_pad_val=0'),
@@ -153,7 +153,7 @@ class TestRefused:
         cfg.merge_from_dict(options)
         assert what in refusal(check_config, cfg, LOADERS, 1)
 
-    def test_weights_of_another_number_of_classes(self, cfg):
+    def test_class_weights_for_a_different_number_of_classes(self, cfg):
         check_all_class_weights(cfg)
         cfg.model.auxiliary_head.loss_decode.class_weight = [1.0] * 8
         line = refusal(check_all_class_weights, cfg)
@@ -161,7 +161,7 @@ class TestRefused:
 
 
 class TestBinary:
-    """A head of one channel, from the loss to the metric."""
+    """A one-channel head, from the loss to the metric."""
 
     @pytest.fixture
     def model(self, cfg):
@@ -185,7 +185,7 @@ class TestBinary:
         images = [torch.randint(0, 256, (3, *shape), generator=generator).byte() for _ in samples]
         return {'inputs': images, 'data_samples': samples}
 
-    def test_figures_are_those_of_a_naive_count(self, model):
+    def test_metrics_match_a_naive_count(self, model):
         data = self.samples(2)
         with torch.no_grad():
             found = model.val_step(data)
@@ -205,7 +205,7 @@ class TestBinary:
             ious.append((seen & there).sum() / (seen | there).sum())
         assert metrics['mIoU'] == pytest.approx(100 * np.mean(ious))
 
-    def test_augmentation_is_the_mean_of_probabilities(self, cfg):
+    def test_augmentation_averages_probabilities(self, cfg):
         cfg.merge_from_dict(binary(threshold=0.4))
         augmented = self.build({**cfg.tta_model, 'module': cfg.model})
         data = self.samples(3)
@@ -222,7 +222,7 @@ class TestBinary:
         assert 0.01 < found.mean() < 0.99
         assert np.array_equal(found, probabilities > 0.4)
 
-    def test_augmentation_of_several_channels_is_that_of_mmseg(self, cfg):
+    def test_augmentation_with_several_channels_matches_mmseg(self, cfg):
         ours = self.build({**cfg.tta_model, 'module': cfg.model})
         theirs = self.build({'type': 'SegTTAModel', 'module': cfg.model})
         theirs.load_state_dict(ours.state_dict())
@@ -303,7 +303,7 @@ class TestPipelines:
 
 
 class TestShapes:
-    """Batches of several images in a validation."""
+    """Batches of several images in validation."""
 
     @pytest.fixture
     def data(self, tmp_path, cfg):
@@ -321,12 +321,12 @@ class TestShapes:
         return tmp_path
 
     @pytest.mark.parametrize('loader', ['val_dataloader', 'test_dataloader'])
-    def test_several_are_refused(self, cfg, data, loader):
+    def test_several_shapes_are_refused(self, cfg, data, loader):
         cfg[loader].batch_size = 2
         with pytest.raises(UserError, match=r'different shapes .* 64x48 of .*0\.jpg and 48x64 of .*2\.'):
             check_data(cfg, [loader])
 
-    def test_one_image_a_batch(self, cfg, data):
+    def test_one_image_per_batch(self, cfg, data):
         check_data(cfg, LOADERS)
 
     def test_one_shape_after_the_pipeline(self, cfg, data):
@@ -334,13 +334,13 @@ class TestShapes:
         cfg.val_dataloader.dataset.pipeline[1].keep_ratio = False
         check_data(cfg, ['val_dataloader'])
 
-    def test_one_shape_of_files(self, cfg, data):
+    def test_files_of_one_shape(self, cfg, data):
         for file in data.rglob('2.*'):
             file.unlink()
         cfg.val_dataloader.batch_size = 2
         check_data(cfg, ['val_dataloader'])
 
-    def test_images_that_will_be_left_out(self, cfg, data):
+    def test_images_that_will_be_skipped(self, cfg, data):
         (data / 'images/validation/2.jpg').write_bytes(b'')
         cfg.val_dataloader.batch_size = 2
         check_data(cfg, ['val_dataloader'], skip_bad_images=True)

@@ -1,4 +1,4 @@
-"""Types and keys of configs: no false alarm on any that works, and every slip named."""
+"""Types and keys in configs: no false alarms, and every misspelling is named."""
 
 import inspect
 import re
@@ -34,7 +34,7 @@ LOADERS = ('train_dataloader', 'val_dataloader')
 
 
 def configs_of(library, step):
-    """Every so many of the configs that mmdet and mmseg ship."""
+    """Return every `step`-th config that a library ships."""
     folder = Path(library.__file__).parent / '.mim/configs'
     files = sorted(file for file in folder.glob('*/*.py') if '_base_' not in file.parts)
     assert len(files) > 500
@@ -48,12 +48,12 @@ class TestNoFalseAlarm:
 
     @pytest.mark.parametrize('library', [mmdet, mmseg], ids=['mmdet', 'mmseg'])
     def test_configs_of_the_libraries(self, library):
-        """They use nearly every class of both, many in ways that no signature shows."""
+        """They use nearly every class of both libraries, often with keys that no signature shows."""
         checked = 0
         for file in configs_of(library, step=31):
             try:
                 cfg = Config.fromfile(file)
-            except ImportError:  # of a package that the suite does not need
+            except ImportError:  # a package that the suite does not need
                 continue
             if 'default_scope' in cfg:
                 check_types(cfg)
@@ -113,7 +113,7 @@ class TestNoFalseAlarm:
         check_config(upernet, LOADERS, processes=1)
         assert upernet.model.test_cfg == window
 
-    def test_all_that_the_constructor_of_optimizers_reads(self, mask_rcnn):
+    def test_all_keys_of_the_optimizer_constructor(self, mask_rcnn):
         constructors = DefaultOptimWrapperConstructor, LayerDecayConstructor
         source = ''.join(map(inspect.getsource, constructors))
         read = set(re.findall(r"paramwise_cfg\.get\(\s*'(\w+)'", source))
@@ -126,7 +126,7 @@ class TestNoFalseAlarm:
 
 
 class TestParamwise:
-    """Of these, mmengine ignores what it does not know."""
+    """mmengine ignores unknown keys here."""
 
     @pytest.mark.parametrize(
         ('constructor', 'name', 'end'),
@@ -138,14 +138,14 @@ class TestParamwise:
             (None, 'layer_decay_rate', "; give optim_wrapper.constructor='LayerDecayConstructor'"),
         ],
     )
-    def test_slips(self, mask_rcnn, constructor, name, end):
+    def test_misspellings(self, mask_rcnn, constructor, name, end):
         mask_rcnn.optim_wrapper.constructor = constructor
         mask_rcnn.optim_wrapper.paramwise_cfg = {name: 0.5}
         said = refusal(check_config, mask_rcnn, LOADERS, 1)
-        assert said.startswith(f'optim_wrapper.paramwise_cfg.{name} is no setting of ')
+        assert said.startswith(f'optim_wrapper.paramwise_cfg.{name} is not a setting of ')
         assert said.endswith(end)
 
-    def test_constructor_that_is_not_known(self, mask_rcnn):
+    def test_unknown_constructor(self, mask_rcnn):
         mask_rcnn.optim_wrapper.constructor = 'LearningRateDecayOptimizerConstructor'
         mask_rcnn.optim_wrapper.paramwise_cfg = {'decay_rate': 0.7, 'num_layers': 12}
         check_keywords(mask_rcnn)
@@ -160,7 +160,7 @@ class TestKeywords:
         assert known.refuse('anything')
         assert not known.refuse('momentum')
 
-    def test_base_class_that_var_keywords_reach(self):
+    def test_base_class_receives_var_keywords(self):
         class Base:
             def __init__(self, channels):
                 pass
@@ -176,7 +176,7 @@ class TestKeywords:
         # Head may have dropped it before it reaches Base.
         assert not known.refuse('anything')
 
-    def test_class_that_takes_anything(self):
+    def test_class_that_accepts_anything(self):
         class Open:
             def __init__(self, scales, **settings):
                 pass
@@ -188,7 +188,7 @@ class TestKeywords:
     def test_function(self):
         assert signature_keywords(check_config).names == {'cfg', 'loaders', 'processes'}
 
-    def test_class_without_an_init_of_its_own(self):
+    def test_class_without_its_own_init(self):
         class Loader(DataLoader):
             pass
 
@@ -198,30 +198,33 @@ class TestKeywords:
         (entry,) = registered('UPerHead', 'mmseg')
         assert entry[0] == 'model'
         assert registered('UPerHead', 'mmdet') == []
-        # One is for boxes, the other for images.
+        # One samples boxes, the other images.
         assert {name for name, _ in registered('RandomSampler', 'mmdet')} >= {'task util'}
         assert registered(nn.Linear, 'mmdet') == [('', nn.Linear)]
 
-    def test_setting_that_only_the_holder_reads(self, mask_rcnn):
-        # FCNMaskHead takes it out before the rest is handed on.
+    def test_setting_that_only_the_enclosing_class_reads(self, mask_rcnn):
+        # FCNMaskHead removes it before it passes on the rest.
         mask_rcnn.model.roi_head.mask_head.upsample_cfg = ConfigDict(type='deconv', scale_factor=2)
         check_keywords(mask_rcnn)
-        # A class of the user's own may take out anything; what it leaves is refused when it is built.
+        # A custom class may remove any key; the rest is checked when it is built.
         mask_rcnn.model.roi_head.mask_head.upsample_cfg.own = 2
         check_keywords(mask_rcnn)
         mask_rcnn.model.roi_head.mask_head.upsample_cfg.scale_facto = 2
         line = refusal(check_keywords, mask_rcnn)
         assert line.startswith(
-            'model.roi_head.mask_head.upsample_cfg.scale_facto is no setting of deconv'
+            'model.roi_head.mask_head.upsample_cfg.scale_facto is not a setting of deconv'
         )
 
     @pytest.mark.parametrize(
         ('place', 'line'),
         [
             ('model.roi_head.bbox_head.num_clases', 'did you mean num_classes?'),
-            ('train_dataloader.dataset.pipeline.2.scal', 'is no setting of Resize; did you mean scale?'),
+            (
+                'train_dataloader.dataset.pipeline.2.scal',
+                'is not a setting of Resize; did you mean scale?',
+            ),
             ('val_evaluator.ann_fil', 'did you mean ann_file?'),
-            ('param_scheduler.1.gama', 'is no setting of MultiStepLR; did you mean gamma?'),
+            ('param_scheduler.1.gama', 'is not a setting of MultiStepLR; did you mean gamma?'),
             ('default_hooks.logger.interva', 'did you mean interval?'),
             ('env_cfg.mp_cfg.mp_start_metod', 'did you mean mp_start_method?'),
             ('model.roi_head.bbox_head.loss_cls.loss_weigth', 'did you mean loss_weight?'),
@@ -230,12 +233,12 @@ class TestKeywords:
             ('visualizer.vis_backend', 'did you mean vis_backends?'),
         ],
     )
-    def test_slips(self, mask_rcnn, place, line):
+    def test_misspellings(self, mask_rcnn, place, line):
         holder, _, name = place.rpartition('.')
         mask_rcnn.optim_wrapper.clip_grad = dict(norm_type=2)
         setting(mask_rcnn, holder)[name] = 1
         said = refusal(check_config, mask_rcnn, LOADERS, 1)
-        assert said.startswith(f'{place} is no setting')
+        assert said.startswith(f'{place} is not a setting')
         assert line in said
 
     @pytest.mark.parametrize(
@@ -254,4 +257,4 @@ class TestKeywords:
         holder, _, name = place.rpartition('.')
         setting(mask_rcnn, holder)[name] = value
         said = refusal(check_types, mask_rcnn)
-        assert said == f'{place}={value!r} is not known; did you mean {near}?'
+        assert said == f'{place}={value!r} is unknown; did you mean {near}?'

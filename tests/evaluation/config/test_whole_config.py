@@ -1,4 +1,4 @@
-"""Checks of whole configs: every slip is named."""
+"""Checks of whole configs: every mistake is named."""
 
 import importlib.util
 import os
@@ -44,7 +44,7 @@ class TestWhole:
             ('train_dataloader.num_workers', 0, 'give train_dataloader.persistent_workers=False too'),
             ('model.backbone', None, 'has no model.backbone'),
             ('optim_wrapper', None, 'has no optim_wrapper'),
-            ('val_evaluator', None, 'val_evaluator is None; without validation'),
+            ('val_evaluator', None, 'val_evaluator is None; to turn off validation'),
             ('model.neck.in_channels', [1, 2, 3, 4], 'give model.neck.in_channels=[32, 64, 128, 256]'),
             ('model.backbone.out_indices', [0, 1, 2], 'give model.neck.in_channels=[32, 64, 128]'),
         ],
@@ -55,7 +55,7 @@ class TestWhole:
         assert line in refusal(check_config, mask_rcnn, LOADERS, 1)
 
     @pytest.mark.parametrize('hooks', ['EMAHook', {'type': 'EMAHook'}, 3])
-    def test_hooks_that_are_no_list(self, mask_rcnn, hooks):
+    def test_hooks_that_are_not_a_list(self, mask_rcnn, hooks):
         mask_rcnn.custom_hooks = hooks
         line = refusal(check_config, mask_rcnn, LOADERS, 1)
         assert line == f"custom_hooks={hooks!r}: give a list, such as [{{'type': 'NAME'}}]"
@@ -80,7 +80,7 @@ class TestWhole:
         check_config(mask_rcnn, LOADERS, 1)
 
     @pytest.mark.parametrize('entry', ['EMAHook', None, 3, ['EMAHook']])
-    def test_hooks_that_are_no_settings(self, mask_rcnn, entry):
+    def test_hooks_that_are_not_settings(self, mask_rcnn, entry):
         mask_rcnn.custom_hooks = [*mask_rcnn.get('custom_hooks', []), entry]
         last = len(mask_rcnn.custom_hooks) - 1
         line = refusal(check_config, mask_rcnn, LOADERS, 1)
@@ -139,12 +139,12 @@ class TestBatchNorm:
         upernet.model.decode_head.pool_scales = (2, 3, 6)
         check_batch_norm(upernet, 1)
 
-    def test_testing_is_free_of_it(self, upernet):
+    def test_testing_is_not_affected(self, upernet):
         upernet.train_dataloader.batch_size = 1
         check_config(upernet, ('test_dataloader',), 1)
 
-    def test_torch_still_says_so(self):
-        """The safety net knows torch's error by its words."""
+    def test_torch_still_raises_this_error(self):
+        """The fallback recognizes torch's error by its message."""
 
         def train():
             with experiment.backbone_errors_reported():
@@ -155,7 +155,7 @@ class TestBatchNorm:
 
 
 class TestWorkDir:
-    def test_leaves_nothing(self, tmp_path):
+    def test_leaves_no_files(self, tmp_path):
         experiment.check_work_dir(tmp_path / 'a/b')
         assert not list(tmp_path.iterdir())
 
@@ -166,7 +166,7 @@ class TestWorkDir:
             ('a/b', 'is not writable (no write access to {folder}); choose'),
         ],
     )
-    def test_shut(self, tmp_path, monkeypatch, name, line):
+    def test_not_writable(self, tmp_path, monkeypatch, name, line):
         monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != tmp_path)
         said = refusal(experiment.check_work_dir, tmp_path / name)
         assert line.format(folder=tmp_path) in said
@@ -181,17 +181,17 @@ def test_tensorboard_that_is_not_installed(mask_rcnn, monkeypatch):
 @pytest.mark.parametrize('leaf', ['mask_rcnn_swin_micro', 'upernet_dcn_micro', 'upernet_r50'])
 @pytest.mark.parametrize('place', ['model', 'model.backbone'])
 class TestPretrained:
-    def test_of_a_training_names_the_option(self, leaf, place):
+    def test_training_names_the_option(self, leaf, place):
         cfg = read_config(str(ROOT / f'configs/{leaf}.py'))
         merge_options(cfg, {f'{place}.pretrained': 'swin.pth'})
         with pytest.raises(UserError) as caught:
             check_config(cfg, LOADERS, 1)
         (line,) = str(caught.value).splitlines()
         assert line.startswith(
-            f"{place}.pretrained='swin.pth' is of an earlier version; give --pretrained swin.pth"
+            f"{place}.pretrained='swin.pth' is no longer supported; give --pretrained swin.pth"
         )
 
-    def test_of_a_test_is_left_out(self, leaf, place):
+    def test_testing_drops_it(self, leaf, place):
         """All weights come from the checkpoint."""
         cfg = read_config(str(ROOT / f'configs/{leaf}.py'))
         merge_options(cfg, {f'{place}.pretrained': 'swin.pth'})
@@ -200,7 +200,7 @@ class TestPretrained:
 
 
 @pytest.mark.habits
-def test_none_is_what_configs_of_mmseg_have():
+def test_none_as_in_mmseg_configs():
     cfg = read_config(str(ROOT / 'configs/upernet_dcn_micro.py'))
     cfg.model.pretrained = None
     check_config(cfg, LOADERS, 1)
@@ -210,14 +210,14 @@ def test_none_is_what_configs_of_mmseg_have():
 @pytest.mark.parametrize(
     ('settings', 'advice'),
     [
-        (dict(seed=42), r'seed=42 is read by nothing; give randomness=dict\(seed=42\), or --seed'),
-        (dict(seed=42, randomness=dict(seed=1)), r'seed=42 is read by nothing'),
+        (dict(seed=42), r'seed=42 has no effect; give randomness=dict\(seed=42\), or --seed'),
+        (dict(seed=42, randomness=dict(seed=1)), r'seed=42 has no effect'),
         (dict(deterministic=True), r'give randomness=dict\(deterministic=True\)'),
         (dict(resume_from='a.pth'), "give load_from='a.pth' with resume=True, or --resume"),
         (dict(auto_resume=True), 'give resume=True, or --resume'),
     ],
 )
-def test_what_nothing_reads(settings, advice):
+def test_settings_without_effect(settings, advice):
     with pytest.raises(UserError, match=advice):
         check_old_names(Config(settings), is_training=True)
     check_old_names(Config(settings), is_training=False)
@@ -232,7 +232,7 @@ def test_what_nothing_reads(settings, advice):
         dict(resume_from='a.pth', load_from='a.pth', resume=True),
     ],
 )
-def test_names_of_values_that_are_set(settings):
+def test_old_names_as_variables(settings):
     check_old_names(Config(settings), is_training=True)
 
 
@@ -248,8 +248,8 @@ def test_missing_package(monkeypatch, backend):
         check_visualization(with_backends('LocalVisBackend', backend))
     package = PACKAGES_OF_BACKENDS[backend]
     assert str(caught.value) == (
-        f'visualizer.vis_backends.1 ({backend}) needs the package {package}: pip install {package}, or '
-        'leave this entry out'
+        f'visualizer.vis_backends.1 ({backend}) needs the package {package}: pip install {package}, '
+        'or remove this entry'
     )
 
 
@@ -261,7 +261,7 @@ def test_present_package(monkeypatch, backend):
 
 
 @pytest.mark.habits
-def test_all_of_mmengine_are_known():
+def test_all_backends_of_mmengine_are_known():
     classes = [each for each in vars(backends).values() if isinstance(each, type)]
     names = {each.__name__ for each in classes if issubclass(each, BaseVisBackend)}
     assert names - {'BaseVisBackend', 'LocalVisBackend'} == {*PACKAGES_OF_BACKENDS}

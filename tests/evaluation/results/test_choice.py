@@ -1,4 +1,4 @@
-"""Which results `--task` and `--recipe` leave."""
+"""Selection of results with `--task` and `--recipe`."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ def parsed(*arguments):
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-    """Detectors of two recipes and a segmentor, in files of each version."""
+    """Return detectors of two recipes and a segmentor, in files of each version."""
     folder = tmp_path_factory.mktemp('results')
     longer = as_version_3(as_version_2(document('swin_tiny')))
     longer['recipe'] |= {'name': 'mask_rcnn_coco_3x', 'epochs': 36}
@@ -37,14 +37,14 @@ def names(results):
 
 
 @pytest.mark.parametrize('key', ['mask_rcnn', 'instance_segmentation'])
-def test_a_task_by_both_keys(results, key):
+def test_task_by_both_keys(results, key):
     arguments = parsed('--task', key)
     assert arguments.task == 'instance_segmentation'
     found = chosen(results, arguments.task, arguments.recipe)
     assert names(found) == ['dcn_tiny mask_rcnn_coco_1x', 'swin_tiny mask_rcnn_coco_3x']
 
 
-def test_a_recipe(results):
+def test_recipe(results):
     arguments = parsed('--recipe', 'mask_rcnn_coco_3x')
     assert names(chosen(results, arguments.task, arguments.recipe)) == ['swin_tiny mask_rcnn_coco_3x']
 
@@ -54,7 +54,7 @@ def test_all_without_a_choice(results):
     assert chosen(results, arguments.task, arguments.recipe) == results
 
 
-def test_a_task_that_is_not_known(capsys):
+def test_unknown_task(capsys):
     with pytest.raises(SystemExit):
         parsed('--task', 'tracking')
     error = capsys.readouterr().err
@@ -68,22 +68,22 @@ def test_a_task_that_is_not_known(capsys):
         (
             'classification',
             None,
-            'no result of classification in DIR; found only instance_segmentation, '
+            'no result for classification in DIR; found only instance_segmentation, '
             'semantic_segmentation',
         ),
         (
             'instance_segmentation',
             'imagenet',
-            'no result of imagenet in DIR; found only mask_rcnn_coco_1x, mask_rcnn_coco_3x',
+            'no result for imagenet in DIR; found only mask_rcnn_coco_1x, mask_rcnn_coco_3x',
         ),
         (
             'semantic_segmentation',
             'upernet_ade20k_16k',
-            'no result of upernet_ade20k_16k in DIR; did you mean upernet_ade20k_160k?',
+            'no result for upernet_ade20k_16k in DIR; did you mean upernet_ade20k_160k?',
         ),
     ],
 )
-def test_where_none_is_left_those_found_are_named(results, task, recipe, message):
+def test_found_tasks_and_recipes_are_named_if_none_is_left(results, task, recipe, message):
     with pytest.raises(UserError) as caught:
         chosen(results, task, recipe, ' in DIR')
     assert str(caught.value) == message

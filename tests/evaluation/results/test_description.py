@@ -51,10 +51,10 @@ def test_starting_weights(cfg, expected):
         ({'auto_scale_lr': {'enable': True, 'base_batch_size': 8}}, True),
     ],
 )
-def test_what_the_options_of_a_training_changed_is_told(monkeypatch, amp, scaling, scaled):
+def test_training_options_are_recorded(monkeypatch, amp, scaling, scaled):
     monkeypatch.setattr(description, 'data_sha256', lambda dataset: 'd0')
     cfg = config(train_dataloader={'batch_size': 4, 'dataset': {}}, **scaling)
-    # The one with autocast cannot be built without a GPU.
+    # The optimizer wrapper with autocast cannot be built without a GPU.
     wrapper = object.__new__(AmpOptimWrapper if amp else OptimWrapper)
     runner = SimpleNamespace(
         train_loop=None, max_iters=9, seed=0, world_size=2, cfg=cfg, optim_wrapper=wrapper
@@ -72,7 +72,7 @@ def test_what_the_options_of_a_training_changed_is_told(monkeypatch, amp, scalin
 
 
 @pytest.mark.parametrize(('wrapper', 'batch'), [({}, 8), ({'accumulative_counts': 3}, 24)])
-def test_batch_is_that_of_an_optimizer_step(monkeypatch, wrapper, batch):
+def test_batch_size_counts_an_optimizer_step(monkeypatch, wrapper, batch):
     monkeypatch.setattr(description, 'data_sha256', lambda dataset: 'd0')
     cfg = config(train_dataloader={'batch_size': 4, 'dataset': {}}, optim_wrapper=wrapper)
     runner = SimpleNamespace(
@@ -91,19 +91,19 @@ def cfg():
 
 
 class TestComplexity:
-    def test_entry_of_the_result(self, cfg):
+    def test_entry_in_the_result(self, cfg):
         entry = describe_complexity(cfg.model, cfg.default_scope, None)
         assert json.loads(json.dumps(entry)) == entry
         assert (entry['height'], entry['width']) == (512, 2048)
         assert entry['uncounted_operators'] == []
-        # The heads alone, without the backbone, are more than half of Swin-T's 945 G.
+        # The heads without the backbone are more than half of Swin-T's 945 G.
         assert 500e9 < entry['flops'] < 945e9
 
-    def test_a_size_of_the_recipe_counts(self, cfg):
+    def test_image_size_of_the_recipe_is_used(self, cfg):
         entry = describe_complexity(cfg.model, cfg.default_scope, (256, 512))
         assert (entry['height'], entry['width']) == (256, 512)
 
-    def test_training_goes_on_with_the_same_random_numbers(self, cfg):
+    def test_random_numbers_of_the_training_are_not_affected(self, cfg):
         def draw():
             return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
 
@@ -116,7 +116,7 @@ class TestComplexity:
         assert draw() == expected
 
     @pytest.mark.parametrize('model', [{'type': 'NoSuchModel'}, {'type': 'ResNet', 'depth': 50}])
-    def test_a_model_that_cannot_be_counted_still_has_a_result(self, model, monkeypatch):
+    def test_model_that_cannot_be_counted_still_has_a_result(self, model, monkeypatch):
         said = []
         monkeypatch.setattr(
             description, 'print_log', lambda message, logger, level: said.append((message, level))
@@ -124,5 +124,5 @@ class TestComplexity:
         assert describe_complexity(model, 'mmdet', None) is None
         ((message, level),) = said
         assert level == logging.WARNING
-        assert 'without FLOPs' in message
+        assert 'FLOPs cannot be counted' in message
         assert model['type'] in message

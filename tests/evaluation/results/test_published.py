@@ -1,4 +1,4 @@
-"""Published figures stand beside results of the same contestant and recipe alone."""
+"""Published figures are compared only with results of the same contestant and recipe."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ ENTRY = {
 
 @pytest.fixture
 def result(tmp_path):
-    """A detector that was trained as the published one."""
+    """Return a detector that was trained as the published one."""
     content = as_version_3(as_version_2(document(initialization='released')))
     file = tmp_path / 'result.json'
     file.write_text(json.dumps(content))
@@ -39,7 +39,7 @@ def published(tmp_path):
     return published
 
 
-def test_the_key_of_before_recipes_is_read(result, published):
+def test_former_key_of_recipes_is_read(result, published):
     earlier = {'task' if key == 'recipe' else key: value for key, value in ENTRY.items()}
     assert published(earlier) == published(ENTRY)
     assert find_figure(published(earlier), result, 'box_AP').value == 47.2
@@ -55,16 +55,16 @@ def test_the_key_of_before_recipes_is_read(result, published):
         ('mmdet', 'original', True),
     ],
 )
-def test_unified_figures_are_of_the_unified_family(result, published, family, architecture, is_shown):
+def test_unified_figures_are_for_the_unified_family(result, published, family, architecture, is_shown):
     entries = published(ENTRY | {'architecture': architecture})
     result = replace(result, contestant=replace(result.contestant, family=family))
     figure = find_figure(entries, result, 'box_AP')
     assert (figure is not None) == is_shown
-    # Nothing is published of another network, whose name may be the same.
+    # A different network has no published figures, even if its name is the same.
     assert why_not_compared(entries, result) is None
 
 
-def test_by_another_recipe_nothing_is_published(result, published):
+def test_nothing_is_published_with_a_different_recipe(result, published):
     longer = replace(result, recipe=replace(result.recipe, name='mask_rcnn_coco_3x'))
     entries = published(ENTRY, ENTRY | {'recipe': 'mask_rcnn_coco_3x', 'box_ap': 49.0})
     assert find_figure(entries, longer, 'box_AP').value == 49.0
@@ -76,13 +76,13 @@ def test_by_another_recipe_nothing_is_published(result, published):
 @pytest.mark.parametrize(
     ('left_out', 'reason', 'unknown_reason'),
     [
-        ({'images': None}, 'the recipe does not state how many images there are', None),
-        ({'epochs': None}, 'published not stated', 'length not known, published not stated'),
-        ({'batch_size': None}, 'batch size 16, published not stated', 'batch size not known, published'),
-        ({'start': None}, 'start pretrained, published not stated', 'start not known, published not'),
+        ({'images': None}, 'the recipe does not state the number of images', None),
+        ({'epochs': None}, 'published not stated', 'length unknown, published not stated'),
+        ({'batch_size': None}, 'batch size 16, published not stated', 'batch size unknown, published'),
+        ({'start': None}, 'start pretrained, published not stated', 'start unknown, published not'),
     ],
 )
-def test_a_recipe_that_leaves_something_out_is_not_compared(
+def test_incomplete_recipe_is_not_compared(
     result, published, is_training_known, left_out, reason, unknown_reason
 ):
     recipe = replace(result.recipe, **left_out, any_length=True)
@@ -97,19 +97,19 @@ def test_a_recipe_that_leaves_something_out_is_not_compared(
     assert reason in why_not_compared(entries, result)
 
 
-def test_a_batch_size_of_the_entry_counts_instead(result, published):
+def test_batch_size_of_the_entry_overrides_the_recipe(result, published):
     large = published(ENTRY | {'batch_size': 64})
     assert why_not_compared(large, result) == 'batch size 16, published 64'
     trained = replace(result, batch_size=64)
     assert find_figure(large, trained, 'box_AP').value == 47.2
     assert why_not_compared(published(ENTRY), trained) == 'batch size 64, published 16'
-    # It is enough where the recipe states none.
+    # It is enough if the recipe states none.
     open_recipe = replace(trained, recipe=replace(trained.recipe, batch_size=None))
     assert find_figure(large, open_recipe, 'box_AP').value == 47.2
 
 
-def test_an_entry_may_state_one_figure_alone(result, published):
-    """Of a detector without masks, with which one that has them is compared by boxes."""
+def test_entry_may_state_a_single_figure(result, published):
+    """A detector with masks is compared by boxes with a published one without masks."""
     entries = published({key: value for key, value in ENTRY.items() if key != 'mask_ap'})
     assert find_figure(entries, result, 'box_AP').value == 47.2
     assert find_figure(entries, result, 'mask_AP') is None

@@ -19,7 +19,7 @@ PAGE = ROOT / 'docs/results.md'
 
 
 @pytest.mark.parametrize('version', VERSIONS)
-def test_schemas_are_schemas(version):
+def test_schemas_are_valid(version):
     Draft202012Validator.check_schema(schema(version))
     assert schema(version)['properties']['schema_version']['const'] == version
 
@@ -31,14 +31,14 @@ def test_the_page_lists_every_field():
 
 
 def keys(part, prefix=''):
-    """Dotted keys that a schema wants."""
+    """Yield the dotted keys that a schema requires."""
     for name in part.get('required', []):
         yield prefix + name
         yield from keys(part['properties'].get(name, {}), f'{prefix}{name}.')
 
 
 def whole(version, *arguments, **changes):
-    """The same evaluation as each version states it."""
+    """Return the same evaluation in the form of each version."""
     content = document(*arguments, **changes)
     if version > 1:
         content = as_version_2(content)
@@ -48,7 +48,7 @@ def whole(version, *arguments, **changes):
 @pytest.mark.parametrize(
     ('version', 'key'), [(version, key) for version in (2, 3) for key in keys(schema(version))]
 )
-def test_a_missing_key_is_named(version, key):
+def test_missing_key_is_named(version, key):
     content = copy.deepcopy(whole(version))
     content['evidence'] = {'file': 'evidence.npz', 'sha256': 'e0'}
     check_schema(content)
@@ -76,14 +76,14 @@ def test_old_files_stay_readable(tmp_path):
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet', 'imagenet'])
 @pytest.mark.parametrize('backbone', ['dcn_tiny', 'r50'])
 @pytest.mark.parametrize('variant', [None, 'fair', 'released'])
-def test_an_evaluation_is_the_same_in_every_version(tmp_path, task, backbone, variant):
+def test_evaluation_is_the_same_in_every_version(tmp_path, task, backbone, variant):
     changes = {'recipe': variant}
     if task == 'imagenet':
         changes['metrics'] = {'top1': 80.0, 'top5': 95.0}
     first, second, third = (
         read(tmp_path, whole(version, backbone, task, **changes)) for version in VERSIONS
     )
-    # Only the third tells the family.
+    # Only version 3 states the family.
     own = replace(third.contestant, family=None)
     assert replace(third, contestant=own) == second
     assert third.contestant.family == ('mmdet' if backbone == 'r50' else 'unified')
@@ -96,12 +96,12 @@ def test_an_evaluation_is_the_same_in_every_version(tmp_path, task, backbone, va
 @pytest.mark.parametrize(
     ('changes', 'complaint'),
     [
-        ({'task': 'mask_rcnn'}, "task 'mask_rcnn' is none of instance_segmentation, semantic"),
+        ({'task': 'mask_rcnn'}, "task 'mask_rcnn' is not one of instance_segmentation, semantic"),
         ({'recipe': 'fair'}, "'recipe' is not an object"),
         ({'recipe': {'name': 7}}, "'recipe.name' is not text"),
         ({'recipe': {'images': 0}}, "'recipe.images'"),
         ({'recipe': {'epochs': '12'}}, "'recipe.epochs' is not a whole number or null"),
-        ({'recipe': {'images': 10**30}}, "'recipe.images' is a number of 31 digits"),
+        ({'recipe': {'images': 10**30}}, "'recipe.images' is too large, a number of 31 digits"),
         ({'recipe': {'title': '\x1b[31m'}}, "'recipe.title' has characters that cannot be printed"),
         ({'recipe': {'variant': '\x1b[31m'}}, "'recipe.variant' has characters that cannot be printed"),
         ({'recipe': {'flops_size': [800]}}, "'recipe.flops_size'"),
@@ -111,7 +111,7 @@ def test_an_evaluation_is_the_same_in_every_version(tmp_path, task, backbone, va
         ({'contestant': {'scale': 'a\nb'}}, "'contestant.scale' has characters that cannot be printed"),
     ],
 )
-def test_what_breaks_the_third_version_is_named(tmp_path, changes, complaint):
+def test_violations_of_the_third_version_are_named(tmp_path, changes, complaint):
     content = whole(3)
     for key, value in changes.items():
         content[key] = {**content[key], **value} if isinstance(value, dict) else value
@@ -121,6 +121,6 @@ def test_what_breaks_the_third_version_is_named(tmp_path, changes, complaint):
 
 
 @pytest.mark.parametrize('version', [0, 4, 99])
-def test_versions_that_are_not_known(tmp_path, version):
-    with pytest.raises(UserError, match=f'schema version {version}, where 1, 2 and 3 are read'):
+def test_unsupported_versions(tmp_path, version):
+    with pytest.raises(UserError, match=f'schema version {version} is unsupported'):
         read(tmp_path, whole(1) | {'schema_version': version})

@@ -1,4 +1,4 @@
-"""Which contestants are of one size."""
+"""Size classes of contestants."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def template(tmp_path_factory):
 
 
 def contestants(template, *sizes):
-    """Results of contestants given by name, scale and millions of parameters."""
+    """Return results of contestants given by name, scale and millions of parameters."""
     return [
         replace(
             template,
@@ -37,7 +37,7 @@ def contestants(template, *sizes):
     ]
 
 
-# Few values, so that many are equal.
+# Few distinct values, so that there are many ties.
 SIZES = st.lists(
     st.tuples(
         st.sampled_from(['a', 'b', 'c']),
@@ -53,7 +53,7 @@ def ratio(a, b):
 
 
 @given(SIZES, st.randoms())
-def test_the_order_of_results_does_not_matter(template, sizes, random):
+def test_order_of_results_does_not_matter(template, sizes, random):
     results = contestants(template, *sizes)
     shuffled = random.sample(results, len(results))
     assert size_classes(shuffled) == size_classes(results)
@@ -61,7 +61,7 @@ def test_the_order_of_results_does_not_matter(template, sizes, random):
 
 
 @given(SIZES)
-def test_every_result_is_in_the_class_of_its_scale_or_near_its_own(template, sizes):
+def test_every_result_is_in_the_class_of_its_scale_or_near_its_class(template, sizes):
     results = contestants(template, *sizes)
     classes = size_classes(results)
     assert classes.keys() == {result.path for result in results}
@@ -70,7 +70,7 @@ def test_every_result_is_in_the_class_of_its_scale_or_near_its_own(template, siz
         own, scale = classes[result.path], result.contestant.scale
         if scale:
             assert own.name == scale
-            # Each network counts once.
+            # Count each network once.
             alike = [r for r in results if r.contestant.scale == scale]
             members = [n for _, n in {(r.contestant.name, r.total_parameters) for r in alike}]
             mean = math.exp(math.fsum(math.log(max(n, 1)) for n in members) / len(members))
@@ -78,7 +78,7 @@ def test_every_result_is_in_the_class_of_its_scale_or_near_its_own(template, siz
             continue
         distance = ratio(own.parameters, result.total_parameters)
         assert distance <= MOST_RATIO * (1 + 1e-9)
-        # None of a scale is nearer.
+        # No scale is nearer.
         assert all(
             distance <= ratio(each.parameters, result.total_parameters) * (1 + 1e-9) for each in scales
         )
@@ -97,7 +97,7 @@ def test_rows_are_ordered_by_size_baselines_first_then_by_mixer(template, sizes)
 
 
 @given(st.lists(st.integers(1_000, 10**9), min_size=1, max_size=4), st.floats(0.2, 5, allow_nan=False))
-def test_a_contestant_without_a_scale_joins_one_or_is_alone(template, members, factor):
+def test_contestant_without_a_scale_joins_one_or_stays_alone(template, members, factor):
     members = sorted(set(members))
     mean = math.exp(math.fsum(math.log(n) for n in members) / len(members))
     sizes = [('swin', 'tiny', n / 1e6) for n in members] + [('r50', None, mean * factor / 1e6)]
@@ -111,7 +111,7 @@ def test_a_contestant_without_a_scale_joins_one_or_is_alone(template, members, f
         assert classes[results[-1].path].parameters == results[-1].total_parameters
 
 
-def test_those_that_are_near_no_scale_are_near_each_other(template):
+def test_contestants_near_no_scale_may_share_a_class(template):
     results = contestants(
         template, ('swin', 'tiny', 48), ('a', None, 200), ('b', None, 240), ('c', None, 400)
     )
@@ -120,14 +120,14 @@ def test_those_that_are_near_no_scale_are_near_each_other(template):
     assert len({tiny, a, c}) == 3
 
 
-def test_of_two_scales_equally_near_the_order_decides_nothing(template):
+def test_ties_between_scales_do_not_depend_on_the_order(template):
     sizes = [('r50', None, 48), ('swin', 'tiny', 48), ('swin', 'base', 48)]
     found = {size_classes(contestants(template, *order))[Path(f'{order.index(sizes[0])}/result.json')]
              for order in (sizes, sizes[::-1])}  # fmt: skip
     assert len(found) == 1
 
 
-def test_names_of_scales_from_the_smallest_on(template):
+def test_names_of_scales_by_size(template):
     results = contestants(
         template,
         ('a', 'large', 100),

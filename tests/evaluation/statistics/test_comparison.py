@@ -315,7 +315,7 @@ class TestRefused:
         content = json.loads(file.read_text())
         content['evidence']['file'] = '../b/evidence.npz'
         file.write_text(json.dumps(content))
-        with pytest.raises(UserError, match='not the name of a file beside it'):
+        with pytest.raises(UserError, match='not a file name in the same folder'):
             read_result(file)
 
     def test_metrics_that_evidence_does_not_determine(self):

@@ -1,4 +1,4 @@
-"""Every task is complete; pages declare recipes of known tasks, and leaves who competes."""
+"""Every task is complete; pages declare recipes of known tasks, and leaves declare contestants."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ every_task = pytest.mark.parametrize('task', TASKS.values(), ids=TASKS)
 
 
 def figures(task):
-    """Metrics of a result of a task."""
+    """Return the metrics of a result of a task."""
     return {name: 10.0 + place for place, name in enumerate(task.headlines)}
 
 
@@ -35,26 +35,26 @@ def test_metrics_are_complete(task):
     assert task.primary
     assert {metric.digits for metric in task.metrics} == {task.digits}
     for metric in task.metrics:
-        # Tasks that share a name share the metric.
+        # Tasks that use the same name share the metric.
         assert find_metric(metric.name) == metric
         assert metric_column(metric.name).heading == metric.heading
     assert str(printed(12.3456, task.key)) == f'{12.3456:.{task.digits}f}'
 
 
 @every_task
-def test_references_lead_somewhere(task):
+def test_references_resolve(task):
     assert issubclass(task.record_type, Evidence)
     assert callable(task.analysis_adapter.of)
 
 
 def pages():
-    """Names of the pages of `configs/_base_` that declare a recipe, or change that of another."""
+    """Return the pages of `configs/_base_` that declare a recipe or change an imported one."""
     files = (ROOT / 'configs/_base_').glob('*.py')
     return sorted(file.stem for file in files if re.search(r'^recipe\b', file.read_text(), re.MULTILINE))
 
 
 def leaves():
-    """Configs that are trained."""
+    """Return the configs that can be trained."""
     return [
         file for place in ('configs', 'configs/demo') for file in sorted((ROOT / place).glob('*.py'))
     ]
@@ -69,12 +69,12 @@ def page(name):
 def test_pages_declare_recipes_of_known_tasks(name):
     recipe = recipe_of(page(name))
     assert recipe.task in TASKS
-    # Nothing is published on the demonstration's scenes.
+    # There are no published results on the demonstration's scenes.
     facts = (recipe.images, recipe.length, recipe.batch_size, recipe.start)
     assert None not in facts or name.startswith('demo_')
 
 
-def test_recipes_have_names_of_their_own():
+def test_recipes_have_unique_names():
     names = [recipe_of(page(name)).name for name in pages()]
     assert len(set(names)) == len(names) >= 4
 
@@ -87,7 +87,7 @@ def test_recipes_have_names_of_their_own():
         ('classification', 'imagenet_1k_300e'),
     ],
 )
-def test_the_recipe_of_earlier_results_is_that_of_its_page(task, name):
+def test_recipe_of_earlier_results_matches_the_page(task, name):
     assert TASKS[task].earlier.recipe == recipe_of(page(name))
 
 
@@ -101,7 +101,7 @@ def test_tasks_are_found_by_both_keys():
     assert find_task('retina') is find_task(None) is None
 
 
-def test_published_figures_are_of_recipes_that_pages_declare():
+def test_published_figures_use_declared_recipes():
     recipes = {recipe.name: recipe for recipe in (recipe_of(page(name)) for name in pages())}
     entries = load_published()
     assert {entry.recipe for entry in entries} == {
@@ -118,13 +118,13 @@ def test_published_figures_are_of_recipes_that_pages_declare():
 
 
 @every_task
-def test_published_figures_are_of_primary_metrics(task):
+def test_published_figures_are_primary_metrics(task):
     assert {metric.name for metric in task.metrics if metric.published} == {*task.primary}
 
 
 @pytest.mark.parametrize('file', leaves(), ids=lambda file: f'{file.parent.name}/{file.stem}')
 def test_leaves_declare_their_contestant(file):
-    """By the text of the file: it is read by other tests."""
+    """Check the text of the file; other tests read the config."""
     (line,) = (line for line in file.read_text().splitlines() if line.startswith('contestant'))
     name = re.sub('^(mask_rcnn|upernet|imagenet)_', '', file.stem)
     if name == 'r50':
@@ -153,7 +153,7 @@ def test_contestants_of_leaves(leaf, expected):
 
 
 @every_task
-def test_results_need_all_metrics_but_those_of_an_optional_output(task, tmp_path):
+def test_results_need_all_metrics_except_optional_ones(task, tmp_path):
     file = tmp_path / 'result.json'
     whole = figures(task)
     optional = set(task.optional.metrics) if task.optional else set()
@@ -168,7 +168,7 @@ def test_results_need_all_metrics_but_those_of_an_optional_output(task, tmp_path
         assert read_result(file).headline_metrics == tuple(metrics)
 
 
-def test_models_are_known_by_one_head():
+def test_one_head_identifies_a_model():
     heads = [head for task in TASKS.values() for head in task.heads]
     assert len(set(heads)) == len(heads)
 

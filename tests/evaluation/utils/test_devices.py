@@ -8,7 +8,7 @@ from evaluation.utils.errors import UserError
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Let there seem to be a number of GPUs."""
+    """Pretend that there are some GPUs."""
 
     def set_number(number):
         monkeypatch.setattr(torch.cuda, 'is_available', lambda: number > 0)
@@ -27,7 +27,7 @@ def gpus(monkeypatch):
         ('cuda:1', 2, 'cuda:1'),
     ],
 )
-def test_found_by_its_name(gpus, name, number, expected):
+def test_device_by_name(gpus, name, number, expected):
     gpus(number)
     assert find_device(name) == torch.device(expected)
 
@@ -36,12 +36,12 @@ def test_found_by_its_name(gpus, name, number, expected):
     ('name', 'number', 'message'),
     [
         ('cuda', 0, 'finds no GPU'),
-        ('cuda:2', 2, 'the GPUs here are cuda:0 to cuda:1'),
+        ('cuda:2', 2, 'device cuda:2 does not exist; give one of cuda:0 to cuda:1'),
         ('cuda:-1', 2, 'unknown device'),
         ('gpu', 2, "unknown device 'gpu'; give cpu, cuda or cuda:N"),
     ],
 )
-def test_not_there(gpus, name, number, message):
+def test_missing_device(gpus, name, number, message):
     gpus(number)
     with pytest.raises(UserError, match=message):
         find_device(name)
@@ -52,8 +52,8 @@ def test_not_there(gpus, name, number, message):
     [
         ('cpu', 'fp32', False, None),
         ('cpu', 'bf16', True, None),
-        ('cpu', 'bf16', False, '--dtype bf16: Abacus 3000 has no instructions .* give --dtype fp32'),
-        ('cpu', 'fp16', True, '--dtype fp16 is for GPUs'),
+        ('cpu', 'bf16', False, '--dtype bf16: Abacus 3000 has no bf16 instructions.* give --dtype fp32'),
+        ('cpu', 'fp16', True, '--dtype fp16 needs a GPU'),
         ('cuda', 'bf16', False, None),
         ('cuda', 'fp16', False, None),
     ],
@@ -68,7 +68,7 @@ def test_dtypes_without_instructions(monkeypatch, name, dtype, has_products, mes
             check_dtype(torch.device(name), dtype)
 
 
-def test_the_cpu_by_the_name_that_the_system_gives(monkeypatch, tmp_path):
+def test_cpu_name(monkeypatch, tmp_path):
     facts = tmp_path / 'cpuinfo'
     facts.write_text('processor\t: 0\nmodel name\t: Abacus 3000 \nprocessor\t: 1\nmodel name\t: other\n')
     monkeypatch.setattr(device, 'CPU_FACTS', facts)

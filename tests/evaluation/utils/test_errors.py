@@ -15,7 +15,7 @@ ENVIRONMENT = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'SLURM_PROCID', 'SLURM_NTASKS
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """No launcher's traces, and no wait for a first process that does not exist."""
+    """Remove the launcher's variables, and do not wait for a first process that does not exist."""
     waited = []
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
@@ -31,7 +31,7 @@ def signals():
 
 
 def ending(main):
-    """The exit status of a command."""
+    """Return the exit status of a command."""
     with pytest.raises(SystemExit) as end:
         command(main)()
     return end.value.code
@@ -45,7 +45,7 @@ class TestCommand:
         assert ending(main) == 2
         assert capsys.readouterr() == ('', 'error: no such file\n')
 
-    def test_defect_keeps_its_traceback(self):
+    def test_bug_keeps_its_traceback(self):
         def main():
             raise RuntimeError('broken')
 
@@ -66,7 +66,7 @@ class TestCommand:
         assert capsys.readouterr().err == 'interrupted\n'
 
     @pytest.mark.parametrize('other', [ImportError, UserError, SystemExit])
-    def test_interrupted_where_a_library_turns_it_into_another_error(self, capsys, other):
+    def test_interrupted_when_a_library_raises_a_different_error(self, capsys, other):
         def main():
             try:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -76,7 +76,7 @@ class TestCommand:
         assert ending(main) == 130
         assert capsys.readouterr().err == 'interrupted\n'
 
-    def test_interrupted_where_a_library_loses_the_exception(self, capsys):
+    def test_interrupted_when_a_library_loses_the_exception(self, capsys):
         def main():
             with contextlib.suppress(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -84,7 +84,7 @@ class TestCommand:
         assert ending(main) == 143
         assert capsys.readouterr().err == 'interrupted\n'
 
-    def test_keyboard_interrupt_of_no_signal_is_a_defect(self):
+    def test_keyboard_interrupt_without_a_signal_is_a_bug(self):
         def main():
             raise KeyboardInterrupt
 
@@ -98,12 +98,14 @@ class TestProcesses:
         [
             ({'RANK': '0', 'LOCAL_RANK': '0'}, 'error: bad', 0),
             ({'RANK': '1', 'LOCAL_RANK': '1', 'WORLD_SIZE': '2'}, 'error: process 1 of 2: bad', 1),
-            # The first on its machine has a terminal of its own.
+            # The first process on a machine has its own terminal.
             ({'RANK': '8', 'LOCAL_RANK': '0', 'WORLD_SIZE': '16'}, 'error: bad', 0),
             ({'SLURM_PROCID': '3', 'SLURM_NTASKS': '8'}, 'error: process 3 of 8: bad', 1),
         ],
     )
-    def test_the_first_speaks(self, capsys, monkeypatch, environment, variables, said, waits):
+    def test_first_process_reports_the_error(
+        self, capsys, monkeypatch, environment, variables, said, waits
+    ):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
@@ -115,7 +117,7 @@ class TestProcesses:
         assert len(environment) == waits
 
     @pytest.mark.parametrize(('rank', 'said'), [('0', 'interrupted\n'), ('1', '')])
-    def test_only_the_first_says_that_it_was_interrupted(self, capsys, monkeypatch, rank, said):
+    def test_only_the_first_process_prints_interrupted(self, capsys, monkeypatch, rank, said):
         monkeypatch.setenv('LOCAL_RANK', rank)
         assert ending(lambda: os.kill(os.getpid(), signal.SIGINT)) == 130
         assert capsys.readouterr().err == said
@@ -128,14 +130,14 @@ class TestProcesses:
 
 
 class TestSignals:
-    def test_handlers_come_back(self):
+    def test_handlers_are_restored(self):
         before = [signal.getsignal(number) for number in signals()]
         with stopping_signals() as received:
             assert [signal.getsignal(number) for number in signals()] != before
         assert [signal.getsignal(number) for number in signals()] == before
         assert received.signal is None
 
-    def test_what_is_ignored_stays_ignored(self):
+    def test_ignored_signals_stay_ignored(self):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with stopping_signals() as received:
             os.kill(os.getpid(), signal.SIGINT)
@@ -156,7 +158,7 @@ class TestSignals:
         done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
         assert (done.stdout, done.stderr) == ('130\n', '')
 
-    def test_second_signal_ends_at_once(self):
+    def test_second_signal_ends_the_process(self):
         program = (
             'import os, signal, time\n'
             'from evaluation.utils.interruption import stopping_signals\n'
@@ -172,7 +174,7 @@ class TestSignals:
 
 
 class TestCommandLine:
-    def test_complains_as_other_errors_do(self):
+    def test_raises_user_errors(self):
         parser = CommandLine('Does something.')
         parser.add_argument('--seed', type=int)
         with pytest.raises(UserError, match=r'unrecognized arguments: --sed 3; --help lists'):

@@ -1,4 +1,4 @@
-"""Files that are whole whenever their name is there, also after a power failure."""
+"""Atomic writing of files, also across power failures."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ import pytest
 from evaluation.utils.files import user_path, write_bytes
 
 
-def test_content_is_on_the_disk_before_its_name_and_its_name_before_the_end(tmp_path, monkeypatch):
+def test_content_is_synced_before_the_name_and_the_name_before_returning(tmp_path, monkeypatch):
     calls = []
     fsync, replace = os.fsync, os.replace
 
@@ -32,7 +32,7 @@ def test_content_is_on_the_disk_before_its_name_and_its_name_before_the_end(tmp_
     assert folder == str(tmp_path)
 
 
-def test_what_cannot_be_written_leaves_the_file_of_before(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     (tmp_path / 'file').write_bytes(b'before')
 
     def full(_):
@@ -48,6 +48,6 @@ def test_what_cannot_be_written_leaves_the_file_of_before(tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ('text', 'path'), [('~/a', '/home/me/a'), ('a/~', 'a/~'), ('~nobody-here/a', '~nobody-here/a')]
 )
-def test_home_that_a_shell_has_left(monkeypatch, text, path):
+def test_home_that_a_shell_did_not_expand(monkeypatch, text, path):
     monkeypatch.setenv('HOME', '/home/me')
     assert str(user_path(text)) == path

@@ -1,4 +1,4 @@
-"""One rule of rounding in tables, sentences and the report's script, and times as texts."""
+"""Rounding in tables, sentences and the report's script, and formats of times."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ SIGNIFICANT = [
 
 
 @pytest.mark.parametrize(('value', 'digits', 'expected'), TIES)
-def test_ties_are_those_of_the_decimal_number(value, digits, expected):
+def test_ties_are_decided_in_decimal(value, digits, expected):
     assert fixed(value, digits) == expected
     assert fixed(np.float64(value), digits) == expected
 
@@ -70,20 +70,20 @@ def test_signs():
     ]
 
 
-def test_tables_print_by_the_rule():
+def test_tables_use_the_rounding_rule():
     assert str(printed(62.25, 'classification')) == '62.3'
     assert str(printed(-0.0, 'instance_segmentation')) == '0.0'
     assert str(printed(44.505, 'semantic_segmentation')) == '44.51'
 
 
 @given(FIGURES, st.integers(0, 4))
-def test_rounding_is_to_the_nearest_and_by_hand(value, digits):
+def test_rounding_is_to_nearest(value, digits):
     by_hand = abs(Decimal(repr(value))).quantize(Decimal(10) ** -digits, rounding=ROUND_HALF_UP)
     assert Decimal(fixed(value, digits)) == (by_hand if value > 0 else -by_hand)
 
 
-def test_the_script_of_the_report_rounds_alike():
-    """The script runs in Node; the browser's test has it too, in a page."""
+def test_report_script_rounds_the_same():
+    """Run the script in Node; the browser test also runs it, in a page."""
     node = shutil.which('node')
     if node is None:
         pytest.skip('needs Node')

@@ -44,18 +44,18 @@ def kept_and_new_pages(*arguments, **settings):
     return bool(kept), pages
 
 
-def test_pages_are_new_only_once():
+def test_pages_are_allocated_once():
     kept, pages = kept_and_new_pages('keep')
     assert kept
     assert pages < PAGES / 20
 
 
-def test_without_it_pages_are_new_every_time():
+def test_without_it_pages_are_allocated_every_time():
     assert kept_and_new_pages('leave')[1] >= PAGES
 
 
 @pytest.mark.parametrize('name', SETTINGS)
-def test_users_settings_stand(name):
+def test_user_settings_are_kept(name):
     value = 'glibc.malloc.mmap_max=65536' if name == 'GLIBC_TUNABLES' else '131072'
     kept, pages = kept_and_new_pages('keep', **{name: value})
     assert not kept

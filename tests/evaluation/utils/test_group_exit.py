@@ -65,5 +65,5 @@ def test_status_and_output_are_kept(group, torch, end):
 
 
 @pytest.mark.parametrize('group', [True, False])
-def test_interpreter_is_taken_apart_only_outside_a_group(group):
+def test_interpreter_is_finalized_only_outside_a_group(group):
     assert ('taken apart' in ended(group, 'pass').stdout) is not group

@@ -15,22 +15,22 @@ MEGABYTE = 2**20
 
 class TestFailure:
     @pytest.mark.parametrize('batch', [1, 2**31])
-    def test_of_the_cpu_for_real(self, batch):
+    def test_real_failure_on_the_cpu(self, batch):
         with pytest.raises(OutOfMemoryError), out_of_memory_raised(CPU.device):
             torch.empty(batch, 3, 1_000_000, 1_000_000)
 
     @pytest.mark.parametrize('error', [MemoryError(), torch.OutOfMemoryError('CUDA out of memory')])
-    def test_of_python_and_of_gpus(self, error):
+    def test_errors_of_python_and_gpus(self, error):
         assert is_out_of_memory(error)
         with pytest.raises(OutOfMemoryError), out_of_memory_raised(CPU.device):
             raise error
 
     @pytest.mark.parametrize('error', [RuntimeError('shapes differ'), ValueError('DefaultCPUAllocator')])
-    def test_others_stay_what_they_are(self, error):
+    def test_other_errors_pass_through(self, error):
         with pytest.raises(type(error), match=str(error)), out_of_memory_raised(CPU.device):
             raise error
 
-    def test_gives_back_what_the_failed_pass_held(self):
+    def test_memory_of_the_failed_pass_is_freed(self):
         released = []
 
         class Held:
@@ -48,12 +48,12 @@ class TestFailure:
         assert released == [True]
 
 
-@pytest.mark.skipif(memory.free_memory() is None, reason='what is free is not known here')
+@pytest.mark.skipif(memory.free_memory() is None, reason='free memory is unknown')
 class TestLimit:
-    def test_what_is_free_is_known(self):
+    def test_free_memory_is_known(self):
         assert 10 * MEGABYTE < memory.free_memory() < 2**50
 
-    def test_more_than_is_free_is_refused(self, monkeypatch):
+    def test_more_than_the_free_memory_is_refused(self, monkeypatch):
         monkeypatch.setattr(memory, 'free_memory', lambda: 100 * MEGABYTE)
         with refused_beyond_free_memory(CPU.device):
             with pytest.raises(OutOfMemoryError), out_of_memory_raised(CPU.device):
@@ -61,8 +61,8 @@ class TestLimit:
             torch.ones(50 * MEGABYTE, dtype=torch.uint8)
         torch.ones(300 * MEGABYTE, dtype=torch.uint8)
 
-    def test_in_parts_too(self, monkeypatch):
-        """Each is little enough to be granted; Linux would kill the process that uses them all."""
+    def test_many_small_allocations_are_refused(self, monkeypatch):
+        """Linux would grant each one, and kill the process when it uses them all."""
         monkeypatch.setattr(memory, 'free_memory', lambda: 200 * MEGABYTE)
         parts = []
 
@@ -73,7 +73,7 @@ class TestLimit:
 
         with refused_beyond_free_memory(CPU.device), pytest.raises(OutOfMemoryError):
             take_all()
-        # What the process had freed before is granted beside the limit.
+        # Memory that the process had freed before does not count toward the limit.
         assert 3 <= len(parts) <= 40
 
     def test_gpus_are_left_alone(self, monkeypatch):
