@@ -161,6 +161,6 @@ def _without_record(folder: Path, findings: Findings) -> Decision:
         file = findings.checkpoint or findings.others[0]
         return Decision(
             REFUSED,
-            f'{file} is from a training outside any sweep, or from a different run; give another --work-dir',
+            f'{file} is from a training outside any sweep or from another run; give another --work-dir',
         )
     return Decision(NEW, 'not started yet')

@@ -113,7 +113,7 @@ class TestSettings:
         for name in ('bash', 'dirname'):
             (programs / name).symlink_to(shutil.which(name))
         outcome = shell('slurm_train.sh', 'p', 'j', 'c.py', 'w', folder=tmp_path, PATH=str(programs))
-        refused(KIND, 'Slurm on a machine without it', outcome, 'srun is not here')
+        refused(KIND, 'Slurm on a machine without it', outcome, 'srun was not found')
         only_line(outcome)
 
 

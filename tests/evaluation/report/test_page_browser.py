@@ -225,7 +225,7 @@ def test_filters(visit, file):
     assert toggle.get_attribute('aria-pressed') == 'false'
     assert names(page) == ['halo_tiny epoch 12/12', 'swin_tiny']
     toggle.click()
-    page.get_by_label('1 earlier or older evaluations too').check()
+    page.get_by_label('1 earlier or older evaluations').check()
     assert len(names(page)) == len(DETECTORS) + 1
     page.get_by_label('Task').select_option('UperNet on ADE20K val')
     assert names(page) == ['swin_tiny']
@@ -258,7 +258,7 @@ def test_details_say_where_figures_come_from(visit, file, folder):
 def test_what_is_ticked_is_compared(visit, file):
     page = visit(file)
     page.get_by_role('button', name='none', exact=True).click()
-    assert 'Tick runs' in page.locator('#classes').inner_text()
+    assert 'Select runs' in page.locator('#classes').inner_text()
     page.get_by_label('compare dcn_small').check()
     assert page.locator('#classes .key li').all_inner_texts() == ['dcn_small']
     scroll_through(page)
@@ -317,7 +317,7 @@ def test_runs_that_are_not_drawn_are_said(visit, alike_file, section, runs):
     page.get_by_role('button', name='all shown').click()
     place = page.locator(f'#{section}')
     assert place.locator('.problem').all_inner_texts() == [
-        f'The first 12 of {runs} runs are drawn; tick fewer, or filter.'
+        f'The first 12 of {runs} runs are drawn; select fewer, or filter.'
     ]
     assert place.locator('.key li').count() == 12
     page.get_by_role('searchbox').fill('seed_0')

@@ -91,7 +91,7 @@ class TestSpeeds:
         file = tmp_path / 'speed.json'
         file.write_text(json.dumps(benchmark(results=[{}])))
         assert load_speeds([tmp_path], problems) == []
-        assert problems.messages == [f"left out: {file}: 'size' is missing"]
+        assert problems.messages == [f"skipped: {file}: 'size' is missing"]
 
 
 def test_mixers_that_the_suite_has_not_have_colours_of_their_own():
@@ -247,4 +247,4 @@ def test_numbers_and_nesting_that_no_page_can_hold_are_left_out_by_name(tmp_path
     named = {*odd.values(), log}
     assert len(data['problems']) == len(named)
     assert {file for file in named for line in data['problems'] if str(file) in line} == named
-    assert capsys.readouterr().err.count('left out: ') == len(named)
+    assert capsys.readouterr().err.count('skipped: ') == len(named)

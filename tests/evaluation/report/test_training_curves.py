@@ -47,8 +47,8 @@ def test_a_malformed_line_is_named_and_the_rest_is_drawn(tmp_path, problems):
     file = write_scalars(tmp_path, FIRST, [scalars(1, loss=1), '{', '[1]', scalars(2, loss=2)])
     assert curve(tmp_path, problems) == [(1, 1), (2, 2)]
     assert problems.messages == [
-        f'left out: {file}: line 2 is malformed',
-        f'left out: {file}: line 3 is malformed',
+        f'skipped: {file}: line 2 is malformed',
+        f'skipped: {file}: line 3 is malformed',
     ]
 
 

@@ -102,10 +102,10 @@ class TestDecide:
         ('field', 'value', 'words'),
         [
             ('config_sha256', '0' * 64, 'the config (00000000 there, cccccccc here)'),
-            ('data_sha256', '0' * 64, 'the data to evaluate on (00000000 there, dddddddd here)'),
+            ('data_sha256', '0' * 64, 'the evaluation data (00000000 there, dddddddd here)'),
             ('training_data_sha256', '0' * 64, 'the training data (00000000 there, eeeeeeee here)'),
-            ('start', 'swin.pth', 'the start (swin.pth there, scratch here)'),
-            ('batch_size', 8, 'the number of images a step (8 there, 4 here)'),
+            ('start', 'swin.pth', 'the initial weights (swin.pth there, scratch here)'),
+            ('batch_size', 8, 'the batch size (8 there, 4 here)'),
             ('options', ('--amp',), 'the options (--amp there, none here)'),
         ],
     )

@@ -175,7 +175,7 @@ class TestLiveness:
     def test_slurm_that_is_not_here(self, run, monkeypatch):
         monkeypatch.setenv('PATH', '/nowhere')
         record = Record(IDENTITY, 'queued', 1, 't', 'slurm', job='12_0')
-        with pytest.raises(UserError, match='squeue is not here'):
+        with pytest.raises(UserError, match='squeue was not found'):
             Liveness().is_alive(run.task.folder, record)
 
     def test_slurm(self, run, monkeypatch, tmp_path):

@@ -32,7 +32,7 @@ class TestConfigs:
         assert found == [configs / 'a/dcn.py', configs / 'a/swin.py']
 
     def test_equal_names_are_refused(self, configs):
-        with pytest.raises(UserError, match=r'a/swin\.py and .*b/swin\.py have one name'):
+        with pytest.raises(UserError, match=r'a/swin\.py and .*b/swin\.py have the same name'):
             find_configs([f'{configs}/*/*.py'])
 
     def test_every_seed(self, configs):
@@ -115,10 +115,10 @@ class TestPretrained:
         assert pretrained_of('w/{name}.pth', cfg, 0) == 'w/r50.pth'
         for name in ('mixer', 'scale'):
             with pytest.raises(
-                UserError, match=f'upernet_r50.py declares no {name}; write it in a line'
+                UserError, match=f'upernet_r50.py declares no {name}; add the line'
             ):
                 pretrained_of(f'w/{{{name}}}.pth', cfg, 0)
         with pytest.raises(
-            UserError, match='give no other names in braces than name, mixer, scale, seed'
+            UserError, match='unknown name in braces; use only name, mixer, scale, seed'
         ):
             pretrained_of('w/{model}.pth', cfg, 0)

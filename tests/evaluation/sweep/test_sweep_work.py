@@ -53,7 +53,7 @@ class TestLog:
             ),
             (['the last words'], 'the last words'),
             (['interrupted: the last checkpoint is x'], 'interrupted: the last checkpoint is x'),
-            ([], 'it said nothing'),
+            ([], 'no output'),
         ],
     )
     def test_reason(self, lines, expected):
