@@ -6,8 +6,8 @@
 
 The page is a single file and needs neither a server nor a network. It contains all evaluations (at
 first, those of tools/table.py are selected) and the output of tools/benchmark.py --json and
-tools/analyze_*.py below the same folders. With --images, it also shows predictions of each model on the same
-images, which are drawn once and kept in the work dir.
+tools/analyze_*.py below the same folders. With --images, it also shows predictions of each model
+on the same images, which are drawn once and kept in the work dir.
 """
 
 import argparse

@@ -277,7 +277,11 @@ class TestBadResults:
         outcome = analyze('--compare', results[0], 'large.json', '--output', 'both.png')
         given = '`--compare` of results of different sizes'
         refused(
-            KIND, given, outcome, 'large.json was measured at 96x96', 'compare results with the same --size'
+            KIND,
+            given,
+            outcome,
+            'large.json was measured at 96x96',
+            'compare results with the same --size',
         )
         assert not (tmp_path / 'both.png').exists()
 

@@ -246,7 +246,11 @@ class TestBadResults:
     @pytest.mark.parametrize(
         ('given', 'files', 'message'),
         [
-            ('of different tasks', ['upernet', 'mask_rcnn'], 'mask_rcnn.json is for detection, but upernet'),
+            (
+                'of different tasks',
+                ['upernet', 'mask_rcnn'],
+                'mask_rcnn.json is for detection, but upernet',
+            ),
             ('of different norms', ['upernet', 'l2'], 'l2.json and upernet.json differ in norm'),
         ],
     )

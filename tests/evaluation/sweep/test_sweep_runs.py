@@ -114,11 +114,7 @@ class TestPretrained:
         cfg = read_config(str(ROOT / 'configs/upernet_r50.py'))
         assert pretrained_of('w/{name}.pth', cfg, 0) == 'w/r50.pth'
         for name in ('mixer', 'scale'):
-            with pytest.raises(
-                UserError, match=f'upernet_r50.py declares no {name}; add the line'
-            ):
+            with pytest.raises(UserError, match=f'upernet_r50.py declares no {name}; add the line'):
                 pretrained_of(f'w/{{{name}}}.pth', cfg, 0)
-        with pytest.raises(
-            UserError, match='unknown name in braces; use only name, mixer, scale, seed'
-        ):
+        with pytest.raises(UserError, match='unknown name in braces; use only name, mixer, scale, seed'):
             pretrained_of('w/{model}.pth', cfg, 0)
