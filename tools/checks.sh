@@ -1,4 +1,4 @@
-# Sourced by dist.sh and slurm.sh: report invalid settings in one line, with exit status 2.
+# Sourced by dist.sh and slurm.sh: reports invalid settings in one line, with exit status 2.
 
 fail() {
   echo "error: $1" >&2

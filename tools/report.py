@@ -5,7 +5,7 @@
     python tools/report.py work_dirs -o report.html --published none --title 'Ablation of windows'
 
 The page is a single file and needs neither a server nor a network. It contains all evaluations (at
-first, those of tools/table.py are selected) and the output of tools/benchmark.py --json and
+first, those of tools/table.py are shown) and the output of tools/benchmark.py --json and
 tools/analyze_*.py below the same folders. With --images, it also shows predictions of each model
 on the same images, which are drawn once and kept in the work dir.
 """

@@ -101,7 +101,7 @@ def main() -> None:
     if len(shown) < len(results):
         print(
             f'{len(results) - len(shown)} of {len(results)} evaluations are omitted, since '
-            'later ones of the same config exist; --all shows them',
+            'later or newer ones of the same config exist; --all shows them',
             file=sys.stderr,
         )
 

@@ -64,7 +64,7 @@ function toggles(key) {
 function earlierTick() {
   const earlier = DATA.runs.filter((run) => !run.selected).length;
   if (!earlier) return null;
-  return tick(`${earlier} earlier or older evaluations`, state.earlier, (ticked) => {
+  return tick(`show ${earlier} earlier or older evaluations`, state.earlier, (ticked) => {
     state.earlier = ticked;
     changed();
   });
