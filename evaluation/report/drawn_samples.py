@@ -290,7 +290,7 @@ def _checkpoint_of(run: ReportedRun) -> Path:
     Raises:
         UserError: the checkpoint is not in the folder of its run.
     """
-    # Use only the name: the folder may have moved.
+    # Use only the name, since the stored path may point anywhere.
     name = Path(run.result.checkpoint).name
     for folder in (run.folder, run.result.path.parent):
         if (folder / name).is_file():
