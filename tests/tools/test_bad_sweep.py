@@ -138,7 +138,12 @@ def test_another_run_in_the_work_dir(sweep, project, refused):
     outcome = sweep()
     line = re.sub(r'\b[0-9a-f]{8} here', '0a1b2c3d here', outcome.stderr)
     said = Outcome(outcome.status, outcome.stdout, line)
-    refused(KIND, 'a work dir with a run of another config, data and start', said, 'the start (swin.pth')
+    refused(
+        KIND,
+        'a work dir with a run of another config, data and start',
+        said,
+        'the initial weights (swin.pth',
+    )
     assert sorted(path.name for path in folder.iterdir()) == ['sweep.json']
     assert json.loads((folder / 'sweep.json').read_text()) == content
 
@@ -156,7 +161,9 @@ def test_record_that_is_none(sweep, project, refused):
     folder = project.folder_of(NAME, 0)
     folder.mkdir(parents=True)
     (folder / 'sweep.json').write_text('{"schema_version": 1}')
-    refused(KIND, 'a sweep.json of something else', sweep(), 'sweep.json is no record of this version')
+    refused(
+        KIND, 'a sweep.json of something else', sweep(), 'sweep.json is not a record of this version'
+    )
 
 
 def test_seeds_without_a_checkpoint(sweep, project, refused):
