@@ -1,4 +1,4 @@
-"""Baseline: Mask R-CNN with ResNet-50 on COCO, 1x, by the recipe of the unified backbones."""
+"""Baseline: Mask R-CNN with ResNet-50 on COCO, 1x, same recipe as the unified backbones."""
 
 from mmengine.config import read_base
 

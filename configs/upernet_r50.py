@@ -1,4 +1,4 @@
-"""Baseline: UperNet with ResNet-50 on ADE20K, 160k iterations, the recipe of the unified backbones."""
+"""Baseline: UperNet with ResNet-50 on ADE20K, 160k iterations, same recipe as the unified backbones."""
 
 from mmengine.config import read_base
 

@@ -1,13 +1,13 @@
-"""Effective receptive field: how much each pixel contributes to the middle of a model's maps.
+"""Effective receptive field: how much each pixel contributes to the center of a model's feature maps.
 
     python tools/analyze_erf.py configs/mask_rcnn_swin_tiny.py --images data/coco/val2017 --limit 200
     python tools/analyze_erf.py configs/mask_rcnn_swin_tiny.py epoch_12.pth --images FOLDER
     python tools/analyze_erf.py --compare work_dirs/*/analysis/erf.json --output erf.png
 
-Without a checkpoint the model is as it is before training. Writes figures (erf.json), maps (erf.npz) and
-pictures (erf.png, erf.pdf) to `work_dirs/<config name>/analysis`. An interrupted run is gone on with by
-repeating the command; several processes started by `tools/launch.py` share the images. --compare draws
-models side by side and prints their area ratios as a table.
+Without a checkpoint, the model has its initial random weights. Writes figures (erf.json), maps (erf.npz)
+and pictures (erf.png, erf.pdf) to `work_dirs/<config name>/analysis`. To resume an interrupted run, run
+the same command again. Processes started by `tools/launch.py` share the images. --compare draws models
+side by side and prints their area ratios as a table.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from evaluation.analysis.command import leave_result, print_table
 from evaluation.utils.errors import CommandLine, UserError, command, warn
 from evaluation.utils.formats import whole
 
-# What OpenCV resizes and a machine has memory for.
+# Limit for OpenCV and for memory.
 LARGEST_SIDE = 2**14
 OF_A_MODEL = ('config', 'images', 'limit', 'targets', 'protocol', 'work_dir', 'checkpoint_key')
 
@@ -27,30 +27,34 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line.
 
     Raises:
-        UserError: options are misspelt, have wrong values, or do not go together.
+        UserError: an option is unknown, has an invalid value, or conflicts with another one.
     """
     from evaluation.analysis.command import add_model_arguments
     from evaluation.analysis.results import REPLKNET, SUITE
 
     parser = CommandLine(__doc__)
-    add_model_arguments(parser, batch=1, batch_help='images in a pass, at most 8')
+    add_model_arguments(parser, batch=1, batch_help='images per forward pass, at most 8')
     parser.add_argument('--images', type=Path, metavar='FOLDER', help='folder of images')
     parser.add_argument(
-        '--size', type=side, default=512, metavar='N', help='side of the images; default 512'
+        '--size',
+        type=side,
+        default=512,
+        metavar='N',
+        help='side of the square images in pixels; default 512',
     )
     parser.add_argument(
         '--targets',
         nargs='+',
         metavar='NAME',
-        help='of stage1 ..., neck1 ..., logits, score; default: all that the model has but score',
+        help='maps to analyze: stage1 ..., neck1 ..., logits, score; default: all of them but score',
     )
     parser.add_argument(
-        '--seed', type=whole, default=0, metavar='N', help='of a model before training; default 0'
+        '--seed', type=whole, default=0, metavar='N', help='random seed of an untrained model; default 0'
     )
     parser.add_argument(
         '--protocol',
         choices=[SUITE, REPLKNET],
-        help="images, gradients and areas as the suite measures (default), or as RepLKNet's code does",
+        help="the suite's images, gradients and areas (default), or those of RepLKNet's code",
     )
     arguments = parser.parse_args()
     check_combinations(arguments)
@@ -58,15 +62,15 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def side(text: str) -> int:
-    """A whole number of pixels."""
+    """Parse a number of pixels."""
     return whole(text, least=1, most=LARGEST_SIDE)
 
 
 def check_combinations(arguments: argparse.Namespace) -> None:
-    """Look at what options say together, before time is spent.
+    """Check combinations of options before any work starts.
 
     Raises:
-        UserError: options do not go together, or a file cannot be written.
+        UserError: options conflict, or a file cannot be written.
     """
     from evaluation.analysis.command import check_model_or_comparison
     from evaluation.analysis.parts import ITEMS_IN_A_PART
@@ -74,20 +78,22 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     needed = {'config': 'CONFIG', 'images': '--images FOLDER'}
     check_model_or_comparison(arguments, needed, OF_A_MODEL)
     if arguments.batch > ITEMS_IN_A_PART:
-        raise UserError(f'--batch {arguments.batch}: give at most {ITEMS_IN_A_PART}, the size of a part')
+        raise UserError(
+            f'--batch {arguments.batch} is too large; give at most {ITEMS_IN_A_PART}, the size of a part'
+        )
 
 
 @command
 def main() -> None:
-    """Look at one model, or compare several."""
+    """Analyze one model or compare several results."""
     print_table(parse_arguments(), analyse_model, compare)
 
 
 def analyse_model(arguments: argparse.Namespace) -> str:
-    """Look at all images, write, and return the table; nothing where another process does this.
+    """Analyze all images, write the results, and return the table; '' except in the main process.
 
     Raises:
-        UserError: something in the arguments is wrong.
+        UserError: an argument is invalid.
     """
     from evaluation.analysis.command import result_file
     from evaluation.analysis.parts import join_processes
@@ -122,10 +128,10 @@ def analyse_model(arguments: argparse.Namespace) -> str:
 
 
 def compare(files: list[Path], output: Path) -> str:
-    """Draw results side by side, and return their table.
+    """Draw results side by side and return their table.
 
     Raises:
-        UserError: a file is none of a result, or sizes or protocols differ.
+        UserError: a file is not a result, or sizes or protocols differ.
     """
     from evaluation.analysis.receptive_field.presentation import area_table, draw_maps
     from evaluation.analysis.receptive_field.result import read_maps
@@ -136,16 +142,16 @@ def compare(files: list[Path], output: Path) -> str:
     for file, model in zip(files, models, strict=True):
         if model.size != models[0].size:
             raise UserError(
-                f'{file} is of images of {model.size}x{model.size}, {files[0]} of '
-                f'{models[0].size}x{models[0].size}; compare results of one --size'
+                f'{file} was measured at {model.size}x{model.size}, but {files[0]} at '
+                f'{models[0].size}x{models[0].size}; compare results with the same --size'
             )
         if model.protocol != models[0].protocol:
             raise UserError(
-                f'{file} is of the protocol {model.protocol}, {files[0]} of {models[0].protocol}; '
-                'compare results of one --protocol'
+                f'{file} uses protocol {model.protocol}, but {files[0]} uses {models[0].protocol}; '
+                'compare results with the same --protocol'
             )
     if len({model.images for model in models}) > 1:
-        warn('the results are of different images')
+        warn('the results were measured on different images')
     write_figure(draw_maps(models), output)
     return to_markdown(area_table(models))
 

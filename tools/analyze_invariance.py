@@ -1,14 +1,14 @@
-"""Invariance: how a model's predictions change when its images are moved, turned or scaled.
+"""Invariance: how a model's predictions change when its images are shifted, rotated or scaled.
 
     python tools/analyze_invariance.py configs/imagenet_swin_tiny.py epoch_300.pth
     python tools/analyze_invariance.py configs/mask_rcnn_swin_tiny.py epoch_12.pth --limit 500 --steps 5
     python tools/analyze_invariance.py --compare work_dirs/*/analysis/invariance.json --output all.png
 
-Of the config's test images, or the first of them. Classifiers by the protocol of arXiv 2211.05781;
-detectors and segmentors with the truth, and what was found before, changed as the image is. Writes
-figures (invariance.json, .csv) and curves (.png, .pdf) to `work_dirs/<config name>/analysis`. An
-interrupted run is gone on with by repeating the command; several processes started by
-`tools/launch.py` share the images. --compare draws models of one task side by side.
+Uses the test images of the config, or the first N with --limit. Classifiers follow the protocol of
+arXiv 2211.05781. For detectors and segmentors, the ground truth and the original predictions are
+transformed like the image. Writes figures (invariance.json, .csv) and curves (.png, .pdf) to
+`work_dirs/<config name>/analysis`. To resume an interrupted run, run the same command again. Processes
+started by `tools/launch.py` share the images. --compare draws models of the same task side by side.
 """
 
 import argparse
@@ -30,57 +30,57 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line.
 
     Raises:
-        UserError: options are misspelt, have wrong values, or do not go together.
+        UserError: an option is unknown, has an invalid value, or conflicts with another one.
     """
     from evaluation.analysis.command import add_model_arguments
     from evaluation.analysis.results import RELEASED, SUITE
     from evaluation.engine.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
-    add_model_arguments(parser, batch=8, batch_help='images in a pass')
+    add_model_arguments(parser, batch=8, batch_help='images per forward pass')
     add_data_arguments(parser)
     parser.add_argument(
         '--protocol',
         choices=[SUITE, RELEASED],
-        help="views of the suite (default), or those of the paper's released code, of classifiers alone",
+        help="the suite's views (default), or those of the paper's released code (classifiers only)",
     )
     parser.add_argument(
-        '--transforms', nargs='+', metavar='NAME', help='of translation, rotation, scale; default: all'
+        '--transforms', nargs='+', metavar='NAME', help='translation, rotation, scale; default: all'
     )
     parser.add_argument(
         '--strengths',
         nargs='+',
         type=number,
         metavar='X',
-        help="of the one transform: pixels, degrees or crop ratios; default: the paper's",
+        help="strengths of a single transform: pixels, degrees or crop ratios; default: the paper's",
     )
     parser.add_argument(
         '--steps',
         type=positive,
         metavar='N',
-        help="take N of the paper's strengths, evenly; default: all",
+        help='use N evenly spaced strengths of the paper; default: all',
     )
     parser.add_argument(
         '--directions',
         nargs='+',
         metavar='NAME',
-        help='of translations: right, down-right, down ...; default: all eight, or the seven released',
+        help='directions of translation: right, down-right, down ...; default: all 8, or the 7 released',
     )
     parser.add_argument(
         '--fill',
         choices=['mean', 'black'],
-        help="what comes into view: the preprocessor's mean, or black; default: black for classifiers",
+        help="color of uncovered pixels; default: black for classifiers, else the preprocessor's mean",
     )
     parser.add_argument(
         '--rotate',
         choices=['before', 'after'],
-        help="whether to turn images before or after a classifier's crop of the middle; default after",
+        help="rotate images before or after a classifier's center crop; default after",
     )
     parser.add_argument(
         '--reference-score',
         type=number,
         metavar='X',
-        help='least score of the detections that consistency is measured with; default 0.3',
+        help='minimum score of the detections used to measure consistency; default 0.3',
     )
     arguments = parser.parse_args()
     check_combinations(arguments)
@@ -88,10 +88,10 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def number(text: str) -> float:
-    """A finite number.
+    """Parse a finite number.
 
     Raises:
-        argparse.ArgumentTypeError: it is something else.
+        argparse.ArgumentTypeError: the text is not a finite number.
     """
     try:
         value = float(text)
@@ -103,29 +103,29 @@ def number(text: str) -> float:
 
 
 def check_combinations(arguments: argparse.Namespace) -> None:
-    """Look at what options say together, before time is spent.
+    """Check combinations of options before any work starts.
 
     Raises:
-        UserError: options do not go together, or a file cannot be written.
+        UserError: options conflict, or a file cannot be written.
     """
     from evaluation.analysis.command import MODEL, check_model_or_comparison
 
     check_model_or_comparison(arguments, MODEL, OF_A_MODEL)
     if arguments.reference_score is not None and not 0 <= arguments.reference_score <= 1:
-        raise UserError(f'--reference-score {arguments.reference_score:g}: give a number from 0 to 1')
+        raise UserError(f'--reference-score is {arguments.reference_score:g}; give a number from 0 to 1')
 
 
 @command
 def main() -> None:
-    """Look at one model, or compare several."""
+    """Analyze one model or compare several results."""
     print_table(parse_arguments(), analyse_model, compare)
 
 
 def analyse_model(arguments: argparse.Namespace) -> str:
-    """Look at all images, write, and return the table; nothing where another process does this.
+    """Analyze all images, write the results, and return the table; '' except in the main process.
 
     Raises:
-        UserError: something in the arguments is wrong.
+        UserError: an argument is invalid.
     """
     from evaluation.analysis.command import result_file
     from evaluation.analysis.invariance.conditions import choose_conditions
@@ -159,10 +159,10 @@ def analyse_model(arguments: argparse.Namespace) -> str:
 
 
 def compare(files: list[Path], output: Path) -> str:
-    """Draw results side by side, and return their table.
+    """Draw results side by side and return their table.
 
     Raises:
-        UserError: a file is none of a result, or tasks or protocols differ.
+        UserError: a file is not a result, or tasks or protocols differ.
     """
     from evaluation.analysis.invariance.presentation import curve_table, draw_curves
     from evaluation.analysis.invariance.result import read_results
@@ -173,11 +173,11 @@ def compare(files: list[Path], output: Path) -> str:
     for file, result in zip(files, results, strict=True):
         if result.protocol != results[0].protocol:
             raise UserError(
-                f'{file} is of the protocol {result.protocol}, {files[0]} of {results[0].protocol}; '
-                'compare results of one --protocol'
+                f'{file} uses protocol {result.protocol}, but {files[0]} uses {results[0].protocol}; '
+                'compare results with the same --protocol'
             )
     if any(result.compared != results[0].compared for result in results):
-        warn('the results are of different images, strengths or settings')
+        warn('the results were measured with different images, strengths or settings')
     write_figure(draw_curves(results), output)
     return to_markdown(curve_table(results))
 

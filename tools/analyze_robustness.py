@@ -1,14 +1,15 @@
-"""Robustness: how accurate a model stays on attacked and on corrupted images.
+"""Robustness: accuracy of a model on attacked and corrupted images.
 
     python tools/analyze_robustness.py configs/mask_rcnn_swin_tiny.py epoch_12.pth --limit 500
     python tools/analyze_robustness.py configs/upernet_swin_tiny.py iter_160000.pth --corruptions none
     python tools/analyze_robustness.py configs/imagenet_swin_tiny.py epoch_300.pth --attacks none
     python tools/analyze_robustness.py --compare work_dirs/*/analysis/robustness.json --output both.png
 
-Attacks are FGSM and PGD on the pixels, corruptions those of ImageNet-C. Writes figures (robustness.json,
-robustness.csv) and pictures (robustness.png, robustness.pdf) to `work_dirs/<config name>/analysis`, and
-prints a table. An interrupted run is gone on with by repeating the command; several processes started by
-`tools/launch.py` share the images. --compare shows models side by side.
+The attacks are FGSM and PGD on the pixels; the corruptions are those of ImageNet-C. Writes figures
+(robustness.json, robustness.csv) and pictures (robustness.png, robustness.pdf) to
+`work_dirs/<config name>/analysis`, and prints a table. To resume an interrupted run, run the same
+command again. Processes started by `tools/launch.py` share the images. --compare shows models side by
+side.
 """
 
 import argparse
@@ -31,7 +32,7 @@ OF_A_MODEL = (
     'config', 'checkpoint', 'limit', 'work_dir', 'checkpoint_key', 'data_root', 'attacks', 'norm',
     'budgets', 'steps', 'corruptions', 'severities',
 )  # fmt: skip
-# What two results must have alike to stand beside each other, and the options that settle it.
+# Settings that must match for two results to be compared, and their options.
 ALIKE = {
     'attacks': '--attacks',
     'norm': '--norm',
@@ -46,15 +47,15 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line.
 
     Raises:
-        UserError: options are misspelt, have wrong values, or do not go together.
+        UserError: an option is unknown, has an invalid value, or conflicts with another one.
     """
     from evaluation.analysis.command import add_model_arguments
     from evaluation.engine.experiment import add_data_arguments
 
     parser = CommandLine(__doc__)
-    add_model_arguments(parser, batch=4, batch_help='images in a pass')
+    add_model_arguments(parser, batch=4, batch_help='images per forward pass')
     add_data_arguments(parser)
-    parser.add_argument('--seed', type=whole, default=0, metavar='N', help='of all that is random')
+    parser.add_argument('--seed', type=whole, default=0, metavar='N', help='random seed; default 0')
     add_attack_arguments(parser)
     add_corruption_arguments(parser)
     arguments = parser.parse_args()
@@ -63,24 +64,26 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def add_attack_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the attacks; None where they are not given."""
+    """Add the options of the attacks, which default to None."""
     parser.add_argument(
-        '--attacks', nargs='+', metavar='NAME', help=f'of fgsm and pgd, or {NONE}; default: both'
+        '--attacks', nargs='+', metavar='NAME', help=f'fgsm, pgd, or {NONE}; default: both'
     )
-    parser.add_argument('--norm', choices=['linf', 'l2'], help='of the budgets; default linf')
+    parser.add_argument('--norm', choices=['linf', 'l2'], help='norm of the budgets; default linf')
     parser.add_argument(
         '--budgets',
         nargs='+',
         type=budget,
         metavar='X',
-        help='in 255ths: of linf the largest change of a pixel, default 1 2 4 8; of l2 the root mean '
-        'square change, default 0.25 0.5 1 2',
+        help='in units of 1/255: for linf the largest change of a pixel, default 1 2 4 8; for l2 the '
+        'root mean square change, default 0.25 0.5 1 2',
     )
-    parser.add_argument('--steps', type=steps, metavar='N', help=f'of PGD; default {DEFAULT_STEPS}')
+    parser.add_argument(
+        '--steps', type=steps, metavar='N', help=f'steps of PGD; default {DEFAULT_STEPS}'
+    )
 
 
 def add_corruption_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the corruptions; None where they are not given."""
+    """Add the options of the corruptions, which default to None."""
     parser.add_argument(
         '--corruptions', nargs='+', metavar='NAME', help=f'such as fog, or {NONE}; default: all fifteen'
     )
@@ -90,7 +93,7 @@ def add_corruption_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def budget(text: str) -> float:
-    """A number from 0 to 255."""
+    """Parse a number from 0 to 255."""
     try:
         number = float(text)
     except ValueError:
@@ -101,20 +104,20 @@ def budget(text: str) -> float:
 
 
 def steps(text: str) -> int:
-    """A whole number of steps."""
+    """Parse a number of steps."""
     return whole(text, least=1, most=MOST_STEPS)
 
 
 def severity(text: str) -> int:
-    """A whole number from 1 to 5."""
+    """Parse an integer from 1 to 5."""
     return whole(text, least=1, most=5)
 
 
 def check_combinations(arguments: argparse.Namespace) -> None:
-    """Look at what options say together, before time is spent.
+    """Check combinations of options before any work starts.
 
     Raises:
-        UserError: options do not go together, or a file cannot be written.
+        UserError: options conflict, or a file cannot be written.
     """
     from evaluation.analysis.command import MODEL, check_model_or_comparison
 
@@ -122,27 +125,27 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     for option in ('attacks', 'corruptions'):
         values = getattr(arguments, option) or []
         if NONE in values and len(values) > 1:
-            raise UserError(f'--{option} {" ".join(values)}: give {NONE} alone, or leave it out')
+            raise UserError(f'--{option} {" ".join(values)}: give {NONE} alone, or remove it')
     if arguments.attacks == arguments.corruptions == [NONE]:
         raise UserError(f'--attacks {NONE} --corruptions {NONE} leave nothing to do; give one of them')
     without = {'attacks': ('norm', 'budgets', 'steps'), 'corruptions': ('severities',)}
     for option, others in without.items():
         for other in others:
             if getattr(arguments, option) == [NONE] and getattr(arguments, other) is not None:
-                raise UserError(f'--{other} is of {option}; leave it out, or --{option} {NONE}')
+                raise UserError(f'--{other} applies to {option}; remove it, or remove --{option} {NONE}')
 
 
 @command
 def main() -> None:
-    """Look at one model, or compare several."""
+    """Analyze one model or compare several results."""
     print_table(parse_arguments(), analyse_model, compare)
 
 
 def analyse_model(arguments: argparse.Namespace) -> str:
-    """Look at all images, write, and return the table; nothing where another process does this.
+    """Analyze all images, write the results, and return the table; '' except in the main process.
 
     Raises:
-        UserError: something in the arguments is wrong.
+        UserError: an argument is invalid.
     """
     from evaluation.analysis.command import result_file
     from evaluation.analysis.parts import is_main, join_processes
@@ -167,10 +170,10 @@ def analyse_model(arguments: argparse.Namespace) -> str:
 
 
 def plan_of(arguments: argparse.Namespace) -> 'Plan':
-    """What is asked for, with defaults; each thing once.
+    """Return the requested plan, with defaults and without duplicates.
 
     Raises:
-        UserError: there is no such attack or corruption.
+        UserError: an attack or corruption is unknown.
     """
     from evaluation.analysis.robustness.attacks import ATTACKS, DEFAULT_BUDGETS
     from evaluation.analysis.robustness.conditions import CORRUPTIONS, SEVERITIES, Plan
@@ -190,25 +193,25 @@ def plan_of(arguments: argparse.Namespace) -> 'Plan':
 
 
 def chosen(kind: str, names: list[str] | None, known: Sequence[str]) -> list[str]:
-    """Those of the known that were named, in their own order; all where none was.
+    """Return the known names that are in `names`, in their fixed order; all if `names` is None.
 
     Raises:
-        UserError: one is unknown.
+        UserError: a name is unknown.
     """
     if names is None:
         return list(known)
     for name in names:
         if name not in (*known, NONE):
             listed = ', '.join(known)
-            raise UserError(f'unknown {kind} {name!r}; known are {listed}{did_you_mean(name, known)}')
+            raise UserError(f'unknown {kind} {name!r}; choose from {listed}{did_you_mean(name, known)}')
     return [name for name in known if name in names]
 
 
 def compare(files: list[Path], output: Path) -> str:
-    """Draw results side by side, and return their table.
+    """Draw results side by side and return their table.
 
     Raises:
-        UserError: a file is none of a result, or they are not comparable.
+        UserError: a file is not a result, or the results are not comparable.
     """
     from evaluation.analysis.results import write_figure
     from evaluation.analysis.robustness.presentation import draw_robustness, robustness_table
@@ -219,25 +222,27 @@ def compare(files: list[Path], output: Path) -> str:
     for file, profile in zip(files, profiles, strict=True):
         check_alike(files[0], profiles[0], file, profile)
     if len({profile.facts['images']['sha256'] for profile in profiles}) > 1:
-        warn('the results are of different images')
+        warn('the results were measured on different images')
     write_figure(draw_robustness(profiles), output)
     return to_markdown(robustness_table(profiles))
 
 
 def check_alike(first_file: Path, first: 'Profile', file: Path, profile: 'Profile') -> None:
-    """See that two results can stand beside each other.
+    """Check that two results are comparable.
 
     Raises:
-        UserError: they cannot.
+        UserError: the tasks or settings differ.
     """
     tasks = profile.facts['task'], first.facts['task']
     if tasks[0] != tasks[1]:
-        raise UserError(f'{file} is of {tasks[0]}, {first_file} of {tasks[1]}; compare results of one')
+        raise UserError(
+            f'{file} is for {tasks[0]}, but {first_file} for {tasks[1]}; compare results of one task'
+        )
     for name, option in ALIKE.items():
         own, other = getattr(profile.plan, name), getattr(first.plan, name)
         if own != other:
             raise UserError(
-                f'{file} has other {name} than {first_file}; compare results of one {option}'
+                f'{file} and {first_file} differ in {name}; compare results with the same {option}'
             )
 
 

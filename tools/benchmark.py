@@ -1,12 +1,13 @@
-"""Time configs side by side: seconds, FLOP rate as part of the measured peak, and memory.
+"""Time configs side by side: seconds, FLOP rate relative to the measured peak, and memory.
 
     python tools/benchmark.py configs/mask_rcnn_*_tiny.py --backbone --dtype bf16
     python tools/benchmark.py configs/mask_rcnn_swin_tiny.py --backbone --peer timm:convnext_tiny
     python tools/benchmark.py configs/mask_rcnn_*_tiny.py --side 256 512 1024 --plot growth.png
 
-Every round times each row and a large matrix product once, in an order drawn anew, so that the drift of
-a shared machine hits all alike. Mask R-CNN takes images of 800x1280 (height x width), UperNet of
-512x2048, as publications do, where --shape and --side name no other.
+Each round times every row and a large matrix product once, in a new random order, so that drift of a
+shared machine affects all rows alike. Without --shape or --side, images have the size that the recipe
+states, otherwise the usual size in publications: 800x1280 (height x width) for detection, 512x2048 for
+segmentation.
 """
 
 import argparse
@@ -29,23 +30,27 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line.
 
     Raises:
-        UserError: options are misspelt, have wrong values, or do not go together.
+        UserError: an option is unknown, has an invalid value, or conflicts with another one.
     """
     from evaluation.config.overrides import add_overrides
 
     parser = CommandLine(__doc__)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
-    parser.add_argument('--backbone', action='store_true', help='time the backbones alone')
+    parser.add_argument('--backbone', action='store_true', help='time only the backbones')
     add_sizes(parser)
     parser.add_argument(
         '--dtype',
         type=known_dtype,
         default='fp32',
         metavar='|'.join(DTYPES),
-        help='bf16 and fp16 are autocast with fp32 weights, as in mixed-precision trainings',
+        help='bf16 and fp16 use autocast with fp32 weights, as in mixed-precision training',
     )
-    parser.add_argument('--backward', action='store_true', help='forward and backward, in train mode')
-    parser.add_argument('--compile', action='store_true', help='run the backbones by torch.compile')
+    parser.add_argument(
+        '--backward', action='store_true', help='time forward and backward passes in train mode'
+    )
+    parser.add_argument(
+        '--compile', action='store_true', help='compile the backbones with torch.compile'
+    )
     parser.add_argument(
         '--device', metavar='cpu|cuda|cuda:N', help='default: the first GPU, else the CPU'
     )
@@ -55,20 +60,26 @@ def parse_arguments() -> argparse.Namespace:
         action='extend',
         default=[],
         metavar='timm:NAME',
-        help='backbones of timm to time beside the others; only with --backbone',
+        help='timm backbones to time as well; requires --backbone',
     )
     parser.add_argument('--repeats', type=positive, default=10, metavar='N', help='rounds; default 10')
     parser.add_argument(
         '--matrix-side',
         type=positive,
         metavar='N',
-        help='of the matrices whose product is the peak; default 4096 on the CPU, 8192 on a GPU',
+        help='side of the matrices that measure the peak; default 4096 on the CPU, 8192 on a GPU',
     )
     parser.add_argument(
-        '--seed', type=whole, default=0, metavar='N', help='of images and order; default 0'
+        '--seed',
+        type=whole,
+        default=0,
+        metavar='N',
+        help='random seed of the images and the order; default 0',
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write every raw time here')
-    parser.add_argument('--plot', type=Path, metavar='FILE.png', help='also draw growth by size here')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write all raw times to FILE')
+    parser.add_argument(
+        '--plot', type=Path, metavar='FILE.png', help='also plot growth with size to FILE.png'
+    )
     add_overrides(parser)
     arguments = parser.parse_args()
     check_combinations(arguments)
@@ -76,21 +87,21 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Options that say what images are given to the networks."""
+    """Add the options for the size of the input."""
     shapes = parser.add_mutually_exclusive_group()
     shapes.add_argument(
         '--shape',
         nargs=2,
         type=positive,
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the images in pixels; default: that of the recipe or of publications',
+        help='size of the images in pixels; default: that of the recipe or of publications',
     )
     shapes.add_argument(
         '--side',
         nargs='+',
         type=positive,
         metavar='N',
-        help='square images of this side in place of --shape; several give a table each, and growth',
+        help='side of square images, instead of --shape; several print one table each, and the growth',
     )
     parser.add_argument(
         '--batch',
@@ -98,38 +109,40 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=[1],
         metavar='N',
-        help='images in a batch, default 1; several give a table each, and growth',
+        help='images per batch, default 1; several print one table each, and the growth',
     )
 
 
 def known_dtype(text: str) -> str:
-    """One of `DTYPES`."""
+    """Check that the text is one of `DTYPES`."""
     if text not in DTYPES:
         raise argparse.ArgumentTypeError(f'unknown dtype {text!r}; choose from {", ".join(DTYPES)}')
     return text
 
 
 def check_combinations(arguments: argparse.Namespace) -> None:
-    """Look at what options say together, before time is spent.
+    """Check combinations of options before any work starts.
 
     Raises:
-        UserError: options do not go together, or a file cannot be written.
+        UserError: options conflict, or a file cannot be written.
     """
     if arguments.peer and not arguments.backbone:
-        raise UserError('--peer needs --backbone: peers have no detection or segmentation heads')
+        raise UserError(
+            '--peer needs --backbone, since peers have no heads for detection or segmentation'
+        )
     if arguments.plot and arguments.plot.suffix != '.png':
-        raise UserError(f'--plot {arguments.plot}: give a name that ends in .png')
+        raise UserError(f'--plot {arguments.plot} must end in .png; give another name')
     grows = len({*(arguments.side or [])}) > 1 or len({*arguments.batch}) > 1
     if arguments.plot and not grows:
-        raise UserError('--plot draws growth: give several sizes with --side or --batch')
+        raise UserError('--plot needs several sizes; give them with --side or --batch')
     for file in (arguments.json, arguments.plot):
         if file and (file.is_dir() or not file.resolve().parent.is_dir()):
-            raise UserError(f'{file}: cannot be written; give a file in an existing folder')
+            raise UserError(f'{file} cannot be written; give a file in an existing folder')
 
 
 @command
 def main() -> None:
-    """Measure, then write."""
+    """Measure all configs and write the results."""
     arguments = parse_arguments()
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
@@ -154,11 +167,11 @@ def main() -> None:
 
 
 def make_plan(arguments: argparse.Namespace) -> 'BenchmarkPlan':
-    """What the command line asks for.
+    """Build the plan from the command line.
 
     Raises:
-        UserError: a config, peer or device is wrong, the device is none for the dtype, or the sizes of
-            the rows differ.
+        UserError: a config, peer or device is invalid, the device does not support the dtype, or the
+            input sizes of the configs differ.
     """
     from evaluation.benchmark.measuring import BenchmarkPlan
     from evaluation.benchmark.passes import Mode, growing_sizes
@@ -185,10 +198,10 @@ def make_plan(arguments: argparse.Namespace) -> 'BenchmarkPlan':
 
 
 def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
-    """A row for each config file; what is wrong with one is said with its name.
+    """Return a row for each config file; errors name the file.
 
     Raises:
-        UserError: one cannot be read, or has no model that can be timed.
+        UserError: a config cannot be read, or has no model that can be timed.
     """
     from evaluation.benchmark.subjects import ConfigSubject, row_names
     from evaluation.config.config_files import read_config
@@ -201,7 +214,7 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
         for warning in merge_options(cfg, arguments.cfg_options):
             warn(warning)
         if 'model' not in cfg:
-            raise UserError(f'config {config} has no model; give one that can be trained')
+            raise UserError(f'config {config} has no model; give a config that can be trained')
         recipe = recipe_of(cfg)
         size, experiment = None, None
         if recipe:

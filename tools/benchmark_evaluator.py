@@ -1,9 +1,9 @@
-"""Time the evaluators of box and mask AP on generated detections, and compare their figures.
+"""Time the evaluators of box and mask AP on generated detections and compare their results.
 
-    python tools/benchmark_evaluator.py                # as large as COCO val2017: about 6 minutes, 3 GB
+    python tools/benchmark_evaluator.py                # size of COCO val2017: about 6 minutes, 3 GB
     python tools/benchmark_evaluator.py --images 500
 
-Prints a Markdown table on stdout, and what is being done on stderr.
+Prints a Markdown table to stdout and progress to stderr.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from evaluation.utils.formats import positive, whole
 
 SIZES = {
     'images': (5000, 'images'),
-    'detections': (100, 'detections an image'),
+    'detections': (100, 'detections per image'),
     'classes': (80, 'classes'),
     'repeats': (3, 'runs of each evaluator'),
 }
@@ -28,15 +28,13 @@ def parse_arguments() -> argparse.Namespace:
         parser.add_argument(
             f'--{name}', type=positive, default=default, metavar='N', help=f'{what}; default {default}'
         )
-    parser.add_argument(
-        '--seed', type=whole, default=0, metavar='N', help='of all random numbers; default 0'
-    )
+    parser.add_argument('--seed', type=whole, default=0, metavar='N', help='random seed; default 0')
     return parser.parse_args()
 
 
 @command
 def main() -> None:
-    """Generate, measure, print."""
+    """Generate detections, time the evaluators, and print the table."""
     arguments = parse_arguments()
     say(f'generating {arguments.images} images')
     problem = generate_problem(arguments.images, arguments.detections, arguments.classes, arguments.seed)
@@ -45,7 +43,7 @@ def main() -> None:
 
 
 def say(message: str) -> None:
-    """Tell what is being done."""
+    """Print progress."""
     print(message, file=sys.stderr, flush=True)
 
 

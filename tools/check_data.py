@@ -1,14 +1,14 @@
-"""Look at a whole data set before anything is trained on it, and list all that is wrong.
+"""Check a whole data set before training and list all problems.
 
     python tools/check_data.py --data-root data/coco
     python tools/check_data.py --data-root data/ade/ADEChallengeData2016
     python tools/check_data.py --data-root data/boxes --config configs/faster_rcnn_swin_micro.py
     python tools/check_data.py --data-root data/imagenet --format json --output findings.json
 
-Every image and every map is loaded as a training does. No file is changed: correct what is found
-by hand, or train with --skip-bad-images, which leaves out images that cannot be loaded.
+Loads every image and every map as training does. No file is changed: fix the problems by hand, or
+train with --skip-bad-images, which skips images that cannot be loaded.
 
-Exit status: 0 where nothing is wrong, 1 where something is, 2 for bad input, such as no data at all.
+Exit status: 0 if there are no problems, 1 if there are, 2 for invalid input, such as missing data.
 """
 
 import argparse
@@ -30,43 +30,52 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = CommandLine(__doc__)
     parser.add_argument(
-        '--data-root', type=user_path, required=True, metavar='DIR', help='what to look at'
+        '--data-root', type=user_path, required=True, metavar='DIR', help='root folder of the data set'
     )
-    parser.add_argument('--kind', choices=LAYOUTS, help='default: recognized by its folders')
+    parser.add_argument('--kind', choices=LAYOUTS, help='layout (default: detected from the folders)')
     parser.add_argument(
         '--config',
         metavar='FILE',
-        help='of a detector to train on coco; one without masks needs boxes alone',
+        help='config of a detector to train on coco; one without masks needs only boxes',
     )
     parser.add_argument(
         '--num-classes',
         type=positive,
         metavar='N',
-        help='of ade20k (default: 150), and of imagenet (default: those that have images)',
+        help='classes of ade20k (default: 150) or imagenet (default: those that have images)',
     )
     parser.add_argument(
         '--keep-zero-label',
         action='store_true',
-        help='the maps count classes from 0, where those of ADE20K have 0 for what is ignored',
+        help='class indices in the maps start at 0; in ADE20K, 0 means ignored',
     )
     parser.add_argument(
         '--workers',
         type=positive,
         default=min(8, os.cpu_count() or 1),
         metavar='N',
-        help='threads that load images (default: one a core, at most 8)',
+        help='threads that load images (default: one per core, at most 8)',
     )
     parser.add_argument(
-        '--examples', type=positive, default=3, metavar='N', help='of each kind (default: 3)'
+        '--examples',
+        type=positive,
+        default=3,
+        metavar='N',
+        help='examples shown per problem (default: 3)',
     )
-    parser.add_argument('--format', choices=('text', 'json'), default='text', help='json has all')
+    parser.add_argument(
+        '--format',
+        choices=('text', 'json'),
+        default='text',
+        help='json lists all examples (default: text)',
+    )
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
     return parser.parse_args()
 
 
 @command
 def main() -> None:
-    """Look at the data, write what was found, and exit with its status."""
+    """Check the data, write the findings, and exit with the status."""
     arguments = parse_arguments()
     with quiet():
         from evaluation.data.check_data import examine
@@ -74,7 +83,7 @@ def main() -> None:
         from evaluation.utils.files import check_output, json_text, write_output
 
     with contextlib.redirect_stdout(sys.stderr):
-        # Not after all was looked at.
+        # Fail before the long check, not after it.
         if arguments.output:
             check_output(arguments.output)
         examination = examine(arguments)
@@ -82,7 +91,7 @@ def main() -> None:
         text = json_text(as_json(examination))
     else:
         text = as_text(examination, arguments.examples) + '\n'
-    # Names of files need not be texts.
+    # File names need not be valid Unicode.
     content = text.encode(errors='backslashreplace')
     if arguments.output:
         write_output(arguments.output, content)

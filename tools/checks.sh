@@ -1,4 +1,4 @@
-# Sourced by dist.sh and slurm.sh: refuses wrong settings with one line and exit status 2.
+# Sourced by dist.sh and slurm.sh: reports invalid settings in one line, with exit status 2.
 
 fail() {
   echo "error: $1" >&2
@@ -10,7 +10,7 @@ positive_number() {  # positive_number NAME MEANING
 }
 
 python_is_here() {
-  command -v "$PYTHON" >/dev/null || fail "PYTHON is '$PYTHON', which is not here; name one with PYTHON=..."
+  command -v "$PYTHON" >/dev/null || fail "PYTHON is '$PYTHON', which was not found; set PYTHON=..."
 }
 
 analysis() {  # analysis NAME

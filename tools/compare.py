@@ -1,11 +1,11 @@
-"""Say whether one model is better than another, with a p-value and intervals.
+"""Test whether one model is better than another, with a p-value and confidence intervals.
 
     python tools/compare.py work_dirs/mask_rcnn_swin_tiny work_dirs/mask_rcnn_convnext_tiny
     python tools/compare.py A/result.json B/result.json --format json --output comparison.json
 
-Takes two result.json, or the work dirs of two experiments, with one seed or several. A paired test says
-whether they differ by more than chance; a paired bootstrap over the images gives the intervals. For
-detectors it also says what each kind of error costs.
+Takes two result.json files or the work dirs of two experiments, with one or several seeds. A paired test
+tells whether the models differ by more than chance, and a paired bootstrap over the images gives the
+intervals. For detectors, the output also shows the AP lost to each type of error.
 """
 
 import argparse
@@ -23,17 +23,17 @@ def parse_arguments() -> argparse.Namespace:
 
     parser = CommandLine(__doc__)
     parser.add_argument('a', help='result.json or work dir of the first model')
-    parser.add_argument('b', help='the same of the second')
-    add_choice(parser, 'where a folder has results of several')
+    parser.add_argument('b', help='result.json or work dir of the second model')
+    add_choice(parser, 'needed if a folder has results of several')
     parser.add_argument(
-        '--resamples', type=int, default=1000, help='how many to draw for intervals; default 1000'
+        '--resamples', type=int, default=1000, help='number of resamples for the intervals; default 1000'
     )
     parser.add_argument(
         '--seed',
         type=whole,
         default=0,
         metavar='N',
-        help='of the draws; default 0; the test does not depend on it',
+        help='random seed of the resamples; default 0; the test does not depend on it',
     )
     parser.add_argument('--format', choices=('markdown', 'json'), default='markdown')
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @command
 def main() -> None:
-    """Compare, and write the outcome."""
+    """Compare the models and write the comparison."""
     arguments = parse_arguments()
     if arguments.output is not None:
         check_output(arguments.output)

@@ -1,10 +1,10 @@
-"""Print the parameters and FLOPs of configs, by part, without data or weights.
+"""Print the parameters and FLOPs of configs, by part; no data or weights are needed.
 
     python tools/complexity.py configs/mask_rcnn_dcn_tiny.py configs/mask_rcnn_swin_tiny.py
     python tools/complexity.py configs/upernet_*.py --shape 512 512 --json complexity.json
 
-The image has the size that the recipe states, else that of publications: 800x1280 (height x width) for
-detection, 512x2048 for segmentation.
+Without --shape, the image has the size that the recipe states, otherwise the usual size in publications:
+800x1280 (height x width) for detection, 512x2048 for segmentation.
 """
 
 import argparse
@@ -30,16 +30,16 @@ def parse_arguments() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the image in pixels; default: that of the recipe or of publications',
+        help='size of the image in pixels; default: that of the recipe or of publications',
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write unrounded figures here')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write unrounded figures to FILE')
     add_overrides(parser)
     return parser.parse_args()
 
 
 @command
 def main() -> None:
-    """Count every config, then write."""
+    """Count parameters and FLOPs of all configs and write the table."""
     arguments = parse_arguments()
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def count(config: str, options: dict[str, object], size: tuple[int, int] | None) -> 'Complexity':
-    """Parameters and FLOPs of a config file's model; what is wrong with it is said with its name."""
+    """Count parameters and FLOPs of the model of a config file; errors name the file."""
     from evaluation.config.config_files import read_config
     from evaluation.config.overrides import merge_options
     from evaluation.config.recipe import recipe_of
@@ -65,7 +65,7 @@ def count(config: str, options: dict[str, object], size: tuple[int, int] | None)
     for warning in merge_options(cfg, options):
         warn(warning)
     if 'model' not in cfg:
-        raise UserError(f'config {config} has no model; give one that can be trained')
+        raise UserError(f'config {config} has no model; give a config that can be trained')
     recipe = recipe_of(cfg)
     size = size or (recipe.flops_size if recipe else None)
     try:

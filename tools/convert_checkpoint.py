@@ -1,9 +1,9 @@
-"""Write the backbone of a checkpoint to a clean file of its own.
+"""Extract the backbone of a checkpoint to a clean file.
 
     python tools/convert_checkpoint.py work_dirs/mask_rcnn_dcn_tiny/epoch_12.pth dcn_tiny.safetensors
     python tools/convert_checkpoint.py unified_swin_tiny.pth swin_tiny.pth --names suite
 
-Nothing in the checkpoint is run. What was left out is printed.
+No code in the checkpoint is run. Prints the weights that were omitted.
 """
 
 import argparse
@@ -17,23 +17,27 @@ def parse_arguments() -> argparse.Namespace:
     from backbones.checkpoint import WEIGHT_KEYS
 
     parser = CommandLine(__doc__)
-    parser.add_argument('source', help='path or URL: ImageNet weights, a whole model, any layout')
+    parser.add_argument(
+        'source', help='path or URL of ImageNet weights or of a whole model, in any layout'
+    )
     parser.add_argument('target', type=Path, help='file to write, .pth or .safetensors')
     parser.add_argument(
         '--names',
         choices=['suite', 'released'],
         default='suite',
-        help="the suite's names, or those of the released checkpoints; default: suite",
+        help='weight names of the suite or of the released checkpoints; default: suite',
     )
-    parser.add_argument('--config', help='config with the backbone, if it is of no published scale')
-    parser.add_argument('--checkpoint-key', choices=WEIGHT_KEYS, help='which of several weights to take')
+    parser.add_argument('--config', help='config with the backbone, if its scale is not a published one')
+    parser.add_argument(
+        '--checkpoint-key', choices=WEIGHT_KEYS, help='weights to use if the file has several'
+    )
     parser.add_argument('--overwrite', action='store_true', help='replace an existing file')
     return parser.parse_args()
 
 
 @command
 def main() -> None:
-    """Convert and say what became of what."""
+    """Convert the checkpoint and print a summary."""
     arguments = parse_arguments()
     check_target(arguments.target, arguments.overwrite)
     from evaluation.engine.conversion import convert, file_content
@@ -55,14 +59,14 @@ def check_target(target: Path, overwrite: bool) -> None:
     """Check that the file can be written, before anything is read.
 
     Raises:
-        UserError: it cannot.
+        UserError: the suffix is unsupported, the folder is missing, or the file exists.
     """
     if target.suffix not in ('.pth', '.safetensors'):
-        raise UserError(f'{target}: the name must end in .pth or .safetensors')
+        raise UserError(f'{target} must end in .pth or .safetensors; give another name')
     if not target.resolve().parent.is_dir():
-        raise UserError(f'{target}: its folder does not exist')
+        raise UserError(f'the folder of {target} does not exist; create it, or give another name')
     if target.exists() and not overwrite:
-        raise UserError(f'{target} exists; give another name, or --overwrite')
+        raise UserError(f'{target} already exists; give another name, or use --overwrite')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-# Sourced by dist_*.sh: checks the settings and starts one process a GPU.
+# Sourced by dist_*.sh: checks the settings and starts one process per GPU.
 
 PYTHON=${PYTHON:-python}
 NNODES=${NNODES:-1}
@@ -17,14 +17,14 @@ launch() {  # launch SCRIPT ARGUMENTS...
   [[ $PORT =~ ^[0-9]{1,5}$ && 10#$PORT -ge 1 && 10#$PORT -le 65535 ]] || \
     fail "PORT is '$PORT'; give a number from 1 to 65535"
   [[ $MAX_RESTARTS =~ ^[0-9]{1,4}$ ]] || \
-    fail "MAX_RESTARTS is '$MAX_RESTARTS'; give how often to start anew after a failure"
+    fail "MAX_RESTARTS is '$MAX_RESTARTS'; give the number of restarts after a failure"
   [ -f "$CONFIG" ] || fail "config $CONFIG is not a file"
   python_is_here
-  # Two runs on one machine need ports of their own; say so before torchrun waits for its partner.
+  # Two runs on one machine need different ports; report this before torchrun waits for the other nodes.
   if [ "$NODE_RANK" = 0 ] && (exec 3<>"/dev/tcp/$MASTER_ADDR/$PORT") 2>/dev/null; then
-    fail "port $PORT of $MASTER_ADDR is taken; choose another with PORT=..."
+    fail "port $PORT of $MASTER_ADDR is in use; choose another with PORT=..."
   fi
-  # Without this each process would start as many threads as the machine has cores.
+  # Otherwise each process would start one thread per core of the machine.
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   export PYTHONPATH="$FOLDER/..${PYTHONPATH:+:$PYTHONPATH}"
   exec "$PYTHON" "$FOLDER/launch.py" \

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Analyze with several processes, one a GPU; without GPUs on the CPU. ANALYSIS is erf, invariance or robustness.
+# Analyze with several processes, one per GPU, or on the CPU if there are no GPUs.
+# ANALYSIS is erf, invariance or robustness.
 #
 #     bash tools/dist_analyze.sh ANALYSIS CONFIG CHECKPOINT GPUS [options of tools/analyze_ANALYSIS.py]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Evaluate with several processes, one a GPU; without GPUs on the CPU.
+# Evaluate with several processes, one per GPU, or on the CPU if there are no GPUs.
 #
 #     bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
 #     NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 PORT=29500 bash tools/dist_test.sh ...   # on each machine

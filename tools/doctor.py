@@ -1,10 +1,10 @@
-"""Say on one page what this machine and environment are, and what in them is wrong or slow.
+"""Describe this machine and environment on one page, and list what is wrong or slow.
 
     python tools/doctor.py
     python tools/doctor.py --data-root /data/coco --format json
 
-To go with a bug report. Works where parts are broken: what cannot be imported is said.
-Exit status: 0, or 1 where something is so broken that commands will not run.
+Include the output in bug reports. Works in a broken environment: packages that cannot be imported are
+listed. Exit status: 0, or 1 if a problem keeps commands from running.
 """
 
 import argparse
@@ -29,14 +29,14 @@ def parse_arguments() -> argparse.Namespace:
         type=user_path,
         default=[Path(root) for root in DATA_ROOTS],
         metavar='DIR',
-        help='data sets to look for (default: where the configs look)',
+        help='data sets to look for (default: the folders in the configs)',
     )
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=Path('work_dirs'),
         metavar='DIR',
-        help='where results would be written (default: work_dirs)',
+        help='folder for results (default: work_dirs)',
     )
     parser.add_argument('--format', choices=('text', 'json'), default='text', help='default: text')
     return parser.parse_args()
@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @command
 def main() -> None:
-    """Gather, advise, write."""
+    """Gather facts, derive advice, and write both."""
     arguments = parse_arguments()
     facts = gather(arguments.work_dir, arguments.data_root)
     advice = advise(facts)

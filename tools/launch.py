@@ -1,11 +1,11 @@
-"""Start a command in several processes on this machine, as torchrun does: one a GPU, or on the CPU.
+"""Start a command in several processes on this machine, like torchrun: one per GPU, or on the CPU.
 
     python tools/launch.py --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
 
-Takes torchrun's options. What a process says about bad input or an interruption is all that is said, and
-its exit status is this one's; on any other failure torchrun's report follows. With `--max_restarts N`
-all are started again after such a failure, at most N times; a training then goes on from its last
-checkpoint.
+Takes torchrun's options. After invalid input or an interruption, only the message of the process is
+printed, and its exit status is returned. After any other failure, torchrun's report follows. With
+`--max_restarts N`, all processes are restarted after such a failure, at most N times; training then
+resumes from its last checkpoint.
 """
 
 import inspect
@@ -18,9 +18,9 @@ import time
 from evaluation.utils.errors import BAD_INPUT, UserError, command, warn
 from evaluation.utils.process_groups import LAUNCHED
 
-# The process has said why.
+# The process has already printed the cause.
 SELF_EXPLAINED = (BAD_INPUT, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-# How processes end that torchrun ends because another one failed.
+# Statuses of processes that torchrun terminates because another one failed.
 ENDED = (*SELF_EXPLAINED, -signal.SIGTERM, -signal.SIGINT)
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     os.environ[LAUNCHED] = str(time.time_ns())
     if arguments.max_restarts:
         leave_bad_input_alone()
-    logging.disable()  # torchrun's own account of what the processes say themselves
+    logging.disable()  # torchrun repeats what the processes print themselves
     try:
         run(arguments)
     except ChildFailedError as error:
@@ -52,17 +52,19 @@ def main() -> None:
 
 
 def leave_bad_input_alone() -> None:
-    """Let torchrun start nothing again after bad input, which would be as bad the next time.
+    """Keep torchrun from restarting after invalid input, which would fail again.
 
-    torch has no public way to say so, so its agent is replaced by one that knows. Where torch is not as
-    expected, nothing is replaced and bad input is tried again like any other failure.
+    torch has no public option for this, so its agent is replaced by a subclass. If torch's internals are
+    not as expected, nothing is replaced, and invalid input leads to restarts like any other failure.
     """
     from torch.distributed.launcher import api
 
     agent = getattr(api, 'LocalElasticAgent', None)
     monitor = getattr(agent, '_monitor_workers', None)
     if monitor is None or [*inspect.signature(monitor).parameters] != ['self', 'worker_group']:
-        warn('this version of torch has another agent: --max_restarts counts for bad input too')
+        warn(
+            'unsupported torchrun agent in this torch; --max_restarts also restarts after invalid input'
+        )
         return
 
     class Agent(agent):
@@ -76,42 +78,42 @@ def leave_bad_input_alone() -> None:
 
 
 def end_by_signal(failures: dict, status: int) -> str:
-    """What to say where a signal ended one of the processes, and torchrun the others therefore.
+    """Return the message for a process that was killed by a signal.
 
     Args:
-        failures: torchrun's, by rank on this machine.
-        status: the exit status of that process, the negative number of the signal.
+        failures: failures reported by torchrun, by rank on this machine.
+        status: exit status of the process: the negative number of the signal.
     """
     rank = next(rank for rank, failure in failures.items() if failure.exitcode == status)
     name = signal.Signals(-status).name
     return (
-        f'process {rank} of this machine was ended by {name}, as where memory is short, and the others '
-        'therefore; to go on with a training, repeat the command with --resume, or set MAX_RESTARTS'
+        f'process {rank} on this machine was killed by {name}, perhaps because memory ran out, so the '
+        'others were stopped; to resume training, repeat the command with --resume, or set MAX_RESTARTS'
     )
 
 
 def check_places(processes: int) -> None:
-    """Check that this machine has a GPU for each process, or without GPUs a CPU core.
+    """Check that this machine has a GPU for each process, or a CPU core if there are no GPUs.
 
     Raises:
-        UserError: it has fewer.
+        UserError: there are fewer.
     """
     import torch
 
     places = torch.cuda.device_count() or len(os.sched_getaffinity(0))
     if processes > places:
         raise UserError(
-            f'GPUS is {processes}, but this machine has room for {places} (a process a GPU, or without '
-            f'GPUs one a CPU core); give at most {places}'
+            f'GPUS is {processes}, but this machine has room for {places} (one process per GPU, or per '
+            f'CPU core if there are no GPUs); give at most {places}'
         )
 
 
 def first_cause(statuses: list[int]) -> int:
-    """The exit status that explains the others: of bad input, else of a failure, else of a signal.
+    """Return the exit status that explains the others: invalid input, else a failure, else a signal.
 
     Args:
-        statuses: of the processes that failed, or that torchrun ended since others had; negative for a
-            signal.
+        statuses: exit statuses of the processes that failed or that torchrun stopped; negative for
+            signals.
     """
     if BAD_INPUT in statuses:
         return BAD_INPUT

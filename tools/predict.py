@@ -1,10 +1,10 @@
-"""Predict images of your own with a trained detector, segmentor or classifier.
+"""Run a trained detector, segmentor or classifier on your own images.
 
     python tools/predict.py configs/mask_rcnn_dcn_tiny.py epoch_12.pth photo.jpg photos/ --out found
 
 IMAGES are files, folders or quoted patterns. A detector writes pictures and predictions.json (COCO
-results: boxes, masks, names of images), a segmentor pictures and PNG maps of class indices, a
-classifier predictions.json with the top-5 classes.
+results with boxes, masks and image names), a segmentor writes pictures and PNG maps of class indices,
+and a classifier writes predictions.json with the top-5 classes.
 """
 
 import argparse
@@ -22,26 +22,30 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('config', metavar='CONFIG', help='config file')
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='path or URL of the weights')
     parser.add_argument('images', nargs='+', metavar='IMAGES', help='files, folders or patterns')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where to write')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='output folder')
     parser.add_argument(
         '--score-threshold',
         type=float,
         default=0.3,
         metavar='S',
-        help='leave out instances with a lower score; default 0.3',
+        help='omit instances with a lower score; default 0.3',
     )
-    parser.add_argument('--no-pictures', dest='pictures', action='store_false', help='draw nothing')
-    parser.add_argument('--batch-size', type=positive, default=1, metavar='N', help='default 1')
+    parser.add_argument(
+        '--no-pictures', dest='pictures', action='store_false', help='do not write pictures'
+    )
+    parser.add_argument(
+        '--batch-size', type=positive, default=1, metavar='N', help='images per batch; default 1'
+    )
     parser.add_argument(
         '--device', metavar='cpu|cuda|cuda:N', help='default: the first GPU, else the CPU'
     )
     parser.add_argument(
-        '--checkpoint-key', choices=WEIGHT_KEYS, help='which weights to take of a file that has several'
+        '--checkpoint-key', choices=WEIGHT_KEYS, help='weights to use if the file has several'
     )
     add_overrides(parser)
     arguments = parser.parse_args()
     if not 0 <= arguments.score_threshold <= 1:
-        raise UserError(f'--score-threshold {arguments.score_threshold}: give a number from 0 to 1')
+        raise UserError(f'--score-threshold is {arguments.score_threshold}; give a number from 0 to 1')
     return arguments
 
 

@@ -1,12 +1,13 @@
-"""Write the runs below work_dirs as one HTML page to explore: tables, plots, curves, analyses.
+"""Write an interactive HTML report of the runs below work_dirs: tables, plots, curves, analyses.
 
     python tools/report.py -o report.html
     python tools/report.py work_dirs/mask_rcnn_* -o report.html --images 8
     python tools/report.py work_dirs -o report.html --published none --title 'Ablation of windows'
 
-The page is one file and needs no server and no network. It shows all evaluations, at first those that
-tools/table.py shows; what tools/benchmark.py --json and tools/analyze_*.py left below the same folders;
-and, with --images, what each model predicts of the same images, drawn once and kept in its work dir.
+The page is a single file and needs neither a server nor a network. It contains all evaluations (at
+first, those of tools/table.py are shown) and the output of tools/benchmark.py --json and
+tools/analyze_*.py below the same folders. With --images, it also shows predictions of each model
+on the same images, which are drawn once and kept in the work dir.
 """
 
 import argparse
@@ -44,27 +45,27 @@ def parse_arguments() -> argparse.Namespace:
         metavar='FILE',
         help="published figures to compare with, 'none' to omit them (default: those of the suite)",
     )
-    parser.add_argument('--title', help='of the page')
+    parser.add_argument('--title', help='title of the page')
     parser.add_argument(
         '--images',
         type=positive,
         default=0,
         metavar='N',
-        help='run each model on N images of its test set and show its predictions; slow the first time',
+        help='run each model on N test images and show its predictions; slow the first time',
     )
     parser.add_argument(
         '--resamples',
         type=whole,
         default=RESAMPLES,
         metavar='N',
-        help=f'of the images, for intervals and differences; 0 for none (default: {RESAMPLES})',
+        help=f'resamples for intervals and differences; 0 for none (default: {RESAMPLES})',
     )
     return parser.parse_args()
 
 
 @command
 def main() -> None:
-    """Read, draw, write."""
+    """Read the results, build the page, and write it."""
     arguments = parse_arguments()
     from evaluation.report.report_page import TITLE, build_page
     from evaluation.results.published import load_published

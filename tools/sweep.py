@@ -1,12 +1,12 @@
-"""Train and test every config that matches, with every seed; what is done is not done again.
+"""Train and test every matching config with every seed; finished runs are not repeated.
 
     python tools/sweep.py 'configs/mask_rcnn_*_tiny.py' --seeds 0 1 2 --pretrained released
     python tools/sweep.py 'configs/upernet_*_tiny.py' --seeds 0 1 2 --gpus 8 --executor slurm --time 2-0
 
-Each run is a job of tools/train.py in ROOT/<config name>/seed_<n>, on this machine or of Slurm. The same
-command again goes on: finished runs are known by config, seed, data and start, interrupted ones are
-resumed, failed ones are tried once more. `tools/table.py ROOT` collects the results. Exit status: 0 when
-all is done, 1 when some runs failed, 2 for bad input.
+Each run is a job of tools/train.py in ROOT/<config name>/seed_<n>, on this machine or on Slurm. To
+resume a sweep, run the same command again: finished runs are recognized by config, seed, data and
+initial weights, interrupted ones are resumed, and failed ones are retried once. `tools/table.py ROOT`
+collects the results. Exit status: 0 if all runs finished, 1 if some did not, 2 for invalid input.
 """
 
 import argparse

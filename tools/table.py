@@ -1,4 +1,4 @@
-"""Print the results below work_dirs as a table to paste, with published figures beside them.
+"""Print the results below work_dirs as a table, next to published results.
 
     python tools/table.py
     python tools/table.py work_dirs/mask_rcnn_dcn_tiny work_dirs/mask_rcnn_swin_tiny --format latex
@@ -6,7 +6,7 @@
     python tools/table.py --ci
     python tools/table.py --analyses
 
-Of several evaluations of one config, the one furthest in training is shown; --all shows every one.
+If a config has several evaluations, the one furthest in training is shown; --all shows all of them.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
         help='folders to search for result.json, at any depth (default: work_dirs)',
     )
     parser.add_argument('--format', choices=FORMATS, default='markdown', help='default: markdown')
-    add_choice(parser, 'default: every one found')
+    add_choice(parser, 'default: all')
     parser.add_argument(
         '--published',
         default=str(PACKAGED),
@@ -49,24 +49,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--analyses',
         action='store_true',
-        help='also show what tools/analyze_*.py found of the same weights, below the same folders',
+        help='also show results of tools/analyze_*.py for the same weights, below the same folders',
     )
     parser.add_argument(
         '--ci',
         action='store_true',
-        help='also show the interval of every figure, and which cannot be told from the best',
+        help='also show confidence intervals, and which figures are indistinguishable from the best',
     )
-    parser.add_argument('--resamples', type=int, default=RESAMPLES, help=f'of --ci; default {RESAMPLES}')
+    parser.add_argument(
+        '--resamples', type=int, default=RESAMPLES, help=f'resamples for --ci; default {RESAMPLES}'
+    )
     parser.add_argument('--all', action='store_true', help='show every evaluation')
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
     return parser.parse_args()
 
 
 def intervals_of(results: list[Result], resamples: int) -> dict[Path, Uncertainty]:
-    """Resample the images of all results, with progress.
+    """Compute the intervals of all results, with a progress bar.
 
     Raises:
-        UserError: a result has no evidence, or the number is none that can be drawn.
+        UserError: a result has no per-image records, or the number of resamples is invalid.
     """
     check_resamples(resamples)
     with tqdm(total=len(results) * resamples, desc='resamples', leave=False, disable=None) as bar:
@@ -75,7 +77,7 @@ def intervals_of(results: list[Result], resamples: int) -> dict[Path, Uncertaint
 
 @command
 def main() -> None:
-    """Read results, choose, and write the tables."""
+    """Read the results, select, and write the tables."""
     arguments = parse_arguments()
     if arguments.output is not None:
         check_output(arguments.output)
@@ -87,7 +89,9 @@ def main() -> None:
         single_task(shown)
     analyses = load_analyses(arguments.work_dirs) if arguments.analyses else []
     if analyses and not any(figures_of(analyses, result.weights_sha256) for result in shown):
-        raise UserError('the analyses are of none of these weights; analyze the checkpoints evaluated')
+        raise UserError(
+            'no analysis has the weights of these results; analyze the evaluated checkpoints'
+        )
     uncertainty = intervals_of(shown, arguments.resamples) if arguments.ci else None
     text = render(shown, published, arguments.format, analyses, uncertainty)
     if arguments.output is None:
@@ -96,8 +100,8 @@ def main() -> None:
         write_output(arguments.output, text.encode())
     if len(shown) < len(results):
         print(
-            f'{len(results) - len(shown)} of {len(results)} evaluations are earlier or older ones '
-            'of the same config and left out; --all shows them',
+            f'{len(results) - len(shown)} of {len(results)} evaluations are omitted, since '
+            'later or newer ones of the same config exist; --all shows them',
             file=sys.stderr,
         )
 

@@ -17,14 +17,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     add_common_arguments(parser)
-    parser.add_argument('--out', metavar='FILE.pkl', help='also write all predictions, pickled')
+    parser.add_argument('--out', metavar='FILE.pkl', help='also write all predictions as a pickle')
     parser.add_argument(
         '--format-only',
         metavar='DIR',
-        help='write predictions in the form of evaluation servers; images need no annotations',
+        help='write predictions in the format of evaluation servers; needs no annotations',
     )
-    parser.add_argument('--show-dir', help='also draw predictions beside the truth in this folder')
-    parser.add_argument('--tta', action='store_true', help='several scales and flips of each image')
+    parser.add_argument(
+        '--show-dir', help='also draw predictions next to the ground truth in this folder'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: several scales and flips of each image',
+    )
     return parser.parse_args()
 
 

@@ -1,8 +1,8 @@
-"""Train a detector or segmentor.
+"""Train a detector, segmentor or classifier.
 
     python tools/train.py configs/mask_rcnn_dcn_tiny.py --pretrained released
 
-Writes logs, checkpoints, the dumped config and a result.json an evaluation to `work_dirs/<config name>`.
+Writes logs, checkpoints, the config and one result.json per evaluation to `work_dirs/<config name>`.
 """
 
 import argparse
@@ -20,16 +20,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--pretrained',
         metavar='CHECKPOINT',
-        help='start the backbone from this path or URL, or from `released`; default: from scratch',
+        help='initial weights of the backbone: a path, a URL or `released`; default: from scratch',
     )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='latest',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the latest in the work dir (also: auto)',
+        help='resume from this checkpoint, or from the latest in the work dir (also: auto)',
     )
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision (GPU)')
+    parser.add_argument('--amp', action='store_true', help='train with mixed precision (GPU)')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'
     )
@@ -37,10 +37,10 @@ def parse_arguments() -> argparse.Namespace:
         '--seed',
         type=whole,
         metavar='N',
-        help="of all random numbers; default: the config's randomness.seed, or 0",
+        help="random seed; default: the config's randomness.seed, or 0",
     )
     parser.add_argument(
-        '--deterministic', action='store_true', help='only deterministic algorithms; slower'
+        '--deterministic', action='store_true', help='use only deterministic algorithms; slower'
     )
     return parser.parse_args()
 

@@ -1,19 +1,19 @@
-"""Classification on ImageNet-1k, 300 epochs at 224x224, 1024 images a step.
+"""Classification on ImageNet-1k, 300 epochs at 224x224 with 1024 images per step.
 
     bash tools/dist_train.sh configs/imagenet_swin_tiny.py 8 --amp
     python tools/test.py configs/imagenet_swin_tiny.py unified_swin_tiny.pth
 
-Data in `data/imagenet` (or `--data-root`): `train/` and `val/` with a folder a class, or all images of
-each in any folders with `meta/train.txt` and `meta/val.txt`, whose lines are a name and a label.
-Cost at the tiny scale: 1,281,167 images an epoch of 4.7 (pvt) to 5.3 GMAC (halo) each, forward.
-Published of the unified backbones at the tiny scale: 82.1 (pvt) to 83.3 (dcn) top-1.
+Data in `data/imagenet` (or `--data-root`): `train/` and `val/` with one folder per class, or with any
+folders plus `meta/train.txt` and `meta/val.txt`, whose lines contain a file name and a label.
+Cost at the tiny scale: 1,281,167 images per epoch, each 4.7 (pvt) to 5.3 GMAC (halo) forward.
+Published top-1 of the unified backbones at the tiny scale: 82.1 (pvt) to 83.3 (dcn).
 
-A leaf adds the backbone, with its drop path. The recipe is the one of DeiT and Swin; depthwise and
-deformable convolution were trained with four times the images a step and the learning rate:
+A leaf adds the backbone and its drop path. The recipe is that of DeiT and Swin. Depthwise and deformable
+convolution were trained with four times the images per step and four times the learning rate; see
 `imagenet_1k_300e_batch4096.py`.
 
-This is the fair page: norms, biases, layer scales and positions are not decayed, for all mixers alike.
-In the release their shapes decided: `imagenet_1k_300e_released.py`.
+This is the fair page: it exempts norms, biases, layer scales and positions of all mixers from weight
+decay. In the release, the shape of a parameter decided; see `imagenet_1k_300e_released.py`.
 """
 
 from mmengine.config import read_base
@@ -50,7 +50,7 @@ model = dict(
 )
 
 data_root = 'data/imagenet'
-# As the release decodes ImageNet: by OpenCV, turned by the EXIF orientation.
+# Like the release: decode with OpenCV and apply the EXIF orientation.
 load_image = dict(type='LoadCheckedImage', color_type='color')
 train_pipeline = [
     load_image,
@@ -127,7 +127,7 @@ param_scheduler = [
         convert_to_iter_based=True,
     ),
 ]
-# 8 GPUs of 128 images each.
+# 8 GPUs with 128 images each.
 auto_scale_lr = dict(enable=False, base_batch_size=1024)
 
 default_hooks = dict(
@@ -138,7 +138,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     result=dict(type='ResultHook'),
 )
-# The averaged weights are evaluated. Statistics of batch norms are averaged with them, as in timm.
+# Evaluate the averaged weights. Batch norm statistics are averaged too, as in timm.
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=1e-4, update_buffers=True)
 ]

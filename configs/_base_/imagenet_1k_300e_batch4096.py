@@ -1,7 +1,8 @@
-"""`imagenet_1k_300e.py` with 4096 images a step, as ConvNeXt and InternImage were trained.
+"""`imagenet_1k_300e.py` with 4096 images per step, as in the training of ConvNeXt and InternImage.
 
-512 on each of 8 GPUs; `--auto-scale-lr` adapts the learning rate to another number. The learning rate
-falls to 1e-6. Weight decay as in the release: `imagenet_1k_300e_batch4096_released.py`.
+Use 512 images on each of 8 GPUs; `--auto-scale-lr` adapts the learning rate to a different number. The
+learning rate decreases to 1e-6. For weight decay as in the release, see
+`imagenet_1k_300e_batch4096_released.py`.
 """
 
 from mmengine.config import read_base

@@ -3,14 +3,14 @@
     bash tools/dist_train.sh configs/mask_rcnn_dcn_tiny.py 8 --pretrained released --amp
 
 Data in `data/coco` (or `--data-root`): `train2017/ val2017/ annotations/instances_{train,val}2017.json`.
-Cost at the tiny scale: 88,000 iterations of 16 images; one of 800x1280 takes about 0.27 TMAC forward.
+Cost at the tiny scale: 88,000 iterations of 16 images; about 0.27 TMAC per 800x1280 image, forward.
 Expected box / mask AP of the released tiny models: halo 46.9 / 42.4, pvt 44.2 / 40.6, swin 44.3 / 40.5,
 convnext 44.3 / 40.5, dcn 47.2 / 42.5.
 
-A leaf adds the backbone. Optimization follows Swin's: AdamW, no weight decay on norms and positions.
+A leaf adds the backbone. Optimization follows Swin: AdamW, no weight decay on norms and positions.
 
-This is the fair page: what a parameter is decides about its decay, for all mixers alike. In the release
-its name decided: `mask_rcnn_coco_1x_released.py`.
+This is the fair page: for all mixers, weight decay depends on the role of a parameter. In the release,
+it depended on its name; see `mask_rcnn_coco_1x_released.py`.
 """
 
 from mmengine.config import read_base
@@ -153,7 +153,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
-# The inferencers of mmdet look for `LoadImageFromFile`. The suite itself loads by `LoadCheckedImage`.
+# mmdet's inferencers look for `LoadImageFromFile`; the suite replaces it by `LoadCheckedImage`.
 test_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='Resize', scale=(1333, 800), keep_ratio=True),
@@ -249,7 +249,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
     dict(type='MultiStepLR', begin=0, end=12, by_epoch=True, milestones=[8, 11], gamma=0.1),
 ]
-# 8 GPUs of 2 images each.
+# 8 GPUs with 2 images each.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 default_hooks = dict(

@@ -2,8 +2,9 @@
 
     bash tools/dist_train.sh my_leaf.py 8 --pretrained released --amp
 
-A leaf of this recipe is one of `mask_rcnn_*.py` with `mask_rcnn_coco_3x` for `mask_rcnn_coco_1x`.
-Data as for 1x; three times its cost. Weight decay as in the release: `mask_rcnn_coco_3x_released.py`.
+To make a leaf of this recipe, copy one of `mask_rcnn_*.py` and replace `mask_rcnn_coco_1x` by
+`mask_rcnn_coco_3x`. The data are those of 1x, at three times the cost. For weight decay as in the
+release, see `mask_rcnn_coco_3x_released.py`.
 """
 
 from mmengine.config import read_base

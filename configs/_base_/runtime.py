@@ -1,17 +1,17 @@
-"""What every run shares, whatever its task."""
+"""Settings shared by all tasks."""
 
 env_cfg = dict(
     cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )
-# The name of this module is the same in all versions; what it imports may move.
+# This module keeps its name in all versions; the modules that it imports may move.
 custom_imports = dict(imports=['evaluation.registration'])
 log_level = 'INFO'
 load_from = None
 resume = False
 
-# Of `optim_wrapper.paramwise_cfg`; a mixer with position tables of its own adds their names here.
+# For `optim_wrapper.paramwise_cfg`. Mixers with other position tables add their names here.
 no_decay_of_norms_and_positions = dict(
     norm_decay_mult=0.0,
     custom_keys=dict(

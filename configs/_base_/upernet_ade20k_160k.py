@@ -4,14 +4,15 @@
 
 Data in `data/ade/ADEChallengeData2016` (or `--data-root`): `images/{training,validation}/`,
 `annotations/{training,validation}/`.
-Cost at the tiny scale: 160,000 iterations of 16 crops; one of 512x512 takes about 0.24 TMAC forward.
-Nobody has published the unified backbones on ADE20K; the original Swin-T has 44.5 mIoU, ConvNeXt-T 46.0.
+Cost at the tiny scale: 160,000 iterations of 16 crops; about 0.24 TMAC per 512x512 crop, forward.
+There are no published figures of the unified backbones on ADE20K. The original Swin-T has 44.5 mIoU,
+ConvNeXt-T 46.0.
 
-A leaf adds the backbone. The recipe is Swin's, the same for every mixer: drop path is 0.3 at tiny, small
-and base (0.1 at micro, which Swin does not have), and batch norms of the heads are decayed.
+A leaf adds the backbone. All mixers use the recipe of Swin: drop path is 0.3 at tiny, small and base
+(0.1 at micro, which Swin does not have), and weight decay applies to batch norms of the heads.
 
 This is the fair page: norms, relative positions and position embeddings of the backbone are not decayed,
-whatever their names. In `upernet_ade20k_160k_released.py` their released names decide.
+regardless of their names. In `upernet_ade20k_160k_released.py`, their released names decide.
 """
 
 from mmengine.config import read_base
@@ -33,7 +34,7 @@ recipe = dict(
 )
 
 crop_size = (512, 512)
-# Where several GPU processes train, `tools/train.py` turns every BN into SyncBN.
+# With several GPU processes, `tools/train.py` converts every BN to SyncBN.
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     type='EncoderDecoder',
@@ -83,16 +84,16 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs'),
 ]
-# Annotations are loaded after the resize: predictions are compared at the original size.
-# The inferencers of mmseg look for these names of loaders. The suite itself loads by `LoadCheckedImage`
-# and `LoadCheckedSegmentationMap`.
+# Annotations are loaded after the resize, since predictions are compared at the original size.
+# mmseg's inferencers look for these loaders; the suite replaces them by `LoadCheckedImage` and
+# `LoadCheckedSegmentationMap`.
 test_pipeline = [
     dict(type='LoadImageFromFile', color_type='color_ignore_orientation'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     dict(type='LoadAnnotations', reduce_zero_label=True),
     dict(type='PackSegInputs'),
 ]
-# The test scale times 0.5 to 1.75, as the published multi-scale figures were measured.
+# Test scale times 0.5 to 1.75, as for the published multi-scale figures.
 tta_pipeline = [
     dict(type='LoadCheckedImage'),
     dict(
@@ -148,7 +149,7 @@ test_evaluator = val_evaluator
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# As published, batch norms of the heads are decayed.
+# As published, decay the batch norms of the heads.
 no_decay_of_norms_and_positions.update(
     custom_keys=dict(decode_head=dict(decay_mult=1.0), auxiliary_head=dict(decay_mult=1.0))
 )
@@ -162,7 +163,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=160000, by_epoch=False),
 ]
-# 8 GPUs of 2 images each.
+# 8 GPUs with 2 images each.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 
 default_hooks = dict(

@@ -1,1 +1,1 @@
-"""The report: one self-contained page in which a matrix of runs is explored."""
+"""The report: one self-contained HTML page to explore many runs."""

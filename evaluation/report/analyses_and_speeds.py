@@ -1,4 +1,4 @@
-"""Results of other commands: receptive fields, invariance, robustness and measured times."""
+"""Results of other commands: receptive fields, invariance, robustness and speed."""
 
 import base64
 import io
@@ -26,12 +26,12 @@ from evaluation.report.training_curves import significant
 from evaluation.results.result import Result
 
 SIDE = 96
-# Colors of a palette picture; more are indistinguishable in a map of this size.
+# Colors of a palette picture; more would be indistinguishable in such a small map.
 _LEVELS = 64
 _COLORS = 'magma'
-# Keys of a benchmark, in the order in which they are written.
+# Keys of a benchmark file, in the order in which they are written.
 _KEYS = {'machine', 'dtype', 'backward', 'compiled', 'scope', 'rounds', 'results'}
-# Other JSON files can be long; benchmarks are smaller than this.
+# Skip large JSON files; benchmarks are smaller than this.
 _MOST_BYTES = 50_000_000
 
 
@@ -39,13 +39,13 @@ def as_data_uri(mean: np.ndarray) -> str:
     """Return a map of contributions as PNG, on a logarithmic scale from 1e-4 of the largest.
 
     Args:
-        mean: (H, W), contributions; larger maps are averaged down to `SIDE` pixels.
+        mean: contributions, (H, W); larger maps are averaged down to `SIDE` pixels.
 
     Raises:
-        ValueError: it is not a map, or has no contribution.
+        ValueError: the map is not two-dimensional, is non-finite, or is zero.
     """
     if mean.ndim != 2 or not np.isfinite(mean).all() or mean.max() <= 0:
-        raise ValueError('a map of contributions is empty, or not finite')
+        raise ValueError('a map of contributions is empty or non-finite')
     small = _averaged(mean)
     shares = np.clip(small / small.max(), FAINTEST, 1.0)
     levels = np.round((1 - np.log(shares) / np.log(FAINTEST)) * (_LEVELS - 1)).astype(np.uint8)
@@ -58,7 +58,7 @@ def as_data_uri(mean: np.ndarray) -> str:
 
 
 def _averaged(mean: np.ndarray) -> np.ndarray:
-    """Average over the smallest blocks that leave at most `SIDE` of them along the longer side."""
+    """Average over blocks, as small as possible with at most `SIDE` blocks along the longer side."""
     block = -(-max(mean.shape) // SIDE)
     if block == 1:
         return mean
@@ -76,11 +76,11 @@ class Found:
         kind: `erf`, `invariance` or `robustness`.
         weights_sha256: digest of the weights, as in `result.json`.
         created: ISO 8601 time.
-        basis: images and settings; analyses are comparable if it is equal.
-        note: meaning of its figures in tables.
-        figures: for tables, in percent.
+        basis: images and settings; analyses with the same basis are comparable.
+        note: explanation of the figures.
+        figures: figures for tables, in percent.
         content: data for the page.
-        file: its source.
+        file: source file.
     """
 
     kind: str
@@ -94,9 +94,9 @@ class Found:
 
 
 def load_analyses(folders: Iterable[Path], problems: Problems) -> list[Found]:
-    """Load every analysis at any depth below some folders, the oldest first.
+    """Load every analysis at any depth below some folders, oldest first.
 
-    Malformed files are left out and reported; files of different kinds are ignored.
+    Malformed files are skipped and reported; unrelated files are ignored.
     """
     found = []
     for file in result_files(folders):
@@ -111,7 +111,7 @@ def newest(analyses: Sequence[Found], weights_sha256: str | None) -> dict[str, F
     """Return the newest analysis of each kind for some weights, by kind.
 
     Args:
-        analyses: the oldest first.
+        analyses: analyses, oldest first.
         weights_sha256: digest of the weights; None if unknown.
     """
     return {each.kind: each for each in analyses if each.weights_sha256 == weights_sha256}
@@ -124,7 +124,7 @@ def _read(file: Path) -> Found | None:
         return None
     kind, read = known
     basis, shown = read(file)
-    # Reject NaN and infinity, which JSON lacks, as errors of this file instead of the page.
+    # Reject NaN and infinity here, as an error of this file; they would break the JSON of the page.
     json.dumps(shown, allow_nan=False)
     figures = read_figures(file)
     return Found(
@@ -216,7 +216,7 @@ _READERS: dict[str, tuple[str, Callable[[Path], tuple[str, dict]]]] = {
 
 
 def _number(value: float | None) -> float | None:
-    # Unrounded: the page rounds as the tables do.
+    # Unrounded: the page rounds like the tables.
     return None if value is None or not math.isfinite(value) else float(value)
 
 
@@ -225,10 +225,10 @@ class Speed:
     """Times under one condition.
 
     Attributes:
-        condition: pass, size and machine, in words.
+        condition: description of the pass, input size and machine.
         milliseconds: median over the rounds, by name of the row.
-        experiments: names of the recipe and the contestant of a row, by its name.
-        file: its source.
+        experiments: names of recipe and contestant, by name of the row.
+        file: source file.
     """
 
     condition: str
@@ -237,9 +237,9 @@ class Speed:
     file: Path
 
     def of(self, result: Result) -> float | None:
-        """Return the time of the contestant of a result in its recipe; None where it was not measured.
+        """Return the time of the contestant and recipe of a result; None if it was not measured.
 
-        Rows of earlier files have the names of config files, and state nothing else.
+        In files of earlier versions, rows are only identified by the names of config files.
         """
         if not self.experiments:
             return self.milliseconds.get(result.config)
@@ -262,7 +262,7 @@ def load_speeds(folders: Iterable[Path], problems: Problems) -> list[Speed]:
 
 
 def _may_be_benchmark(file: Path) -> bool:
-    """Return whether a file begins like a benchmark, so that others need not be read."""
+    """Return whether a file begins like a benchmark, without reading all of it."""
     try:
         if file.stat().st_size > _MOST_BYTES:
             return False
@@ -274,7 +274,7 @@ def _may_be_benchmark(file: Path) -> bool:
 
 def _speeds(content: object, file: Path) -> list[Speed]:
     if type(content) is not dict or not content.keys() >= _KEYS:
-        raise ValueError('no benchmark of this version of the suite')
+        raise ValueError('not a benchmark of this version of the suite')
     found = []
     for result in content['results']:
         size = result['size']
@@ -290,7 +290,7 @@ def _speeds(content: object, file: Path) -> list[Speed]:
 def _milliseconds(seconds: Sequence[float]) -> float:
     median = 1e3 * statistics.median(seconds)
     if not math.isfinite(median):
-        raise ValueError('a time is not finite')
+        raise ValueError('a time is non-finite')
     return median
 
 

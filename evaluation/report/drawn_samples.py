@@ -48,11 +48,11 @@ def draw_sample(trained: Trained, index: int) -> dict:
 
     Args:
         trained: model and test set.
-        index: of the image.
+        index: index of the image.
 
     Returns:
-        `shown`: the image with its truth, the same for all models. `prediction`: picture and a line of
-        text; without a picture where nothing is drawn, as in classification.
+        `shown`: the image with its ground truth, the same for all models. `prediction`: a picture and a
+        line of text; without a picture if nothing is drawn, as in classification.
 
     Raises:
         UserError: the image cannot be read.
@@ -73,7 +73,7 @@ def draw_sample(trained: Trained, index: int) -> dict:
 
 
 def as_jpeg(image: np.ndarray) -> str:
-    """Encode a picture, (H, W, 3) uint8, RGB, as a data URI."""
+    """Encode a picture, (H, W, 3) uint8 RGB, as a data URI."""
     content = cv2.imencode('.jpg', image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
     return 'data:image/jpeg;base64,' + base64.b64encode(content.tobytes()).decode()
 
@@ -93,7 +93,7 @@ def _instances(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
     factors = np.array([width / sample.ori_shape[1], height / sample.ori_shape[0]] * 2)
 
     def drawn(masks: np.ndarray | None, instances: Any, scores: np.ndarray | None) -> np.ndarray:
-        # A detector without masks has boxes to draw, and no area to color.
+        # Detectors without masks have boxes to draw but no area to color.
         if masks is None:
             masks = np.zeros((len(instances), height, width), bool)
         small = [
@@ -114,7 +114,7 @@ def _instances(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
         drawn(truth.masks.to_ndarray() if 'masks' in truth else None, truth, None),
         drawn(found.masks.numpy() if 'masks' in found else None, found, found.scores.numpy()),
         _counted(len(truth), 'object'),
-        f'{len(found)} found with a score of {SCORE_THRESHOLD} or more',
+        f'{len(found)} found with a score of at least {SCORE_THRESHOLD}',
     )
 
 
@@ -135,7 +135,7 @@ def _segments(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
     return (
         *pictures,
         ', '.join(present),
-        'no labelled pixels' if right is None else f'{100 * right:.1f} % of the labelled pixels right',
+        'no labeled pixels' if right is None else f'{100 * right:.1f} % of the labeled pixels correct',
     )
 
 
@@ -174,12 +174,13 @@ def gather_pictures(runs: Sequence[ReportedRun], count: int, problems: Problems)
     """Draw the predictions of each model on the same images.
 
     Args:
-        runs: of which the selected ones are drawn.
-        count: how many images; fewer where a test set has fewer.
-        problems: for folders that cannot be written.
+        runs: runs, of which the selected ones are drawn.
+        count: number of images; fewer if a test set has fewer.
+        problems: collects folders that cannot be written.
 
     Returns:
-        `groups`, images with truth and predictions, by title; and `missing`, runs and why.
+        `groups`: images with ground truth and predictions, by title. `missing`: runs without pictures,
+        and why.
     """
     groups: dict[str, dict[str, dict]] = {}
     missing = []
@@ -204,7 +205,7 @@ def gather_pictures(runs: Sequence[ReportedRun], count: int, problems: Problems)
 
 
 def _kept_in(run: ReportedRun, count: int) -> Path:
-    """Return the file of the cached pictures of these weights, config and number."""
+    """Return the cache file of `count` pictures for the weights and config of a run."""
     facts = [_VERSION, run.result.weights_sha256, config_digest(run), count]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return run.folder / FOLDER / f'pictures-{digest[:16]}.json'
@@ -221,7 +222,7 @@ def _kept(run: ReportedRun, count: int) -> list[dict] | None:
 
 
 def _state(path: str) -> list[int] | None:
-    """Return length and time of a file; None if it does not exist."""
+    """Return the size and modification time of a file; None if it does not exist."""
     try:
         facts = os.stat(path)
     except OSError:
@@ -230,10 +231,10 @@ def _state(path: str) -> list[int] | None:
 
 
 def _drawn_anew(run: ReportedRun, count: int, problems: Problems) -> list[dict]:
-    """Run the model, and cache its pictures.
+    """Run the model and cache its pictures.
 
     Raises:
-        UserError: checkpoint or data are missing, or not what was evaluated.
+        UserError: the checkpoint or data are missing, or differ from those evaluated.
     """
     with _silence():
         trained = _load(run)
@@ -248,7 +249,7 @@ def _drawn_anew(run: ReportedRun, count: int, problems: Problems) -> list[dict]:
     try:
         write_json(file, {'sources': sources, 'images': images})
     except OSError as error:
-        problems.add(f'{file} cannot be written ({error.strerror}); pictures are drawn anew each time')
+        problems.add(f'{file} cannot be written ({error.strerror}); pictures are not cached')
     return images
 
 
@@ -256,7 +257,7 @@ def _load(run: ReportedRun) -> Trained:
     """Load the model and its data from the config in `result.json`, without executing that config.
 
     Raises:
-        UserError: one of them is missing, or the weights are not those that were evaluated.
+        UserError: one of them is missing, or the weights differ from those evaluated.
     """
     result = run.result
     if result.checkpoint is None:
@@ -265,7 +266,7 @@ def _load(run: ReportedRun) -> Trained:
     text = str(run.document['config'].get('text', ''))
     config = Config(read_literals(text, keep_tuples=True))
     if not {'model', LOADER, 'default_scope'} <= {*config}:
-        raise UserError(f'{result.path}: its config has no model or no {LOADER}')
+        raise UserError(f'the config in {result.path} has no model or no {LOADER}')
     check_received(config, ('model', LOADER))
     import_modules(config, [])
     # Looking up a type may import it, so look only at the keys checked above.
@@ -274,10 +275,12 @@ def _load(run: ReportedRun) -> Trained:
         trained = load_trained(config, result.config, str(checkpoint), LOADER)
     except UserError:
         raise
-    except Exception as error:  # A config of other versions: the report must not be lost for it.
+    except (
+        Exception
+    ) as error:  # Configs of other versions may fail in any way; the report goes on without them.
         raise UserError(f'its config cannot be built ({type(error).__name__}: {error})') from error
     if result.weights_sha256 not in (None, weights_sha256(trained.model)):
-        raise UserError(f'{checkpoint} holds other weights than those that were evaluated')
+        raise UserError(f'{checkpoint} has different weights than those evaluated')
     return trained
 
 
@@ -285,14 +288,14 @@ def _checkpoint_of(run: ReportedRun) -> Path:
     """Return the checkpoint that was evaluated.
 
     Raises:
-        UserError: it is not in the folder of its run.
+        UserError: the checkpoint is not in the folder of its run.
     """
-    # Use the name only, wherever the path points.
+    # Use only the name, since the stored path may point anywhere.
     name = Path(run.result.checkpoint).name
     for folder in (run.folder, run.result.path.parent):
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f'{run.folder / name} is not there')
+    raise UserError(f'{run.folder / name} is missing')
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Figures of runs next to published ones, for the table and the plots of a report."""
+"""Figures of runs next to published ones, for the table and plots of a report."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -55,7 +55,7 @@ def describe_run(
         run: the evaluation.
         published: figures to compare with.
         speeds: measured times.
-        best: metrics in which it is the best of its kind.
+        best: metrics in which the run is the best of its kind.
     """
     result = run.result
     return {
@@ -96,10 +96,10 @@ def describe_run(
 
 
 def best_metrics(members: Sequence[ReportedRun]) -> dict[str, set[str]]:
-    """Return the metrics in which each run is the best of its kind (bold in tables), by its key.
+    """Return the metrics in which each run is the best of its kind (bold in tables), by key of the run.
 
     Args:
-        members: of one group; those that are not selected take no part.
+        members: runs of one group; unselected runs are ignored.
     """
     found: dict[str, set[str]] = {run.key: set() for run in members}
     selected = [run for run in members if run.is_selected]
@@ -122,7 +122,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
         figure = find_figure(entries, result, metric)
         if figure is None:
             continue
-        # The difference of the printed figures, as in the tables.
+        # Difference of the rounded figures, as in the tables.
         ours, theirs = (
             printed(result.metrics.get(metric), result.task),
             printed(figure.value, result.task),
@@ -139,7 +139,7 @@ def _published(result: Result, entries: Sequence[Entry]) -> dict:
 
 
 def _per_class(content: object) -> dict[str, dict[str, float | None]]:
-    """Return metrics by class; anything but a number counts as undefined."""
+    """Return metrics by class; values that are not numbers count as undefined."""
     if not isinstance(content, Mapping):
         return {}
     return {
@@ -159,14 +159,15 @@ def published_points(
 ) -> list[dict]:
     """Return the published figures that a plot of accuracy against cost can show.
 
-    Those of the unified architecture stand at the cost of our run of the same backbone; those of other
-    networks only where their source states it. None is shown for another data set than was published on.
+    Figures of the unified architecture are drawn at the cost of our run of the same backbone; those of
+    different networks only if their source states the cost. Groups on a different data set than the
+    published one get none.
     """
     points = []
     for title, members in groups.items():
         if not is_published_data_set(members[0].result):
             continue
-        # Recipes of one title are one group.
+        # Recipes with the same title form one group.
         recipes = {run.result.recipe.name for run in members}
         metrics = [metric for metric in TASKS[members[0].result.task].metrics if metric.published]
         costs = {run.result.contestant.name: run.result for run in members if is_unified(run.result)}

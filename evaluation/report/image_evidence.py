@@ -1,4 +1,4 @@
-"""Figures from per-image records: intervals, costs of errors, and differences between models."""
+"""Figures from per-image records: intervals, costs of errors, differences between models."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class _Experiment:
-    """A model, of one seed or several."""
+    """A model with one or several seeds."""
 
     name: str
     runs: Sequence[ReportedRun]
@@ -40,11 +40,11 @@ class _Experiment:
 
     @property
     def evidence(self) -> list[Evidence]:
-        """Per-image records, one for each seed."""
+        """Per-image records, one per seed."""
         return [each.evidence for each in self.drawn]
 
     def figure(self, metric: str) -> tuple[float, np.ndarray]:
-        """Return the mean over seeds, of the original images and of each resample, (resamples,)."""
+        """Return the mean over seeds, on the original images and on each resample, (resamples,)."""
         value = float(np.mean([each.intervals[metric].value for each in self.drawn]))
         return value, np.mean([each.samples[metric] for each in self.drawn], axis=0)
 
@@ -55,13 +55,13 @@ def differences(
     """Compare all pairs of experiments, each by the mean over its seeds.
 
     Args:
-        runs: of one group.
-        drawn: figures on resampled images, by the key of each run.
-        resamples: how many were drawn.
-        seed: of the draws.
+        runs: runs of one group.
+        drawn: figures on resampled images, by key of the run.
+        resamples: number of resamples.
+        seed: random seed of the resamples.
 
     Returns:
-        One entry per pair and compared metric, the better model first.
+        One entry per pair and compared metric, with the better model first.
     """
     pairs = [
         pair
@@ -155,12 +155,12 @@ def _by_end(found: Interval, write: Callable[[float], float | str]) -> dict[str,
 
 @dataclass
 class ImageFindings:
-    """Figures from per-image records, by keys of runs; runs without records are left out.
+    """Figures from per-image records, by key of the run; runs without records are omitted.
 
     Attributes:
-        intervals: low and high by metric, by run.
-        errors: points of AP50 that each kind of error costs, by kind of overlap, by run.
-        differences: between pairs of models tested on the same images, the better one first.
+        intervals: low and high end by metric, by run.
+        errors: points of AP50 lost to each type of error, by kind of overlap, by run.
+        differences: differences between models tested on the same images, with the better one first.
     """
 
     intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -172,9 +172,9 @@ def weigh(runs: Sequence[ReportedRun], resamples: int, problems: Problems) -> Im
     """Evaluate the per-image records of all selected runs that have any.
 
     Args:
-        runs: by group.
-        resamples: number to draw; 0 for no intervals.
-        problems: collects missing or damaged records.
+        runs: runs, sorted by group.
+        resamples: number of resamples; 0 for no intervals.
+        problems: collects missing or corrupt records.
     """
     found, drawn = ImageFindings(), {}
     chosen = [run for run in runs if run.is_selected and run.result.evidence is not None]

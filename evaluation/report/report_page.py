@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no other: its data, its template and scripts."""
+"""Self-contained HTML page of the report: data, template and scripts."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ from evaluation.utils.palette import mixer_colors
 
 TITLE = 'Dense Mixer Bench'
 _PACKAGE = 'evaluation.report'
-# In the order in which they are needed; they are joined into one script.
+# In order of their dependencies; they are joined into one script.
 SCRIPTS = (
     'elements.js',
     'data.js',
@@ -73,13 +73,14 @@ def build_page(
     Args:
         folders: work dirs.
         published: figures to compare with.
-        title: of the page.
+        title: title of the page.
         images: number of images on which to show predictions of each model; 0 for none.
-        resamples: of the images of evaluations with per-image records, for intervals; 0 for none.
+        resamples: number of resamples for the intervals of evaluations with per-image records; 0 for
+            none.
 
     Raises:
-        UserError: a folder is missing, none holds a result, or a result is malformed. Other malformed
-            files are left out, with a warning and a line on the page.
+        UserError: a folder is missing, there are no results, or a result is malformed. Other malformed
+            files are skipped, with a warning and a line on the page.
     """
     problems = Problems()
     runs = gather_runs(load_results(folders))
@@ -100,13 +101,13 @@ class Sources:
     """Sources of a report.
 
     Attributes:
-        runs: in the order of the table.
+        runs: runs in the order of the table.
         published: figures to compare with.
         speeds: measured times.
-        analyses: the oldest first.
+        analyses: analyses, oldest first.
         pictures: predictions by group, see `gather_pictures`; None if not requested.
         evidence: figures from per-image records.
-        problems: files that were left out.
+        problems: skipped files.
     """
 
     runs: Sequence[ReportedRun]
@@ -119,7 +120,7 @@ class Sources:
 
 
 def page_data(sources: Sources, title: str) -> dict:
-    """Return the data that the page's script draws, ready for JSON."""
+    """Return the data for the page's script, ready for JSON."""
     groups: dict[str, list[ReportedRun]] = {}
     for run in sources.runs:
         groups.setdefault(run.group, []).append(run)
@@ -160,7 +161,7 @@ def page_data(sources: Sources, title: str) -> dict:
 
 
 def _details(runs: Sequence[ReportedRun]) -> tuple[dict, dict]:
-    """Return provenance by run, and texts of configs by digest, each once."""
+    """Return the provenance of each run, and the texts of configs by digest."""
     details, configs = {}, {}
     for run in runs:
         digest = config_digest(run)
@@ -170,7 +171,7 @@ def _details(runs: Sequence[ReportedRun]) -> tuple[dict, dict]:
 
 
 def _curves(runs: Sequence[ReportedRun], problems: Problems) -> tuple[list[dict], dict[str, int | None]]:
-    """Return curves, each once for all evaluations of a run, and the curve of each evaluation."""
+    """Return the distinct curves, and the index of the curve of each evaluation."""
     found: dict[tuple[Path, str | None], int | None] = {}
     curves: list[dict] = []
     for run in runs:
@@ -184,7 +185,7 @@ def _curves(runs: Sequence[ReportedRun], problems: Problems) -> tuple[list[dict]
 
 
 def _analyses(sources: Sources) -> tuple[list[dict], dict[str, dict[str, int]]]:
-    """Return analyses of the weights of any run, each once, and the indices of each run's."""
+    """Return the distinct analyses of all runs, and their indices for each run."""
     shown: dict[int, int] = {}
     analyses: list[dict] = []
     of_runs: dict[str, dict[str, int]] = {}
@@ -210,11 +211,11 @@ def _analyses(sources: Sources) -> tuple[list[dict], dict[str, dict[str, int]]]:
 def render_page(data: Mapping) -> bytes:
     """Render a page.
 
-    The page allows scripts only by their digests and loads nothing, so that names in a result can
-    neither run code nor contact anyone, and the page works from a disk.
+    The page allows only scripts with known digests and loads nothing. So strings in a result can neither
+    run code nor access the network, and the page works from disk.
 
     Args:
-        data: from `page_data`.
+        data: data from `page_data`.
     """
     script = _script()
     plotly = _plotly()
@@ -237,12 +238,12 @@ def render_page(data: Mapping) -> bytes:
         plotly=base64.b64encode(zlib.compress(plotly.encode(), 9)).decode(),
         json=Markup(json_for_script(data)),
     )
-    # A path may hold bytes that are not text.
+    # Paths may contain bytes that are not valid text.
     return text.encode('utf-8', 'replace')
 
 
 def json_for_script(data: Mapping) -> str:
-    """Return JSON that is safe in a `script` element, whatever strings it holds."""
+    """Return JSON that is safe in a `script` element with any strings."""
     text = json.dumps(data, separators=(',', ':'), allow_nan=False)
     for character in '<>&':
         text = text.replace(character, f'\\u{ord(character):04x}')
@@ -250,7 +251,7 @@ def json_for_script(data: Mapping) -> str:
 
 
 def _columns(data: Mapping) -> dict:
-    """Return the columns of the table of runs, and the digits of their figures."""
+    """Return the columns of the table of runs, and the number of digits of their figures."""
     runs, groups = data['runs'], data['groups']
     metrics = list(dict.fromkeys(each['key'] for group in groups for each in group['metrics']))
     published = list(dict.fromkeys(metric for run in runs for metric in run['published']))

@@ -1,4 +1,4 @@
-"""Evaluations of a report: order, names and provenance, and problems that leave files out."""
+"""Evaluations of a report: order, names, provenance, and problems with files."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from evaluation.results.selection import select
 from evaluation.tables.columns import tables_of, training_text
 from evaluation.utils.errors import UserError, warn
 
-# Errors of readers for malformed files.
+# Errors that readers raise for malformed files.
 MALFORMED = (*UNREADABLE, UserError, IndexError, BadZipFile)
-# Folders that mmengine names after the start of a run, and those of evaluations during training.
+# Names of mmengine's folders: the start time of a run, and evaluations during training.
 _TIME = re.compile(r'\d{8}_\d{6}')
 _STEP = re.compile(r'(epoch|iter)_\d+')
-# Texts that distinguish evaluations, in the order in which equal names are extended by them.
+# Texts that distinguish evaluations, in the order in which they are added to equal names.
 _PARTS: tuple[Callable[[Result], str], ...] = (
     lambda result: result.start or '',
     lambda result: '' if result.variant is None else f'{result.variant} recipe',
@@ -40,18 +40,18 @@ _ELSEWHERE = {
     'parameters', 'complexity', 'versions', 'git', 'hardware', 'created', 'wall_time_seconds', 'seed',
     'initialization', 'recipe',
 }  # fmt: skip
-# Longer lists are counted, not written out.
+# For longer lists, only the number of entries is shown.
 _LONGEST_LIST = 20
 
 
 class Problems:
-    """Collect problems: print each on stderr at once, and list all on the page."""
+    """Problems, which are printed to stderr at once and listed on the page."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
 
     def add(self, message: str) -> None:
-        """Add a message; a repeated one is ignored."""
+        """Add a message; ignore repeated ones."""
         message = ' '.join(message.split())
         if message not in self.messages:
             self.messages.append(message)
@@ -59,18 +59,18 @@ class Problems:
 
     @contextmanager
     def leaving_out(self, file: Path) -> Iterator[None]:
-        """Leave out a malformed file, with its name and the reason."""
+        """Skip a malformed file, and add its name and the reason."""
         try:
             yield
         except MALFORMED as error:
             reason = str(error) if isinstance(error, UserError) else explained(error)
-            self.add(f'left out: {reason if str(file) in reason else f"{file}: {reason}"}')
+            self.add(f'skipped: {reason if str(file) in reason else f"{file}: {reason}"}')
 
 
 def explained(error: Exception) -> str:
     """Describe the error of a malformed file."""
     if isinstance(error, KeyError):
-        return f'{error.args[0]!r} is missing' if error.args else 'something is missing'
+        return f'{error.args[0]!r} is missing' if error.args else 'a key is missing'
     if isinstance(error, OSError):
         return f'cannot be read ({error.strerror or error})'
     return f'malformed ({str(error) or type(error).__name__})'
@@ -81,14 +81,14 @@ class ReportedRun:
     """One evaluation on the page.
 
     Attributes:
-        key: identifies it on the page.
-        label: a name that is unique within its group.
+        key: id on the page.
+        label: name, unique within the group.
         group: task and data set; figures are compared only within a group.
-        result: the parsed file.
-        document: the whole file.
-        is_selected: whether it is the furthest and newest evaluation of its kind and seed.
-        folder: of the run.
-        started: name of the folder that mmengine made for this start of the run; None elsewhere.
+        result: parsed result.
+        document: content of the whole file.
+        is_selected: whether this is the furthest and newest evaluation of its kind and seed.
+        folder: folder of the run.
+        started: name of mmengine's folder for this start of the run; None if the result is elsewhere.
     """
 
     key: str
@@ -102,7 +102,7 @@ class ReportedRun:
 
 
 def gather_runs(results: Sequence[Result]) -> list[ReportedRun]:
-    """Sort evaluations by group, then as in a table, and name them.
+    """Sort evaluations by group, then as in the tables, and name them.
 
     Args:
         results: all evaluations found.
@@ -127,10 +127,10 @@ def gather_runs(results: Sequence[Result]) -> list[ReportedRun]:
 
 
 def run_folder(file: Path) -> tuple[Path, str | None]:
-    """Return the folder of the run of a `result.json`, and the name of the folder of its start.
+    """Return the folder of the run of a `result.json`, and the folder name of its start.
 
-    An evaluation during training lies in `RUN/START/STEP`, a test in `RUN/START`; any other file counts
-    as one in the folder of its run.
+    Evaluations during training are in `RUN/START/STEP`, and tests in `RUN/START`. Any other file is
+    assumed to be in the folder of its run.
     """
     folder = file.parent
     if _STEP.fullmatch(folder.name) and _TIME.fullmatch(folder.parent.name):
@@ -141,16 +141,16 @@ def run_folder(file: Path) -> tuple[Path, str | None]:
 
 
 def labels(results: Sequence[Result]) -> list[str]:
-    """Return a name for each evaluation: its backbone, and what distinguishes it from others.
+    """Return a name for each evaluation: its backbone, and what distinguishes it from the others.
 
     Args:
-        results: of one task and data set, from different files.
+        results: results of one task and data set, from different files.
     """
     names = [result.contestant.name for result in results]
     for part in _PARTS:
         counts = Counter(names)
         own = [part(result) for result in results]
-        # A text is added only if it differs among evaluations of equal name.
+        # Add a text only if it differs among evaluations with the same name.
         varied = {
             name
             for name in counts
@@ -164,14 +164,14 @@ def labels(results: Sequence[Result]) -> list[str]:
 
 
 def config_digest(run: ReportedRun) -> str:
-    """Return the SHA-256 of the config, or of its text."""
+    """Return the stored SHA-256 of the config, or that of its text."""
     stated = run.document['config'].get('sha256')
     text = str(run.document['config'].get('text', ''))
     return stated or hashlib.sha256(text.encode()).hexdigest()
 
 
 def provenance(run: ReportedRun) -> list[dict]:
-    """Return sections for the panel of details, with rows of name and text; omit missing facts."""
+    """Return sections of the details panel, with rows of name and text; omit missing facts."""
     document, result = run.document, run.result
     sections = {
         'Evaluation': {
@@ -212,7 +212,7 @@ def provenance(run: ReportedRun) -> list[dict]:
 
 
 def _rows(content: object, prefix: str = '') -> list[list[str]]:
-    """Return rows of name and text; a nested mapping gives dotted names."""
+    """Return rows of name and text; nested mappings become dotted names."""
     if not isinstance(content, Mapping):
         return []
     rows = []

@@ -1,4 +1,4 @@
-"""Losses, learning rate and metrics over a training, from the scalars that it logged."""
+"""Losses, learning rate and metrics over a training, from its logged scalars."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _LARGEST = 1e300
 
 @dataclass
 class LoggedCurve:
-    """Values over iterations, in rising order of `steps`."""
+    """Values over iterations, in increasing order of `steps`."""
 
     steps: list[int] = field(default_factory=list)
     values: list[float | None] = field(default_factory=list)
@@ -30,7 +30,7 @@ class LoggedCurve:
 
 @dataclass
 class Curves:
-    """Scalars of the training and of its evaluations, by name."""
+    """Scalars of a training and its evaluations, by name."""
 
     training: dict[str, LoggedCurve] = field(default_factory=dict)
     evaluation: dict[str, LoggedCurve] = field(default_factory=dict)
@@ -55,17 +55,16 @@ class Curves:
 def read_curves(folder: Path, started: str | None, problems: Problems) -> Curves | None:
     """Read the scalars of a run over all its starts.
 
-    A resumed run has a file for each start. Where one begins before another ended, the steps of the
-    former hold; so a run that began anew hides the earlier one.
+    A resumed run has one file per start. If a start begins before the end of an earlier one, its steps
+    replace the overlapping steps; so a run that started over hides the earlier one.
 
     Args:
-        folder: of the run.
-        started: name of the folder of the start that is looked at; later ones are left out. None takes
-            all.
-        problems: for files that are malformed; the last line of a run that was killed may break off.
+        folder: folder of the run.
+        started: folder name of the last start to include; None for all starts.
+        problems: collects malformed files; a truncated last line is accepted, as after a kill.
 
     Returns:
-        None where nothing was logged of a training.
+        The curves, or None if no training was logged.
     """
     curves = Curves()
     for file in sorted(folder.glob(f'*/{SCALARS}')):
@@ -85,9 +84,9 @@ def _read_lines(file: Path, problems: Problems) -> list[dict]:
                 raise ValueError('not an object')
             found.append(entry)
         except (ValueError, RecursionError):
-            # A killed process may leave a part of its last line.
+            # A killed process may leave a truncated last line.
             if number < len(lines):
-                problems.add(f'left out: {file}: line {number} is malformed')
+                problems.add(f'skipped: {file}: line {number} is malformed')
     return found
 
 
@@ -103,7 +102,7 @@ def _append(curves: Curves, entries: Sequence[dict]) -> None:
             last = entry['step']
             _add(curves.training, last, {n: v for n, v in entry.items() if _is_shown(n)})
         elif last:
-            # mmengine numbers evaluations by epoch or iteration; here all are placed at iterations.
+            # mmengine numbers evaluations by epoch or iteration; place all at iterations.
             _add(curves.evaluation, last, _metrics(entry))
 
 
@@ -116,7 +115,7 @@ def _is_shown(name: str) -> bool:
 
 
 def _metrics(entry: dict) -> dict[str, float | None]:
-    """Return metrics in percent, by the names of the suite."""
+    """Return metrics in percent, with the names used in the suite."""
     metrics = {}
     for name, value in entry.items():
         if name in ('step', 'time', 'data_time', 'memory', 'epoch', 'iter') or not _is_number(value):
@@ -160,8 +159,8 @@ def thinned(count: int, most: int) -> list[int]:
     """Return at most `most` of `count` indices, evenly spaced, including the first and the last.
 
     Args:
-        count: how many there are.
-        most: 1 or more; the first alone if 1.
+        count: number of indices.
+        most: maximum, at least 1; if 1, only the first index is returned.
     """
     if count <= most:
         return list(range(count))
@@ -171,5 +170,5 @@ def thinned(count: int, most: int) -> list[int]:
 
 
 def significant(value: float | None, digits: int = _SIGNIFICANT) -> float | None:
-    """Round a number to a few significant digits, which makes it shorter in JSON."""
+    """Round a number to a few significant digits, to shorten the JSON."""
     return None if value is None else float(f'{value:.{digits}g}')

@@ -1,1 +1,1 @@
-"""Sweeps: many trainings and tests, on this machine or on Slurm, each done once whatever happens."""
+"""Sweeps: many trainings and tests on this machine or on Slurm, each done exactly once."""

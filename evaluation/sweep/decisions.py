@@ -9,7 +9,7 @@ from evaluation.engine.checkpoints import candidates
 from evaluation.sweep.record import DONE, FAILED, Identity, Record, differences
 
 FINISHED, NEW, RESUME, RETRY, RUNS, REFUSED = 'finished', 'new', 'resume', 'retry', 'runs', 'refused'
-# Attempts at a run that fails; the next command makes one more.
+# Attempts at a failing run by one command; the next command makes one more.
 ATTEMPTS = 2
 
 
@@ -18,9 +18,9 @@ class Findings:
     """Contents of the folder of a run.
 
     Attributes:
-        result: the `result.json` of the finished run; None where it is not finished.
-        checkpoint: the last one, which may be damaged; None where there is none.
-        is_trained: whether the checkpoint of the end of the training exists.
+        result: `result.json` of the finished run; None if it is not finished.
+        checkpoint: last checkpoint, which may be corrupt; None if there is none.
+        is_trained: whether the final checkpoint of the training exists.
         others: results of a different config, seed or data set.
     """
 
@@ -34,9 +34,9 @@ def look(folder: Path, identity: Identity, final: str | None) -> Findings:
     """Inspect the folder of a run.
 
     Args:
-        folder: of the run; may be missing.
-        identity: what the run is.
-        final: name of the checkpoint that the training ends with; None in a test alone.
+        folder: folder of the run; may be missing.
+        identity: identity of the run.
+        final: name of the final checkpoint of the training; None for a test.
     """
     checkpoint = next(candidates(folder), None)
     is_trained = final is not None and (folder / final).is_file()
@@ -61,7 +61,7 @@ def results(folder: Path) -> Iterator[tuple[Path, dict]]:
 
 
 def is_result_of(result: dict, identity: Identity) -> bool:
-    """Return whether a result belongs to this run, at its end or before."""
+    """Return whether a result belongs to this run, whether final or intermediate."""
     same = [
         (_at(result, 'data', 'sha256'), identity.data_sha256),
         (result.get('test_time_augmentation'), False),
@@ -80,7 +80,7 @@ def is_result_of(result: dict, identity: Identity) -> bool:
 
 
 def start_name(source: object) -> object:
-    """Return the name of starting weights: a URL, or a file without its folder, as it may move."""
+    """Return the name of initial weights: a URL, or a file without its folder, which may change."""
     is_file = isinstance(source, str) and '://' not in source
     return Path(source).name if is_file else source
 
@@ -100,7 +100,7 @@ def _at(content: object, *keys: str) -> object:
 
 @dataclass(frozen=True)
 class Decision:
-    """Action (one of the constants above) and reason."""
+    """Action (one of the constants above) and its reason."""
 
     action: str
     reason: str
@@ -114,19 +114,19 @@ class Decision:
 def decide(
     folder: Path, identity: Identity, record: Record | None, findings: Findings, is_alive: bool
 ) -> Decision:
-    """Decide about one run.
+    """Decide what to do about a run.
 
     Args:
-        folder: of the run.
-        identity: of the requested run.
-        record: of the last attempt there.
+        folder: folder of the run.
+        identity: identity of the requested run.
+        record: record of the last attempt there.
         findings: contents of the folder.
         is_alive: whether a job of that attempt is queued or running.
     """
     if why := why_another(folder, identity, record):
         return Decision(REFUSED, why)
     if is_alive:
-        return Decision(RUNS, f'{record.state} as job {record.job}' if record else 'runs already')
+        return Decision(RUNS, f'{record.state} as job {record.job}' if record else 'already running')
     if findings.result:
         return Decision(FINISHED, f'{findings.result}')
     if record is None:
@@ -136,24 +136,24 @@ def decide(
     if findings.is_trained:
         return Decision(RESUME, 'trained, but not evaluated')
     if record.state == DONE:
-        return Decision(RESUME, 'was done, but its last checkpoint or its result is gone')
+        return Decision(RESUME, 'was done, but its final checkpoint or its result is missing')
     if findings.checkpoint:
         return Decision(RESUME, f'interrupted after {findings.checkpoint.name}')
     return Decision(NEW, 'interrupted before its first checkpoint')
 
 
 def why_another(folder: Path, identity: Identity, record: Record | None) -> str | None:
-    """Say how the recorded run differs from the requested one; None if it does not.
+    """Return how the recorded run differs from the requested one; None if it does not.
 
     Args:
-        folder: of the run.
-        identity: of the requested run.
-        record: of the last attempt there.
+        folder: folder of the run.
+        identity: identity of the requested run.
+        record: record of the last attempt there.
     """
     differing = ' and '.join(differences(identity, record.identity)) if record else ''
     if not differing:
         return None
-    return f'{folder} holds a run that differs in {differing}; give another --work-dir'
+    return f'{folder} contains a run that differs in {differing}; give another --work-dir'
 
 
 def _without_record(folder: Path, findings: Findings) -> Decision:
@@ -161,6 +161,6 @@ def _without_record(folder: Path, findings: Findings) -> Decision:
         file = findings.checkpoint or findings.others[0]
         return Decision(
             REFUSED,
-            f'{file} is of a training that no sweep began, or of another; give another --work-dir',
+            f'{file} is from a training outside any sweep or from another run; give another --work-dir',
         )
-    return Decision(NEW, 'nothing there')
+    return Decision(NEW, 'not started yet')

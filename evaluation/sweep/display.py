@@ -28,10 +28,10 @@ class RunProgress:
     """Progress of a run.
 
     Attributes:
-        done: iterations so far.
-        total: of the whole training; None where it is not known yet.
-        seconds_left: of training; None where it is not known yet.
-        metric: the latest, such as `mIoU 41.2`; None before the first evaluation.
+        done: finished iterations.
+        total: iterations of the whole training; None if not known yet.
+        seconds_left: remaining training time; None if not known yet.
+        metric: latest metric, such as `mIoU 41.2`; None before the first evaluation.
     """
 
     done: int = 0
@@ -44,8 +44,8 @@ def progress_of(run: Run, since: float = 0.0) -> RunProgress:
     """Read the progress of a run.
 
     Args:
-        run: which.
-        since: when its job started, in seconds since 1970.
+        run: run to inspect.
+        since: start time of its job, in seconds since 1970.
     """
     folder = run.task.folder
     if run.task.train is None:
@@ -99,7 +99,7 @@ class LiveTable:
 
 
 class Lines:
-    """Print a line for every change of state, and a summary once in a while."""
+    """Print a line for every change of state, and a summary from time to time."""
 
     def __init__(self) -> None:
         self._said: dict[str, tuple] = {}
@@ -134,7 +134,7 @@ def shown(items: Sequence[Item], rows: int) -> list[Item]:
 
 
 def cells(item: Item) -> tuple[str, str, str, str, str, str, str]:
-    """Return a run's name, state, step, time left, metric, time taken and note."""
+    """Return the name, state, step, time left, metric, elapsed time and note of a run."""
     progress = RunProgress()
     if item.run and item.state in (ACTIVE, DONE):
         progress = progress_of(item.run, item.started() if item.state == ACTIVE else 0.0)
@@ -146,7 +146,7 @@ def cells(item: Item) -> tuple[str, str, str, str, str, str, str]:
 
 
 def line(item: Item) -> str:
-    """Return a run in one line."""
+    """Describe a run in one line."""
     name, phase, step, left, metric, taken, note = cells(item)
     parts = [f'step {step}' if step else '', f'about {left} left' if left else '', metric]
     parts += [f'{taken} since the start' if taken and item.state == ACTIVE else taken, note]
@@ -156,7 +156,7 @@ def line(item: Item) -> str:
 def summary(items: Sequence[Item]) -> str:
     """Return the number of runs in each state, in words."""
     count = Counter(item.state for item in items)
-    words = {WAITING: 'waiting', ACTIVE: 'in work', DONE: 'done', INTERRUPTED: 'interrupted'}
+    words = {WAITING: 'waiting', ACTIVE: 'active', DONE: 'done', INTERRUPTED: 'interrupted'}
     words |= {FAILED: 'failed', REFUSED: 'refused'}
     parts = [f'{count[state]} {word}' for state, word in words.items() if count[state]]
     runs = '1 run' if len(items) == 1 else f'{len(items)} runs'

@@ -1,4 +1,4 @@
-"""Executors that start jobs: on this machine, one per free place, or as one array on a Slurm cluster."""
+"""Executors that start jobs: on this machine, one per free place, or as an array on a Slurm cluster."""
 
 import contextlib
 import io
@@ -21,7 +21,7 @@ from evaluation.sweep.runs import Run
 from evaluation.sweep.work import Work, complaint
 from evaluation.utils.errors import UserError
 
-# submitit kills a local job after this time; these jobs end by themselves.
+# submitit kills a local job after this time, so make it long enough never to matter.
 MINUTES = 10 * 366 * 24 * 60
 POLL_SECONDS = 0.2
 AGAIN_SECONDS = 1.0
@@ -33,16 +33,16 @@ DURATION = re.compile(r'((?P<days>\d+)-)?(?P<first>\d+)(:(?P<second>\d+))?(:(?P<
 
 
 def hold(root: Path) -> Lock:
-    """Take the lock on a folder of work dirs, which admits one local sweep at a time.
+    """Lock a folder of work dirs, so that only one local sweep uses it at a time.
 
     Raises:
-        UserError: another has it.
+        UserError: another sweep holds the lock.
     """
     lock = Lock(root / ROOT_LOCK)
     if not lock.acquire():
         raise UserError(
-            f'another sweep is at work in {root}; wait for its end, or give another --work-dir '
-            '(--dry-run tells how far it is)'
+            f'another sweep is running in {root}; wait until it ends, or give another --work-dir '
+            '(--dry-run shows its progress)'
         )
     return lock
 
@@ -51,14 +51,14 @@ class LocalExecutor:
     """Start jobs on this machine through submitit, one at a time in each place.
 
     Args:
-        root: folder of all work dirs, which `hold` has taken.
+        root: folder of all work dirs, locked by `hold`.
         places: where jobs run.
-        liveness: is told of every job.
+        liveness: tracker that is told of every job.
     """
 
     name = 'local'
     poll_seconds = 0.5
-    # Repeating the command while jobs are stopping means that they should go on.
+    # Running the command again while jobs are stopping means that they should continue.
     goes_on_with_interrupted = True
 
     def __init__(self, root: Path, places: Sequence[Place], liveness: Liveness) -> None:
@@ -73,7 +73,7 @@ class LocalExecutor:
 
         Args:
             waiting: runs to start, in order.
-            active: runs in work.
+            active: active runs.
         """
         self._seat(active)
         claims = []
@@ -93,12 +93,12 @@ class LocalExecutor:
         return claims
 
     def interrupt(self, active: Sequence[Run]) -> str:
-        """Ask all jobs to stop, wait, record the outcome and return it in words."""
+        """Ask all jobs to stop, wait, record the outcome, and return a description of it."""
         end, asked = time.monotonic() + SECONDS_TO_STOP + 10, 0.0
         left = list(active)
         while left and time.monotonic() < end:
             if time.monotonic() - asked > AGAIN_SECONDS:
-                # Repeated for a job that had not yet recorded its process.
+                # Repeat for jobs that had not recorded their process yet.
                 asked = time.monotonic()
                 _ask_to_stop(left)
             time.sleep(POLL_SECONDS)
@@ -106,7 +106,7 @@ class LocalExecutor:
         for run in active:
             record = read_record(run.task.folder)
             if record and run not in left:
-                # A job that had begun has recorded it itself.
+                # Jobs that had begun have recorded the interruption themselves.
                 withdraw(Claim(run, record.token), 'asked to stop before it began')
         if left:
             return f'{", ".join(run.name for run in left)} did not stop in {SECONDS_TO_STOP:.0f} s'
@@ -145,13 +145,13 @@ class SlurmWishes:
     """Resources of one Slurm job.
 
     Attributes:
-        minutes: limit of a job's time.
-        gpus: on each machine; 0 for none.
-        nodes: machines.
-        cpus: cores for each GPU, or of a job without one.
-        partition: None for the cluster's default.
-        requeue: how often a job whose time ends is queued again.
-        parallel: how many jobs at a time; None for any number.
+        minutes: time limit.
+        gpus: GPUs per machine; 0 for none.
+        nodes: number of machines.
+        cpus: CPU cores per GPU, or per machine without GPUs.
+        partition: name of the partition; None for the cluster's default.
+        requeue: number of times that a job is queued again when its time ends.
+        parallel: number of jobs that run at the same time; None for no limit.
         others: further options of `sbatch`, by name.
     """
 
@@ -169,14 +169,14 @@ class SlurmExecutor:
     """Submit jobs to Slurm through submitit, as one array.
 
     Args:
-        root: folder of all work dirs, which all machines of the cluster see.
+        root: folder of all work dirs, visible to all machines of the cluster.
         wishes: resources of each job.
-        liveness: is told of every job.
+        liveness: tracker that is told of every job.
     """
 
     name = 'slurm'
     poll_seconds = 2.0
-    # A canceled job should end, whichever commands observe it.
+    # A canceled job must not be restarted by a command that observes it.
     goes_on_with_interrupted = False
 
     def __init__(self, root: Path, wishes: SlurmWishes, liveness: Liveness) -> None:
@@ -193,20 +193,20 @@ class SlurmExecutor:
             active: unused; Slurm decides how many jobs run at a time.
 
         Raises:
-            UserError: Slurm refuses them.
+            UserError: Slurm rejects the jobs.
         """
         claims = [ours for wanted in waiting if (ours := claim(wanted, self.name))]
         if not claims:
             return []
         try:
-            # submitit prints sbatch's complaints, which the error below repeats.
+            # Hide sbatch's messages, which submitit prints and the error below repeats.
             with outside_of_a_job(), contextlib.redirect_stderr(io.StringIO()):
                 jobs = self._executor.submit_array([self._work(ours) for ours in claims])
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             line = complaint(error)
             for ours in claims:
-                withdraw(ours, f'Slurm refused the job: {line}')
-            raise UserError(f'Slurm refused the jobs: {line}') from error
+                withdraw(ours, f'Slurm rejected the job: {line}')
+            raise UserError(f'Slurm rejected the jobs: {line}') from error
         for ours, job in zip(claims, jobs, strict=True):
             self._liveness.note_queued(job.job_id)
             note_submitted(ours, job=job.job_id)
@@ -218,11 +218,11 @@ class SlurmExecutor:
         return Work(ours.run.task, place, ours.token, lingers=self._wishes.requeue > 0)
 
     def interrupt(self, active: Sequence[Run]) -> str:
-        """Return in words that jobs go on, and how to end them."""
+        """Return a message that jobs keep running and how to cancel them."""
         records = [read_record(run.task.folder) for run in active]
         jobs = sorted({record.job.partition('_')[0] for record in records if record and record.job})
         return (
-            f'{len(active)} jobs stay with Slurm and go on; `scancel {" ".join(jobs)}` ends them'
+            f'{len(active)} jobs keep running on Slurm; `scancel {" ".join(jobs)}` cancels them'
             if jobs
             else 'no job is left'
         )
@@ -232,19 +232,19 @@ def check_slurm() -> None:
     """Check that Slurm's commands exist.
 
     Raises:
-        UserError: one is missing.
+        UserError: a command is missing.
     """
     missing = [name for name in ('sbatch', 'srun', 'squeue') if shutil.which(name) is None]
     if missing:
         raise UserError(
-            f'--executor slurm: {missing[0]} is not here; run this on a machine of the cluster, or '
-            'leave the option out'
+            f'--executor slurm: {missing[0]} was not found; run this on a machine of the cluster, or '
+            'remove the option'
         )
 
 
 @contextlib.contextmanager
 def outside_of_a_job() -> Iterator[None]:
-    """Hide the variables of the surrounding Slurm job, which must not reach the jobs submitted here."""
+    """Hide the variables of the surrounding Slurm job from the jobs submitted here."""
     of_the_job = [name for name in os.environ if name.startswith(('SLURM_', 'SRUN_'))]
     if 'SLURM_JOB_ID' not in os.environ:
         of_the_job = []
@@ -284,7 +284,7 @@ def minutes_of(text: str) -> int:
     """Return minutes, at least 1, from Slurm's `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M` or `D-H:M:S`.
 
     Raises:
-        ValueError: it has none of these.
+        ValueError: the text has none of these formats.
     """
     match = DURATION.fullmatch(text)
     if match is None:

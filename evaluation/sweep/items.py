@@ -32,13 +32,13 @@ from evaluation.sweep.work import RUN_LOCK, complaint
 from evaluation.utils.errors import UserError
 from evaluation.utils.formats import now
 
-# `squeue` burdens the controller of the cluster; the records of jobs are read without it.
+# Ask `squeue` rarely, since it burdens the cluster's controller.
 SQUEUE_SECONDS = 15.0
 SECONDS_TO_ANSWER = 60
-# In addition to the states of a record.
+# States in addition to those of a record.
 WAITING, ACTIVE = 'waiting', 'active'
 SETTLED = (DONE, FAILED, INTERRUPTED, REFUSED)
-LOST = 'its job ended without a word: killed, out of memory, or the machine went down'
+LOST = 'its job ended without an error message: killed, out of memory, or the machine went down'
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Start:
     """A run that waits to be started.
 
     Attributes:
-        run: which.
-        attempt: the number of the attempt that this will be.
-        seen: its record at the time of that decision.
+        run: run to start.
+        attempt: number of the new attempt.
+        seen: record of the run when it was planned.
     """
 
     run: Run
@@ -58,11 +58,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Claim:
-    """A run that only this command submits.
+    """A run that only this command may submit.
 
     Attributes:
-        run: which.
-        token: identifies this submission.
+        run: claimed run.
+        token: id of this submission.
     """
 
     run: Run
@@ -72,7 +72,7 @@ class Claim:
 def claim(wanted: Start, executor: str, devices: tuple[str, ...] = ()) -> Claim | None:
     """Record that a run is queued; return None if another command was faster.
 
-    A run whose folder holds a different run is not claimed either.
+    A run is not claimed either if its folder contains a different run.
     """
     ours, identity = Claim(wanted.run, uuid.uuid4().hex), wanted.run.task.identity
     claimed = []
@@ -98,7 +98,7 @@ def claim(wanted: Start, executor: str, devices: tuple[str, ...] = ()) -> Claim 
 
 
 def note_submitted(ours: Claim, **facts: object) -> None:
-    """Add facts about its job to the record, unless the job has already recorded itself."""
+    """Add facts about the job to the record, unless the job has already recorded itself."""
 
     def change(record: Record | None) -> Record | None:
         if record is None or record.token != ours.token or record.state != QUEUED:
@@ -129,14 +129,14 @@ class Liveness:
         self._queue.add(job_id)
 
     def is_alive(self, folder: Path, record: Record | None) -> bool:
-        """Return whether a run is in work, or will be without being started again.
+        """Return whether a run is active, or will be without being started again.
 
         Args:
-            folder: of the run.
-            record: of the run.
+            folder: folder of the run.
+            record: record of the run.
 
         Raises:
-            UserError: Slurm has the job, and cannot be asked here.
+            UserError: the job is on Slurm, which cannot be queried here.
         """
         if is_locked(folder / RUN_LOCK):
             return True
@@ -175,7 +175,7 @@ class Queue:
     def _read(self) -> None:
         if shutil.which('squeue') is None:
             raise UserError(
-                'its job is with Slurm, and squeue is not here; run this on a machine of the cluster'
+                'its job is on Slurm, but squeue was not found; run this on a machine of the cluster'
             )
         command = ['squeue', '--me', '--array', '--noheader', '--format=%i']
         try:
@@ -186,7 +186,7 @@ class Queue:
         except (OSError, subprocess.SubprocessError) as error:
             if self._read_at is None:
                 raise UserError(
-                    f'squeue does not answer ({complaint(error)}); try again when Slurm is there'
+                    f'squeue does not answer ({complaint(error)}); try again when Slurm is available'
                 ) from error
             # The controller is briefly unavailable: its last answer still holds.
         self._read_at = time.monotonic()
@@ -197,9 +197,9 @@ class Item:
     """One run of a sweep and its state.
 
     Attributes:
-        name: what messages call it.
-        run: None if its config, data or start is invalid.
-        decision: made when the sweep began.
+        name: name in messages.
+        run: the run; None if its config, data or initial weights are invalid.
+        decision: decision made when the sweep began.
         state: `WAITING`, `ACTIVE` or one of `SETTLED`.
         record: last record read from its folder.
         attempt: number of the last attempt; 0 before the first.
@@ -242,7 +242,7 @@ class Item:
         return Start(self.run, self.attempt + 1, self.record)
 
     def refuse(self, why: str) -> None:
-        """Refuse to start it."""
+        """Refuse to start the run."""
         self.state, self.note = REFUSED, why
 
 
@@ -282,7 +282,7 @@ def observe(item: Item, liveness: Liveness, goes_on_with_interrupted: bool) -> N
 
     Args:
         item: changed in place.
-        liveness: of the jobs.
+        liveness: tracker of the jobs.
         goes_on_with_interrupted: whether to resume an interrupted run that another command started.
     """
     task = item.run.task

@@ -1,4 +1,4 @@
-"""Places for jobs, their commands, and the end of all processes that a command starts."""
+"""Places and commands of jobs, and termination of all processes that a command starts."""
 
 import contextlib
 import ctypes
@@ -25,12 +25,12 @@ FIRST_PORT = 29500
 # Distance between the first ports of concurrent jobs, so that no two try the same port.
 PORTS_A_PLACE = 100
 POLL_SECONDS = 0.1
-# A training that was asked to stop ends within seconds; Slurm grants 30 by default.
+# Training ends within seconds when asked to stop; Slurm allows 30 by default.
 SECONDS_TO_STOP = 25.0
-# Of prctl(2).
+# Option of prctl(2).
 SET_CHILD_SUBREAPER = 36
 SECONDS_BETWEEN_KILLS = 0.02
-# Signals that a terminal sends to everything started from it.
+# Signals that a terminal sends to all processes started from it.
 OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 
 
@@ -39,11 +39,11 @@ class Place:
     """Where a job runs.
 
     Attributes:
-        processes: of the training on each machine.
-        threads: of each process.
-        devices: ids of the GPUs that the job has for itself; None leaves those that are visible.
-        first_port: processes talk over the first port from here on that is free; None for one that
-            the number of the Slurm job says.
+        processes: number of training processes per machine.
+        threads: number of threads per process.
+        devices: ids of the GPUs reserved for the job; None for all visible ones.
+        first_port: port where the search for a free one starts; None to derive the port from the id of
+            the Slurm job.
     """
 
     processes: int = 1
@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Node:
-    """Which of a job's machines this is, and which is the first."""
+    """Number of this machine in its job, and address of the first one."""
 
     number: int = 0
     count: int = 1
@@ -66,10 +66,10 @@ def command_of(script: str, config: str, arguments: list[str], place: Place, nod
 
     Args:
         script: `train` or `test`.
-        config: file.
-        arguments: that follow; for a test the checkpoint first.
+        config: path of the config file.
+        arguments: remaining arguments; for a test, the checkpoint comes first.
         place: where the job runs.
-        node: which of its machines this is.
+        node: this machine's number in the job.
     """
     if place.processes == 1 and node.count == 1:
         return [sys.executable, '-u', str(TOOLS / f'{script}.py'), config, *arguments]
@@ -85,8 +85,8 @@ def environment_of(place: Place, node: Node, environment: Mapping[str, str]) -> 
 
     Args:
         place: where the job runs.
-        node: which of its machines this is.
-        environment: of the job.
+        node: this machine's number in the job.
+        environment: environment of the job.
     """
     changes = {
         'OMP_NUM_THREADS': str(place.threads),
@@ -125,15 +125,15 @@ def free_port(first: int) -> int:
 
 
 def local_places(gpus: int, parallel: int | None, jobs: int) -> list[Place]:
-    """Return places for jobs on this machine: GPUs of their own, or cores.
+    """Return places for jobs on this machine, each with its own GPUs or CPU cores.
 
     Args:
-        gpus: GPUs of a job, or without GPUs its processes; 0 for one process on the CPU.
-        parallel: how many places; None for as many as there is room for, at most `jobs`.
-        jobs: how many there are.
+        gpus: GPUs per job, or processes per job without GPUs; 0 for one process on the CPU.
+        parallel: number of places; None for as many as fit, at most `jobs`.
+        jobs: number of jobs.
 
     Raises:
-        UserError: there are fewer GPUs or cores.
+        UserError: there are not enough GPUs or cores.
     """
     devices = visible_devices() if gpus else []
     cores = len(os.sched_getaffinity(0))
@@ -144,7 +144,7 @@ def local_places(gpus: int, parallel: int | None, jobs: int) -> list[Place]:
     room = there // processes
     if devices and parallel and parallel > room:
         raise UserError(
-            f'--parallel is {parallel}, but {there} GPUs are enough for {room} jobs of {gpus}; '
+            f'--parallel is {parallel}, but {there} GPUs are only enough for {room} jobs of {gpus}; '
             f'give at most {room}'
         )
     count = parallel or max(1, min(room, jobs))
@@ -162,7 +162,7 @@ def local_places(gpus: int, parallel: int | None, jobs: int) -> list[Place]:
 
 def visible_devices() -> list[str]:
     """Return the ids of the GPUs, as in `CUDA_VISIBLE_DEVICES`."""
-    # Not above: jobs import this module, and none needs torch.
+    # Imported here since jobs import this module and do not need torch.
     import torch
 
     count = torch.cuda.device_count()
@@ -184,14 +184,14 @@ def run_to_its_end(
 
     Args:
         command: program and arguments.
-        environment: of it.
-        log: takes its output.
-        descriptors: open files that it inherits.
-        is_asked_to_stop: whether this job is asked to stop; then the command is too.
-        seconds_to_stop: after which it is killed.
+        environment: environment of the command.
+        log: file for the output.
+        descriptors: open files that the command inherits.
+        is_asked_to_stop: returns True once the command should be asked to stop.
+        seconds_to_stop: time until a command that was asked to stop is killed.
 
     Returns:
-        the exit status, negative for a signal.
+        Exit status, negative for a signal.
     """
     adopt_orphans()
     child = subprocess.Popen(
@@ -216,16 +216,16 @@ def run_to_its_end(
 
 
 def process_started(pid: int) -> int | None:
-    """Return when a process of this machine started, in ticks; None if there is no live one (Linux)."""
+    """Return the start time of a process on this machine, in ticks; None if it is not alive (Linux)."""
     stat = _stat(pid)
     return None if stat is None or stat[0] == 'Z' else int(stat[19])
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends.
+    """Become the parent of every descendant whose parent ends.
 
     Raises:
-        OSError: the system cannot do this.
+        OSError: the system does not support this.
     """
     system = ctypes.CDLL(None, use_errno=True)
     if system.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0):
@@ -259,9 +259,9 @@ def _descendants(ancestor: int) -> set[int]:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Return fields 3 and following of `/proc/PID/stat`: state, parent, ..., start; None if it is gone.
+    """Return `/proc/PID/stat` from field 3 on: state, parent, ..., start; None if the process is gone.
 
-    Field 2, the name, may hold spaces and brackets.
+    Field 2, the name, may contain spaces and parentheses.
     """
     try:
         text = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8', errors='replace')
@@ -289,7 +289,7 @@ def interruptions_deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def children_detached() -> Iterator[None]:
-    """Start processes that ignore the signals of the terminal: Ctrl-C, and its end."""
+    """Start processes that ignore signals of the terminal: Ctrl-C and hangup."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in OF_THE_TERMINAL}
     try:
         yield

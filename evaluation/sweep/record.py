@@ -1,4 +1,4 @@
-"""Identity of a run, and `sweep.json`, the record of its last attempt, with the lock that guards it."""
+"""Identity of a run, and `sweep.json`, the locked record of its last attempt."""
 
 import errno
 import fcntl
@@ -18,12 +18,12 @@ SHOWN_DIGITS = 8
 # Names of the fields in messages.
 NAMES_OF_PARTS = {
     'config_sha256': 'the config',
-    'data_sha256': 'the data to evaluate on',
+    'data_sha256': 'the evaluation data',
     'seed': 'the seed',
     'training_data_sha256': 'the training data',
-    'start': 'the start',
-    'start_sha256': 'the file of the starting weights',
-    'batch_size': 'the number of images a step',
+    'start': 'the initial weights',
+    'start_sha256': 'the file of the initial weights',
+    'batch_size': 'the batch size',
     'options': 'the options',
     'checkpoint_sha256': 'the checkpoint',
 }
@@ -40,19 +40,19 @@ STATES = (QUEUED, RUNNING, DONE, FAILED, INTERRUPTED)
 
 @dataclass(frozen=True)
 class Identity:
-    """A run's config, data, start and options; equal identities compute the same.
+    """Config, data, initial weights and options of a run; equal identities compute the same.
 
     Attributes:
-        config_sha256: of all settings, overrides included.
-        data_sha256: of the data to evaluate on.
-        seed: None in a test alone, whose checkpoint has one.
-        training_data_sha256: None in a test alone.
-        start: `scratch`, or path or URL of the weights; None in a test alone.
-        start_sha256: of the file of the weights, None for a URL.
-        batch_size: images a step, of all processes together; None in a test alone.
-        options: those of the command line that change what is computed, such as `--amp`.
-        checkpoint_sha256: what is tested, in a test alone.
-        config_sha256_version_1: the digest of the same config in runs of earlier versions.
+        config_sha256: digest of all settings, including overrides.
+        data_sha256: digest of the evaluation data.
+        seed: random seed; None for a test.
+        training_data_sha256: digest of the training data; None for a test.
+        start: `scratch`, or path or URL of the initial weights; None for a test.
+        start_sha256: digest of the file of the initial weights; None for a URL.
+        batch_size: images per step over all processes; None for a test.
+        options: command-line options that change what is computed, such as `--amp`.
+        checkpoint_sha256: digest of the tested checkpoint; None for a training.
+        config_sha256_version_1: digest of the same config in runs of earlier versions.
     """
 
     config_sha256: str
@@ -95,9 +95,9 @@ def _short(value: object) -> str:
 
 
 class Lock:
-    """A lock on a file, for one holder at a time.
+    """Exclusive lock on a file.
 
-    It belongs to the open file: a child process that is given `descriptor` holds it too, until it ends.
+    The lock belongs to the open file, so a child process that inherits `descriptor` also holds it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,10 +136,10 @@ class Lock:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether any process holds the lock on a file; write nothing.
+    """Return whether any process holds the lock on a file, without writing.
 
-    The check takes a shared lock for a moment, so a process that wants the lock must retry for longer
-    than that.
+    The check briefly takes a shared lock, so processes that want the lock must retry for longer than
+    that.
 
     Raises:
         UserError: the file system has no locks.
@@ -165,30 +165,30 @@ def _try(descriptor: int, path: Path, kind: int) -> bool:
         if error.errno not in NO_LOCKS:
             raise
         raise UserError(
-            f'{path.parent}: this file system has no locks (flock), without which a run could be '
-            'started twice; give --work-dir on another'
+            f'the file system of {path.parent} has no locks (flock), so a run could be started '
+            'twice; give a --work-dir on another file system'
         ) from error
 
 
 @dataclass(frozen=True)
 class Record:
-    """The last attempt at a run.
+    """Last attempt at a run.
 
     Attributes:
-        identity: what the run is.
+        identity: identity of the run.
         state: one of `STATES`.
-        attempt: 1, or 2 after a failure.
-        token: identifies the submission.
+        attempt: number of the attempt: 1, or 2 after a failure.
+        token: id of the submission.
         executor: `local` or `slurm`.
-        job: submitit's job id; None until it is submitted.
+        job: submitit's job id; None until the job is submitted.
         host: machine of the sweep, then of the job.
-        pid: process to signal, on that machine.
-        process_started: when that process started, in ticks since the machine did.
-        devices: GPUs that a local job has for itself.
-        submitted: time, ISO 8601, as all times here.
-        started: time; None until it runs.
-        ended: time; None until it has ended.
-        error: the line that says why it failed or was interrupted.
+        pid: process to signal on that machine.
+        process_started: start time of that process, in ticks since boot.
+        devices: GPUs reserved for a local job.
+        submitted: time of submission (ISO 8601, like all times here).
+        started: start time; None before the job runs.
+        ended: end time; None before the job has ended.
+        error: reason for a failure or interruption, in one line.
     """
 
     identity: Identity
@@ -208,10 +208,10 @@ class Record:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Read the record of a run's folder, None where it has none.
+    """Read the record in the folder of a run; return None if there is none.
 
     Raises:
-        UserError: it is no such record.
+        UserError: the record is unreadable or from a different version.
     """
     file = folder / FILE
     try:
@@ -229,7 +229,7 @@ def read_record(folder: Path) -> Record | None:
         return Record(identity=Identity(**identity), **content)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f'{file} is no record of this version of the suite; give another --work-dir'
+            f'{file} is not a record of this version of the suite; give another --work-dir'
         ) from error
 
 
@@ -237,7 +237,7 @@ def change_record(folder: Path, change: Callable[[Record | None], Record | None]
     """Replace the record by the result of `change` (None: keep it) while holding the lock."""
     with Lock(folder / LOCK) as lock:
         if not lock.acquire(SECONDS_FOR_A_CHANGE):
-            raise UserError(f'{folder / LOCK} is held by a process that hangs; end it')
+            raise UserError(f'{folder / LOCK} is locked by a process that hangs; kill it')
         record = change(read_record(folder))
         if record is not None:
             write_json(folder / FILE, {'schema_version': SCHEMA_VERSION, **asdict(record)})
@@ -249,7 +249,7 @@ def this_host() -> str:
 
 
 def is_process_of(record: Record) -> bool:
-    """Return whether the process of a record is alive here; a reused process id does not count."""
+    """Return whether the process of a record is alive on this machine; detect reused process ids."""
     if record.pid is None or record.host != this_host():
         return False
     # None: the process ended before its start could be noted.

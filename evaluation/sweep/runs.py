@@ -1,4 +1,4 @@
-"""Runs from the command line: each config with each seed, with digests of everything it depends on."""
+"""Runs requested on the command line: each config with each seed, with digests of its inputs."""
 
 import functools
 import glob
@@ -36,7 +36,7 @@ from evaluation.sweep.work import RunTask
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.files import file_sha256
 
-# No leading zeros, so that each number has one name.
+# No leading zeros, so that each seed has one name.
 SEED = re.compile(r'seed_(0|[1-9][0-9]*)')
 TRAINING = ('train_dataloader', 'val_dataloader')
 TESTING = ('test_dataloader',)
@@ -47,10 +47,10 @@ class Wanted:
     """A config with a seed, or with a checkpoint to test.
 
     Attributes:
-        config: file.
-        folder: name of the work dir, in that of the config.
-        seed: of the training; None in a test alone.
-        checkpoint: to be tested; None in a training.
+        config: path of the config file.
+        folder: name of the work dir inside the folder of the config.
+        seed: random seed of the training; None for a test.
+        checkpoint: checkpoint to test; None for a training.
     """
 
     config: Path
@@ -68,7 +68,7 @@ def find_configs(patterns: Sequence[str]) -> list[Path]:
     """Return the configs that match any of the patterns, sorted by name.
 
     Raises:
-        UserError: a pattern matches no config, or two configs of one name would share a work dir.
+        UserError: a pattern matches no config, or two configs with the same name would share a work dir.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
@@ -76,7 +76,7 @@ def find_configs(patterns: Sequence[str]) -> list[Path]:
         files = [file for file in files if file.suffix == '.py' and file.is_file()]
         if not files:
             raise UserError(
-                f"no config matches {pattern}; give one such as 'configs/mask_rcnn_*_tiny.py'"
+                f"no config matches {pattern}; give a pattern such as 'configs/mask_rcnn_*_tiny.py'"
             )
         for file in files:
             found.setdefault(file.resolve(), file)
@@ -85,8 +85,8 @@ def find_configs(patterns: Sequence[str]) -> list[Path]:
         other = by_name.setdefault(file.stem, file)
         if other is not file:
             raise UserError(
-                f'{other} and {file} have one name and would share a work dir; '
-                'sweep each by itself, with a --work-dir of its own'
+                f'{other} and {file} have the same name and would share a work dir; '
+                'run one sweep for each, with different --work-dir'
             )
     return sorted(found.values(), key=lambda file: (file.stem, str(file)))
 
@@ -104,15 +104,14 @@ def trainings(configs: Sequence[Path], seeds: Sequence[int]) -> list[Wanted]:
 def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
     """Return every config with its checkpoints in a folder.
 
-    With seeds, these are the last ones in `name/seed_<n>`. Without, it is `name.pth`, otherwise the last
-    one in `name`, otherwise the last one of each `name/seed_<n>`.
+    With seeds, these are the last ones in `name/seed_<n>`. Without seeds, it is `name.pth`, otherwise
+    the last one in `name`, otherwise the last one of each `name/seed_<n>`.
 
     Raises:
-        UserError: the folder is not there, or holds no checkpoint of some config, or of a seed that is
-            given.
+        UserError: the folder is missing, or has no checkpoint of a config or of a given seed.
     """
     if not folder.is_dir():
-        raise UserError(f'--test-only {folder} is not a folder; give one with checkpoints')
+        raise UserError(f'--test-only {folder} is not a folder; give a folder with checkpoints')
     _check_seeds(seeds or ())
     wanted, lacking = [], []
     for config in configs:
@@ -127,7 +126,7 @@ def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | No
         places = 'NAME/seed_<n>/' if seeds else 'NAME/ or NAME/seed_<n>/'
         alone = '' if seeds else 'its checkpoint as NAME.pth, or '
         raise UserError(
-            f'--test-only {folder} holds no checkpoint of {", ".join(lacking)}; put there '
+            f'--test-only {folder} has no checkpoint of {", ".join(lacking)}; add '
             f'{alone}the work dir of its training as {places}'
         )
     return wanted
@@ -135,11 +134,11 @@ def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | No
 
 def _check_seeds(seeds: Sequence[int]) -> None:
     if len({*seeds}) < len(seeds):
-        raise UserError(f'--seeds {" ".join(map(str, seeds))}: give each seed once')
+        raise UserError(f'--seeds {" ".join(map(str, seeds))} has duplicates; give each seed once')
 
 
 def _checkpoints(folder: Path, name: str) -> dict[str, Path]:
-    """Return the checkpoints of a config, by the names of the work dirs for their tests."""
+    """Return the checkpoints of a config, keyed by the work dir names of their tests."""
     alone = folder / f'{name}.pth'
     last = alone if alone.is_file() else _last(folder / name)
     if last:
@@ -149,7 +148,7 @@ def _checkpoints(folder: Path, name: str) -> dict[str, Path]:
 
 
 def _checkpoints_of_seeds(folder: Path, seeds: Sequence[int]) -> dict[str, Path]:
-    """Return the last checkpoints of the seeds that have one, by the same names."""
+    """Return the last checkpoints of the seeds that have one, with the same keys."""
     lasts = {f'test_seed_{seed}': _last(folder / f'seed_{seed}') for seed in seeds}
     return {place: file for place, file in lasts.items() if file}
 
@@ -160,13 +159,13 @@ def _last(folder: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Wishes:
-    """Options of the command line that apply to every run.
+    """Command-line options that apply to every run.
 
     Attributes:
         root: folder of all work dirs.
-        processes: of one training, on all its machines.
-        data_root: of the data; None for the configs' own.
-        pretrained: what to start from; None for scratch.
+        processes: number of processes of one training, over all machines.
+        data_root: root folder of the data; None for that of each config.
+        pretrained: initial weights; None for scratch.
         flags: options of `tools/train.py` that change what is computed, such as `--amp`.
         options: overrides of configs, by dotted keys.
     """
@@ -184,8 +183,8 @@ class Run:
     """A config with a seed, or with a checkpoint to test.
 
     Attributes:
-        name: what tables and messages call it.
-        task: what a job is to do.
+        name: name in tables and messages.
+        task: task of its job.
     """
 
     name: str
@@ -202,7 +201,7 @@ class Digests:
         """Return the SHA-256 of a data set.
 
         Raises:
-            UserError: it is not there.
+            UserError: the data set is missing or unreadable.
         """
         key = json.dumps(dataset.to_dict(), sort_keys=True, default=repr)
         if key not in self._known:
@@ -218,7 +217,7 @@ class Digests:
         """Return the SHA-256 of a file.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the file cannot be read.
         """
         if file not in self._known:
             try:
@@ -229,11 +228,11 @@ class Digests:
 
 
 def own_seed(config: Path, options: dict[str, object]) -> int:
-    """Return the seed that a config names, 0 where it names none.
+    """Return the seed set in a config, 0 if there is none.
 
     Args:
-        config: file; an invalid one is refused later, so that it does not end the sweep.
-        options: overrides.
+        config: path of the config file; an invalid file is rejected later, without ending the sweep.
+        options: overrides of the config.
     """
     try:
         cfg = read_config(str(config))
@@ -244,10 +243,10 @@ def own_seed(config: Path, options: dict[str, object]) -> int:
 
 
 def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
-    """Check one config, its data and its starting weights.
+    """Check a config, its data and its initial weights, and return the run.
 
     Raises:
-        UserError: one of them is missing or wrong.
+        UserError: one of them is missing or invalid.
     """
     is_test = wanted.checkpoint is not None
     cfg = read_config(str(wanted.config))
@@ -299,19 +298,19 @@ def check_start_of_sweep(cfg: Config, config: Path) -> None:
     """Check that a config leaves resuming to the sweep.
 
     Raises:
-        UserError: it names a checkpoint from which every seed would resume.
+        UserError: the config names a checkpoint from which every seed would resume.
     """
     if cfg.get('resume') and cfg.get('load_from'):
         raise UserError(
-            f'{config} goes on from {cfg.load_from} (load_from with resume=True), and every run of a '
-            'sweep starts anew; leave out resume'
+            f'{config} resumes from {cfg.load_from} (load_from with resume=True), but every run of a '
+            'sweep starts from the beginning; remove resume'
         )
 
 
 @functools.cache
 def warn_of_work_dir(config: Path, own: str, folder: Path) -> None:
     """Warn, once per config, that the sweep ignores its work_dir."""
-    warn(f'{config}: its work_dir={own} is not used; the runs of a sweep are written to {folder}')
+    warn(f'{config}: work_dir={own} is ignored; the sweep writes its runs to {folder}')
 
 
 def flags_of(cfg: Config, flags: tuple[str, ...]) -> tuple[str, ...]:
@@ -324,12 +323,12 @@ def flags_of(cfg: Config, flags: tuple[str, ...]) -> tuple[str, ...]:
 def common_arguments(
     folder: Path, digest: str, data_root: str | None, options: dict[str, object]
 ) -> list[str]:
-    """Return the options that trainings and tests share, overrides last, as they take all that follows.
+    """Return the options that trainings and tests share, with the overrides at the end.
 
     Args:
-        folder: of the run.
-        digest: of the config, which may be edited before the job reads it.
-        data_root: of the data; None for the config's own.
+        folder: folder of the run.
+        digest: digest of the config, which may be edited before the job reads it.
+        data_root: root folder of the data; None for that of the config.
         options: overrides, by dotted keys.
     """
     arguments = ['--work-dir', str(folder), '--config-sha256', digest]
@@ -340,7 +339,7 @@ def common_arguments(
 
 
 def data_root_of(cfg: Config, wish: str | None) -> str | None:
-    """Return the data root of a config: `wish`, or the folder in it named like the config's own.
+    """Return the data root of a config: `wish`, or the folder in it named like the config's data root.
 
     For `data/ade/ADEChallengeData2016` in `/datasets`, that is `ade/ADEChallengeData2016` or
     `ADEChallengeData2016`.
@@ -354,15 +353,15 @@ def data_root_of(cfg: Config, wish: str | None) -> str | None:
 
 
 def pretrained_of(wish: str | None, cfg: Config, seed: int | None) -> str | None:
-    """Return the starting weights of a run; `{name}`, `{mixer}`, `{scale}` and `{seed}` are its own.
+    """Return the initial weights of a run, with `{name}`, `{mixer}`, `{scale}` and `{seed}` filled in.
 
     Args:
-        wish: what `--pretrained` names.
-        cfg: of the training.
-        seed: of the training.
+        wish: value of `--pretrained`.
+        cfg: config of the training.
+        seed: seed of the training.
 
     Raises:
-        UserError: the wish asks for something that the config does not declare.
+        UserError: a placeholder is unknown, or its value is not declared in the config.
     """
     if wish is None or '{' not in wish:
         return wish
@@ -377,25 +376,25 @@ def pretrained_of(wish: str | None, cfg: Config, seed: int | None) -> str | None
     for name, value in names.items():
         if value is None and f'{{{name}}}' in wish:
             raise UserError(
-                f'--pretrained {wish}: {cfg.filename} declares no {name}; write it in a line '
+                f'--pretrained {wish}: {cfg.filename} declares no {name}; add the line '
                 f"contestant = dict({name}='...')"
             )
         wish = wish.replace(f'{{{name}}}', str(value))
     if '{' in wish or '}' in wish:
-        raise UserError(f'--pretrained {wish}: give no other names in braces than {", ".join(names)}')
+        raise UserError(f'--pretrained {wish}: unknown name in braces; use only {", ".join(names)}')
     return wish
 
 
 def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str, str | None]:
-    """Return the name of the starting weights and the digest of their files, None where there is none.
+    """Return the name of the initial weights and the digest of their files (None without files).
 
     Args:
-        cfg: of the training; changed as the training will change it.
-        pretrained: what `--pretrained` names.
-        digests: of files.
+        cfg: config of the training; modified as in the training.
+        pretrained: value of `--pretrained`.
+        digests: cache of digests.
 
     Raises:
-        UserError: a file is missing, or no released weights are known.
+        UserError: a file is missing, or there are no released weights.
     """
     if pretrained:
         use_pretrained(cfg, pretrained)

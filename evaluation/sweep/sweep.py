@@ -1,4 +1,4 @@
-"""Command line and main loop of `tools/sweep.py`: plan runs, have them done, show their progress."""
+"""Command line and main loop of `tools/sweep.py`: plan runs, start them, show their progress."""
 
 import argparse
 import os
@@ -58,8 +58,8 @@ ROOT = 'work_dirs/sweep'
 EXECUTORS = ('local', 'slurm')
 # Options passed on to `tools/train.py`; they change what is computed.
 FLAGS = {
-    'deterministic': 'only deterministic algorithms; slower',
-    'amp': 'train in mixed precision (GPU)',
+    'deterministic': 'use only deterministic algorithms; slower',
+    'amp': 'train with mixed precision (GPU)',
     'auto_scale_lr': 'scale the learning rate with the batch size',
 }
 SLURM_ONLY = ('partition', 'time', 'nodes', 'requeue', 'cpus_per_gpu', 'slurm_options')
@@ -70,8 +70,8 @@ class Executor(Protocol):
 
     Attributes:
         name: value of `--executor`.
-        poll_seconds: how often to look at its jobs.
-        goes_on_with_interrupted: whether to restart an interrupted job of another command.
+        poll_seconds: seconds between checks of its jobs.
+        goes_on_with_interrupted: whether to resume interrupted jobs of another command.
     """
 
     name: str
@@ -82,15 +82,15 @@ class Executor(Protocol):
         """Start as many waiting runs as there is room for."""
 
     def interrupt(self, active: Sequence[Run]) -> str:
-        """Handle jobs that outlive this command; say in words what happens to them."""
+        """Stop active jobs or leave them running; return a description of the outcome."""
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    """Run the sweep of a command line; return the exit status.
+    """Run a sweep from command-line arguments; return the exit status.
 
     Raises:
-        UserError: the command line is wrong, or nothing of it can be done.
-        Interrupted: somebody asked this command to stop.
+        UserError: the command line is invalid, or none of the runs can be done.
+        Interrupted: this command was asked to stop.
     """
     configs = find_configs(arguments.patterns)
     wishes, slurm = wishes_of(arguments), slurm_wishes(arguments)
@@ -115,7 +115,7 @@ def sweep(arguments: argparse.Namespace) -> int:
 def do(
     every: Sequence[Wanted], wishes: Wishes, slurm: SlurmWishes | None, places: Sequence[Place]
 ) -> list[Item]:
-    """Do everything that can be done; return the runs with their final states.
+    """Do all possible runs; return the runs with their final states.
 
     Args:
         every: requested configs and seeds.
@@ -124,8 +124,8 @@ def do(
         places: where jobs run on this machine.
 
     Raises:
-        Interrupted: somebody asked this command to stop.
-        UserError: nothing can be done.
+        Interrupted: this command was asked to stop.
+        UserError: none of the runs can be done.
     """
     root, liveness = wishes.root, Liveness()
     # Lock before looking at the folders, but create no folder until there is work to do.
@@ -144,14 +144,14 @@ def do(
 
 
 def look_at(every: Sequence[Wanted], wishes: Wishes, liveness: Liveness) -> list[Item]:
-    """Decide about each run; one that cannot be done does not stop the others.
+    """Decide what to do about each run; an invalid one does not stop the others.
 
     Raises:
-        UserError: none of them can be done.
+        UserError: none of the runs can be done.
     """
     items, digests = [], Digests()
-    # `disable=None` shows the bar on a terminal only.
-    for wanted in tqdm(every, desc='looking at configs, data and work dirs', leave=False, disable=None):
+    # `disable=None` shows the bar only on a terminal.
+    for wanted in tqdm(every, desc='checking configs, data and work dirs', leave=False, disable=None):
         try:
             with quiet():
                 run = make_run(wanted, wishes, digests)
@@ -160,7 +160,7 @@ def look_at(every: Sequence[Wanted], wishes: Wishes, liveness: Liveness) -> list
         else:
             items.append(planned(run, liveness))
     if all(item.state == REFUSED for item in items):
-        more = f' (nor can the {len(items) - 1} others be done)' if items[1:] else ''
+        more = f' (the other {len(items) - 1} cannot be done either)' if items[1:] else ''
         raise UserError(f'{items[0].name}: {items[0].note}{more}')
     return items
 
@@ -176,22 +176,22 @@ def make_root(root: Path) -> None:
     """Create the folder of all work dirs.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: the folder cannot be created.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f'work dir {root} cannot be made: {error.strerror}') from error
+        raise UserError(f'work dir {root} cannot be created ({error.strerror})') from error
 
 
 def work(items: Sequence[Item], executor: Executor, liveness: Liveness) -> None:
     """Start and observe runs until all are settled.
 
     Raises:
-        Interrupted: somebody asked this command to stop.
+        Interrupted: this command was asked to stop.
         UserError: jobs cannot be submitted.
     """
-    # submitit's processes need this wherever they start.
+    # submitit's processes need this to import the suite.
     os.environ['PYTHONPATH'] = python_path(os.environ)
     console = Console()
     with LiveTable(console) if console.is_terminal else Lines() as display:
@@ -211,12 +211,12 @@ def work(items: Sequence[Item], executor: Executor, liveness: Liveness) -> None:
             outcome = executor.interrupt(active)
             done = sum(item.state == DONE for item in items)
             raise Interrupted(
-                f'{done} of {len(items)} runs are done; {outcome}; repeat the command to go on'
+                f'{done} of {len(items)} runs are done; {outcome}; to resume, run the same command again'
             ) from None
 
 
 def start(items: Sequence[Item], executor: Executor) -> None:
-    """Start waiting runs for which there is room."""
+    """Start as many waiting runs as there is room for."""
     waiting = [item for item in items if item.state == WAITING]
     if not waiting:
         return
@@ -241,36 +241,42 @@ def add_arguments(parser: CommandLine) -> None:
         'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/mask_rcnn_*_tiny.py'"
     )
     parser.add_argument(
-        '--seeds', type=whole, nargs='+', metavar='N', help="default: each config's own, or 0"
+        '--seeds',
+        type=whole,
+        nargs='+',
+        metavar='N',
+        help="random seeds; default: each config's seed, or 0",
     )
     parser.add_argument(
-        '--work-dir', default=ROOT, metavar='ROOT', help=f'where to write; default {ROOT}'
+        '--work-dir', default=ROOT, metavar='ROOT', help=f'output folder; default {ROOT}'
     )
     parser.add_argument(
-        '--test-only', metavar='DIR', help="test each config's checkpoint in this folder; train nothing"
+        '--test-only',
+        metavar='DIR',
+        help="test each config's checkpoints in this folder, without training",
     )
     parser.add_argument(
-        '--dry-run', action='store_true', help='say what would be done and why, do nothing'
+        '--dry-run', action='store_true', help='print what would be done and why, without doing it'
     )
     parser.add_argument(
         '--gpus',
         type=int,
         default=1,
-        help='of a job, on each machine; without GPUs its processes; default 1',
+        help='GPUs per job and machine, or processes if there are no GPUs; default 1',
     )
     parser.add_argument(
-        '--parallel', type=int, metavar='N', help='jobs at a time; default: as many as there is room for'
+        '--parallel', type=int, metavar='N', help='number of jobs at a time; default: as many as fit'
     )
     parser.add_argument(
         '--data-root',
         metavar='DIR',
-        help="of the data, or a folder that holds those of several tasks under their configs' names",
+        help='root folder of the data, or a folder with several of them, named as in the configs',
     )
     parser.add_argument(
         '--pretrained',
         metavar='CHECKPOINT',
-        help='what to start from: `released`, or a path or URL, in which {name}, {mixer}, {scale} and '
-        '{seed} are those of the run; default: from scratch',
+        help='initial weights: `released`, or a path or URL, in which {name}, {mixer}, {scale} and '
+        '{seed} are replaced by those of the run; default: from scratch',
     )
     for name, text in FLAGS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', action='store_true', help=text)
@@ -285,22 +291,22 @@ def add_slurm_arguments(parser: CommandLine) -> None:
     """Add the options that need `--executor slurm`."""
     slurm = parser.add_argument_group('with --executor slurm')
     slurm.add_argument(
-        '--time', metavar='LIMIT', help='of one job, as for sbatch: 8:00:00, 2-0, minutes'
+        '--time', metavar='LIMIT', help='time limit of one job, as for sbatch: 8:00:00, 2-0, minutes'
     )
-    slurm.add_argument('--partition', help="default: the cluster's")
-    slurm.add_argument('--nodes', type=int, metavar='N', help='machines of a job; default 1')
+    slurm.add_argument('--partition', help="default: the cluster's default")
+    slurm.add_argument('--nodes', type=int, metavar='N', help='machines per job; default 1')
     slurm.add_argument(
         '--requeue',
         type=int,
         metavar='N',
-        help='queue a job again, at most so often, when its time ends',
+        help='requeue a job when its time ends, at most N times; default 0',
     )
-    slurm.add_argument('--cpus-per-gpu', type=int, metavar='N', help='cores; default 5')
+    slurm.add_argument('--cpus-per-gpu', type=int, metavar='N', help='CPU cores per GPU; default 5')
     slurm.add_argument(
         '--slurm-options',
         nargs='+',
         metavar='NAME=VALUE',
-        help='others of sbatch, such as account=vision',
+        help='further options of sbatch, such as account=vision',
     )
 
 
@@ -308,7 +314,7 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
     """Return the options that apply to every run.
 
     Raises:
-        UserError: a number is wrong, or an option does not go with a test alone.
+        UserError: a number is invalid, or an option conflicts with --test-only.
     """
     _check_number('gpus', arguments.gpus, least=0)
     _check_number('parallel', arguments.parallel, least=1)
@@ -316,7 +322,7 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
     flags = tuple(f'--{name.replace("_", "-")}' for name in FLAGS if getattr(arguments, name))
     of_training = [*flags, *(['--pretrained'] if arguments.pretrained else [])]
     if arguments.test_only is not None and of_training:
-        raise UserError(f'{of_training[0]} is of trainings; leave it out with --test-only')
+        raise UserError(f'{of_training[0]} applies to training only; remove it, or remove --test-only')
     return Wishes(
         root=Path(arguments.work_dir),
         processes=max(1, arguments.gpus) * (arguments.nodes or 1),
@@ -331,13 +337,13 @@ def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
     """Return the resources to request from Slurm; None without it.
 
     Raises:
-        UserError: an option is missing, wrong, or of no use without Slurm, or Slurm is not here.
+        UserError: an option is missing, invalid or useless without Slurm, or Slurm is not installed.
     """
     given = [name for name in SLURM_ONLY if getattr(arguments, name) is not None]
     if arguments.executor != 'slurm':
         if given:
             option = f'--{given[0].replace("_", "-")}'
-            raise UserError(f'{option} is for Slurm; give --executor slurm too, or leave it out')
+            raise UserError(f'{option} is only for Slurm; add --executor slurm, or remove it')
         return None
     if arguments.time is None:
         raise UserError('--executor slurm needs --time, the limit of one job, such as --time 8:00:00')
@@ -366,17 +372,17 @@ def slurm_wishes(arguments: argparse.Namespace) -> SlurmWishes | None:
 def _executor(name: str) -> str:
     # `choices` would word its error differently in each version of Python.
     if name not in EXECUTORS:
-        raise argparse.ArgumentTypeError(f'{name!r} is unknown; give {" or ".join(EXECUTORS)}')
+        raise argparse.ArgumentTypeError(f'unknown executor {name!r}; choose {" or ".join(EXECUTORS)}')
     return name
 
 
 def _name_and_value(text: str) -> tuple[str, str]:
     name, equals, value = text.partition('=')
     if not name or not equals:
-        raise UserError(f'--slurm-options: {text!r} has not the form NAME=VALUE, such as account=vision')
+        raise UserError(f'--slurm-options: {text!r} is invalid; give NAME=VALUE, such as account=vision')
     return name, value
 
 
 def _check_number(option: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
-        raise UserError(f'--{option} is {value}; give a whole number from {least} on')
+        raise UserError(f'--{option} is {value}; give an integer of at least {least}')

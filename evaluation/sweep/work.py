@@ -1,4 +1,4 @@
-"""Work of a job, inside its own process: train and test what is missing, and read the output."""
+"""Work of a job in its own process: run missing trainings and tests, and read their output."""
 
 import os
 import re
@@ -31,7 +31,7 @@ from evaluation.utils.interruption import STOPPING
 
 LOG = 'output.log'
 RUN_LOCK = '.sweep.lock'
-# Longer than a check whether the lock is held.
+# Longer than `is_locked` holds the lock.
 SECONDS_FOR_THE_LOCK = 3.0
 # Slurm kills a stopped job after the cluster's grace time at the latest.
 SECONDS_TO_LINGER = 300.0
@@ -46,16 +46,16 @@ LONGEST = 300
 
 @dataclass(frozen=True)
 class RunTask:
-    """What a job does.
+    """Task of a job.
 
     Attributes:
         folder: work dir of the run.
-        config: file.
-        identity: what the run is.
-        train: options of `tools/train.py`; None in a test alone.
+        config: path of the config file.
+        identity: identity of the run.
+        train: options of `tools/train.py`; None for a test.
         test: options of `tools/test.py`.
-        final: name of the checkpoint that the training ends with; None in a test alone.
-        checkpoint: what is tested, in a test alone.
+        final: name of the final checkpoint of the training; None for a test.
+        checkpoint: path of the tested checkpoint; None for a training.
     """
 
     folder: Path
@@ -69,13 +69,14 @@ class RunTask:
 
 @dataclass
 class Work:
-    """One attempt at a run, as submitit calls it; restarted after a requeue.
+    """One attempt at a run, called by submitit; called again after a requeue.
 
     Attributes:
-        task: what to do.
-        place: where.
-        token: identifies the submission.
+        task: task of the job.
+        place: where the job runs.
+        token: id of the submission.
         lingers: whether to stay alive when stopped, so that Slurm can queue the job again.
+        signals: signals received so far.
     """
 
     task: RunTask
@@ -85,14 +86,14 @@ class Work:
     signals: set[int] = field(default_factory=set, repr=False)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Return what Slurm runs when it restarts the job: the same, from the last checkpoint."""
+        """Return the work for a restart of the job by Slurm, which resumes from the last checkpoint."""
         return submitit.helpers.DelayedSubmission(replace(self, signals=set()))
 
     def __call__(self) -> str:
-        """Do it; return the state of the run.
+        """Do the work and return the state of the run.
 
         Raises:
-            SystemExit: with status 1, the run failed or was interrupted.
+            SystemExit: status 1; the run failed or was interrupted.
         """
         node, requeue = this_node(), signal.getsignal(REQUEUE)
         self._note_signals()
@@ -107,7 +108,7 @@ class Work:
         """Do the work of the first machine of a job, usually the only one."""
         with Lock(self.task.folder / RUN_LOCK) as lock:
             if not lock.acquire(SECONDS_FOR_THE_LOCK):
-                print(f'another job is at work in {self.task.folder}', flush=True)
+                print(f'another job is running in {self.task.folder}', flush=True)
                 return RUNNING
             if self._look().result:
                 self._record(DONE, None)
@@ -130,7 +131,7 @@ class Work:
         return state
 
     def _requeue(self, handler: Callable) -> tuple[str, str | None]:
-        """Let submitit queue the job again, which ends this process; otherwise return why it cannot."""
+        """Let submitit requeue the job, which ends this process; if that fails, return the reason."""
         try:
             handler(REQUEUE, None)
         except submitit.core.utils.UncompletedJobError as error:
@@ -149,10 +150,9 @@ class Work:
         return look(self.task.folder, self.task.identity, self.task.final)
 
     def _train_and_test(self, node: Node, lock: Lock) -> tuple[str, str | None]:
-        """Run what is missing; return the final state and the line that explains it.
+        """Run the missing training and test; return the final state and the reason for it.
 
-        A finished training is resumed too: this checks that its checkpoint is intact and its own, and
-        evaluates it.
+        A finished training is resumed too, which verifies and evaluates its final checkpoint.
         """
         if self.task.train is not None:
             state, error = self._run('train', self._training(), node, lock)
@@ -165,7 +165,7 @@ class Work:
             if state != DONE:
                 return state, error
         if not self._look().result:
-            return FAILED, 'it ended well, but left no result.json of this config, seed and data'
+            return FAILED, 'it exited normally, but wrote no result.json for this config, seed and data'
         return DONE, None
 
     def _training(self) -> list[str]:
@@ -186,7 +186,7 @@ class Work:
                 command_of(script, self.task.config, arguments, self.place, node),
                 environment_of(self.place, node, os.environ),
                 log,
-                # The command inherits the lock: the run is in work while either process is alive.
+                # The command inherits the lock: the run is active while either process is alive.
                 [lock.descriptor] if lock else [],
                 lambda: bool(self.signals),
             )
@@ -221,7 +221,7 @@ class Work:
 
 
 def this_node() -> Node:
-    """Return which of its job's machines this is."""
+    """Return the number of this machine in its job."""
     environment = submitit.JobEnvironment()
     if environment.num_nodes == 1:
         return Node()
@@ -230,7 +230,7 @@ def this_node() -> Node:
 
 
 def tail(file: Path, start: int = 0) -> list[str]:
-    """Return the last lines of a file, written from byte `start` on, without empty ones and rules."""
+    """Return the last lines of a file from byte `start` on, without empty lines and rules."""
     try:
         with open(file, 'rb') as log:
             size = log.seek(0, os.SEEK_END)
@@ -244,7 +244,7 @@ def tail(file: Path, start: int = 0) -> list[str]:
 def reason(lines: list[str]) -> str:
     """Return the line that says why a command failed: its error, otherwise its last line."""
     found = [match[2] for line in lines if (match := REASON.fullmatch(line))]
-    line = (found or lines or ['it said nothing'])[-1]
+    line = (found or lines or ['no output'])[-1]
     return line if len(line) <= LONGEST else f'{line[:LONGEST]}…'
 
 

@@ -1,4 +1,4 @@
-"""The leaves for ImageNet: names, drop path, one recipe for all mixers but for its batch, a step."""
+"""ImageNet leaves: names, drop path, a common recipe (except the batch size), and a training step."""
 
 import re
 from itertools import pairwise
@@ -20,7 +20,7 @@ from tests.variants import ROOT, SCALES, VARIANTS
 LEAVES = sorted(path.stem for path in (ROOT / 'configs').glob('imagenet_*.py'))
 DEMO = sorted(f'demo/{path.stem}' for path in (ROOT / 'configs/demo').glob('imagenet_*.py'))
 LARGE_BATCH = ('convnext', 'dcn')
-# Of halo and swin, convnext, dcn, pvt, by scale.
+# Drop path of halo and swin, convnext, dcn, pvt, by scale.
 DROP_PATH = {
     'micro': (0.0, 0.0, 0.0, 0.0),
     'tiny': (0.2, 0.1, 0.1, 0.1),
@@ -44,7 +44,7 @@ def test_every_mixer_and_scale_has_a_leaf():
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
-def test_name_says_what_is_inside(leaf):
+def test_name_matches_content(leaf):
     mixer, scale = split(leaf)
     expected = {
         **VARIANTS[f'{mixer}_{scale}'],
@@ -61,7 +61,7 @@ def test_name_says_what_is_inside(leaf):
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
-def test_all_but_backbone_and_batch_is_identical(leaf):
+def test_only_backbone_and_batch_size_differ(leaf):
     large = split(leaf)[0] in LARGE_BATCH
     found, reference = (read(name).to_dict() for name in (leaf, 'imagenet_swin_tiny'))
     for cfg in (found, reference):
@@ -81,7 +81,7 @@ def test_all_but_backbone_and_batch_is_identical(leaf):
     assert found == reference
 
 
-def test_demo_leaves_differ_in_the_backbone_alone():
+def test_demo_leaves_differ_only_in_the_backbone():
     found = {leaf: read(leaf).to_dict() for leaf in DEMO}
     for leaf, cfg in found.items():
         mixer, scale = split(leaf.removeprefix('demo/'))
@@ -99,7 +99,7 @@ def test_demo_leaves_differ_in_the_backbone_alone():
 
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_weights_of_the_demo_fit_its_dense_trainings(mixer):
-    """All but norms and head, which a dense model does not have."""
+    """All weights fit except norms and head, which a dense model does not have."""
     classifier = MODELS.build(read(f'demo/imagenet_{mixer}_micro').model)
     for task in ('mask_rcnn', 'upernet'):
         cfg = read(f'demo/{task}_{mixer}_micro')
@@ -122,10 +122,10 @@ def test_recipe():
 
 @pytest.mark.parametrize('leaf', ['imagenet_swin_tiny', 'imagenet_dcn_tiny'])
 def test_schedule(leaf):
-    """Linear over 20 epochs, then a cosine to the least rate at epoch 300."""
+    """Linear warmup over 20 epochs, then cosine decay to the lowest rate at epoch 300."""
     cfg = read(leaf)
     least = cfg.param_scheduler[1].eta_min
-    # The toy optimizer's rate is 1 where the recipe's is its own.
+    # The toy optimizer has a learning rate of 1 instead of the recipe's.
     cfg.param_scheduler[1].eta_min = least / cfg.optim_wrapper.optimizer.lr
     for scheduler in cfg.param_scheduler:
         assert scheduler.pop('convert_to_iter_based')
@@ -138,7 +138,7 @@ def test_schedule(leaf):
 
 
 @pytest.mark.parametrize('mixer', MIXERS)
-def test_weight_decay_of_matrices_alone(mixer):
+def test_weight_decay_only_of_matrices(mixer):
     cfg = read(f'imagenet_{mixer}_micro')
     with torch.device('meta'):
         model = MODELS.build(cfg.model)

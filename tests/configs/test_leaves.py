@@ -1,4 +1,4 @@
-"""Every leaf: what its name says, the recipes' facts, one recipe for all mixers, and a training step."""
+"""Leaves: names, values of the recipes, the same recipe for all mixers, and a training step."""
 
 import ast
 import itertools
@@ -57,14 +57,14 @@ PYRAMID = {
 }
 DROP_PATH = {
     'mask_rcnn': {'micro': 0.1, 'tiny': 0.2, 'small': 0.2, 'base': 0.3},
-    # Swin's, who has no micro.
+    # As in Swin, which has no micro.
     'upernet': {'micro': 0.1, 'tiny': 0.3, 'small': 0.3, 'base': 0.3},
 }
 POSITIONS = ('relative_position_bias_table', 'height_rel', 'width_rel', 'pos_embed.weight')
 
 
 def expected_backbone(variant, task):
-    """The whole backbone config of a variant."""
+    """Return the whole backbone config of a variant."""
     mixer, scale = variant.split('_')
     drop_path_rate = DROP_PATH[task][scale]
     if variant in PYRAMID:
@@ -115,7 +115,7 @@ def test_every_task_mixer_and_scale_has_a_leaf():
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
-def test_name_says_what_is_inside(leaf):
+def test_name_matches_content(leaf):
     task, variant = re.fullmatch(r'(mask_rcnn|upernet)_(.+)', leaf).groups()
     cfg = read(leaf)
     assert cfg.model.type == TASKS[task]
@@ -136,14 +136,14 @@ def test_name_says_what_is_inside(leaf):
 
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
-def test_leaves_differ_in_names_alone(leaf):
-    """Without docstring, names and drop path, a leaf reads like every other of its task."""
+def test_leaves_differ_only_in_names(leaf):
+    """Except for docstring, names and drop path, all leaves of a task have the same text."""
 
     def body(name):
         source = (ROOT / f'configs/{name}.py').read_text()
         docstring = ast.get_docstring(ast.parse(source))
         mixer, scale = name.split('_')[-2:]
-        # The demonstration's docstring names the data set that its base replaces.
+        # The docstring of a demo leaf names the data set, which its base replaces.
         assert scale in docstring
         text = source.replace(f'"""{docstring}"""', '')
         assert text != source
@@ -174,7 +174,7 @@ def test_docstrings_name_one_mixer_each():
 
 
 def without_backbone(cfg):
-    """The config without the backbone and the numbers of channels that follow from it."""
+    """Return the config without the backbone and the channel numbers that depend on it."""
     rest = cfg.to_dict()
     del rest['model']['backbone'], rest['contestant']
     parts = ['neck'] if 'neck' in rest['model'] else ['decode_head', 'auxiliary_head']
@@ -185,7 +185,7 @@ def without_backbone(cfg):
 
 @every_task
 @pytest.mark.parametrize('leaves', [LEAVES, DEMO], ids=['leaves', 'demo'])
-def test_all_but_the_backbone_is_identical(task, leaves):
+def test_only_the_backbone_differs(task, leaves):
     leaves = leaves_of(task, leaves)
     reference = without_backbone(read(leaves[0]))
     assert len(leaves) in (5, 21)
@@ -194,7 +194,7 @@ def test_all_but_the_backbone_is_identical(task, leaves):
 
 
 @every_task
-def test_demo_backbones_differ_from_the_leaves_in_layer_scale_alone(task):
+def test_demo_backbones_differ_from_the_leaves_only_in_layer_scale(task):
     for leaf in leaves_of(task, DEMO):
         backbone = read(leaf).model.backbone.to_dict()
         assert backbone.pop('layer_scale_init_value') == 1
@@ -202,7 +202,7 @@ def test_demo_backbones_differ_from_the_leaves_in_layer_scale_alone(task):
 
 
 @every_task
-def test_demo_recipe_is_the_leaves_one_but_smaller(task):
+def test_demo_recipe_is_a_smaller_recipe_of_the_leaves(task):
     demo, leaf = (read(f'{folder}{task}_swin_micro') for folder in ('demo/', ''))
     assert demo.optim_wrapper.paramwise_cfg == leaf.optim_wrapper.paramwise_cfg
     assert demo.optim_wrapper.optimizer.type == 'AdamW'
@@ -260,7 +260,7 @@ def test_weight_decay_by_parameter(task, variant):
 
 
 def learning_rates(cfg, steps, by_epoch):
-    """Factor of the learning rate at each iteration or epoch, by the schedulers of that kind alone."""
+    """Return the learning rate factor at each iteration or epoch, from schedulers of that kind."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedulers = [
         PARAM_SCHEDULERS.build(s, default_args={'optimizer': optimizer})
@@ -374,7 +374,7 @@ def test_data_of_upernet():
 
 @every_task
 @pytest.mark.parametrize('folder', ['', 'demo/'])
-def test_images_are_normalised_as_for_imagenet(task, folder):
+def test_images_are_normalized_as_for_imagenet(task, folder):
     preprocessor = read(f'{folder}{task}_pvt_micro').model.data_preprocessor
     assert np.divide(preprocessor.mean, 255) == pytest.approx([0.485, 0.456, 0.406], abs=1e-6)
     assert np.divide(preprocessor.std, 255) == pytest.approx([0.229, 0.224, 0.225], abs=1e-6)
@@ -396,14 +396,14 @@ def assert_nothing_is_loaded_unchecked(cfg):
         pipeline = str(checked_pipeline(cfg[loader].dataset, cfg.default_scope))
         assert 'LoadCheckedImage' in pipeline
         assert 'LoadImageFromFile' not in pipeline
-        # mmdet's, which loads no file, is another class of the same name.
+        # mmdet's class of the same name does not load a file.
         assert cfg.default_scope == 'mmdet' or 'LoadAnnotations' not in pipeline
     assert 'LoadImageFromFile' not in str(cfg.tta_pipeline)
 
 
 @every_task
 @pytest.mark.parametrize('folder', ['', 'demo/'])
-def test_nothing_is_loaded_unchecked(task, folder):
+def test_all_files_are_loaded_with_checks(task, folder):
     assert_nothing_is_loaded_unchecked(read(f'{folder}{task}_pvt_micro'))
 
 
@@ -431,7 +431,7 @@ def test_heads_of_upernet():
 
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
-def test_batch_norms_are_not_synchronised_by_the_config(leaf):
+def test_batch_norms_are_not_synchronized_by_the_config(leaf):
     assert 'SyncBN' not in str(read(leaf).to_dict())
 
 
@@ -467,7 +467,7 @@ def test_3x_differs_from_1x_in_schedule_and_scales(leaf_of_3x):
     assert isinstance(build(leaf_of_3x, 'meta').backbone, UnifiedBackbone)
 
 
-def test_3x_loads_nothing_unchecked(leaf_of_3x):
+def test_3x_loads_all_files_with_checks(leaf_of_3x):
     assert_nothing_is_loaded_unchecked(leaf_of_3x)
 
 
@@ -507,14 +507,14 @@ def test_overrides_take_effect(task):
 
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
-def test_no_top_level_copy_of_the_backbone_is_left(leaf):
+def test_no_top_level_copy_of_the_backbone_remains(leaf):
     cfg = read(leaf)
     assert not {'backbone', 'neck', 'dims'} & set(cfg)
     assert cfg.to_dict()['model']['backbone']['type'] in ('UnifiedBackbone', 'ResNet')
 
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
-def test_dumped_config_reads_back_equal(leaf, tmp_path):
+def test_dumped_config_round_trip(leaf, tmp_path):
     cfg = read(leaf)
     file = tmp_path / 'dumped.py'
     cfg.dump(file)
@@ -533,7 +533,7 @@ def photograph(side):
 
 
 def detection_batch(side=64):
-    """One image with a small and a large object."""
+    """Return one image with a small and a large object."""
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 
@@ -551,7 +551,7 @@ def detection_batch(side=64):
 
 
 def segmentation_batch(side=64):
-    """Two images: batch norm needs more than one value after pooling to 1x1."""
+    """Return two images: batch norm needs more than one value after pooling to 1x1."""
     from mmseg.structures import SegDataSample
 
     samples = [
@@ -572,7 +572,7 @@ LOSSES = {
 
 
 def small(cfg):
-    """The config with inputs as small as they come."""
+    """Return the config with the smallest possible inputs."""
     if 'size' in cfg.model.data_preprocessor:
         cfg.model.data_preprocessor.size = (64, 64)
     return cfg
@@ -597,7 +597,7 @@ def test_forward_and_backward(leaf):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
-            # Of one entry that is not finite the norm is not; this takes no memory.
+            # The norm is non-finite if any entry is; it needs no extra memory.
             assert parameter.grad.norm().isfinite(), name
     if isinstance(model.backbone, UnifiedBackbone):
         for module in (model.backbone.stem, *model.backbone.downsamples, model.backbone.out_norms):
@@ -607,7 +607,7 @@ def test_forward_and_backward(leaf):
 @every_task
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_one_step_of_the_recipe_lowers_the_loss(task, mixer):
-    """The same batch again, after a few steps by the config's optimizer, fits better."""
+    """The loss of the same batch decreases after a few steps with the config's optimizer."""
     cfg = small(read(f'{task}_{mixer}_micro'))
     cfg.model.backbone.drop_path_rate = 0.0
     model = build(cfg).train()
@@ -625,7 +625,7 @@ def test_one_step_of_the_recipe_lowers_the_loss(task, mixer):
 @every_task
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_prediction(task, mixer):
-    """Predictions at the image's own size, for a size that is no multiple of anything."""
+    """Predictions have the original image size, even if it is not a multiple of the stride."""
     cfg = read(f'{task}_{mixer}_micro')
     if task == 'mask_rcnn':
         cfg.model.test_cfg.rcnn.score_thr = 0.0

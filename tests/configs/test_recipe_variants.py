@@ -1,4 +1,4 @@
-"""The fair and the released variant of each recipe, against the rules of the released trainings.
+"""Fair and released variants of each recipe, compared with the rules of the released trainings.
 
 Sources: github.com/OpenGVLab/STM-Evaluation (`detection/configs/unified_models/mask_rcnn_meta.py`,
 `classification/optim_factory.py`, `classification/models/meta_arch.py`), and of UperNet
@@ -21,7 +21,7 @@ from tests.released import classifier_shapes, dense_shapes, mask_rcnn_shapes
 from tests.variants import ROOT, VARIANTS, classifier_config
 
 BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked', 'attn_mask', 'relative_position_index')
-# Page and a leaf that has it.
+# Page, and a leaf that imports it.
 PAGES = {
     'mask_rcnn_coco_1x': 'mask_rcnn_{mixer}_micro',
     'mask_rcnn_coco_3x': 'mask_rcnn_{mixer}_micro',
@@ -46,7 +46,7 @@ def read(leaf):
 
 @pytest.fixture
 def read_on_page(tmp_path):
-    """Read a leaf as it would be on another page."""
+    """Read a leaf as if it imported a different page."""
     (tmp_path / '_base_').symlink_to(ROOT / 'configs/_base_')
 
     def read(page, mixer, suffix):
@@ -62,7 +62,7 @@ def read_on_page(tmp_path):
 
 
 def decay_by_name(model, optim_wrapper):
-    """Weight decay of every parameter, as a share of the optimizer's, and that all else is equal."""
+    """Return the weight decay of every parameter relative to the optimizer's; check everything else."""
     optimizer = build_optim_wrapper(model, optim_wrapper).optimizer
     settings, names = optim_wrapper['optimizer'], {id(p): n for n, p in model.named_parameters()}
     found = {}
@@ -91,7 +91,7 @@ class Model(nn.Module):
 
 
 def released_groups(config):
-    """Weight decay by released name, of a backbone alone."""
+    """Return the weight decay of a backbone by released name."""
     with torch.device('meta'):
         model = Model(MODELS.build(config))
     exempt, mixer = exempt_parameters(model), model.backbone.mixer_name
@@ -102,7 +102,7 @@ def released_groups(config):
 
 
 def parameters(shapes):
-    """Shapes without those of buffers."""
+    """Return the shapes of parameters, without buffers."""
     return {name: shape for name, shape in shapes.items() if not name.endswith(BUFFERS)}
 
 
@@ -126,7 +126,7 @@ def test_released_groups_of_classifiers(variant):
 
 @pytest.mark.parametrize(('page', 'mixer'), [*page_and_mixers()])
 def test_released_groups_of_the_pages(read_on_page, page, mixer):
-    """Of whole models, heads included."""
+    """Check whole models, including heads."""
     cfg = read_on_page(page, mixer, '_released')
     model = build(cfg)
     found = {
@@ -151,8 +151,8 @@ def test_released_groups_of_the_pages(read_on_page, page, mixer):
     assert found == expected
 
 
-def test_what_is_decayed_by_accident():
-    """10 tensors of the norms of stem and downsampling, 24 layer scales of halo, 30 of convnext."""
+def test_parameters_decayed_by_accident():
+    """10 tensors of norms of stem and downsampling, 24 layer scales of halo and 30 of convnext."""
     dense = released_groups(VARIANTS['halo_tiny'])
     trunk_norms = ('stem.1.', 'stem.4.', 'reduction.1.')
     norms = [name for name in dense if any(part in name for part in trunk_norms)]
@@ -176,7 +176,7 @@ def build(cfg):
 
 
 @pytest.mark.parametrize(('page', 'mixer'), [*page_and_mixers()])
-def test_variants_differ_in_weight_decay_alone(read_on_page, page, mixer):
+def test_variants_differ_only_in_weight_decay(read_on_page, page, mixer):
     fair, released = (read_on_page(page, mixer, suffix) for suffix in ('', '_released'))
     assert variant_of(fair.optim_wrapper) == 'fair'
     assert variant_of(released.optim_wrapper) == 'released'
@@ -187,7 +187,7 @@ def test_variants_differ_in_weight_decay_alone(read_on_page, page, mixer):
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if not page.startswith('imagenet')])
-def test_released_pages_are_one_recipe_for_all_mixers(read_on_page, page):
+def test_released_pages_are_the_same_recipe_for_all_mixers(read_on_page, page):
     def rest(mixer):
         cfg = read_on_page(page, mixer, '_released').to_dict()
         del cfg['model']['backbone'], cfg['contestant']
@@ -201,8 +201,8 @@ def test_released_pages_are_one_recipe_for_all_mixers(read_on_page, page):
 
 @pytest.mark.parametrize('mixer', MIXERS)
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet', 'imagenet'])
-def test_fair_decay_goes_by_kind(task, mixer):
-    """Kinds of parameters are decayed in all mixers or in none."""
+def test_fair_decay_depends_on_the_kind(task, mixer):
+    """Each kind of parameter is decayed in all mixers or in none."""
     cfg = read(f'{task}_{mixer}_micro')
     model = build(cfg)
     kinds = {id(p): module for module in model.modules() for p in module.parameters(recurse=False)}
@@ -219,7 +219,7 @@ def test_fair_decay_goes_by_kind(task, mixer):
 
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet', 'imagenet'])
 def test_released_variant_on_the_command_line(task):
-    """The one option that docs/training.md names."""
+    """The option given in docs/training.md is enough."""
     cfg = read(f'{task}_halo_micro')
     model = build(cfg)
     fair = decay_by_name(model, cfg.optim_wrapper)
@@ -231,7 +231,7 @@ def test_released_variant_on_the_command_line(task):
     assert decay_by_name(model, cfg.optim_wrapper) == released != fair
 
 
-def test_other_networks_go_by_their_own_names():
+def test_other_networks_use_their_own_names():
     cfg = read('upernet_r50')
     model = build(cfg)
     assert variant_of(cfg.optim_wrapper) == 'fair'
@@ -241,7 +241,7 @@ def test_other_networks_go_by_their_own_names():
     assert decay_by_name(model, cfg.optim_wrapper)['backbone.layer2.0.bn1.weight'] == 1
 
 
-def test_layer_decay_stays():
+def test_layer_decay_is_kept():
     wrapper = {
         'optimizer': {'type': 'AdamW', 'lr': 1.0, 'weight_decay': 0.05},
         'constructor': RELEASED_CONSTRUCTOR,
@@ -254,13 +254,13 @@ def test_layer_decay_stays():
     assert {group['weight_decay'] for group in groups} == {0.0, 0.05}
 
 
-def test_released_decay_wants_a_decay():
+def test_released_decay_needs_a_weight_decay():
     wrapper = {'optimizer': {'type': 'SGD', 'lr': 1.0}, 'constructor': RELEASED_CONSTRUCTOR}
     with pytest.raises(BackboneError, match='weight_decay'):
         build_optim_wrapper(Model(nn.Linear(2, 2)), wrapper)
 
 
-def test_recipe_of_other_rules():
+def test_recipe_with_other_rules():
     assert ReleasedDecayConstructor.__name__ == RELEASED_CONSTRUCTOR
     assert variant_of({'constructor': ReleasedDecayConstructor}) == 'released'
     assert variant_of({}) is None
@@ -340,14 +340,14 @@ def test_upernet_is_the_published_recipe_of_swin(scale, dims, depths, heads):
 
 @pytest.mark.parametrize('scale', ['tiny', 'small', 'base'])
 @pytest.mark.parametrize('mixer', MIXERS)
-def test_upernet_drops_paths_alike(mixer, scale):
+def test_upernet_has_the_same_drop_path_for_all_mixers(mixer, scale):
     assert read(f'upernet_{mixer}_{scale}').model.backbone.drop_path_rate == 0.3
 
 
 @pytest.mark.parametrize('suffix', ['', '_released'])
 @pytest.mark.parametrize('mixer', ['swin', 'dcn'])
 def test_imagenet_averages_batch_norm_statistics(read_on_page, mixer, suffix):
-    """As timm's `ModelEma` does: every floating-point entry of the state dict."""
+    """Average every floating-point entry of the state dict, like timm's `ModelEma`."""
     page = 'imagenet_1k_300e_batch4096' if mixer in LARGE_BATCH else 'imagenet_1k_300e'
     (settings,) = read_on_page(page, mixer, suffix).custom_hooks
     hook = HOOKS.build(settings)

@@ -85,7 +85,7 @@ def test_a_killed_one_ends_the_other(trainings, launched, tmp_path, full, tally)
         outcome = outcome_of(process, output)
         assert outcome.status == 128 + signal.SIGKILL, outcome.stderr[-3000:]
         last = outcome.stderr.splitlines()[-1]
-        assert last.startswith(f'error: process {rank} of this machine was ended by SIGKILL')
+        assert last.startswith(f'error: process {rank} on this machine was killed by SIGKILL')
         assert not processes_with(work_dir / str(rank))
         assert_whole(work_dir / str(rank))
         tally('SIGKILL of one of two processes', 1, 1, 'nothing')

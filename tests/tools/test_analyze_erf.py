@@ -202,7 +202,7 @@ class TestBadOptions:
             ),
             ('the score of a segmentor', ['--targets', 'score'], "unknown target 'score'"),
             ('`--size` that is no multiple of 32', ['--size', 70], '--size 70: give a multiple of 32'),
-            ('`--batch` beyond a part', ['--batch', 9], '--batch 9: give at most 8'),
+            ('`--batch` beyond a part', ['--batch', 9], '--batch 9 is too large; give at most 8'),
             ('`--size` beyond memory', ['--size', 16416], 'from 1 to 16384'),
             ('`--limit` of 0', ['--limit', 0], "'0' is not a whole number from 1"),
             ('`--output` that is no JSON file', ['--output', 'erf.png'], 'the name must end in .json'),
@@ -281,7 +281,11 @@ class TestBadResults:
         outcome = analyze('--compare', results[0], 'large.json', '--output', 'both.png')
         given = '`--compare` of results of different sizes'
         refused(
-            KIND, given, outcome, 'large.json is of images of 96x96', 'compare results of one --size'
+            KIND,
+            given,
+            outcome,
+            'large.json was measured at 96x96',
+            'compare results with the same --size',
         )
         assert not (tmp_path / 'both.png').exists()
 

@@ -182,7 +182,7 @@ class TestComparison:
         (tmp_path / 'other.json').write_text(json.dumps(content))
         outcome = analyze('--compare', 'upernet.json', 'other.json', '--output', 'both.png')
         assert outcome.status == 0
-        assert 'warning: the results are of different images' in outcome.stderr
+        assert 'warning: the results were measured with different images' in outcome.stderr
 
 
 class TestBadData:

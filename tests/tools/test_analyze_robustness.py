@@ -176,7 +176,7 @@ class TestBadOptions:
         ('given', 'more', 'message'),
         [
             ('an unknown corruption', ['--corruptions', 'fogg'], 'jpeg_compression; did you mean fog?'),
-            ('an unknown attack', ['--attacks', 'cw'], "unknown attack 'cw'; known are fgsm"),
+            ('an unknown attack', ['--attacks', 'cw'], "unknown attack 'cw'; choose from fgsm"),
             ('a severity of 6', ['--severities', 6], "'6' is not a whole number from 1 to 5"),
             ('a budget of 300', ['--budgets', 300], "'300' is not a number from 0 to 255"),
             ('a budget that is no number', ['--budgets', 'nan'], "'nan' is not a number from 0"),
@@ -186,12 +186,12 @@ class TestBadOptions:
             (
                 '`--norm` without attacks',
                 ['--attacks', 'none', '--norm', 'l2'],
-                '--norm is of attacks; leave it out',
+                '--norm applies to attacks; remove it',
             ),
             (
                 '`--severities` without corruptions',
                 ['--corruptions', 'none', '--severities', 1],
-                '--severities is of corruptions; leave it out',
+                '--severities applies to corruptions; remove it',
             ),
             ('`--output` that is no JSON file', ['--output', 'a.png'], 'the name must end in .json'),
         ],
@@ -246,8 +246,12 @@ class TestBadResults:
     @pytest.mark.parametrize(
         ('given', 'files', 'message'),
         [
-            ('of different tasks', ['upernet', 'mask_rcnn'], 'mask_rcnn.json is of detection, upernet'),
-            ('of different norms', ['upernet', 'l2'], 'l2.json has other norm than upernet.json'),
+            (
+                'of different tasks',
+                ['upernet', 'mask_rcnn'],
+                'mask_rcnn.json is for detection, but upernet',
+            ),
+            ('of different norms', ['upernet', 'l2'], 'l2.json and upernet.json differ in norm'),
         ],
     )
     def test_not_alike(self, analyze, results, refused, tmp_path, given, files, message):

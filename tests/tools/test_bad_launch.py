@@ -51,7 +51,7 @@ class TestSettings:
             ('a port that is too large', 'PORT', '65536'),
             ('a number of machines that is no number', 'NNODES', 'two'),
             ('a machine beyond the last', 'NODE_RANK', '1'),
-            ('a number of restarts that is no number', 'MAX_RESTARTS', 'often'),
+            ('a number of restarts that is no number', 'MAX_RESTARTS', 'number of restarts'),
             ('a Python that is not there', 'PYTHON', 'python0'),
         ],
     )
@@ -113,7 +113,7 @@ class TestSettings:
         for name in ('bash', 'dirname'):
             (programs / name).symlink_to(shutil.which(name))
         outcome = shell('slurm_train.sh', 'p', 'j', 'c.py', 'w', folder=tmp_path, PATH=str(programs))
-        refused(KIND, 'Slurm on a machine without it', outcome, 'srun is not here')
+        refused(KIND, 'Slurm on a machine without it', outcome, 'srun was not found')
         only_line(outcome)
 
 

@@ -42,7 +42,7 @@ SLURM = ('--executor', 'slurm')
         ('no jobs at a time', ('--parallel', 0), '--parallel is 0'),
         ('a seed twice', ('--seeds', 0, 1, 0), 'give each seed once'),
         ('a negative seed', ('--seeds', -1), "'-1' is not a whole number from 0"),
-        ('an option for Slurm without it', ('--partition', 'gpu'), '--partition is for Slurm'),
+        ('an option for Slurm without it', ('--partition', 'gpu'), '--partition is only for Slurm'),
         ('Slurm without a limit of time', SLURM, '--executor slurm needs --time'),
         ('a limit of time that is none', (*SLURM, '--time', '8h'), "--time is '8h'"),
         (
@@ -58,7 +58,7 @@ SLURM = ('--executor', 'slurm')
         (
             'a folder without checkpoints of a config',
             ('--test-only', 'configs'),
-            'holds no checkpoint of',
+            'has no checkpoint of',
         ),
         ('starting weights that are missing', ('--pretrained', 'none.pth'), 'none.pth cannot be read'),
         (
@@ -84,7 +84,7 @@ def test_options(sweep, project, refused, given, options, said):
         (
             'two configs of one name',
             (f'configs/**/{NAME}.py',),
-            'have one name and would share a work dir',
+            'have the same name and would share a work dir',
         ),
         ('a page of configs that is no config', ('configs/_base_/runtime.py',), 'has no default_scope'),
     ],
@@ -111,7 +111,7 @@ def test_slurm_on_a_machine_without_it(project, refused):
         text=True,
     )
     outcome = Outcome(done.returncode, done.stdout, done.stderr)
-    refused(KIND, 'Slurm where there is none', outcome, 'sbatch is not here')
+    refused(KIND, 'Slurm where there is none', outcome, 'sbatch was not found')
 
 
 def test_work_dir_that_is_a_file(sweep, project, refused):
@@ -122,7 +122,7 @@ def test_work_dir_that_is_a_file(sweep, project, refused):
 def test_another_run_in_the_work_dir(sweep, project, refused):
     plan = sweep('--dry-run')
     assert plan.status == 0
-    assert plan.stdout == f'new  {NAME}/seed_0: nothing there\n'
+    assert plan.stdout == f'new  {NAME}/seed_0: not started yet\n'
     folder = project.folder_of(NAME, 0)
     folder.mkdir(parents=True)
     identity = {
@@ -138,7 +138,12 @@ def test_another_run_in_the_work_dir(sweep, project, refused):
     outcome = sweep()
     line = re.sub(r'\b[0-9a-f]{8} here', '0a1b2c3d here', outcome.stderr)
     said = Outcome(outcome.status, outcome.stdout, line)
-    refused(KIND, 'a work dir with a run of another config, data and start', said, 'the start (swin.pth')
+    refused(
+        KIND,
+        'a work dir with a run of another config, data and start',
+        said,
+        'the initial weights (swin.pth',
+    )
     assert sorted(path.name for path in folder.iterdir()) == ['sweep.json']
     assert json.loads((folder / 'sweep.json').read_text()) == content
 
@@ -149,14 +154,16 @@ def test_training_that_no_sweep_began(sweep, project, refused):
     (folder / 'iter_2.pth').touch()
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_2.pth'))
     outcome = sweep()
-    refused(KIND, 'a work dir with a training that no sweep began', outcome, 'no sweep began')
+    refused(KIND, 'a work dir with a training that no sweep began', outcome, 'outside any sweep')
 
 
 def test_record_that_is_none(sweep, project, refused):
     folder = project.folder_of(NAME, 0)
     folder.mkdir(parents=True)
     (folder / 'sweep.json').write_text('{"schema_version": 1}')
-    refused(KIND, 'a sweep.json of something else', sweep(), 'sweep.json is no record of this version')
+    refused(
+        KIND, 'a sweep.json of something else', sweep(), 'sweep.json is not a record of this version'
+    )
 
 
 def test_seeds_without_a_checkpoint(sweep, project, refused):

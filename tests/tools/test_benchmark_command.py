@@ -117,9 +117,9 @@ class TestBadInput:
             (
                 ['--plot', 'growth.png'],
                 '`--plot` of one size',
-                'give several sizes with --side or --batch',
+                'give them with --side or --batch',
             ),
-            (['--plot', 'growth.jpg'], '`--plot` of another kind', 'give a name that ends in .png'),
+            (['--plot', 'growth.jpg'], '`--plot` of another kind', 'must end in .png'),
             (
                 ['--json', 'nowhere/times.json'],
                 '`--json` of times in a folder that is not there',

@@ -116,7 +116,7 @@ class TestRefused:
         [
             ('a.json', 'must end in .pth or .safetensors'),
             ('nowhere/a.pth', 'its folder does not exist'),
-            ('there.pth', 'exists; give another name, or --overwrite'),
+            ('there.pth', 'already exists; give another name, or use --overwrite'),
         ],
     )
     def test_target(self, convert, tmp_path, refused, target, message):

@@ -104,7 +104,7 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
     wait_for(lambda: 'runs' in (third.output / 'stdout').read_text(), 'not adopted')
     other = run(*arguments)
     # Not while the third is at work; where that has just ended there is nothing left to do.
-    assert (other.status, 'another sweep is at work' in other.stderr) in [(2, True), (0, False)]
+    assert (other.status, 'another sweep is running' in other.stderr) in [(2, True), (0, False)]
     outcome = third.wait()
     assert outcome.status == 0, outcome.stdout
     assert '2 runs: 2 done' in outcome.stdout

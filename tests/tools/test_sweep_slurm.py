@@ -63,7 +63,7 @@ def test_array_that_is_left_alone_requeued_and_come_back_to(project, slurm, tmp_
     os.killpg(process.pid, signal.SIGINT)
     status, _, stderr = ended(process, tmp_path / 'first')
     assert status == 130
-    assert f'2 jobs stay with Slurm and go on; `scancel {array}` ends them' in stderr.splitlines()[-1]
+    assert f'2 jobs keep running on Slurm; `scancel {array}` cancels them' in stderr.splitlines()[-1]
 
     # What Slurm sends before the time of a job ends, or before another one takes its place.
     slurm.run('scancel', '--signal=USR2', jobs[0])
@@ -90,7 +90,7 @@ def test_what_slurm_refuses_is_said_and_leaves_nothing_queued(project, slurm, tm
     process = begin(tmp_path / 'first', *project.arguments(config, more=options))
     status, _, stderr = ended(process, tmp_path / 'first')
     assert status == 2
-    assert stderr.splitlines()[-1].startswith('error: Slurm refused the jobs: sbatch: error: ')
+    assert stderr.splitlines()[-1].startswith('error: Slurm rejected the jobs: sbatch: error: ')
     assert 'partition' in stderr
     assert slurm.run('squeue', '--noheader') == ''
     assert project.record('upernet_dcn_micro', 0)['state'] == 'interrupted'

@@ -51,4 +51,4 @@ def test_analyses_of_other_weights(commands, trial, evaluated, tmp_path, refused
     file.write_text(json.dumps(content))
     outcome = commands('table', '--analyses', folder=tmp_path)
     given = 'table: `--analyses` of other weights than those evaluated'
-    refused(KIND, given, outcome, 'the analyses are of none of these weights')
+    refused(KIND, given, outcome, 'no analysis has the weights of these results')

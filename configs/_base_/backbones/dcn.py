@@ -1,6 +1,6 @@
 """Deformable convolution v3 (InternImage), four scales.
 
-`drop_path_rate` is that of Mask R-CNN; leaves of UperNet and ImageNet set their own.
+`drop_path_rate` is for Mask R-CNN; leaves of UperNet and ImageNet override it.
 """
 
 dcn_micro = dict(

@@ -1,6 +1,6 @@
 """Halo attention (HaloNet), four scales.
 
-`drop_path_rate` is that of Mask R-CNN; leaves of UperNet and ImageNet set their own.
+`drop_path_rate` is for Mask R-CNN; leaves of UperNet and ImageNet override it.
 """
 
 halo_micro = dict(

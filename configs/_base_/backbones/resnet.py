@@ -1,4 +1,4 @@
-"""ResNet-50 (He et al., arXiv 1512.03385) as mmdet and mmseg define it: the baseline of both tasks."""
+"""ResNet-50 (He et al., arXiv 1512.03385) as defined in mmdet and mmseg: the baseline of both tasks."""
 
 r50 = dict(
     type='ResNet',

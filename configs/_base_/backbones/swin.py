@@ -1,6 +1,6 @@
 """Shifted window attention (Swin Transformer), four scales.
 
-`drop_path_rate` is that of Mask R-CNN; leaves of UperNet and ImageNet set their own.
+`drop_path_rate` is for Mask R-CNN; leaves of UperNet and ImageNet override it.
 """
 
 swin_micro = dict(

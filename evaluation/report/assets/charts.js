@@ -1,4 +1,4 @@
-// Plots: loaded from the page itself, drawn when they come into view, in the colours of the page.
+// Plots: Plotly is part of the page; plots are drawn when they come into view, in the page's colors.
 
 let plotly = null;
 const charts = new Map();
@@ -26,8 +26,8 @@ const nearView = new IntersectionObserver(
   { rootMargin: '400px' },
 );
 
-// A place for a plot. `figure` gives its traces and layout when it is drawn; `summary` says in words
-// what it shows.
+// Placeholder for a plot. `figure` returns its traces and layout when it is drawn; `summary` describes it
+// in words.
 function chart(figure, summary, height) {
   const place = element('div', { class: 'chart', role: 'img', 'aria-label': summary });
   place.style.height = `${height}px`;
@@ -93,7 +93,7 @@ function titled(text) {
   return { text: label(text), font: { size: 13 } };
 }
 
-// Paper is white whatever the screen is.
+// Paper is white in any color scheme.
 function setPrinting(printing) {
   if (forPrint === printing) return;
   forPrint = printing;

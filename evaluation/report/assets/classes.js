@@ -1,11 +1,11 @@
-// Figures by class and by size of object, as bars, of the runs that are compared.
+// Figures of the compared runs by class and by object size, as bars.
 
 const FIRST_CLASSES = 20;
 const classes = { metric: new Map(), order: 'spread', all: false };
 
 function classesContent(group) {
   const [runs, note] = drawnRuns(runsOf(group, comparedRuns()));
-  if (!runs.length) return element('p', { text: 'Tick runs in the table to compare them here.' });
+  if (!runs.length) return element('p', { text: 'Select runs in the table to compare them here.' });
   return [
     note,
     runKey(runs, barSample),
@@ -72,7 +72,7 @@ function bySize(runs) {
     const values = (run, size) => run.metrics[`${kind}_${Object.keys(SIZES).find((key) => SIZES[key] === size)}`] ?? null;
     const sizes = Object.values(SIZES).filter((size) => runs.some((run) => values(run, size) !== null));
     const absent = Object.values(SIZES).filter((size) => !sizes.includes(size));
-    const title = `${kind} AP by size of the object`;
+    const title = `${kind} AP by object size`;
     return element(
       'div',
       {},
@@ -105,7 +105,7 @@ function barsFigure(runs, names, value, axis) {
       barmode: 'group',
       bargap: 0.25,
       xaxis: { title: titled(axis), rangemode: 'tozero', side: 'top' },
-      // The first class and the first run on top, as in the legend.
+      // Put the first class and the first run on top, as in the legend.
       yaxis: { tickvals: names.map((_, index) => index), ticktext: names.map((name) => shortLabel(name, 22)), autorange: 'reversed', showgrid: false, zeroline: false },
       showlegend: false,
       margin: { l: 56, r: 12, t: 44, b: 12 },

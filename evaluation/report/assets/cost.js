@@ -41,7 +41,7 @@ function costContent(group) {
   });
   const controls = element('div', { class: 'controls' }, select, costChoice());
   if (!points.length) {
-    return [controls, element('p', { text: 'No run shown has both figures.' })];
+    return [controls, element('p', { text: 'No visible run has both figures.' })];
   }
   const front = paretoFront(points);
   const names = front.map((point) => point.run.label).join(', ');
@@ -49,7 +49,7 @@ function costContent(group) {
   return [
     controls,
     chart(() => costFigure(group, metric, axisLabel, of, points, front), summary, 440),
-    element('p', { class: 'reading', text: `On the front, the cheapest first: ${names}.` }),
+    element('p', { class: 'reading', text: `On the front, cheapest first: ${names}.` }),
   ];
 }
 
@@ -107,7 +107,7 @@ function mixerTrace(mixer, points, metric, digits) {
   };
 }
 
-// Intervals over images, where results have evidence.
+// Intervals over images, for results with per-image records.
 function errorBars(runs, metric, mixer) {
   const ends = (run, index) => {
     const interval = run.intervals[metric];
@@ -153,7 +153,7 @@ function publishedTrace(points, metric, of, digits) {
   };
 }
 
-// Says what shapes and fills mean, where they differ.
+// Legend of shapes and fills, if they differ.
 function keyTraces(points) {
   const grey = themeColor('--faint');
   const key = (name, marker) => ({

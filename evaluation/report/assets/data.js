@@ -1,4 +1,4 @@
-// What the page was made of, and numbers as they are printed.
+// Data of the page, and formatting of numbers.
 
 const DATA = JSON.parse(byId('data').textContent);
 const RUNS = new Map(DATA.runs.map((run) => [run.key, run]));
@@ -9,8 +9,8 @@ function metricLabel(metric) {
   return DATA.labels[metric] ?? metric;
 }
 
-// Rounds as the tables do (evaluation/utils/formats.py): the shortest decimal that is the number, ties away from
-// zero. toFixed and toPrecision round the binary number.
+// Round like the tables (evaluation/utils/formats.py): the shortest decimal of the number, ties away from
+// zero. toFixed and toPrecision round the binary number instead.
 function rounded(value, digits) {
   const [mantissa, power] = Math.abs(value).toExponential().split('e');
   const [whole, part = ''] = mantissa.split('.');
@@ -29,7 +29,7 @@ function fixed(value, digits) {
   return value === null || value === undefined ? '–' : rounded(value, digits);
 }
 
-// Three significant digits, without zeros at the end.
+// Three significant digits, without trailing zeros.
 function significant(value) {
   if (value === null || value === undefined) return '–';
   const text = rounded(value, 2 - Number(value.toExponential().split('e')[1]));
@@ -40,13 +40,13 @@ function runsOf(group, runs) {
   return runs.filter((run) => run.group === group);
 }
 
-// The analysis of a kind of a run's weights; null where there is none.
+// Analysis of the given kind for a run's weights; null if there is none.
 function analysisOf(run, kind) {
   const index = run.analyses[kind];
   return index === undefined ? null : DATA.analyses[index];
 }
 
-// Runs with an analysis of a kind, each weights once: several evaluations may be of the same ones.
+// Runs with an analysis of the given kind, one run per analysis: several evaluations may share weights.
 function analysed(runs, kind) {
   const seen = new Set();
   return runs.filter((run) => {
@@ -57,26 +57,26 @@ function analysed(runs, kind) {
   });
 }
 
-// What stands in place of an analysis where no run that is compared has one.
+// Placeholder if none of the compared runs has an analysis.
 function notAnalysed(group, kind) {
   const others = analysed(runsOf(group, visibleRuns()), kind);
   const text = others.length
-    ? 'None of the ticked runs was analysed. '
-    : `No run shown of ${group} was analysed; tools/analyze_${kind}.py does it.`;
+    ? 'None of the selected runs was analyzed. '
+    : `No visible run of ${group} was analyzed; run tools/analyze_${kind}.py.`;
   const tickThem = element('button', {
     type: 'button',
-    text: others.length === 1 ? 'Compare the one that was' : `Compare the ${others.length} that were`,
+    text: others.length === 1 ? 'Compare the analyzed run' : `Compare the ${others.length} analyzed runs`,
     onclick: () => choose([...comparedRuns().filter((run) => run.group !== group), ...others]),
   });
   return element('p', {}, text, others.length ? tickThem : null);
 }
 
-// Says so where analyses that stand side by side are of other images or settings.
+// Warning if the compared analyses use different images or settings.
 function basisNote(runs, kind) {
   const bases = new Set(runs.map((run) => analysisOf(run, kind).basis));
   if (bases.size < 2) return null;
   return element('p', {
     class: 'problem',
-    text: 'These are not of the same images and settings: compare them with care.',
+    text: 'These analyses use different images or settings; compare them with care.',
   });
 }

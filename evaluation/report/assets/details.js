@@ -1,4 +1,4 @@
-// Where a run's figures come from, in a dialog.
+// Dialog with the source of a run's figures.
 
 function showDetails(run) {
   const dialog = byId('details');
@@ -29,12 +29,12 @@ function metricsList(run) {
   const rows = Object.entries(run.metrics).map(([metric, value]) => {
     const interval = run.intervals[metric];
     const range = interval ? `; 95 % interval over images ${interval.join(' to ')}` : '';
-    return [metricLabel(metric), value === null ? 'undefined: no such ground truth' : `${value}${range}`];
+    return [metricLabel(metric), value === null ? 'undefined: no ground truth' : `${value}${range}`];
   });
   for (const [metric, figure] of Object.entries(run.published)) {
     rows.push([
       `published ${metricLabel(metric)}`,
-      `${figure.value}${insideInterval(run, metric) ? ', inside our interval: not told apart' : ''}, ${figure.architecture} architecture, ${figure.otherRecipe ? 'released recipe (not this run\'s), ' : ''}${figure.source}`,
+      `${figure.value}${insideInterval(run, metric) ? ', inside our interval: indistinguishable' : ''}, ${figure.architecture} architecture, ${figure.otherRecipe ? 'released recipe (unlike this run), ' : ''}${figure.source}`,
     ]);
   }
   if (run.notCompared) rows.push(['published', `not compared: ${run.notCompared}`]);
@@ -45,7 +45,7 @@ function metricsList(run) {
   return section({ title: 'Figures, unrounded', rows });
 }
 
-// A published figure comes without per-image records, so it can only be compared with our interval.
+// Published figures have no per-image records, so they can only be compared with our interval.
 function insideInterval(run, metric) {
   const interval = run.intervals[metric];
   const value = run.published[metric].value;
@@ -69,7 +69,7 @@ function analysesList(run) {
   return section({ title: 'Analyses', rows: found.map((each) => [each.kind, `${each.file}. ${each.note}`]) });
 }
 
-// A click on the backdrop is one on the dialog itself.
+// A click on the backdrop counts as a click on the dialog itself.
 function buildDetails() {
   const dialog = byId('details');
   dialog.addEventListener('click', (event) => {
@@ -77,7 +77,7 @@ function buildDetails() {
     const inside =
       event.clientX >= box.left && event.clientX <= box.right &&
       event.clientY >= box.top && event.clientY <= box.bottom;
-    // Enter on a button clicks at 0, 0.
+    // Enter on a button causes a click at (0, 0).
     if (event.target === dialog && !inside && event.detail) dialog.close();
   });
 }

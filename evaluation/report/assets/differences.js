@@ -1,4 +1,4 @@
-// Pairs of models: how much one is better than the other, with an interval.
+// Differences between pairs of models, with intervals.
 
 const differences = { metric: new Map() };
 
@@ -11,7 +11,7 @@ function differencesContent(group) {
     .filter((each) => each.group === group && each.metric === metric && isTicked(each.a) && isTicked(each.b))
     .sort((one, other) => other.difference.value - one.difference.value);
   if (!pairs.length) {
-    const text = 'No two of the ticked models were tested on the same images with evidence of each.';
+    const text = 'No two of the selected models have per-image records of the same images.';
     return element('p', { text });
   }
   const options = compared.map((value) => ({ value, label: metricLabel(value) }));
@@ -34,7 +34,7 @@ function differencesContent(group) {
   );
   return [
     select,
-    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals; the table below has them.`, 100 + 36 * pairs.length),
+    chart(() => differencesFigure(pairs), `Differences of ${pairs.length} pairs with intervals, also listed in the table below.`, 100 + 36 * pairs.length),
     element(
       'div',
       { class: 'scrolling', role: 'region', 'aria-label': 'Table of differences', tabindex: '0' },

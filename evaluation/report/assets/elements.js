@@ -1,4 +1,4 @@
-// Elements from plain data. Text only ever becomes text: nothing here parses markup.
+// DOM elements from plain data. Strings are inserted as text only; nothing here parses markup.
 
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -17,7 +17,7 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-// A labelled choice of one of several values; `onchoose` gets the value.
+// Labeled selection of one of several values; `onchoose` gets the value.
 function choice(label, options, value, onchoose) {
   const select = element('select', { 'data-control': label, onchange: (event) => onchoose(event.target.value) });
   for (const option of options) {
@@ -27,7 +27,7 @@ function choice(label, options, value, onchoose) {
   return element('label', { class: 'field' }, element('span', { text: label }), select);
 }
 
-// A button that is pressed or not.
+// Toggle button.
 function toggle(label, pressed, onpress, mark = null) {
   return element(
     'button',
@@ -37,7 +37,7 @@ function toggle(label, pressed, onpress, mark = null) {
   );
 }
 
-// A box to tick; `ontick` gets whether it is.
+// Checkbox; `ontick` gets its state.
 function tick(label, ticked, ontick) {
   const box = element('input', { type: 'checkbox', 'data-control': label, onchange: (event) => ontick(event.target.checked) });
   box.checked = ticked;

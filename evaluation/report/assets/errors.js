@@ -1,10 +1,10 @@
-// What each kind of error costs a detector, of the runs that are compared.
+// AP lost to each type of error, for the compared detectors.
 
 function errorsContent(group) {
   const hasErrors = (run) => Object.keys(run.errors).length > 0;
   if (!runsOf(group, DATA.runs).some(hasErrors)) return null;
   const [runs, note] = drawnRuns(runsOf(group, comparedRuns()).filter(hasErrors));
-  if (!runs.length) return element('p', { text: 'None of the ticked runs has evidence of its images.' });
+  if (!runs.length) return element('p', { text: 'None of the selected runs has per-image records.' });
   const kinds = [...new Set(runs.flatMap((run) => Object.keys(run.errors)))];
   return [
     note,
@@ -16,7 +16,7 @@ function errorsContent(group) {
 function errorsOf(kind, runs) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.errors[kind] ?? {})))];
   const value = (run, name) => run.errors[kind]?.[name] ?? null;
-  const summary = `Points of ${kind} AP50 lost to each kind of error for ${runs.map((run) => run.label).join(', ')}`;
+  const summary = `Points of ${kind} AP50 lost to each type of error for ${runs.map((run) => run.label).join(', ')}`;
   return element(
     'div',
     {},

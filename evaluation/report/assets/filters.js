@@ -1,4 +1,4 @@
-// Which runs are shown: by task, by words, by mixer, scale and start.
+// Filters of the visible runs: task, text, mixer, scale and start.
 
 function buildFilters() {
   const form = byId('filters');
@@ -64,7 +64,7 @@ function toggles(key) {
 function earlierTick() {
   const earlier = DATA.runs.filter((run) => !run.selected).length;
   if (!earlier) return null;
-  return tick(`${earlier} earlier or older evaluations too`, state.earlier, (ticked) => {
+  return tick(`show ${earlier} earlier or older evaluations`, state.earlier, (ticked) => {
     state.earlier = ticked;
     changed();
   });

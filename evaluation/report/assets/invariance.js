@@ -1,4 +1,4 @@
-// What is left of a metric, and of agreement with itself, as images are moved, turned and scaled.
+// Metrics and consistency of predictions when images are shifted, rotated and scaled.
 
 const invariance = { metric: new Map() };
 
@@ -52,7 +52,7 @@ function invarianceFigure(runs, transform, metric) {
   };
 }
 
-// A line of a run in a small plot; what it means says the key below the plots.
+// Line of a run in a small plot, explained in the key below the plots.
 function line(run, x, y) {
   return {
     type: 'scatter',

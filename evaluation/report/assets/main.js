@@ -1,4 +1,4 @@
-// Puts the parts together.
+// Build the page.
 
 function buildSections() {
   const links = [...document.querySelectorAll('main section')].map((section) => {

@@ -1,4 +1,4 @@
-// Marks, lines and bars of runs as small drawings, for tables and keys.
+// Marks, lines and bars of runs as small drawings, for tables and legends.
 
 const OUTLINES = {
   circle: ['circle', { cx: 8, cy: 8, r: 5.5 }],
@@ -7,7 +7,7 @@ const OUTLINES = {
   'triangle-up': ['path', { d: 'M8 2 14.5 13.5H1.5Z' }],
   pentagon: ['path', { d: 'M8 1.5 14.6 6.3 12 14H4L1.4 6.3Z' }],
 };
-// Strokes over a bar of 24 by 12, as Plotly draws its patterns.
+// Strokes over a bar of 24x12, like Plotly's patterns.
 const STROKES = {
   '': '',
   '-': 'M0 3H24M0 9H24',
@@ -19,7 +19,7 @@ const STROKES = {
   x: 'M0 8 8 0M2 12 14 0M10 12 22 0M18 12 24 6M0 4 8 12M2 0 14 12M10 0 22 12M18 0 24 6',
 };
 
-// The mark of a run in plots.
+// Mark of a run in plots.
 function markOf(run) {
   const { color, symbol, line } = markerOf(run);
   const [name, facts] = OUTLINES[symbol];
@@ -49,7 +49,7 @@ function barSample(run) {
   );
 }
 
-// What the marks of some runs are, and how their lines or bars look.
+// Legend of runs: their marks, and samples of their lines or bars.
 function runKey(runs, sampleOf) {
   return element('ul', { class: 'key' }, runs.map((run) =>
     element('li', {}, markOf(run), sampleOf(run), run.label)));

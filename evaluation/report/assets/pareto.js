@@ -1,5 +1,5 @@
-// Points that no other point dominates: none is at most as costly and at least as accurate, and better
-// in one of the two. Of equal points all stay. Sorted by cost.
+// Points not dominated by another point, which would be at most as costly and at least as accurate, and
+// better in one of the two. Equal points are all kept. Sorted by cost.
 
 function paretoFront(points) {
   const sorted = [...points].sort((a, b) => a.cost - b.cost || b.value - a.value);

@@ -9,7 +9,7 @@ function picturesContent(group) {
   const absent = missing.filter((each) => shown.has(each.run));
   const why = absent.length
     ? element('details', {},
-        element('summary', { text: `${absent.length} of the runs shown have no pictures` }),
+        element('summary', { text: `${absent.length} visible runs have no pictures` }),
         element('ul', {}, absent.map((each) => element('li', { text: `${RUNS.get(each.run).label}: ${each.reason}` }))))
     : null;
   return [own?.images.length ? viewer(group, own) : element('p', { text: 'There are no pictures.' }), why];
@@ -40,7 +40,7 @@ function viewer(group, { images }) {
     'div',
     {
       class: 'viewer', role: 'group', tabindex: '0',
-      'aria-label': `Images of ${group}: left and right arrow keys show the previous and the next`,
+      'aria-label': `Images of ${group}: use the left and right arrow keys for the previous and next image`,
       onkeydown: (event) => {
         if (!keys[event.key] || event.target.matches('input, select') || event.altKey || event.ctrlKey || event.metaKey) return;
         event.preventDefault();

@@ -1,4 +1,4 @@
-// Effective receptive fields: a column for each model, a row for each target.
+// Effective receptive fields: one column per model, one row per target.
 
 const SQUARES = [['0.5', ''], ['0.99', '0.1 2.4']];
 

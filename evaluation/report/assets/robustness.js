@@ -1,4 +1,4 @@
-// Attacks as curves over their budget, corruptions as a table coloured by what is left of the clean figure.
+// Attacks as curves over their budget; corruptions as a table colored by the share of the clean figure.
 
 function robustnessContent(group) {
   const runs = analysed(runsOf(group, comparedRuns()), 'robustness');
@@ -24,7 +24,7 @@ function robustnessContent(group) {
     corruptionsTable(group, runs, found),
     element('p', {
       class: 'reading',
-      text: `${found[0].metric}; ${found[0].images} images; severities ${found[0].severities.join(', ')}. Beside each figure, in colour: in percent of the clean one.`,
+      text: `${found[0].metric}; ${found[0].images} images; severities ${found[0].severities.join(', ')}. Colored: percent of the clean figure.`,
     }),
   ];
 }

@@ -1,10 +1,10 @@
-// Sections that are drawn anew when what is shown or compared changes, and by their own controls.
+// Sections, which are redrawn when the visible or compared runs change, and by their own controls.
 
 const MOST_RUNS = 12;
 const sections = new Map();
 
-// `contentOf` gives what a section says of a group, null for nothing; a section that the page lacks is
-// left out.
+// `contentOf` returns the content of a section for a group, or null. Sections that the page lacks are
+// skipped.
 function buildSection(id, contentOf) {
   const place = byId(`${id}-panels`);
   if (!place) return;
@@ -13,7 +13,7 @@ function buildSection(id, contentOf) {
   watch(() => redraw(id));
 }
 
-// The keyboard stays at the control it was at, though that is another one now.
+// Keep the keyboard focus on the same control, which is replaced.
 function redraw(id) {
   const place = byId(`${id}-panels`);
   const focused = document.activeElement;
@@ -36,15 +36,15 @@ function sameControl(place, { dataset: { control }, parentElement }) {
     .find((each) => each.dataset.control === control);
 }
 
-// A group's title above its part of a section, where several groups are shown.
+// Title of a group above its part of a section, if several groups are visible.
 function groupTitle(group) {
   return visibleGroups().length > 1 ? element('h3', { text: group }) : null;
 }
 
-// As many runs as can be told apart in a plot, and a note where there are more.
+// The runs that a plot can show distinguishably, and a note if there are more.
 function drawnRuns(runs) {
   const drawn = runs.slice(0, MOST_RUNS);
   if (drawn.length === runs.length) return [drawn, null];
-  const text = `The first ${MOST_RUNS} of ${runs.length} runs are drawn; tick fewer, or filter.`;
+  const text = `The first ${MOST_RUNS} of ${runs.length} runs are drawn; select fewer, or filter.`;
   return [drawn, element('p', { class: 'problem', text })];
 }

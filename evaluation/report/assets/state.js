@@ -1,4 +1,4 @@
-// What is shown and what is compared; whoever draws is told of a change.
+// The visible and the compared runs; watchers are called when they change.
 
 const state = {
   group: DATA.groups[0].title,
@@ -15,7 +15,7 @@ function watch(draw) {
 }
 
 function changed() {
-  // Those that are compared first, so that the fewest of them share a dash or a pattern.
+  // Compared runs come first, so that as few of them as possible share a dash or a pattern.
   numberRuns([...new Set([...comparedRuns(), ...visibleRuns(), ...DATA.runs])]);
   for (const draw of watchers) draw();
 }
@@ -47,8 +47,8 @@ function primaryMetric(group) {
   return GROUPS.get(group).metrics[0].key;
 }
 
-// Of each task a run of each mixer, all of one scale, start and length, so that what differs is the
-// mixer: of those that have the most mixers, weights that were pretrained first. Of several seeds the least.
+// One run per mixer for each task, all with the same scale, start and length, so that only the mixer differs.
+// Takes the combination with the most mixers, preferably pretrained, and the lowest of several seeds.
 function oneOfEachMixer(runs) {
   return [...new Set(runs.map((run) => run.group))].flatMap((group) => {
     const kinds = new Map();

@@ -1,19 +1,19 @@
-// How a run looks in every plot: its mixer is a colour, its scale a shape, its start a fill or dash. Runs
-// that are alike in all three have numbers, which are shades, dashes and patterns, and stand in the mark.
+// Style of a run in every plot: color for the mixer, shape for the scale, fill or dash for the start. Runs
+// with the same three are numbered; the number selects shade, dash and pattern and is shown in the mark.
 
 const SHAPES = ['circle', 'square', 'diamond', 'triangle-up'];
 const OTHER_SHAPE = 'pentagon';
-// In pixels, for lines of 2; those of runs from scratch are all dots.
+// In pixels, for lines of width 2; lines of runs from scratch are dotted.
 const DASHES = {
   full: ['solid', '10px,4px', '10px,3px,2px,3px', '20px,5px'],
   faint: ['2px,3px', '2px,8px', '2px,3px,2px,9px', '2px,3px,2px,3px,2px,9px'],
 };
 const PATTERNS = { full: ['', '|', '.', '+'], faint: ['/', '\\', 'x', '-'] };
-// How much of the ground is mixed into a colour, once dashes and patterns are used up.
+// Share of the background mixed into a color once dashes and patterns are used up.
 const SHADES = [0, 0.3, 0.5];
 const numbers = new Map();
 
-// Of runs that look alike, the first of those given has 0.
+// Number runs of the same style in the given order, from 0.
 function numberRuns(runs) {
   const taken = new Map();
   numbers.clear();
@@ -51,7 +51,7 @@ function colorOf(run) {
   return `#${color.map((part, i) => hex(part + shade * (ground[i] - part))).join('')}`;
 }
 
-// The number in the mark of a run, the second of its kind being 2; empty of the first.
+// Number printed in the mark of a run: 2 for the second of its style; empty for the first.
 function numberText(run) {
   const number = numbers.get(run.key);
   return number ? String(number + 1) : '';
@@ -69,14 +69,14 @@ function withOpacity(color, opacity) {
   return `rgba(${parts(color).join()},${opacity})`;
 }
 
-// Of a text on a mark.
+// Color of text on a mark.
 function inkOn(run) {
   if (startOf(run) === 'faint') return themeColor('--ink');
   const [red, green, blue] = parts(colorOf(run));
   return 0.3 * red + 0.6 * green + 0.1 * blue > 120 ? '#000000' : '#ffffff';
 }
 
-// Scratch is faint, other starts are full; the line tells the mixer either way.
+// Scratch is faint, other starts are full; the outline shows the mixer in both cases.
 function markerOf(run) {
   const color = colorOf(run);
   return {
@@ -99,12 +99,12 @@ function barOf(run) {
   };
 }
 
-// Plotly reads some markup in labels. With these three escaped it shows the text as it is.
+// Escape text for Plotly, which interprets some markup in labels.
 function label(text) {
   return String(text).replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }
 
-// A name that may be long, for a legend or an axis.
+// Shorten a long name for a legend or an axis.
 function shortLabel(text, most = 38) {
   const whole = String(text);
   return label(whole.length > most ? `${whole.slice(0, most - 1)}…` : whole);

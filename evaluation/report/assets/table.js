@@ -1,4 +1,4 @@
-// The table of runs: sorted by its headings, filtered, with boxes that say what is compared.
+// Table of runs: sortable by column, filtered, with checkboxes for the compared runs.
 
 const sorting = { column: null, descending: false };
 
@@ -48,7 +48,7 @@ function sortBy(heading, index) {
   const sign = order === 'ascending' ? 1 : -1;
   const sorted = bodyRows().sort((a, b) => {
     const [left, right] = [a, b].map((row) => row.cells[index].dataset.value);
-    // What has no value comes last either way.
+    // Rows without a value come last in both orders.
     if (left === '' || right === '') return (left === '') - (right === '');
     return sign * (numeric ? left - right : left.localeCompare(right, 'en', { numeric: true }));
   });
@@ -80,7 +80,7 @@ function drawMark(row) {
   who.prepend(markOf(RUNS.get(row.dataset.key)));
 }
 
-// Columns that say the same of all rows that are shown, or nothing.
+// Columns to hide if all visible rows have the same value.
 const UNLESS_VARIED = new Set(['group', 'mixer', 'scale', 'start', 'seed', 'images']);
 
 function hideEmptyColumns() {

@@ -7,15 +7,15 @@ function trainingContent(group) {
   const logged = runsOf(group, comparedRuns())
     .filter((run) => run.curves !== null && !seen.has(run.curves) && seen.add(run.curves));
   const [runs, note] = drawnRuns(logged);
-  if (!runs.length) return element('p', { text: 'None of the ticked runs logged its training here.' });
+  if (!runs.length) return element('p', { text: 'No training log was found for the selected runs.' });
   return [
     note,
     runKey(runs, lineSample),
     element(
       'div',
       { class: 'pair' },
-      curvesOf(group, runs, 'training', training.logged, 'loss', 'Logged while training'),
-      curvesOf(group, runs, 'evaluation', training.evaluated, primaryMetric(group), 'Found by evaluations'),
+      curvesOf(group, runs, 'training', training.logged, 'loss', 'Logged during training'),
+      curvesOf(group, runs, 'evaluation', training.evaluated, primaryMetric(group), 'Evaluations'),
     ),
   ];
 }

@@ -213,7 +213,9 @@ class TestSweep:
 
     def test_resume_is_refused(self, tmp_path):
         wishes = Wishes(tmp_path, options={'resume': True, 'load_from': 'a.pth'})
-        with pytest.raises(UserError, match='every run of a sweep starts anew; leave out resume'):
+        with pytest.raises(
+            UserError, match='every run of a sweep starts from the beginning; remove resume'
+        ):
             make_run(Wanted(LEAF, 'seed_0', 0), wishes, Digests())
 
 

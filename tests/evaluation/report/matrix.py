@@ -1,4 +1,4 @@
-"""Folders as trainings leave them, with figures made up, for reports of any size."""
+"""Work dirs with made-up figures, for reports of any size."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from evaluation.analysis.robustness.result import write_profile
 from tests.evaluation.analysis.robustness.profiles import profile
 
 SCALES = ('micro', 'tiny', 'small', 'base')
-# Of whole detectors, by scale; of others as of `tiny`.
+# Parameters of whole detectors by scale; unknown scales use `tiny`.
 PARAMETERS = dict(zip(SCALES, (24_123_456, 48_123_456, 69_123_456, 107_123_456), strict=True))
 START = '20260101_120000'
 HEADLINES = {
@@ -30,7 +30,7 @@ DATASETS = {
 
 
 def document(task='mask_rcnn', mixer='swin', scale='tiny', value=40.0, classes=3, **changes):
-    """A result of schema version 1; `changes` replace top-level keys."""
+    """Return a result of schema version 1; `changes` replace top-level keys."""
     dataset, images = DATASETS[task]
     backbone = f'{mixer}_{scale}'
     by_epoch = task != 'upernet'
@@ -83,7 +83,7 @@ def document(task='mask_rcnn', mixer='swin', scale='tiny', value=40.0, classes=3
 
 
 def write_run(folder: Path, content: dict, lines: int = 0) -> Path:
-    """A training with its evaluation and a log of so many lines; returns the file of the result."""
+    """Write a training with its evaluation and a log with some lines; return the result file."""
     file = folder / START / 'epoch_12' / 'result.json'
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(content))
@@ -93,12 +93,12 @@ def write_run(folder: Path, content: dict, lines: int = 0) -> Path:
 
 
 def scalars(step: int, **values: float) -> dict:
-    """A line of a training's log."""
+    """Return a line of the log of a training."""
     return {'lr': 1e-4, 'data_time': 0.1, 'time': 0.2, 'epoch': 1, 'iter': step, 'step': step, **values}
 
 
 def write_scalars(folder: Path, start: str, entries: list) -> Path:
-    """The log of one start; entries that are text are written as they are."""
+    """Write the log of one start; text entries are written unchanged."""
     file = folder / start / 'vis_data' / 'scalars.json'
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = [entry if isinstance(entry, str) else json.dumps(entry) for entry in entries]
@@ -107,7 +107,7 @@ def write_scalars(folder: Path, start: str, entries: list) -> Path:
 
 
 def write_analyses(folder: Path, weights: str, side: int = 32, number: int = 0) -> None:
-    """Receptive fields and robustness of some weights."""
+    """Write receptive fields and robustness of some weights."""
     analysis = folder / 'analysis'
     analysis.mkdir(parents=True, exist_ok=True)
     checkpoint = {'file': 'last.pth', 'sha256': 'a', 'weights_sha256': weights}
@@ -131,7 +131,7 @@ def write_analyses(folder: Path, weights: str, side: int = 32, number: int = 0) 
 
 
 def write_matrix(folder: Path, lines: int = 300, classes: int = 80, side: int = 64) -> int:
-    """Detectors of two seeds and segmentors of every mixer and scale; returns how many."""
+    """Write detectors with two seeds and segmentors of every mixer and scale; return the number."""
     count = 0
     for task, seed in (('mask_rcnn', 0), ('mask_rcnn', 1), ('upernet', 0)):
         for mixer in MIXERS:

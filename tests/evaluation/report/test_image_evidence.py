@@ -1,4 +1,4 @@
-"""Differences of the page against those of `tools/compare.py`, of one seed and of several."""
+"""Differences on the page match those of `tools/compare.py`, with one and several seeds."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def write_classifier(folder, backbone, right, seed=0):
 
 @pytest.fixture
 def found(tmp_path):
-    """Differences, and the results of each label."""
+    """Return the differences in top-1, and the results by key."""
 
     def found():
         runs = gather_runs(load_results([tmp_path]))
@@ -35,7 +35,7 @@ def found(tmp_path):
     return found
 
 
-def test_a_pair_is_that_of_the_comparison(tmp_path, found):
+def test_pair_matches_the_comparison(tmp_path, found):
     write_classifier(tmp_path / 'a', 'pvt_tiny', np.arange(100) < 50)
     write_classifier(tmp_path / 'b', 'halo_tiny', np.arange(100) % 10 < 7)
     (each,), results = found()
@@ -48,7 +48,7 @@ def test_a_pair_is_that_of_the_comparison(tmp_path, found):
     assert each['toldApart'] == truth.is_told_apart
 
 
-def test_seeds_of_a_model_are_one_side(tmp_path, found):
+def test_seeds_of_a_model_are_pooled(tmp_path, found):
     write_classifier(tmp_path / 'a', 'pvt_tiny', np.arange(100) < 50)
     for seed in range(3):
         write_classifier(tmp_path / f'b{seed}', 'halo_tiny', np.arange(100) < 60 + 5 * seed, seed)
@@ -61,7 +61,7 @@ def test_seeds_of_a_model_are_one_side(tmp_path, found):
     assert each['difference'] == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_end_beside_zero_keeps_its_sign_as_in_the_sentence(tmp_path, found):
+def test_interval_end_near_zero_keeps_its_sign(tmp_path, found):
     right = np.arange(5000) < 2500
     write_classifier(tmp_path / 'a', 'pvt_tiny', right)
     write_classifier(tmp_path / 'b', 'halo_tiny', right | (np.arange(5000) == 4000))
@@ -72,7 +72,7 @@ def test_an_end_beside_zero_keeps_its_sign_as_in_the_sentence(tmp_path, found):
     assert ends == (each['printed']['low'], each['printed']['high'])
 
 
-def test_what_is_not_of_the_models_alone_is_said(tmp_path, found):
+def test_differences_in_evaluation_are_mentioned(tmp_path, found):
     write_classifier(tmp_path / 'a', 'pvt_tiny', np.arange(100) < 50)
     write_classifier(tmp_path / 'b', 'halo_tiny', np.arange(100) % 10 < 7)
     file = next((tmp_path / 'b').rglob('result.json'))

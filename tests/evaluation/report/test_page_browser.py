@@ -1,4 +1,4 @@
-"""The page in a real browser, from a file, without a network."""
+"""The page in a real browser, opened from a file without a network."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ PIXEL = (
     'data:image/png;base64,'
     'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
 )
-# Detectors in the order of the table, with their box AP. The first was evaluated while training, too.
+# Detectors in the order of the table, with their box AP. One was also evaluated during training.
 DETECTORS = {'dcn_tiny': 9.5, 'halo_tiny epoch 12/12': 41.5, 'swin_tiny': 43.0, 'dcn_small': 45.0}
 
 
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def file(folder):
-    """The page of these runs, with two images that detectors were run on."""
+    """Page of these runs, with predictions of the detectors on two images."""
     runs = gather_runs(load_results([folder]))
     group = runs[0].group
     images = [
@@ -75,7 +75,7 @@ def file(folder):
 
 @pytest.fixture(scope='module')
 def alike_file(tmp_path_factory):
-    """14 seeds of one model, 3 of them from scratch, 3 baselines and 3 mixers that the suite has not."""
+    """Page of 14 seeds of one model (3 from scratch), 3 baselines and 3 mixers unknown to the suite."""
     folder = tmp_path_factory.mktemp('alike')
     for number in range(14):
         start = {'initialization': 'scratch'} if number > 10 else {}
@@ -137,7 +137,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Open a file; the page's complaints and all it asks for are kept beside it."""
+    """Open a file; the page object collects console messages, errors and requests."""
     contexts = []
 
     def visit(file, **options):
@@ -163,7 +163,7 @@ def names(page):
 
 
 def until(page, condition):
-    """Wait for what comes a moment later, on a busy machine in a few seconds."""
+    """Wait until a condition holds, up to 20 seconds."""
     for _ in range(200):
         if condition():
             return True
@@ -180,13 +180,13 @@ def width_of(page):
 
 
 def scroll_through(page):
-    """So that all that is drawn when it comes into view is drawn."""
+    """Scroll through the page so that all plots are drawn."""
     for y in range(0, page.evaluate('document.documentElement.scrollHeight'), 600):
         page.evaluate(f'scrollTo(0, {y})')
         page.wait_for_timeout(60)
 
 
-def test_works_from_a_file_without_complaint_or_network(visit, file):
+def test_works_from_a_file_without_errors_or_network(visit, file):
     page = visit(file)
     scroll_through(page)
     assert until(page, lambda: all_drawn(page))
@@ -196,7 +196,7 @@ def test_works_from_a_file_without_complaint_or_network(visit, file):
     assert outside == [file.as_uri()]
 
 
-def test_headings_sort_by_pointer_and_keyboard(visit, file):
+def test_headings_sort_with_pointer_and_keyboard(visit, file):
     page = visit(file)
     by_value = sorted(DETECTORS, key=DETECTORS.get, reverse=True)
     heading = page.locator('th[data-column="box_AP"]')
@@ -225,7 +225,7 @@ def test_filters(visit, file):
     assert toggle.get_attribute('aria-pressed') == 'false'
     assert names(page) == ['halo_tiny epoch 12/12', 'swin_tiny']
     toggle.click()
-    page.get_by_label('1 earlier or older evaluations too').check()
+    page.get_by_label('1 earlier or older evaluations').check()
     assert len(names(page)) == len(DETECTORS) + 1
     page.get_by_label('Task').select_option('UperNet on ADE20K val')
     assert names(page) == ['swin_tiny']
@@ -236,7 +236,7 @@ def test_filters(visit, file):
     assert page.complaints == []
 
 
-def test_details_say_where_figures_come_from(visit, file, folder):
+def test_details_show_the_source_of_figures(visit, file, folder):
     page = visit(file)
     button = page.locator('#table').get_by_role('button', name='swin_tiny', exact=True)
     button.press('Enter')
@@ -255,10 +255,10 @@ def test_details_say_where_figures_come_from(visit, file, folder):
     assert dialog.is_hidden()
 
 
-def test_what_is_ticked_is_compared(visit, file):
+def test_selected_runs_are_compared(visit, file):
     page = visit(file)
     page.get_by_role('button', name='none', exact=True).click()
-    assert 'Tick runs' in page.locator('#classes').inner_text()
+    assert 'Select runs' in page.locator('#classes').inner_text()
     page.get_by_label('compare dcn_small').check()
     assert page.locator('#classes .key li').all_inner_texts() == ['dcn_small']
     scroll_through(page)
@@ -269,13 +269,13 @@ def test_what_is_ticked_is_compared(visit, file):
 
 
 def looks(page, selector, name):
-    """Some attribute of all traces of the plots of a section, by plot."""
+    """Return an attribute of all traces in a section, by plot."""
     plots = f'#{selector} .js-plotly-plot'
     return page.locator(plots).evaluate_all(f'all => all.map(plot => plot.data.map(each => {name}))')
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
-def test_runs_that_are_alike_look_different(visit, alike_file, scheme):
+def test_similar_runs_look_different(visit, alike_file, scheme):
     page = visit(alike_file, color_scheme=scheme)
     page.get_by_role('button', name='all shown').click()
     marks = page.locator('#table .mark').evaluate_all('all => all.map(mark => mark.outerHTML)')
@@ -288,14 +288,14 @@ def test_runs_that_are_alike_look_different(visit, alike_file, scheme):
     pattern = '[each.marker.color, each.marker.pattern.shape, each.marker.pattern.bgcolor].join()'
     for bars in looks(page, 'classes', pattern):
         assert len(bars) == len(set(bars)) == 12
-    # What the key has is what is drawn.
+    # The key matches the plot.
     strokes = page.locator('#training .key .sample path').evaluate_all(
         'all => all.map(e => [e.getAttribute("stroke"), e.getAttribute("stroke-dasharray")].join())'
     )
     assert [each.replace('none', 'solid') for each in strokes] == lines
 
 
-def test_mixers_that_the_suite_has_not_are_colours_of_their_own(visit, alike_file):
+def test_unknown_mixers_have_different_colors(visit, alike_file):
     page = visit(alike_file)
     page.get_by_role('searchbox').fill('focal')
     assert names(page) == ['focal_tiny']
@@ -312,12 +312,12 @@ def test_mixers_that_the_suite_has_not_are_colours_of_their_own(visit, alike_fil
 @pytest.mark.parametrize(
     ('section', 'runs'), [('classes', 20), ('errors', 20), ('training', 20), ('robustness', 14)]
 )
-def test_runs_that_are_not_drawn_are_said(visit, alike_file, section, runs):
+def test_omitted_runs_are_mentioned(visit, alike_file, section, runs):
     page = visit(alike_file)
     page.get_by_role('button', name='all shown').click()
     place = page.locator(f'#{section}')
     assert place.locator('.problem').all_inner_texts() == [
-        f'The first 12 of {runs} runs are drawn; tick fewer, or filter.'
+        f'The first 12 of {runs} runs are drawn; select fewer, or filter.'
     ]
     assert place.locator('.key li').count() == 12
     page.get_by_role('searchbox').fill('seed_0')
@@ -328,7 +328,7 @@ def test_runs_that_are_not_drawn_are_said(visit, alike_file, section, runs):
 FOCUSED = '(e => [e.tagName, e.closest("section")?.id, e.previousElementSibling?.textContent, e.value])'
 
 
-def test_choosing_by_keyboard_keeps_the_keyboard_at_the_choice(visit, alike_file):
+def test_choosing_by_keyboard_keeps_the_focus(visit, alike_file):
     page = visit(alike_file)
     page.get_by_role('button', name='all shown').click()
     chosen = []
@@ -352,7 +352,7 @@ def test_choosing_by_keyboard_keeps_the_keyboard_at_the_choice(visit, alike_file
     assert page.complaints == []
 
 
-def test_a_button_that_is_gone_leaves_the_keyboard_in_its_section(visit, file):
+def test_removed_button_leaves_the_focus_in_its_section(visit, file):
     page = visit(file)
     page.get_by_role('button', name='none', exact=True).click()
     page.locator('#erf').get_by_role('button').press('Enter')
@@ -367,7 +367,7 @@ def test_differences_are_printed_as_in_their_sentences(visit, alike_file):
     assert cells == ['+0.02', '−0.01 to +0.05', 'box_AP in words']
 
 
-def test_images_one_after_the_other(visit, file):
+def test_browsing_images(visit, file):
     page = visit(file)
     viewer = page.get_by_role('group', name='Images of')
     position = viewer.locator('output')
@@ -387,7 +387,7 @@ def test_images_one_after_the_other(visit, file):
     assert viewer.get_by_text('swin_tiny on first.jpg').is_visible()
 
 
-def test_the_first_stop_of_the_keyboard_skips_to_the_table(visit, file):
+def test_first_tab_stop_skips_to_the_table(visit, file):
     page = visit(file)
     page.keyboard.press('Tab')
     assert page.evaluate('document.activeElement.className') == 'skip'
@@ -396,7 +396,7 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_table(visit, file):
     assert page.evaluate('document.activeElement.closest("#runs") !== null')
 
 
-def test_names_are_text_everywhere(visit, hostile_file):
+def test_names_are_always_text(visit, hostile_file):
     page = visit(hostile_file)
     scroll_through(page)
     page.get_by_role('button', name='all shown').click()
@@ -407,7 +407,7 @@ def test_names_are_text_everywhere(visit, hostile_file):
     assert page.locator('img[src=x], [onerror]').count() == 0
     assert page.locator('h1').inner_text() == HOSTILE
     assert HOSTILE in page.get_by_role('dialog').inner_text()
-    # Of a plot: what Plotly takes for markup would be set as such.
+    # In plots too, Plotly must not interpret names as markup.
     ticks = page.locator('#classes .ytick text')
     assert ticks.first.text_content().startswith(HOSTILE[:20])
     assert page.locator('#explored svg a, #explored svg tspan[style*="bold"]').count() == 0
@@ -423,7 +423,7 @@ def test_nothing_is_wider_than_the_screen(visit, file, scheme):
         assert until(page, lambda most=width: width_of(page) <= most)
     paper = rgb(page.evaluate('getComputedStyle(document.body).backgroundColor'))
     assert (paper[0] < 60) == (scheme == 'dark')
-    # The plot is drawn anew for each width; what is no longer on the page has no colour.
+    # The plot is redrawn for each width; elements removed from the page have no color.
     inks = iter(lambda: ink_of_ticks(page), None)
     assert until(page, lambda: '(' in (ink := next(inks)) and (rgb(ink)[0] > 180) == (scheme == 'dark'))
 
@@ -443,7 +443,7 @@ def test_prints_on_white_without_controls(visit, file):
     assert rgb(page.evaluate('getComputedStyle(document.body).backgroundColor'))[0] > 240
     assert page.locator('#filters').is_hidden()
     assert page.locator('#table').is_visible()
-    # All plots were drawn, though none was scrolled to, in dark ink.
+    # All plots were drawn in dark ink, although none was scrolled to.
     inks = page.locator('.xtick text').evaluate_all('all => all.map(e => getComputedStyle(e).fill)')
     assert inks
     assert all(rgb(ink)[0] < 80 for ink in inks)
@@ -453,7 +453,7 @@ def test_prints_on_white_without_controls(visit, file):
     assert content.count(b'/Type /Page') > 2
 
 
-def test_marks_are_seen_on_paper(visit, alike_file):
+def test_marks_are_visible_on_paper(visit, alike_file):
     page = visit(alike_file, color_scheme='dark')
     mark = page.locator('#table tr', has_text='resnet50').locator('.mark path')
     assert mark.get_attribute('fill') == '#e4e8ee'
@@ -479,7 +479,7 @@ POINTS = st.lists(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(points=POINTS)
-def test_the_pareto_front_is_what_nothing_dominates(browser_page, points):
+def test_pareto_front_has_all_points_that_are_not_dominated(browser_page, points):
     source = (ROOT / 'evaluation/report/assets/pareto.js').read_text()
     front = browser_page.evaluate(f'points => {{ {source}\nreturn paretoFront(points); }}', points)
     naive = [point for point in points if not dominated(point, points)]

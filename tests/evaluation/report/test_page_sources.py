@@ -1,4 +1,4 @@
-"""What a page takes from benchmarks, published figures, maps and result files."""
+"""Data of the page from benchmarks, published figures, maps and result files."""
 
 import base64
 import io
@@ -34,7 +34,7 @@ def problems():
 
 
 def benchmark(**changes):
-    """What `tools/benchmark.py --json` writes, as far as it is read."""
+    """Return the fields of a file of `tools/benchmark.py --json` that are read."""
     row = {'name': 'mask_rcnn_swin_tiny', 'seconds': [0.030, 0.010, 0.020], 'ran_out_of_memory': False}
     large = {'name': 'mask_rcnn_swin_base', 'seconds': [], 'ran_out_of_memory': True}
     size = {'batch': 2, 'height': 800, 'width': 1280}
@@ -59,7 +59,7 @@ class TestSpeeds:
             'forward, backbone, neck and heads, 2 images of 800x1280, bf16, compiled, H100'
         )
 
-    def test_stands_beside_the_run_of_its_config(self, tmp_path, problems):
+    def test_belongs_to_the_run_of_its_config(self, tmp_path, problems):
         write_run(tmp_path / 'swin', document())
         write_run(tmp_path / 'dcn', document(mixer='dcn'))
         (tmp_path / 'speed.json').write_text(json.dumps(benchmark()))
@@ -68,37 +68,37 @@ class TestSpeeds:
         found = {run['mixer']: run['speeds'] for run in data['runs']}
         assert found == {'swin': {'0': 20.0}, 'dcn': {}}
 
-    def test_stands_beside_the_runs_of_its_contestant_in_its_recipe(self, tmp_path, problems):
+    def test_belongs_to_the_runs_of_its_contestant_and_recipe(self, tmp_path, problems):
         swin, dcn = document(), document(mixer='dcn')
         for name, each in (('swin', swin), ('dcn', dcn)):
             write_run(tmp_path / name, each)
         runs = gather_runs(load_results([tmp_path]))
         row = {'recipe': runs[0].result.recipe.name, 'contestant': 'dcn_tiny'}
-        # Whatever the file of the benchmark's config is called.
+        # The name of the benchmarked config file does not matter.
         content = benchmark(experiments={'mask_rcnn_swin_tiny': row})
         (tmp_path / 'speed.json').write_text(json.dumps(content))
         data = page_data(Sources(runs, speeds=load_speeds([tmp_path], problems)), 'x')
         found = {run['mixer']: run['speeds'] for run in data['runs']}
         assert found == {'swin': {}, 'dcn': {'0': 20.0}}
 
-    def test_other_json_files_are_no_problem(self, tmp_path, problems):
+    def test_other_json_files_are_ignored(self, tmp_path, problems):
         (tmp_path / 'other.json').write_text('{"a": 1}')
         (tmp_path / 'list.json').write_text('[')
         assert load_speeds([tmp_path], problems) == []
         assert problems.messages == []
 
-    def test_a_broken_benchmark_is_named(self, tmp_path, problems):
+    def test_malformed_benchmark_is_reported(self, tmp_path, problems):
         file = tmp_path / 'speed.json'
         file.write_text(json.dumps(benchmark(results=[{}])))
         assert load_speeds([tmp_path], problems) == []
-        assert problems.messages == [f"left out: {file}: 'size' is missing"]
+        assert problems.messages == [f"skipped: {file}: 'size' is missing"]
 
 
-def test_mixers_that_the_suite_has_not_have_colours_of_their_own():
+def test_unknown_mixers_have_different_colors():
     names = [*MIXERS, 'focal', 'hornet', 'van', 'swin']
     colors = mixer_colors(names)
     assert colors == mixer_colors(reversed(names))
-    # None is the last color, that of baselines.
+    # None has the last color, which is that of baselines.
     assert len({*colors.values(), COLORS[-1]}) == len(MIXERS) + 4
 
 
@@ -119,31 +119,31 @@ class TestPublished:
         assert run['published']['box_AP']['difference'] == 0.0
         assert run['published']['mask_AP']['difference'] == pytest.approx(35.3 - 40.5)
 
-    def test_a_run_of_another_kind_has_no_difference_and_a_reason(self, tmp_path):
+    def test_run_with_a_different_start_has_a_reason_and_no_difference(self, tmp_path):
         (run,) = self.data(tmp_path, document(initialization='scratch'))['runs']
         assert run['published'] == {}
         assert run['notCompared'] == 'start scratch, published pretrained'
 
-    def test_points_stand_at_our_cost_or_at_the_stated_one(self, tmp_path):
+    def test_points_are_at_our_cost_or_the_stated_one(self, tmp_path):
         data = self.data(tmp_path, document(), document('upernet'))
         unified, other = data['published']
         assert unified['flops'] == data['runs'][0]['flops']
         assert unified['metrics'] == {'box_AP': 44.3, 'mask_AP': 40.5}
         assert (other['flops'], other['parameters']) == (9e11, None)
 
-    def test_our_cost_is_not_that_of_another_family(self, tmp_path):
+    def test_our_cost_is_not_used_for_another_family(self, tmp_path):
         content = as_version_3(as_version_2(document()))
         content['contestant']['family'] = 'mmdet'
         assert self.data(tmp_path, content)['published'] == []
 
-    def test_recipes_of_one_group_have_their_points(self, tmp_path):
-        """Whichever recipe the first row is of."""
+    def test_all_recipes_of_a_group_have_points(self, tmp_path):
+        """This must not depend on the recipe of the first row."""
         own = as_version_3(as_version_2(document(mixer='dcn')))
         own['recipe'] |= {'name': 'my_recipe'}
         points = self.data(tmp_path, own, document())['published']
         assert [point['model'] for point in points] == ['swin_tiny']
 
-    def test_no_point_for_another_data_set(self, tmp_path):
+    def test_no_point_for_a_different_data_set(self, tmp_path):
         assert self.data(tmp_path, document(dataset='my data'))['published'] == []
 
 
@@ -152,7 +152,7 @@ class TestMaps:
         content = base64.b64decode(as_data_uri(mean).partition(',')[2])
         return np.asarray(Image.open(io.BytesIO(content)).convert('RGB')).astype(int)
 
-    def test_the_largest_is_light_and_what_is_fainter_than_a_ten_thousandth_is_black(self):
+    def test_largest_is_light_and_below_a_ten_thousandth_is_black(self):
         mean = np.full((8, 8), 1e-6)
         mean[4, 4], mean[2, 2] = 1.0, 0.01
         picture = self.picture(mean)
@@ -170,12 +170,12 @@ class TestMaps:
         assert picture[1, 1].max() < 10
 
     @pytest.mark.parametrize('mean', [np.zeros((4, 4)), np.full((4, 4), np.nan), np.ones(4)])
-    def test_what_is_no_map_is_refused(self, mean):
+    def test_invalid_map_is_refused(self, mean):
         with pytest.raises(ValueError, match='map'):
             as_data_uri(mean)
 
 
-def test_a_page_of_the_third_version_shows_what_one_of_the_first_does(tmp_path):
+def test_pages_of_schema_versions_1_and_3_are_the_same(tmp_path):
     documents = [
         document(),
         document(mixer='dcn', scale='small', recipe='fair'),
@@ -204,7 +204,7 @@ def test_a_page_of_the_third_version_shows_what_one_of_the_first_does(tmp_path):
     assert (rows['recipe'], rows['variant']) == ('mask_rcnn_coco_1x', 'fair')
 
 
-def test_details_hold_whatever_a_later_version_adds(tmp_path):
+def test_details_show_keys_of_later_versions(tmp_path):
     file = write_run(tmp_path / 'run', document())
     content = json.loads(file.read_text())
     content['data'] = {'sha256': 'd4' * 32, 'files': [{'a': 1}]}
@@ -218,8 +218,8 @@ def test_details_hold_whatever_a_later_version_adds(tmp_path):
     assert rows['weights_sha256'] == 'swin_tinymask_rcnn'
 
 
-def test_numbers_and_nesting_that_no_page_can_hold_are_left_out_by_name(tmp_path, capsys):
-    """The page is written, and lists each file that is odd; all else is on it."""
+def test_files_with_extreme_numbers_or_nesting_are_skipped_by_name(tmp_path, capsys):
+    """The page is written with everything else, and lists each skipped file."""
     run = tmp_path / 'run'
     write_run(run, document())
     write_analyses(run, 'swin_tinymask_rcnn')
@@ -247,4 +247,4 @@ def test_numbers_and_nesting_that_no_page_can_hold_are_left_out_by_name(tmp_path
     named = {*odd.values(), log}
     assert len(data['problems']) == len(named)
     assert {file for file in named for line in data['problems'] if str(file) in line} == named
-    assert capsys.readouterr().err.count('left out: ') == len(named)
+    assert capsys.readouterr().err.count('skipped: ') == len(named)

@@ -1,4 +1,4 @@
-"""The page as a file: nothing from outside, nothing of a name as markup, the same bytes each time."""
+"""The page as a file: self-contained, reproducible, and with names as text only."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ HOSTILE = '<img src=x onerror=alert(1)></script><!--<script>"\'&amp;`${1}%{x}'
 
 
 class Elements(HTMLParser):
-    """All start tags with their attributes, and the text of scripts."""
+    """Start tags with their attributes, and the text of scripts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def small(tmp_path_factory):
 
 @given(st.recursive(st.text() | st.none() | st.floats(allow_nan=False, allow_infinity=False),
                     lambda x: st.lists(x) | st.dictionaries(st.text(), x), max_leaves=8))  # fmt: skip
-def test_json_stays_json_and_never_ends_its_script(content):
+def test_json_is_safe_in_a_script(content):
     text = json_for_script({'x': content})
     assert json.loads(text) == {'x': content}
     assert not set('<>&\u2028\u2029') & set(text)
@@ -78,7 +78,7 @@ def test_the_same_runs_give_the_same_bytes(small):
     assert page(small) == page(small)
 
 
-def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_loaded(small):
+def test_policy_allows_only_own_scripts_and_no_loading(small):
     elements = Elements(page(small))
     (policy,) = [
         a['content'] for t, a in elements.tags if a.get('http-equiv') == 'Content-Security-Policy'
@@ -99,7 +99,7 @@ def sections(folder) -> set[str]:
     return {a['id'] for tag, a in Elements(page(folder)).tags if tag == 'section'}
 
 
-def test_sections_without_anything_to_show_are_absent(small, tmp_path):
+def test_empty_sections_are_omitted(small, tmp_path):
     assert sections(small) == {'runs', 'cost', 'classes', 'training'}
     bare = document()
     bare['per_class'] = {}
@@ -108,7 +108,7 @@ def test_sections_without_anything_to_show_are_absent(small, tmp_path):
     assert sections(tmp_path) == {'runs', 'cost'}
 
 
-def test_why_a_run_stands_beside_no_published_figure(tmp_path):
+def test_reason_for_no_published_figure(tmp_path):
     write_run(tmp_path / 'a', document(initialization='scratch', value=62.25))
     text = page(tmp_path, load_published())
     note = 'Not compared with published figures, because the runs differ. '
@@ -134,7 +134,7 @@ def test_names_never_become_markup(tmp_path):
     assert json.loads(plain.scripts[0])['runs'][0]['backbone'] == HOSTILE
 
 
-def test_every_file_of_the_page_is_installed_with_the_package():
+def test_all_files_of_the_page_are_in_the_package():
     declared = (ROOT / 'setup.cfg').read_text()
     line = re.search(r'^evaluation\.report = (.+)$', declared, re.MULTILINE)[1]
     patterns = [pattern.strip() for pattern in line.split(',')]
@@ -148,7 +148,7 @@ def test_a_full_matrix_stays_below_10_megabytes(tmp_path):
     assert count == 12 * len(MIXERS)
     problems = Problems()
     runs = gather_runs(load_results([tmp_path]))
-    # As large as photographs are at this size, which generated scenes are not.
+    # As large as a photograph of this size; generated scenes are smaller.
     picture = {'image': 'data:image/jpeg;base64,' + 20_000 * 'A', 'text': 'found', 'correct': None}
     pictures = {'groups': {}, 'missing': []}
     for run in runs:

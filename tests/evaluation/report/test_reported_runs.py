@@ -1,4 +1,4 @@
-"""Names of evaluations, and where their runs lie."""
+"""Names of evaluations, and folders of their runs."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ def result(tmp_path_factory):
 
 
 class TestLabels:
-    def test_says_what_tells_apart_and_no_more(self, result):
+    def test_labels_contain_only_the_differences(self, result):
         scratch = dataclasses.replace(result, initialization='scratch')
         second_seed = dataclasses.replace(result, seed=1)
         other = dataclasses.replace(result, contestant=Contestant('dcn_tiny'))
@@ -46,7 +46,7 @@ class TestLabels:
             max_size=12,
         )
     )
-    def test_no_two_are_alike(self, result, changes):
+    def test_labels_are_unique(self, result, changes):
         results = [
             dataclasses.replace(result, path=Path(f'{number}/result.json'), **each)
             for number, each in enumerate(changes)
@@ -72,7 +72,7 @@ def test_run_folder(file, folder, started):
     assert run_folder(Path(file)) == (Path(folder), started)
 
 
-def test_order_is_that_of_tables_and_earlier_evaluations_are_not_selected(tmp_path):
+def test_order_of_tables_and_selection_of_latest_evaluations(tmp_path):
     write_run(tmp_path / 'a', document(mixer='dcn', epoch=1))
     write_run(tmp_path / 'b', document(mixer='dcn'))
     write_run(tmp_path / 'c', document(mixer='halo'))

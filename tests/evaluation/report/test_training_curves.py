@@ -1,4 +1,4 @@
-"""Curves of trainings that were resumed, killed, or damaged."""
+"""Curves of resumed and killed trainings, and of corrupt logs."""
 
 from itertools import pairwise
 
@@ -23,7 +23,7 @@ def curve(folder, problems, name='loss', kind='training', started=None):
     return list(zip(found['x'], found['y'], strict=True))
 
 
-def test_a_resumed_run_goes_on_where_it_was_resumed(tmp_path, problems):
+def test_resumed_run_continues_at_its_checkpoint(tmp_path, problems):
     write_scalars(tmp_path, FIRST, [scalars(step, loss=step) for step in (1, 2, 3, 4)])
     write_scalars(tmp_path, SECOND, [scalars(step, loss=10 * step) for step in (3, 4, 5)])
     assert curve(tmp_path, problems) == [(1, 1), (2, 2), (3, 30), (4, 40), (5, 50)]
@@ -31,35 +31,35 @@ def test_a_resumed_run_goes_on_where_it_was_resumed(tmp_path, problems):
     assert not problems.messages
 
 
-def test_a_run_that_began_anew_hides_the_earlier_one(tmp_path, problems):
+def test_run_that_started_over_hides_the_earlier_one(tmp_path, problems):
     write_scalars(tmp_path, FIRST, [scalars(step, loss=step) for step in (1, 2, 3)])
     write_scalars(tmp_path, SECOND, [scalars(1, loss=7)])
     assert curve(tmp_path, problems) == [(1, 7)]
 
 
-def test_a_last_line_that_breaks_off_is_no_problem(tmp_path, problems):
+def test_truncated_last_line_is_accepted(tmp_path, problems):
     write_scalars(tmp_path, FIRST, [scalars(1, loss=1), '{"loss": 0.5, "st'])
     assert curve(tmp_path, problems) == [(1, 1)]
     assert not problems.messages
 
 
-def test_a_malformed_line_is_named_and_the_rest_is_drawn(tmp_path, problems):
+def test_malformed_line_is_reported_and_skipped(tmp_path, problems):
     file = write_scalars(tmp_path, FIRST, [scalars(1, loss=1), '{', '[1]', scalars(2, loss=2)])
     assert curve(tmp_path, problems) == [(1, 1), (2, 2)]
     assert problems.messages == [
-        f'left out: {file}: line 2 is malformed',
-        f'left out: {file}: line 3 is malformed',
+        f'skipped: {file}: line 2 is malformed',
+        f'skipped: {file}: line 3 is malformed',
     ]
 
 
-def test_bytes_that_are_no_text_are_named(tmp_path, problems):
+def test_invalid_utf8_is_reported(tmp_path, problems):
     file = write_scalars(tmp_path, FIRST, [])
     file.write_bytes(b'\xff\xfe{')
     assert read_curves(tmp_path, None, problems) is None
     assert str(file) in problems.messages[0]
 
 
-def test_evaluations_stand_at_iterations_in_percent(tmp_path, problems):
+def test_evaluations_are_at_iterations_and_in_percent(tmp_path, problems):
     found = {'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_l': -1.0, 'coco/segm_mAP_50': 0.5, 'time': 0.1}
     entries = [scalars(10, loss=1), {**found, 'step': 1}, scalars(20, loss=1), {'mIoU': 45.5, 'step': 2}]
     write_scalars(tmp_path, FIRST, entries)
@@ -71,14 +71,14 @@ def test_evaluations_stand_at_iterations_in_percent(tmp_path, problems):
     }
 
 
-def test_values_that_are_not_finite_are_gaps(tmp_path, problems):
+def test_non_finite_values_are_gaps(tmp_path, problems):
     write_scalars(
         tmp_path, FIRST, [scalars(1, loss=1), scalars(2, loss=float('nan')), scalars(3, loss=3)]
     )
     assert curve(tmp_path, problems) == [(1, 1), (2, None), (3, 3)]
 
 
-def test_of_a_test_alone_there_are_no_curves(tmp_path, problems):
+def test_no_curves_for_a_test(tmp_path, problems):
     write_scalars(tmp_path, FIRST, [{'mIoU': 45.5, 'step': 0}])
     assert read_curves(tmp_path, None, problems) is None
 
@@ -91,7 +91,7 @@ def test_long_trainings_are_thinned(tmp_path, problems):
 
 
 @given(st.integers(0, 3000), st.integers(1, 50))
-def test_thinned_are_evenly_apart_from_first_to_last(count, most):
+def test_thinned_indices_are_evenly_spaced(count, most):
     kept = thinned(count, most)
     assert len(kept) == len(set(kept)) == min(count, most)
     assert kept == sorted(kept)

@@ -1,4 +1,4 @@
-"""What is done about a run, for every state that its folder can be in."""
+"""Decisions about a run for every state of its folder."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ def record(state, identity=IDENTITY, **more):
 
 
 def result(**changes):
-    """A `result.json` of the end of the run, with what is read of one."""
+    """Return the fields of a final `result.json` that are read."""
     return {
         'config': {'sha256': 'c' * 64},
         'data': {'sha256': 'd' * 64},
@@ -55,7 +55,7 @@ def result(**changes):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A work dir where a training of 8 iterations has ended."""
+    """Work dir of a finished training of 8 iterations."""
     (tmp_path / 'iter_8.pth').touch()
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_8.pth')
     write_result(tmp_path, 'a/iter_8', result())
@@ -102,15 +102,15 @@ class TestDecide:
         ('field', 'value', 'words'),
         [
             ('config_sha256', '0' * 64, 'the config (00000000 there, cccccccc here)'),
-            ('data_sha256', '0' * 64, 'the data to evaluate on (00000000 there, dddddddd here)'),
+            ('data_sha256', '0' * 64, 'the evaluation data (00000000 there, dddddddd here)'),
             ('training_data_sha256', '0' * 64, 'the training data (00000000 there, eeeeeeee here)'),
-            ('start', 'swin.pth', 'the start (swin.pth there, scratch here)'),
-            ('batch_size', 8, 'the number of images a step (8 there, 4 here)'),
+            ('start', 'swin.pth', 'the initial weights (swin.pth there, scratch here)'),
+            ('batch_size', 8, 'the batch size (8 there, 4 here)'),
             ('options', ('--amp',), 'the options (--amp there, none here)'),
         ],
     )
     @pytest.mark.parametrize('is_alive', [False, True])
-    def test_another_run_in_the_folder_is_refused(self, field, value, words, is_alive):
+    def test_different_run_in_the_folder_is_refused(self, field, value, words, is_alive):
         last = record('done', replace(IDENTITY, **{field: value}))
         decision = decide(FOLDER, IDENTITY, last, Findings(result=Path('r')), is_alive)
         assert decision.action == REFUSED
@@ -139,18 +139,18 @@ class TestLook:
             {'test_time_augmentation': True},
         ],
     )
-    def test_result_of_something_else(self, folder, changes):
+    def test_result_of_a_different_run(self, folder, changes):
         file = write_result(folder, 'a/iter_8', result(**changes))
         found = look(folder, IDENTITY, 'iter_8.pth')
         assert found.result is None
         assert found.others == (file,)
 
-    def test_result_on_the_way(self, folder):
+    def test_intermediate_result(self, folder):
         write_result(folder, 'a/iter_8', result(iteration=4))
         found = look(folder, IDENTITY, 'iter_8.pth')
         assert (found.result, found.is_trained, found.others) == (None, True, ())
 
-    def test_epochs_count_where_they_were_planned(self, folder):
+    def test_epochs_count_if_the_training_is_by_epochs(self, folder):
         (folder / 'epoch_2.pth').touch()
         content = result(epoch=1, max_epochs=2, iteration=8, max_iterations=8)
         write_result(folder, 'a/iter_8', content)
@@ -158,13 +158,13 @@ class TestLook:
         write_result(folder, 'a/iter_8', {**content, 'epoch': 2})
         assert look(folder, IDENTITY, 'epoch_2.pth').result
 
-    def test_without_its_checkpoint_a_run_is_not_finished(self, folder):
+    def test_run_without_its_checkpoint_is_not_finished(self, folder):
         (folder / 'iter_8.pth').unlink()
         found = look(folder, IDENTITY, 'iter_8.pth')
         assert (found.result, found.checkpoint, found.is_trained) == (None, None, False)
 
     @pytest.mark.parametrize('pointer', [None, '', '\0\0\0', '/elsewhere/iter_6.pth'])
-    def test_checkpoint_is_seen_whatever_a_crash_left_of_last_checkpoint(self, tmp_path, pointer):
+    def test_checkpoint_is_found_with_any_last_checkpoint_after_a_crash(self, tmp_path, pointer):
         for steps in (2, 4):
             (tmp_path / f'iter_{steps}.pth').touch()
         if pointer is not None:
@@ -175,19 +175,19 @@ class TestLook:
         assert decide(tmp_path, IDENTITY, record('running'), found, is_alive=False).action == RESUME
 
     @pytest.mark.parametrize('broken', ['', '{"config": ', '[]', '3'])
-    def test_broken_results_are_none(self, folder, broken):
+    def test_malformed_results_are_ignored(self, folder, broken):
         write_result(folder, 'a/iter_8', broken)
         assert look(folder, IDENTITY, 'iter_8.pth').result is None
 
-    def test_start_is_known_by_its_name(self, folder):
+    def test_initial_weights_are_compared_by_name(self, folder):
         write_result(folder, 'a/iter_8', result(initialization='some/where/swin.pth'))
         identity = replace(IDENTITY, start='swin.pth', start_sha256='a' * 64)
         assert look(folder, identity, 'iter_8.pth').result
 
-    def test_of_a_test_alone(self, folder):
+    def test_result_of_a_test(self, folder):
         identity = Identity('c' * 64, 'd' * 64, checkpoint_sha256='f' * 64)
         assert look(folder, identity, None).result
         assert look(folder, replace(identity, checkpoint_sha256='0' * 64), None).result is None
 
-    def test_nothing_there(self, tmp_path):
+    def test_missing_folder(self, tmp_path):
         assert look(tmp_path / 'nowhere', IDENTITY, 'iter_8.pth') == Findings()

@@ -1,4 +1,4 @@
-"""Slurm's options and environment."""
+"""Options and environment of Slurm jobs."""
 
 import types
 
@@ -19,11 +19,11 @@ class TestSlurm:
         assert minutes_of(text) == minutes
 
     @pytest.mark.parametrize('text', ['', 'long', '8h', '-1', '1:2:3:4'])
-    def test_what_is_no_time(self, text):
+    def test_invalid_time(self, text):
         with pytest.raises(ValueError, match=f'^{text}$'):
             minutes_of(text)
 
-    def test_one_task_a_machine(self):
+    def test_one_task_per_machine(self):
         wishes = SlurmWishes(
             600, gpus=4, nodes=2, cpus=6, partition='gpu', requeue=2, others={'qos': 'q'}
         )

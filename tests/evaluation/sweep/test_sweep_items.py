@@ -1,4 +1,4 @@
-"""What becomes of runs in work: done, tried again, failed, gone on with."""
+"""State changes of active runs: done, retried, failed, resumed."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ IDENTITY = Identity('c' * 64, 'd' * 64, 1, 'e' * 64, 'scratch', None, 4)
 
 
 class Jobs:
-    """Stands for `Liveness`."""
+    """Replacement for `Liveness`."""
 
     def __init__(self, are_alive):
         self.are_alive = are_alive
@@ -39,7 +39,7 @@ class Jobs:
 
 @pytest.fixture
 def item(tmp_path):
-    """A run whose first attempt is in work."""
+    """Run whose first attempt is active."""
     task = RunTask(tmp_path, 'swin.py', IDENTITY, (), (), 'iter_8.pth')
     return Item('swin/seed_1', Run('swin/seed_1', task), Decision(NEW, ''), ACTIVE, attempt=1)
 
@@ -64,7 +64,7 @@ def test_step_and_time_left(item):
 
 
 @pytest.mark.parametrize('state', ['queued', 'running', 'interrupted'])
-def test_as_long_as_there_is_a_job_it_is_in_work(item, state):
+def test_run_is_active_while_its_job_is_alive(item, state):
     note(item, state)
     assert look(item, are_alive=True) == ACTIVE
 
@@ -76,7 +76,7 @@ def test_done(item):
     assert look(item, are_alive=True) == DONE
 
 
-def test_failure_is_tried_once_more(item):
+def test_failure_is_retried_once(item):
     note(item, 'failed', error='error: no')
     assert look(item) == WAITING
     assert item.start().attempt == 2
@@ -93,7 +93,7 @@ def test_job_that_vanished_has_failed(item, state):
     assert (read_record(item.run.task.folder).state, item.note) == ('failed', LOST)
 
 
-def test_job_that_vanished_after_all_was_done_is_done(item):
+def test_job_that_vanished_after_finishing_is_done(item):
     (item.run.task.folder / 'iter_8.pth').touch()
     write_result(item.run.task.folder, 'a', result())
     note(item, 'running')
@@ -110,7 +110,7 @@ def test_interrupted(item, is_adopted, goes_on, state):
     assert look(item, goes_on=goes_on) == state
 
 
-def test_second_attempt_that_is_gone_on_with_is_the_last(item):
+def test_resumed_second_attempt_is_the_last(item):
     item.is_adopted, item.attempt = True, 2
     note(item, 'interrupted', error='asked to stop')
     assert look(item) == WAITING
@@ -145,7 +145,7 @@ def test_folder_that_cannot_be_written(item, monkeypatch, is_done, state):
 
 
 class Commands:
-    """Stands for an executor before which another command starts a run of another config."""
+    """Executor that is preceded by another command, which starts a run of a different config."""
 
     def start(self, waiting, active):
         (wanted,) = waiting
@@ -155,14 +155,14 @@ class Commands:
         return [ours for ours in [claim(wanted, 'local')] if ours]
 
 
-def test_another_run_that_was_started_meanwhile_is_left_alone(item):
+def test_different_run_started_meanwhile_is_left_alone(item):
     item.state, item.attempt = WAITING, 0
     start([item], Commands())
     assert item.state == REFUSED
     assert 'differs in the config (00000000 there, cccccccc here)' in item.note
     record = read_record(item.run.task.folder)
     assert (record.token, record.state) == ('another', 'running')
-    # Not even by who has seen it.
+    # It cannot be claimed even with the current record.
     assert claim(Start(item.run, 1, record), 'local') is None
 
 
@@ -176,7 +176,7 @@ class TestDisplay:
         item.attempt = 2
         assert display.line(item).startswith('swin/seed_1: running again, ')
 
-    def test_changes_are_said_once(self, item, capsys):
+    def test_changes_are_printed_once(self, item, capsys):
         lines = display.Lines()
         for state in (WAITING, ACTIVE, ACTIVE, FAILED):
             item.state, item.note = state, 'error: no' if state == FAILED else None
@@ -191,7 +191,7 @@ class TestDisplay:
         log = item.run.task.folder / 'output.log'
         assert lines[1:] == [f'failed: swin/seed_1: error: no (output: {log})']
 
-    def test_table_of_few_rows_shows_what_happens(self, item):
+    def test_short_table_shows_active_and_failed_runs_first(self, item):
         states = [DONE, WAITING, ACTIVE, DONE, FAILED]
         items = [replace(item, name=str(i), state=state) for i, state in enumerate(states)]
         assert [each.name for each in display.shown(items, 3)] == ['1', '2', '4']

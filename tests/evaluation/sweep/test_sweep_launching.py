@@ -1,4 +1,4 @@
-"""Places of jobs, their commands, and the end of everything that a command starts."""
+"""Places and commands of jobs, and termination of all processes that a command starts."""
 
 import itertools
 import signal
@@ -24,7 +24,7 @@ from tests.launching import TOOLS, environment_of_tests, free_port, places, proc
 
 RANKS = min(2, places())
 SECONDS = 60
-# As where a collective operation hangs: the interpreter never comes to handle the signal.
+# Like a hanging collective operation, in which the interpreter never handles the signal.
 DEAF = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -41,7 +41,7 @@ print(run_to_its_end(command, os.environ, sys.stderr.buffer, [], lambda: os.path
 
 @pytest.fixture
 def job(tmp_path):
-    """A job whose command is torchrun with processes that heed no SIGTERM, once these are there."""
+    """Job that runs torchrun with processes that ignore SIGTERM; all have started."""
     deaf, folder = tmp_path / 'deaf.py', tmp_path / 'there'
     deaf.write_text(DEAF)
     folder.mkdir()
@@ -58,7 +58,7 @@ def job(tmp_path):
 
 
 @pytest.mark.parametrize('way', ['asked to stop', 'torchrun is killed'])
-def test_nothing_outlives_a_job(job, tmp_path, way):
+def test_no_process_outlives_a_job(job, tmp_path, way):
     names = [file.name.split('_') for file in (tmp_path / 'there').iterdir()]
     assert len(names) == RANKS
     if way == 'asked to stop':
@@ -74,7 +74,7 @@ def test_nothing_outlives_a_job(job, tmp_path, way):
 class TestPlaces:
     @pytest.fixture
     def machine(self, monkeypatch):
-        """A machine with so many cores and GPUs, of which `visible` are given to us."""
+        """Set the number of cores and GPUs of the machine, and the visible GPUs."""
 
         def be(cores, gpus, visible=None):
             monkeypatch.setattr(launching.os, 'sched_getaffinity', lambda _: set(range(cores)))
@@ -83,7 +83,7 @@ class TestPlaces:
 
         return be
 
-    def test_gpus_are_shared_by_nobody(self, machine):
+    def test_jobs_do_not_share_gpus(self, machine):
         machine(cores=32, gpus=8)
         found = local_places(gpus=2, parallel=None, jobs=20)
         assert [place.devices for place in found] == [('0', '1'), ('2', '3'), ('4', '5'), ('6', '7')]
@@ -93,7 +93,7 @@ class TestPlaces:
         assert len({*ports}) == 4
         assert min(b - a for a, b in itertools.pairwise(ports)) >= 100
 
-    def test_gpus_that_are_given_to_us(self, machine):
+    def test_visible_gpus(self, machine):
         machine(cores=8, gpus=3, visible='4,GPU-5a,6')
         found = local_places(gpus=1, parallel=2, jobs=9)
         assert [place.devices for place in found] == [('4',), ('GPU-5a',)]
@@ -106,7 +106,7 @@ class TestPlaces:
         assert [place.threads for place in local_places(1, parallel=1, jobs=9)] == [8]
         assert len(local_places(1, parallel=12, jobs=20)) == 12
 
-    def test_without_gpus_on_a_machine_that_has_some(self, machine):
+    def test_no_gpus_on_a_machine_with_gpus(self, machine):
         machine(cores=4, gpus=2)
         assert {place.devices for place in local_places(0, None, 2)} == {()}
 
@@ -114,7 +114,7 @@ class TestPlaces:
         ('gpus', 'parallel', 'message'),
         [(9, None, '--gpus is 9, but this machine has 8 GPUs'), (3, 3, '--parallel is 3, but 8 GPUs')],
     )
-    def test_more_than_there_are(self, machine, gpus, parallel, message):
+    def test_too_many_gpus(self, machine, gpus, parallel, message):
         machine(cores=8, gpus=8)
         with pytest.raises(UserError, match=message):
             local_places(gpus, parallel, 1)
@@ -141,7 +141,7 @@ class TestCommand:
         assert 'SLURM_PROCID' not in given
         assert given['SLURM_JOB_ID'] == '9'
 
-    def test_jobs_of_slurm_have_ports_of_their_own(self):
+    def test_slurm_jobs_have_different_ports(self):
         ports = set()
         for job in range(100, 140):
             variables = {'SLURM_JOB_ID': str(job), 'SLURM_STEP_ID': '0'}
@@ -157,11 +157,11 @@ class TestCommand:
         )
         assert (given['CUDA_VISIBLE_DEVICES'], given['OMP_NUM_THREADS']) == ('2,3', '3')
         assert environment_of(Place(devices=()), Node(), {})['CUDA_VISIBLE_DEVICES'] == ''
-        # Slurm has said which.
+        # Slurm has set the devices.
         slurm = {'CUDA_VISIBLE_DEVICES': '1'}
         assert environment_of(Place(devices=None), Node(), slurm)['CUDA_VISIBLE_DEVICES'] == '1'
 
-    def test_port_that_is_taken(self):
+    def test_port_in_use(self):
         with socket.socket() as server:
             server.bind(('', 0))
             server.listen()

@@ -1,4 +1,4 @@
-"""Records and locks of runs: whole files, one holder, and no two submissions of a run."""
+"""Records and locks of runs: complete files, one holder, and no duplicate submissions."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def run(tmp_path):
 
 
 def sleeper(*code):
-    """A process that says when it is ready, and waits for its end."""
+    """Start a process that is ready and then sleeps until it is killed."""
     text = '\n'.join([*code, 'print("ready", flush=True)', 'import time', 'time.sleep(60)'])
     process = subprocess.Popen([sys.executable, '-c', text], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == 'ready\n'
@@ -55,11 +55,11 @@ class TestLock:
             first.release()
             assert second.acquire()
 
-    def test_looking_writes_nothing(self, tmp_path):
+    def test_check_writes_nothing(self, tmp_path):
         assert not is_locked(tmp_path / 'lock')
         assert not list(tmp_path.iterdir())
 
-    def test_those_who_look_do_not_see_each_other(self, tmp_path):
+    def test_checks_do_not_affect_each_other(self, tmp_path):
         file = tmp_path / 'lock'
         file.touch()
         imports = 'from pathlib import Path; from evaluation.sweep.record import is_locked'
@@ -70,14 +70,14 @@ class TestLock:
         finally:
             end(process)
 
-    def test_it_ends_with_a_killed_process(self, tmp_path):
+    def test_lock_ends_when_its_process_is_killed(self, tmp_path):
         file = tmp_path / 'lock'
         process = sleeper(f'import fcntl; f = open({str(file)!r}, "w"); fcntl.flock(f, fcntl.LOCK_EX)')
         assert is_locked(file)
         end(process)
         assert not is_locked(file)
 
-    def test_a_child_that_has_it_holds_it_on(self, tmp_path):
+    def test_child_process_keeps_the_lock(self, tmp_path):
         with Lock(tmp_path / 'lock') as lock:
             lock.acquire()
             child = subprocess.Popen(['sleep', '60'], pass_fds=[lock.descriptor])
@@ -93,37 +93,37 @@ class TestRecord:
         change_record(tmp_path, lambda before: record)
         assert read_record(tmp_path) == record
 
-    def test_none(self, tmp_path):
+    def test_missing_record(self, tmp_path):
         assert read_record(tmp_path) is None
         change_record(tmp_path / 'new', lambda before: before)
         assert read_record(tmp_path / 'new') is None
 
     @pytest.mark.parametrize('text', ['', '{', '[]', '{"schema_version": 1}', '{"schema_version": 9}'])
-    def test_what_is_none_is_named(self, tmp_path, text):
+    def test_malformed_record_is_reported(self, tmp_path, text):
         (tmp_path / 'sweep.json').write_text(text)
         with pytest.raises(UserError, match=r'sweep\.json .*give another --work-dir'):
             read_record(tmp_path)
 
-    def test_process_is_known_by_its_start(self):
+    def test_process_is_identified_by_its_start(self):
         process = sleeper()
         try:
             pid = process.pid
             facts = {**own_process(), 'pid': pid, 'process_started': process_started(pid)}
             ours = Record(IDENTITY, 'running', 1, 't', 'local', **facts)
             assert is_process_of(ours)
-            # The number was given to another process since.
+            # The id has been reused by another process.
             facts['process_started'] -= 1
             assert not is_process_of(Record(IDENTITY, 'running', 1, 't', 'local', **facts))
         finally:
             end(process)
         assert not is_process_of(ours)
 
-    def test_ended_process_that_nobody_waited_for(self):
+    def test_zombie_process(self):
         process = subprocess.Popen(['true'])
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert process_started(process.pid) is None
         process.wait()
-        # It had ended when its start was to be noted.
+        # It ended before its start could be noted.
         facts = {**own_process(), 'pid': process.pid, 'process_started': None}
         assert not is_process_of(Record(IDENTITY, 'queued', 1, 't', 'local', **facts))
 
@@ -133,13 +133,13 @@ class TestClaim:
         first, second = Start(run, 1, None), Start(run, 1, None)
         assert claim(first, 'local')
         assert claim(second, 'local') is None
-        # Who has seen the failure of the first attempt can start the next, once.
+        # With the current record of the first attempt, the next one can be started, once.
         seen = read_record(run.task.folder)
         assert claim(Start(run, 2, seen), 'slurm')
         assert claim(Start(run, 2, seen), 'slurm') is None
         assert read_record(run.task.folder).attempt == 2
 
-    def test_what_the_job_has_noted_stays(self, run):
+    def test_facts_noted_by_the_job_are_kept(self, run):
         ours = claim(Start(run, 1, None), 'local', devices=('1',))
         note_submitted(ours, job='12', pid=5)
         assert read_record(run.task.folder).job == '12'
@@ -163,7 +163,7 @@ class TestLiveness:
         ended = Record(**{**vars(record), 'state': 'interrupted'})
         assert not Liveness().is_alive(run.task.folder, ended)
 
-    def test_job_that_was_stopped_before_it_began(self, run, tmp_path):
+    def test_job_stopped_before_it_began(self, run, tmp_path):
         record = Record(
             IDENTITY, 'queued', 1, 't', 'local', **{**own_process(), 'process_started': None}
         )
@@ -172,10 +172,10 @@ class TestLiveness:
         assert said == '1 running jobs were stopped'
         assert read_record(run.task.folder).state == 'interrupted'
 
-    def test_slurm_that_is_not_here(self, run, monkeypatch):
+    def test_slurm_is_not_installed(self, run, monkeypatch):
         monkeypatch.setenv('PATH', '/nowhere')
         record = Record(IDENTITY, 'queued', 1, 't', 'slurm', job='12_0')
-        with pytest.raises(UserError, match='squeue is not here'):
+        with pytest.raises(UserError, match='squeue was not found'):
             Liveness().is_alive(run.task.folder, record)
 
     def test_slurm(self, run, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Runs from patterns and options: configs, checkpoints, data roots, starting weights."""
+"""Runs from patterns and options: configs, checkpoints, data roots, initial weights."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.commands import ROOT
 
 @pytest.fixture
 def configs(tmp_path):
-    """Three configs, one of whose names is in two folders."""
+    """Folder with three configs, two of which have the same name."""
     for name in ('a/swin.py', 'a/dcn.py', 'b/swin.py', 'a/notes.txt'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -31,8 +31,8 @@ class TestConfigs:
         found = find_configs([f'{configs}/a/*', f'{configs}/a/swin.py'])
         assert found == [configs / 'a/dcn.py', configs / 'a/swin.py']
 
-    def test_equal_names_are_refused(self, configs):
-        with pytest.raises(UserError, match=r'a/swin\.py and .*b/swin\.py have one name'):
+    def test_same_names_are_refused(self, configs):
+        with pytest.raises(UserError, match=r'a/swin\.py and .*b/swin\.py have the same name'):
             find_configs([f'{configs}/*/*.py'])
 
     def test_every_seed(self, configs):
@@ -62,13 +62,13 @@ class TestConfigs:
         assert [run.name for run in evaluations(named[2:], configs, [10])] == ['swin/test_seed_10']
         with pytest.raises(UserError, match='no checkpoint of swin/seed_3;'):
             evaluations(named[2:], configs, [0, 3])
-        # The file of all seeds is of none of them.
+        # A checkpoint without a seed does not count for any seed.
         with pytest.raises(UserError, match='no checkpoint of dcn/seed_1, single/seed_1, swin/seed_1;'):
             evaluations(named, configs, [1])
         with pytest.raises(UserError, match='give each seed once'):
             evaluations(named, configs, [10, 10])
 
-    def test_folder_of_no_seed(self, configs):
+    def test_folders_that_are_not_seeds(self, configs):
         for name in ('seed_1', 'seed_²', 'seed_01', 'seed_x'):
             (configs / 'swin' / name).mkdir(parents=True)
             (configs / 'swin' / name / 'epoch_2.pth').touch()
@@ -87,12 +87,12 @@ class TestDataRoot:
             ('/big/coco', 'coco', 'coco'),
         ],
     )
-    def test_folder_of_several_tasks(self, tmp_path, own, there, expected):
+    def test_folder_with_several_data_sets(self, tmp_path, own, there, expected):
         (tmp_path / there).mkdir(parents=True)
         found = data_root_of(Config({'data_root': own}), str(tmp_path))
         assert Path(found) == tmp_path / expected
 
-    def test_none(self):
+    def test_no_data_root(self):
         assert data_root_of(Config({'data_root': 'data/coco'}), None) is None
 
 
@@ -106,19 +106,15 @@ class TestPretrained:
             (None, None),
         ],
     )
-    def test_names_of_the_run(self, wish, found):
+    def test_placeholders_of_the_run(self, wish, found):
         cfg = read_config(str(ROOT / 'configs/upernet_dcn_tiny.py'))
         assert pretrained_of(wish, cfg, 3) == found
 
-    def test_what_the_config_does_not_declare(self):
+    def test_placeholders_that_the_config_does_not_declare(self):
         cfg = read_config(str(ROOT / 'configs/upernet_r50.py'))
         assert pretrained_of('w/{name}.pth', cfg, 0) == 'w/r50.pth'
         for name in ('mixer', 'scale'):
-            with pytest.raises(
-                UserError, match=f'upernet_r50.py declares no {name}; write it in a line'
-            ):
+            with pytest.raises(UserError, match=f'upernet_r50.py declares no {name}; add the line'):
                 pretrained_of(f'w/{{{name}}}.pth', cfg, 0)
-        with pytest.raises(
-            UserError, match='give no other names in braces than name, mixer, scale, seed'
-        ):
+        with pytest.raises(UserError, match='unknown name in braces; use only name, mixer, scale, seed'):
             pretrained_of('w/{model}.pth', cfg, 0)

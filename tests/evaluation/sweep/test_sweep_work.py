@@ -1,4 +1,4 @@
-"""Jobs in their own processes, and what their output says."""
+"""Jobs in their own processes, and errors in their output."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ from tests.commands import ROOT
 
 @pytest.fixture
 def _own_signals():
-    """Jobs catch signals; afterwards these are pytest's again."""
+    """Restore pytest's signal handlers, which jobs replace."""
     numbers = (*work.STOPPING, REQUEUE)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -27,7 +27,7 @@ def _own_signals():
 
 
 @pytest.mark.usefixtures('_own_signals')
-def test_second_machine_has_nothing_to_do_in_a_test_alone(tmp_path, monkeypatch):
+def test_second_machine_does_nothing_in_a_test(tmp_path, monkeypatch):
     monkeypatch.setattr(work, 'this_node', lambda: Node(1, 2, 'first'))
     identity = Identity('c' * 64, 'd' * 64, checkpoint_sha256='f' * 64)
     task = RunTask(tmp_path, 'swin.py', identity, None, ('--work-dir', 'x'), None, 'swin.pth')
@@ -35,8 +35,8 @@ def test_second_machine_has_nothing_to_do_in_a_test_alone(tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_job_starts_without_torch():
-    """Its process waits beside the training, on every machine."""
+def test_job_does_not_import_torch():
+    """Its process waits during the training, on every machine."""
     code = 'import sys, evaluation.sweep.work; sys.exit("torch" in sys.modules)'
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
 
@@ -53,7 +53,7 @@ class TestLog:
             ),
             (['the last words'], 'the last words'),
             (['interrupted: the last checkpoint is x'], 'interrupted: the last checkpoint is x'),
-            ([], 'it said nothing'),
+            ([], 'no output'),
         ],
     )
     def test_reason(self, lines, expected):

@@ -370,7 +370,7 @@ def test_protocols_are_not_compared(result, tmp_path):
     write_result(result, files[0])
     settings = {key: value for key, value in result.settings.items() if key != 'protocol'}
     write_result(dataclasses.replace(result, settings=settings), files[1])
-    with pytest.raises(UserError, match=r'ours\.json is of the protocol suite, .* of released; compare'):
+    with pytest.raises(UserError, match=r'ours\.json uses protocol suite, .* uses released; compare'):
         compare(files, tmp_path / 'both.png')
     assert not (tmp_path / 'both.png').exists()
 

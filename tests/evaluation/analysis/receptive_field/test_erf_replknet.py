@@ -130,5 +130,5 @@ def test_protocols_are_not_compared(result, tmp_path):
     ours = dataclasses.replace(result, protocol='suite', targets=targets)
     write_result(ours, tmp_path / 'ours.json')
     files = [tmp_path / 'replknet.json', tmp_path / 'ours.json']
-    with pytest.raises(UserError, match=r'ours\.json is of the protocol suite, .* of replknet; compare'):
+    with pytest.raises(UserError, match=r'ours\.json uses protocol suite, .* uses replknet; compare'):
         compare(files, tmp_path / 'both.png')
