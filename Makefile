@@ -39,6 +39,7 @@ errors: $(READY)
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m codespell_lib
 
 format: $(READY)
 	$(RUN) -m ruff check --fix .

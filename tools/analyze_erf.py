@@ -86,10 +86,10 @@ def check_combinations(arguments: argparse.Namespace) -> None:
 @command
 def main() -> None:
     """Analyze one model or compare several results."""
-    print_table(parse_arguments(), analyse_model, compare)
+    print_table(parse_arguments(), analyze_model, compare)
 
 
-def analyse_model(arguments: argparse.Namespace) -> str:
+def analyze_model(arguments: argparse.Namespace) -> str:
     """Analyze all images, write the results, and return the table; '' except in the main process.
 
     Raises:
@@ -99,12 +99,12 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.parts import join_processes
     from evaluation.analysis.receptive_field.presentation import area_table, draw_maps
     from evaluation.analysis.receptive_field.result import maps_of, write_result
-    from evaluation.analysis.receptive_field.run import Plan, analyse
+    from evaluation.analysis.receptive_field.run import Plan, analyze
     from evaluation.analysis.results import SUITE
-    from evaluation.engine.trained_model import read_analysed_config
+    from evaluation.engine.trained_model import read_analyzed_config
     from evaluation.utils.devices import own_device
 
-    cfg = read_analysed_config(arguments.config, arguments.cfg_options)
+    cfg = read_analyzed_config(arguments.config, arguments.cfg_options)
     cfg.checkpoint_key = arguments.checkpoint_key
     output = result_file(arguments, 'erf.json')
     plan = Plan(
@@ -120,7 +120,7 @@ def analyse_model(arguments: argparse.Namespace) -> str:
         protocol=arguments.protocol or SUITE,
     )
     join_processes(arguments.launcher)
-    result = analyse(plan, output)
+    result = analyze(plan, output)
     if result is None:
         return ''
     maps = maps_of(result)

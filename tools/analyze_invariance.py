@@ -118,10 +118,10 @@ def check_combinations(arguments: argparse.Namespace) -> None:
 @command
 def main() -> None:
     """Analyze one model or compare several results."""
-    print_table(parse_arguments(), analyse_model, compare)
+    print_table(parse_arguments(), analyze_model, compare)
 
 
-def analyse_model(arguments: argparse.Namespace) -> str:
+def analyze_model(arguments: argparse.Namespace) -> str:
     """Analyze all images, write the results, and return the table; '' except in the main process.
 
     Raises:
@@ -132,7 +132,7 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.invariance.prediction_changes import Settings
     from evaluation.analysis.invariance.presentation import curve_table, draw_curves
     from evaluation.analysis.invariance.result import write_result
-    from evaluation.analysis.invariance.run import analyse, summarise
+    from evaluation.analysis.invariance.run import analyze, summarize
     from evaluation.analysis.parts import is_main, join_processes
     from evaluation.analysis.results import SUITE
     from evaluation.analysis.subject import open_subject
@@ -147,10 +147,10 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     output = result_file(arguments, 'invariance.json')
     subject = open_subject(arguments)
     join_processes(arguments.launcher)
-    parts = analyse(subject, settings, output)
+    parts = analyze(subject, settings, output)
     if not is_main():
         return ''
-    result = summarise(subject, settings, parts)
+    result = summarize(subject, settings, parts)
     table = leave_result(
         output, partial(write_result, result), draw_curves([result]), curve_table([result])
     )

@@ -138,10 +138,10 @@ def check_combinations(arguments: argparse.Namespace) -> None:
 @command
 def main() -> None:
     """Analyze one model or compare several results."""
-    print_table(parse_arguments(), analyse_model, compare)
+    print_table(parse_arguments(), analyze_model, compare)
 
 
-def analyse_model(arguments: argparse.Namespace) -> str:
+def analyze_model(arguments: argparse.Namespace) -> str:
     """Analyze all images, write the results, and return the table; '' except in the main process.
 
     Raises:
@@ -151,17 +151,17 @@ def analyse_model(arguments: argparse.Namespace) -> str:
     from evaluation.analysis.parts import is_main, join_processes
     from evaluation.analysis.robustness.presentation import draw_robustness, robustness_table
     from evaluation.analysis.robustness.result import write_profile
-    from evaluation.analysis.robustness.run import analyse, summarise
+    from evaluation.analysis.robustness.run import analyze, summarize
     from evaluation.analysis.subject import open_subject
 
     plan = plan_of(arguments)
     output = result_file(arguments, 'robustness.json')
     subject = open_subject(arguments)
     join_processes(arguments.launcher)
-    parts = analyse(subject, plan, output)
+    parts = analyze(subject, plan, output)
     if not is_main():
         return ''
-    profile = summarise(subject, plan, parts)
+    profile = summarize(subject, plan, parts)
     table = leave_result(
         output, partial(write_profile, profile), draw_robustness([profile]), robustness_table([profile])
     )

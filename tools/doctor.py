@@ -51,7 +51,7 @@ def main() -> None:
     if arguments.format == 'json':
         text = json_text({**facts, 'advice': [dataclasses.asdict(line) for line in advice]})
     else:
-        text = page(facts, advice, coloured=sys.stdout.isatty())
+        text = page(facts, advice, colored=sys.stdout.isatty())
     sys.stdout.write(text)
     if any(line.level == ERROR for line in advice):
         sys.exit(BROKEN)

@@ -43,7 +43,7 @@ def sampling_positions(offsets: Tensor, kernel_size: int) -> Tensor:
     _, height, width = offsets.shape[:3]
     like = dict(device=offsets.device, dtype=offsets.dtype)
     across, down = torch.arange(width, **like), torch.arange(height, **like)
-    centre = torch.stack(torch.meshgrid(across, down, indexing='xy'), dim=-1)
+    center = torch.stack(torch.meshgrid(across, down, indexing='xy'), dim=-1)
     reach = torch.arange(kernel_size, **like) - kernel_size // 2
     grid = torch.stack(torch.meshgrid(reach, reach, indexing='ij'), dim=-1).view(-1, 2)
-    return centre[:, :, None, None] + grid + offsets
+    return center[:, :, None, None] + grid + offsets

@@ -21,14 +21,14 @@ MODEL = {'config': 'CONFIG', 'checkpoint': 'CHECKPOINT'}
 
 def print_table(
     arguments: argparse.Namespace,
-    analyse_model: Callable[[argparse.Namespace], str],
+    analyze_model: Callable[[argparse.Namespace], str],
     compare: Callable[[list[Path], Path], str],
 ) -> None:
     """Analyze a model or compare results, and print only the table to standard output.
 
     Args:
         arguments: parsed options, including those of `add_model_arguments`.
-        analyse_model: function that analyzes the model that the arguments name.
+        analyze_model: function that analyzes the model that the arguments name.
         compare: function that draws results side by side into a file.
     """
     # Some libraries print when they are imported.
@@ -36,7 +36,7 @@ def print_table(
         if arguments.compare:
             table = compare(arguments.compare, arguments.output)
         else:
-            table = analyse_model(arguments)
+            table = analyze_model(arguments)
     sys.stdout.write(table)
 
 

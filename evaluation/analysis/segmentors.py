@@ -74,12 +74,12 @@ class Segmentation:
 
     def metrics(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
         """Return `mIoU`, over classes in either map, and the pixel accuracy `aAcc`, in percent."""
-        intersection, union, _, labelled = arrays[AREAS].astype(np.float64)
+        intersection, union, _, labeled = arrays[AREAS].astype(np.float64)
         present = union > 0
         iou = intersection[present] / union[present]
         return {
             'mIoU': 100 * float(iou.mean()) if present.any() else float('nan'),
-            'aAcc': 100 * float(intersection.sum() / labelled.sum()) if labelled.any() else float('nan'),
+            'aAcc': 100 * float(intersection.sum() / labeled.sum()) if labeled.any() else float('nan'),
         }
 
 

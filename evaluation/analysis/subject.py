@@ -18,7 +18,7 @@ from evaluation.engine.trained_model import (
     build_model,
     check_trained,
     describe_weights,
-    read_analysed_config,
+    read_analyzed_config,
     read_weights,
 )
 from evaluation.results.description import config_name, versions
@@ -82,7 +82,7 @@ def open_subject(arguments: argparse.Namespace) -> Subject:
     Raises:
         UserError: the arguments, config, data or checkpoint are invalid.
     """
-    cfg = read_analysed_config(arguments.config, arguments.cfg_options, (LOADER,))
+    cfg = read_analyzed_config(arguments.config, arguments.cfg_options, (LOADER,))
     device = own_device(arguments.device)
     use_data(cfg, (LOADER,), arguments)
     checkpoint = read_weights(arguments.checkpoint, arguments.checkpoint_key)

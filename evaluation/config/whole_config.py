@@ -200,8 +200,8 @@ def check_batch_norm(cfg: Config, processes: int) -> None:
         norm = (settings.content.get('norm_cfg') or {}).get('type')
         if norm not in BATCH_NORMS or 1 not in settings.content.get('pool_scales', ()):
             continue
-        synchronised = norm == 'SyncBN' or cfg.get('sync_bn') is not None
-        if batch * (processes if synchronised else 1) == 1:
+        synchronized = norm == 'SyncBN' or cfg.get('sync_bn') is not None
+        if batch * (processes if synchronized else 1) == 1:
             raise UserError(
                 f'train_dataloader.batch_size=1 is too small: {settings.place} pools each image to one '
                 'pixel, which batch norm cannot train on; give train_dataloader.batch_size=2 or more'

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 
 from evaluation.data.coco_file import listed
 from evaluation.data.image_files import files_below
-from evaluation.data.imagenet import labelled_images
+from evaluation.data.imagenet import labeled_images
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import file_sha256
 
@@ -101,7 +101,7 @@ def data_sha256(dataset: ConfigDict) -> str | None:
 
 def _facts(dataset: ConfigDict) -> Iterator[list]:
     if dataset.get('split'):
-        yield ['labels', *labelled_images(path_of(dataset, ''), dataset.split)]
+        yield ['labels', *labeled_images(path_of(dataset, ''), dataset.split)]
     elif dataset.get('ann_file'):
         yield ['annotations', file_sha256(path_of(dataset, dataset.ann_file))]
     prefixes = dataset.get('data_prefix', {})

@@ -23,7 +23,7 @@ MOST_CLASSES = 1_000_000
 REFERENCE_SPLIT = 'train'
 
 
-def labelled_images(root: Path, split: str) -> list[tuple[str, int]]:
+def labeled_images(root: Path, split: str) -> list[tuple[str, int]]:
     """Return names, relative to the split's folder, and labels of all images of a split.
 
     If there is a `meta/<split>.txt`, they are read from its lines, each with a name and a label
@@ -113,7 +113,7 @@ def listed_image(line: str) -> tuple[str, int] | None:
 
 @DATASETS.register_module()
 class ImageNetDataset(BaseDataset):
-    """Split of ImageNet, or of a data set in one of its layouts; see `labelled_images`.
+    """Split of ImageNet, or of a data set in one of its layouts; see `labeled_images`.
 
     Args:
         data_root: path of the data set.
@@ -150,7 +150,7 @@ class ImageNetDataset(BaseDataset):
         Raises:
             UserError: the layout is unknown.
         """
-        images = labelled_images(Path(self.data_root), self.split)
+        images = labeled_images(Path(self.data_root), self.split)
         self._metainfo['classes'] = _class_names(Path(self.data_root), self.split, images)
         folder = self.data_prefix['img_path']
         return [{'img_path': f'{folder}/{name}', 'gt_label': label} for name, label in images]

@@ -26,12 +26,12 @@ from evaluation.data.config_checks import (
 from evaluation.data.dataset_config import class_names, lister_of, path_of, plain_datasets
 from evaluation.data.image_files import ADVICE, BadFileError, files_below, leads_out, visible_files_below
 from evaluation.data.image_loading import build_dataset
-from evaluation.data.imagenet import class_folders, labelled_images
+from evaluation.data.imagenet import class_folders, labeled_images
 from evaluation.utils.errors import UserError
 from evaluation.utils.process_groups import note
 
 TESTED = 'test_dataloader'
-LABELLED_IMAGES = 'ImageNetDataset.load_data_list'
+LABELED_IMAGES = 'ImageNetDataset.load_data_list'
 
 
 def check_data(
@@ -59,8 +59,8 @@ def check_data(
     if scope == 'mmseg':
         check_transforms(cfg, datasets)
     for loader, dataset in datasets:
-        # For images with labels, the classes are in the files; see `check_labelled_images`.
-        if lister_of(dataset, scope) != LABELLED_IMAGES:
+        # For images with labels, the classes are in the files; see `check_labeled_images`.
+        if lister_of(dataset, scope) != LABELED_IMAGES:
             check_class_counts(cfg, loader, class_names(dataset, scope))
     if scope == 'mmseg':
         check_all_class_weights(cfg)
@@ -75,8 +75,8 @@ def check_data(
             check_instances(dataset, scope, may_lack_images, with_masks, needs_truth, is_test)
         elif lister == 'BaseSegDataset.load_data_list':
             check_pairs(dataset, scope, may_lack_images, is_test=loader == TESTED)
-        elif lister == LABELLED_IMAGES:
-            check_labelled_images(cfg, loader, dataset, may_lack_images)
+        elif lister == LABELED_IMAGES:
+            check_labeled_images(cfg, loader, dataset, may_lack_images)
     for loader in loaders:
         if scope == 'mmseg' and loader != TRAINING and cfg[loader].batch_size > 1:
             parts = [
@@ -201,7 +201,7 @@ def names_listed(dataset: BaseDataset) -> list[str]:
     return [line.strip() for line in Path(dataset.ann_file).read_text(encoding='utf-8').splitlines()]
 
 
-def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:
+def check_labeled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lack_images: bool) -> None:
     """Check labels against the network's classes, and that the images exist.
 
     Raises:
@@ -209,7 +209,7 @@ def check_labelled_images(cfg: Config, loader: str, dataset: ConfigDict, may_lac
             missing.
     """
     root, split = path_of(dataset, ''), dataset.split
-    images = labelled_images(root, split)
+    images = labeled_images(root, split)
     check_classifier(cfg, loader, max(label for _, label in images) + 1, class_folders(root / split))
     there = files_below(root / split)
     missing = [name for name, _ in images if os.path.normpath(name) not in there]

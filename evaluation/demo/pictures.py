@@ -12,8 +12,8 @@ from mmengine.dataset import BaseDataset
 from evaluation.config.recipe import contestant_name
 from evaluation.demo.scenes import PALETTE, SEGMENT_CLASSES
 from evaluation.engine.drawing import (
-    Colour,
-    colour_classes,
+    Color,
+    color_classes,
     draw_instances,
     draw_segmentation,
     enlarge,
@@ -28,12 +28,12 @@ from evaluation.utils.files import write_bytes
 
 Run = tuple[str | Path, str | Path]
 
-SCENE_COLOURS: Mapping[str, Colour] = dict(zip(SEGMENT_CLASSES, PALETTE, strict=True))
+SCENE_COLORS: Mapping[str, Color] = dict(zip(SEGMENT_CLASSES, PALETTE, strict=True))
 # Smaller pictures are enlarged to this before anything is drawn on them, pixels.
 PANEL_SIDE = 256
 ROWS = ('image', 'instances: truth', 'instances: Mask R-CNN', 'classes: truth', 'classes: UperNet')
 
-PAPER: Colour = (255, 255, 255)
+PAPER: Color = (255, 255, 255)
 TITLE_CAPITAL, HEADING_CAPITAL, LEGEND_CAPITAL = 12, 9, 8
 MARGIN, GAP = 16, 6
 
@@ -43,7 +43,7 @@ def contact_sheet(
     column_titles: Sequence[str],
     title: str,
     scale: int = 2,
-    legend: Sequence[tuple[str, Colour]] = (),
+    legend: Sequence[tuple[str, Color]] = (),
 ) -> np.ndarray:
     """Lay pictures out in a grid with a title, a name for each row and column, and a legend.
 
@@ -54,7 +54,7 @@ def contact_sheet(
         column_titles: one for each picture of a row.
         title: of the sheet.
         scale: how many times pictures are enlarged, pixel by pixel.
-        legend: names and their RGB colours, at the foot.
+        legend: names and their RGB colors, at the foot.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -101,7 +101,7 @@ def predictions_sheet(
     detector_run: Run,
     segmentor_run: Run,
     count: int = 4,
-    colours: Mapping[str, Colour] = SCENE_COLOURS,
+    colors: Mapping[str, Color] = SCENE_COLORS,
 ) -> np.ndarray:
     """Draw what a Mask R-CNN and an UperNet make of the same validation pictures.
 
@@ -112,7 +112,7 @@ def predictions_sheet(
         detector_run: config file and checkpoint.
         segmentor_run: likewise; its validation pictures are the detector's, in the same order.
         count: number of pictures.
-        colours: RGB colour by name of class, the same in both tasks; classes not in it get others.
+        colors: RGB color by name of class, the same in both tasks; classes not in it get others.
 
     Returns:
         (H, W, 3) uint8, RGB: the pictures as columns; as rows the picture, true and predicted
@@ -129,7 +129,7 @@ def predictions_sheet(
             f'on {len(segmentor.dataset)}: both data sets must be written from the same scenes'
         )
     indices = _first_with_objects(detector.dataset, count)
-    by_name = colour_classes([*segmentor.classes, *detector.classes], colours)
+    by_name = color_classes([*segmentor.classes, *detector.classes], colors)
     columns = [_column(detector, segmentor, index, by_name) for index in indices]
     return contact_sheet(
         [(name, panels) for name, *panels in zip(ROWS, *columns, strict=True)],
@@ -167,7 +167,7 @@ def _first_with_objects(dataset: BaseDataset, count: int) -> list[int]:
 
 
 def _column(
-    detector: Trained, segmentor: Trained, index: int, colours: Mapping[str, Colour]
+    detector: Trained, segmentor: Trained, index: int, colors: Mapping[str, Color]
 ) -> list[np.ndarray]:
     """Return one picture, then its instances and its classes, each true and predicted."""
     detected, segmented = detector.predict(index), segmentor.predict(index)
@@ -181,8 +181,8 @@ def _column(
     image = enlarge(image, factor)
     return [
         image,
-        *_instance_panels(image, factor, detected, detector.classes, colours),
-        *_segment_panels(image, factor, segmented, segmentor.classes, colours),
+        *_instance_panels(image, factor, detected, detector.classes, colors),
+        *_segment_panels(image, factor, segmented, segmentor.classes, colors),
     ]
 
 
@@ -191,12 +191,12 @@ def _instance_panels(
     factor: int,
     sample: Any,
     classes: Sequence[str],
-    colours: Mapping[str, Colour],
+    colors: Mapping[str, Color],
 ) -> list[np.ndarray]:
     """Draw the true and the predicted instances on a picture that was enlarged by `factor`."""
     truth, found = sample.gt_instances, sample.pred_instances
     found = found[found.scores >= SCORE_THRESHOLD]
-    palette = [colours[name] for name in classes]
+    palette = [colors[name] for name in classes]
     true_masks = truth.masks.to_ndarray().astype(bool)
     return [
         draw_instances(
@@ -220,10 +220,10 @@ def _segment_panels(
     factor: int,
     sample: Any,
     classes: Sequence[str],
-    colours: Mapping[str, Colour],
+    colors: Mapping[str, Color],
 ) -> list[np.ndarray]:
     """Draw the true and the predicted classes over a picture that was enlarged by `factor`."""
-    palette = [colours[name] for name in classes]
+    palette = [colors[name] for name in classes]
     maps = (sample.gt_sem_seg.data[0], sample.pred_sem_seg.data[0])
     return [draw_segmentation(image, enlarge(m.numpy(), factor), palette) for m in maps]
 
@@ -247,7 +247,7 @@ def _row_name(name: str) -> np.ndarray:
     return np.vstack([np.pad(line, ((0, 0), (width - line.shape[1], 0))) for line in lines])
 
 
-def _legend(entries: Sequence[tuple[str, Colour]], width: int) -> np.ndarray:
+def _legend(entries: Sequence[tuple[str, Color]], width: int) -> np.ndarray:
     """Return swatches with names, in as many lines as `width` needs; no pixel if there are none.
 
     It is wider than `width` where a single name is.
@@ -255,11 +255,11 @@ def _legend(entries: Sequence[tuple[str, Colour]], width: int) -> np.ndarray:
     if not entries:
         return np.zeros((0, 0, 3), np.uint8)
     blocks = []
-    for name, colour in entries:
+    for name, color in entries:
         cover = text_cover(name, LEGEND_CAPITAL)
         side = cover.shape[0]
         block = np.full((side, side + GAP + cover.shape[1], 3), PAPER, np.uint8)
-        block[2:-2, 2:-2][:, : side - 4] = colour
+        block[2:-2, 2:-2][:, : side - 4] = color
         ink_text(block, cover, side + GAP, 0)
         blocks.append(block)
     places, x, y = [], 0, 2 * GAP

@@ -41,9 +41,9 @@ Progress = Callable[[int, int], None]
 def outline_polygons(mask: np.ndarray) -> list[list[float]] | None:
     """Return the polygons [x1, y1, x2, y2, ...] that fill exactly the pixels of a mask.
 
-    The vertices are corners of pixels. Contours found in a picture run through the centres of
+    The vertices are corners of pixels. Contours found in a picture run through the centers of
     pixels and so lose half a pixel all round; but in the mask enlarged twice the two outermost
-    centres of a pixel lie on either side of its middle, and (centre + 1) // 2 is the corner.
+    centers of a pixel lie on either side of its middle, and (center + 1) // 2 is the corner.
 
     Args:
         mask: (H, W) bool, not empty.
@@ -332,7 +332,7 @@ def write_ade20k(
 
     Each split has `images/<folder>/ADE_<split>_00000001.jpg` and
     `annotations/<folder>/ADE_<split>_00000001.png`, the folders being `training` and `validation`.
-    The maps hold 0 for unlabelled pixels and then 1, 2, ... in the order of `SEGMENT_CLASSES`
+    The maps hold 0 for unlabeled pixels and then 1, 2, ... in the order of `SEGMENT_CLASSES`
     (ground, sky and the style's classes).
 
     Arguments and errors are those of `write_coco`.

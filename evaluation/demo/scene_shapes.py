@@ -4,8 +4,8 @@ A shape is a signed distance function: negative inside, positive outside, zero o
 function then gives the exact mask (distance below zero), the antialiased picture (distance ramped
 over one pixel) and a soft shadow (distance ramped over several).
 
-Points are (x, y) in pixels, x to the right and y down, and the centre of the pixel in row i and
-column j is at (j + 0.5, i + 0.5). Colours are RGB in [0, 1].
+Points are (x, y) in pixels, x to the right and y down, and the center of the pixel in row i and
+column j is at (j + 0.5, i + 0.5). Colors are RGB in [0, 1].
 """
 
 import colorsys
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.random import Generator
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 # Vertices of clutter are handed to OpenCV as integers of 1/16 pixel.
 SUBPIXEL_BITS = 4
@@ -93,7 +93,7 @@ SHAPES: dict[str, Distance] = {
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a shape stands: centre (x, y) and radius in pixels, clockwise turn in degrees."""
+    """Where a shape stands: center (x, y) and radius in pixels, clockwise turn in degrees."""
 
     x: float
     y: float
@@ -114,7 +114,7 @@ def shape_cover(shape: str, pose: Pose, height: int, width: int, softness: float
         height: H.
         width: W.
         softness: pixels over which the outline fades; 1 is antialiasing, more is blur. The pixels
-            covered by one half or more are the same at any softness: those whose centre is inside.
+            covered by one half or more are the same at any softness: those whose center is inside.
     """
     cover = np.zeros((height, width), np.float32)
     reach = pose.radius + softness
@@ -130,8 +130,8 @@ def shape_cover(shape: str, pose: Pose, height: int, width: int, softness: float
     return cover
 
 
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Return the RGB colour of a hue in degrees and a saturation and value in [0, 1]."""
+def hsv(hue: float, saturation: float, value: float) -> Color:
+    """Return the RGB color of a hue in degrees and a saturation and value in [0, 1]."""
     return colorsys.hsv_to_rgb(hue / 360 % 1, saturation, value)
 
 
@@ -148,15 +148,15 @@ def fractal_noise(rng: Generator, height: int, width: int, octaves: int = 4) -> 
     return total / 2
 
 
-def blend(image: np.ndarray, cover: np.ndarray, colour: np.ndarray | Colour) -> None:
-    """Lay a colour, (3,) or (H, W, 3), over an image, (H, W, 3), in place, by a cover, (H, W)."""
+def blend(image: np.ndarray, cover: np.ndarray, color: np.ndarray | Color) -> None:
+    """Lay a color, (3,) or (H, W, 3), over an image, (H, W, 3), in place, by a cover, (H, W)."""
     rows, columns = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
     if not rows.size:
         return
     # Most covers are small: touch no more than their bounding box.
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    colours = np.broadcast_to(np.asarray(colour, np.float32), image.shape)
-    image[box] += cover[box][..., None] * (colours[box] - image[box])
+    colors = np.broadcast_to(np.asarray(color, np.float32), image.shape)
+    image[box] += cover[box][..., None] * (colors[box] - image[box])
 
 
 def _sky(rng: Generator, height: int, width: int) -> np.ndarray:
@@ -201,7 +201,7 @@ def background(rng: Generator, height: int, width: int) -> tuple[np.ndarray, np.
 
 
 def _stroke(rng: Generator, scale: float) -> np.ndarray:
-    """Return points along a bent line of 6 to 20 units, (N, 2), centred on zero."""
+    """Return points along a bent line of 6 to 20 units, (N, 2), centered on zero."""
     angle, length = rng.uniform(0, 2 * math.pi), scale * rng.uniform(6, 20)
     along = np.linspace(-0.5, 0.5, 8)
     bend = rng.uniform(-0.5, 0.5) * (along**2 - 0.125)
@@ -216,7 +216,7 @@ def _blob(rng: Generator, scale: float) -> np.ndarray:
 
 
 def scatter_clutter(rng: Generator, image: np.ndarray, marks: int) -> np.ndarray:
-    """Draw short strokes and small irregular blobs of any colour on an image, in place.
+    """Draw short strokes and small irregular blobs of any color on an image, in place.
 
     Args:
         rng: source of the randomness.
@@ -240,8 +240,8 @@ def scatter_clutter(rng: Generator, image: np.ndarray, marks: int) -> np.ndarray
             cv2.polylines(layer, points, False, 255, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
         else:
             cv2.fillPoly(layer, points, 255, cv2.LINE_AA, SUBPIXEL_BITS)
-        colour = hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.9), rng.uniform(0.2, 0.95))
-        blend(image, layer / np.float32(255), colour)
+        color = hsv(rng.uniform(0, 360), rng.uniform(0.1, 0.9), rng.uniform(0.2, 0.95))
+        blend(image, layer / np.float32(255), color)
         clutter |= layer >= 128
     return clutter
 
@@ -251,7 +251,7 @@ def paint_shape(
     image: np.ndarray,
     shape: str,
     pose: Pose,
-    colour: Colour,
+    color: Color,
     light: tuple[float, float],
 ) -> None:
     """Paint a shape with its cast shadow, shading, faint stripes and a dark rim, in place.
@@ -261,7 +261,7 @@ def paint_shape(
         image: (H, W, 3) float.
         shape: a name in `SHAPES`.
         pose: where it stands.
-        colour: of its surface.
+        color: of its surface.
         light: unit vector (x, y) towards the light; the shadow falls the other way.
     """
     height, width = image.shape[:2]
@@ -279,5 +279,5 @@ def paint_shape(
     depth = shape_cover(shape, pose, height, width, softness=5.0) - 0.5
     rim = np.clip(1 - depth / 0.3, 0, 1)
     brightness = brightness * (1 - 0.35 * rim)
-    surface = np.asarray(colour, np.float32) * brightness[..., None]
+    surface = np.asarray(color, np.float32) * brightness[..., None]
     blend(image, cover, np.clip(surface, 0, 1))

@@ -2,7 +2,7 @@
 
 Discs, squares, triangles, stars, rings and crosses lie on a textured ground under a sky, partly in
 front of each other, among clutter that belongs to no class. Each class has a hue of its own, but
-neighbouring hues overlap, so that colour helps and does not suffice.
+neighboring hues overlap, so that color helps and does not suffice.
 
 For classification each scene has a single object, whose class is the picture's.
 
@@ -43,7 +43,7 @@ PALETTE = [
 ]
 
 # Values of the segmentation map; 0 is what no class names, which training ignores.
-UNLABELLED, GROUND, SKY, FIRST_SHAPE = 0, 1, 2, 3
+UNLABELED, GROUND, SKY, FIRST_SHAPE = 0, 1, 2, 3
 
 PLACEMENT_TRIES = 20
 
@@ -71,9 +71,9 @@ class SceneStyle:
             knows the hue alone names the class correctly in 30 / hue_spread of the cases.
         visible_min: fraction of an object that the objects in front of it must leave visible.
         area_min: visible area under which an object is not annotated, pixels. Its pixels in the
-            segmentation map are labelled all the same.
+            segmentation map are labeled all the same.
         clutter: number of strokes and blobs that belong to no class.
-        noise: standard deviation of the noise of the camera, grey levels of 255.
+        noise: standard deviation of the noise of the camera, gray levels of 255.
         empty_probability: share of the scenes that have no object.
         crowd_probability: share of the other scenes that have, beside the objects, a patch of many
             tiny shapes of one class, annotated as one crowd.
@@ -150,7 +150,7 @@ class Scene:
     Args:
         image: (H, W, 3) uint8, RGB.
         instances: from back to front; their masks are disjoint.
-        segmentation: (H, W) uint8: `UNLABELLED` on clutter, `GROUND`, `SKY`, and
+        segmentation: (H, W) uint8: `UNLABELED` on clutter, `GROUND`, `SKY`, and
             `FIRST_SHAPE + label` exactly on the masks of the instances.
     """
 
@@ -229,8 +229,8 @@ def _paint(style: SceneStyle, rng: Generator, image: np.ndarray, things: list[_T
         own_hue = 360 * OBJECT_CLASSES.index(shape) / len(OBJECT_CLASSES)
         for pose in thing.poses:
             hue = own_hue + rng.uniform(-style.hue_spread, style.hue_spread)
-            colour = hsv(hue, rng.uniform(0.5, 0.95), rng.uniform(0.5, 0.95))
-            paint_shape(rng, image, shape, pose, colour, light)
+            color = hsv(hue, rng.uniform(0.5, 0.95), rng.uniform(0.5, 0.95))
+            paint_shape(rng, image, shape, pose, color, light)
 
 
 def render_scene(style: SceneStyle, seed: int) -> Scene:
@@ -244,7 +244,7 @@ def render_scene(style: SceneStyle, seed: int) -> Scene:
     image += rng.normal(0, style.noise / 255, image.shape)
 
     segmentation = np.where(sky, SKY, GROUND).astype(np.uint8)
-    segmentation[clutter] = UNLABELLED
+    segmentation[clutter] = UNLABELED
     for thing in things:
         segmentation[thing.visible] = FIRST_SHAPE + thing.label
     instances = [Instance(thing.label, thing.visible, thing.is_crowd) for thing in things]

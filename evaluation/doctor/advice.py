@@ -22,7 +22,7 @@ PYTHONS = ((3, 10), (3, 12))
 # torchvision 0.21 matches torch 2.6, 0.22 matches 2.7, and so on.
 TORCHVISION_AHEAD = 15
 WIDTH = 18
-COLOURS = {ERROR: '\x1b[31m', WARNING: '\x1b[33m', NOTE: '\x1b[36m'}
+COLORS = {ERROR: '\x1b[31m', WARNING: '\x1b[33m', NOTE: '\x1b[36m'}
 PLAIN = '\x1b[0m'
 
 
@@ -235,12 +235,12 @@ ALL = (
 )
 
 
-def page(facts: dict[str, Any], advice: Sequence[Advice], coloured: bool) -> str:
+def page(facts: dict[str, Any], advice: Sequence[Advice], colored: bool) -> str:
     """Render one page: a line for each fact, then the advice."""
     lines = [f'{name:{WIDTH}} {value}'.rstrip() for name, value in rows(facts)]
     lines.append('')
     for line in advice:
-        level = f'{COLOURS[line.level]}{line.level}{PLAIN}' if coloured else line.level
+        level = f'{COLORS[line.level]}{line.level}{PLAIN}' if colored else line.level
         lines.append(f'{level}: {line.text}')
     if not any(line.level != NOTE for line in advice):
         lines.append('no problems found')

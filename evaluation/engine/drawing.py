@@ -21,32 +21,32 @@ from mmseg.engine.hooks import SegVisualizationHook
 
 from evaluation.data.image_loading import image_of
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Height of the font's capitals in pixels, at OpenCV's scale 1.
 FONT_CAPITAL = 21
 TEXT_ENLARGEMENT = 4
-INK: Colour = (32, 32, 32)
+INK: Color = (32, 32, 32)
 # Value of unlabeled pixels in a segmentation map as mmseg loads it.
-UNLABELLED = 255
+UNLABELED = 255
 INSTANCE_OPACITY = 0.45
 SEGMENT_OPACITY = 0.65
 
 
-def distinct_palette(count: int) -> list[Colour]:
+def distinct_palette(count: int) -> list[Color]:
     """Return distinct RGB colors: hues a golden ratio apart, in four tones that change every eight."""
     golden = (math.sqrt(5) - 1) / 2
     tones = ((0.85, 0.85), (0.5, 1.0), (0.95, 0.5), (0.4, 0.7))
     hsv = [(i * golden % 1, *tones[i // 8 % len(tones)]) for i in range(count)]
-    return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(*colour)) for colour in hsv]
+    return [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(*color)) for color in hsv]
 
 
-def colour_classes(classes: Sequence[str], colours: Mapping[str, Colour]) -> dict[str, Colour]:
+def color_classes(classes: Sequence[str], colors: Mapping[str, Color]) -> dict[str, Color]:
     """Return a color for each class: its given color, or one from a distinct palette."""
     names = list(dict.fromkeys(classes))
-    others = [name for name in names if name not in colours]
+    others = [name for name in names if name not in colors]
     invented = dict(zip(others, distinct_palette(len(others)), strict=True))
-    return {name: invented.get(name) or tuple(colours[name]) for name in names}
+    return {name: invented.get(name) or tuple(colors[name]) for name in names}
 
 
 def draw_instances(
@@ -56,7 +56,7 @@ def draw_instances(
     labels: np.ndarray,
     scores: np.ndarray | None,
     classes: Sequence[str],
-    palette: Sequence[Colour],
+    palette: Sequence[Color],
 ) -> np.ndarray:
     """Draw instances on an image: translucent masks with outlines, thin boxes, names and scores.
 
@@ -87,27 +87,27 @@ def draw_instances(
         raise ValueError(f'{count} labels, but scores of shape {scores.shape}')
     # A stable sort, so that the same input gives the same picture on every machine.
     order = np.argsort(-masks.sum(axis=(1, 2)), kind='stable')
-    colours = [tuple(map(int, palette[label])) for label in labels]
+    colors = [tuple(map(int, palette[label])) for label in labels]
     rectangles = [_pixel_box(box, image.shape) for box in boxes]
 
     drawn = image.copy()
-    backdrop = grey(drawn)
+    backdrop = gray(drawn)
     for i in order:
-        drawn[masks[i]] = mix(backdrop[masks[i]], colours[i], INSTANCE_OPACITY)
+        drawn[masks[i]] = mix(backdrop[masks[i]], colors[i], INSTANCE_OPACITY)
     for i in order:
         left, top, right, bottom = rectangles[i]
-        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colours[i], 1)
+        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colors[i], 1)
     for i in order:
-        drawn[_outline(masks[i])] = colours[i]
+        drawn[_outline(masks[i])] = colors[i]
     texts = [classes[label] for label in labels]
     if scores is not None:
         texts = [f'{text} {score:.2f}' for text, score in zip(texts, scores, strict=True)]
-    _paint_tags(drawn, texts, colours, rectangles, masks)
+    _paint_tags(drawn, texts, colors, rectangles, masks)
     return drawn
 
 
 def draw_segmentation(
-    image: np.ndarray, segmentation: np.ndarray, palette: Sequence[Colour]
+    image: np.ndarray, segmentation: np.ndarray, palette: Sequence[Color]
 ) -> np.ndarray:
     """Draw a segmentation map over an image, in translucent colors.
 
@@ -124,13 +124,13 @@ def draw_segmentation(
     """
     if segmentation.shape != image.shape[:2]:
         raise ValueError(f'segmentation of shape {segmentation.shape} on an image of {image.shape}')
-    labelled = segmentation != UNLABELLED
-    used = segmentation[labelled]
+    labeled = segmentation != UNLABELED
+    used = segmentation[labeled]
     if used.size and not 0 <= used.min() <= used.max() < len(palette):
         raise ValueError(f'classes {used.min()} to {used.max()}, but {len(palette)} colors')
     drawn = image.copy()
-    colours = np.asarray(palette, float)[used]
-    drawn[labelled] = mix(grey(drawn)[labelled], colours, SEGMENT_OPACITY)
+    colors = np.asarray(palette, float)[used]
+    drawn[labeled] = mix(gray(drawn)[labeled], colors, SEGMENT_OPACITY)
     return drawn
 
 
@@ -153,7 +153,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 def _paint_tags(
     drawn: np.ndarray,
     texts: Sequence[str],
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     rectangles: Sequence[tuple[int, int, int, int]],
     masks: np.ndarray,
 ) -> None:
@@ -162,12 +162,12 @@ def _paint_tags(
     capital = int(np.clip(min(height, width) / 32, 6, 10))
     objects = masks.any(axis=0)
     tags = np.zeros((height, width), bool)
-    for text, colour, rectangle in zip(texts, colours, rectangles, strict=True):
+    for text, color, rectangle in zip(texts, colors, rectangles, strict=True):
         cover = np.pad(text_cover(text, capital), ((0, 0), (2, 2)))[:height, :width]
         h, w = cover.shape
         left, top = _tag_place(rectangle, h, w, tags, objects)
-        tag = np.full((h, w, 3), colour, np.uint8)
-        ink_text(tag, cover, 0, 0, contrast(colour))
+        tag = np.full((h, w, 3), color, np.uint8)
+        ink_text(tag, cover, 0, 0, contrast(color))
         paste(drawn, tag, left, top)
         tags[top : top + h, left : left + w] = True
 
@@ -202,12 +202,12 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
     return np.ascontiguousarray(image.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
-def grey(image: np.ndarray) -> np.ndarray:
+def gray(image: np.ndarray) -> np.ndarray:
     """Convert (H, W, 3) RGB to gray, with three equal channels."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
-def mix(under: np.ndarray, over: np.ndarray | Colour, opacity: float | np.ndarray) -> np.ndarray:
+def mix(under: np.ndarray, over: np.ndarray | Color, opacity: float | np.ndarray) -> np.ndarray:
     """Blend a color over another with the given opacity."""
     mixed = (1 - opacity) * under + opacity * np.asarray(over)
     return np.round(mixed).astype(np.uint8)
@@ -237,15 +237,15 @@ def text_cover(text: str, capital: int) -> np.ndarray:
     return cv2.resize(canvas, small, interpolation=cv2.INTER_AREA) / 255
 
 
-def ink_text(sheet: np.ndarray, cover: np.ndarray, left: int, top: int, ink: Colour = INK) -> None:
+def ink_text(sheet: np.ndarray, cover: np.ndarray, left: int, top: int, ink: Color = INK) -> None:
     """Draw text, (H, W) from `text_cover`, onto `sheet` in place."""
     place = sheet[top : top + cover.shape[0], left : left + cover.shape[1]]
     place[:] = mix(place, ink, cover[..., None])
 
 
-def contrast(colour: Colour) -> Colour:
+def contrast(color: Color) -> Color:
     """Return black or white, whichever is easier to read on a color (ITU-R BT.601 luma)."""
-    red, green, blue = colour
+    red, green, blue = color
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 

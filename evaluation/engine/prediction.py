@@ -18,11 +18,11 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from evaluation.data.image_files import read_whole, visible_files_below
 from evaluation.data.image_loading import decoded, loaded_by
-from evaluation.engine.drawing import Colour, draw_instances, draw_segmentation
+from evaluation.engine.drawing import Color, draw_instances, draw_segmentation
 from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.predictor import Predictor, load_predictor
 from evaluation.engine.submission import as_text, png
-from evaluation.engine.trained_model import read_analysed_config
+from evaluation.engine.trained_model import read_analyzed_config
 from evaluation.metrics.coco_matching import to_coco
 from evaluation.metrics.predictions import encode_masks
 from evaluation.utils.devices import own_device
@@ -51,7 +51,7 @@ def predict(arguments: argparse.Namespace) -> None:
     check_work_dir(out)
     images = find_images(arguments.images)
     names = output_names(images)
-    cfg = read_analysed_config(arguments.config, arguments.cfg_options, ('test_dataloader',))
+    cfg = read_analyzed_config(arguments.config, arguments.cfg_options, ('test_dataloader',))
     device = own_device(arguments.device)
     check_readable(images)
     predictor = load_predictor(cfg, arguments.checkpoint, arguments.checkpoint_key, device)
@@ -247,7 +247,7 @@ def instances_picture(
     image: np.ndarray,
     sample: Any,
     classes: Sequence[str],
-    palette: Sequence[Colour],
+    palette: Sequence[Color],
     threshold: float,
 ) -> np.ndarray:
     """Draw the instances with a score of at least `threshold` on an image (H, W, 3), RGB."""

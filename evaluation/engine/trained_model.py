@@ -45,7 +45,7 @@ class Checkpoint:
         return not any(name.startswith(BACKBONE) for name in self.weights)
 
 
-def read_analysed_config(file: str, options: dict, loaders: Sequence[str] = ()) -> Config:
+def read_analyzed_config(file: str, options: dict, loaders: Sequence[str] = ()) -> Config:
     """Read the config of a model to analyze, and override settings; its data need not exist.
 
     Args:

@@ -105,10 +105,10 @@ class SegmentationEvidence(Evidence):
         if wanted not in METRICS:
             raise KeyError(wanted)
         classes, images = len(self.classes), len(self.images)
-        labelled, found = self.label < classes, self.predicted < classes
+        labeled, found = self.label < classes, self.predicted < classes
         tables = [
-            self._by_image(self.label, labelled & (self.label == self.predicted)),
-            self._by_image(self.label, labelled),
+            self._by_image(self.label, labeled & (self.label == self.predicted)),
+            self._by_image(self.label, labeled),
             self._by_image(self.predicted, found),
         ]
         # (images, 3 x classes), so that one matrix product computes all areas.

@@ -113,8 +113,8 @@ def areas_of(pairs: np.ndarray, classes: int) -> Tensor:
         pairs[:, 0] * (classes + 1) + pairs[:, 1], weights=pairs[:, 2], minlength=(classes + 1) ** 2
     ).reshape(classes + 1, classes + 1)
     intersection = confusion[:classes, :classes].diagonal()
-    labelled, found = confusion.sum(1)[:classes], confusion.sum(0)[:classes]
-    areas = np.stack([intersection, labelled + found - intersection, found, labelled])
+    labeled, found = confusion.sum(1)[:classes], confusion.sum(0)[:classes]
+    areas = np.stack([intersection, labeled + found - intersection, found, labeled])
     return torch.from_numpy(areas.astype(np.int64))
 
 

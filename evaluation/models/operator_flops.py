@@ -54,13 +54,13 @@ def _batched_product(arguments: Mapping[str, Any], result: Any) -> int:
 
 
 # Number of weighted neighbors along one axis, by `interpolation_mode`; the nearest is only copied.
-_NEIGHBOURS = {0: 2, 1: 0, 2: 4}
+_NEIGHBORS = {0: 2, 1: 0, 2: 4}
 
 
 def _grid_sample(arguments: Mapping[str, Any], result: Tensor) -> int:
     """Count the weighted sum over the neighbors of each sampled value (4 if bilinear)."""
     axes = result.dim() - 2
-    return result.numel() * _NEIGHBOURS[arguments.get('interpolation_mode', 0)] ** axes
+    return result.numel() * _NEIGHBORS[arguments.get('interpolation_mode', 0)] ** axes
 
 
 def _embedding_bag(arguments: Mapping[str, Any], result: Any) -> int:

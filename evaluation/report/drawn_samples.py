@@ -20,9 +20,9 @@ from evaluation.config.config_files import import_modules
 from evaluation.config.config_text import check_received, read_literals
 from evaluation.config.settings import check_types
 from evaluation.engine.drawing import (
-    UNLABELLED,
-    Colour,
-    colour_classes,
+    UNLABELED,
+    Color,
+    color_classes,
     draw_instances,
     draw_segmentation,
 )
@@ -121,8 +121,8 @@ def _instances(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
 def _segments(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
     truth, found = sample.gt_sem_seg.data[0].numpy(), sample.pred_sem_seg.data[0].numpy()
     palette, size = _palette(trained), image.shape[1::-1]
-    labelled = truth != UNLABELLED
-    right = np.mean(truth[labelled] == found[labelled]) if labelled.any() else None
+    labeled = truth != UNLABELED
+    right = np.mean(truth[labeled] == found[labeled]) if labeled.any() else None
     pictures = [
         draw_segmentation(
             image,
@@ -131,7 +131,7 @@ def _segments(image: np.ndarray, sample: Any, trained: Trained) -> tuple:
         )
         for each in (truth, found)
     ]
-    present = [trained.classes[label] for label in np.unique(truth[labelled])]
+    present = [trained.classes[label] for label in np.unique(truth[labeled])]
     return (
         *pictures,
         ', '.join(present),
@@ -158,12 +158,12 @@ def _classified(image: np.ndarray, sample: Any, trained: Trained) -> dict:
     }
 
 
-def _palette(trained: Trained) -> Sequence[Colour]:
+def _palette(trained: Trained) -> Sequence[Color]:
     """Return the colors of the data set, or default ones if it has none."""
     own = trained.dataset.metainfo.get('palette')
     if own is not None and len(own) == len(trained.classes):
-        return [tuple(colour) for colour in own]
-    return list(colour_classes(trained.classes, {}).values())
+        return [tuple(color) for color in own]
+    return list(color_classes(trained.classes, {}).values())
 
 
 def _counted(number: int, name: str) -> str:

@@ -32,13 +32,13 @@ def to_csv(
     others = {metric for result in results for metric in result.metrics}
     others -= set(TASKS[task].headlines)
     metrics = (*shown_metrics(results), *sorted(others))
-    analysed = [figures_of(analyses, result.weights_sha256) for result in results]
-    headings = dict.fromkeys(heading for figures in analysed for heading in figures)
+    analyzed = [figures_of(analyses, result.weights_sha256) for result in results]
+    headings = dict.fromkeys(heading for figures in analyzed for heading in figures)
     records = [
         _record(result, metrics, published)
         | _intervals(uncertainty.get(result.path))
         | {heading: figures.get(heading) for heading in headings}
-        for result, figures in zip(results, analysed, strict=True)
+        for result, figures in zip(results, analyzed, strict=True)
     ]
     text = io.StringIO()
     # A detector without masks has fewer columns.

@@ -28,7 +28,7 @@ def fill(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def image(batch: int, height: int, width: int) -> np.ndarray:
-    """Input batch, (batch, 3, height, width) float32, already normalised."""
+    """Input batch, (batch, 3, height, width) float32, already normalized."""
     return np.random.RandomState(0).standard_normal((batch, 3, height, width)).astype(np.float32)
 
 

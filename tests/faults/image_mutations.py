@@ -50,10 +50,10 @@ def huge_png(random: Random) -> bytes:
     return png(sides, 8, random.choice((0, 2, 3)), bytes(100))
 
 
-def png(sides: list[int], bits: int, colour_type: int, pixels: bytes) -> bytes:
+def png(sides: list[int], bits: int, color_type: int, pixels: bytes) -> bytes:
     """A PNG of rows that are given with their filters' bytes."""
-    header = struct.pack('>IIBBBBB', *sides, bits, colour_type, 0, 0, 0)
-    palette = [(b'PLTE', bytes(range(48)))] if colour_type == 3 else []
+    header = struct.pack('>IIBBBBB', *sides, bits, color_type, 0, 0, 0)
+    palette = [(b'PLTE', bytes(range(48)))] if color_type == 3 else []
     chunks = [(b'IHDR', header), *palette, (b'IDAT', zlib.compress(pixels)), (b'IEND', b'')]
     return b'\x89PNG\r\n\x1a\n' + b''.join(
         struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
@@ -83,8 +83,8 @@ def _other_format(file: Path, random: Random) -> str:
 def _other_mode(file: Path, random: Random) -> str:
     mode = random.choice(MODES)
     with Image.open(file) as image:
-        grey = image.convert('L')
-        changed = Image.fromarray(np.asarray(grey, np.uint16)) if mode == 'I;16' else grey.convert(mode)
+        gray = image.convert('L')
+        changed = Image.fromarray(np.asarray(gray, np.uint16)) if mode == 'I;16' else gray.convert(mode)
     kind = 'jpeg' if mode in ('CMYK', 'YCbCr') else 'tiff' if mode in ('F', 'I') else 'png'
     file.write_bytes(_saved(changed, kind))
     return f'of mode {mode}'
@@ -128,7 +128,7 @@ def _labels(file: Path, random: Random) -> str:
 
 
 def _few_bits(file: Path, random: Random) -> str:
-    bits, colour_type = random.choice(((1, 0), (2, 0), (4, 0), (1, 3), (2, 3), (4, 3)))
+    bits, color_type = random.choice(((1, 0), (2, 0), (4, 0), (1, 3), (2, 3), (4, 3)))
     row = b'\0' + bytes([0b01010101]) * (64 * bits // 8)
-    file.write_bytes(png([64, 64], bits, colour_type, row * 64))
-    return f'of {bits} bits a pixel, colour type {colour_type}'
+    file.write_bytes(png([64, 64], bits, color_type, row * 64))
+    return f'of {bits} bits a pixel, color type {color_type}'

@@ -37,7 +37,7 @@ def checkpoints(trials, weights, tmp_path_factory):
 
 @pytest.fixture
 def of_a_run(checkpoints):
-    """Arguments that analyse a trial's model on the CPU."""
+    """Arguments that analyze a trial's model on the CPU."""
 
     def arguments(trial, *more, limit=3):
         start = [trial.config, checkpoints[trial.task], '--limit', limit, '--device', 'cpu', *more]

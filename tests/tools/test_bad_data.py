@@ -444,7 +444,7 @@ class TestSegmentationMaps:
                 np.ones((32, 64)),
                 'is 64x32 pixels, but its image is 64x64',
             ),
-            ('of colours', np.ones((64, 64, 3)), 'is a PNG of mode RGB; maps must be'),
+            ('of colors', np.ones((64, 64, 3)), 'is a PNG of mode RGB; maps must be'),
             ('of 16 bits', np.ones((64, 64), np.uint16), 'is a PNG of mode I;16; maps must be'),
             (
                 'with a class beyond the last',

@@ -1,4 +1,4 @@
-"""`tools/table.py --analyses`: the weights that were analysed are those that were evaluated."""
+"""`tools/table.py --analyses`: the weights that were analyzed are those that were evaluated."""
 
 import json
 

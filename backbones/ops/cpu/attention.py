@@ -154,19 +154,19 @@ def _halo_blocks(inputs, out, tables, cut, row, part, begin, end):
     dim, window = len(row), cut.side + 2 * cut.halo
     rows, columns = -(-cut.height // cut.side), -(-cut.width // cut.side)
     queries, keys, values, scores, result = scratch(cut.side**2, window**2, dim)
-    tokens, neighbours = np.empty(cut.side**2, np.int64), np.empty(window**2, np.int64)
+    tokens, neighbors = np.empty(cut.side**2, np.int64), np.empty(window**2, np.int64)
     for block in range(begin, end):
         image, at = block // (rows * columns), block % (rows * columns)
         top, left = at // columns * cut.side, at % columns * cut.side
         square(tokens, cut, image, top, left, cut.side, False)
-        square(neighbours, cut, image, top - cut.halo, left - cut.halo, window, False)
+        square(neighbors, cut, image, top - cut.halo, left - cut.halo, window, False)
         for head in range(cut.heads):
             load_queries(q, tokens, head, queries, row)
             relative_logits(queries, tables, scores, cut.side, row)
             mask_outside(scores, cut, top, left)
-            load_keys(k, neighbours, head, keys, dim)
-            load_values(v, neighbours, head, values, row)
-            _attend(queries, keys, values, scores, result, neighbours.size, row, part)
+            load_keys(k, neighbors, head, keys, dim)
+            load_values(v, neighbors, head, values, row)
+            _attend(queries, keys, values, scores, result, neighbors.size, row, part)
             store(result, out, tokens, head, row)
 
 

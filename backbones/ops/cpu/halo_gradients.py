@@ -95,7 +95,7 @@ def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, p
     queries, keys, key_rows, scores, result = scratch(cut.side**2, window**2, dim)
     grads, values, local, slopes, _ = scratch(cut.side**2, window**2, dim)
     roots = np.full(queries.shape[0], np.sqrt(F(dim)), F)
-    tokens, neighbours = np.empty(cut.side**2, np.int64), np.empty(window**2, np.int64)
+    tokens, neighbors = np.empty(cut.side**2, np.int64), np.empty(window**2, np.int64)
     for job in range(begin, end):
         head, image = job % cut.heads, job // cut.heads // rows_of_parity
         block_row = job // cut.heads % rows_of_parity * 2 + parity
@@ -103,24 +103,24 @@ def _block_rows(grad, inputs, gradients, padded, tables, table_sums, cut, row, p
         table_sum = table_sums[(image * rows + block_row) * cut.heads + head]
         for left in range(0, columns * cut.side, cut.side):
             square(tokens, cut, image, top, left, cut.side, False)
-            square(neighbours, cut, image, top - cut.halo, left - cut.halo, window, False)
+            square(neighbors, cut, image, top - cut.halo, left - cut.halo, window, False)
             load_queries(q, tokens, head, queries, row)
             load_queries(grad, tokens, head, grads, row)
-            load_keys(k, neighbours, head, keys, dim)
-            load_keys(v, neighbours, head, values, dim)
-            load_values(k, neighbours, head, key_rows, row)
+            load_keys(k, neighbors, head, keys, dim)
+            load_keys(v, neighbors, head, values, dim)
+            load_values(k, neighbors, head, key_rows, row)
             relative_logits(queries, padded, scores, cut.side, row)
             mask_outside(scores, cut, top, left)
             queries *= scale
-            weights_of(queries, keys, scores, neighbours.size, row)
+            weights_of(queries, keys, scores, neighbors.size, row)
             slopes[:] = F(0)
             add_products(grads, values, slopes, row)
             weigh_transposed(scores, grads, local, row, part)
-            _add_to(grad_v, local, neighbours, cut.heads, head, row)
+            _add_to(grad_v, local, neighbors, cut.heads, head, row)
             slopes_of_scores(scores, slopes)
             weigh_transposed(slopes, queries, local, row, part)
-            _add_to(grad_k, local, neighbours, cut.heads, head, row)
-            weigh(slopes, key_rows, roots, neighbours.size, result, row, part)
+            _add_to(grad_k, local, neighbors, cut.heads, head, row)
+            weigh(slopes, key_rows, roots, neighbors.size, result, row, part)
             queries *= F(1) / scale
             _relative_gradients(slopes, queries, result, tables, table_sum, cut.side, row, padded.side)
             _add_to(grad_q, result, tokens, cut.heads, head, row)

@@ -284,7 +284,7 @@ class ReleasedComparison(ClassificationComparison):
         is_scale = condition.transform == SCALE
         whole = self._resized(sample.original, condition.strength if is_scale else self._crop_ratio)
         if condition.transform not in (ROTATION, SCALE):
-            return recentred_window(whole, self._side, condition.shift)
+            return recentered_window(whole, self._side, condition.shift)
         picture = Image.fromarray(whole)
         turns = condition.transform == ROTATION
         if turns and self._rotate_first:
@@ -298,7 +298,7 @@ class ReleasedComparison(ClassificationComparison):
         return transforms.rotate(picture, degrees, transforms.InterpolationMode.BICUBIC)
 
 
-def recentred_window(image: np.ndarray, side: int, shift: tuple[int, int]) -> np.ndarray:
+def recentered_window(image: np.ndarray, side: int, shift: tuple[int, int]) -> np.ndarray:
     """Crop a moved window, clipped to the image, and center it on black.
 
     Args:

@@ -20,7 +20,7 @@ UNCHANGED = 'unchanged'
 _MARK = '/'
 
 
-def analyse(subject: Subject, settings: Settings, output: Path) -> Parts:
+def analyze(subject: Subject, settings: Settings, output: Path) -> Parts:
     """Measure all images under all conditions; each process measures its share.
 
     Args:
@@ -48,7 +48,7 @@ def analyse(subject: Subject, settings: Settings, output: Path) -> Parts:
     return complete_subject_parts(subject, output, facts, range(len(subject.samples)), work)
 
 
-def summarise(subject: Subject, settings: Settings, parts: Parts) -> InvarianceResult:
+def summarize(subject: Subject, settings: Settings, parts: Parts) -> InvarianceResult:
     """Compute the result from the finished parts."""
     comparison = comparison_of(subject, settings)
     arrays = split(parts.combined(subject.task.combined))

@@ -42,7 +42,7 @@ class GaussianFit:
     r2: float
 
 
-def centred_area_ratios(
+def centered_area_ratios(
     contribution: np.ndarray, thresholds: Sequence[float] = THRESHOLDS
 ) -> dict[float, float]:
     """Return the area of the smallest centered square that contains a share of the contribution.
@@ -134,7 +134,7 @@ def _fit(profile: np.ndarray) -> GaussianFit:
     return GaussianFit(float(np.exp(middle)), explained(middle) / float(profile @ profile))
 
 
-AREA_RATIOS = {SUITE: centred_area_ratios, REPLKNET: logged_area_ratios}
+AREA_RATIOS = {SUITE: centered_area_ratios, REPLKNET: logged_area_ratios}
 
 
 @dataclass(frozen=True)

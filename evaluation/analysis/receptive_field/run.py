@@ -24,7 +24,7 @@ from evaluation.analysis.receptive_field.targets import (
     NECK,
     SCORE,
     Grid,
-    centre_value,
+    center_value,
     choose_targets,
     contributions,
     feature_maps,
@@ -76,7 +76,7 @@ class Plan:
     protocol: str = SUITE
 
 
-def analyse(plan: Plan, output: Path) -> ReceptiveFieldResult | None:
+def analyze(plan: Plan, output: Path) -> ReceptiveFieldResult | None:
     """Analyze all images; each process analyzes its share.
 
     Args:
@@ -204,7 +204,7 @@ def batch_contributions(
         maps = feature_maps(model, images, targets)
         features = [x for name, x in maps.items() if name.startswith(NECK)]
         top = top_detections(model, features, images.shape[-1]) if SCORE in targets else None
-        values = {name: centre_value(maps[name]) for name in targets if name != SCORE}
+        values = {name: center_value(maps[name]) for name in targets if name != SCORE}
         if top:
             values[SCORE] = top.scores
     found = {}

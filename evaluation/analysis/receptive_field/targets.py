@@ -184,7 +184,7 @@ def _middle(box: Sequence[float], size: int) -> tuple[int, int]:
     return min(int(row), size - 1), min(int(column), size - 1)
 
 
-def centre_value(feature_map: Tensor) -> Tensor:
+def center_value(feature_map: Tensor) -> Tensor:
     """Sum the positive channels at the center of a map, for each image.
 
     A plain sum would be useless after a LayerNorm: it does not depend on the image, so its gradient is

@@ -33,7 +33,7 @@ LOSS = 'loss'
 SEPARATOR = '/'
 
 
-def analyse(subject: Subject, plan: Plan, output: Path) -> Parts:
+def analyze(subject: Subject, plan: Plan, output: Path) -> Parts:
     """Evaluate all images under all conditions; each process evaluates its share.
 
     Args:
@@ -124,7 +124,7 @@ def _predictions(subject: Subject, trials: Sequence[Trial]) -> list:
     return [found[id(source)] for source in sources]
 
 
-def summarise(subject: Subject, plan: Plan, parts: Parts) -> Profile:
+def summarize(subject: Subject, plan: Plan, parts: Parts) -> Profile:
     """Compute the metrics of each condition."""
     arrays = parts.combined(subject.task.combined)
 

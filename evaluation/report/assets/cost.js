@@ -155,19 +155,19 @@ function publishedTrace(points, metric, of, digits) {
 
 // Legend of shapes and fills, if they differ.
 function keyTraces(points) {
-  const grey = themeColor('--faint');
+  const gray = themeColor('--faint');
   const key = (name, marker) => ({
-    mode: 'markers', x: [null], y: [null], name, marker: { size: 11, line: { color: grey, width: 2 }, ...marker },
+    mode: 'markers', x: [null], y: [null], name, marker: { size: 11, line: { color: gray, width: 2 }, ...marker },
   });
   const mixers = [...new Set(points.map((point) => point.run.mixer))];
   const scales = [...new Set(points.map((point) => point.run.scale))].filter(Boolean);
   const starts = [...new Set(points.map((point) => point.run.start))].filter(Boolean);
   return [
     ...mixers.map((mixer) => key(label(mixer ?? 'baseline'), { color: mixerColor(mixer), symbol: 'circle', line: { width: 0 } })),
-    ...(scales.length > 1 ? scales.map((scale) => key(label(scale), { color: grey, symbol: shapeOf(scale) })) : []),
+    ...(scales.length > 1 ? scales.map((scale) => key(label(scale), { color: gray, symbol: shapeOf(scale) })) : []),
     ...(starts.length > 1
       ? starts.map((start) =>
-          key(label(start), { symbol: 'circle', color: start === 'scratch' ? 'rgba(128,128,128,0.25)' : grey }))
+          key(label(start), { symbol: 'circle', color: start === 'scratch' ? 'rgba(128,128,128,0.25)' : gray }))
       : []),
   ];
 }

@@ -47,7 +47,7 @@ function analysisOf(run, kind) {
 }
 
 // Runs with an analysis of the given kind, one run per analysis: several evaluations may share weights.
-function analysed(runs, kind) {
+function analyzed(runs, kind) {
   const seen = new Set();
   return runs.filter((run) => {
     const index = run.analyses[kind];
@@ -58,8 +58,8 @@ function analysed(runs, kind) {
 }
 
 // Placeholder if none of the compared runs has an analysis.
-function notAnalysed(group, kind) {
-  const others = analysed(runsOf(group, visibleRuns()), kind);
+function notAnalyzed(group, kind) {
+  const others = analyzed(runsOf(group, visibleRuns()), kind);
   const text = others.length
     ? 'None of the selected runs was analyzed. '
     : `No visible run of ${group} was analyzed; run tools/analyze_${kind}.py.`;

@@ -3,8 +3,8 @@
 const invariance = { metric: new Map() };
 
 function invarianceContent(group) {
-  const [runs, note] = drawnRuns(analysed(runsOf(group, comparedRuns()), 'invariance'));
-  if (!runs.length) return notAnalysed(group, 'invariance');
+  const [runs, note] = drawnRuns(analyzed(runsOf(group, comparedRuns()), 'invariance'));
+  if (!runs.length) return notAnalyzed(group, 'invariance');
   const found = runs.map((run) => analysisOf(run, 'invariance'));
   const metrics = [...new Set(found.flatMap((each) => each.shown))];
   const transforms = [...new Set(found.flatMap((each) => Object.keys(each.curves)))];

@@ -3,8 +3,8 @@
 const SQUARES = [['0.5', ''], ['0.99', '0.1 2.4']];
 
 function receptiveFieldContent(group) {
-  const runs = analysed(runsOf(group, comparedRuns()), 'erf');
-  if (!runs.length) return notAnalysed(group, 'erf');
+  const runs = analyzed(runsOf(group, comparedRuns()), 'erf');
+  if (!runs.length) return notAnalyzed(group, 'erf');
   const found = runs.map((run) => analysisOf(run, 'erf'));
   const names = [...new Set(found.flatMap((each) => each.targets.map((target) => target.name)))];
   const head = runs.map((run) => element('th', { scope: 'col' }, markOf(run), run.label));

@@ -1,8 +1,8 @@
 // Attacks as curves over their budget; corruptions as a table colored by the share of the clean figure.
 
 function robustnessContent(group) {
-  const runs = analysed(runsOf(group, comparedRuns()), 'robustness');
-  if (!runs.length) return notAnalysed(group, 'robustness');
+  const runs = analyzed(runsOf(group, comparedRuns()), 'robustness');
+  if (!runs.length) return notAnalyzed(group, 'robustness');
   const [drawn, note] = drawnRuns(runs);
   const found = runs.map((run) => analysisOf(run, 'robustness'));
   const attacks = [...new Set(drawn.flatMap((run) => Object.keys(analysisOf(run, 'robustness').attacks)))];

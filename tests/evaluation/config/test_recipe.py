@@ -69,7 +69,7 @@ class TestRecipe:
         ('change', 'complaint'),
         [
             ({'epoch': 12}, 'recipe has no epoch; did you mean epochs?'),
-            ({'colour': 12}, 'recipe has no colour; it has name, task, title, dataset, images'),
+            ({'color': 12}, 'recipe has no color; it has name, task, title, dataset, images'),
             ({'name': None}, 'recipe has no name; the pages in configs/_base_ are examples'),
             ({'task': None}, 'recipe has no task'),
             ({'dataset': None}, 'recipe has no dataset'),
@@ -156,7 +156,7 @@ class TestContestant:
         [
             ('swin_tiny', "contestant is 'swin_tiny'; write contestant = dict(name=..., ...)"),
             ({'nam': 'a'}, 'contestant has no nam; did you mean name?'),
-            ({'colour': 'a'}, 'contestant has no colour; it has name, family, mixer, scale'),
+            ({'color': 'a'}, 'contestant has no color; it has name, family, mixer, scale'),
             ({'name': 3}, 'contestant.name is 3; give one line of text'),
             ({'name': 'a', 'scale': ''}, "contestant.scale is ''; give one line of text"),
         ],

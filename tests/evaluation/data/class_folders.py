@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ('cat', 'dog', 'eel', 'fox')
-COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
+COLORS = ((200, 60, 60), (60, 200, 60), (60, 60, 200), (200, 200, 60))
 # Number of images per class.
 COUNTS = {'train': 8, 'val': 3}
 
@@ -15,12 +15,12 @@ def write_folders(root: Path, counts: dict[str, int] = COUNTS) -> Path:
     """Write `<split>/<class>/<number>.jpg` in several sizes."""
     generator = np.random.default_rng(0)
     for split, count in counts.items():
-        for name, colour in zip(CLASSES, COLOURS, strict=True):
+        for name, color in zip(CLASSES, COLORS, strict=True):
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
                 noise = generator.integers(-50, 50, (40 + 6 * number, 56, 3))
-                pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+                pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f'{number}.jpg')
     return root
 

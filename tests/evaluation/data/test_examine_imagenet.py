@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.data.imagenet import labelled_images
+from evaluation.data.imagenet import labeled_images
 from tests.evaluation.data.class_folders import write_folders, write_lists
 from tests.evaluation.data.looking import look
 
@@ -126,9 +126,9 @@ def test_all_labels_without_images_are_counted(tmp_path):
 def test_hidden_files_are_ignored(tmp_path):
     """Names that start with a dot, as written by other operating systems."""
     write_folders(tmp_path / 'data')
-    before = labelled_images(tmp_path / 'data', 'train')
+    before = labeled_images(tmp_path / 'data', 'train')
     (tmp_path / 'data/train/cat/._0.jpg').write_bytes(b'\0\5\x16\7')
-    assert labelled_images(tmp_path / 'data', 'train') == before
+    assert labeled_images(tmp_path / 'data', 'train') == before
     assert not look(tmp_path / 'data').findings
 
 

@@ -83,7 +83,7 @@ def huge():
 POSTSCRIPT = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 24\n%%EndComments\nshowpage\n%%EOF\n'
 
 
-def grey_png(values, bits):
+def gray_png(values, bits):
     """Return a grayscale PNG of values (H, W) with few bits per pixel, which Pillow cannot write."""
     height, width = values.shape
     pixels = np.unpackbits(values[..., None], axis=2)[..., -bits:].reshape(height, -1)
@@ -164,7 +164,7 @@ class TestReading:
     )
     def test_most_pixels(self, height, width, accepted):
         """179 million; the largest images of ImageNet have fewer than 100 million."""
-        content = grey_png(np.zeros((1, 1), np.uint8), 8)
+        content = gray_png(np.zeros((1, 1), np.uint8), 8)
         content = content[:16] + struct.pack('>II', width, height) + content[24:]
         with contextlib.nullcontext() if accepted else pytest.raises(BadFileError, match='claims'):
             check_size(content[:29] + struct.pack('>I', zlib.crc32(content[12:29])) + content[33:], 'a')

@@ -8,7 +8,7 @@ from PIL import Image
 from timm.data import create_transform
 from torchvision.datasets import ImageFolder
 
-from evaluation.data.imagenet import ImageNetDataset, labelled_images
+from evaluation.data.imagenet import ImageNetDataset, labeled_images
 from evaluation.engine.experiment import read_config
 from evaluation.utils.errors import UserError
 from tests.evaluation.data.class_folders import CLASSES, COUNTS, write_folders, write_lists
@@ -44,18 +44,18 @@ def test_class_missing_from_val_does_not_shift_labels(tmp_path):
     for file in (root / 'val/cat').iterdir():
         file.unlink()
     (root / 'val/cat').rmdir()
-    assert {label for _, label in labelled_images(root, 'val')} == {1, 2, 3}
+    assert {label for _, label in labeled_images(root, 'val')} == {1, 2, 3}
 
 
 def test_val_without_train(tmp_path):
     root = write_folders(tmp_path / 'data', {'val': 2})
-    assert [label for _, label in labelled_images(root, 'val')] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [label for _, label in labeled_images(root, 'val')] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_list_with_blank_lines_and_spaces_in_names(tmp_path):
     (tmp_path / 'meta').mkdir()
     (tmp_path / 'meta/val.txt').write_text('a b.jpg 3\n\nc/d.jpg 0\n')
-    assert labelled_images(tmp_path, 'val') == [('a b.jpg', 3), ('c/d.jpg', 0)]
+    assert labeled_images(tmp_path, 'val') == [('a b.jpg', 3), ('c/d.jpg', 0)]
 
 
 @pytest.mark.parametrize('line', ['name', 'name.jpg -1', 'name.jpg one', ' 7', 'name.jpg 1.0'])
@@ -63,13 +63,13 @@ def test_malformed_line_is_reported(tmp_path, line):
     (tmp_path / 'meta').mkdir()
     (tmp_path / 'meta/val.txt').write_text(f'a.jpg 3\n{line}\n')
     with pytest.raises(UserError, match=r'val.txt, line 2: '):
-        labelled_images(tmp_path, 'val')
+        labeled_images(tmp_path, 'val')
 
 
 def test_missing_split(tmp_path):
     (tmp_path / 'train').mkdir()
     with pytest.raises(UserError, match='has no val images with labels'):
-        labelled_images(tmp_path, 'val')
+        labeled_images(tmp_path, 'val')
 
 
 @pytest.mark.parametrize('size', [(375, 500), (500, 333), (200, 200), (1000, 300)])

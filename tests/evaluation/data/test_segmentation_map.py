@@ -11,7 +11,7 @@ from PIL import Image
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.data.image_files import BadFileError
 from evaluation.utils.errors import UserError
-from tests.evaluation.data.test_image_loading import POSTSCRIPT, grey_png, huge
+from tests.evaluation.data.test_image_loading import POSTSCRIPT, gray_png, huge
 
 from mmseg.datasets.transforms import LoadAnnotations  # isort: skip
 from evaluation.data.segmentation_map import LoadCheckedSegmentationMap, check_labels  # isort: skip
@@ -141,7 +141,7 @@ class TestSegmentationMap:
     def test_grayscale_with_few_bits(self, tmp_path, bits):
         """Decoders scale such values to 8 bits: with 2 bits, Pillow turns class 1 into 85."""
         file = tmp_path / 'a.png'
-        file.write_bytes(grey_png(np.tile(np.uint8([0, 1]), (24, 16)), bits))
+        file.write_bytes(gray_png(np.tile(np.uint8([0, 1]), (24, 16)), bits))
         if bits == 1:
             assert set(np.unique(load_map(file))) == {0, 255}
             return

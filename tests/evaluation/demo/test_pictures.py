@@ -32,12 +32,12 @@ from evaluation.utils.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / 'configs' / 'demo'
 RED, BLUE = (220, 40, 60), (30, 60, 230)
-GREY = 100
+GRAY = 100
 PAPER = 255
 
 
-def grey_image(height: int, width: int) -> np.ndarray:
-    image = np.full((height, width, 3), GREY, np.uint8)
+def gray_image(height: int, width: int) -> np.ndarray:
+    image = np.full((height, width, 3), GRAY, np.uint8)
     image.setflags(write=False)
     return image
 
@@ -52,8 +52,8 @@ def filled(height: int, width: int, left: int, top: int, right: int, bottom: int
     return mask
 
 
-def is_colour(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    return (image == colour).all(axis=-1)
+def is_color(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    return (image == color).all(axis=-1)
 
 
 def draw_boxes(side: int, boxes: list, scores: list | None = None) -> np.ndarray:
@@ -61,7 +61,7 @@ def draw_boxes(side: int, boxes: list, scores: list | None = None) -> np.ndarray
     masks = np.array([filled(side, side, *box) for box in boxes])
     labels = np.arange(len(boxes)) % 2
     return draw_instances(
-        grey_image(side, side),
+        gray_image(side, side),
         masks,
         np.array(boxes, float),
         labels,
@@ -71,11 +71,11 @@ def draw_boxes(side: int, boxes: list, scores: list | None = None) -> np.ndarray
     )
 
 
-def tag_of(colour: int) -> np.ndarray:
+def tag_of(color: int) -> np.ndarray:
     """The tag that `draw_boxes` gives to a box of one of the classes."""
     drawn = draw_boxes(128, [(40, 60, 80, 90)] * 2)
     box = filled(128, 128, 40, 60, 80, 90)
-    rows, columns = np.nonzero(is_colour(drawn, (RED, BLUE)[colour]) & ~box)
+    rows, columns = np.nonzero(is_color(drawn, (RED, BLUE)[color]) & ~box)
     return drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
@@ -91,22 +91,22 @@ def find(sheet: np.ndarray, panel: np.ndarray) -> tuple[int, int]:
 # Instances
 
 
-def test_instance_colours_its_mask_its_box_and_one_tag():
+def test_instance_colors_its_mask_its_box_and_one_tag():
     side, box = 128, (40, 50, 90, 100)
     rows, columns = np.mgrid[:side, :side]
     mask = (columns - 64.5) ** 2 + (rows - 74.5) ** 2 < 24**2
     drawn = draw_instances(
-        grey_image(side, side), mask[None], np.array([box], float), np.array([0]), None, ['a'], [RED]
+        gray_image(side, side), mask[None], np.array([box], float), np.array([0]), None, ['a'], [RED]
     )
 
     frame = filled(side, side, *box) & ~filled(side, side, 41, 51, 89, 99)
-    assert is_colour(drawn, RED)[frame].all()
-    neighbours = [np.roll(mask, step, axis) for step in (1, -1) for axis in (0, 1)]
-    outline = mask & ~np.logical_and.reduce(neighbours)
-    assert is_colour(drawn, RED)[outline].all()
-    blend = tuple(round(0.55 * GREY + 0.45 * part) for part in RED)
-    np.testing.assert_array_equal(is_colour(drawn, blend), mask & ~outline)
-    rest = (drawn != GREY).any(axis=-1) & ~mask & ~frame
+    assert is_color(drawn, RED)[frame].all()
+    neighbors = [np.roll(mask, step, axis) for step in (1, -1) for axis in (0, 1)]
+    outline = mask & ~np.logical_and.reduce(neighbors)
+    assert is_color(drawn, RED)[outline].all()
+    blend = tuple(round(0.55 * GRAY + 0.45 * part) for part in RED)
+    np.testing.assert_array_equal(is_color(drawn, blend), mask & ~outline)
+    rest = (drawn != GRAY).any(axis=-1) & ~mask & ~frame
     ys, xs = np.nonzero(rest)
     assert rest[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1].all()
     assert ys.max() == box[1] - 1
@@ -117,14 +117,14 @@ def test_instance_colours_its_mask_its_box_and_one_tag():
 def test_outline_grows_with_the_picture(side, thickness):
     box = np.array([side // 4, side // 4, 3 * side // 4, 3 * side // 4])
     drawn = draw_boxes(side, [box.tolist()])
-    across = is_colour(drawn, RED)[side // 2]
+    across = is_color(drawn, RED)[side // 2]
     inside = np.arange(side)
     expected = (inside >= box[0]) & (inside < box[2])
     expected &= (inside < box[0] + thickness) | (inside >= box[2] - thickness)
     np.testing.assert_array_equal(across, expected)
 
 
-def test_colours_lie_over_the_grey_of_the_picture():
+def test_colors_lie_over_the_gray_of_the_picture():
     image = np.zeros((64, 64, 3), np.uint8)
     image[:] = (200, 20, 90)
     luma = round(0.299 * 200 + 0.587 * 20 + 0.114 * 90)
@@ -142,7 +142,7 @@ def test_smaller_masks_lie_in_front(order):
     boxes = [(10, 20, 120, 120), (40, 60, 80, 100)]
     masks = np.array([filled(128, 128, *boxes[i]) for i in order])
     drawn = draw_instances(
-        grey_image(128, 128),
+        gray_image(128, 128),
         masks,
         np.array([boxes[i] for i in order], float),
         np.array(order),
@@ -150,7 +150,7 @@ def test_smaller_masks_lie_in_front(order):
         ['large', 'small'],
         [RED, BLUE],
     )
-    blends = [[round(0.55 * GREY + 0.45 * part) for part in colour] for colour in (RED, BLUE)]
+    blends = [[round(0.55 * GRAY + 0.45 * part) for part in color] for color in (RED, BLUE)]
     assert drawn[80, 60].tolist() == blends[1]
     assert drawn[110, 110].tolist() == blends[0]
 
@@ -165,7 +165,7 @@ def test_no_instances_leave_the_picture():
 
 def test_an_empty_mask_draws_its_box_only():
     drawn = draw_instances(
-        grey_image(96, 96),
+        gray_image(96, 96),
         np.zeros((1, 96, 96), bool),
         np.array([[20.4, 40.4, 60.6, 80.6]]),
         np.array([0]),
@@ -174,13 +174,13 @@ def test_an_empty_mask_draws_its_box_only():
         [RED],
     )
     frame = filled(96, 96, 20, 40, 61, 81) & ~filled(96, 96, 21, 41, 60, 80)
-    np.testing.assert_array_equal(is_colour(drawn, RED)[40:], frame[40:])
+    np.testing.assert_array_equal(is_color(drawn, RED)[40:], frame[40:])
 
 
 def test_tags_of_equal_boxes_do_not_hide_each_other():
     drawn = draw_boxes(128, [(40, 50, 80, 90)] * 6)
-    for colour in (0, 1):
-        find(drawn, tag_of(colour))
+    for color in (0, 1):
+        find(drawn, tag_of(color))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_tags_stay_inside_the_picture(box):
 @pytest.mark.parametrize('box', [(-30, -20, 40, 50), (100, 90, 160, 150), (140, 140, 150, 150)])
 def test_boxes_beyond_the_picture_are_cut(box):
     drawn = draw_instances(
-        grey_image(128, 128),
+        gray_image(128, 128),
         np.zeros((1, 128, 128), bool),
         np.array([box], float),
         np.array([0]),
@@ -204,7 +204,7 @@ def test_boxes_beyond_the_picture_are_cut(box):
     left, top = np.clip(box[:2], 0, 127)
     right, bottom = np.clip(box[2:], (left + 1, top + 1), 128)
     corners = drawn[[top, top, bottom - 1, bottom - 1], [left, right - 1, left, right - 1]]
-    assert (corners != GREY).any(axis=-1).all()
+    assert (corners != GRAY).any(axis=-1).all()
 
 
 def test_scores_are_part_of_the_tags():
@@ -216,16 +216,16 @@ def test_scores_are_part_of_the_tags():
     np.testing.assert_array_equal(high, draw_boxes(128, box, [0.9299]))
 
 
-def test_tags_are_readable_on_light_and_on_dark_colours():
-    for colour, ink in (((250, 240, 90), 0), ((20, 20, 120), 255)):
+def test_tags_are_readable_on_light_and_on_dark_colors():
+    for color, ink in (((250, 240, 90), 0), ((20, 20, 120), 255)):
         drawn = draw_instances(
-            grey_image(128, 128),
+            gray_image(128, 128),
             np.zeros((1, 128, 128), bool),
             np.array([[20, 40, 100, 120.0]]),
             np.array([0]),
             None,
             ['HHH'],
-            [colour],
+            [color],
         )
         extreme = drawn[:40].max() if ink else drawn[:40].min()
         assert abs(int(extreme) - ink) < 20
@@ -244,7 +244,7 @@ def test_tags_are_readable_on_light_and_on_dark_colours():
 def test_instances_that_do_not_fit_are_refused(masks, boxes, labels, scores):
     with pytest.raises(ValueError, match='shape'):
         draw_instances(
-            grey_image(8, 8),
+            gray_image(8, 8),
             np.zeros(masks, bool),
             np.zeros(boxes),
             np.zeros(labels, int),
@@ -261,7 +261,7 @@ def test_instances_that_do_not_fit_are_refused(masks, boxes, labels, scores):
     arrays.arrays(np.uint8, (5, 7, 3)),
     arrays.arrays(np.int64, (5, 7), elements=st.sampled_from([0, 1, 2, 255])),
 )
-def test_segmentation_is_the_colour_over_the_grey(image, segmentation):
+def test_segmentation_is_the_color_over_the_gray(image, segmentation):
     palette = [RED, BLUE, (255, 255, 255)]
     image.setflags(write=False)
     drawn = draw_segmentation(image, segmentation, palette)
@@ -269,7 +269,7 @@ def test_segmentation_is_the_colour_over_the_grey(image, segmentation):
         label = segmentation[place]
         luma = np.dot([0.299, 0.587, 0.114], image[place])
         expected = image[place] if label == 255 else 0.35 * luma + 0.65 * np.array(palette[label])
-        # The grey and the mixture are rounded one after the other.
+        # The gray and the mixture are rounded one after the other.
         assert drawn[place] == pytest.approx(expected, abs=0 if label == 255 else 0.5 + 0.35)
 
 
@@ -283,7 +283,7 @@ def test_segmentation_is_the_colour_over_the_grey(image, segmentation):
 )
 def test_segmentation_that_does_not_fit_is_refused(segmentation, message):
     with pytest.raises(ValueError, match=message):
-        draw_segmentation(grey_image(4, 4), segmentation, [RED, BLUE])
+        draw_segmentation(gray_image(4, 4), segmentation, [RED, BLUE])
 
 
 # Sheets
@@ -333,7 +333,7 @@ def test_long_text_is_not_cut(place):
     texts = {'title': 't', 'row': 'r', 'column': 'c', 'legend': 'l', place: LONG}
 
     def ink(repeated: int) -> tuple[np.ndarray, int]:
-        image = grey_image(20, 20 * repeated)
+        image = gray_image(20, 20 * repeated)
         rows = [(texts['row'], [image])]
         legend = [(texts['legend'], (0, 0, 0))]
         sheet = contact_sheet(rows, [texts['column']], texts['title'], 1, legend)
@@ -347,14 +347,14 @@ def test_long_text_is_not_cut(place):
         assert not edge.any()
 
 
-def test_legend_shows_every_colour_and_wraps():
-    colours = distinct_palette(30)
-    legend = [(f'class {i}', colour) for i, colour in enumerate(colours)]
-    arguments = ([('row', [grey_image(40, 300)])], ['column'], 'title', 1)
+def test_legend_shows_every_color_and_wraps():
+    colors = distinct_palette(30)
+    legend = [(f'class {i}', color) for i, color in enumerate(colors)]
+    arguments = ([('row', [gray_image(40, 300)])], ['column'], 'title', 1)
     plain, sheet = contact_sheet(*arguments), contact_sheet(*arguments, legend)
     assert sheet.shape[1] == plain.shape[1]
     np.testing.assert_array_equal(sheet[: plain.shape[0] - 8], plain[:-8])
-    swatches = [np.argwhere(is_colour(sheet[plain.shape[0] - 8 :], colour)) for colour in colours]
+    swatches = [np.argwhere(is_color(sheet[plain.shape[0] - 8 :], color)) for color in colors]
     assert min(map(len, swatches)) > 50
     assert len({tuple(swatch[0]) for swatch in swatches}) == 30
     assert len({swatch[0][0] for swatch in swatches}) > 3
@@ -362,7 +362,7 @@ def test_legend_shows_every_colour_and_wraps():
 
 @pytest.mark.parametrize('counts', [[], [2], [1, 2], [0]])
 def test_sheets_with_missing_pictures_are_refused(counts):
-    rows = [('row', [grey_image(8, 8)] * count) for count in counts]
+    rows = [('row', [gray_image(8, 8)] * count) for count in counts]
     with pytest.raises(ValueError, match='pictures'):
         contact_sheet(rows, ['column'] if counts != [0] else [], 'title')
 
@@ -486,7 +486,7 @@ def expected_panels(runs: dict, number: int) -> dict[str, np.ndarray]:
     places = [np.argwhere(mask) for mask in masks]
     boxes = np.array([[*p.min(axis=0)[::-1], *(p.max(axis=0)[::-1] + 1)] for p in places])
     labels = np.array([instance.label for instance in objects(scene)])
-    # 0 is unlabelled in the files, 255 in the loaded maps.
+    # 0 is unlabeled in the files, 255 in the loaded maps.
     segmentation = twice(scene.segmentation - np.uint8(1))
     star = np.full(image.shape[:2], 2 + OBJECT_CLASSES.index(PREDICTED))
     return {
@@ -518,8 +518,8 @@ def test_sheet_shows_truth_and_predictions_of_pictures_with_objects(runs):
         columns.append(left)
         top = (places['instances'][0] + places['classes'][0]) // 2
         predicted = sheet[top : top + height, left : left + panels['image'].shape[1]]
-        colours = dict(zip(OBJECT_CLASSES, PALETTE[2:], strict=True))
-        found = {n for n, colour in colours.items() if is_colour(predicted, colour).sum() > 50}
+        colors = dict(zip(OBJECT_CLASSES, PALETTE[2:], strict=True))
+        found = {n for n, color in colors.items() if is_color(predicted, color).sum() > 50}
         assert found == {PREDICTED}
     assert columns[0] < columns[1]
 
@@ -532,12 +532,12 @@ def test_sheet_shows_no_instance_under_the_threshold(runs):
     assert find(below, panels['image'])[0] < height / 2
 
 
-def test_classes_without_a_colour_get_one(runs):
-    sheet = predictions_sheet(runs['unsure'], runs['upernet'], 1, colours={'ground': (1, 2, 3)})
+def test_classes_without_a_color_get_one(runs):
+    sheet = predictions_sheet(runs['unsure'], runs['upernet'], 1, colors={'ground': (1, 2, 3)})
     legend = sheet[-60:]
-    assert is_colour(legend, (1, 2, 3)).any()
-    for colour in distinct_palette(len(PALETTE) - 1):
-        assert is_colour(legend, colour).sum() > 50
+    assert is_color(legend, (1, 2, 3)).any()
+    for color in distinct_palette(len(PALETTE) - 1):
+        assert is_color(legend, color).sum() > 50
 
 
 def test_what_cannot_be_drawn_is_said(runs, tmp_path):

@@ -27,7 +27,7 @@ from evaluation.demo.scenes import (
     OBJECT_CLASSES,
     PALETTE,
     SEGMENT_CLASSES,
-    UNLABELLED,
+    UNLABELED,
     SceneStyle,
     render_scene,
     scene_seed,
@@ -187,7 +187,7 @@ def test_longer_split_begins_with_the_shorter(root, tmp_path):
     assert short.items() <= long.items()
 
 
-def test_hidden_objects_are_not_annotated_but_labelled(tmp_path):
+def test_hidden_objects_are_not_annotated_but_labeled(tmp_path):
     style = SceneStyle(area_min=700, empty_probability=0)
     write_coco(tmp_path / 'coco', style, {'val': 6}, 0)
     document = json.loads((tmp_path / 'coco/annotations/instances_val2017.json').read_text())
@@ -195,8 +195,8 @@ def test_hidden_objects_are_not_annotated_but_labelled(tmp_path):
     areas = [np.count_nonzero(i.mask) for scene in scenes for i in scene.instances]
     assert [a['area'] for a in document['annotations']] == [a for a in areas if a >= 700]
     assert len(document['annotations']) < len(areas)
-    labelled = sum(np.count_nonzero(scene.segmentation >= FIRST_SHAPE) for scene in scenes)
-    assert labelled == sum(areas)
+    labeled = sum(np.count_nonzero(scene.segmentation >= FIRST_SHAPE) for scene in scenes)
+    assert labeled == sum(areas)
 
 
 def test_classes_keep_their_category_ids_in_a_smaller_style(tmp_path):
@@ -373,5 +373,5 @@ def test_mmseg_reads_ade20k(root, scenes):
     assert len(dataset) == SPLITS['val']
     for item, scene in zip(dataset, scenes['val'], strict=True):
         assert item['img'].shape == scene.image.shape
-        expected = np.where(scene.segmentation == UNLABELLED, 255, scene.segmentation - 1)
+        expected = np.where(scene.segmentation == UNLABELED, 255, scene.segmentation - 1)
         np.testing.assert_array_equal(item['gt_seg_map'], expected)

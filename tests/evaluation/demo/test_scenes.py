@@ -17,7 +17,7 @@ from evaluation.demo.scenes import (
     PALETTE,
     SEGMENT_CLASSES,
     SKY,
-    UNLABELLED,
+    UNLABELED,
     SceneStyle,
     render_scene,
     scene_seed,
@@ -86,12 +86,12 @@ def test_shapes_turn_clockwise_and_stand_upright():
 def test_softness_leaves_the_mask_alone(shape, x, y, radius, softness):
     pose = Pose(x, y, radius, 10)
     sharp, soft = (shape_cover(shape, pose, 48, 52, s) for s in (1.0, softness))
-    # A centre on the very outline may round to either side.
+    # A center on the very outline may round to either side.
     clear = (abs(sharp - 0.5) > 1e-4) & (abs(soft - 0.5) > 1e-4)
     np.testing.assert_array_equal((sharp > 0.5)[clear], (soft > 0.5)[clear])
 
 
-def test_every_class_has_a_shape_and_a_colour():
+def test_every_class_has_a_shape_and_a_color():
     assert set(OBJECT_CLASSES) == set(SHAPES)
     assert SEGMENT_CLASSES[SKY - 1] == 'sky'
     assert SEGMENT_CLASSES[GROUND - 1] == 'ground'
@@ -185,7 +185,7 @@ def test_empty_and_crowd_probabilities():
     for seed in range(5):
         scene = render_scene(empty, seed)
         assert scene.instances == ()
-        assert set(np.unique(scene.segmentation)) == {UNLABELLED, GROUND, SKY}
+        assert set(np.unique(scene.segmentation)) == {UNLABELED, GROUND, SKY}
         instances = render_scene(crowded, seed).instances
         crowd = [instance for instance in instances if instance.is_crowd]
         assert len(crowd) == 1
@@ -193,10 +193,10 @@ def test_empty_and_crowd_probabilities():
         assert cv2.connectedComponents(crowd[0].mask.astype(np.uint8))[0] - 1 >= 5
 
 
-def test_clutter_alone_is_unlabelled():
+def test_clutter_alone_is_unlabeled():
     cluttered = SceneStyle(clutter=30, empty_probability=1.0)
-    assert not (render_scene(SceneStyle(clutter=0), 3).segmentation == UNLABELLED).any()
-    assert (render_scene(cluttered, 3).segmentation == UNLABELLED).mean() > 0.01
+    assert not (render_scene(SceneStyle(clutter=0), 3).segmentation == UNLABELED).any()
+    assert (render_scene(cluttered, 3).segmentation == UNLABELED).mean() > 0.01
 
 
 def test_seeds_differ_between_scenes_splits_and_data_sets():

@@ -80,7 +80,7 @@ def changed(place, value):
 
 def test_no_advice_on_a_sound_environment():
     assert advise(SOUND) == []
-    assert page(SOUND, [], coloured=False).endswith('\n\nno problems found\n')
+    assert page(SOUND, [], colored=False).endswith('\n\nno problems found\n')
 
 
 OLD = [{'name': 'K80', 'capability': [3, 7], 'memory': 11 * GIBIBYTE, 'memory_free': GIBIBYTE}]
@@ -130,7 +130,7 @@ def test_one_line_on_each_problem(place, value, level, text):
     assert line.level == level
     assert text in line.text
     assert '\n' not in line.text
-    assert f'{level}: {line.text}\n' in page(facts, [line], coloured=False)
+    assert f'{level}: {line.text}\n' in page(facts, [line], colored=False)
 
 
 def test_no_gpu_and_no_driver():
@@ -153,8 +153,8 @@ def test_everything_is_broken():
     facts['errors'] = {'torch': 'ImportError: libcudart.so.13: cannot open shared object file'}
     advice = advise(facts)
     assert advice[0].level == ERROR
-    text = page(facts, advice, coloured=False)
+    text = page(facts, advice, colored=False)
     assert 'mmcv operators     not importable' in text
     assert 'error: torch does not work: ImportError: libcudart.so.13' in text
     assert '\x1b' not in text
-    assert '\x1b[31merror\x1b[0m: torch' in page(facts, advice, coloured=True)
+    assert '\x1b[31merror\x1b[0m: torch' in page(facts, advice, colored=True)

@@ -162,12 +162,12 @@ class TestAreas:
             if t != IGNORED
         ]
         areas = count_areas(torch.from_numpy(predicted), torch.from_numpy(label).to(dtype), 4)
-        intersection, union, found, labelled = (area.tolist() for area in areas)
+        intersection, union, found, labeled = (area.tolist() for area in areas)
         for number in range(4):
             assert intersection[number] == sum(p == t == number for p, t in seen)
             assert union[number] == sum(number in (p, t) for p, t in seen)
             assert found[number] == sum(p == number for p, _ in seen)
-            assert labelled[number] == sum(t == number for _, t in seen)
+            assert labeled[number] == sum(t == number for _, t in seen)
 
     def test_maps_are_not_modified(self):
         predicted, label = torch.tensor([[1, 2]]), torch.tensor([[1, 0]], dtype=torch.int32)

@@ -48,11 +48,11 @@ def test_normalization(bgr_to_rgb):
     images = [torch.randint(0, 256, (3, 8, 9), dtype=torch.uint8) for _ in range(2)]
     preprocessor = ClassificationPreprocessor(MEAN, STD, bgr_to_rgb=bgr_to_rgb)
     found = preprocessor({'inputs': images})['inputs']
-    for picture, normalised in zip(images, found, strict=True):
+    for picture, normalized in zip(images, found, strict=True):
         for channel in range(3):
             given = picture[2 - channel if bgr_to_rgb else channel]
             expected = (given.double() - MEAN[channel]) / STD[channel]
-            torch.testing.assert_close(normalised[channel].double(), expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(normalized[channel].double(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_erasing_only_in_training():
@@ -81,14 +81,14 @@ def test_loss_without_mixing():
 def test_loss_of_mixed_images(kind):
     """Images have one color each, so the mean color gives the share of each image and the target."""
     model = classifier(**{kind: 1.0}, label_smoothing=0.1)
-    colours = torch.randn(4, 3)
-    x, labels = colours.view(4, 3, 1, 1).expand(4, 3, 16, 16).clone(), torch.tensor([0, 5, 2, 3])
+    colors = torch.randn(4, 3)
+    x, labels = colors.view(4, 3, 1, 1).expand(4, 3, 16, 16).clone(), torch.tensor([0, 5, 2, 3])
     seen = []
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].mean((2, 3))))
     np.random.seed(0)
     found = model.loss(x, labels)
-    partner = colours.flip(0)
-    share = ((seen[0] - partner) / (colours - partner))[:, :1]
+    partner = colors.flip(0)
+    share = ((seen[0] - partner) / (colors - partner))[:, :1]
     torch.testing.assert_close(share, share[:1].expand(4, 1), rtol=0, atol=1e-4)
     assert 0 < share[0] < 1
     hot = 0.9 * F.one_hot(labels, 6) + 0.1 / 6

@@ -137,12 +137,12 @@ def test_inference_mode_gives_the_same_count():
 # Sampling
 
 
-@pytest.mark.parametrize(('mode', 'neighbours'), [('bilinear', 4), ('bicubic', 16), ('nearest', 0)])
-def test_sampling_in_two_dimensions(mode, neighbours):
+@pytest.mark.parametrize(('mode', 'neighbors'), [('bilinear', 4), ('bicubic', 16), ('nearest', 0)])
+def test_sampling_in_two_dimensions(mode, neighbors):
     def sample():
         return F.grid_sample(empty(2, 3, 8, 9), empty(2, 5, 7, 2), mode=mode, align_corners=False)
 
-    assert flops_of(sample) == neighbours * 2 * 3 * 5 * 7
+    assert flops_of(sample) == neighbors * 2 * 3 * 5 * 7
 
 
 def test_trilinear_sampling():
@@ -274,10 +274,10 @@ def test_unknown_operator_is_reported_with_its_number_of_calls():
 def operator():
     """Register a custom operator: the sum of products of neighbors."""
     with torch.library._scoped_library('flops_test', 'DEF') as library:
-        library.define('neighbours(Tensor x, int count=2) -> Tensor')
-        library.impl('neighbours', lambda x, count=2: x.clone(), 'CPU')
-        library.impl('neighbours', torch.empty_like, 'Meta')
-        yield torch.ops.flops_test.neighbours
+        library.define('neighbors(Tensor x, int count=2) -> Tensor')
+        library.impl('neighbors', lambda x, count=2: x.clone(), 'CPU')
+        library.impl('neighbors', torch.empty_like, 'Meta')
+        yield torch.ops.flops_test.neighbors
 
 
 def test_custom_operator_is_uncounted_until_it_has_a_formula(operator, monkeypatch):
@@ -288,9 +288,9 @@ def test_custom_operator_is_uncounted_until_it_has_a_formula(operator, monkeypat
         return counter
 
     before = run()
-    assert (before.uncounted, before.total) == ({'flops_test::neighbours': 2}, 0)
+    assert (before.uncounted, before.total) == ({'flops_test::neighbors': 2}, 0)
     monkeypatch.setitem(
-        FORMULAS, 'flops_test::neighbours', lambda arguments, out: arguments['count'] * out.numel()
+        FORMULAS, 'flops_test::neighbors', lambda arguments, out: arguments['count'] * out.numel()
     )
     after = run()
     assert (after.uncounted, after.total) == ({}, (2 + 5) * 12)

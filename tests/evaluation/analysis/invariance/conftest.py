@@ -8,7 +8,7 @@ import torch
 from evaluation.analysis.subject import open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scene_datasets import write_imagenet
-from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.engine.trained_model import build_model, read_analyzed_config
 from tests.commands import ROOT
 
 
@@ -22,7 +22,7 @@ def classifier(tmp_path_factory):
         'test_dataloader.dataset.pipeline.1.input_size': 48,
         'test_dataloader.dataset.pipeline.1.crop_pct': 0.875,
     }
-    model = build_model(read_analysed_config(config, options), None, 0, torch.device('cpu'))
+    model = build_model(read_analyzed_config(config, options), None, 0, torch.device('cpu'))
     torch.save({'state_dict': model.state_dict()}, folder / 'model.pth')
     return open_subject(
         argparse.Namespace(

@@ -12,12 +12,12 @@ from evaluation.analysis.adapter import Samples, task_of
 from evaluation.analysis.invariance.conditions import choose_conditions
 from evaluation.analysis.invariance.prediction_changes import Settings
 from evaluation.analysis.invariance.result import read_results, write_result
-from evaluation.analysis.invariance.run import analyse, summarise
+from evaluation.analysis.invariance.run import analyze, summarize
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.subject import facts_of, open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scene_datasets import write_imagenet
-from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.engine.trained_model import build_model, read_analyzed_config
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 from tests.commands import ROOT
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     """A folder with 11 images, which make two parts, and a checkpoint."""
     folder = tmp_path_factory.mktemp('invariance')
     write_imagenet(folder / 'data', PRETRAINING_STYLE, {'train': 24, 'val': 11}, seed=0)
-    model = build_model(read_analysed_config(CONFIG, {}), None, 0, torch.device('cpu'))
+    model = build_model(read_analyzed_config(CONFIG, {}), None, 0, torch.device('cpu'))
     torch.save({'state_dict': model.state_dict()}, folder / 'model.pth')
     return folder
 
@@ -61,7 +61,7 @@ def settings():
 
 
 def test_resumes_bitwise_identically(subject, settings, tmp_path, monkeypatch):
-    whole = summarise(subject, settings, analyse(subject, settings, tmp_path / 'whole.json'))
+    whole = summarize(subject, settings, analyze(subject, settings, tmp_path / 'whole.json'))
     seen, load = [], Samples.__getitem__
 
     def interrupted(samples, index):
@@ -72,19 +72,19 @@ def test_resumes_bitwise_identically(subject, settings, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Samples, '__getitem__', interrupted)
     with pytest.raises(Interrupted, match='1 of 2 parts are kept'):
-        analyse(subject, settings, tmp_path / 'here.json')
+        analyze(subject, settings, tmp_path / 'here.json')
     (tmp_path / 'again').touch()
     seen.clear()
-    parts = analyse(subject, settings, tmp_path / 'here.json')
+    parts = analyze(subject, settings, tmp_path / 'here.json')
     assert seen == [8, 9, 10]
-    result = summarise(subject, settings, parts)
+    result = summarize(subject, settings, parts)
     assert result == whole
     parts.remove()
     assert not (tmp_path / 'here.partial').exists()
 
 
 def test_result_round_trip(subject, settings, tmp_path):
-    result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
+    result = summarize(subject, settings, analyze(subject, settings, tmp_path / 'here.json'))
     result.curves['scale'].metrics['top-1'][0] = float('nan')
     write_result(result, tmp_path / 'here.json')
     assert (
@@ -100,7 +100,7 @@ def test_result_round_trip(subject, settings, tmp_path):
 
 def test_unchanged_metrics_equal_test_metrics(subject, settings, tmp_path):
     """Top-1 is computed independently, from the data set's own pipeline."""
-    result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
+    result = summarize(subject, settings, analyze(subject, settings, tmp_path / 'here.json'))
     right = [
         subject.predict([sample.image])[0].argmax() == sample.truth
         for sample in map(subject.samples.__getitem__, range(11))
@@ -126,7 +126,7 @@ def test_out_of_memory(subject, settings, tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(subject.task), 'predict', refuses)
     with pytest.raises(UserError, match='not enough memory for a batch of 4 images; give a smaller --b'):
-        analyse(subject, settings, tmp_path / 'here.json')
+        analyze(subject, settings, tmp_path / 'here.json')
 
 
 def test_model_of_unknown_task():
@@ -138,7 +138,7 @@ def test_model_of_unknown_task():
 
 def test_columns_next_to_accuracy(subject, settings, tmp_path):
     """Columns contain the mean consistency of each transform."""
-    result = summarise(subject, settings, analyse(subject, settings, tmp_path / 'here.json'))
+    result = summarize(subject, settings, analyze(subject, settings, tmp_path / 'here.json'))
     write_result(result, tmp_path / 'here.json')
     columns = json.loads((tmp_path / 'here.json').read_text())['columns']
     assert columns['figures'] == {

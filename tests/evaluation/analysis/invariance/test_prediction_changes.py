@@ -28,18 +28,18 @@ from evaluation.analysis.invariance.prediction_changes import (
     SegmentationComparison,
     Settings,
     comparison_of,
-    recentred_window,
+    recentered_window,
     window,
 )
 from evaluation.analysis.invariance.presentation import curve_table
 from evaluation.analysis.invariance.result import read_results, write_result
-from evaluation.analysis.invariance.run import analyse, curves, measure, split, summarise
+from evaluation.analysis.invariance.run import analyze, curves, measure, split, summarize
 from evaluation.analysis.parts import combined
 from evaluation.analysis.segmentors import Segmentation
 from evaluation.report.analyses_and_speeds import _read_invariance
 from evaluation.utils.errors import UserError
 
-GREY = (128, 128, 128)
+GRAY = (128, 128, 128)
 COLORS = np.array([[0, 0, 250], [0, 250, 0], [250, 0, 0]], np.uint8)
 SIZE = (64, 64)
 FILL_COLOR = (250, 250, 250)
@@ -103,7 +103,7 @@ class TestEquivariantModels:
         task = Segmentation(3)
         found = measured(
             Seer(task, nearest_class),
-            SegmentationComparison(task, GREY),
+            SegmentationComparison(task, GRAY),
             exact(),
             Sample('', image, labels),
         )
@@ -118,7 +118,7 @@ class TestEquivariantModels:
         conditions = [Condition(ROTATION, 30), Condition(SCALE, 0.5), Condition(SCALE, 1.5)]
         found = measured(
             Seer(task, nearest_class),
-            SegmentationComparison(task, GREY),
+            SegmentationComparison(task, GRAY),
             conditions,
             Sample('', image, labels),
         )
@@ -265,7 +265,7 @@ class TestTranslation:
         rows = np.arange(1, 257)
         image = np.zeros((256, 300, 3), np.uint8)
         image[..., 0], image[..., 1] = (rows % 250)[:, None], 1 + rows[:, None] // 250
-        view = recentred_window(image, 224, (0, -strength))
+        view = recentered_window(image, 224, (0, -strength))
         band = max(0, strength - 16) // 2 if strength < 64 else 24
         assert (view[:band] == 0).all()
         assert (view[224 - band :] == 0).all()
@@ -279,7 +279,7 @@ class TestTranslation:
     def test_equals_naive_view(self, shape, strength):
         image = np.random.default_rng(0).integers(1, 256, (*shape, 3), np.uint8)
         for down, right in DRAWN:
-            found = recentred_window(image, 48, (-right * strength, -down * strength))
+            found = recentered_window(image, 48, (-right * strength, -down * strength))
             np.testing.assert_array_equal(found, naive_view(image, 48, strength, (down, right)))
 
 
@@ -323,7 +323,7 @@ def result(classifier, tmp_path_factory):
         choose_conditions([TRANSLATION], [0, 8, 24], None, None, RELEASED), None, None, None, RELEASED
     )
     file = tmp_path_factory.mktemp('released') / 'here.json'
-    return summarise(classifier, settings, analyse(classifier, settings, file))
+    return summarize(classifier, settings, analyze(classifier, settings, file))
 
 
 def test_metrics_equal_naive_version(classifier, result):

@@ -17,9 +17,9 @@ from evaluation.analysis.receptive_field.result import (
     read_maps,
     write_result,
 )
-from evaluation.analysis.receptive_field.run import Plan, analyse, facts_of
+from evaluation.analysis.receptive_field.run import Plan, analyze, facts_of
 from evaluation.analysis.receptive_field.targets import feature_maps
-from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.engine.trained_model import build_model, read_analyzed_config
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
@@ -67,7 +67,7 @@ def plan(tmp_path_factory):
     for number, shape in enumerate([(70, 90, 3), (64, 64, 3), (50, 40, 3)]):
         pixels = generator.integers(0, 256, shape, np.uint8)
         Image.fromarray(pixels).save(folder / f'{number}.png')
-    cfg = read_analysed_config(
+    cfg = read_analyzed_config(
         str(ROOT / 'configs/demo/imagenet_convnext_micro.py'),
         {'model.backbone.layer_scale_init_value': 0.5},
     )
@@ -76,7 +76,7 @@ def plan(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def result(plan, tmp_path_factory):
-    return analyse(plan, tmp_path_factory.mktemp('erf') / 'here.json')
+    return analyze(plan, tmp_path_factory.mktemp('erf') / 'here.json')
 
 
 @pytest.mark.parametrize('index', [0, 1])

@@ -13,7 +13,7 @@ from evaluation.analysis.receptive_field.result import (
     THRESHOLDS,
     Maps,
     TargetResult,
-    centred_area_ratios,
+    centered_area_ratios,
     gaussian_fits,
 )
 from evaluation.analysis.results import figure_bytes
@@ -30,7 +30,7 @@ def gaussian(size, sigma_y, sigma_x):
 class TestAreaRatios:
     def test_gaussian_agrees_with_the_error_function(self):
         size, sigma = 513, 30.0
-        for share, ratio in centred_area_ratios(gaussian(size, sigma, sigma)).items():
+        for share, ratio in centered_area_ratios(gaussian(size, sigma, sigma)).items():
             inside = (math.erf((k + 0.5) / (sigma * math.sqrt(2))) ** 2 for k in range(size))
             k = next(k for k, held in enumerate(inside) if held >= share)
             assert ratio == (2 * k + 1) ** 2 / size**2
@@ -38,15 +38,15 @@ class TestAreaRatios:
     def test_one_pixel(self):
         whole = np.zeros((8, 10))
         whole[4, 5] = 3
-        assert set(centred_area_ratios(whole).values()) == {1 / 80}
+        assert set(centered_area_ratios(whole).values()) == {1 / 80}
 
     def test_corner_needs_the_whole_image(self):
         whole = np.zeros((8, 8))
         whole[0, 0] = 3
-        assert set(centred_area_ratios(whole).values()) == {1.0}
+        assert set(centered_area_ratios(whole).values()) == {1.0}
 
     def test_increases_with_the_share(self):
-        ratios = centred_area_ratios(np.random.default_rng(0).random((33, 48)) ** 8)
+        ratios = centered_area_ratios(np.random.default_rng(0).random((33, 48)) ** 8)
         assert [*ratios] == [*THRESHOLDS]
         assert sorted(ratios.values()) == [*ratios.values()]
 

@@ -12,14 +12,14 @@ from backbones import MIXERS
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.receptive_field import run
 from evaluation.analysis.receptive_field.image_folder import find_images
-from evaluation.analysis.receptive_field.run import Plan, analyse, batch_contributions, facts_of
+from evaluation.analysis.receptive_field.run import Plan, analyze, batch_contributions, facts_of
 from evaluation.analysis.receptive_field.targets import (
-    centre_value,
+    center_value,
     feature_maps,
     grids_of_targets,
     top_detections,
 )
-from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.engine.trained_model import build_model, read_analyzed_config
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 from evaluation.utils.meta_device import build_without_values
@@ -36,7 +36,7 @@ GRIDS = {
 
 
 def config(task, mixer):
-    return read_analysed_config(str(ROOT / f'configs/demo/{task}_{mixer}_micro.py'), {})
+    return read_analyzed_config(str(ROOT / f'configs/demo/{task}_{mixer}_micro.py'), {})
 
 
 def model_of(cfg):
@@ -76,7 +76,7 @@ class TestEveryMixer:
         for name in ('stage1', 'stage4', [*grids][-1]):
             alone = images.clone().requires_grad_()
             feature_map = feature_maps(model, alone, [name])[name]
-            (gradient,) = torch.autograd.grad(centre_value(feature_map).sum(), alone)
+            (gradient,) = torch.autograd.grad(center_value(feature_map).sum(), alone)
             expected = gradient.abs().sum(1).double()
             assert expected.max() > 0
             torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-5 * expected.max())
@@ -146,7 +146,7 @@ def maps(result):
 
 class TestAnalysis:
     def test_resumes_bitwise_identically(self, plan, tmp_path, monkeypatch):
-        whole = analyse(plan, tmp_path / 'whole.json')
+        whole = analyze(plan, tmp_path / 'whole.json')
         loaded, load_image = [], run.load_image
 
         def interrupted(path, size):
@@ -157,10 +157,10 @@ class TestAnalysis:
 
         monkeypatch.setattr(run, 'load_image', interrupted)
         with pytest.raises(Interrupted, match='1 of 2 parts are kept'):
-            analyse(plan, tmp_path / 'erf.json')
+            analyze(plan, tmp_path / 'erf.json')
         (tmp_path / 'again').touch()
         loaded.clear()
-        result = analyse(plan, tmp_path / 'erf.json')
+        result = analyze(plan, tmp_path / 'erf.json')
         assert loaded == ['08.png', '09.png', '10.png']
         assert [target.images for target in result.targets] == [11, 11]
         assert all(np.array_equal(maps(whole)[name], mean) for name, mean in maps(result).items())
@@ -189,13 +189,13 @@ class TestAnalysis:
 
         monkeypatch.setattr(run, 'model_input', refuses)
         with pytest.raises(UserError, match='batch of 2 images of 64x64; give a smaller --batch or'):
-            analyse(plan, tmp_path / 'erf.json')
+            analyze(plan, tmp_path / 'erf.json')
 
     def test_warns_if_map_is_off_center(self, plan, tmp_path, capsys):
-        analyse(dataclasses.replace(plan, size=96, limit=1), tmp_path / 'erf.json')
+        analyze(dataclasses.replace(plan, size=96, limit=1), tmp_path / 'erf.json')
         assert capsys.readouterr().err == ''
         stage4 = dataclasses.replace(plan, size=96, limit=1, targets=['stage4'])
-        analyse(stage4, tmp_path / 'erf.json')
+        analyze(stage4, tmp_path / 'erf.json')
         assert (
             'the center of the map of stage4 (3x3) is 16 pixels away from the center of the image; '
             'give a --size that is a multiple of 64'
@@ -203,7 +203,7 @@ class TestAnalysis:
 
     def test_mean_is_over_images(self, plan, tmp_path):
         one, two = (
-            analyse(dataclasses.replace(plan, limit=limit, batch=1), tmp_path / 'erf.json')
+            analyze(dataclasses.replace(plan, limit=limit, batch=1), tmp_path / 'erf.json')
             for limit in (1, 2)
         )
         for name, mean in maps(two).items():

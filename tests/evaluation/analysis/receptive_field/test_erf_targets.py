@@ -7,15 +7,15 @@ from scipy.signal import convolve2d
 from torch import nn
 
 from backbones import MIXERS
-from evaluation.analysis.receptive_field.result import THRESHOLDS, centred_area_ratios
-from evaluation.analysis.receptive_field.targets import centre_value, contributions, moved
+from evaluation.analysis.receptive_field.result import THRESHOLDS, centered_area_ratios
+from evaluation.analysis.receptive_field.targets import center_value, contributions, moved
 from evaluation.utils.errors import UserError
 
 
 def contribution_to_the_middle(network, images):
     """Return the contribution to the center, summed over images, as an array."""
     images = images.clone().requires_grad_()
-    found = contributions(centre_value(network(images)), images, 'map', keep_graph=False)
+    found = contributions(center_value(network(images)), images, 'map', keep_graph=False)
     return found.sum(0).numpy()
 
 
@@ -94,7 +94,7 @@ class TestKnownFields:
         images = torch.rand(1, 3, 64, 64, dtype=torch.float64)
         found = contribution_to_the_middle(lambda x: x.mean((2, 3), keepdim=True), images)
         assert np.ptp(found) < 1e-18
-        for share, ratio in centred_area_ratios(found).items():
+        for share, ratio in centered_area_ratios(found).items():
             side = next(side for side in range(1, 67, 2) if min(side, 64) ** 2 >= share * 64**2)
             assert ratio == min(side**2 / 64**2, 1)
             assert abs(ratio - share) < 2 * 2 / 64
@@ -106,7 +106,7 @@ class TestTarget:
         images = torch.randn(1, 6, 4, 4, dtype=torch.float64, requires_grad=True)
         normed = nn.LayerNorm(6).double()(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         plain = contributions(normed[:, :, 2, 2].sum(1), images, 'plain', keep_graph=True)
-        ours = contributions(centre_value(normed), images, 'ours', keep_graph=False)
+        ours = contributions(center_value(normed), images, 'ours', keep_graph=False)
         assert plain.max() < 1e-12
         assert ours.max() > 1e-2
 
@@ -123,18 +123,18 @@ class TestRefusals:
     def test_no_gradient(self, cut):
         images = torch.rand(1, 3, 4, 4, requires_grad=True)
         with pytest.raises(UserError, match='target stage2 has no gradient with respect to the image'):
-            contributions(centre_value(cut(images)), images, 'stage2', keep_graph=False)
+            contributions(center_value(cut(images)), images, 'stage2', keep_graph=False)
 
     def test_value_that_does_not_depend_on_images(self):
         images = torch.rand(1, 3, 4, 4, requires_grad=True)
         other = torch.rand(1, 3, 4, 4, requires_grad=True)
         with pytest.raises(UserError, match='has no gradient'):
-            contributions(centre_value(other), images, 'stage2', keep_graph=False)
+            contributions(center_value(other), images, 'stage2', keep_graph=False)
 
     def test_non_finite_gradient(self):
         images = torch.ones(1, 3, 4, 4, requires_grad=True)
         with pytest.raises(UserError, match='is non-finite'):
-            contributions(centre_value(images * float('nan') + 1), images, 'stage2', keep_graph=False)
+            contributions(center_value(images * float('nan') + 1), images, 'stage2', keep_graph=False)
 
 
 class TestMoved:

@@ -15,7 +15,7 @@ from evaluation.analysis.robustness.attack_losses import (
     segmentation_loss,
 )
 from evaluation.analysis.robustness.attacks import fgsm, losses, pgd, random_start, slope
-from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.engine.trained_model import build_model, read_analyzed_config
 from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.random_state import seeded
 from tests.commands import ROOT
@@ -41,7 +41,7 @@ def model_of():
 
     def build(name):
         options = {**SMALL, **OPTIONS[name]}
-        cfg = read_analysed_config(str(ROOT / f'configs/demo/{name}.py'), options)
+        cfg = read_analyzed_config(str(ROOT / f'configs/demo/{name}.py'), options)
         model = build_model(cfg, None, 0, torch.device('cpu'))
         with seeded(1):
             for buffer_name, buffer in model.named_buffers():

@@ -73,13 +73,13 @@ class TestEffect:
         assert difference(corrupted(image, 'contrast', 3, 0, 0), expected) < 1
 
     def test_gaussian_noise(self):
-        grey = np.full((128, 128, 3), 128, np.uint8)
-        noise = corrupted(grey, 'gaussian_noise', 1, 0, 0).astype(float) - 128
+        gray = np.full((128, 128, 3), 128, np.uint8)
+        noise = corrupted(gray, 'gaussian_noise', 1, 0, 0).astype(float) - 128
         assert noise.std() == pytest.approx(0.08 * 255, rel=0.03)
 
     def test_impulse_noise(self):
-        grey = np.full((128, 128, 3), 128, np.uint8)
-        changed = corrupted(grey, 'impulse_noise', 5, 0, 0)
+        gray = np.full((128, 128, 3), 128, np.uint8)
+        changed = corrupted(gray, 'impulse_noise', 5, 0, 0)
         assert {0, 255} <= {*np.unique(changed)}
         assert np.isin(changed, (0, 255)).mean() == pytest.approx(0.27, abs=0.01)
 

@@ -13,18 +13,18 @@ from evaluation.analysis.robustness import run
 from evaluation.analysis.robustness.attack_losses import check_attackable, instances
 from evaluation.analysis.robustness.conditions import CLEAN, Condition, Plan, corrupted
 from evaluation.analysis.robustness.run import (
-    analyse,
+    analyze,
     attacked_trials,
     corrupted_sample,
     measured,
     schedule,
-    summarise,
+    summarize,
 )
 from evaluation.analysis.subject import open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
 from evaluation.demo.scene_datasets import write_datasets, write_imagenet
 from evaluation.demo.scenes import SceneStyle
-from evaluation.engine.trained_model import build_model, read_analysed_config
+from evaluation.engine.trained_model import build_model, read_analyzed_config
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 from tests.commands import ROOT
@@ -81,7 +81,7 @@ def subject_of(data, tmp_path_factory):
     def build(task, limit=3, batch=4):
         name, root, options = CONFIGS[task]
         file = str(ROOT / f'configs/demo/{name}.py')
-        cfg = read_analysed_config(file, options)
+        cfg = read_analyzed_config(file, options)
         weights = tmp_path_factory.mktemp(task) / 'weights.pth'
         torch.save(build_model(cfg, None, 0, torch.device('cpu')).state_dict(), weights)
         arguments = argparse.Namespace(
@@ -94,8 +94,8 @@ def subject_of(data, tmp_path_factory):
 
 
 def profile_of(subject, plan, output):
-    parts = analyse(subject, plan, output)
-    profile = summarise(subject, plan, parts)
+    parts = analyze(subject, plan, output)
+    profile = summarize(subject, plan, parts)
     parts.remove()
     return profile
 
@@ -156,7 +156,7 @@ class TestEveryTask:
 
         monkeypatch.setattr(run, 'measured', interrupted)
         with pytest.raises(Interrupted):
-            analyse(subject, plan, tmp_path / 'other.json')
+            analyze(subject, plan, tmp_path / 'other.json')
         monkeypatch.setattr(run, 'measured', measured)
         np.testing.assert_equal(profile_of(subject, plan, tmp_path / 'other.json'), whole)
 
