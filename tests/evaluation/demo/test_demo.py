@@ -1,7 +1,10 @@
 """Which trainings the demonstration does, and which it leaves alone."""
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -153,3 +156,41 @@ class TestRun:
         monkeypatch.setattr(module, 'CONFIGS', tmp_path / 'configs/demo')
         with pytest.raises(UserError, match='start this command in the folder of the project'):
             run_demo(demo, parallel=1)
+
+
+PROGRAM = """
+from pathlib import Path
+from evaluation.demo import demo
+from evaluation.demo.jobs import run_jobs
+demo.SPLITS = {'train': 4, 'val': 3}
+options = {
+    'train_cfg.max_iters': 2,
+    'train_cfg.val_interval': 2,
+    'param_scheduler.0.end': 1,
+    'param_scheduler.1.begin': 1,
+    'param_scheduler.1.end': 2,
+    'default_hooks.checkpoint.interval': 2,
+}
+length = demo.Length(Path('work_dirs/demo'), {'upernet': 1, 'imagenet': 1}, {'upernet': options})
+short = demo.Demo(length)
+run_jobs(demo.scene_jobs(short)[:1], parallel=2, threads=1)
+name = 'upernet_swin_micro'
+jobs = [short.job(name)]
+run_jobs(jobs, parallel=1, threads=1, on_done=lambda job: short.mark_finished(job.name))
+print('finished:', short.is_finished(name), jobs[0].share_done())
+"""
+
+
+def test_training_in_a_forked_process(tmp_path):
+    """In a process of its own, since a process that has trained cannot fork one that trains."""
+    for folder in ('configs', 'tools'):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    log = tmp_path / 'work_dirs/demo/upernet_swin_micro/output.log'
+    assert done.returncode == 0, done.stderr + (log.read_text()[-2000:] if log.is_file() else '')
+    assert done.stdout.splitlines()[-1] == 'finished: True 1.0'
+    assert 'mIoU' in log.read_text()
+    assert len(list(log.parent.glob('*/iter_2/result.json'))) == 1
