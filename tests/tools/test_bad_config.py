@@ -252,7 +252,7 @@ class TestOptions:
                 'a plain value instead of a dict of settings',
                 'upernet',
                 'model.backbone=swin',
-                ["model.backbone='swin': give single settings"],
+                ["model.backbone='swin': give individual settings"],
             ),
             (
                 'model.pretrained, as in earlier versions of mmseg and mmdet',

@@ -224,7 +224,7 @@ class TestAgent:
     def test_of_another_torch_stays(self, replace, capsys, agent):
         assert replace(agent) is agent
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith('warning: this version of torch has another agent')
+        assert line.startswith('warning: unsupported torchrun agent in this torch')
 
 
 def launch(script):

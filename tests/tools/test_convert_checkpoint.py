@@ -115,7 +115,7 @@ class TestRefused:
         ('target', 'message'),
         [
             ('a.json', 'must end in .pth or .safetensors'),
-            ('nowhere/a.pth', 'its folder does not exist'),
+            ('nowhere/a.pth', 'does not exist; create it'),
             ('there.pth', 'already exists; give another name, or use --overwrite'),
         ],
     )

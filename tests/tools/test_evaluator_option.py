@@ -60,7 +60,7 @@ class TestBadInput:
     def test_unknown(self, train, trials, tmp_path, refused):
         trial = trials['mask_rcnn']
         outcome = train(trial.config, '--evaluator', 'fats', *trial.arguments())
-        message = "unknown evaluator 'fats'; known are pycocotools, fast; did you mean fast?"
+        message = "unknown evaluator 'fats'; choose from pycocotools, fast; did you mean fast?"
         refused(KIND, 'an unknown `--evaluator`', outcome, message)
         assert not list(tmp_path.iterdir())
 

@@ -215,7 +215,7 @@ class TestBadInput:
         torch.save(imagenet_file(filled(classifier_shapes('dcn_micro'))), file)
         options = ['--data-root', root, *option_list(LOADERS)]
         outcome = test(CONFIG, file, '--work-dir', tmp_path / 'run', *options)
-        refused(KIND, 'weights for a different mixer', outcome, 'take a config of dcn_micro')
+        refused(KIND, 'weights for a different mixer', outcome, 'use a config of dcn_micro')
 
     def test_augmentation_that_there_is_not(self, test, trained, root, tmp_path, refused):
         outcome = test(

@@ -84,7 +84,7 @@ class TestTrained:
         data = data_of(tmp_path / 'report.html')
         assert data['pictures']['groups'] == {}
         (missing,) = data['pictures']['missing']
-        assert missing['reason'] == f'work_dirs/{runs.name}/{trial.end}.pth is not there'
+        assert missing['reason'] == f'work_dirs/{runs.name}/{trial.end}.pth is missing'
 
     @pytest.mark.parametrize(
         ('text', 'replacement', 'reason'),

@@ -88,7 +88,8 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
     outcome = first.wait()
     assert outcome.status == 130
     assert outcome.stderr.splitlines()[-1] == (
-        'interrupted: 0 of 2 runs are done; 2 running jobs were stopped; repeat the command to go on'
+        'interrupted: 0 of 2 runs are done; 2 running jobs were stopped; '
+        'to resume, run the same command again'
     )
     assert not processes_with(project.folder_of(name, 0))
     for seed in seeds:
