@@ -1,4 +1,4 @@
-"""`docs/errors.md`: what the commands say to bad input, written and checked by the tests that try it."""
+"""Page of error messages, `docs/errors.md`, written and checked by the tests of bad input."""
 
 import re
 from pathlib import Path
@@ -12,28 +12,28 @@ KINDS = (
     'Checkpoints',
     'Configs and options',
     'Launching',
-    'Faults of the machine and of numbers',
+    'Machine faults and divergence',
     'Sweeps',
     'Analyses',
     'Tables and other commands',
 )
 OPENING = """# Errors
 
-What the commands say to bad input: one line on stderr that says what is wrong and what to do, no
-traceback, and nothing half-written. The exit status is 2; 130 after Ctrl-C; 0 after a warning. An
-exception that is not the user's to mend keeps its traceback and ends with status 1.
+Given bad input, a command prints one line on stderr that says what is wrong and what to do. It prints
+no traceback and leaves no half-written files. The exit status is 2. After Ctrl-C it is 130, and after a
+warning it is 0. An exception that is not a user error keeps its traceback and ends with status 1.
 
-The tests that try each input wrote this page (`make errors`) and fail where it is out of date.
+The tests that try each input write this page (`make errors`) and fail if it is out of date.
 """
 ROW = re.compile(r'\| (?P<given>.+?) \| (?P<said>.+) \| (?P<status>\d+) \|')
 
 
 class ErrorsPage:
-    """Rows of the page: compared with those that stand there, or collected to be written.
+    """Rows of the page: compared with the existing page, or collected for a new one.
 
     Args:
-        new_page: file to write the collected rows to; None compares them with `PAGE`.
-        scratch: folder whose folders the tests write to, each named after its test.
+        new_page: file to write the collected rows to; None to compare them with `PAGE`.
+        scratch: parent of the temporary folders of the tests.
     """
 
     def __init__(self, new_page: Path | None, scratch: Path) -> None:
@@ -45,32 +45,32 @@ class ErrorsPage:
         """Check or collect one row.
 
         Args:
-            kind: heading that it stands under, one of `KINDS`.
-            given: the bad input, in words.
-            said: the line that the command printed.
-            status: its exit status.
+            kind: heading of the row, one of `KINDS`.
+            given: description of the bad input.
+            said: line that the command printed.
+            status: exit status of the command.
         """
         assert kind in KINDS
         row = (self._on_any_machine(said).replace('|', r'\|'), str(status))
         if self.new_page:
             assert self.rows.setdefault((kind, given), row) == row
         else:
-            assert self.rows.get((kind, given)) == row, f'{PAGE.name} says otherwise: make errors'
+            assert self.rows.get((kind, given)) == row, f'{PAGE.name} is out of date; run make errors'
 
     def _on_any_machine(self, line: str) -> str:
-        """A line without the folders of this machine and of this test."""
+        """Return a line without the folders of this machine and this test."""
         line = re.sub(rf'{re.escape(str(self.scratch))}/[^/\s]+/', '…/', line)
         return line.replace(f'{ROOT}/', '')
 
     def write(self) -> None:
-        """Write the rows that were collected, if they were."""
+        """Write the collected rows, if there is a new page."""
         if not self.new_page:
             return
         lines = [OPENING]
         for kind in KINDS:
             rows = [(given, *row) for (place, given), row in self.rows.items() if place == kind]
             if rows:
-                lines += [f'## {kind}\n', '| given | said | status |', '| --- | --- | --- |']
+                lines += [f'## {kind}\n', '| input | message | status |', '| --- | --- | --- |']
                 lines += [f'| {given} | {said} | {status} |' for given, said, status in rows]
                 lines.append('')
         self.new_page.write_text('\n'.join(lines).rstrip() + '\n')

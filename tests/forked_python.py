@@ -2,8 +2,8 @@
 
     python -IS forked_python.py SOCKET -u SCRIPT ARGUMENTS...
 
-It hands over its arguments, environment, folder and output, passes signals on, and ends as the fork
-does. The fork ends when this process does.
+It passes on its arguments, environment, folder, output and signals, and exits with the status of the
+fork. The fork ends when this process does.
 """
 
 import json

@@ -23,5 +23,5 @@ MICRO = {name: value for name, value in VARIANTS.items() if name.endswith('_micr
 
 
 def classifier_config(backbone: dict) -> dict:
-    """The ImageNet classifier on the same trunk, without drop path."""
+    """Return the config of the ImageNet classifier for a backbone, without drop path."""
     return {**backbone, 'type': 'UnifiedClassifier', 'drop_path_rate': 0.0}

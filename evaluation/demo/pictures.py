@@ -150,20 +150,20 @@ def _load(run: Run, scope: str) -> Trained:
     config_file, checkpoint = map(str, run)
     config = read_config(config_file)
     if config.get('default_scope') != scope:
-        raise UserError(f'{config_file} is no config of {scope}')
+        raise UserError(f'{config_file} is not a config of {scope}')
     return load_trained(config, config_file, checkpoint, 'val_dataloader')
 
 
 def _first_with_objects(dataset: BaseDataset, count: int) -> list[int]:
     if count < 1:
-        raise UserError(f'pictures: their number must be 1 or more, got {count}')
+        raise UserError(f'the number of pictures is {count}; give 1 or more')
     found: list[int] = []
     for index in range(len(dataset)):
         if any(not instance['ignore_flag'] for instance in dataset.get_data_info(index)['instances']):
             found.append(index)
         if len(found) == count:
             return found
-    raise UserError(f'only {len(found)} validation pictures hold objects, {count} were asked for')
+    raise UserError(f'only {len(found)} validation pictures have objects, but {count} were requested')
 
 
 def _column(

@@ -228,9 +228,9 @@ class _ImageNetWriter:
 
 def _check_request(splits: dict[str, int], seed: int) -> None:
     if not splits or not set(splits) <= set(SPLITS):
-        raise UserError(f'scenes: splits must be some of {", ".join(SPLITS)}, got {list(splits)}')
+        raise UserError(f'scenes: splits must be among {", ".join(SPLITS)}, got {list(splits)}')
     if min(splits.values()) < 1:
-        raise UserError(f'scenes: every split needs one scene or more, got {splits}')
+        raise UserError(f'scenes: every split needs at least one scene, got {splits}')
     if seed < 0:
         raise UserError(f'scenes: seed must not be negative, got {seed}')
 
@@ -252,7 +252,7 @@ def _is_finished(root: Path, stamp: str) -> bool:
     if stamp_path.is_file():
         return stamp_path.read_text() == stamp
     if root.is_symlink() or root.is_file() or (root.is_dir() and any(root.iterdir())):
-        raise UserError(f'{root} exists and holds no generated scenes: move it or name another')
+        raise UserError(f'{root} exists but has no generated scenes; move it, or give another folder')
     return False
 
 
@@ -352,7 +352,7 @@ def write_imagenet(
     Arguments and errors are those of `write_coco`; the style must be one of single objects.
     """
     if not style.has_single_objects:
-        raise UserError('scenes: to be of one class each, they must have exactly one object')
+        raise UserError('scenes: image folders by class need scenes with exactly one object')
     _write_dataset(_ImageNetWriter, Path(root), style, splits, seed, progress)
 
 

@@ -1,4 +1,4 @@
-"""`tools/analyze_invariance.py`: its files, its pictures, and what it says to bad input."""
+"""`tools/analyze_invariance.py`: files, pictures, and error messages."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def analyze(commands, tmp_path):
 
 @pytest.fixture
 def of_a_run(checkpoints):
-    """Arguments for a trial's model; `more` come before its overrides."""
+    """Return arguments for a trial's model; `more` come before its overrides."""
     return lambda trial, *more: [
         trial.config, checkpoints / f'{trial.task}.pth', '--device', 'cpu', *more, *trial.arguments(),
     ]  # fmt: skip
@@ -52,14 +52,14 @@ def of_a_run(checkpoints):
 
 @pytest.fixture
 def damaged(trials, tmp_path):
-    """Arguments for the segmentor's data, copied to be damaged, and the folder of their images."""
+    """Arguments with a copy of the segmentor's data, to be damaged, and the folder of their images."""
     trial = trials['upernet']
     root = shutil.copytree(trial.data_root, tmp_path / 'scenes')
     return ['--data-root', root, *trial.arguments()[2:]], root / 'images/validation'
 
 
 class TestFiles:
-    def test_say_what_was_seen(self, analyze, commands, trial, of_a_run, checkpoints, tmp_path):
+    def test_contain_the_measurements(self, analyze, commands, trial, of_a_run, checkpoints, tmp_path):
         outcome = analyze(*of_a_run(trial, *FEW))
         assert outcome.status == 0, outcome.stderr[-3000:]
         written = tmp_path / 'work_dirs' / trial.config.stem / 'analysis'
@@ -88,7 +88,7 @@ class TestFiles:
                 assert float(rows[0][name]) == content['unchanged'][name]
 
     @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-    def test_two_processes_leave_the_same_bits(
+    def test_two_processes_give_identical_results(
         self, commands, analyze, trials, of_a_run, tmp_path, scenes
     ):
         root = twice_as_many(scenes / 'ADEChallengeData2016', tmp_path)
@@ -117,12 +117,12 @@ class TestFiles:
 
 
 def of_a_run_of_test(trial, checkpoints):
-    """Arguments of `tools/test.py`."""
+    """Return the arguments of `tools/test.py`."""
     return [trial.config, checkpoints / f'{trial.task}.pth', *trial.arguments()]
 
 
 def twice_as_many(root, folder):
-    """Scenes in the layout of ADE20K, each of the validation twice, so that there are two parts."""
+    """Copy scenes in ADE20K layout with every validation scene twice, which makes two parts."""
     copy = shutil.copytree(root, folder / 'scenes')
     for place in ('images', 'annotations'):
         for file in [*(copy / place / 'validation').iterdir()]:
@@ -153,7 +153,7 @@ def results_of_runs(commands, trials, checkpoints, tmp_path_factory):
 
 @pytest.fixture
 def results(results_of_runs, tmp_path):
-    """Names of results in the empty folder, to be damaged."""
+    """File names of results, copied to be damaged."""
     shutil.copytree(results_of_runs, tmp_path, dirs_exist_ok=True)
     return ['mask_rcnn.json', 'upernet.json']
 
@@ -176,7 +176,7 @@ class TestComparison:
             assert len(np.unique(np.asarray(picture))) > 50
         assert (tmp_path / 'both.pdf').read_bytes().startswith(b'%PDF')
 
-    def test_other_images_are_warned_of(self, analyze, results, tmp_path):
+    def test_different_images_give_a_warning(self, analyze, results, tmp_path):
         content = json.loads((tmp_path / 'upernet.json').read_text())
         content['images']['sha256'] = 'other'
         (tmp_path / 'other.json').write_text(json.dumps(content))
@@ -191,7 +191,7 @@ class TestBadData:
         arguments = of_a_run(trial)
         arguments[arguments.index('--data-root') + 1] = 'nowhere'
         outcome = analyze(*arguments)
-        refused(KIND, 'invariance: a data root that is no folder', outcome, 'data root nowhere')
+        refused(KIND, 'invariance: a data root that is not a folder', outcome, 'data root nowhere')
         assert nothing_written()
 
     def test_truncated(self, analyze, trials, checkpoints, damaged, refused, tmp_path):
@@ -203,7 +203,7 @@ class TestBadData:
         refused(KIND, 'invariance: a truncated image', outcome, f'{file.name} is truncated')
         assert not [*(tmp_path / 'work_dirs').rglob('*.json')]
 
-    def test_bad_images_can_be_left_out(self, analyze, trials, checkpoints, damaged, tmp_path):
+    def test_bad_images_can_be_skipped(self, analyze, trials, checkpoints, damaged, tmp_path):
         more, images = damaged
         file = sorted(images.iterdir())[2]
         file.write_bytes(file.read_bytes()[:-200])
@@ -236,27 +236,31 @@ class TestBadOptions:
         [
             ('an unknown transform', ['--transforms', 'rotations'], "unknown 'rotations'; choose from"),
             ('an unknown direction', ['--directions', 'north'], "unknown 'north'; choose from right"),
-            ('`--strengths` of several transforms', ['--strengths', 4], 'cannot be combined'),
+            ('`--strengths` with several transforms', ['--strengths', 4], 'cannot be combined'),
             (
-                'half a pixel',
+                'a translation of half a pixel',
                 ['--transforms', 'translation', '--strengths', 0.5],
                 'give an integer number of pixels for translation',
             ),
             (
-                'a strength out of bounds',
+                'a strength out of range',
                 ['--transforms', 'scale', '--strengths', 0],
                 'give crop ratios from 0.05 to 20 for scale',
             ),
-            ('a strength that is no number', ['--strengths', 'nan'], "'nan' is not a number"),
+            ('a strength that is not a number', ['--strengths', 'nan'], "'nan' is not a number"),
             ('`--steps` of 0', ['--steps', 0], "'0' is not a whole number from 1"),
             ('`--reference-score` of 30', ['--reference-score', 30], 'give a number from 0 to 1'),
-            ('`--rotate` of a segmentor', ['--rotate', 'before'], '--rotate is only for classifiers'),
+            ('`--rotate` with a segmentor', ['--rotate', 'before'], '--rotate is only for classifiers'),
             (
-                '`--reference-score` of a segmentor',
+                '`--reference-score` with a segmentor',
                 ['--reference-score', 0.5],
                 '--reference-score is only for detectors',
             ),
-            ('`--output` that is no JSON file', ['--output', 'all.csv'], 'the name must end in .json'),
+            (
+                '`--output` that does not end in .json',
+                ['--output', 'all.csv'],
+                'the name must end in .json',
+            ),
         ],
     )
     def test_of_a_run(self, analyze, trials, of_a_run, refused, nothing_written, given, more, message):
@@ -274,7 +278,7 @@ class TestBadOptions:
                 'remove --steps',
             ),
             (
-                '`--compare` with a file that is not there',
+                '`--compare` with a missing file',
                 ['--compare', 'a.json', '--output', 'a.png'],
                 'a.json does not exist; give JSON files that tools/analyze_invariance.py wrote',
             ),
@@ -299,7 +303,7 @@ class TestBadCheckpoint:
         torch.save(alone, folder / 'alone')
         trial = trials['upernet']
         outcome = analyze(trial.config, folder / 'alone', *of_a_run(trial)[2:])
-        given = 'invariance: a checkpoint of a backbone alone'
+        given = 'invariance: a checkpoint with only a backbone'
         refused(KIND, given, outcome, 'has only a backbone', 'the whole EncoderDecoder')
         assert nothing_written()
 
@@ -307,15 +311,15 @@ class TestBadCheckpoint:
 class TestBadResults:
     def test_of_different_tasks(self, analyze, results, refused, tmp_path):
         outcome = analyze('--compare', *results, '--output', 'both.png')
-        given = 'invariance: `--compare` of different tasks'
+        given = 'invariance: `--compare` with results of different tasks'
         refused(KIND, given, outcome, 'is a result of segmentation, but mask_rcnn.json of detection')
         assert not (tmp_path / 'both.png').exists()
 
     @pytest.mark.parametrize(
         ('given', 'text', 'message'),
         [
-            ('a file that is not JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
-            ('a file of something else', '{"metrics": {}}', 'is not an analysis of invariance'),
+            ('invalid JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
+            ('a JSON file of a different kind', '{"metrics": {}}', 'is not an analysis of invariance'),
         ],
     )
     def test_content(self, analyze, refused, tmp_path, given, text, message):

@@ -1,4 +1,4 @@
-"""Launches that cannot work: status 2, one line why, however many processes there are."""
+"""Launches that cannot work: status 2 and one error line, for any number of processes."""
 
 import re
 import runpy
@@ -27,7 +27,7 @@ USAGES = {
 
 
 def only_line(outcome):
-    """What a command that ended with status 2 said: one line."""
+    """Return the one line of output of a command that ended with status 2."""
     assert outcome.status == 2, outcome.stderr
     assert outcome.stdout == ''
     (line,) = outcome.stderr.splitlines()
@@ -46,13 +46,13 @@ class TestSettings:
     @pytest.mark.parametrize(
         ('given', 'name', 'value'),
         [
-            ('a number of processes that is no number', 'GPUS', 'two'),
-            ('a port that is no number', 'PORT', 'http'),
-            ('a port that is too large', 'PORT', '65536'),
-            ('a number of machines that is no number', 'NNODES', 'two'),
-            ('a machine beyond the last', 'NODE_RANK', '1'),
-            ('a number of restarts that is no number', 'MAX_RESTARTS', 'number of restarts'),
-            ('a Python that is not there', 'PYTHON', 'python0'),
+            ('GPUS that is not a number', 'GPUS', 'two'),
+            ('PORT that is not a number', 'PORT', 'http'),
+            ('PORT that is too large', 'PORT', '65536'),
+            ('NNODES that is not a number', 'NNODES', 'two'),
+            ('NODE_RANK that is too large', 'NODE_RANK', '1'),
+            ('MAX_RESTARTS that is not a number', 'MAX_RESTARTS', 'number of restarts'),
+            ('PYTHON that is not found', 'PYTHON', 'python0'),
         ],
     )
     def test_of_dist(self, tmp_path, refused, given, name, value):
@@ -65,19 +65,24 @@ class TestSettings:
     @pytest.mark.parametrize('name', ['GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK'])
     def test_of_slurm(self, tmp_path, refused, name):
         outcome = shell('slurm_train.sh', 'p', 'j', CONFIG, 'w', folder=tmp_path, **{name: 'two'})
-        refused(KIND, f'{name} for Slurm that is no number', outcome, f"{name} is 'two'")
+        refused(KIND, f'slurm_train.sh: {name} that is not a number', outcome, f"{name} is 'two'")
         only_line(outcome)
 
-    def test_more_processes_than_the_machine_has_room_for(self, tmp_path, refused):
+    def test_more_processes_than_the_machine_can_run(self, tmp_path, refused):
         outcome = shell('dist_train.sh', CONFIG, 1000, folder=tmp_path, PORT=free_port())
         line = only_line(outcome)
         assert f'this machine has room for {places()} ' in line
         assert line.endswith(f'give at most {places()}')
         here = Outcome(2, '', re.sub(rf'\b{places()}\b', '8', line))
-        refused(KIND, 'more processes than GPUs, or without GPUs than CPU cores', here, 'GPUS is 1000')
+        refused(
+            KIND,
+            'more processes than GPUs, or than CPU cores on a machine without GPUs',
+            here,
+            'GPUS is 1000',
+        )
         assert not list(tmp_path.iterdir())
 
-    def test_port_that_is_taken(self, tmp_path, refused):
+    def test_port_in_use(self, tmp_path, refused):
         with socket.socket() as server:
             server.bind(('127.0.0.1', 0))
             server.listen()
@@ -85,11 +90,11 @@ class TestSettings:
             outcome = shell('dist_train.sh', CONFIG, 2, folder=tmp_path, PORT=port)
         line = only_line(outcome)
         here = Outcome(2, '', line.replace(port, '29500'))
-        refused(KIND, 'a port that another run uses', here, 'port 29500')
+        refused(KIND, 'a port in use by another run', here, 'port 29500')
 
     def test_config_that_is_missing(self, tmp_path, refused):
         outcome = shell('dist_train.sh', 'nowhere.py', 2, folder=tmp_path)
-        refused(KIND, 'a config that is missing', outcome, 'nowhere.py is not a file')
+        refused(KIND, 'a missing config', outcome, 'nowhere.py is not a file')
         only_line(outcome)
 
     @pytest.mark.parametrize('script', USAGES)
@@ -107,25 +112,25 @@ class TestSettings:
         only_line(outcome)
 
     def test_machine_without_slurm(self, tmp_path, refused):
-        # All that the script needs but Slurm, which this machine may have.
+        # Everything the script needs except Slurm, which may be installed here.
         programs = tmp_path / 'bin'
         programs.mkdir()
         for name in ('bash', 'dirname'):
             (programs / name).symlink_to(shutil.which(name))
         outcome = shell('slurm_train.sh', 'p', 'j', 'c.py', 'w', folder=tmp_path, PATH=str(programs))
-        refused(KIND, 'Slurm on a machine without it', outcome, 'srun was not found')
+        refused(KIND, 'a Slurm launcher on a machine without Slurm', outcome, 'srun was not found')
         only_line(outcome)
 
 
 @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
 class TestProcesses:
-    def test_bad_input_is_said_once(self, trials, tmp_path, refused):
+    def test_bad_input_is_reported_once(self, trials, tmp_path, refused):
         trial = trials['upernet']
         outcome = shell(
             'dist_train.sh', trial.config, 2, '--work-dir', tmp_path / 'run',
             *trial.arguments(), 'model.backbone.mixer.type=dnc', PORT=free_port(),
         )  # fmt: skip
-        refused(KIND, 'an unknown mixer, in two processes', outcome, "unknown mixer 'dnc'")
+        refused(KIND, 'an unknown mixer in a run of two processes', outcome, "unknown mixer 'dnc'")
         errors = [line for line in outcome.stderr.splitlines() if 'error' in line.lower()]
         assert len(errors) == 1
         assert not list(tmp_path.iterdir())
@@ -135,7 +140,7 @@ class TestProcesses:
         [('raise RuntimeError("broken")', 1), ('os._exit(3)', 3), ('os.kill(os.getpid(), 9)', 137)],
     )
     def test_failure_of_one_is_reported(self, tmp_path, end, status):
-        """What is no bad input keeps its traceback, and torchrun's report says which process it was."""
+        """Failures other than bad input keep their traceback, and torchrun reports the process."""
         script = tmp_path / 'script.py'
         script.write_text(f'import os, time\nif os.environ["RANK"] == "1":\n    {end}\ntime.sleep(60)\n')
         outcome = launch(script)
@@ -161,7 +166,7 @@ class TestProcesses:
         assert module['first_cause'](statuses) == cause
 
     def test_success(self, tmp_path):
-        """Each line is written by one call, since both processes write into the same pipe."""
+        """Each line is written in one call, because both processes write to the same pipe."""
         script = tmp_path / 'script.py'
         script.write_text(
             "import os\nos.write(1, f\"{os.environ['RANK']} {os.environ['WORLD_SIZE']}\\n\".encode())\n"
@@ -173,11 +178,11 @@ class TestProcesses:
 
 
 class TestAgent:
-    """The class of torch that is replaced so that bad input is not tried again."""
+    """The torch class that is replaced so that bad input is not retried."""
 
     @pytest.fixture
     def replace(self, monkeypatch):
-        """Replace the agent of a torch whose class is `agent`; None for one that has none."""
+        """Replace `agent` as torch's agent class; None stands for a torch without that class."""
 
         def run(agent):
             if agent is None:
@@ -202,7 +207,7 @@ class TestAgent:
         assert agent._remaining_restarts == left
         assert capsys.readouterr().err == ''
 
-    def test_of_this_torch_is_as_expected(self, replace, capsys):
+    def test_this_torch_is_supported(self, replace, capsys):
         agent = api.LocalElasticAgent
         assert issubclass(replace(agent), agent)
         assert capsys.readouterr().err == ''
@@ -214,16 +219,16 @@ class TestAgent:
             type('Agent', (), {}),
             type('Agent', (), {'_monitor_workers': lambda self, worker_group, deadline: None}),
         ],
-        ids=['no class', 'no method', 'another signature'],
+        ids=['no class', 'no method', 'different signature'],
     )
-    def test_of_another_torch_stays(self, replace, capsys, agent):
+    def test_unsupported_torch_is_unchanged(self, replace, capsys, agent):
         assert replace(agent) is agent
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith('warning: this version of torch has another agent')
+        assert line.startswith('warning: unsupported torchrun agent in this torch')
 
 
 def launch(script):
-    """Run a script in two processes by `tools/launch.py`."""
+    """Run a script in two processes with `tools/launch.py`."""
     done = subprocess.run(
         [
             sys.executable, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port', free_port(),

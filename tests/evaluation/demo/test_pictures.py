@@ -551,13 +551,13 @@ def test_what_cannot_be_drawn_is_said(runs, tmp_path):
     short = save_config(tmp_path / 'short', 'upernet_convnext_micro', fewer)
     cases = [
         ((sure, upernet, 0), '1 or more'),
-        ((sure, upernet, SCENES), 'only 2 .* 4 were asked for'),
+        ((sure, upernet, SCENES), 'only 2 .* 4 were requested'),
         ((sure, (elsewhere, upernet[1]), 1), 'show different pictures'),
         ((sure, (short, upernet[1]), 1), 'the same scenes'),
         (((sure[0], upernet[1]), upernet, 1), 'does not fit'),
         (((sure[0], tmp_path / 'none.pth'), upernet, 1), 'is not a file'),
         (((tmp_path / 'none.py', sure[1]), upernet, 1), 'is not a file'),
-        ((upernet, sure, 1), 'no config of mmdet'),
+        ((upernet, sure, 1), 'is not a config of mmdet'),
     ]
     for arguments, message in cases:
         with pytest.raises(UserError, match=message) as raised:
