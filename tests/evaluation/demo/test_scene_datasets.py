@@ -271,7 +271,7 @@ def test_data_not_written_here_is_refused(tmp_path):
     own = tmp_path / 'coco' / 'annotations' / 'instances_train2017.json'
     own.parent.mkdir(parents=True)
     own.write_text('real COCO')
-    with pytest.raises(UserError, match='no generated scenes'):
+    with pytest.raises(UserError, match='has no generated scenes'):
         write_datasets(tmp_path, STYLE, {'train': 1}, 0)
     assert files_under(tmp_path) == {'coco/annotations/instances_train2017.json': b'real COCO'}
 
