@@ -1,4 +1,4 @@
-"""COCO ground truth as pycocotools holds it."""
+"""COCO ground truth as pycocotools represents it."""
 
 import contextlib
 import copy
@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 
 
 def indexed(truth: dict) -> COCO:
-    """A truth of one's own, silently: evaluations change what they are given."""
+    """Return a copy of the ground truth as `COCO`, without output; evaluations change their input."""
     found = COCO()
     found.dataset = copy.deepcopy(truth)
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,7 +1,7 @@
-"""Runs the commands of `tools/`, each in a process of its own, without importing it all anew.
+"""Run the commands of `tools/`, each in a separate process, without importing the libraries each time.
 
-A server process imports them once; every command runs in a fork of it, just as `python tools/<name>.py`
-would, with its own arguments, folder, output and exit status.
+A server process imports the libraries once. Every command runs in a fork of it, as
+`python tools/<name>.py` would, with its own arguments, folder, output and exit status.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ LIBRARIES = (
     *(f'mmdet.{part}' for part in ('datasets', 'evaluation', 'models', 'visualization')),
     *(f'mmseg.{part}' for part in ('datasets', 'evaluation', 'models', 'visualization')),
     *(f'{library}.engine' for library in ('mmdet', 'mmseg')),
-    # Imported by libraries where they are first used.
+    # Libraries import these only on first use.
     'matplotlib.backends.backend_agg',
     'numba',
     'numba.np.arrayobj',
@@ -46,7 +46,7 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: its exit status and all that it printed."""
+    """Exit status and output of a command."""
 
     status: int
     stdout: str
@@ -55,11 +55,12 @@ class Outcome:
 
 @dataclass
 class Running:
-    """A command that may still run.
+    """Command that may still run.
 
     Attributes:
-        process: its id, also that of its process group.
+        process: process id, which is also that of its process group.
         output: folder with the files `stdout` and `stderr`.
+        commands: server that started the command.
     """
 
     process: int
@@ -68,16 +69,16 @@ class Running:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended."""
+        """Whether the command has ended."""
         return psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
 
     def kill(self) -> None:
-        """End it at once, and the data workers that it started; nothing if it has been waited for."""
+        """Kill the command and its data workers, unless `wait` has been called."""
         if self in self.commands.running:
             os.killpg(self.process, signal.SIGKILL)
 
     def wait(self) -> Outcome:
-        """Wait for its end; to be called once."""
+        """Wait for the end of the command; call this once."""
         status = int(self.commands.ask(wait=self.process))
         self.commands.running.remove(self)
         texts = [Path(self.output, name).read_text() for name in ('stdout', 'stderr')]
@@ -86,7 +87,7 @@ class Running:
 
 
 class Commands:
-    """The server, as a context manager; calling it runs one command."""
+    """Server, as a context manager; calling it runs one command."""
 
     def __enter__(self) -> 'Commands':
         self.running: list[Running] = []
@@ -95,7 +96,7 @@ class Commands:
         proxy = f'{sys.executable} -IS {ROOT}/tests/forked_python.py {address}'
         Path(self.python).write_text(f'#!/bin/sh\nexec {proxy} "$@"\n')
         Path(self.python).chmod(0o700)
-        # It takes connections before the server is ready.
+        # The socket accepts connections before the server is ready.
         listener = socket.create_server(str(address), family=socket.AF_UNIX)
         self._server = subprocess.Popen(
             [sys.executable, __file__, str(listener.fileno())],
@@ -120,12 +121,12 @@ class Commands:
 
     @property
     def python(self) -> str:
-        """A program that runs a script as Python does, in a fork of the server."""
+        """Path of a program that runs a script as Python does, in a fork of the server."""
         return str(self._folder / 'python')
 
     @property
     def forked(self) -> dict[str, str]:
-        """Environment with which the launchers, and torchrun, start forks of the server."""
+        """Environment in which the launchers and torchrun start forks of the server."""
         return {'PYTHON': self.python, 'PYTHON_EXEC': self.python}
 
     def __call__(self, command: str, *arguments: object, folder: Path = ROOT) -> Outcome:
@@ -140,14 +141,14 @@ class Commands:
         file_size: int = -1,
         modules: Path | None = None,
     ) -> Running:
-        """Start the same, without waiting for its end.
+        """Start a command without waiting for its end.
 
         Args:
             command: name of a tool.
-            arguments: of its command line.
-            folder: where it runs.
-            file_size: the largest file that it may write, in bytes; -1 for no limit.
-            modules: folder of further modules, for the command and for the processes that it starts.
+            arguments: command-line arguments.
+            folder: working directory.
+            file_size: limit on the size of files, in bytes; -1 for no limit.
+            modules: folder of additional modules for the command and the processes that it starts.
         """
         output = tempfile.mkdtemp()
         for name in ('stdout', 'stderr'):
@@ -165,7 +166,7 @@ class Commands:
         return running
 
     def ask(self, **request: object) -> str:
-        """Hand the server one request and return its answer."""
+        """Send a request to the server and return its answer."""
         print(json.dumps(request), file=self._server.stdin, flush=True)
         return self._server.stdout.readline()
 
@@ -177,19 +178,19 @@ class Commands:
 
 
 def option_list(options: dict[str, object]) -> Sequence[str]:
-    """`--cfg-options` and its values."""
+    """Return `--cfg-options` and its values."""
     return ['--cfg-options', *(f'{key}={value}'.replace(' ', '') for key, value in options.items())]
 
 
 def read_results(folder: Path) -> list[dict]:
-    """Every `result.json` below a folder, in the order of their paths."""
+    """Return all `result.json` below a folder, sorted by path."""
     return [json.loads(file.read_text()) for file in sorted(folder.rglob('result.json'))]
 
 
 def serve(listener: int) -> None:
-    """Answer each request on stdin: to start a command by its process, to wait by its exit status.
+    """Answer requests on stdin: a start with the process id, a wait with the exit status.
 
-    For each connection to the socket `listener`, fork what `tests/forked_python.py` asks for.
+    For each connection to the socket `listener`, fork as `tests/forked_python.py` requests.
     """
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # Imports print.
@@ -218,17 +219,17 @@ def serve(listener: int) -> None:
 
 
 def _import_libraries() -> None:
-    """Import what every command needs, but of the suite only what must come before mmdet."""
+    """Import what every command needs; of the suite, only what must be imported before mmdet."""
     for name in LIBRARIES:
         importlib.import_module(name)
     PIL.Image.init()
-    # No fork searches them for garbage.
+    # Forks do not search these objects for garbage.
     gc.freeze()
     gc.enable()
 
 
 def _keep_fork(link: socket.socket) -> None:
-    """Fork what `tests/forked_python.py` asks for, say how it ends, and kill it if that ends first."""
+    """Fork for a proxy (`tests/forked_python.py`), and kill the fork if the proxy ends."""
     _, outputs, _, _ = socket.recv_fds(link, 1, 3)
     answers = link.makefile('rw')
     request = json.loads(answers.readline())
@@ -258,7 +259,7 @@ def _run(
     file_size: int,
     modules: list[str],
 ) -> None:
-    """Become the command; does not return."""
+    """Run the command in this process; does not return."""
     signal.alarm(SECONDS)
     os.chdir(folder)
     for number, name in enumerate((os.devnull, f'{output}/stdout', f'{output}/stderr')):

@@ -10,7 +10,7 @@ import torch
 from tests.commands import Commands, Outcome
 from tests.errors_page import ErrorsPage
 
-# Several test processes share the cores; more threads each only make them wait for one another.
+# Several test processes share the cores, so more threads only wait for each other.
 torch.set_num_threads(int(os.environ.get('TEST_THREADS', '1')))
 
 
@@ -20,16 +20,16 @@ def _seeded():
 
 
 def pytest_configure():
-    """Take SIGINT again where the launcher ignores it, as `nohup make test &` does in a script.
+    """Handle SIGINT even if the launcher ignores it, as `nohup make test &` does in a script.
 
-    The commands that tests start would inherit that, and tests of interruptions send it.
+    Otherwise the commands that tests start would ignore it too, and tests of interruptions send it.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():
-    """Keep the garbage collector from searching the libraries and all tests over and over."""
+    """Exclude the libraries and all tests from garbage collection, which takes time."""
     gc.freeze()
 
 
@@ -38,7 +38,7 @@ def pytest_addoption(parser):
         '--write-errors',
         type=Path,
         metavar='FILE',
-        help='write to FILE what docs/errors.md should say; run without -n',
+        help='write the current content of docs/errors.md to FILE; run without -n',
     )
 
     parser.addoption(
@@ -49,7 +49,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """To write the page it takes the tests that enter something there, and no others."""
+    """With `--write-errors`, select only the tests that add rows to the page."""
     if config.getoption('--write-errors'):
         kept = [item for item in items if 'errors_page' in item.fixturenames]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope='session')
 def commands() -> Iterator[Commands]:
-    """One server for all tests of a worker: it takes seconds to start."""
+    """One server for all tests of a worker, since starting it takes seconds."""
     with Commands() as running:
         yield running
 
@@ -75,10 +75,10 @@ def errors_page(
 
 @pytest.fixture
 def refused(errors_page: ErrorsPage) -> Callable[..., None]:
-    """Check that a command refused its input, and that `docs/errors.md` says so."""
+    """Check that a command refused its input, and that `docs/errors.md` has the message."""
 
     def check(kind: str, given: str, outcome: Outcome, *messages: str) -> None:
-        """Status 2 and one `error:` line, the last of stderr, which has all of `messages`."""
+        """Check for status 2 and one `error:` line at the end of stderr, with all of `messages`."""
         assert outcome.status == 2, outcome.stderr[-3000:]
         assert 'Traceback' not in outcome.stdout + outcome.stderr
         lines = [line for line in outcome.stderr.splitlines() if line.startswith('error:')]

@@ -1,4 +1,4 @@
-"""Configs of detectors of mmdet, with the backbone of the suite."""
+"""Configs of mmdet's detectors, with the suite's backbone."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 CONFIGS = Path(mmdet.__file__).parent / '.mim/configs'
 DIMS = (8, 16, 32, 64)
-# Without masks: one stage with and without anchors, and two.
+# Detectors without masks: one-stage with and without anchors, and two-stage.
 BOX_DETECTORS = {
     'RetinaNet': 'retinanet/retinanet_r50_fpn_1x_coco.py',
     'FCOS': 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
@@ -18,14 +18,14 @@ BOX_DETECTORS = {
 
 
 def published_model(file: str) -> ConfigDict:
-    """The model of one of mmdet's own configs, without pretrained weights."""
+    """Return the model of one of mmdet's own configs, without pretrained weights."""
     model = Config.fromfile(CONFIGS / file).model
     model.backbone.init_cfg = None
     return model
 
 
 def micro_detector(file: str, classes: int) -> ConfigDict:
-    """The same with a small backbone of the suite, for so many classes and without a score threshold."""
+    """Return such a model with a small backbone, the given number of classes, and no score threshold."""
     model = published_model(file)
     model.backbone = ConfigDict(
         type='UnifiedBackbone',

@@ -1,4 +1,4 @@
-"""`docs/errors.md`: what the commands say to bad input, written and checked by the tests that try it."""
+"""Write or check `docs/errors.md`, the error messages for bad input, in the tests that cause them."""
 
 import re
 from pathlib import Path
@@ -19,21 +19,22 @@ KINDS = (
 )
 OPENING = """# Errors
 
-What the commands say to bad input: one line on stderr that says what is wrong and what to do, no
-traceback, and nothing half-written. The exit status is 2; 130 after Ctrl-C; 0 after a warning. An
-exception that is not the user's to mend keeps its traceback and ends with status 1.
+This page lists the error message for each kind of bad input: one line on stderr that says what is wrong
+and what to do. There is no traceback, and no file is half-written. The exit status is 2; 130 after
+Ctrl-C; 0 after a warning. An exception that is not a user error keeps its traceback and ends with
+status 1.
 
-The tests that try each input wrote this page (`make errors`) and fail where it is out of date.
+The tests that try each input write this page (`make errors`) and fail if it is out of date.
 """
 ROW = re.compile(r'\| (?P<given>.+?) \| (?P<said>.+) \| (?P<status>\d+) \|')
 
 
 class ErrorsPage:
-    """Rows of the page: compared with those that stand there, or collected to be written.
+    """Rows of the page, either compared with the current page or collected for a new one.
 
     Args:
         new_page: file to write the collected rows to; None compares them with `PAGE`.
-        scratch: folder whose folders the tests write to, each named after its test.
+        scratch: parent of the temporary folders of all tests.
     """
 
     def __init__(self, new_page: Path | None, scratch: Path) -> None:
@@ -45,25 +46,25 @@ class ErrorsPage:
         """Check or collect one row.
 
         Args:
-            kind: heading that it stands under, one of `KINDS`.
-            given: the bad input, in words.
-            said: the line that the command printed.
-            status: its exit status.
+            kind: heading of the row, one of `KINDS`.
+            given: description of the bad input.
+            said: line that the command printed.
+            status: exit status of the command.
         """
         assert kind in KINDS
         row = (self._on_any_machine(said).replace('|', r'\|'), str(status))
         if self.new_page:
             assert self.rows.setdefault((kind, given), row) == row
         else:
-            assert self.rows.get((kind, given)) == row, f'{PAGE.name} says otherwise: make errors'
+            assert self.rows.get((kind, given)) == row, f'{PAGE.name} is out of date; run make errors'
 
     def _on_any_machine(self, line: str) -> str:
-        """A line without the folders of this machine and of this test."""
+        """Return a line without the folders of this machine and of this test."""
         line = re.sub(rf'{re.escape(str(self.scratch))}/[^/\s]+/', '…/', line)
         return line.replace(f'{ROOT}/', '')
 
     def write(self) -> None:
-        """Write the rows that were collected, if they were."""
+        """Write the collected rows, if `new_page` is given."""
         if not self.new_page:
             return
         lines = [OPENING]

@@ -1,9 +1,9 @@
-"""Stand in for a Python process: ask the server of `tests.commands` for a fork that runs the script.
+"""Proxy of a Python process: ask the server of `tests.commands` for a fork that runs the script.
 
     python -IS forked_python.py SOCKET -u SCRIPT ARGUMENTS...
 
-It hands over its arguments, environment, folder and output, passes signals on, and ends as the fork
-does. The fork ends when this process does.
+The proxy passes on its arguments, environment, folder, output and signals, and exits with the status of
+the fork. The fork ends when the proxy ends.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Runs `tools/*.sh` and other commands in processes of their own, for tests of launching them."""
+"""Run `tools/*.sh` and other commands in separate processes, for tests of launchers."""
 
 import os
 import signal
@@ -29,11 +29,11 @@ def shell(script: str, *arguments: object, folder: Path = ROOT, **environment: s
 
 
 def start(command: list[object], output: Path, **environment: str) -> subprocess.Popen:
-    """Start a command as a terminal does: the leader of a process group that heeds Ctrl-C.
+    """Start a command as a terminal does, as the leader of a process group that handles Ctrl-C.
 
     Args:
         command: program and arguments.
-        output: folder that gets the files `stdout` and `stderr`.
+        output: folder for the files `stdout` and `stderr`.
     """
     output.mkdir(parents=True)
     with open(output / 'stdout', 'w') as stdout, open(output / 'stderr', 'w') as stderr:
@@ -44,13 +44,13 @@ def start(command: list[object], output: Path, **environment: str) -> subprocess
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
-            # A test run in the background ignores it, and its children would.
+            # A test run in the background ignores SIGINT, and its children would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
 
 def environment_of_tests(**changes: str) -> dict[str, str]:
-    """This environment, with this Python and one thread a process."""
+    """Return this environment, with this Python and one thread per process."""
     return {
         **os.environ,
         'PYTHON': sys.executable,
@@ -61,19 +61,19 @@ def environment_of_tests(**changes: str) -> dict[str, str]:
 
 
 def free_port() -> str:
-    """A port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return str(probe.getsockname()[1])
 
 
 def processes_with(argument: object) -> list[str]:
-    """Command lines, of all processes, that have an argument."""
+    """Return the command lines of all processes that have the given argument."""
     found = []
     for file in Path('/proc').glob('[0-9]*/cmdline'):
         try:
             words = file.read_text().split('\0')
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended
             continue
         if str(argument) in words:
             found.append(' '.join(words))
@@ -81,5 +81,5 @@ def processes_with(argument: object) -> list[str]:
 
 
 def places() -> int:
-    """Processes that this machine has room for: one a GPU, or without GPUs one a CPU core."""
+    """Return the number of processes for this machine: one per GPU or, without GPUs, per CPU core."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))

@@ -9,14 +9,14 @@ import torch
 
 
 def write_compressed(file: Path, size: int) -> None:
-    """Write a checkpoint with a member of zeros that inflates to so many bytes."""
+    """Write a checkpoint with a compressed member of `size` zeros."""
     torch.save({'model': {'a': torch.zeros(4)}}, file)
     with zipfile.ZipFile(file, 'a', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f'{file.stem}/data/1', bytes(size))
 
 
 def write_claim(file: Path) -> None:
-    """Write a checkpoint whose directory says that a tensor of 16 bytes has 4 gigabytes."""
+    """Write a checkpoint whose zip directory claims 4 gigabytes for a tensor of 16 bytes."""
     torch.save({'model': {'a': torch.zeros(4)}}, file)
     with zipfile.ZipFile(file) as archive:
         (member,) = (each for each in archive.infolist() if each.filename.endswith('data/0'))
@@ -28,6 +28,6 @@ def write_claim(file: Path) -> None:
 
 
 def safetensors(header: dict, length: int | None = None) -> bytes:
-    """A file of safetensors with a header, of which another length may be claimed."""
+    """Return a safetensors file that has only a header, with a wrong length if one is given."""
     text = json.dumps(header).encode()
     return struct.pack('<Q', len(text) if length is None else length) + text

@@ -4,7 +4,7 @@ from evaluation.utils.errors import UserError
 
 
 def refusal(check, *arguments):
-    """The one line by which a check refuses."""
+    """Return the one-line message of the `UserError` that a check raises."""
     with pytest.raises(UserError) as caught:
         check(*arguments)
     (line,) = str(caught.value).splitlines()

@@ -1,6 +1,6 @@
-"""A Slurm cluster on this machine, for as long as a test: daemons that keep to a temporary folder.
+"""Slurm cluster on this machine for the duration of a test, with all files in a temporary folder.
 
-It needs root, and Debian's packages `slurm-wlm` and `munge`; elsewhere there is a reason to skip.
+It needs root, and Debian's packages `slurm-wlm` and `munge`; otherwise, tests are skipped with a reason.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 PATH = f'{os.environ.get("PATH", "")}:/usr/sbin'
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'squeue', 'sinfo', 'scontrol', 'scancel')
 SECONDS = 60
-# Two machines in name, each of as many cores as the two need; one pretends to have GPUs as well.
+# Two simulated machines with enough cores each; one of them also has simulated GPUs.
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -54,7 +54,7 @@ PartitionName=cpu Nodes=one,two Default=YES MaxTime=INFINITE State=UP
 
 
 def why_not() -> str | None:
-    """Why there can be no cluster here; None where there can."""
+    """Return why no cluster can be started here; None if it can."""
     if os.geteuid() != 0:
         return 'starting a Slurm cluster needs root'
     missing = [program for program in PROGRAMS if shutil.which(program, path=PATH) is None]
@@ -63,11 +63,12 @@ def why_not() -> str | None:
 
 @dataclass
 class Cluster:
-    """A cluster that runs.
+    """Running cluster.
 
     Attributes:
-        folder: where its files are.
-        environment: what commands need to find it.
+        folder: folder with the files of the cluster.
+        environment: environment variables with which commands find the cluster.
+        daemons: running daemons.
     """
 
     folder: Path
@@ -75,7 +76,7 @@ class Cluster:
     daemons: list[subprocess.Popen] = field(default_factory=list)
 
     def run(self, *command: object) -> str:
-        """What one of Slurm's commands prints."""
+        """Run one of Slurm's commands and return its output."""
         done = subprocess.run(
             [str(word) for word in command],
             env={**os.environ, **self.environment},
@@ -89,7 +90,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a cluster of two machines in name, `one` and `two`, and end it."""
+    """Start a cluster of two simulated machines, `one` and `two`, and stop it."""
     for name in ('munge', 'state'):
         (folder / name).mkdir(mode=0o755)
     folder.chmod(0o755)
@@ -107,7 +108,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             second_port=second,
         )
     )
-    # Devices that are there everywhere stand for GPUs.
+    # Devices that exist everywhere stand for GPUs.
     devices = ('/dev/null', '/dev/zero')
     lines = [f'NodeName=one Name=gpu File={device}\n' for device in devices]
     (folder / 'gres.conf').write_text(''.join(lines))
@@ -134,14 +135,14 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 
 
 def munge_files(folder: Path) -> list[str]:
-    """Options that keep all files of munge in the folder."""
+    """Return options that keep all files of munge in the folder."""
     kinds = ('key', 'pid', 'log', 'seed')
     files = [f'--{kind}-file={folder / "munge" / kind}' for kind in kinds]
     return [*files, f'--socket={folder / "munge/socket"}']
 
 
 def start(to: Cluster, *command: str) -> None:
-    """Start a daemon, which writes its output to a file of its name."""
+    """Start a daemon, which writes its output to a file named after it."""
     with open(to.folder / f'{command[0]}-{len(to.daemons)}.out', 'wb') as output:
         daemon = subprocess.Popen(
             [shutil.which(command[0], path=PATH), *command[1:]],
@@ -155,7 +156,7 @@ def start(to: Cluster, *command: str) -> None:
 
 
 def are_idle(of: Cluster) -> bool:
-    """Whether both machines wait for work."""
+    """Return whether both machines are idle."""
     try:
         said = of.run('sinfo', '--noheader', '--Node', '--format=%N %T', '--partition=cpu')
     except AssertionError:
@@ -167,7 +168,7 @@ def wait_until(condition, otherwise: str) -> None:
     """Wait for a condition.
 
     Raises:
-        TimeoutError: it does not come true.
+        TimeoutError: the condition does not become true.
     """
     end = time.monotonic() + SECONDS
     while not condition():
@@ -177,7 +178,7 @@ def wait_until(condition, otherwise: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Return unused ports."""
     probes = [socket.socket() for _ in range(count)]
     try:
         for probe in probes:

@@ -1,4 +1,4 @@
-"""Settings of the whole suite of tests."""
+"""Settings of all tests."""
 
 import signal
 import subprocess
@@ -18,8 +18,8 @@ subprocess.run([sys.executable, '-c', child], check=True)
 """
 
 
-def test_commands_take_an_interruption_that_the_launcher_ignores():
-    """As `nohup make test &` in a script, or any launcher that ignores SIGINT."""
+def test_commands_handle_sigint_even_if_the_launcher_ignores_it():
+    """`nohup make test &` in a script ignores SIGINT, for example."""
     done = subprocess.run(
         [sys.executable, '-c', CHILD],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The README and the pages in `docs/`: links, files, commands, options and examples in them."""
+"""Links, files, commands, options and examples in the README and in `docs/`."""
 
 import json
 import os
@@ -41,16 +41,16 @@ def test_links_lead_somewhere(page):
 
 
 def anchors(text):
-    """Names that GitHub gives to headings."""
+    """Return the anchors that GitHub gives to headings."""
     headings = re.findall(r'^#+ (.+)$', text, re.M)
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
 @every_page
-def test_files_that_are_named_exist(page):
+def test_named_files_exist(page):
     if page.name == 'errors.md':
-        pytest.skip('it names files that are not there')
-    # What an example of the page itself writes.
+        pytest.skip('the page names missing files')
+    # Files that an example of the page itself creates.
     made = set(re.findall(r'<!-- file: (\S+) -->', page.read_text()))
     for file in re.findall(r'(?<![\w/.{}])(?:configs|tools|tests)/[\w/]+\.(?:py|sh)', page.read_text()):
         if file not in made and 'pool' not in file:
@@ -59,7 +59,7 @@ def test_files_that_are_named_exist(page):
 
 @pytest.fixture(scope='module')
 def options_of(commands):
-    """Options of a command, or of those that a launcher starts."""
+    """Function that returns the options of a command, or of those that a launcher starts."""
 
     @cache
     def options(name):
@@ -78,22 +78,22 @@ def options_of(commands):
 
 
 def commands_in(text):
-    """Indented or fenced command lines that start a script of `tools/`, continued lines joined."""
+    """Yield scripts of `tools/` and their arguments, from commands with continued lines joined."""
     joined = re.sub(r'\\\n\s*', ' ', text)
     for line in joined.splitlines():
-        # Of a launcher and what it starts, the latter.
+        # If a launcher starts a script, match the script.
         if match := re.search(r'(?:python|bash) (?:.*)(tools/\w+\.(?:py|sh))(.*)', line):
             yield match[1], match[2].partition('`')[0].partition('#')[0]
 
 
 @every_page
-def test_commands_have_the_options_that_they_are_given(page, options_of):
+def test_commands_have_the_options_in_examples(page, options_of):
     for script, arguments in commands_in(page.read_text()):
         for option in re.findall(r'(?<![\w-])--[a-z][\w-]*', arguments):
             assert option in options_of(script), f'{script} has no {option}'
 
 
-# Pages that name options in tables and text, with the options of other programs there.
+# Pages that name options in tables and text, with the options of other programs among them.
 PAGES_WITH_OPTIONS = {
     'README.md': set(),
     'docs/checkpoints.md': set(),
@@ -139,8 +139,8 @@ def configs(tmp_path_factory):
 
 
 @pytest.mark.parametrize('file', [file for file in EXAMPLES if '_base_' not in file])
-def test_example_of_a_config_is_whole(configs, file):
-    """It is read, checked, built, and run without values."""
+def test_example_of_a_config_is_complete(configs, file):
+    """The config is read, checked, built, and run on the meta device."""
     cfg = read_config(str(configs / file))
     check_config(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'), 1)
     complexity = complexity_of_config(cfg.model, cfg.default_scope)

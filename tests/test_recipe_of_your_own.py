@@ -1,6 +1,6 @@
-"""The worked example of docs/adding_a_head_or_data_set.md: a page, its leaves and a published figure.
+"""Worked example of docs/adding_a_head_or_data_set.md: a page, its leaves and a published figure.
 
-They are all that is added to a copy of the project, and every command takes the new recipes.
+Nothing else is added to a copy of the project, and every command works with the new recipes.
 """
 
 import json
@@ -46,7 +46,7 @@ def project(tmp_path_factory):
 
 
 def run(project, tool, *arguments):
-    """What a command prints."""
+    """Run a command and return its output."""
     environment = {**os.environ, 'PYTHONPATH': str(project), 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(
         [sys.executable, f'tools/{tool}.py', *map(str, arguments)],
@@ -62,13 +62,13 @@ def run(project, tool, *arguments):
 
 @pytest.fixture(scope='module')
 def trained(project):
-    """Work dirs of two detectors by RetinaNet's recipe, and of a segmentor by Semantic FPN's."""
+    """Work dirs of two trainings of RetinaNet and one of Semantic FPN."""
     folders = {}
     for config in ('retinanet_swin_micro', 'retinanet_pvt_micro', 'semantic_fpn_swin_micro'):
         head = config.removesuffix('_micro').rpartition('_')[0]
         steps = [*LENGTHS[head]]
         if head == 'semantic_fpn':
-            # The recipe says 160 iterations, so that this is not compared with its published figures.
+            # The recipe has 160 iterations, so this result is not compared with published figures.
             steps = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
         run(project, 'train', f'configs/demo/{config}.py', '--cfg-options', *steps)
         folders[config] = project / 'work_dirs' / config
@@ -147,7 +147,7 @@ def test_flops_are_counted(project):
         assert f'FLOPs (G) at {size}' in text
 
 
-def test_the_report_has_them(project, trained):
+def test_the_report_shows_the_recipes_and_the_published_figure(project, trained):
     run(project, 'report', *trained.values(), '--output', 'report.html')
     page = (project / 'report.html').read_text()
     for text in ('RetinaNet on generated scenes', 'Semantic FPN on generated scenes', '12.3'):

@@ -1,4 +1,4 @@
-"""Which part of the project may import which: rooms (folders of `evaluation/`) form no cycle."""
+"""Rules for imports between parts of the project; rooms (folders of `evaluation/`) form no cycle."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -14,7 +14,7 @@ MOST_FLOORS = 10
 
 
 def room_of(module):
-    """`evaluation.tables` of `evaluation.tables.table`; `backbones` and `tools` are rooms themselves."""
+    """Return the room of a module: `evaluation.tables` for `evaluation.tables.table`."""
     parts = module.split('.')
     return '.'.join(parts[:2]) if parts[0] == 'evaluation' else parts[0]
 
@@ -24,18 +24,18 @@ def module_of(file):
 
 
 def imported(file):
-    """Modules that a file names in imports, also within functions."""
+    """Yield the modules that a file imports, also within functions."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f'{file}: relative import'
-            # `from evaluation import tables` names a room, too.
+            # `from evaluation import tables` imports a room too.
             yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
 def rooms():
-    """For each room, those that it imports."""
+    """Return the rooms that each room imports."""
     graph = {}
     for file in FILES:
         room = room_of(module_of(file))

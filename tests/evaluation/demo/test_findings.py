@@ -1,4 +1,4 @@
-"""What the demonstration concludes from its tables."""
+"""Conclusions of the demonstration from its tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ MIXERS = ('halo', 'pvt', 'swin')
 
 
 class Known:
-    """Uncertainty of a result, which is told from those whose figure differs by more than 5."""
+    """Uncertainty of a result, told apart from results whose figure differs by more than 5."""
 
     def __init__(self, result):
         self.result = result
