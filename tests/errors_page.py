@@ -12,7 +12,7 @@ KINDS = (
     'Checkpoints',
     'Configs and options',
     'Launching',
-    'Faults of the machine and of numbers',
+    'Machine faults and divergence',
     'Sweeps',
     'Analyses',
     'Tables and other commands',

@@ -174,6 +174,6 @@ class TestCommand:
             file.write_bytes(file.read_bytes()[:-1000])
         left = sorted(work_dir.rglob('*'))
         outcome = commands('train', *trainings['upernet'].command(work_dir, '--resume'))
-        given = '--resume, and no checkpoint of the work dir is whole'
+        given = '--resume when every checkpoint of the work dir is damaged'
         refused(KIND, given, outcome, *(f'{file} is truncated' for file in files[:2]))
         assert sorted(work_dir.rglob('*')) == left

@@ -22,7 +22,7 @@ from tests.faults.trainings import (
     wait_until,
 )
 
-KIND = 'Faults of the machine and of numbers'
+KIND = 'Machine faults and divergence'
 TASKS = ('mask_rcnn', 'upernet')
 FULL_DISKS = 5
 MIB = 2**20
@@ -43,7 +43,9 @@ def test_a_checkpoint_larger_than_files_may_be(
     before = first.read_bytes()
     command = training.command(work_dir, '--resume')
     outcome = commands.start('train', *command, file_size=5 * MIB).wait()
-    refused(KIND, 'a checkpoint larger than files may be', outcome, 'iter_6.pth: File too large')
+    refused(
+        KIND, 'a checkpoint larger than the limit on file sizes', outcome, 'iter_6.pth: File too large'
+    )
     assert checkpoints(work_dir) == [first]
     assert first.read_bytes() == before
     assert not list(work_dir.glob('*.tmp'))
@@ -131,7 +133,7 @@ def test_read_only_from_the_start(commands, trainings, tmp_path, tally, refused)
     work_dir = tmp_path / 'run'
     with mounted(work_dir, 'ro'):
         outcome = commands('train', *trainings['upernet'].command(work_dir))
-        refused(KIND, 'a work dir on a read-only disk', outcome, 'is not writable')
+        refused(KIND, 'a work dir on a read-only file system', outcome, 'is not writable')
     tally('work dir that is read-only', 1, 1, 'nothing')
 
 
@@ -163,7 +165,7 @@ def test_data_that_vanish(
     if task == 'upernet':
         row = line.replace(last.name, 'iter_3.pth').partition('ADE_train_')
         refused(
-            KIND, 'images that vanish while training',
+            KIND, 'images removed while training',
             Outcome(2, '', f'{row[0]}ADE_train_00000004{row[2][8:]}'),
         )  # fmt: skip
     (tmp_path / 'away').rename(folder)

@@ -18,7 +18,7 @@ from tests.faults.trainings import (
     scalars,
 )
 
-KIND = 'Faults of the machine and of numbers'
+KIND = 'Machine faults and divergence'
 POISON = 'default_hooks__poison__'
 
 
@@ -54,7 +54,7 @@ def test_training(commands, trainings, reference_of, tmp_path, full, tally, refu
         assert line.endswith(f'{kept[-1]}; to resume, run the same command with --resume')
         assert_whole(work_dir)
         if task == 'upernet':
-            given = 'weights that became NaN' if after else 'a loss that is NaN'
+            given = 'NaN in the weights' if after else 'NaN in the loss'
             refused(KIND, given, SimpleNamespace(status=2, stdout='', stderr=line))
         if full or not after:
             commands.succeed('train', *training.command(work_dir, '--resume'))

@@ -19,7 +19,7 @@ from tests.faults.trainings import (
     wait_until,
 )
 
-KIND = 'Faults of the machine and of numbers'
+KIND = 'Machine faults and divergence'
 TASKS = ('mask_rcnn', 'upernet')
 KILLS = {False: 1, True: 20}
 # About how long these trainings take; a kill may come at any time of it.
@@ -90,7 +90,7 @@ def test_of_a_data_worker(
         line = only_error(outcome)
         assert line.startswith(f'error: a data loading process ({worker.pid}) was killed, ')
         line = re.sub(r'\d+/(iter|epoch)_\d+', 'run/iter_3', line.replace(str(worker.pid), '4321'))
-        refused(KIND, 'SIGKILL of a process that loads data', Outcome(2, '', line))
+        refused(KIND, 'a data loading process killed by SIGKILL', Outcome(2, '', line))
         assert_whole(work_dir)
         commands.succeed('train', *training.command(work_dir, '--resume', **WORKERS))
         assert_same_end(work_dir, reference, training.end)

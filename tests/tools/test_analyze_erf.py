@@ -171,24 +171,39 @@ class TestComparison:
 class TestBadImages:
     def test_no_folder(self, analyze, trials, refused, nothing_written):
         outcome = analyze(*of_a_run(trials['upernet'], 'nowhere'))
-        refused(KIND, '`--images` that is no folder', outcome, '--images nowhere is not a folder')
+        refused(
+            KIND,
+            'receptive fields: `--images` that is not a folder',
+            outcome,
+            '--images nowhere is not a folder',
+        )
         assert nothing_written()
 
     def test_empty_folder(self, analyze, trials, refused, tmp_path):
         (tmp_path / 'empty').mkdir()
         outcome = analyze(*of_a_run(trials['upernet'], 'empty'))
-        refused(KIND, '`--images` without an image', outcome, '--images empty has no images')
+        refused(
+            KIND,
+            'receptive fields: `--images` with an empty folder',
+            outcome,
+            '--images empty has no images',
+        )
 
     def test_truncated(self, analyze, trials, refused, images):
         content = (images / '3.jpg').read_bytes()
         (images / '3.jpg').write_bytes(content[: len(content) // 2])
         outcome = analyze(*of_a_run(trials['upernet'], images))
-        refused(KIND, 'a truncated image in `--images`', outcome, f'{images}/3.jpg is truncated')
+        refused(KIND, 'receptive fields: a truncated image', outcome, f'{images}/3.jpg is truncated')
 
     def test_no_image(self, analyze, trials, refused, images):
         (images / '0.jpg').write_text('<html>404 Not Found</html>')
         outcome = analyze(*of_a_run(trials['upernet'], images))
-        refused(KIND, 'a file in `--images` that is no image', outcome, '0.jpg cannot be decoded')
+        refused(
+            KIND,
+            'receptive fields: an image file that cannot be decoded',
+            outcome,
+            '0.jpg cannot be decoded',
+        )
 
 
 class TestBadOptions:
@@ -200,13 +215,21 @@ class TestBadOptions:
                 ['--targets', 'stage5'],
                 "unknown target 'stage5'; choose from stage1",
             ),
-            ('the score of a segmentor', ['--targets', 'score'], "unknown target 'score'"),
-            ('`--size` that is no multiple of 32', ['--size', 70], '--size 70: give a multiple of 32'),
-            ('`--batch` beyond a part', ['--batch', 9], '--batch 9 is too large; give at most 8'),
-            ('`--size` beyond memory', ['--size', 16416], 'from 1 to 16384'),
+            ('target `score` with a segmentor', ['--targets', 'score'], "unknown target 'score'"),
+            (
+                '`--size` that is not a multiple of 32',
+                ['--size', 70],
+                '--size 70: give a multiple of 32',
+            ),
+            ('`--batch` that is too large', ['--batch', 9], '--batch 9 is too large; give at most 8'),
+            ('`--size` that is too large', ['--size', 16416], 'from 1 to 16384'),
             ('`--limit` of 0', ['--limit', 0], "'0' is not a whole number from 1"),
-            ('`--output` that is no JSON file', ['--output', 'erf.png'], 'the name must end in .json'),
-            ('a GPU where none is', ['--device', 'cuda:77'], 'cuda:77'),
+            (
+                '`--output` that does not end in .json',
+                ['--output', 'erf.png'],
+                'the name must end in .json',
+            ),
+            ('`--device cuda:77` without a GPU', ['--device', 'cuda:77'], 'cuda:77'),
         ],
     )
     def test_of_a_run(self, analyze, trials, folder, refused, nothing_written, given, more, message):
@@ -222,7 +245,12 @@ class TestBadOptions:
             *of_a_run(trial, folder, '--targets', 'score', '--limit', 1),
             'model.test_cfg.rcnn.score_thr=0.99',
         )
-        refused(KIND, 'the score of a detector that finds nothing', outcome, 'no image has a detection')
+        refused(
+            KIND,
+            'receptive fields: target `score` with a detector that finds nothing',
+            outcome,
+            'no image has a detection',
+        )
         assert nothing_written()
 
     @pytest.mark.parametrize(
@@ -237,12 +265,12 @@ class TestBadOptions:
                 'remove --images',
             ),
             (
-                '`--compare` into a file that is no PNG',
+                '`--compare` with `--output` that does not end in .png',
                 ['--compare', 'a.json', '--output', 'a.jpg'],
                 'the name must end in .png',
             ),
             (
-                '`--compare` with a file that is not there',
+                '`--compare` with a missing file',
                 ['--compare', 'a.json', '--output', 'a.png'],
                 'a.json does not exist',
             ),
@@ -258,7 +286,7 @@ class TestBadCheckpoint:
         torch.save({'state_dict': weights('mask_rcnn')}, tmp_path / 'other.pth')
         trial = trials['upernet']
         outcome = analyze(trial.config, 'other.pth', *of_a_run(trial, folder)[1:])
-        refused(KIND, 'receptive fields: weights of another model', outcome, 'checkpoint other.pth')
+        refused(KIND, 'receptive fields: weights of a different model', outcome, 'checkpoint other.pth')
 
     def test_backbone_alone_has_no_logits(self, analyze, trials, folder, weights, refused, tmp_path):
         trial = trials['upernet']
@@ -270,7 +298,7 @@ class TestBadCheckpoint:
         torch.save(alone, tmp_path / 'alone.pth')
         more = ['--targets', 'stage1', 'logits']
         outcome = analyze(trial.config, 'alone.pth', *of_a_run(trial, folder, *more)[1:])
-        given = 'receptive fields: the logits of a backbone alone'
+        given = 'receptive fields: target `logits` with a checkpoint of only a backbone'
         refused(KIND, given, outcome, 'contains only a backbone, but logits needs more')
 
 
@@ -279,7 +307,7 @@ class TestBadResults:
         content = json.loads((tmp_path / results[1]).read_text())
         (tmp_path / 'large.json').write_text(json.dumps({**content, 'size': 96}))
         outcome = analyze('--compare', results[0], 'large.json', '--output', 'both.png')
-        given = '`--compare` of results of different sizes'
+        given = 'receptive fields: `--compare` with results at different sizes'
         refused(
             KIND,
             given,
@@ -292,11 +320,15 @@ class TestBadResults:
     @pytest.mark.parametrize(
         ('given', 'text', 'message'),
         [
-            ('a file that is not JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
-            ('a file of something else', '{"metrics": {}}', 'is not an analysis of receptive fields'),
-            ('a list', '[]', 'is not an analysis of receptive fields'),
+            ('invalid JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
             (
-                'a result of a later version',
+                'a JSON file of a different kind',
+                '{"metrics": {}}',
+                'is not an analysis of receptive fields',
+            ),
+            ('a JSON file that holds a list', '[]', 'is not an analysis of receptive fields'),
+            (
+                'a result of a later version of the suite',
                 '{"analysis": "effective receptive field", "schema_version": 99}',
                 'a different version of the suite',
             ),
@@ -305,18 +337,23 @@ class TestBadResults:
     def test_content(self, analyze, refused, tmp_path, given, text, message):
         (tmp_path / 'other.json').write_text(text)
         outcome = analyze('--compare', 'other.json', '--output', 'erf.png')
-        refused(KIND, f'`--compare` with {given}', outcome, 'other.json', message)
+        refused(KIND, f'receptive fields: `--compare` with {given}', outcome, 'other.json', message)
 
     def test_maps(self, analyze, results, refused, tmp_path):
         maps = tmp_path / 'upernet.npz'
         maps.write_bytes(maps.read_bytes()[:-100])
         outcome = analyze('--compare', *results, '--output', 'erf.png')
-        refused(KIND, '`--compare` with damaged maps', outcome, 'upernet.npz is corrupt')
+        refused(
+            KIND,
+            'receptive fields: `--compare` with a damaged map file',
+            outcome,
+            'upernet.npz is corrupt',
+        )
         maps.unlink()
         outcome = analyze('--compare', *results, '--output', 'erf.png')
         refused(
             KIND,
-            '`--compare` without the maps',
+            'receptive fields: `--compare` with a missing map file',
             outcome,
             'upernet.npz, which has the maps of',
             'is missing',

@@ -191,7 +191,7 @@ class TestBadData:
         arguments = of_a_run(trial)
         arguments[arguments.index('--data-root') + 1] = 'nowhere'
         outcome = analyze(*arguments)
-        refused(KIND, 'invariance: a data root that is no folder', outcome, 'data root nowhere')
+        refused(KIND, 'invariance: a data root that is not a folder', outcome, 'data root nowhere')
         assert nothing_written()
 
     def test_truncated(self, analyze, trials, checkpoints, damaged, refused, tmp_path):
@@ -236,27 +236,31 @@ class TestBadOptions:
         [
             ('an unknown transform', ['--transforms', 'rotations'], "unknown 'rotations'; choose from"),
             ('an unknown direction', ['--directions', 'north'], "unknown 'north'; choose from right"),
-            ('`--strengths` of several transforms', ['--strengths', 4], 'cannot be combined'),
+            ('`--strengths` with several transforms', ['--strengths', 4], 'cannot be combined'),
             (
-                'half a pixel',
+                'a translation of half a pixel',
                 ['--transforms', 'translation', '--strengths', 0.5],
                 'give an integer number of pixels for translation',
             ),
             (
-                'a strength out of bounds',
+                'a strength out of range',
                 ['--transforms', 'scale', '--strengths', 0],
                 'give crop ratios from 0.05 to 20 for scale',
             ),
-            ('a strength that is no number', ['--strengths', 'nan'], "'nan' is not a number"),
+            ('a strength that is not a number', ['--strengths', 'nan'], "'nan' is not a number"),
             ('`--steps` of 0', ['--steps', 0], "'0' is not a whole number from 1"),
             ('`--reference-score` of 30', ['--reference-score', 30], 'give a number from 0 to 1'),
-            ('`--rotate` of a segmentor', ['--rotate', 'before'], '--rotate is only for classifiers'),
+            ('`--rotate` with a segmentor', ['--rotate', 'before'], '--rotate is only for classifiers'),
             (
-                '`--reference-score` of a segmentor',
+                '`--reference-score` with a segmentor',
                 ['--reference-score', 0.5],
                 '--reference-score is only for detectors',
             ),
-            ('`--output` that is no JSON file', ['--output', 'all.csv'], 'the name must end in .json'),
+            (
+                '`--output` that does not end in .json',
+                ['--output', 'all.csv'],
+                'the name must end in .json',
+            ),
         ],
     )
     def test_of_a_run(self, analyze, trials, of_a_run, refused, nothing_written, given, more, message):
@@ -274,7 +278,7 @@ class TestBadOptions:
                 'remove --steps',
             ),
             (
-                '`--compare` with a file that is not there',
+                '`--compare` with a missing file',
                 ['--compare', 'a.json', '--output', 'a.png'],
                 'a.json does not exist; give JSON files that tools/analyze_invariance.py wrote',
             ),
@@ -299,7 +303,7 @@ class TestBadCheckpoint:
         torch.save(alone, folder / 'alone')
         trial = trials['upernet']
         outcome = analyze(trial.config, folder / 'alone', *of_a_run(trial)[2:])
-        given = 'invariance: a checkpoint of a backbone alone'
+        given = 'invariance: a checkpoint of only a backbone'
         refused(KIND, given, outcome, 'has only a backbone', 'the whole EncoderDecoder')
         assert nothing_written()
 
@@ -307,15 +311,15 @@ class TestBadCheckpoint:
 class TestBadResults:
     def test_of_different_tasks(self, analyze, results, refused, tmp_path):
         outcome = analyze('--compare', *results, '--output', 'both.png')
-        given = 'invariance: `--compare` of different tasks'
+        given = 'invariance: `--compare` with results of different tasks'
         refused(KIND, given, outcome, 'is a result of segmentation, but mask_rcnn.json of detection')
         assert not (tmp_path / 'both.png').exists()
 
     @pytest.mark.parametrize(
         ('given', 'text', 'message'),
         [
-            ('a file that is not JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
-            ('a file of something else', '{"metrics": {}}', 'is not an analysis of invariance'),
+            ('invalid JSON', '{"analysis": ', 'is not valid JSON, or is truncated'),
+            ('a JSON file of a different kind', '{"metrics": {}}', 'is not an analysis of invariance'),
         ],
     )
     def test_content(self, analyze, refused, tmp_path, given, text, message):

@@ -179,10 +179,18 @@ class TestBadOptions:
             ('an unknown attack', ['--attacks', 'cw'], "unknown attack 'cw'; choose from fgsm"),
             ('a severity of 6', ['--severities', 6], "'6' is not a whole number from 1 to 5"),
             ('a budget of 300', ['--budgets', 300], "'300' is not a number from 0 to 255"),
-            ('a budget that is no number', ['--budgets', 'nan'], "'nan' is not a number from 0"),
+            ('a budget that is not a number', ['--budgets', 'nan'], "'nan' is not a number from 0"),
             ('`--steps` of 0', ['--steps', 0], "'0' is not a whole number from 1 to 1000"),
-            ('nothing to do', ['--attacks', 'none', '--corruptions', 'none'], 'leave nothing to do'),
-            ('`none` with others', ['--attacks', 'none', 'pgd'], '--attacks none pgd: give none alone'),
+            (
+                'neither attacks nor corruptions',
+                ['--attacks', 'none', '--corruptions', 'none'],
+                'leave nothing to do',
+            ),
+            (
+                '`none` combined with an attack',
+                ['--attacks', 'none', 'pgd'],
+                '--attacks none pgd: give none alone',
+            ),
             (
                 '`--norm` without attacks',
                 ['--attacks', 'none', '--norm', 'l2'],
@@ -193,7 +201,11 @@ class TestBadOptions:
                 ['--corruptions', 'none', '--severities', 1],
                 '--severities applies to corruptions; remove it',
             ),
-            ('`--output` that is no JSON file', ['--output', 'a.png'], 'the name must end in .json'),
+            (
+                '`--output` that does not end in .json',
+                ['--output', 'a.png'],
+                'the name must end in .json',
+            ),
         ],
     )
     def test_of_a_run(self, analyze, trials, of_a_run, refused, nothing_written, given, more, message):
@@ -212,7 +224,7 @@ class TestBadOptions:
                 'remove --attacks',
             ),
             (
-                '`--compare` with a file that is not there',
+                '`--compare` with a missing file',
                 ['--compare', 'a.json', '--output', 'a.png'],
                 'a.json does not exist',
             ),
@@ -228,7 +240,7 @@ class TestBadModels:
         arguments = of_a_run(trials['upernet'])
         arguments[1] = checkpoints['mask_rcnn']
         outcome = analyze(*arguments)
-        refused(KIND, 'robustness: weights of another model', outcome, 'checkpoint ')
+        refused(KIND, 'robustness: weights of a different model', outcome, 'checkpoint ')
         assert nothing_written()
 
     def test_diverged(self, analyze, trials, of_a_run, checkpoints, refused, tmp_path):
@@ -238,7 +250,7 @@ class TestBadModels:
         arguments = of_a_run(trials['upernet'], '--corruptions', 'none', limit=1)
         arguments[1] = 'diverged.pth'
         outcome = analyze(*arguments)
-        refused(KIND, 'robustness: weights that are no numbers', outcome, 'its training diverged')
+        refused(KIND, 'robustness: weights that contain NaN', outcome, 'its training diverged')
         assert not list(tmp_path.rglob('*.json'))
 
 
@@ -256,11 +268,11 @@ class TestBadResults:
     )
     def test_not_alike(self, analyze, results, refused, tmp_path, given, files, message):
         outcome = analyze('--compare', *(f'{name}.json' for name in files), '--output', 'both.png')
-        refused(KIND, f'robustness: `--compare` of results {given}', outcome, message)
+        refused(KIND, f'robustness: `--compare` with results {given}', outcome, message)
         assert not (tmp_path / 'both.png').exists()
 
     def test_of_something_else(self, analyze, refused, tmp_path):
         (tmp_path / 'other.json').write_text('{"analysis": "effective receptive field"}')
         outcome = analyze('--compare', 'other.json', '--output', 'a.png')
-        given = 'robustness: `--compare` with a result of another analysis'
+        given = 'robustness: `--compare` with a result of a different analysis'
         refused(KIND, given, outcome, 'other.json is not an analysis of robustness')

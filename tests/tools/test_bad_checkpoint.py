@@ -53,7 +53,10 @@ FILES = {
     'a folder': (lambda file, content: file.mkdir(), 'is a folder; give a file in it'),
     'an empty file': (lambda file, content: file.touch(), 'is empty'),
     'a truncated file': (truncated, 'is truncated or not a checkpoint'),
-    'not a checkpoint': (lambda file, content: file.write_text('buy milk'), 'not a checkpoint'),
+    'a file that is not a checkpoint': (
+        lambda file, content: file.write_text('buy milk'),
+        'not a checkpoint',
+    ),
     'a checkpoint without weights': (of_nothing, 'contains no weights'),
 }
 
@@ -77,7 +80,7 @@ def test_never_run_code(give, way, zipped, content, tmp_path, refused, nothing_w
     write_hostile(file, content, proof, zipped)
     outcome = give(way, file)
     assert not proof.exists()
-    refused(KIND, 'a file whose pickle would run a command', outcome, 'tries to run posix.mkdir')
+    refused(KIND, 'a checkpoint whose pickle would run a command', outcome, 'tries to run posix.mkdir')
     assert is_as_dangerous_as_meant(file, proof)
     file.unlink()
     assert nothing_written()
@@ -92,7 +95,7 @@ def test_never_run_code(give, way, zipped, content, tmp_path, refused, nothing_w
             'compressed members such as weights/data/1',
         ),
         (
-            'a checkpoint whose members claim more than the file has',
+            'a checkpoint whose members claim to be larger than the file',
             write_claim,
             'members that claim 4,29',
         ),
@@ -112,7 +115,7 @@ def test_damaged_state_of_a_training(give, part, content, tmp_path, refused, not
     file = tmp_path / 'input/weights.pth'
     file.parent.mkdir()
     torch.save({**content, part: []}, file)
-    given = f'--resume, and a checkpoint whose {part} is an empty list'
+    given = f'--resume from a checkpoint with an invalid {part} (an empty list)'
     refused(KIND, given, give('--resume', file), f'cannot be resumed: invalid {part}')
     file.unlink()
     assert nothing_written()
@@ -123,14 +126,14 @@ def test_weights_that_are_no_numbers(give, way, content, tmp_path, refused, noth
     file.parent.mkdir()
     content['state_dict']['backbone.stem.conv1.weight'][0] = float('nan')
     torch.save(content, file)
-    refused(KIND, 'weights that are no numbers', give(way, file), 'non-finite values in 1 tensors')
+    refused(KIND, 'weights that contain NaN', give(way, file), 'non-finite values in 1 tensors')
     file.unlink()
     assert nothing_written()
 
 
 def test_unreachable_address(give, way, refused, nothing_written):
     outcome = give(way, 'http://127.0.0.1:9/weights.pth')
-    refused(KIND, 'an address that cannot be reached', outcome, 'cannot be downloaded', '127.0.0.1:9')
+    refused(KIND, 'a URL that cannot be reached', outcome, 'cannot be downloaded', '127.0.0.1:9')
     assert nothing_written()
 
 
@@ -154,11 +157,11 @@ class TestOfAnother:
         }[way]
         outcome = commands(command, config, *wish, *arguments, folder=tmp_path)
         if way == '--resume':
-            given = '--resume, and a checkpoint of another config'
+            given = '--resume from a checkpoint of a different config'
             message = "model.backbone.mixer.type is 'convnext' here and 'dcn' there"
             refused(KIND, given, outcome, f'{file} belongs to a different experiment', message)
         else:
-            given = 'a checkpoint of another mixer'
+            given = 'a checkpoint of a different mixer'
             refused(KIND, given, outcome, f'{file}: only', 'are for dcn with 16')
         assert nothing_written()
 
@@ -180,7 +183,7 @@ class TestOfAnother:
             for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader')
         } | {f'model.roi_head.{head}.num_classes': 6 for head in ('bbox_head', 'mask_head')}
         outcome = train(config, *arguments, *option_list(options))
-        given = 'a checkpoint of another scale'
+        given = 'a checkpoint of a different scale'
         refused(
             KIND, given, outcome, 'this backbone (halo_tiny); the weights are for halo_micro, so use'
         )
@@ -191,7 +194,7 @@ class TestOfAnother:
         file = work_dir_of('upernet') / 'iter_4.pth'
         trial = trials['upernet']
         outcome = test(trial.config, file, *trial.arguments(model__decode_head__channels=32))
-        given = 'to tools/test.py, a checkpoint whose heads have other shapes'
+        given = 'test: a checkpoint whose heads have different shapes'
         refused(
             KIND,
             given,
@@ -209,7 +212,7 @@ class TestOfAnother:
         torch.save({'model': backbone}, file)
         trial = trials['upernet']
         outcome = test(trial.config, file, *trial.arguments())
-        given = 'to tools/test.py, a checkpoint of a backbone alone'
+        given = 'test: a checkpoint of only a backbone'
         refused(KIND, given, outcome, 'only a backbone, of which 100.0% fits', '69 weights missing')
         file.unlink()
         assert nothing_written()
@@ -217,8 +220,8 @@ class TestOfAnother:
     @pytest.mark.parametrize(
         ('word', 'given', 'name'),
         [
-            ('missing', 'that lacks a weight', 'decode_head.conv_seg.weight'),
-            ('left over', 'with a weight too many', 'decode_head.more.weight'),
+            ('missing', 'with a missing weight', 'decode_head.conv_seg.weight'),
+            ('left over', 'with an extra weight', 'decode_head.more.weight'),
         ],
     )
     def test_one_weight(
@@ -233,7 +236,7 @@ class TestOfAnother:
         file.parent.mkdir()
         torch.save(content, file)
         outcome = test(trial.config, file, *trial.arguments())
-        given = f'to tools/test.py, a checkpoint {given}'
+        given = f'test: a checkpoint {given}'
         refused(KIND, given, outcome, f'{file} does not fit', f'1 weight {word}, such as {name}')
         file.unlink()
         assert nothing_written()
@@ -243,7 +246,7 @@ def test_a_key_that_is_not_there(test, trials, work_dir_of, refused, nothing_wri
     trial = trials['upernet']
     file = work_dir_of('upernet') / 'iter_4.pth'
     outcome = test(trial.config, file, '--checkpoint-key', 'ema', *trial.arguments())
-    given = '--checkpoint-key ema, and a checkpoint without averaged weights'
+    given = '--checkpoint-key ema with a checkpoint without averaged weights'
     refused(KIND, given, outcome, "has no weights under 'ema'; it has state_dict")
     assert nothing_written()
 
@@ -252,5 +255,5 @@ def test_latest_to_resume_from_is_gone(train, trials, tmp_path, refused):
     (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_2.pth')
     trial = trials['upernet']
     outcome = train(trial.config, '--resume', '--work-dir', '.', *trial.arguments())
-    given = '--resume, and the last checkpoint of the work dir is gone'
+    given = '--resume when the last checkpoint of the work dir is missing'
     refused(KIND, given, outcome, 'names elsewhere/iter_2.pth, which is missing')

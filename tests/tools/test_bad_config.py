@@ -13,9 +13,9 @@ from tests.commands import ROOT
 KIND = 'Configs and options'
 # Overrides without effect, in the words of the page.
 UNREAD = {
-    'an override of a misspelt part of the config': 'trian_cfg.max_epochs',
-    'an override of what the config has copied elsewhere': 'train_pipeline.1.reduce_zero_label',
-    'an override of what an option of the command sets': 'launcher',
+    'an override of a misspelled section of the config': 'trian_cfg.max_epochs',
+    'an override of a value that the config has already copied': 'train_pipeline.1.reduce_zero_label',
+    'an override of a setting that has its own option': 'launcher',
 }
 
 
@@ -39,16 +39,16 @@ class TestFile:
         ('given', 'name', 'messages'),
         [
             (
-                'a config file whose name is misspelt',
+                'a misspelled config file name',
                 'demo/mask_rcnn_swim_micro.py',
                 ['mask_rcnn_swim_micro.py is not a file', 'did you mean', 'mask_rcnn_swin_micro.py'],
             ),
             (
-                'a config of a scale that is not there',
+                'a config for a scale that does not exist',
                 'mask_rcnn_dcn_large.py',
                 ['is not a file; did you mean', 'mask_rcnn_dcn_base.py'],
             ),
-            ('a folder as config', 'demo', ['demo is a folder']),
+            ('a folder instead of a config', 'demo', ['demo is a folder']),
         ],
     )
     def test_name(self, train, tmp_path, refused, given, name, messages):
@@ -58,7 +58,7 @@ class TestFile:
     def test_another_kind_of_file(self, train, tmp_path, refused):
         file = tmp_path / 'weights.pth'
         file.write_bytes(b'\x80\x02')
-        refused(KIND, 'a checkpoint as config', train(file), f'{file} is not a .py file')
+        refused(KIND, 'a checkpoint instead of a config', train(file), f'{file} is not a .py file')
         assert list(tmp_path.iterdir()) == [file]
 
     def test_syntax_error(self, train, configs, tmp_path, refused):
@@ -72,26 +72,28 @@ class TestFile:
         page = configs / '_base_/backbones/dcn.py'
         line = append(page, 'dcn_huge = dict(depths=[1, 2)')
         outcome = train(configs / 'demo/upernet_dcn_micro.py')
-        refused(KIND, 'a config that imports one with a syntax error', outcome, f'{page}, line {line}')
+        refused(
+            KIND, 'a config that imports a page with a syntax error', outcome, f'{page}, line {line}'
+        )
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
         ('given', 'text', 'replacement', 'messages'),
         [
             (
-                'a config that imports a name that is not there',
+                'a config that imports an undefined name',
                 'import dcn_micro as backbone',
                 'import dcn_macro as backbone',
                 ['line 6: dcn.py has no dcn_macro; did you mean dcn_micro?'],
             ),
             (
-                'a config that imports a page that is not there',
+                'a config that imports a missing page',
                 'from .._base_.backbones.dcn',
                 'from .._base_.backbones.dnc',
                 ['line 6: there is no dnc.py in backbones/', 'did you mean dcn?'],
             ),
             (
-                'a config that uses a name that is not there',
+                'a config that uses an undefined name',
                 'del backbone',
                 'del bakcbone',
                 ["line 15: NameError: name 'bakcbone' is not defined"],
@@ -108,11 +110,19 @@ class TestFile:
     @pytest.mark.parametrize(
         ('given', 'line', 'message'),
         [
-            ('a recipe with a misspelt key', 'recipe.update(imges=48)', 'recipe has no imges; did you'),
-            ('a recipe of no known task', "recipe.update(task='depth')", "recipe.task is 'depth'"),
-            ('a recipe of another task', "recipe.update(task='classification')", 'the model is for'),
+            (
+                'a recipe with a misspelled key',
+                'recipe.update(imges=48)',
+                'recipe has no imges; did you',
+            ),
+            ('a recipe with an unknown task', "recipe.update(task='depth')", "recipe.task is 'depth'"),
+            (
+                'a recipe for a different task than the model',
+                "recipe.update(task='classification')",
+                'the model is for',
+            ),
             ('a config without a recipe', 'recipe = None', 'declares no recipe'),
-            ('a contestant that is no dict', "contestant = 'swin'", 'contestant = dict(name='),
+            ('a contestant that is not a dict', "contestant = 'swin'", 'contestant = dict(name='),
         ],
     )
     def test_recipe_and_contestant(self, train, configs, tmp_path, refused, given, line, message):
@@ -125,7 +135,7 @@ class TestFile:
         leaf = configs / 'demo/upernet_dcn_micro.py'
         line = append(leaf, "custom_imports.imports.append('evaluation.registratoin')")
         place = f'{leaf}, line {line}: there is no module evaluation.registratoin'
-        given = 'a config that imports a module that is not there'
+        given = 'a config that imports a missing module'
         refused(KIND, given, train(leaf), place, 'did you mean evaluation.registration?')
         assert not list(tmp_path.iterdir())
 
@@ -134,7 +144,7 @@ class TestFile:
         joined = "dict(type='ConcatDataset', datasets=[{**val_dataloader['dataset']}] * 2)"
         append(leaf, f"val_dataloader = {{**val_dataloader, 'dataset': {joined}}}")
         outcome = train(leaf, *trials['mask_rcnn'].arguments()[:2])
-        refused(KIND, 'a validation set joined of two COCO files', outcome, 'joins 2 data sets')
+        refused(KIND, 'a validation set of two concatenated COCO files', outcome, 'joins 2 data sets')
         assert not list(tmp_path.iterdir())
 
     def test_page_for_others_to_import(self, train, tmp_path, refused):
@@ -155,7 +165,7 @@ class TestOptions:
                 ["'train_dataloader.batch_size' is not KEY=VALUE"],
             ),
             (
-                'an override with an open bracket',
+                'an override with an unmatched bracket',
                 'upernet',
                 'a=[1',
                 ["'a=[1': the brackets do not match"],
@@ -167,7 +177,7 @@ class TestOptions:
                 ["not a Python value; quote words in it, as in [{'type':'EMAHook'}]"],
             ),
             (
-                'the bare name of a hook',
+                'a hook given only by name',
                 'upernet',
                 'custom_hooks=[EMAHook]',
                 ["custom_hooks.0='EMAHook': give settings, such as {'type': 'NAME'}"],
@@ -197,13 +207,13 @@ class TestOptions:
                 ['optim_wrapper.optimizer.LR is not a setting of AdamW', 'did you mean lr?'],
             ),
             (
-                'an override of an unknown setting that a base class would have to take',
+                'an override of an unknown setting of the decode head',
                 'upernet',
                 'model.decode_head.chanels=3',
                 ['model.decode_head.chanels is not a setting of UPerHead', 'did you mean channels?'],
             ),
             (
-                'an override in a new hook without a type',
+                'an override that adds a hook without a type',
                 'upernet',
                 'default_hooks.chekpoint.interval=1',
                 ['default_hooks.chekpoint has no type', 'did you mean checkpoint?'],
@@ -227,31 +237,31 @@ class TestOptions:
                 ['train_cfg.max_iters=0: give a whole number, 1 or more'],
             ),
             (
-                'an override of an entry beyond the end of a list',
+                'an override with a list index out of range',
                 'upernet',
                 'param_scheduler.7.end=3',
                 ['param_scheduler has no entry 7; give 0 to 1'],
             ),
             (
-                'an override below a plain value',
+                'an override of a key inside a plain value',
                 'upernet',
                 'log_level.file=INFO',
                 ["log_level is 'INFO' and has no settings"],
             ),
             (
-                'a plain value for settings',
+                'a plain value instead of a dict of settings',
                 'upernet',
                 'model.backbone=swin',
                 ["model.backbone='swin': give single settings"],
             ),
             (
-                'pretrained weights as earlier versions of mmseg and mmdet had them',
+                'model.pretrained, as in earlier versions of mmseg and mmdet',
                 'upernet',
                 'model.pretrained=swin.pth',
                 ["model.pretrained='swin.pth' is no longer supported", 'give --pretrained swin.pth'],
             ),
             (
-                'a seed that is no number',
+                'randomness.seed that is not a number',
                 'upernet',
                 'randomness.seed=many',
                 ["randomness.seed='many': give a whole number"],
@@ -263,31 +273,31 @@ class TestOptions:
                 ['needs workers, but train_dataloader.num_workers=0'],
             ),
             (
-                'UperNet on one image a process',
+                'UperNet with one image per process',
                 'upernet',
                 'train_dataloader.batch_size=1',
                 ['model.decode_head pools each image to one pixel', 'train_dataloader.batch_size=2'],
             ),
             (
-                'crops that are smaller than the backbone takes',
+                'crops smaller than the minimum size of the backbone',
                 'upernet',
                 'model.data_preprocessor.size=(16,16)',
                 ['model.data_preprocessor.size=(16, 16)', 'at least 32 pixels'],
             ),
             (
-                'a schedule of epochs under a loop of iterations',
+                'an epoch-based schedule in an iteration-based loop',
                 'upernet',
                 'param_scheduler.1.by_epoch=True',
                 ['param_scheduler.1 (PolyLR) counts epochs', 'give param_scheduler.1.by_epoch=False'],
             ),
             (
-                'a backend of logs whose package is not installed',
+                'a logging backend whose package is not installed',
                 'upernet',
                 "visualizer.vis_backends=[{'type':'AimVisBackend'}]",
                 ['visualizer.vis_backends.0 (AimVisBackend) needs the package aim: pip install aim'],
             ),
             (
-                'names of checkpoints without their number',
+                'checkpoint file names without a number',
                 'upernet',
                 'default_hooks.checkpoint.filename_tmpl=last.pth',
                 ["default_hooks.checkpoint.filename_tmpl='last.pth'", 'ends in the number'],
@@ -343,9 +353,17 @@ class TestOptions:
                 ['--sed', '1'],
                 'unrecognized arguments: --sed 1; --help lists the options',
             ),
-            ('a word for the seed', ['--seed', 'one'], "--seed: 'one' is not a whole number from 0"),
-            ('a negative seed', ['--seed', '-1'], "--seed: '-1' is not a whole number from 0"),
-            ('a seed of 33 bits', ['--seed', str(2**32)], "--seed: '4294967296' is not a whole number"),
+            (
+                'a --seed that is not a number',
+                ['--seed', 'one'],
+                "--seed: 'one' is not a whole number from 0",
+            ),
+            ('a negative --seed', ['--seed', '-1'], "--seed: '-1' is not a whole number from 0"),
+            (
+                'a --seed that does not fit in 32 bits',
+                ['--seed', str(2**32)],
+                "--seed: '4294967296' is not a whole number",
+            ),
         ],
     )
     def test_of_the_command(self, train, trials, tmp_path, refused, given, options, message):
@@ -359,7 +377,7 @@ class TestBackbone:
         [
             ('an unknown mixer', 'mixer.type=swim', ("unknown mixer 'swim'", 'choose from', 'swin')),
             (
-                'a misspelt option of the mixer',
+                'a misspelled option of the mixer',
                 'mixer.num_head=[1,2,4,8]',
                 ("no option 'num_head'", "did you mean 'num_heads'?"),
             ),
@@ -374,7 +392,7 @@ class TestBackbone:
                 ('num_heads=[1, 2] has 2 entries', '4 stages'),
             ),
             ('too few entries in depths', 'depths=[1,1]', ('has 4 entries', '2 stages')),
-            ('a word for dims', 'dims=wide', ("dims='wide': give a list",)),
+            ('a string for dims', 'dims=wide', ("dims='wide': give a list",)),
             (
                 'depths that are not whole numbers',
                 'depths=[1,1,1.5,1]',
@@ -382,7 +400,7 @@ class TestBackbone:
             ),
             ('a depth of 0', 'depths=[1,1,0,1]', ('depths=[1, 1, 0, 1]: give a whole number',)),
             (
-                'dims that the neck does not expect',
+                'dims that do not match the neck',
                 'dims=[32,64,128,256]',
                 ('model.neck.in_channels=[16, 32, 64, 128]', '[32, 64, 128, 256]'),
             ),
@@ -399,13 +417,13 @@ class TestOutput:
     def test_work_dir_below_a_file(self, train, trial, tmp_path, refused):
         (tmp_path / 'file').write_text('')
         outcome = train(trial.config, '--work-dir', 'file/run', *trial.arguments())
-        given = 'a work dir below a file'
+        given = 'a work dir inside a file'
         refused(KIND, given, outcome, 'work dir file/run cannot be created', 'choose another')
 
     def test_work_dir_is_a_file(self, train, trial, tmp_path, refused):
         (tmp_path / 'file').write_text('kept')
         outcome = train(trial.config, '--work-dir', 'file', *trial.arguments())
-        refused(KIND, 'a file as work dir', outcome, 'work dir file is a file')
+        refused(KIND, 'a file instead of a work dir', outcome, 'work dir file is a file')
         assert (tmp_path / 'file').read_text() == 'kept'
 
     def test_work_dir_that_nobody_can_make(self, train, trials, refused):
@@ -428,8 +446,8 @@ class TestOutput:
     @pytest.mark.parametrize(
         ('given', 'name', 'message'),
         [
-            ('predictions that are not pickled', 'predictions.json', 'must end in .pkl'),
-            ('predictions in a folder that is not there', 'nowhere/predictions.pkl', 'folder'),
+            ('--out with a name that does not end in .pkl', 'predictions.json', 'must end in .pkl'),
+            ('--out in a folder that does not exist', 'nowhere/predictions.pkl', 'folder'),
         ],
     )
     def test_predictions(
@@ -470,7 +488,7 @@ class TestWhatWorks:
 def test_wrapper_for_mixed_precision_without_a_gpu(train, trials, tmp_path, refused):
     trial = trials['upernet']
     outcome = train(trial.config, *trial.arguments(optim_wrapper__type='AmpOptimWrapper'))
-    given = 'an optimizer wrapper for mixed precision without a GPU'
+    given = 'AmpOptimWrapper without a GPU'
     refused(KIND, given, outcome, 'optim_wrapper.type=AmpOptimWrapper needs a GPU')
     assert not list(tmp_path.iterdir())
 
@@ -479,5 +497,5 @@ def test_wrapper_for_mixed_precision_without_a_gpu(train, trials, tmp_path, refu
 def test_mixed_precision_without_a_gpu(train, trials, tmp_path, refused):
     trial = trials['upernet']
     outcome = train(trial.config, '--amp', *trial.arguments())
-    refused(KIND, 'mixed precision without a GPU', outcome, '--amp needs a GPU')
+    refused(KIND, '--amp without a GPU', outcome, '--amp needs a GPU')
     assert not Path(tmp_path, 'work_dirs').exists()

@@ -54,7 +54,7 @@ class TestLayout:
     def test_missing_root(self, train, trial, tmp_path, refused):
         refused(
             'Data',
-            f'a data root that is not there ({LAYOUT[trial.task]})',
+            f'a data root that does not exist ({LAYOUT[trial.task]})',
             train(trial.config, '--data-root', 'nowhere'),
             'data root nowhere is not a folder',
         )
@@ -63,7 +63,7 @@ class TestLayout:
     def test_missing_root_of_the_config(self, train, trial, refused):
         refused(
             'Data',
-            f'no --data-root, where the one of the config is not there ({LAYOUT[trial.task]})',
+            f'no --data-root, and the data root in the config is missing ({LAYOUT[trial.task]})',
             train(trial.config),
             'work_dirs/demo/data/',
             'give --data-root',
@@ -82,7 +82,7 @@ class TestLayout:
         options = on(trial.data_root, trial, test_dataloader__dataset__ann_file='/labels/val.json')
         refused(
             'Data',
-            '--data-root where a data set names a file elsewhere',
+            '--data-root with a data set that has a file outside the data root',
             test(trial.config, 'any.pth', *options),
             'test_dataloader.dataset.ann_file is /labels/val.json, outside',
             'omit --data-root',
@@ -103,7 +103,7 @@ class TestLayout:
         folder = (data / IMAGES[trial.task, 'train']).parent
         shutil.rmtree(folder)
         folder.mkdir()
-        given = f'an empty folder of images ({LAYOUT[trial.task]})'
+        given = f'an empty image folder ({LAYOUT[trial.task]})'
         refused('Data', given, train(trial.config, *on(data, trial)), f'{folder} is empty')
 
     @pytest.mark.parametrize('split', ['train', 'val'])
@@ -114,7 +114,7 @@ class TestLayout:
         }[trial.task]
         data = copy_of(trial)
         (data / missing).rename(data / 'elsewhere')
-        given = f'no annotations to {"train with" if split == "train" else "evaluate on"}'
+        given = f'no {"training" if split == "train" else "validation"} annotations'
         refused(
             'Data',
             f'{given} ({LAYOUT[trial.task]})',
@@ -136,7 +136,7 @@ class TestLayout:
         other = f'{trial.data_root}/{INSTANCES}'
         refused(
             'Data',
-            'an evaluator with the annotations of other data',
+            'an evaluator with a different annotation file than its data set',
             test(trial.config, 'any.pth', *on(trial.data_root, trial, test_evaluator__ann_file=other)),
             'test_evaluator.ann_file is',
             'make them equal',
@@ -178,72 +178,72 @@ class TestCocoFile:
         ('given', 'change', 'messages'),
         [
             (
-                'predictions in place of COCO ground truth',
+                'predictions instead of COCO ground truth',
                 lambda content: [{'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 9, 9], 'score': 0.9}],
                 ('is a list, like a file of predictions', 'give COCO ground truth'),
             ),
             (
-                'JSON that is not COCO',
+                'a JSON file that is not in COCO format',
                 lambda content: {'shapes': [], 'imageData': None},
                 ('has no images', 'give COCO ground truth'),
             ),
             (
-                'a COCO file without one annotation',
+                'a COCO file without annotations',
                 lambda content: content | {'annotations': []},
                 ('the list of annotations is empty',),
             ),
             (
-                'a COCO file of other classes',
+                'a COCO file with different classes',
                 rename_categories(lambda number, name: f'other {number}'),
                 ('6 of the 6 classes (disc, square, triangle and 3 more)', '(other 0, other 1, other 2'),
             ),
             (
-                'a COCO file that lacks a class',
+                'a COCO file with a missing class',
                 rename_categories(lambda number, name: 'Star' if name == 'star' else name),
                 ('1 of the 6 classes (star), and 1 unknown categories (Star)',),
             ),
             (
-                'a COCO file with its categories in another order',
+                'a COCO file with its categories in a different order',
                 lambda content: content | {'categories': content['categories'][::-1]},
                 ("category 'cross' twice or in a different order",),
             ),
             (
-                'an annotation of a category that the file does not list',
+                'an annotation with an unlisted category',
                 of_first_annotation(category_id=99),
                 ('the entry with id 1 has category_id 99', 'does not list'),
             ),
             (
-                'an annotation of an image that the file does not list',
+                'an annotation for an unlisted image',
                 of_first_annotation(image_id=99),
                 ('the entry with id 1 has image_id 99', 'does not list'),
             ),
             (
-                'a file name that leads out of the folder of images',
+                'a relative file name that points outside the image folder',
                 of_first_image(file_name='../../../etc/passwd'),
                 ("has the file_name '../../../etc/passwd', which points outside the image folder",),
             ),
             (
-                'a file name from the root of the file system',
+                'an absolute file name',
                 of_first_image(file_name='/etc/passwd'),
                 ("has the file_name '/etc/passwd', which points outside the image folder",),
             ),
             (
-                'an image that is said to have more pixels than any',
+                'an image entry with too many pixels',
                 of_first_image(height=60_000, width=60_000),
                 ('has 60000x60000 pixels, more than the limit of 179 million',),
             ),
             (
-                'ids that are numbers and texts',
+                'a mix of numbers and strings as ids',
                 of_first_annotation(id='first'),
                 ('some ids are numbers and some are strings',),
             ),
             (
-                'a run-length code that goes beyond its image',
+                'a run-length code longer than its image',
                 of_first_annotation(segmentation={'size': [64, 64], 'counts': [0, 10**12]}),
                 ('not a run-length code of 64 rows, 64 columns',),
             ),
             (
-                'a polygon whose outline would fill the memory',
+                'a polygon too large for memory',
                 of_first_annotation(segmentation=[[0, 0, 1e12, 0, 0, 1e12]]),
                 ('has a segmentation that is neither polygons nor a run-length code',),
             ),
@@ -253,7 +253,7 @@ class TestCocoFile:
                 ('the entry with id 1 has no segmentation',),
             ),
             (
-                'an annotation whose box has a NaN',
+                'an annotation with NaN in its box',
                 of_first_annotation(bbox=[0, 0, float('nan'), 5]),
                 ('the entry with id 1 has the bbox [0, 0, nan, 5]',),
             ),
@@ -275,7 +275,7 @@ class TestCocoFile:
         file.write_text('{"images": [{"id": 1,\n"file_n')
         refused(
             'Data',
-            'annotations that are cut short',
+            'a truncated annotation file',
             test(trial.config, 'any.pth', *on(data, trial)),
             f'{file} is not valid JSON or is truncated (error at line 2, column 1',
         )
@@ -296,7 +296,7 @@ class TestNumberOfClasses:
         wrong = {f'model.{head}.num_classes': 5}
         refused(
             'Data',
-            f'{head}.num_classes that is not the number of classes of the data',
+            f'{head}.num_classes different from the number of classes in the data',
             train(trial.config, *on(trial.data_root, trial, **wrong)),
             f'model.{head}.num_classes is 5',
             f'has {6 if task == "mask_rcnn" else 8} classes',
@@ -307,7 +307,7 @@ class TestNumberOfClasses:
         wrong = {'train_dataloader.dataset.type': 'ADE20KDataset'}
         refused(
             'Data',
-            'ADE20KDataset with classes of your own',
+            'ADE20KDataset with custom classes',
             train(trial.config, *on(trial.data_root, trial, **wrong)),
             'ADE20KDataset has no class ground, disc, square',
             'use BaseSegDataset',
@@ -328,7 +328,7 @@ class TestImages:
         image.unlink()
         refused(
             'Data',
-            'images that the annotations list and the folder lacks',
+            'a listed image that is missing from the folder',
             train(trial.config, *on(data, trial)),
             '1 of the 7 images of',
             f'such as {image}; restore it',
@@ -353,7 +353,7 @@ class TestImages:
         image = data / IMAGES[trial.task, 'train']
         halve(image)
         outcome = train(trial.config, *on(data, trial, train_dataloader__num_workers=workers))
-        given = f'a truncated image, met in training ({LAYOUT[trial.task]})'
+        given = f'a truncated image, found while training ({LAYOUT[trial.task]})'
         refused('Data', given, outcome, f'error: {image} is truncated', '--skip-bad-images')
         assert not [*tmp_path.rglob('*.pth'), *tmp_path.rglob('result.json')]
 
@@ -364,7 +364,7 @@ class TestImages:
         checkpoint = work_dir_of(trial.task) / f'{trial.end}.pth'
         refused(
             'Data',
-            f'a file that is no image, met in testing ({LAYOUT[trial.task]})',
+            f'a file that is not an image, found while testing ({LAYOUT[trial.task]})',
             test(trial.config, checkpoint, *on(data, trial)),
             f'error: {image} cannot be decoded as an image',
         )
@@ -377,7 +377,7 @@ class TestImages:
         image.unlink()
         os.mkfifo(image)
         outcome = train(trial.config, *on(data, trial))
-        refused('Data', 'a pipe in place of an image', outcome, f'error: {image} is not a file')
+        refused('Data', 'a pipe instead of an image', outcome, f'error: {image} is not a file')
 
     def test_a_link_to_itself(self, train, trials, copy_of, refused):
         trial = trials['upernet']
@@ -385,7 +385,7 @@ class TestImages:
         image = data / IMAGES['upernet', 'train']
         image.unlink()
         image.symlink_to(image.name)
-        given = 'a link to itself in place of an image'
+        given = 'a link to itself instead of an image'
         message = f'error: {image} cannot be read (Too many levels of symbolic links)'
         refused('Data', given, train(trial.config, *on(data, trial)), message)
 
@@ -395,7 +395,7 @@ class TestImages:
         image = data / IMAGES['mask_rcnn', 'train']
         image.write_bytes(png([60_000, 60_000], 8, 2, bytes(100)))
         outcome = train(trial.config, *on(data, trial))
-        given = 'an image that claims to have more pixels than any'
+        given = 'an image file that claims to have too many pixels'
         refused('Data', given, outcome, f'error: {image} claims to have more than 179 million pixels')
 
     def test_a_bit_that_was_lost(self, train, trials, copy_of, refused):
@@ -405,7 +405,7 @@ class TestImages:
         content = bytearray(map_file.read_bytes())
         content[-30] ^= 1
         map_file.write_bytes(content)
-        given = 'a segmentation map with a bit that was changed'
+        given = 'a corrupt segmentation map (one flipped bit)'
         refused('Data', given, train(trial.config, *on(data, trial)), f'error: {map_file} is corrupt')
 
     def test_pictures_are_drawn_nowhere_else(self, test, trials, copy_of, work_dir_of, tmp_path):
@@ -429,7 +429,7 @@ class TestImages:
         cv2.imwrite(str(image), np.zeros((48, 32, 3), np.uint8))
         refused(
             'Data',
-            'an image of another size than its annotations say',
+            'an image whose size does not match its annotations',
             train(trial.config, *on(data, trial)),
             f'{image} is 32x48 pixels, but its annotations are for 64x64',
         )
@@ -440,14 +440,18 @@ class TestSegmentationMaps:
         ('given', 'content', 'message'),
         [
             (
-                'of another size than its image',
+                'whose size does not match its image',
                 np.ones((32, 64)),
                 'is 64x32 pixels, but its image is 64x64',
             ),
-            ('of colors', np.ones((64, 64, 3)), 'is a PNG of mode RGB; maps must be'),
-            ('of 16 bits', np.ones((64, 64), np.uint16), 'is a PNG of mode I;16; maps must be'),
+            ('in color', np.ones((64, 64, 3)), 'is a PNG of mode RGB; maps must be'),
             (
-                'with a class beyond the last',
+                'with 16 bits per pixel',
+                np.ones((64, 64), np.uint16),
+                'is a PNG of mode I;16; maps must be',
+            ),
+            (
+                'with a class index that is too large',
                 np.full((64, 64), 9),
                 'has the class index 9; expected 1 to 8',
             ),
@@ -516,7 +520,7 @@ class TestSkipping:
         for image in (data / IMAGES[trial.task, 'train']).parent.iterdir():
             halve(image)
         outcome = train(trial.config, '--skip-bad-images', *on(data, trial))
-        given = f'--skip-bad-images where no image is good ({LAYOUT[trial.task]})'
+        given = f'--skip-bad-images when every image is bad ({LAYOUT[trial.task]})'
         refused('Data', given, outcome, 'none of the 8 images can be used', 'is truncated')
         shutil.rmtree(data)
         assert nothing_written()

@@ -46,13 +46,13 @@ class TestSettings:
     @pytest.mark.parametrize(
         ('given', 'name', 'value'),
         [
-            ('a number of processes that is no number', 'GPUS', 'two'),
-            ('a port that is no number', 'PORT', 'http'),
-            ('a port that is too large', 'PORT', '65536'),
-            ('a number of machines that is no number', 'NNODES', 'two'),
-            ('a machine beyond the last', 'NODE_RANK', '1'),
-            ('a number of restarts that is no number', 'MAX_RESTARTS', 'number of restarts'),
-            ('a Python that is not there', 'PYTHON', 'python0'),
+            ('GPUS that is not a number', 'GPUS', 'two'),
+            ('PORT that is not a number', 'PORT', 'http'),
+            ('PORT that is too large', 'PORT', '65536'),
+            ('NNODES that is not a number', 'NNODES', 'two'),
+            ('NODE_RANK that is too large', 'NODE_RANK', '1'),
+            ('MAX_RESTARTS that is not a number', 'MAX_RESTARTS', 'number of restarts'),
+            ('PYTHON that is not found', 'PYTHON', 'python0'),
         ],
     )
     def test_of_dist(self, tmp_path, refused, given, name, value):
@@ -65,7 +65,7 @@ class TestSettings:
     @pytest.mark.parametrize('name', ['GPUS', 'GPUS_PER_NODE', 'CPUS_PER_TASK'])
     def test_of_slurm(self, tmp_path, refused, name):
         outcome = shell('slurm_train.sh', 'p', 'j', CONFIG, 'w', folder=tmp_path, **{name: 'two'})
-        refused(KIND, f'{name} for Slurm that is no number', outcome, f"{name} is 'two'")
+        refused(KIND, f'slurm_train.sh: {name} that is not a number', outcome, f"{name} is 'two'")
         only_line(outcome)
 
     def test_more_processes_than_the_machine_has_room_for(self, tmp_path, refused):
@@ -74,7 +74,12 @@ class TestSettings:
         assert f'this machine has room for {places()} ' in line
         assert line.endswith(f'give at most {places()}')
         here = Outcome(2, '', re.sub(rf'\b{places()}\b', '8', line))
-        refused(KIND, 'more processes than GPUs, or without GPUs than CPU cores', here, 'GPUS is 1000')
+        refused(
+            KIND,
+            'more processes than GPUs (on a machine without GPUs: than CPU cores)',
+            here,
+            'GPUS is 1000',
+        )
         assert not list(tmp_path.iterdir())
 
     def test_port_that_is_taken(self, tmp_path, refused):
@@ -85,11 +90,11 @@ class TestSettings:
             outcome = shell('dist_train.sh', CONFIG, 2, folder=tmp_path, PORT=port)
         line = only_line(outcome)
         here = Outcome(2, '', line.replace(port, '29500'))
-        refused(KIND, 'a port that another run uses', here, 'port 29500')
+        refused(KIND, 'a port in use by another run', here, 'port 29500')
 
     def test_config_that_is_missing(self, tmp_path, refused):
         outcome = shell('dist_train.sh', 'nowhere.py', 2, folder=tmp_path)
-        refused(KIND, 'a config that is missing', outcome, 'nowhere.py is not a file')
+        refused(KIND, 'a missing config', outcome, 'nowhere.py is not a file')
         only_line(outcome)
 
     @pytest.mark.parametrize('script', USAGES)
@@ -113,7 +118,7 @@ class TestSettings:
         for name in ('bash', 'dirname'):
             (programs / name).symlink_to(shutil.which(name))
         outcome = shell('slurm_train.sh', 'p', 'j', 'c.py', 'w', folder=tmp_path, PATH=str(programs))
-        refused(KIND, 'Slurm on a machine without it', outcome, 'srun was not found')
+        refused(KIND, 'a Slurm launcher on a machine without Slurm', outcome, 'srun was not found')
         only_line(outcome)
 
 
@@ -125,7 +130,7 @@ class TestProcesses:
             'dist_train.sh', trial.config, 2, '--work-dir', tmp_path / 'run',
             *trial.arguments(), 'model.backbone.mixer.type=dnc', PORT=free_port(),
         )  # fmt: skip
-        refused(KIND, 'an unknown mixer, in two processes', outcome, "unknown mixer 'dnc'")
+        refused(KIND, 'an unknown mixer in a run of two processes', outcome, "unknown mixer 'dnc'")
         errors = [line for line in outcome.stderr.splitlines() if 'error' in line.lower()]
         assert len(errors) == 1
         assert not list(tmp_path.iterdir())

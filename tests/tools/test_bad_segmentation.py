@@ -29,27 +29,27 @@ def upernet(trials):
             ["model.test_cfg.mode='slide' with stride=None", 'give height and width in pixels'],
         ),
         (
-            'one channel for eight classes',
+            'one output channel for eight classes',
             {'model.decode_head.out_channels': 1},
             ['model.decode_head.out_channels=1 with num_classes=8; give 8, or 1 with two classes'],
         ),
         (
-            'one channel with a loss for several',
+            'one output channel with a loss for several channels',
             {'model.decode_head.out_channels': 1, 'model.decode_head.num_classes': 2},
             ['CrossEntropyLoss with these settings cannot train out_channels=1', 'use_sigmoid=True'],
         ),
         (
-            'a label to ignore that the maps do not have',
+            'an ignore_index that maps and metric do not use',
             {'model.decode_head.ignore_index': 0},
             ['model.decode_head.ignore_index=0, but maps and metric only ignore 255'],
         ),
         (
-            'a validation that loads the map before the resize',
+            'a validation pipeline that loads the map before Resize',
             {f'{VALIDATION}.3': RESIZE},
             ['loads the map (LoadAnnotations) before Resize', 'have the size of the file'],
         ),
         (
-            'data sets of which one counts classes from 0',
+            'data sets that differ in reduce_zero_label',
             {
                 'val_dataloader.dataset.reduce_zero_label': False,
                 f'{VALIDATION}.2.reduce_zero_label': False,
@@ -74,7 +74,7 @@ def test_batches_of_several_shapes(train, upernet, refused, tmp_path):
     outcome = train(upernet.config, *on(data, upernet, **options))
     refused(
         KIND,
-        'batches of a validation whose images have several shapes',
+        'validation batches of images with different shapes',
         outcome,
         'val_dataloader.batch_size=2, but images have different shapes',
         'set val_dataloader.batch_size=1',
@@ -108,7 +108,7 @@ class TestOrientation:
         outcome = test(trials['upernet'].config, 'model.pth', *on(data, trials['upernet']))
         refused(
             'Data',
-            'a map of an image as it is when turned by its EXIF orientation',
+            'a segmentation map for an image rotated by its EXIF orientation',
             outcome,
             f'{label_map} is 48x64 pixels, but its image is 64x48; the image has the EXIF orientation 6',
             "set color_type of LoadCheckedImage to 'color'",
@@ -132,7 +132,7 @@ class TestOrientation:
         outcome = test(trials['mask_rcnn'].config, 'model.pth', *on(data, trials['mask_rcnn']))
         refused(
             'Data',
-            'annotations of an image as it is when turned by its EXIF orientation',
+            'annotations for an image rotated by its EXIF orientation',
             outcome,
             f'{data / name} is 64x48 pixels, but its annotations are for 48x64',
             'the image has the EXIF orientation 6',

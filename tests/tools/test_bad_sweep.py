@@ -39,30 +39,34 @@ SLURM = ('--executor', 'slurm')
     [
         ('an unknown executor', ('--executor', 'pbs'), 'argument --executor'),
         ('a negative number of GPUs', ('--gpus', -1), '--gpus is -1'),
-        ('no jobs at a time', ('--parallel', 0), '--parallel is 0'),
-        ('a seed twice', ('--seeds', 0, 1, 0), 'give each seed once'),
+        ('--parallel 0', ('--parallel', 0), '--parallel is 0'),
+        ('a repeated seed', ('--seeds', 0, 1, 0), 'give each seed once'),
         ('a negative seed', ('--seeds', -1), "'-1' is not a whole number from 0"),
-        ('an option for Slurm without it', ('--partition', 'gpu'), '--partition is only for Slurm'),
-        ('Slurm without a limit of time', SLURM, '--executor slurm needs --time'),
-        ('a limit of time that is none', (*SLURM, '--time', '8h'), "--time is '8h'"),
         (
-            'a test alone that is to start from weights',
+            'a Slurm option without --executor slurm',
+            ('--partition', 'gpu'),
+            '--partition is only for Slurm',
+        ),
+        ('--executor slurm without a time limit', SLURM, '--executor slurm needs --time'),
+        ('an invalid time limit', (*SLURM, '--time', '8h'), "--time is '8h'"),
+        (
+            '--test-only with --pretrained',
             ('--test-only', '.', '--pretrained', 'a'),
             '--pretr',
         ),
         (
-            'checkpoints in a folder that is missing',
+            '--test-only with a missing folder',
             ('--test-only', 'nowhere'),
             'nowhere is not a folder',
         ),
         (
-            'a folder without checkpoints of a config',
+            '--test-only with a folder without checkpoints of a config',
             ('--test-only', 'configs'),
             'has no checkpoint of',
         ),
-        ('starting weights that are missing', ('--pretrained', 'none.pth'), 'none.pth cannot be read'),
+        ('missing pretrained weights', ('--pretrained', 'none.pth'), 'none.pth cannot be read'),
         (
-            'starting weights with an unknown name in braces',
+            '--pretrained with an unknown placeholder',
             ('--pretrained', '{size}.pth'),
             '{size}.pth',
         ),
@@ -82,11 +86,11 @@ def test_options(sweep, project, refused, given, options, said):
             'no config matches configs/*_huge.py',
         ),
         (
-            'two configs of one name',
+            'two configs with the same name',
             (f'configs/**/{NAME}.py',),
             'have the same name and would share a work dir',
         ),
-        ('a page of configs that is no config', ('configs/_base_/runtime.py',), 'has no default_scope'),
+        ('a page instead of a leaf', ('configs/_base_/runtime.py',), 'has no default_scope'),
     ],
 )
 def test_patterns(sweep, project, refused, given, patterns, said):
@@ -111,12 +115,12 @@ def test_slurm_on_a_machine_without_it(project, refused):
         text=True,
     )
     outcome = Outcome(done.returncode, done.stdout, done.stderr)
-    refused(KIND, 'Slurm where there is none', outcome, 'sbatch was not found')
+    refused(KIND, '--executor slurm on a machine without Slurm', outcome, 'sbatch was not found')
 
 
 def test_work_dir_that_is_a_file(sweep, project, refused):
     project.root.touch()
-    refused(KIND, 'a work dir that is a file', sweep(), 'is a file')
+    refused(KIND, 'a file instead of a work dir', sweep(), 'is a file')
 
 
 def test_another_run_in_the_work_dir(sweep, project, refused):
@@ -140,7 +144,7 @@ def test_another_run_in_the_work_dir(sweep, project, refused):
     said = Outcome(outcome.status, outcome.stdout, line)
     refused(
         KIND,
-        'a work dir with a run of another config, data and start',
+        'a work dir with a run of a different config, data and initial weights',
         said,
         'the initial weights (swin.pth',
     )
@@ -154,16 +158,16 @@ def test_training_that_no_sweep_began(sweep, project, refused):
     (folder / 'iter_2.pth').touch()
     (folder / 'last_checkpoint').write_text(str(folder / 'iter_2.pth'))
     outcome = sweep()
-    refused(KIND, 'a work dir with a training that no sweep began', outcome, 'outside any sweep')
+    refused(
+        KIND, 'a work dir with a training run started outside the sweep', outcome, 'outside any sweep'
+    )
 
 
 def test_record_that_is_none(sweep, project, refused):
     folder = project.folder_of(NAME, 0)
     folder.mkdir(parents=True)
     (folder / 'sweep.json').write_text('{"schema_version": 1}')
-    refused(
-        KIND, 'a sweep.json of something else', sweep(), 'sweep.json is not a record of this version'
-    )
+    refused(KIND, 'an invalid sweep.json', sweep(), 'sweep.json is not a record of this version')
 
 
 def test_seeds_without_a_checkpoint(sweep, project, refused):
@@ -172,7 +176,7 @@ def test_seeds_without_a_checkpoint(sweep, project, refused):
     (folder / 'iter_4.pth').touch()
     outcome = sweep('--test-only', 'trained', '--seeds', 0, 1, 2)
     said = f'no checkpoint of {NAME}/seed_1, {NAME}/seed_2;'
-    refused(KIND, 'seeds of which a folder has no checkpoint', outcome, said)
+    refused(KIND, '--test-only with seeds that have no checkpoint', outcome, said)
     assert not project.root.exists()
 
 
@@ -182,7 +186,7 @@ def test_full_disk(commands, project, refused):
     outcome = commands.start('sweep', *arguments, folder=project.folder, file_size=500).wait()
     refused(
         KIND,
-        'a limit on the size of files, as where a disk is full',
+        'a file larger than the limit on file sizes',
         outcome,
         'sweep.json: File too large; raise the limit',
     )
@@ -197,7 +201,7 @@ def test_config_that_was_edited_since_its_run_was_planned(commands, project, ref
     )  # fmt: skip
     line = re.sub(r'is [0-9a-f]{8}\)', 'is 0a1b2c3d)', outcome.stderr)
     said = Outcome(outcome.status, outcome.stdout, line)
-    given = 'a config that was edited since its run was planned'
+    given = 'a config edited after its run was planned'
     refused(KIND, given, said, '(digest 11111111 then, ')
     assert not (project.folder / 'run').exists()
 

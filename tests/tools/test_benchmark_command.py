@@ -111,33 +111,37 @@ class TestBadInput:
                 "--repeats: '0' is not a whole number from 1 to 2147483647",
             ),
             (['--batch', 0], '`--batch 0`', "--batch: '0' is not a whole number from 1 to 2147483647"),
-            (['--shape', 31, 64], 'times of images smaller than the backbone takes', 'at least 32'),
-            (['--shape', 64], 'times with one side in `--shape`', '--help lists the options'),
-            (['--side', 64], '`--shape` and `--side`', 'not allowed with argument --shape'),
+            (
+                ['--shape', 31, 64],
+                'benchmark: images smaller than the minimum size of the backbone',
+                'at least 32',
+            ),
+            (['--shape', 64], 'benchmark: `--shape` with one value', '--help lists the options'),
+            (['--side', 64], '`--shape` with `--side`', 'not allowed with argument --shape'),
             (
                 ['--plot', 'growth.png'],
-                '`--plot` of one size',
+                '`--plot` with only one size',
                 'give them with --side or --batch',
             ),
-            (['--plot', 'growth.jpg'], '`--plot` of another kind', 'must end in .png'),
+            (['--plot', 'growth.jpg'], '`--plot` that does not end in .png', 'must end in .png'),
             (
                 ['--json', 'nowhere/times.json'],
-                '`--json` of times in a folder that is not there',
+                'benchmark: `--json` in a folder that does not exist',
                 'cannot be written',
             ),
             (
                 ['--peer', 'resnet50'],
-                'a peer without `timm:`',
+                '`--peer` without `timm:`',
                 "peer 'resnet50' must have the form timm:NAME, such as timm:convnext_tiny",
             ),
             (
                 ['--peer', 'timm:convnxt_tiny'],
-                'a peer whose name is misspelt',
+                '`--peer` with a misspelled name',
                 'timm has no such model; did you mean convnext_tiny?',
             ),
             (
                 ['--peer', 'timm:halonet26t'],
-                'a peer that does not take the size',
+                '`--peer` that does not support the image size',
                 'timm:halonet26t does not accept 32x64 (height x width); use 256x256, the next',
             ),
         ],
@@ -155,7 +159,7 @@ class TestBadInput:
 
     def test_peer_beside_whole_models(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, *SMALL, '--peer', 'timm:convnext_atto')
-        refused(KIND, 'a peer beside whole models', outcome, '--peer needs --backbone')
+        refused(KIND, '`--peer` without `--backbone`', outcome, '--peer needs --backbone')
 
     def test_standard_sizes_that_differ(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, UPERNET)
@@ -164,24 +168,24 @@ class TestBadInput:
             '512x2048 for upernet_',
             'give one size with --shape',
         ]
-        refused(KIND, 'times of models of different standard sizes', outcome, *messages)
+        refused(KIND, 'benchmark: models with different standard sizes', outcome, *messages)
 
     def test_two_that_grow(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, '--side', 32, 64, '--batch', 1, 2)
-        refused(KIND, 'several values of `--side` and of `--batch`', outcome, 'vary only one of them')
+        refused(KIND, 'several values of both `--side` and `--batch`', outcome, 'vary only one of them')
 
     def test_sizes_that_no_row_fits(self, benchmark, refused, nothing_written):
         options = ['--backbone', '--side', 1_000_000, 2_000_000, '--json', 'times.json']
         outcome = benchmark(CONVNEXT, *options)
         message = 'at every size, even the smallest (1 image of 1000000x1000000 (height x width)'
-        refused(KIND, 'sizes for which there is no memory', outcome, message)
+        refused(KIND, 'benchmark: sizes that do not fit in memory', outcome, message)
         assert nothing_written()
 
     def test_batch_norm_of_one_image(self, benchmark, refused):
         outcome = benchmark(UPERNET, *SMALL, '--backward')
         refused(
             KIND,
-            '`--backward` where a batch norm gets one value',
+            '`--backward` with a batch norm over a single value',
             outcome,
             'give more images with --batch',
         )
@@ -189,21 +193,19 @@ class TestBadInput:
     def test_config_without_a_model(self, benchmark, refused, tmp_path):
         (tmp_path / 'empty.py').write_text('train_cfg = dict()\n')
         refused(
-            KIND, 'times of a config without a model', benchmark('empty.py'), 'empty.py has no model'
+            KIND, 'benchmark: a config without a model', benchmark('empty.py'), 'empty.py has no model'
         )
 
     def test_config_that_is_not_there(self, benchmark, refused):
         outcome = benchmark(ROOT / 'configs/mask_rcnn_swim_tiny.py')
-        refused(
-            KIND, 'times of a config that is not there', outcome, 'mask_rcnn_swim_tiny.py is not a file'
-        )
+        refused(KIND, 'benchmark: a misspelled config', outcome, 'mask_rcnn_swim_tiny.py is not a file')
 
     def test_model_of_another_kind(self, benchmark, refused, tmp_path):
         text = "default_scope = 'mmdet'\nmodel = dict(type='ResNet', depth=50)\n"
         (tmp_path / 'backbone.py').write_text(text)
         refused(
             KIND,
-            'times of neither a detector nor a segmentor',
+            'benchmark: a model that is not a detector or segmentor',
             benchmark('backbone.py', *SMALL),
             'config backbone.py: ',
             'supported are two-stage detectors',

@@ -32,17 +32,17 @@ def test_prints_a_table_and_writes_nothing(benchmark, tmp_path):
     ('given', 'options', 'message'),
     [
         (
-            'a benchmark of no images',
+            'benchmark_evaluator: `--images 0`',
             ['--images', 0],
             "argument --images: '0' is not a whole number from 1",
         ),
         (
-            'a benchmark of a word of images',
+            'benchmark_evaluator: `--images` that is not a number',
             ['--images', 'many'],
             "argument --images: 'many' is not a whole number from 1",
         ),
         (
-            'a benchmark with a negative seed',
+            'benchmark_evaluator: a negative `--seed`',
             ['--seed', -1],
             "argument --seed: '-1' is not a whole number from 0",
         ),

@@ -94,7 +94,7 @@ def test_masks_that_are_needed_and_not_there(train, trials, boxes, nothing_writt
     outcome = train(trial.config, '--data-root', boxes, *option_list(trial.options))
     refused(
         KIND,
-        'boxes without masks for a detector with masks',
+        'boxes without masks, and a detector that predicts masks',
         outcome,
         'has no segmentation, but the config uses masks; add it, or use a config',
         'model.roi_head.mask_head=None',
@@ -106,7 +106,7 @@ def test_masks_that_are_asked_for_and_not_predicted(train, trials, arguments, no
     outcome = train(trials['mask_rcnn'].config, *arguments, 'val_evaluator.metric=[bbox,segm]')
     refused(
         'Configs and options',
-        '`val_evaluator.metric=[bbox,segm]` of a detector without masks',
+        '`val_evaluator.metric=[bbox,segm]` with a detector that predicts no masks',
         outcome,
         'val_evaluator.metric asks for segm, but the model predicts no masks',
     )
@@ -130,7 +130,7 @@ class TestExamination:
         outcome = commands('check_data', '--data-root', root, '--config', config)
         refused(
             KIND,
-            '`check_data.py --config` with maps of classes',
+            'check_data: `--config` with semantic segmentation data',
             outcome,
             '--config applies only to coco',
         )

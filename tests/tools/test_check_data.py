@@ -73,20 +73,20 @@ def test_a_name_that_is_no_text(check, trials, tmp_path, arguments):
 @pytest.mark.parametrize(
     ('given', 'arguments', 'message'),
     [
-        ('a folder that is not there', ['--data-root', 'nowhere'], 'nowhere is not a folder'),
-        ('no layout that is known', ['--data-root', '.'], 'has none of the known layouts'),
+        ('a folder that does not exist', ['--data-root', 'nowhere'], 'nowhere is not a folder'),
+        ('a folder with an unknown layout', ['--data-root', '.'], 'has none of the known layouts'),
         (
-            'another `--kind` than the data have',
+            'a `--kind` that does not match the data',
             ['--data-root', 'data', '--kind', 'ade20k'],
             'has neither images/training nor images/validation',
         ),
         (
-            '`--num-classes` of COCO',
+            '`--num-classes` with COCO data',
             ['--data-root', 'data', '--num-classes', 80],
             '--num-classes applies only to ade20k and imagenet',
         ),
         (
-            '`--output` in a folder that is not there',
+            '`--output` in a folder that does not exist',
             ['--data-root', 'data', '--output', 'nowhere/a.txt'],
             'give a file in an existing folder',
         ),
@@ -95,5 +95,5 @@ def test_a_name_that_is_no_text(check, trials, tmp_path, arguments):
 def test_bad_input(check, trials, tmp_path, refused, given, arguments, message):
     shutil.copytree(trials['mask_rcnn'].data_root, tmp_path / 'data')
     before = {path: path.stat().st_mtime for path in tmp_path.rglob('*')}
-    refused(KIND, f'tools/check_data.py, {given}', check(*arguments), message)
+    refused(KIND, f'check_data: {given}', check(*arguments), message)
     assert {path: path.stat().st_mtime for path in tmp_path.rglob('*')} == before

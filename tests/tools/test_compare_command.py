@@ -130,7 +130,7 @@ class TestTable:
 class TestRefused:
     def test_places(self, commands, refused, runs):
         outcome = commands('compare', 'nowhere', runs / 'dcn_tiny')
-        refused(KIND, 'compare: a folder that is not there', outcome, 'nowhere is not a folder')
+        refused(KIND, 'compare: a folder that does not exist', outcome, 'nowhere is not a folder')
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'halo_tiny/seed_0')
         refused(KIND, 'compare: a detector and a classifier', outcome, 'of the same task')
 
@@ -162,45 +162,57 @@ class TestRefused:
         file = tmp_path / 'old/one/result.json'
         file.write_text(json.dumps(json.loads(file.read_text()) | {'evidence': None}))
         outcome = commands('compare', tmp_path / 'old', runs / 'swin_tiny')
-        refused(
-            KIND, 'compare: a result without evidence of its images', outcome, 'no per-image evidence'
-        )
+        refused(KIND, 'compare: a result without per-image records', outcome, 'no per-image evidence')
         outcome = commands('table', tmp_path / 'old', '--ci')
-        refused(KIND, 'table: `--ci` of a result without evidence', outcome, 'no per-image evidence')
+        refused(
+            KIND,
+            'table: `--ci` with a result without per-image records',
+            outcome,
+            'no per-image evidence',
+        )
 
     def test_evidence_of_another_evaluation(self, commands, refused, runs, tmp_path):
         shutil.copytree(runs / 'dcn_tiny', tmp_path / 'mixed')
         shutil.copy(runs / 'swin_tiny/one/evidence.npz', tmp_path / 'mixed/one/evidence.npz')
         outcome = commands('compare', tmp_path / 'mixed', runs / 'swin_tiny')
-        refused(KIND, 'compare: evidence of another evaluation', outcome, 'does not match its digest')
+        refused(
+            KIND,
+            'compare: per-image records of a different evaluation',
+            outcome,
+            'does not match its digest',
+        )
 
     def test_other_classes(self, commands, refused, runs, tmp_path):
         write_result(tmp_path / 'four', instance_evidence(20, classes=4, detector=1), 'swin_tiny')
         outcome = commands('compare', runs / 'dcn_tiny', tmp_path / 'four')
-        refused(KIND, 'compare: models of different classes', outcome, 'different classes', 'same')
+        refused(KIND, 'compare: models with different classes', outcome, 'different classes', 'same')
 
     def test_the_same_weights_twice(self, commands, refused, runs):
         outcome = commands('compare', runs / 'dcn_tiny', runs / 'dcn_tiny/one/result.json')
-        refused(KIND, 'compare: one model twice', outcome, 'choose two different models')
+        refused(KIND, 'compare: the same model twice', outcome, 'choose two different models')
 
     def test_before_anything_is_resampled(self, commands, refused, runs, tmp_path):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']
         # With so many the command would not end.
         many = ['--resamples', 1_000_000]
         outcome = commands('compare', *pair, *many, '--output', tmp_path / 'missing/a.md')
-        refused(KIND, 'compare: `--output` into a missing folder', outcome, 'in an existing folder')
+        refused(
+            KIND, 'compare: `--output` in a folder that does not exist', outcome, 'in an existing folder'
+        )
         outcome = commands('table', *pair, '--ci', *many, '--output', tmp_path / 'missing/a.md')
-        refused(KIND, 'table: `--output` into a missing folder', outcome, 'in an existing folder')
+        refused(
+            KIND, 'table: `--output` in a folder that does not exist', outcome, 'in an existing folder'
+        )
         places = [runs / 'dcn_tiny', runs / 'pvt_tiny']
         outcome = commands('table', *places, '--ci', *many, '--format', 'csv')
-        refused(KIND, 'table: CSV of several tasks', outcome, 'choose one with --task')
+        refused(KIND, 'table: CSV with several tasks', outcome, 'choose one with --task')
 
     def test_a_file_of_another_task(self, commands, refused, runs):
         files = [runs / name / 'one/result.json' for name in ('dcn_tiny', 'swin_tiny')]
         outcome = commands('compare', *files, '--task', 'upernet')
         refused(
             KIND,
-            'compare: a file of another task than `--task`',
+            'compare: a file that does not match `--task`',
             outcome,
             'found only instance_segmentation',
         )
@@ -208,6 +220,6 @@ class TestRefused:
     def test_numbers(self, commands, refused, runs):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']
         outcome = commands('compare', *pair, '--resamples', 20)
-        refused(KIND, 'compare: too few resamples', outcome, 'give 200 to 1000000')
+        refused(KIND, 'compare: too few `--resamples`', outcome, 'give 200 to 1000000')
         outcome = commands('compare', *pair, '--seed', -1)
-        refused(KIND, 'compare: a negative seed', outcome, "'-1' is not a whole number from 0")
+        refused(KIND, 'compare: a negative `--seed`', outcome, "'-1' is not a whole number from 0")

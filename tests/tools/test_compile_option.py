@@ -51,5 +51,5 @@ def test_averaged_weights_are_those_that_are_tested(commands, trials, tmp_path):
 def test_unknown_backend(train, trials, refused):
     trial = trials['upernet']
     outcome = train(trial.config, '--compile', 'fastest', *trial.arguments())
-    given = 'a backend that torch.compile does not have'
+    given = '`--compile` with an unknown backend'
     refused('Tables and other commands', given, outcome, '--compile fastest: choose from')

@@ -92,40 +92,42 @@ class TestOutput:
 class TestBadInput:
     def test_config_that_is_not_there(self, count, refused, tmp_path):
         outcome = count(ROOT / 'configs/mask_rcnn_swim_tiny.py')
-        refused(
-            KIND, 'FLOPs of a config that is not there', outcome, 'mask_rcnn_swim_tiny.py is not a file'
-        )
+        refused(KIND, 'complexity: a misspelled config', outcome, 'mask_rcnn_swim_tiny.py is not a file')
         assert not list(tmp_path.iterdir())
 
     def test_config_without_a_model(self, count, refused, tmp_path):
         (tmp_path / 'empty.py').write_text('train_cfg = dict()\n')
-        refused(KIND, 'FLOPs of a config without a model', count('empty.py'), 'empty.py has no model')
+        refused(KIND, 'complexity: a config without a model', count('empty.py'), 'empty.py has no model')
 
     def test_model_of_another_kind(self, count, refused, tmp_path):
         text = "default_scope = 'mmdet'\nmodel = dict(type='ResNet', depth=50)\n"
         (tmp_path / 'backbone.py').write_text(text)
         refused(
             KIND,
-            'FLOPs of neither a detector nor a segmentor',
+            'complexity: a model that is not a detector or segmentor',
             count('backbone.py'),
             'config backbone.py: FLOPs of ResNet cannot be counted',
         )
 
     def test_mixer_that_is_not_there(self, count, refused):
         outcome = count(ROOT / CONVNEXT, '--cfg-options', 'model.backbone.mixer.type=swim')
-        refused(KIND, 'FLOPs with an unknown mixer', outcome, "unknown mixer 'swim'", 'choose from')
+        refused(KIND, 'complexity: an unknown mixer', outcome, "unknown mixer 'swim'", 'choose from')
 
     def test_channels_that_do_not_fit(self, count, refused):
         outcome = count(ROOT / CONVNEXT, '--cfg-options', 'model.neck.in_channels=[8,16,32,64]')
-        refused(KIND, 'FLOPs where channels do not fit', outcome, 'neck.lateral_convs.0.conv: ')
+        refused(KIND, 'complexity: channels that do not match', outcome, 'neck.lateral_convs.0.conv: ')
 
     @pytest.mark.parametrize(
         ('shape', 'given', 'message'),
         [
-            ((31, 64), '`--shape` smaller than the backbone takes', 'both sides must be at least 32'),
-            ((64, 0), '`--shape` with a side of 0', 'both must be at least 1 pixel'),
-            ((64, 'x'), '`--shape` that is no number', '--help lists the options'),
-            ((64,), '`--shape` with one side', '--help lists the options'),
+            (
+                (31, 64),
+                'complexity: `--shape` smaller than the minimum size of the backbone',
+                'both sides must be at least 32',
+            ),
+            ((64, 0), 'complexity: `--shape` with a side of 0', 'both must be at least 1 pixel'),
+            ((64, 'x'), 'complexity: `--shape` that is not a number', '--help lists the options'),
+            ((64,), 'complexity: `--shape` with one value', '--help lists the options'),
         ],
     )
     def test_shape(self, count, refused, shape, given, message):
@@ -134,8 +136,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ('file', 'given'),
         [
-            ('nowhere/figures.json', '`--json` in a folder that is not there'),
-            ('.', '`--json` that is a folder'),
+            ('nowhere/figures.json', 'complexity: `--json` in a folder that does not exist'),
+            ('.', 'complexity: `--json` that is a folder'),
         ],
     )
     def test_file(self, count, refused, nothing_written, file, given):
@@ -145,4 +147,4 @@ class TestBadInput:
         assert nothing_written()
 
     def test_no_config(self, count, refused):
-        refused(KIND, '`tools/complexity.py` without a config', count(), 'required: CONFIG')
+        refused(KIND, 'complexity: no config', count(), 'required: CONFIG')

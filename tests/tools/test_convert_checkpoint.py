@@ -97,7 +97,7 @@ def test_the_written_file_is_pretrained_weights(convert, imagenet, tmp_path):
 class TestRefused:
     def test_unknown_scale(self, convert, work_dir_of, tmp_path, refused, nothing_written):
         outcome = convert(work_dir_of('upernet') / 'iter_4.pth', 'a.pth')
-        given = 'to tools/convert_checkpoint.py, a checkpoint of no published scale'
+        given = 'convert_checkpoint: a checkpoint of an unknown scale'
         refused(
             KIND, given, outcome, 'matches no published mixer and scale; give its config with --config'
         )
@@ -106,7 +106,7 @@ class TestRefused:
     def test_code(self, convert, tmp_path, refused):
         write_hostile(tmp_path / 'hostile.pth', {}, tmp_path / 'proof', zipped=True)
         outcome = convert('hostile.pth', 'a.pth')
-        given = 'to tools/convert_checkpoint.py, a file whose pickle would run a command'
+        given = 'convert_checkpoint: a checkpoint whose pickle would run a command'
         refused(KIND, given, outcome, 'tries to run posix.mkdir')
         assert not (tmp_path / 'proof').exists()
         assert not (tmp_path / 'a.pth').exists()
@@ -122,5 +122,5 @@ class TestRefused:
     def test_target(self, convert, tmp_path, refused, target, message):
         (tmp_path / 'there.pth').write_text('kept')
         outcome = convert('source.pth', target)
-        refused(KIND, f'tools/convert_checkpoint.py, to {target}', outcome, target, message)
+        refused(KIND, f'convert_checkpoint: output file {target}', outcome, target, message)
         assert (tmp_path / 'there.pth').read_text() == 'kept'

@@ -76,7 +76,7 @@ class TestBadInput:
         outcome = test(trial.config, checkpoint, '--evaluator', 'fast', *trial.arguments())
         refused(
             KIND,
-            '`--evaluator` with a config of segmentation',
+            '`--evaluator` with a segmentation config',
             outcome,
             '--evaluator fast applies to detection',
             'upernet_dcn_micro.py has no InstanceMetric; omit it',
@@ -88,7 +88,7 @@ class TestBadInput:
         outcome = without_package('train', trial.config, *trial.arguments())
         refused(
             KIND,
-            'the fast evaluator where its package is not installed',
+            'the fast evaluator without its package',
             outcome,
             'the evaluator fast needs the package faster-coco-eval: pip install faster-coco-eval',
             'or use --evaluator pycocotools',

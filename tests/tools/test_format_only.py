@@ -80,8 +80,8 @@ def test_writes_what_the_server_takes(trial, root, checkpoint, commands, tmp_pat
 
 def test_without_the_option_is_refused(trial, root, checkpoint, test, refused):
     outcome = test(trial.config, checkpoint, *arguments(trial, root))
-    given = 'a test set without truth'
+    given = 'a test set without ground truth'
     if trial.task == 'mask_rcnn':
         refused(KIND, given, outcome, 'has no annotations', '--format-only DIR')
     else:
-        refused(KIND, f'{given}: maps', outcome, 'is missing', '--format-only DIR')
+        refused(KIND, f'{given} maps', outcome, 'is missing', '--format-only DIR')

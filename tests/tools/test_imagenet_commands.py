@@ -141,7 +141,7 @@ def test_rates_by_layer(commands, root, tmp_path):
 
 class TestBadInput:
     def test_another_number_of_classes(self, train, root, refused, nothing_written):
-        given = 'a data set with fewer classes than the network'
+        given = 'a data set with fewer classes than the model'
         outcome = train(CONFIG, '--data-root', root)
         refused(KIND, given, outcome, 'model.backbone.num_classes is 1000', 'has 4 classes')
         assert nothing_written()
@@ -163,14 +163,14 @@ class TestBadInput:
             tmp_path / 'run',
             *arguments(tmp_path / 'data'),
         )
-        refused(KIND, 'a class in val/ that train/ has not', outcome, 'has the class fix, which')
+        refused(KIND, 'a class in val/ that is missing from train/', outcome, 'has the class fix, which')
 
     def test_an_empty_class(self, train, root, tmp_path, refused):
         shutil.copytree(root, tmp_path / 'data')
         for file in (tmp_path / 'data/train/eel').iterdir():
             file.unlink()
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *arguments(tmp_path / 'data'))
-        refused(KIND, 'a folder of a class without images', outcome, 'train/eel has no image')
+        refused(KIND, 'an empty class folder', outcome, 'train/eel has no image')
 
     def test_a_malformed_list(self, train, root, tmp_path, refused):
         shutil.copytree(root, tmp_path / 'data')
@@ -184,7 +184,7 @@ class TestBadInput:
         (tmp_path / 'data/meta').mkdir()
         (tmp_path / 'data/meta/train.txt').write_text('cat/0.jpg 0\n../../../etc/passwd 1\n')
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *arguments(tmp_path / 'data'))
-        given = 'a line in meta/train.txt that leads out of the folder of images'
+        given = 'a path in meta/train.txt that points outside the image folder'
         refused(KIND, given, outcome, "train.txt, line 2: '../../../etc/passwd 1' points outside")
 
     def test_a_listed_image_that_is_missing(self, train, root, tmp_path, refused):
@@ -208,27 +208,27 @@ class TestBadInput:
     def test_an_odd_batch(self, train, root, tmp_path, refused):
         options = arguments(root, train_dataloader__batch_size=5)
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *options)
-        refused(KIND, 'an odd batch to be mixed in pairs', outcome, 'train_dataloader.batch_size=5')
+        refused(KIND, 'an odd batch size with mixup or CutMix', outcome, 'train_dataloader.batch_size=5')
 
     def test_weights_of_another_mixer(self, test, root, tmp_path, refused):
         file = tmp_path / 'dcn.pth'
         torch.save(imagenet_file(filled(classifier_shapes('dcn_micro'))), file)
         options = ['--data-root', root, *option_list(LOADERS)]
         outcome = test(CONFIG, file, '--work-dir', tmp_path / 'run', *options)
-        refused(KIND, 'weights of another mixer', outcome, 'take a config of dcn_micro')
+        refused(KIND, 'weights for a different mixer', outcome, 'take a config of dcn_micro')
 
     def test_augmentation_that_there_is_not(self, test, trained, root, tmp_path, refused):
         outcome = test(
             CONFIG, trained / 'epoch_2.pth', '--tta', '--work-dir', tmp_path / 'run', *arguments(root)
         )
-        refused(KIND, '--tta of a classifier', outcome, 'has no tta_pipeline')
+        refused(KIND, '--tta with a classifier', outcome, 'has no tta_pipeline')
 
     def test_pictures_that_there_are_not(self, test, trained, root, tmp_path, refused):
         outcome = test(
             CONFIG, trained / 'epoch_2.pth', '--show-dir', tmp_path / 'show',
             '--work-dir', tmp_path / 'run', *arguments(root),
         )  # fmt: skip
-        refused(KIND, '--show-dir of a classifier', outcome, 'has no default_hooks.visualization')
+        refused(KIND, '--show-dir with a classifier', outcome, 'has no default_hooks.visualization')
 
     def test_a_layer_decay_that_is_none(self, train, root, tmp_path, refused):
         outcome = train(

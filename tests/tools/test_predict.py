@@ -81,11 +81,11 @@ def test_bad_input_writes_nothing(trial, checkpoint, predict, refused, tmp_path)
     other = tmp_path / 'other.pth'
     torch.save({'state_dict': {'backbone.x': torch.zeros(1)}}, other)
     for given, weights, image, message in (
-        ('predict: no image', checkpoint, 'missing.jpg', 'missing.jpg is missing'),
+        ('predict: a missing image', checkpoint, 'missing.jpg', 'missing.jpg is missing'),
         ('predict: a folder without images', checkpoint, 'empty', 'has no images'),
-        ('predict: an image that ends early', checkpoint, cut, 'cut.jpg is truncated'),
+        ('predict: a truncated image', checkpoint, cut, 'cut.jpg is truncated'),
         ('predict: an image too narrow for the backbone', checkpoint, narrow, 'narrow.png: input of'),
-        ('predict: a checkpoint of another model', other, good, 'other.pth'),
+        ('predict: a checkpoint of a different model', other, good, 'other.pth'),
     ):
         outcome = predict(trial.config, weights, good, image, '--out', 'mine', *options(trial))
         refused(KIND, given, outcome, message)

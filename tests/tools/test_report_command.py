@@ -177,7 +177,9 @@ class TestRefused:
         write_run(tmp_path / 'work_dirs' / 'run', document())
 
     def test_no_folder(self, report, refused):
-        refused(KIND, 'report: a folder that is not there', report('nowhere'), 'nowhere is not a folder')
+        refused(
+            KIND, 'report: a folder that does not exist', report('nowhere'), 'nowhere is not a folder'
+        )
 
     def test_no_results(self, report, refused, tmp_path):
         (tmp_path / 'empty').mkdir()
@@ -186,18 +188,18 @@ class TestRefused:
     def test_malformed_result(self, report, refused, tmp_path):
         file = write_run(tmp_path / 'work_dirs' / 'run', document())
         file.write_text('{')
-        refused(KIND, 'report: a result that is no JSON', report(), 'not JSON')
+        refused(KIND, 'report: a result that is not valid JSON', report(), 'not JSON')
 
     def test_output_in_no_folder(self, report, refused, found):
         outcome = report('-o', 'nowhere/report.html')
-        refused(KIND, 'report: `-o` in a folder that is not there', outcome, 'cannot be written')
+        refused(KIND, 'report: `-o` in a folder that does not exist', outcome, 'cannot be written')
 
     def test_output_that_is_a_folder(self, report, refused, found):
         refused(KIND, 'report: `-o` that is a folder', report('-o', 'work_dirs'), 'cannot be written')
 
     def test_published_that_is_not_there(self, report, refused, found, tmp_path):
         outcome = report('--published', 'facts.json')
-        refused(KIND, 'report: `--published` that is not there', outcome, "or 'none'")
+        refused(KIND, 'report: `--published` with a missing file', outcome, "or 'none'")
         assert not (tmp_path / 'report.html').exists()
 
     def test_no_images(self, report, refused, found):

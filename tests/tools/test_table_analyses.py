@@ -36,7 +36,9 @@ def test_receptive_field_beside_accuracy(commands, trial, evaluated, tmp_path):
 
 def test_no_analysis(commands, trial, evaluated, tmp_path, refused):
     outcome = commands('table', '--analyses', folder=tmp_path)
-    refused(KIND, 'table: `--analyses` without any', outcome, 'no analysis under work_dirs')
+    refused(
+        KIND, 'table: `--analyses` when there are no analyses', outcome, 'no analysis under work_dirs'
+    )
 
 
 def test_analyses_of_other_weights(commands, trial, evaluated, tmp_path, refused):
@@ -50,5 +52,5 @@ def test_analyses_of_other_weights(commands, trial, evaluated, tmp_path, refused
     }
     file.write_text(json.dumps(content))
     outcome = commands('table', '--analyses', folder=tmp_path)
-    given = 'table: `--analyses` of other weights than those evaluated'
+    given = 'table: `--analyses` with analyses of different weights'
     refused(KIND, given, outcome, 'no analysis has the weights of these results')
