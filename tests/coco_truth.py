@@ -1,4 +1,4 @@
-"""COCO ground truth as pycocotools represents it."""
+"""COCO ground truth as a pycocotools object."""
 
 import contextlib
 import copy
@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 
 
 def indexed(truth: dict) -> COCO:
-    """Return a copy of the ground truth as `COCO`, without output; evaluations change their input."""
+    """Index a copy of a ground truth without output; evaluations modify their input."""
     found = COCO()
     found.dataset = copy.deepcopy(truth)
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,4 +1,4 @@
-"""Run the commands of `tools/`, each in a separate process, without importing the libraries each time.
+"""Run the commands of `tools/` in forked processes, without importing the libraries each time.
 
 A server process imports the libraries once. Every command runs in a fork of it, as
 `python tools/<name>.py` would, with its own arguments, folder, output and exit status.
@@ -33,7 +33,7 @@ LIBRARIES = (
     *(f'mmdet.{part}' for part in ('datasets', 'evaluation', 'models', 'visualization')),
     *(f'mmseg.{part}' for part in ('datasets', 'evaluation', 'models', 'visualization')),
     *(f'{library}.engine' for library in ('mmdet', 'mmseg')),
-    # Libraries import these only on first use.
+    # Imported lazily by other libraries.
     'matplotlib.backends.backend_agg',
     'numba',
     'numba.np.arrayobj',
@@ -55,12 +55,11 @@ class Outcome:
 
 @dataclass
 class Running:
-    """Command that may still run.
+    """A command that was started and may still be running.
 
     Attributes:
-        process: process id, which is also that of its process group.
+        process: process id, also the id of the process group.
         output: folder with the files `stdout` and `stderr`.
-        commands: server that started the command.
     """
 
     process: int
@@ -73,12 +72,12 @@ class Running:
         return psutil.Process(self.process).status() == psutil.STATUS_ZOMBIE
 
     def kill(self) -> None:
-        """Kill the command and its data workers, unless `wait` has been called."""
+        """Kill the command and its data workers; do nothing after `wait`."""
         if self in self.commands.running:
             os.killpg(self.process, signal.SIGKILL)
 
     def wait(self) -> Outcome:
-        """Wait for the end of the command; call this once."""
+        """Wait for the command to end; call this once."""
         status = int(self.commands.ask(wait=self.process))
         self.commands.running.remove(self)
         texts = [Path(self.output, name).read_text() for name in ('stdout', 'stderr')]
@@ -87,7 +86,7 @@ class Running:
 
 
 class Commands:
-    """Server, as a context manager; calling it runs one command."""
+    """The server, as a context manager; calling it runs one command."""
 
     def __enter__(self) -> 'Commands':
         self.running: list[Running] = []
@@ -126,7 +125,7 @@ class Commands:
 
     @property
     def forked(self) -> dict[str, str]:
-        """Environment in which the launchers and torchrun start forks of the server."""
+        """Environment that makes the launchers and torchrun start forks of the server."""
         return {'PYTHON': self.python, 'PYTHON_EXEC': self.python}
 
     def __call__(self, command: str, *arguments: object, folder: Path = ROOT) -> Outcome:
@@ -145,9 +144,9 @@ class Commands:
 
         Args:
             command: name of a tool.
-            arguments: command-line arguments.
+            arguments: arguments of the command line.
             folder: working directory.
-            file_size: limit on the size of files, in bytes; -1 for no limit.
+            file_size: size limit of the files that the command writes, in bytes; -1 for no limit.
             modules: folder of additional modules for the command and the processes that it starts.
         """
         output = tempfile.mkdtemp()
@@ -166,7 +165,7 @@ class Commands:
         return running
 
     def ask(self, **request: object) -> str:
-        """Send a request to the server and return its answer."""
+        """Send the server one request and return its answer."""
         print(json.dumps(request), file=self._server.stdin, flush=True)
         return self._server.stdout.readline()
 
@@ -183,17 +182,17 @@ def option_list(options: dict[str, object]) -> Sequence[str]:
 
 
 def read_results(folder: Path) -> list[dict]:
-    """Return all `result.json` below a folder, sorted by path."""
+    """Return the content of every `result.json` below a folder, sorted by path."""
     return [json.loads(file.read_text()) for file in sorted(folder.rglob('result.json'))]
 
 
 def serve(listener: int) -> None:
-    """Answer requests on stdin: a start with the process id, a wait with the exit status.
+    """Answer requests on stdin: with the process id for a start, and the exit status for a wait.
 
-    For each connection to the socket `listener`, fork as `tests/forked_python.py` requests.
+    For each connection to the socket `listener`, fork what `tests/forked_python.py` requests.
     """
     answers = os.fdopen(os.dup(1), 'w')
-    os.dup2(2, 1)  # Imports print.
+    os.dup2(2, 1)  # Some imports print.
     gc.disable()
     _import_libraries()
     proxies = socket.socket(fileno=listener)
@@ -219,17 +218,17 @@ def serve(listener: int) -> None:
 
 
 def _import_libraries() -> None:
-    """Import what every command needs; of the suite, only what must be imported before mmdet."""
+    """Import what every command needs; from the suite, only what must come before mmdet."""
     for name in LIBRARIES:
         importlib.import_module(name)
     PIL.Image.init()
-    # Forks do not search these objects for garbage.
+    # Forks exclude these objects from garbage collection.
     gc.freeze()
     gc.enable()
 
 
 def _keep_fork(link: socket.socket) -> None:
-    """Fork for a proxy (`tests/forked_python.py`), and kill the fork if the proxy ends."""
+    """Fork a requested process, report its exit status, and kill it if the requester ends first."""
     _, outputs, _, _ = socket.recv_fds(link, 1, 3)
     answers = link.makefile('rw')
     request = json.loads(answers.readline())
@@ -259,7 +258,7 @@ def _run(
     file_size: int,
     modules: list[str],
 ) -> None:
-    """Run the command in this process; does not return."""
+    """Turn this process into the command; do not return."""
     signal.alarm(SECONDS)
     os.chdir(folder)
     for number, name in enumerate((os.devnull, f'{output}/stdout', f'{output}/stderr')):
@@ -272,7 +271,7 @@ def _run(
 
 
 def _become(script: str, arguments: list[str]) -> None:
-    """Run a script as Python does; does not return."""
+    """Run a script as Python does; do not return."""
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
     status = 0

@@ -10,7 +10,7 @@ import torch
 from tests.commands import Commands, Outcome
 from tests.errors_page import ErrorsPage
 
-# Several test processes share the cores, so more threads only wait for each other.
+# Several test processes share the cores, so more threads per process would only slow them down.
 torch.set_num_threads(int(os.environ.get('TEST_THREADS', '1')))
 
 
@@ -20,16 +20,16 @@ def _seeded():
 
 
 def pytest_configure():
-    """Handle SIGINT even if the launcher ignores it, as `nohup make test &` does in a script.
+    """Restore SIGINT handling if the launcher ignores it, as `nohup make test &` does in a script.
 
-    Otherwise the commands that tests start would ignore it too, and tests of interruptions send it.
+    Commands started by tests would inherit that, and tests of interruptions send SIGINT.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():
-    """Exclude the libraries and all tests from garbage collection, which takes time."""
+    """Exclude the libraries and all collected tests from garbage collection."""
     gc.freeze()
 
 
@@ -38,18 +38,18 @@ def pytest_addoption(parser):
         '--write-errors',
         type=Path,
         metavar='FILE',
-        help='write the current content of docs/errors.md to FILE; run without -n',
+        help='write a new docs/errors.md to FILE; run without -n',
     )
 
     parser.addoption(
         '--full',
         action='store_true',
-        help='try the faults of tests/faults as often as docs/reliability.md says',
+        help='repeat the faults of tests/faults as often as docs/reliability.md states',
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    """With `--write-errors`, select only the tests that add rows to the page."""
+    """With `--write-errors`, keep only the tests that add rows to the page."""
     if config.getoption('--write-errors'):
         kept = [item for item in items if 'errors_page' in item.fixturenames]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope='session')
 def commands() -> Iterator[Commands]:
-    """One server for all tests of a worker, since starting it takes seconds."""
+    """One server for all tests of a worker, because it takes seconds to start."""
     with Commands() as running:
         yield running
 
@@ -75,10 +75,10 @@ def errors_page(
 
 @pytest.fixture
 def refused(errors_page: ErrorsPage) -> Callable[..., None]:
-    """Check that a command refused its input, and that `docs/errors.md` has the message."""
+    """Check that a command rejected its input, and that `docs/errors.md` has the message."""
 
     def check(kind: str, given: str, outcome: Outcome, *messages: str) -> None:
-        """Check for status 2 and one `error:` line at the end of stderr, with all of `messages`."""
+        """Require status 2 and one `error:` line, the last of stderr, that contains all `messages`."""
         assert outcome.status == 2, outcome.stderr[-3000:]
         assert 'Traceback' not in outcome.stdout + outcome.stderr
         lines = [line for line in outcome.stderr.splitlines() if line.startswith('error:')]

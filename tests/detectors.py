@@ -1,4 +1,4 @@
-"""Configs of mmdet's detectors, with the suite's backbone."""
+"""Detector configs of mmdet, with a backbone of the suite."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ BOX_DETECTORS = {
 
 
 def published_model(file: str) -> ConfigDict:
-    """Return the model of one of mmdet's own configs, without pretrained weights."""
+    """Return the model of one of mmdet's configs, without pretrained weights."""
     model = Config.fromfile(CONFIGS / file).model
     model.backbone.init_cfg = None
     return model
 
 
 def micro_detector(file: str, classes: int) -> ConfigDict:
-    """Return such a model with a small backbone, the given number of classes, and no score threshold."""
+    """Return the same model with a small backbone of the suite and no score threshold."""
     model = published_model(file)
     model.backbone = ConfigDict(
         type='UnifiedBackbone',

@@ -1,4 +1,4 @@
-"""Write or check `docs/errors.md`, the error messages for bad input, in the tests that cause them."""
+"""Page of error messages, `docs/errors.md`, written and checked by the tests of bad input."""
 
 import re
 from pathlib import Path
@@ -19,10 +19,9 @@ KINDS = (
 )
 OPENING = """# Errors
 
-This page lists the error message for each kind of bad input: one line on stderr that says what is wrong
-and what to do. There is no traceback, and no file is half-written. The exit status is 2; 130 after
-Ctrl-C; 0 after a warning. An exception that is not a user error keeps its traceback and ends with
-status 1.
+Given bad input, a command prints one line on stderr that says what is wrong and what to do. It prints
+no traceback and leaves no half-written files. The exit status is 2. After Ctrl-C it is 130, and after a
+warning it is 0. An exception that is not a user error keeps its traceback and ends with status 1.
 
 The tests that try each input write this page (`make errors`) and fail if it is out of date.
 """
@@ -30,11 +29,11 @@ ROW = re.compile(r'\| (?P<given>.+?) \| (?P<said>.+) \| (?P<status>\d+) \|')
 
 
 class ErrorsPage:
-    """Rows of the page, either compared with the current page or collected for a new one.
+    """Rows of the page: compared with the existing page, or collected for a new one.
 
     Args:
-        new_page: file to write the collected rows to; None compares them with `PAGE`.
-        scratch: parent of the temporary folders of all tests.
+        new_page: file to write the collected rows to; None to compare them with `PAGE`.
+        scratch: parent of the temporary folders of the tests.
     """
 
     def __init__(self, new_page: Path | None, scratch: Path) -> None:
@@ -59,19 +58,19 @@ class ErrorsPage:
             assert self.rows.get((kind, given)) == row, f'{PAGE.name} is out of date; run make errors'
 
     def _on_any_machine(self, line: str) -> str:
-        """Return a line without the folders of this machine and of this test."""
+        """Return a line without the folders of this machine and this test."""
         line = re.sub(rf'{re.escape(str(self.scratch))}/[^/\s]+/', '…/', line)
         return line.replace(f'{ROOT}/', '')
 
     def write(self) -> None:
-        """Write the collected rows, if `new_page` is given."""
+        """Write the collected rows, if there is a new page."""
         if not self.new_page:
             return
         lines = [OPENING]
         for kind in KINDS:
             rows = [(given, *row) for (place, given), row in self.rows.items() if place == kind]
             if rows:
-                lines += [f'## {kind}\n', '| given | said | status |', '| --- | --- | --- |']
+                lines += [f'## {kind}\n', '| input | message | status |', '| --- | --- | --- |']
                 lines += [f'| {given} | {said} | {status} |' for given, said, status in rows]
                 lines.append('')
         self.new_page.write_text('\n'.join(lines).rstrip() + '\n')

@@ -1,9 +1,9 @@
-"""Proxy of a Python process: ask the server of `tests.commands` for a fork that runs the script.
+"""Stand in for a Python process: ask the server of `tests.commands` for a fork that runs the script.
 
     python -IS forked_python.py SOCKET -u SCRIPT ARGUMENTS...
 
-The proxy passes on its arguments, environment, folder, output and signals, and exits with the status of
-the fork. The fork ends when the proxy ends.
+It passes on its arguments, environment, folder, output and signals, and exits with the status of the
+fork. The fork ends when this process does.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Checkpoints that would run a command, and a check of whether they did."""
+"""Checkpoints that try to run a command, and a check of whether they did."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 
 class Command:
-    """Object whose unpickling creates a folder."""
+    """An object that pickles as a call that creates a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -17,9 +17,9 @@ class Command:
 
 
 def write_hostile(file: Path, content: dict, proof: Path, zipped: bool) -> None:
-    """Write `content` and a command that creates the folder `proof`, in the zip or the legacy format.
+    """Write `content` and a command that creates the folder `proof`, in the zip or legacy format.
 
-    The command comes first, so that it would run before an error in `content` is found.
+    The command comes first, so it would run before any error in `content`.
     """
     torch.save({'command': Command(proof), **content}, file, _use_new_zipfile_serialization=zipped)
 

@@ -1,4 +1,4 @@
-"""Run `tools/*.sh` and other commands in separate processes, for tests of launchers."""
+"""Run `tools/*.sh` and other commands in separate processes."""
 
 import os
 import signal
@@ -29,11 +29,11 @@ def shell(script: str, *arguments: object, folder: Path = ROOT, **environment: s
 
 
 def start(command: list[object], output: Path, **environment: str) -> subprocess.Popen:
-    """Start a command as a terminal does, as the leader of a process group that handles Ctrl-C.
+    """Start a command as a terminal does: as the leader of a process group, with Ctrl-C enabled.
 
     Args:
         command: program and arguments.
-        output: folder for the files `stdout` and `stderr`.
+        output: folder that gets the files `stdout` and `stderr`.
     """
     output.mkdir(parents=True)
     with open(output / 'stdout', 'w') as stdout, open(output / 'stderr', 'w') as stderr:
@@ -44,13 +44,13 @@ def start(command: list[object], output: Path, **environment: str) -> subprocess
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
-            # A test run in the background ignores SIGINT, and its children would inherit that.
+            # A test run in the background ignores SIGINT, and its child processes would inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
 
 def environment_of_tests(**changes: str) -> dict[str, str]:
-    """Return this environment, with this Python and one thread per process."""
+    """Return the current environment, with this Python and one thread per process."""
     return {
         **os.environ,
         'PYTHON': sys.executable,
@@ -68,7 +68,7 @@ def free_port() -> str:
 
 
 def processes_with(argument: object) -> list[str]:
-    """Return the command lines of all processes that have the given argument."""
+    """Return the command lines of all processes that have an argument."""
     found = []
     for file in Path('/proc').glob('[0-9]*/cmdline'):
         try:
@@ -81,5 +81,5 @@ def processes_with(argument: object) -> list[str]:
 
 
 def places() -> int:
-    """Return the number of processes for this machine: one per GPU or, without GPUs, per CPU core."""
+    """Return how many processes fit this machine: one per GPU, or one per CPU core without GPUs."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))

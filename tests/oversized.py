@@ -1,4 +1,4 @@
-"""Checkpoints that claim more memory than the file has."""
+"""Checkpoints that claim to be larger than the file."""
 
 import json
 import struct
@@ -9,14 +9,14 @@ import torch
 
 
 def write_compressed(file: Path, size: int) -> None:
-    """Write a checkpoint with a compressed member of `size` zeros."""
+    """Write a checkpoint with a member of zeros that inflates to `size` bytes."""
     torch.save({'model': {'a': torch.zeros(4)}}, file)
     with zipfile.ZipFile(file, 'a', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f'{file.stem}/data/1', bytes(size))
 
 
 def write_claim(file: Path) -> None:
-    """Write a checkpoint whose zip directory claims 4 gigabytes for a tensor of 16 bytes."""
+    """Write a checkpoint whose directory claims 4 GB for a tensor of 16 bytes."""
     torch.save({'model': {'a': torch.zeros(4)}}, file)
     with zipfile.ZipFile(file) as archive:
         (member,) = (each for each in archive.infolist() if each.filename.endswith('data/0'))
@@ -28,6 +28,6 @@ def write_claim(file: Path) -> None:
 
 
 def safetensors(header: dict, length: int | None = None) -> bytes:
-    """Return a safetensors file that has only a header, with a wrong length if one is given."""
+    """Return a safetensors file with a header, optionally with a false header length."""
     text = json.dumps(header).encode()
     return struct.pack('<Q', len(text) if length is None else length) + text

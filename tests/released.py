@@ -1,4 +1,4 @@
-"""Files in the layouts of the released checkpoints, with the released names and shapes."""
+"""Files in the layouts of the released checkpoints, built from their names and shapes."""
 
 import argparse
 import json
@@ -21,17 +21,17 @@ def filled(shapes: Shapes) -> dict[str, Tensor]:
 
 
 def without_values(shapes: Shapes) -> dict[str, Tensor]:
-    """Return expanded single elements, for checks of names and shapes only."""
+    """Return expanded one-element tensors, for checks of names and shapes only."""
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
 
 
 def classifier_shapes(variant: str) -> Shapes:
-    """Return the shapes in a released ImageNet checkpoint, such as `dcn_tiny`."""
+    """Return the shapes of a released ImageNet checkpoint, such as `dcn_tiny`."""
     return {name: tuple(shape) for name, shape in RELEASED[variant]['parameters'].items()}
 
 
 def dense_shapes(variant: str) -> Shapes:
-    """Return the shapes in a released detector's backbone, which has output norms and no head."""
+    """Return the shapes of a released detector's backbone, with output norms and no classifier."""
     kept = {
         name: shape
         for name, shape in classifier_shapes(variant).items()
@@ -46,7 +46,7 @@ def dense_shapes(variant: str) -> Shapes:
 def mask_rcnn_shapes(
     variant: str, channels: int = 256, hidden: int = 1024, classes: int = 80, mask_convs: int = 4
 ) -> Shapes:
-    """Return the shapes in a released Mask R-CNN, including neck and heads, by the names of mmdet 2."""
+    """Return the shapes of a released Mask R-CNN with neck and heads, under the names of mmdet 2."""
     anchors = 3
     layers = {
         **{
@@ -72,7 +72,7 @@ def mask_rcnn_shapes(
 
 
 def imagenet_file(weights: Mapping[str, Tensor]) -> dict:
-    """Return weights with the other content of a released ImageNet checkpoint."""
+    """Return weights in the layout of a released ImageNet checkpoint."""
     return {
         'model': weights,
         'optimizer': {
@@ -86,7 +86,7 @@ def imagenet_file(weights: Mapping[str, Tensor]) -> dict:
 
 
 def detector_file(weights: Mapping[str, Tensor]) -> dict:
-    """Return weights with the other content of a checkpoint written by mmdet 2."""
+    """Return weights in the layout of a detector checkpoint of mmdet 2."""
     return {
         'meta': {'epoch': 12, 'iter': 87960, 'mmdet_version': '2.28.0', 'config': 'a = 1'},
         'state_dict': weights,

@@ -1,6 +1,6 @@
-"""Slurm cluster on this machine for the duration of a test, with all files in a temporary folder.
+"""A Slurm cluster on this machine for tests; its daemons use only a temporary folder.
 
-It needs root, and Debian's packages `slurm-wlm` and `munge`; otherwise, tests are skipped with a reason.
+It needs root and Debian's packages `slurm-wlm` and `munge`; otherwise, `why_not` gives a reason to skip.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 PATH = f'{os.environ.get("PATH", "")}:/usr/sbin'
 PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'squeue', 'sinfo', 'scontrol', 'scancel')
 SECONDS = 60
-# Two simulated machines with enough cores each; one of them also has simulated GPUs.
+# Two virtual machines with enough cores for the tests; one also pretends to have GPUs.
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -54,7 +54,7 @@ PartitionName=cpu Nodes=one,two Default=YES MaxTime=INFINITE State=UP
 
 
 def why_not() -> str | None:
-    """Return why no cluster can be started here; None if it can."""
+    """Return why no cluster can be started here; None if one can."""
     if os.geteuid() != 0:
         return 'starting a Slurm cluster needs root'
     missing = [program for program in PROGRAMS if shutil.which(program, path=PATH) is None]
@@ -63,12 +63,11 @@ def why_not() -> str | None:
 
 @dataclass
 class Cluster:
-    """Running cluster.
+    """A running cluster.
 
     Attributes:
-        folder: folder with the files of the cluster.
+        folder: folder of the files of the cluster.
         environment: environment variables with which commands find the cluster.
-        daemons: running daemons.
     """
 
     folder: Path
@@ -76,7 +75,7 @@ class Cluster:
     daemons: list[subprocess.Popen] = field(default_factory=list)
 
     def run(self, *command: object) -> str:
-        """Run one of Slurm's commands and return its output."""
+        """Run a Slurm command and return its output."""
         done = subprocess.run(
             [str(word) for word in command],
             env={**os.environ, **self.environment},
@@ -90,7 +89,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Start a cluster of two simulated machines, `one` and `two`, and stop it."""
+    """Start a cluster of two virtual machines, `one` and `two`, and stop it at the end."""
     for name in ('munge', 'state'):
         (folder / name).mkdir(mode=0o755)
     folder.chmod(0o755)
@@ -108,18 +107,18 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             second_port=second,
         )
     )
-    # Devices that exist everywhere stand for GPUs.
+    # Devices that exist everywhere stand in for GPUs.
     devices = ('/dev/null', '/dev/zero')
     lines = [f'NodeName=one Name=gpu File={device}\n' for device in devices]
     (folder / 'gres.conf').write_text(''.join(lines))
     started = Cluster(folder, {'SLURM_CONF': str(configuration), 'PATH': PATH})
     try:
         start(started, 'munged', '--foreground', '--force', *munge_files(folder))
-        wait_until(lambda: (folder / 'munge/socket').exists(), 'munged does not answer')
+        wait_until(lambda: (folder / 'munge/socket').exists(), 'munged did not start')
         start(started, 'slurmctld', '-D', '-i')
         for node in ('one', 'two'):
             start(started, 'slurmd', '-D', '-N', node)
-        wait_until(lambda: are_idle(started), 'the machines do not come up')
+        wait_until(lambda: are_idle(started), 'the machines did not become idle')
         yield started
     finally:
         with contextlib.suppress(AssertionError, OSError, subprocess.SubprocessError):
@@ -142,7 +141,7 @@ def munge_files(folder: Path) -> list[str]:
 
 
 def start(to: Cluster, *command: str) -> None:
-    """Start a daemon, which writes its output to a file named after it."""
+    """Start a daemon that writes its output to a file named after it."""
     with open(to.folder / f'{command[0]}-{len(to.daemons)}.out', 'wb') as output:
         daemon = subprocess.Popen(
             [shutil.which(command[0], path=PATH), *command[1:]],
@@ -168,7 +167,7 @@ def wait_until(condition, otherwise: str) -> None:
     """Wait for a condition.
 
     Raises:
-        TimeoutError: the condition does not become true.
+        TimeoutError: the condition does not hold in time.
     """
     end = time.monotonic() + SECONDS
     while not condition():

@@ -1,4 +1,4 @@
-"""Settings of all tests."""
+"""Settings of the whole test suite."""
 
 import signal
 import subprocess
@@ -18,8 +18,8 @@ subprocess.run([sys.executable, '-c', child], check=True)
 """
 
 
-def test_commands_handle_sigint_even_if_the_launcher_ignores_it():
-    """`nohup make test &` in a script ignores SIGINT, for example."""
+def test_commands_handle_sigint_that_the_launcher_ignores():
+    """Launchers such as `nohup make test &` in a script ignore SIGINT."""
     done = subprocess.run(
         [sys.executable, '-c', CHILD],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Links, files, commands, options and examples in the README and in `docs/`."""
+"""The README and the pages in `docs/`: links, files, commands, options and examples in them."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def code_blocks(text):
 
 
 @every_page
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     for target in re.findall(r'\]\(([^)\s]+)\)', page.read_text()):
         if target.startswith('http'):
             continue
@@ -47,10 +47,10 @@ def anchors(text):
 
 
 @every_page
-def test_named_files_exist(page):
+def test_files_that_are_named_exist(page):
     if page.name == 'errors.md':
-        pytest.skip('the page names missing files')
-    # Files that an example of the page itself creates.
+        pytest.skip('it names missing files')
+    # Files that an example on the page creates.
     made = set(re.findall(r'<!-- file: (\S+) -->', page.read_text()))
     for file in re.findall(r'(?<![\w/.{}])(?:configs|tools|tests)/[\w/]+\.(?:py|sh)', page.read_text()):
         if file not in made and 'pool' not in file:
@@ -59,7 +59,7 @@ def test_named_files_exist(page):
 
 @pytest.fixture(scope='module')
 def options_of(commands):
-    """Function that returns the options of a command, or of those that a launcher starts."""
+    """Return the options of a command, or of the commands that a launcher starts."""
 
     @cache
     def options(name):
@@ -78,22 +78,22 @@ def options_of(commands):
 
 
 def commands_in(text):
-    """Yield scripts of `tools/` and their arguments, from commands with continued lines joined."""
+    """Yield the command lines that start a script of `tools/`, with continued lines joined."""
     joined = re.sub(r'\\\n\s*', ' ', text)
     for line in joined.splitlines():
-        # If a launcher starts a script, match the script.
+        # If a launcher starts a script, take the script.
         if match := re.search(r'(?:python|bash) (?:.*)(tools/\w+\.(?:py|sh))(.*)', line):
             yield match[1], match[2].partition('`')[0].partition('#')[0]
 
 
 @every_page
-def test_commands_have_the_options_in_examples(page, options_of):
+def test_options_of_commands_exist(page, options_of):
     for script, arguments in commands_in(page.read_text()):
         for option in re.findall(r'(?<![\w-])--[a-z][\w-]*', arguments):
             assert option in options_of(script), f'{script} has no {option}'
 
 
-# Pages that name options in tables and text, with the options of other programs among them.
+# Pages that name options in tables and text, each with options of other programs.
 PAGES_WITH_OPTIONS = {
     'README.md': set(),
     'docs/checkpoints.md': set(),
@@ -130,7 +130,7 @@ EXAMPLES = dict(
 
 @pytest.fixture(scope='module')
 def configs(tmp_path_factory):
-    """A copy of the configs with the examples of another head and another data set."""
+    """A copy of the configs with the examples of a new head and a new data set."""
     root = tmp_path_factory.mktemp('configs')
     shutil.copytree(ROOT / 'configs', root / 'configs')
     for file, text in EXAMPLES.items():
@@ -139,8 +139,8 @@ def configs(tmp_path_factory):
 
 
 @pytest.mark.parametrize('file', [file for file in EXAMPLES if '_base_' not in file])
-def test_example_of_a_config_is_complete(configs, file):
-    """The config is read, checked, built, and run on the meta device."""
+def test_example_config_is_complete(configs, file):
+    """It can be read, checked, built, and run without tensor values."""
     cfg = read_config(str(configs / file))
     check_config(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'), 1)
     complexity = complexity_of_config(cfg.model, cfg.default_scope)

@@ -1,6 +1,6 @@
 """Worked example of docs/adding_a_head_or_data_set.md: a page, its leaves and a published figure.
 
-Nothing else is added to a copy of the project, and every command works with the new recipes.
+Nothing else is added to a copy of the project, and every command accepts the new recipes.
 """
 
 import json
@@ -30,7 +30,7 @@ LENGTHS = {
 
 @pytest.fixture(scope='module')
 def project(tmp_path_factory):
-    """A copy of the project with the example, another leaf of each recipe, and scenes."""
+    """A copy of the project with the example, a second leaf for each recipe, and scenes."""
     root = tmp_path_factory.mktemp('project')
     for folder in COPIED:
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns('__pycache__'))
@@ -62,13 +62,13 @@ def run(project, tool, *arguments):
 
 @pytest.fixture(scope='module')
 def trained(project):
-    """Work dirs of two trainings of RetinaNet and one of Semantic FPN."""
+    """Work dirs of two detectors (RetinaNet recipe) and a segmentor (Semantic FPN recipe)."""
     folders = {}
     for config in ('retinanet_swin_micro', 'retinanet_pvt_micro', 'semantic_fpn_swin_micro'):
         head = config.removesuffix('_micro').rpartition('_')[0]
         steps = [*LENGTHS[head]]
         if head == 'semantic_fpn':
-            # The recipe has 160 iterations, so this result is not compared with published figures.
+            # The recipe has 160 iterations, so this run is not compared with published figures.
             steps = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
         run(project, 'train', f'configs/demo/{config}.py', '--cfg-options', *steps)
         folders[config] = project / 'work_dirs' / config
@@ -103,7 +103,7 @@ def test_results_state_recipe_and_contestant(trained):
     assert segmentation['complexity']['height'] == 512
 
 
-def test_a_checkpoint_is_tested(project, trained):
+def test_checkpoint_can_be_tested(project, trained):
     folder = trained['retinanet_swin_micro']
     checkpoint = next(folder.glob('epoch_*.pth'))
     run(
@@ -135,7 +135,7 @@ def test_tables_show_the_recipes_and_the_published_figure(project, trained):
     assert re.findall('^### (.*)', only, re.M) == ['Semantic FPN on generated scenes']
 
 
-def test_two_contestants_are_compared(project, trained):
+def test_two_contestants_can_be_compared(project, trained):
     places = [trained[f'retinanet_{mixer}_micro'] for mixer in ('swin', 'pvt')]
     text = run(project, 'compare', *places, '--resamples', '200')
     assert all(word in text for word in ('swin_micro', 'pvt_micro', 'box AP'))
@@ -147,7 +147,7 @@ def test_flops_are_counted(project):
         assert f'FLOPs (G) at {size}' in text
 
 
-def test_the_report_shows_the_recipes_and_the_published_figure(project, trained):
+def test_report_shows_the_recipes(project, trained):
     run(project, 'report', *trained.values(), '--output', 'report.html')
     page = (project / 'report.html').read_text()
     for text in ('RetinaNet on generated scenes', 'Semantic FPN on generated scenes', '12.3'):

@@ -1,4 +1,4 @@
-"""Rules for imports between parts of the project; rooms (folders of `evaluation/`) form no cycle."""
+"""Allowed imports between parts of the project; rooms (folders of `evaluation/`) form no cycle."""
 
 import ast
 from graphlib import TopologicalSorter
@@ -14,7 +14,7 @@ MOST_FLOORS = 10
 
 
 def room_of(module):
-    """Return the room of a module: `evaluation.tables` for `evaluation.tables.table`."""
+    """Return the room of a module: a folder of `evaluation`, or `backbones` or `tools`."""
     parts = module.split('.')
     return '.'.join(parts[:2]) if parts[0] == 'evaluation' else parts[0]
 
@@ -24,13 +24,13 @@ def module_of(file):
 
 
 def imported(file):
-    """Yield the modules that a file imports, also within functions."""
+    """Yield the modules that a file imports, including imports inside functions."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f'{file}: relative import'
-            # `from evaluation import tables` imports a room too.
+            # `from evaluation import tables` names a room, too.
             yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 

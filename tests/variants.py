@@ -1,4 +1,4 @@
-"""The 20 tested variants, read from the configs that users run."""
+"""The 20 variants under test, read from the configs that users run."""
 
 from pathlib import Path
 
@@ -23,5 +23,5 @@ MICRO = {name: value for name, value in VARIANTS.items() if name.endswith('_micr
 
 
 def classifier_config(backbone: dict) -> dict:
-    """Return the ImageNet classifier with the same trunk, without drop path."""
+    """Return the config of the ImageNet classifier for a backbone, without drop path."""
     return {**backbone, 'type': 'UnifiedClassifier', 'drop_path_rate': 0.0}
