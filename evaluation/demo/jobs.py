@@ -126,7 +126,7 @@ def run_jobs(
     """Run all jobs.
 
     Args:
-        jobs: in the order in which they start, except those that wait for another.
+        jobs: jobs in the order in which they start, except those that wait for another.
         parallel: number of jobs at a time.
         threads: number of threads of each.
         on_done: called with each job as soon as it has succeeded.
