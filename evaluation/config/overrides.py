@@ -230,7 +230,9 @@ def check_kind(key: str, old: object, new: object) -> None:
         expected = 'a list such as [1,2]' if isinstance(new, (str, dict)) else None
     elif isinstance(old, dict):
         expected = (
-            None if new is None or isinstance(new, dict) else f'single settings, as {key}.NAME=VALUE'
+            None
+            if new is None or isinstance(new, dict)
+            else f'individual settings, such as {key}.NAME=VALUE'
         )
     else:
         expected = None

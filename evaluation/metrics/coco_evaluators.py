@@ -98,7 +98,7 @@ def check_evaluator(name: str) -> None:
     """
     if name not in EVALUATORS:
         near = did_you_mean(str(name), EVALUATORS)
-        raise UserError(f'unknown evaluator {name!r}; known are {", ".join(EVALUATORS)}{near}')
+        raise UserError(f'unknown evaluator {name!r}; choose from {", ".join(EVALUATORS)}{near}')
     needed = EVALUATORS[name]
     if importlib.util.find_spec(needed.package) is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Counts what the faults did, in a table at the end; `--full` tries them as often as the page says."""
+"""Fixtures of the fault tests, and a table of the outcomes at the end of the run."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import pytest
 from tests.faults.progress import Progress
 from tests.faults.trainings import Training, trainings_of
 
-# One set of scenes and one small training a task, as for the tests of the commands.
+# The same scenes and small trainings as in the tests of the commands.
 from tests.tools.conftest import scenes, train, trials  # noqa: F401
 
 COLUMNS = ('fault', 'tried', 'survived', 'lost')
@@ -17,7 +17,7 @@ COLUMNS = ('fault', 'tried', 'survived', 'lost')
 
 @dataclass
 class Row:
-    """What became of the trials of one fault."""
+    """Outcomes of the trials of one fault."""
 
     tried: int = 0
     survived: int = 0
@@ -26,23 +26,23 @@ class Row:
 
 @pytest.fixture(scope='session')
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether to try as often as `docs/reliability.md` says, and not just once or twice."""
+    """Whether to repeat faults as often as `docs/reliability.md` states, not just once or twice."""
     return request.config.getoption('--full')
 
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Enter trials of a fault in the table at the end of the tests."""
+    """Add trials of a fault to the table at the end of the run."""
 
     def enter(name: str, tried: int, survived: int, lost: str, resumed: int = 0) -> None:
-        """Enter them.
+        """Add trials.
 
         Args:
-            name: the fault, in words; trials of one name are added up.
-            tried: how often it was tried.
-            survived: how often all was as promised afterwards.
-            lost: what was lost, `nothing` if nothing was.
-            resumed: how often a training went on after it.
+            name: description of the fault; trials with the same name are added up.
+            tried: number of trials.
+            survived: number of trials after which every promise held.
+            lost: description of what was lost, or `nothing`.
+            resumed: number of trials after which a training was resumed.
         """
         of_files = 'fuzz' in Path(request.node.path).stem
         request.node.user_properties.append(('tally', (name, tried, survived, lost, resumed, of_files)))
@@ -52,7 +52,7 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture
 def progress(request: pytest.FixtureRequest) -> Callable[[str, int], Progress]:
-    """Make something whose `advance` says how far a test of many trials is, in the full form alone."""
+    """Create a progress report for a test with many trials; it is silent without `--full`."""
     terminal = request.config.pluginmanager.getplugin('terminalreporter')
     capture = request.config.pluginmanager.getplugin('capturemanager')
 
@@ -69,7 +69,7 @@ def progress(request: pytest.FixtureRequest) -> Callable[[str, int], Progress]:
 
 @pytest.fixture(scope='session')
 def trainings(trials: dict, full: bool) -> dict[str, Training]:  # noqa: F811
-    """Both tasks, with more steps and checkpoints than the tests of the commands have."""
+    """Trainings of both tasks, with more steps and checkpoints than in the tests of the commands."""
     return trainings_of(trials, full)
 
 
@@ -79,7 +79,7 @@ def reference_of(
     trainings: dict[str, Training],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
-    """The work dir of a task's training that nothing befell, run once, when first asked for."""
+    """Return the work dir of a task's undisturbed training, which runs on the first request."""
     finished: dict[str, Path] = {}
 
     def run(task: str) -> Path:
@@ -119,7 +119,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         f'{faults} faults, {mutations} mutations of files, {resumptions} resumptions'
     )
     if failed:
-        terminalreporter.write_line(f'not counted: the trials of {failed} tests that failed, see above')
+        terminalreporter.write_line(f'not counted: trials of {failed} failed tests, see above')
 
 
 def _entries(terminalreporter: pytest.TerminalReporter) -> Iterator[tuple]:

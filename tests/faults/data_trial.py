@@ -1,4 +1,4 @@
-"""One trial: data are damaged, then used as a training and an evaluation use them, and looked at."""
+"""One fuzz trial: damage data, use them as a training and an evaluation do, and check them."""
 
 import argparse
 import contextlib
@@ -37,7 +37,7 @@ WORKERS = {
 
 
 class SilentError(Exception):
-    """Damaged data were taken, and something else came out than is in them."""
+    """Damaged data were accepted and gave a wrong result."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Task:
     """A task whose data are damaged.
 
     Attributes:
-        config: of the demonstration.
-        folder: of its data among those that are copied.
-        options: of the command line.
-        targets: patterns of the files that are damaged, each with what damages them.
+        config: name of a demonstration config.
+        folder: name of the folder of its data.
+        options: overrides of the config.
+        targets: file patterns, each with the function that damages a file.
     """
 
     config: str
@@ -98,14 +98,14 @@ TASKS = {
 
 
 def damage(root: Path, task: Task, random: Random) -> tuple[str, Path]:
-    """Damage one file below `root`; return in words what was done, and the file."""
+    """Damage one file below `root`; return a description of the damage, and the file."""
     pattern, mutate = random.choice(task.targets)
     file = random.choice(sorted(root.glob(pattern)))
     return f'{file.relative_to(root)}: {mutate(file, random)}', file
 
 
 def arguments_of(task: Task, root: Path, skip_bad_images: bool) -> argparse.Namespace:
-    """What the command line of a training on these data gives."""
+    """Return the parsed command line of a training on these data."""
     parser = CommandLine('')
     parser.add_argument('config')
     add_common_arguments(parser)
@@ -120,7 +120,7 @@ def use(task: Task, root: Path, skip_bad_images: bool) -> dict[str, list[dict]]:
     """Do all that a training does with data: check them, and load every sample.
 
     Returns:
-        the batches of each loader, and the data sets under `datasets`.
+        the config under `cfg`, and under `metric` the COCO metric, or None for other tasks.
 
     Raises:
         UserError: the data are bad.
@@ -140,10 +140,10 @@ def use(task: Task, root: Path, skip_bad_images: bool) -> dict[str, list[dict]]:
 
 
 def check_truth_is_perfect(metric: object, file: Path) -> None:
-    """Give the truth as predictions, which must have an AP of 100.
+    """Evaluate the ground truth as predictions, which must have an AP of 100.
 
     Raises:
-        SilentError: it has another.
+        SilentError: the AP is different.
     """
     content = json.loads(file.read_text())
     names = [category['name'] for category in content['categories']]
@@ -168,7 +168,7 @@ def check_truth_is_perfect(metric: object, file: Path) -> None:
 
 
 def prediction(image: dict, annotations: list[dict], labels: dict) -> dict:
-    """Annotations of an image as a detector would predict them."""
+    """Return the annotations of an image in the form of a detector's predictions."""
     height, width = image['height'], image['width']
     masks = np.zeros((len(annotations), height, width), bool)
     for mask, annotation in zip(masks, annotations, strict=True):
@@ -192,22 +192,22 @@ def prediction(image: dict, annotations: list[dict], labels: dict) -> dict:
 
 
 def check_map_is_unchanged(file: Path, before: np.ndarray) -> None:
-    """Compare a map that was taken after its bytes were damaged with what it was.
+    """Check that a map that was accepted with damaged bytes still has its labels.
 
     Raises:
-        SilentError: it is another.
+        SilentError: the labels are different.
     """
     with Image.open(file) as image:
         labels = np.asarray(image)
     if not np.array_equal(labels, before):
-        raise SilentError('other labels than before its bytes were damaged')
+        raise SilentError('the labels differ from those before the damage')
 
 
 def look(root: Path) -> int:
-    """Number of findings of `tools/check_data.py`.
+    """Return the number of findings of `tools/check_data.py`.
 
     Raises:
-        UserError: it can find nothing, since the data cannot be read at all.
+        UserError: the data cannot be read at all.
     """
     return len(
         examine(
@@ -225,7 +225,7 @@ def look(root: Path) -> int:
 
 
 def ending_of(step: Callable[[], None]) -> tuple[int, str]:
-    """Exit status and output of a step, run as the commands run theirs."""
+    """Run a step as the commands do; return its exit status and output."""
     errors = io.StringIO()
     status = 0
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(errors):
@@ -237,10 +237,10 @@ def ending_of(step: Callable[[], None]) -> tuple[int, str]:
 
 
 def run_trial(source: Path, folder: Path, name: str, seed: int) -> dict:
-    """Damage a copy of the data of a task and use it; run in a process of its own.
+    """Damage a copy of a task's data and use it; run this in a separate process.
 
     Returns:
-        what was done, its `status`, the `line` that it ended with, and `fault`: what is wrong with that.
+        the damage (`what`), exit `status`, last output `line`, and `fault`: what went wrong, or None.
     """
     random = Random(f'{name} {seed}')
     task = TASKS[name]

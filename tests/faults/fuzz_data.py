@@ -1,11 +1,11 @@
-"""Damage data in hundreds of ways, and see that each is used or refused in one clear line.
+"""Damage data in hundreds of ways, and check that they are used or refused in one clear line.
 
     python -m tests.faults.fuzz_data --trials 200
     python -m tests.faults.fuzz_data --task coco --seed 17 --trials 1
 
-Every trial is a fork of one process that has all libraries. It fails where it ends otherwise than a
-command should: with a traceback, without an end, with another figure than the data have; and where
-tools/check_data.py finds nothing in data that a training refuses. Exit status 1 if one failed.
+Every trial is a fork of a process that has imported all libraries. It fails if it prints a traceback,
+does not end, or gives wrong figures, or if tools/check_data.py finds nothing in data that a training
+refuses. The exit status is 1 if a trial failed.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from pathlib import Path
 from tests.commands import LIBRARIES
 
 SECONDS = 60
-# Beyond what a trial has from the start.
+# In bytes, in addition to the memory at the start of a trial.
 MOST_MEMORY = 2 << 30
 NAMES = ('coco', 'ade20k', 'imagenet')
-# Most of what can be wrong is in COCO's files.
+# COCO files can be wrong in the most ways.
 CYCLE = ('coco', 'ade20k', 'coco', 'imagenet', 'coco')
 
 
 def write_data(folder: Path) -> None:
-    """Generate small data of each task."""
+    """Generate small data for each task."""
     from evaluation.demo.scene_datasets import write_datasets
     from evaluation.demo.scenes import SceneStyle
     from tests.evaluation.data.class_folders import write_lists
@@ -43,7 +43,7 @@ def write_data(folder: Path) -> None:
 
 
 def in_a_fork(source: Path, name: str, seed: int) -> dict:
-    """Result of a trial, run in a fork of this process and ended after `SECONDS`."""
+    """Run a trial in a fork of this process, for at most `SECONDS`, and return its result."""
     readable, writable = os.pipe()
     with tempfile.TemporaryDirectory() as folder:
         child = os.fork()
@@ -82,15 +82,15 @@ def _become_a_trial(source: Path, folder: Path, name: str, seed: int, output: in
 
 
 def main() -> None:
-    """Do the trials and print how they ended."""
+    """Run the trials and print how they ended."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--trials', type=int, default=200, help='how many (default: 200)')
-    parser.add_argument('--seed', type=int, default=0, help='of the first trial; the next has the next')
-    parser.add_argument('--task', choices=NAMES, help='default: all, COCO the most often')
+    parser.add_argument('--trials', type=int, default=200, help='number of trials (default: 200)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the first trial, then counted up')
+    parser.add_argument('--task', choices=NAMES, help='data to damage (default: all, mostly COCO)')
     parser.add_argument('--verbose', action='store_true', help='print every trial')
-    parser.add_argument('--json', type=Path, help='also write all results here')
+    parser.add_argument('--json', type=Path, help='also write all results to this file')
     arguments = parser.parse_args()
     with contextlib.redirect_stdout(sys.stderr):
         for library in (*LIBRARIES, 'tests.faults.data_trial'):

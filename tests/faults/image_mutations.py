@@ -33,25 +33,25 @@ TEXTS = (
 
 
 def mutate_image(file: Path, random: Random) -> str:
-    """Damage an image file, or put another one in its place; return in words what was done."""
+    """Damage or replace an image file; return a description of the damage."""
     kind = random.choice((_bytes, _bytes, _bytes, _other_format, _other_mode, _resized, _no_image))
     return kind(file, random)
 
 
 def mutate_map(file: Path, random: Random) -> str:
-    """The same of a segmentation map."""
+    """Damage or replace a segmentation map; return a description of the damage."""
     kinds = (_bytes, _bytes, _bytes, _other_format, _other_mode, _resized, _no_image, _labels, _few_bits)
     return random.choice(kinds)(file, random)
 
 
 def huge_png(random: Random) -> bytes:
-    """A PNG of a few bytes that claims to have up to 2^31 pixels a side."""
+    """Return a small PNG file that claims to have up to 2^31 pixels per side."""
     sides = [random.choice((30_000, 60_000, 2**31 - 1)) for _ in range(2)]
     return png(sides, 8, random.choice((0, 2, 3)), bytes(100))
 
 
 def png(sides: list[int], bits: int, color_type: int, pixels: bytes) -> bytes:
-    """A PNG of rows that are given with their filters' bytes."""
+    """Return a PNG file of pixel rows that include their filter bytes."""
     header = struct.pack('>IIBBBBB', *sides, bits, color_type, 0, 0, 0)
     palette = [(b'PLTE', bytes(range(48)))] if color_type == 3 else []
     chunks = [(b'IHDR', header), *palette, (b'IDAT', zlib.compress(pixels)), (b'IEND', b'')]

@@ -1,4 +1,4 @@
-"""Seeded damage to a JSON file: of its structure and of its bytes."""
+"""Seeded damage to the structure and the bytes of a JSON file."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 NAN, INFINITY = float('nan'), float('inf')
-# What a value is replaced by.
+# Replacement values.
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 7, 1.5, -0.0, 1e-300, 1e9, 1e308, -1e308, NAN, INFINITY, -INFINITY),
     *(2**31, 2**53, 2**63, 2**64, 10**30, 10**400, 10**4000),
@@ -37,28 +37,28 @@ VALUES: tuple[Any, ...] = (
         {'size': [64, 64], 'counts': '0' * 9},
     ),
 )
-# Where the structure is damaged; the empty name is the whole file.
+# Sections whose structure is damaged; the empty name is the whole file.
 SECTIONS = ('', 'images', 'images', 'categories', 'categories', *['annotations'] * 4)
 ATTEMPTS = 10
 Place = tuple[Any, Any]
 
 
 def mutate_json(file: Path, random: Random) -> str:
-    """Damage a JSON file once to three times; return in words what was done."""
+    """Damage a JSON file one to three times; return a description of the damage."""
     structural = random.random() < 0.75
     changes = STRUCTURE if structural else BYTES
     wanted, done = random.choice((1, 1, 1, 2, 3)), []
     for _ in range(ATTEMPTS):
         try:
             done += [random.choice(changes)(file, random)] * (len(done) < wanted)
-        # Where a part was damaged before, not everything can follow.
+        # Some changes fail on parts that are already damaged.
         except (ValueError, RecursionError, IndexError, TypeError, AttributeError, KeyError):
             continue
     return ', '.join(done)
 
 
 def places(value: Any) -> list[Place]:
-    """Every container in a JSON value with every key or index of it."""
+    """Return every container in a JSON value, paired with each of its keys or indices."""
     found: list[Place] = []
     waiting = [value]
     while waiting:
@@ -73,7 +73,7 @@ def places(value: Any) -> list[Place]:
 def _on_structure(change: Callable[[Any, list[Place], Random], str]) -> Callable[[Path, Random], str]:
     def apply(file: Path, random: Random) -> str:
         content = json.loads(file.read_text())
-        # Not as often as there are values, most of which are coordinates and notes.
+        # Choose a section first, because most values are coordinates and notes.
         name = random.choice(SECTIONS)
         section = content[name] if name else content
         what = change(content, places(section) or places(content), random)
@@ -90,7 +90,7 @@ def _replace(content: Any, found: list[Place], random: Random) -> str:
 
 
 def _replace_key(content: Any, found: list[Place], random: Random) -> str:
-    """As `_replace`, of a key that has a name."""
+    """Replace the value of a named key."""
     return _replace(content, [place for place in found if isinstance(place[1], str)] or found, random)
 
 
@@ -145,13 +145,13 @@ def _on_bytes(change: Callable[[bytes, Random], tuple[bytes, str]]) -> Callable[
 
 
 def cut_short(content: bytes, random: Random) -> tuple[bytes, str]:
-    """The first part of a file."""
+    """Return the first part of a file."""
     length = random.randrange(len(content) + 1)
     return content[:length], f'cut to {length} bytes'
 
 
 def flip_bits(content: bytes, random: Random) -> tuple[bytes, str]:
-    """A file with some bits flipped."""
+    """Return a file with some bits flipped."""
     changed = bytearray(content)
     count = random.choice((1, 1, 2, 8, 100))
     for _ in range(count if changed else 0):
@@ -160,28 +160,28 @@ def flip_bits(content: bytes, random: Random) -> tuple[bytes, str]:
 
 
 def drop_part(content: bytes, random: Random) -> tuple[bytes, str]:
-    """A file without some bytes in its middle."""
+    """Return a file without some bytes in its middle."""
     start = random.randrange(len(content) + 1)
     length = random.choice((1, 2, 10, 1000))
     return content[:start] + content[start + length :], f'{length} bytes dropped'
 
 
 def zero_part(content: bytes, random: Random) -> tuple[bytes, str]:
-    """A file with zeros in its middle, as a copy with holes has."""
+    """Return a file with zeros in its middle, like a copy with holes."""
     start = random.randrange(len(content) + 1)
     length = min(random.choice((1, 100, 4096)), len(content) - start)
     return content[:start] + bytes(length) + content[start + length :], f'{length} bytes zeroed'
 
 
 def insert_noise(content: bytes, random: Random) -> tuple[bytes, str]:
-    """A file with random bytes put in."""
+    """Return a file with random bytes inserted."""
     start = random.randrange(len(content) + 1)
     noise = random.randbytes(random.choice((1, 4, 100)))
     return content[:start] + noise + content[start:], f'{len(noise)} bytes inserted'
 
 
 def empty(content: bytes, random: Random) -> tuple[bytes, str]:
-    """A file of no bytes."""
+    """Return an empty file."""
     return b'', 'emptied'
 
 

@@ -1,4 +1,4 @@
-"""File systems for a test, on machines where root may mount some."""
+"""Temporary file systems for tests, on machines where root can mount them."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ import pytest
 
 
 def mount(*arguments: object) -> bool:
-    """Whether `mount` could do what was asked."""
+    """Run `mount` and return whether it succeeded."""
     try:
         return subprocess.run(['mount', *map(str, arguments)], capture_output=True).returncode == 0
     except FileNotFoundError:
@@ -19,13 +19,13 @@ def mount(*arguments: object) -> bool:
 
 
 def unmount(folder: Path) -> None:
-    """Take a file system away, even if a process that is about to end has a file open there."""
+    """Unmount a file system, even if a process that is ending still has a file open there."""
     subprocess.run(['umount', '--lazy', str(folder)], check=True, capture_output=True)
 
 
 @functools.cache
 def can_mount() -> bool:
-    """Whether this user may mount file systems."""
+    """Return whether this user can mount file systems."""
     with tempfile.TemporaryDirectory() as folder:
         if not mount('-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', folder):
             return False
@@ -34,13 +34,13 @@ def can_mount() -> bool:
 
 
 needs_mounts = pytest.mark.skipif(
-    not can_mount(), reason='file systems can be mounted by root alone, outside of most containers'
+    not can_mount(), reason='mounting file systems needs root, and most containers do not allow it'
 )
 
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """The same folder without the right to write, but for files that are open already."""
+    """Make a folder read-only, except for files that are already open."""
     assert mount('--bind', folder, folder)
     try:
         assert mount('-o', 'remount,bind,ro', folder)
@@ -51,7 +51,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A file system in memory at a folder, over what lies there."""
+    """Mount a file system in memory over a folder."""
     folder.mkdir(exist_ok=True)
     assert mount('-t', 'tmpfs', '-o', options, 'tmpfs', folder)
     try:

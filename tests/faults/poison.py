@@ -1,4 +1,4 @@
-"""A hook that spoils a training as numbers out of range do."""
+"""A hook that makes a training diverge."""
 
 import json
 from pathlib import Path
@@ -10,16 +10,16 @@ from evaluation.models.model_weights import unwrapped
 
 
 class PoisonHook(Hook):
-    """Makes a weight NaN.
+    """Sets a weight to NaN.
 
     Args:
-        iteration: in which, the first is 1.
-        after: whether after its step, so that its loss is still finite.
-        rank: of the process that it happens in.
-        witness: file that gets the paths of that iteration's images.
+        iteration: number of the iteration, counted from 1.
+        after: whether to change the weight after the step, so that the loss is still finite.
+        rank: rank of the process in which the weight is changed.
+        witness: file for the paths of that iteration's images.
     """
 
-    # Before the hook that looks at weights to be saved.
+    # Run before the hook that checks weights before they are saved.
     priority = 'HIGHEST'
 
     def __init__(self, iteration: int, after: bool, rank: int, witness: str) -> None:

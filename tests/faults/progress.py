@@ -1,4 +1,4 @@
-"""How far a long work is, and when it will be done."""
+"""Progress reports with an estimate of the remaining time."""
 
 import time
 from collections.abc import Callable
@@ -9,12 +9,12 @@ REPORT_SECONDS = 10.0
 
 
 class Progress:
-    """Says now and then how many parts of a work are done and how long the rest will take.
+    """Reports from time to time how many parts are done and how long the rest will take.
 
     Args:
-        name: what the lines begin with.
+        name: start of each line.
         total: number of parts.
-        say: prints a line.
+        say: function that prints a line.
     """
 
     def __init__(self, name: str, total: int, say: Callable[[str], None]) -> None:
@@ -23,7 +23,7 @@ class Progress:
         self.started = self.reported = time.monotonic()
 
     def advance(self) -> None:
-        """One part more is done."""
+        """Count one more finished part."""
         self.done += 1
         now = time.monotonic()
         if now - self.reported < REPORT_SECONDS and self.done < self.total:

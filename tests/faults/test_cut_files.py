@@ -1,4 +1,4 @@
-"""Logs and scalars that were cut off in the middle of a line, as by SIGKILL or a full disk."""
+"""Logs and scalars truncated in the middle of a line, as after SIGKILL or on a full disk."""
 
 import json
 
@@ -20,10 +20,10 @@ def scalars(tmp_path):
 
 
 def test_progress_counts_whole_lines(tmp_path, scalars):
-    """However much of the file is there."""
+    """The count is right for every prefix of the file."""
     for length in range(len(TEXT) + 1):
         scalars.write_bytes(TEXT[:length])
-        # A last line may be whole but for its end.
+        # The last line may lack only its newline.
         whole = {TEXT[:length].count(b'\n'), (TEXT[:length] + b'\n').count(b'}\n')}
         assert latest_step(tmp_path).done in whole
 
@@ -31,15 +31,15 @@ def test_progress_counts_whole_lines(tmp_path, scalars):
 @pytest.mark.parametrize(
     'garbage',
     [b'\xe2\x80', b'\0' * 100, b'{"loss": 1, "step": "x"}', b'[1]', b'{}}'],
-    ids=['no UTF-8', 'zeros', 'no number', 'no object', 'a brace too many'],
+    ids=['not UTF-8', 'zeros', 'not a number', 'not an object', 'extra brace'],
 )
-def test_progress_passes_over_garbage(tmp_path, scalars, garbage):
+def test_progress_skips_garbage(tmp_path, scalars, garbage):
     scalars.write_bytes(TEXT + garbage + b'\n' + b'{"loss": 1.0, "step": 7}\n')
     assert latest_step(tmp_path).done == 7
 
 
 def test_tables_read_no_logs_and_no_unfinished_results(reference_of, tmp_path):
-    """Only `result.json`, which has its name when it is whole."""
+    """Tables read only `result.json`, which gets its name when it is complete."""
     reference = reference_of('upernet')
     results = load_results([reference])
     for result in results:

@@ -1,4 +1,4 @@
-"""What `--resume` goes on from where the latest checkpoint, or the file that names it, is damaged."""
+"""`--resume` when the latest checkpoint, or the file that names it, is damaged."""
 
 import random
 import shutil
@@ -16,13 +16,13 @@ TRIALS = {False: 3, True: 50}
 
 
 def truncate(file, rng):
-    """As a copy that was cut off."""
+    """Truncate a file, as an interrupted copy does."""
     content = file.read_bytes()
     file.write_bytes(content[: rng.randrange(len(content))])
 
 
 def zero(file, rng):
-    """As a file system after a power failure, whose blocks were never written."""
+    """Overwrite blocks with zeros, as if they were never written before a power failure."""
     content = bytearray(file.read_bytes())
     start = rng.randrange(len(content) // 4096) * 4096
     while not any(content[start : start + 65536]):
@@ -32,7 +32,7 @@ def zero(file, rng):
 
 
 def flip(file, rng):
-    """As a bit that turned on the disk, in the values of a tensor; what lies between them is padding."""
+    """Flip a bit in the values of a tensor; the bytes between tensors are padding."""
     with zipfile.ZipFile(file) as members:
         member = rng.choice([info for info in members.infolist() if '/data/' in info.filename])
     content = bytearray(file.read_bytes())
@@ -42,12 +42,12 @@ def flip(file, rng):
     file.write_bytes(content)
 
 
-DAMAGES = {'truncated': truncate, 'with blocks of zeros': zero, 'with a bit turned': flip}
+DAMAGES = {'truncated': truncate, 'with blocks of zeros': zero, 'with a flipped bit': flip}
 
 
 @pytest.fixture
 def work_dir(reference_of, tmp_path):
-    """A finished training, in a place of its own."""
+    """A copy of a finished training."""
     folder = tmp_path / 'run'
     shutil.copytree(reference_of('upernet'), folder)
     (folder / 'last_checkpoint').write_text(str(checkpoints(folder)[-1]))
@@ -55,7 +55,7 @@ def work_dir(reference_of, tmp_path):
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-def test_the_one_before_is_taken(work_dir, capsys, full, tally, progress, damage):
+def test_previous_checkpoint_is_used(work_dir, capsys, full, tally, progress, damage):
     last, before = checkpoints(work_dir)[:-3:-1]
     sound, rng = last.read_bytes(), random.Random(damage)
     said = progress(f'latest checkpoint {damage}', TRIALS[full])
@@ -74,7 +74,7 @@ def test_the_one_before_is_taken(work_dir, capsys, full, tally, progress, damage
     tally(f'latest checkpoint {damage}', TRIALS[full], TRIALS[full], 'nothing')
 
 
-def test_one_that_is_older_by_two(work_dir, capsys):
+def test_two_damaged_checkpoints_are_skipped(work_dir, capsys):
     last, before, older = checkpoints(work_dir)[:-4:-1]
     last.write_bytes(b'')
     before.write_bytes(before.read_bytes()[:1000])
@@ -83,8 +83,8 @@ def test_one_that_is_older_by_two(work_dir, capsys):
     assert all(str(file) in warning for file in (last, before, older))
 
 
-def test_later_ones_of_another_training_are_left_alone(work_dir):
-    """Where a training was started anew, the checkpoints beyond its last are not its own."""
+def test_later_checkpoints_of_another_training_are_ignored(work_dir):
+    """Checkpoints beyond the last one of a restarted training belong to the earlier training."""
     first, second, third, *_ = checkpoints(work_dir)
     (work_dir / 'last_checkpoint').write_text(str(second))
     second.write_bytes(b'')
@@ -93,10 +93,10 @@ def test_later_ones_of_another_training_are_left_alone(work_dir):
 
 
 class TestLastCheckpoint:
-    """The file that names the latest."""
+    """The file that names the latest checkpoint."""
 
     @pytest.mark.parametrize(
-        'content', [b'', b'\0' * 40, b'\n', b'\xff\xfe'], ids=['empty', 'zeros', 'a line', 'no UTF-8']
+        'content', [b'', b'\0' * 40, b'\n', b'\xff\xfe'], ids=['empty', 'zeros', 'newline', 'not UTF-8']
     )
     def test_empty_or_garbled(self, work_dir, capsys, tally, content):
         (work_dir / 'last_checkpoint').write_bytes(content)
@@ -105,42 +105,42 @@ class TestLastCheckpoint:
         assert f'last_checkpoint is empty; resuming from the newest intact checkpoint, {newest}' in (
             capsys.readouterr().err
         )
-        tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')
+        tally('last_checkpoint empty, missing, or from a moved work dir', 1, 1, 'nothing')
 
-    def test_gone(self, work_dir, capsys, tally):
+    def test_missing(self, work_dir, capsys, tally):
         (work_dir / 'last_checkpoint').unlink()
         newest = checkpoints(work_dir)[-1]
         assert latest_checkpoint(str(work_dir))[0] == str(newest)
         assert f'has no last_checkpoint; resuming from the newest intact checkpoint, {newest}' in (
             capsys.readouterr().err
         )
-        tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')
+        tally('last_checkpoint empty, missing, or from a moved work dir', 1, 1, 'nothing')
 
-    def test_names_one_that_is_gone(self, work_dir, capsys, tally):
+    def test_names_a_missing_checkpoint(self, work_dir, capsys, tally):
         last, before = checkpoints(work_dir)[:-3:-1]
         last.unlink()
         assert latest_checkpoint(str(work_dir))[0] == str(before)
         assert f'names {last}, which is missing; resuming from {before}' in capsys.readouterr().err
-        tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')
+        tally('last_checkpoint empty, missing, or from a moved work dir', 1, 1, 'nothing')
 
-    def test_of_a_work_dir_that_was_moved(self, work_dir, capsys, tally):
-        """Also if another than the newest is named, that very one is taken."""
+    def test_work_dir_was_moved(self, work_dir, capsys, tally):
+        """The named checkpoint is used even if it is not the newest."""
         named = checkpoints(work_dir)[-2]
         (work_dir / 'last_checkpoint').write_text(f'/elsewhere/{named.name}')
         assert latest_checkpoint(str(work_dir))[0] == str(named)
         assert f'names /elsewhere/{named.name}, which is missing; resuming from {named}' in (
             capsys.readouterr().err
         )
-        tally('last_checkpoint empty, gone, or of another place', 1, 1, 'nothing')
+        tally('last_checkpoint empty, missing, or from a moved work dir', 1, 1, 'nothing')
 
-    def test_newest_is_so_by_number(self, work_dir):
+    def test_newest_is_the_one_with_the_largest_number(self, work_dir):
         """`iter_9` is older than `iter_12`."""
         (work_dir / 'last_checkpoint').unlink()
         numbers = sorted(int(file.stem.partition('_')[2]) for file in checkpoints(work_dir))
         assert numbers[0] < 10 <= numbers[-1]
         assert latest_checkpoint(str(work_dir))[0].endswith(f'iter_{numbers[-1]}.pth')
 
-    def test_nothing_there(self, tmp_path):
+    def test_no_checkpoint(self, tmp_path):
         assert latest_checkpoint(str(tmp_path)) is None
         (tmp_path / 'last_checkpoint').touch()
         assert latest_checkpoint(str(tmp_path)) is None
@@ -148,8 +148,10 @@ class TestLastCheckpoint:
 
 
 class TestCommand:
-    def test_goes_on_from_the_one_before(self, commands, trainings, reference_of, work_dir, tally):
-        """Also where logs and scalars of the run before were cut off in the middle."""
+    def test_resumes_from_the_previous_checkpoint(
+        self, commands, trainings, reference_of, work_dir, tally
+    ):
+        """The logs and scalars of the previous run are truncated as well."""
         training = trainings['upernet']
         for file in [*work_dir.glob('*/vis_data/*.json'), *work_dir.glob('*/*.log')]:
             content = file.read_bytes()
@@ -166,7 +168,7 @@ class TestCommand:
         assert_same_end(work_dir, reference_of('upernet'), training.end)
         tally('latest checkpoint truncated', 1, 1, 'nothing', resumed=1)
 
-    def test_none_is_whole(self, commands, trainings, work_dir, refused):
+    def test_all_are_damaged(self, commands, trainings, work_dir, refused):
         files = checkpoints(work_dir)
         for file in files[2:]:
             file.unlink()

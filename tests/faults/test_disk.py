@@ -1,6 +1,6 @@
-"""A disk that is full or read-only, and data that vanish: one clear error, and all of before is kept.
+"""A full or read-only disk, and data that disappear: one clear error, and earlier files are kept.
 
-Those with file systems of their own need root and are skipped elsewhere.
+Tests that mount file systems need root and are skipped otherwise.
 """
 
 import random
@@ -28,10 +28,10 @@ FULL_DISKS = 5
 MIB = 2**20
 
 
-def test_a_checkpoint_larger_than_files_may_be(
+def test_checkpoint_larger_than_the_limit_on_file_sizes(
     commands, trainings, reference_of, tmp_path, tally, refused
 ):
-    """As on a full disk, where one cannot be mounted: the limit on the size of files."""
+    """The limit on file sizes stands in for a full disk where none can be mounted."""
     training, work_dir = trainings['upernet'], tmp_path / 'run'
     shutil.copytree(reference_of('upernet'), work_dir)
     first, *later = checkpoints(work_dir)
@@ -51,14 +51,14 @@ def test_a_checkpoint_larger_than_files_may_be(
     assert not list(work_dir.glob('*.tmp'))
     commands.succeed('train', *command)
     assert_same_end(work_dir, reference_of('upernet'), training.end)
-    tally('checkpoint larger than files may be', 1, 1, 'nothing', resumed=1)
+    tally('checkpoint larger than the limit on file sizes', 1, 1, 'nothing', resumed=1)
 
 
 @needs_mounts
 def test_full_disk(commands, trainings, reference_of, tmp_path, full, tally, progress):
-    """It fills up at any point: in a log, the scalars, a checkpoint, or a result."""
+    """The disk fills up at any point: in a log, the scalars, a checkpoint, or a result."""
     if not full:
-        pytest.skip('done with --full; the limit on the size of files stands in for it')
+        pytest.skip('only with --full; otherwise, the test with a limit on file sizes replaces it')
     said = progress('full disk', FULL_DISKS * len(TASKS))
     for task in TASKS:
         training, rng = trainings[task], random.Random(task)
@@ -82,9 +82,11 @@ def test_full_disk(commands, trainings, reference_of, tmp_path, full, tally, pro
     tally('full disk', number, number, 'nothing', resumed=number)
 
 
-def test_predictions_larger_than_files_may_be(commands, trainings, reference_of, tmp_path, full, tally):
+def test_predictions_larger_than_the_limit_on_file_sizes(
+    commands, trainings, reference_of, tmp_path, full, tally
+):
     if not full:
-        pytest.skip('done with --full')
+        pytest.skip('only with --full')
     for task in TASKS:
         training, file = trainings[task], tmp_path / f'{task}.pkl'
         checkpoint = reference_of(task) / f'{training.end}.pth'
@@ -96,22 +98,22 @@ def test_predictions_larger_than_files_may_be(commands, trainings, reference_of,
         assert not list((tmp_path / task).rglob('result.json'))
         commands.succeed('test', *command)
         assert file.is_file()
-        tally('predictions larger than files may be', 1, 1, 'nothing')
+        tally('predictions larger than the limit on file sizes', 1, 1, 'nothing')
 
 
 HIDDEN = {
     'becomes read-only': (read_only, 'Read-only file system; make it writable'),
-    # An empty one in its place, as a mount point is without its mount.
-    'goes away': (lambda folder: mounted(folder, 'size=64k'), 'its folder is gone; mount or restore '),
+    # An empty folder replaces it, like a mount point without its mount.
+    'disappears': (lambda folder: mounted(folder, 'size=64k'), 'its folder is gone; mount or restore '),
 }
 
 
 @needs_mounts
 @pytest.mark.parametrize('fault', HIDDEN)
 def test_work_dir_while_training(commands, trainings, reference_of, tmp_path, full, tally, fault):
-    """Its log, which is open, can still be written."""
-    if fault == 'goes away' and not full:
-        pytest.skip('done with --full')
+    """The log is already open, so it can still be written."""
+    if fault == 'disappears' and not full:
+        pytest.skip('only with --full')
     hide, message = HIDDEN[fault]
     for task in TASKS if full else ('upernet',):
         training, work_dir = trainings[task], tmp_path / task
@@ -139,12 +141,12 @@ def test_read_only_from_the_start(commands, trainings, tmp_path, tally, refused)
 
 @pytest.mark.parametrize('task', TASKS)
 @pytest.mark.parametrize('workers', [{}, WORKERS], ids=['alone', 'workers'])
-def test_data_that_vanish(
+def test_data_that_disappear(
     commands, trainings, reference_of, tmp_path, full, tally, refused, task, workers
 ):
-    """As when the mount of a file server goes away in mid-epoch."""
+    """For example, a file server becomes unavailable during an epoch."""
     if not full and (task, workers) != ('upernet', WORKERS):
-        pytest.skip('one case is enough in the short form')
+        pytest.skip('one case is enough without --full')
     training, work_dir = trainings[task], tmp_path / 'run'
     data = tmp_path / 'data'
     shutil.copytree(training.trial.data_root, data)
@@ -171,9 +173,9 @@ def test_data_that_vanish(
     (tmp_path / 'away').rename(folder)
     commands.succeed('train', *moved.command(work_dir, '--resume', **workers))
     assert_same_end(work_dir, reference_of(task), training.end)
-    tally('images that vanish in mid-epoch', 1, 1, 'nothing', resumed=1)
+    tally('images removed during an epoch', 1, 1, 'nothing', resumed=1)
 
 
 def on_other_data(trial, data_root):
-    """The same trial with its data in another place."""
+    """Return the same trial with a different data root."""
     return type(trial)(trial.task, trial.config, data_root, trial.options, trial.halfway, trial.end)

@@ -1,4 +1,4 @@
-"""A loss that is NaN or infinite: the training stops, says where, and keeps what is good."""
+"""A NaN or infinite loss: the training stops, reports where, and keeps the good checkpoints."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ POISON = 'default_hooks__poison__'
 
 
 def poisoned(iteration, after, witness, rank=0):
-    """Overrides of the config by which a weight becomes NaN."""
+    """Return config overrides that set a weight to NaN."""
     return {
         f'{POISON}type': 'tests.faults.poison.PoisonHook',
         f'{POISON}iteration': iteration,
@@ -35,7 +35,7 @@ def poisoned(iteration, after, witness, rank=0):
 
 @pytest.mark.parametrize('after', [False, True], ids=['loss', 'weights'])
 def test_training(commands, trainings, reference_of, tmp_path, full, tally, refused, after):
-    """A NaN in the loss, or in weights that are about to be saved."""
+    """NaN in the loss, or in weights that are about to be saved."""
     for task in ('upernet', 'mask_rcnn') if full else ('upernet',):
         training, reference = trainings[task], reference_of(task)
         work_dir, witness = tmp_path / task, tmp_path / 'witness.json'
@@ -64,7 +64,7 @@ def test_training(commands, trainings, reference_of, tmp_path, full, tally, refu
 
 @pytest.fixture
 def hook_after():
-    """Call the hook after an iteration of a given loss."""
+    """Call the hook after an iteration with a given loss."""
     hook = DivergenceHook()
     rate = SimpleNamespace(current=lambda: 1e-3)
     hub = SimpleNamespace(get_scalar=lambda _: rate)
@@ -90,7 +90,7 @@ class TestHook:
         assert message.startswith(f'the loss (loss_mask) is {loss} at iteration 42, learning rate 0.001')
         assert 'images 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, 5.jpg, 6.jpg, 7.jpg and 2 more; ' in message
 
-    def test_mixed_precision_bears_some_infinite_losses(self, hook_after, capsys):
+    def test_mixed_precision_tolerates_some_infinite_losses(self, hook_after, capsys):
         for _ in range(3):
             for _ in range(TOLERATED_IN_A_ROW):
                 hook_after(float('inf'), scaled=True)
@@ -99,7 +99,7 @@ class TestHook:
         assert len(warnings) == 3 * TOLERATED_IN_A_ROW
         assert all(line.startswith('warning: the loss (loss_mask) is inf at ') for line in warnings)
 
-    def test_mixed_precision_stops_at_more(self, hook_after):
+    def test_mixed_precision_stops_after_too_many(self, hook_after):
         for _ in range(TOLERATED_IN_A_ROW):
             hook_after(float('inf'), scaled=True)
         with pytest.raises(UserError, match='is inf'):

@@ -1,4 +1,4 @@
-"""Damaged data are used or refused in one clear line: a few in the test-suite, 200 with `--full`."""
+"""Damaged data are used or refused in one clear line; a few trials, or 200 with `--full`."""
 
 import json
 import os
@@ -39,13 +39,13 @@ def test_damaged_data(full, tally, tmp_path):
     tally('damaged annotations, images and maps', len(results), survived, ', '.join(lost) or 'nothing')
     assert len(results) == TRIALS[full]
     assert done.returncode == 0, done.stdout
-    # Otherwise the damage would be none, or all of it be of one kind.
+    # Otherwise, the damage would be too weak or too uniform.
     refused = sum(each['status'] == 2 for each in results)
     assert 0.2 < refused / len(results) < 0.9
 
 
 class TestJudgement:
-    """Trials notice where something else comes out than is in the data."""
+    """Trials notice results that do not match the data."""
 
     def test_truth(self, tmp_path):
         scenes = tmp_path / 'scenes'

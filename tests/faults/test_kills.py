@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: what is resumed ends, bit for bit, as if it had never been killed."""
+"""SIGKILL at random moments: a resumed training ends bit for bit as if it had never been killed."""
 
 import random
 import re
@@ -22,14 +22,14 @@ from tests.faults.trainings import (
 KIND = 'Machine faults and divergence'
 TASKS = ('mask_rcnn', 'upernet')
 KILLS = {False: 1, True: 20}
-# About how long these trainings take; a kill may come at any time of it.
+# Approximate duration of these trainings, in seconds; a kill may come at any time.
 LONGEST_LIFE = {False: 3.0, True: 6.0}
-# About how long it takes to write a checkpoint.
+# Approximate time to write a checkpoint, in seconds.
 SAVING = 0.03
 
 
 def wait_for_the_moment(rng, running, work_dir, longest_life):
-    """At any time since the start, or amid the writing of one of the next checkpoints."""
+    """Wait for a random time, or until one of the next checkpoints is being written."""
     started = time.monotonic()
     if rng.random() < 0.5:
         life = rng.uniform(0.0, longest_life)
@@ -44,7 +44,7 @@ def wait_for_the_moment(rng, running, work_dir, longest_life):
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_of_the_training(commands, trainings, reference_of, tmp_path, full, tally, progress, task):
+def test_kill_of_a_training(commands, trainings, reference_of, tmp_path, full, tally, progress, task):
     training, reference = trainings[task], reference_of(task)
     rng = random.Random(task)
     wanted, killed, trained = KILLS[full], 0, 0
@@ -70,12 +70,12 @@ def test_of_the_training(commands, trainings, reference_of, tmp_path, full, tall
 
 
 @pytest.mark.parametrize('task', TASKS)
-def test_of_a_data_worker(
+def test_kill_of_a_data_worker(
     commands, trainings, reference_of, tmp_path, full, tally, progress, refused, task
 ):
-    """The training says so in one line and ends, where it might wait for ever for a batch."""
+    """The training ends with one line of error instead of waiting forever for a batch."""
     if task == 'mask_rcnn' and not full:
-        pytest.skip('one task is enough in the short form')
+        pytest.skip('one task is enough without --full')
     training, reference = trainings[task], reference_of(task)
     rng = random.Random(f'worker of {task}')
     wanted = {False: 1, True: 5}[full]

@@ -1,4 +1,4 @@
-"""A training that was killed after its checkpoint was written and before this was evaluated."""
+"""A training killed after it wrote a checkpoint and before it evaluated it."""
 
 import shutil
 
@@ -8,9 +8,11 @@ from tests.faults.trainings import assert_same_end, metrics
 
 
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
-def test_is_made_up_for(commands, trainings, reference_of, tmp_path, full, tally, task):
+def test_missed_evaluation_runs_on_resume(
+    commands, trainings, reference_of, tmp_path, full, tally, task
+):
     if task == 'mask_rcnn' and not full:
-        pytest.skip('one task is enough in the short form')
+        pytest.skip('one task is enough without --full')
     training, reference, work_dir = trainings[task], reference_of(task), tmp_path / 'run'
     shutil.copytree(reference, work_dir)
     shutil.rmtree(next(work_dir.glob(f'*/{training.end}')))
@@ -22,7 +24,7 @@ def test_is_made_up_for(commands, trainings, reference_of, tmp_path, full, tally
     assert (work_dir / f'{training.end}.pth').read_bytes() == before
     if full:
         results = sorted(work_dir.rglob('result.json'))
-        # Once it is there, there is nothing to be done.
+        # After that, there is nothing left to do.
         commands.succeed('train', *training.command(work_dir, '--resume'))
         assert sorted(work_dir.rglob('result.json')) == results
     tally('stopped between a checkpoint and its evaluation', 1, 1, 'nothing', resumed=1)

@@ -1,4 +1,4 @@
-"""One of two processes is killed or diverges: the other ends too, the cause is named, all goes on."""
+"""One of two processes is killed or diverges: both end, the error names the cause, both can resume."""
 
 import random
 import re
@@ -20,7 +20,7 @@ from tests.faults.trainings import (
 )
 from tests.launching import TOOLS, free_port, places, processes_with, start
 
-# Until the other process has noticed, and until a training on a busy machine has ended.
+# Time limit, long enough for a training on a busy machine.
 SECONDS = 180
 RESTARTS = {False: 2, True: 6}
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(places() < 2, reason='this machine has room for 
 
 @pytest.fixture
 def launched(tmp_path):
-    """Start a training in two processes; what is left of it at the end of the test is ended."""
+    """Start a training in two processes; kill what is left of it at the end of the test."""
     started = []
 
     def launch(name, training, work_dir, *wishes, restarts=0, **options):
@@ -52,12 +52,12 @@ def launched(tmp_path):
 
 
 def process_of(launcher, rank):
-    """The process of a rank; None before it is there."""
+    """Return the process of a rank; None before it has started."""
     try:
         for each in psutil.Process(launcher.pid).children(recursive=True):
             if each.environ().get('RANK') == str(rank) and any('train.py' in w for w in each.cmdline()):
                 return each
-    except psutil.Error:  # one that has just begun or ended
+    except psutil.Error:  # a process that has just started or ended
         pass
     return None
 
@@ -65,18 +65,18 @@ def process_of(launcher, rank):
 def wait_for(condition, process):
     end = time.monotonic() + SECONDS
     while not condition():
-        assert process.poll() is None, 'it ended before'
+        assert process.poll() is None, 'the process ended too early'
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 def outcome_of(process, output):
-    """Wait for the end, within bounds, of all processes."""
+    """Wait for all processes to end, with a time limit."""
     status = process.wait(SECONDS)
     return Outcome(status, (output / 'stdout').read_text(), (output / 'stderr').read_text())
 
 
-def test_a_killed_one_ends_the_other(trainings, launched, tmp_path, full, tally):
+def test_killed_process_ends_the_other(trainings, launched, tmp_path, full, tally):
     training, work_dir = trainings['upernet'], tmp_path / 'run'
     for rank in (1, 0) if full else (1,):
         process, output = launched(f'output{rank}', training, work_dir / str(rank))
@@ -91,10 +91,10 @@ def test_a_killed_one_ends_the_other(trainings, launched, tmp_path, full, tally)
         tally('SIGKILL of one of two processes', 1, 1, 'nothing')
 
 
-def test_restarts_go_on_from_the_last_checkpoint(
+def test_restarts_resume_from_the_last_checkpoint(
     commands, trainings, launched, tmp_path, full, tally, progress
 ):
-    """`MAX_RESTARTS`; a checkpoint that lay in the work dir before is left alone."""
+    """`MAX_RESTARTS`; checkpoints that were already in the work dir are ignored."""
     training, work_dir, rng = trainings['upernet'], tmp_path / 'run', random.Random(0)
     kills = RESTARTS[full]
     said = progress('SIGKILL of one of two processes, restarted', kills)
@@ -102,7 +102,7 @@ def test_restarts_go_on_from_the_last_checkpoint(
     (work_dir / 'last_checkpoint').write_text('of another training')
     process, output = launched('output', training, work_dir, restarts=kills)
     for number in range(kills):
-        # The first comes before there is a checkpoint.
+        # The first kill comes before there is a checkpoint.
         wait_for(lambda number=number: len(checkpoints(work_dir)) >= 2 * number, process)
         wait_for(lambda: process_of(process, 0) and process_of(process, 1), process)
         victim = process_of(process, rng.randrange(2))
@@ -116,7 +116,7 @@ def test_restarts_go_on_from_the_last_checkpoint(
     resumed = re.findall(r'resumed epoch: 0, iter: (\d+)', outcome.stdout)
     assert len(resumed) == kills - 1
     assert 'of another training' not in outcome.stderr
-    # What two processes measured in training is what one measures of the checkpoint.
+    # Testing the checkpoint in one process gives the metrics of the training in two.
     checkpoint, tested = work_dir / f'{training.end}.pth', tmp_path / 'tested'
     arguments = ['--work-dir', tested, *training.trial.arguments()]
     commands.succeed('test', training.trial.config, checkpoint, *arguments)
@@ -130,8 +130,8 @@ def test_restarts_go_on_from_the_last_checkpoint(
 
 
 @pytest.mark.parametrize(('status', 'starts'), [(2, 1), (3, 4)])
-def test_bad_input_is_not_tried_again(tmp_path, status, starts):
-    """Other failures are, as often as is wanted."""
+def test_bad_input_is_not_retried(tmp_path, status, starts):
+    """Other failures are retried as often as `--max_restarts` allows."""
     script = tmp_path / 'script.py'
     record = f'open({str(tmp_path / "starts")!r}, "a").write("x")'
     script.write_text(f'import sys\n{record}\nsys.exit({status})\n')
@@ -142,10 +142,10 @@ def test_bad_input_is_not_tried_again(tmp_path, status, starts):
 
 
 @pytest.mark.parametrize('rank', [0, 1])
-def test_a_loss_that_is_nan_in_one(trainings, launched, tmp_path, full, tally, rank):
-    """The gradients of one spoil the weights of both; the one that saw it first says so."""
+def test_nan_loss_in_one_process(trainings, launched, tmp_path, full, tally, rank):
+    """The gradients of one process make both models NaN; the process that sees it first reports it."""
     if not full:
-        pytest.skip('done with --full')
+        pytest.skip('only with --full')
     training, work_dir = trainings['upernet'], tmp_path / 'run'
     options = poisoned(5, False, tmp_path / 'witness', rank)
     process, output = launched('output', training, work_dir, **options)

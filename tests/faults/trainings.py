@@ -1,4 +1,4 @@
-"""Small trainings to be disturbed, and what must be the same afterwards."""
+"""Small trainings for the fault tests, and checks of their final state."""
 
 import json
 import time
@@ -15,10 +15,10 @@ from tests.tools.conftest import Trial
 
 SECONDS = 120
 WORKERS = {'train_dataloader__num_workers': 2, 'train_dataloader__persistent_workers': True}
-# Checkpoints that a training writes, and how many lie between two evaluations.
+# Number of checkpoints of a training, and number of checkpoints per evaluation.
 CHECKPOINTS = {False: 4, True: 12}
 EVALUATED = {False: 2, True: 4}
-# UperNet's iterations from one to the next; Mask R-CNN writes one an epoch of two.
+# UperNet's iterations per checkpoint; Mask R-CNN writes one per epoch of two iterations.
 ITERATIONS = 3
 
 
@@ -27,9 +27,9 @@ class Training:
     """A training of a few seconds that writes many checkpoints.
 
     Attributes:
-        trial: config, data and options of a shorter one.
-        checkpoints: stems of its checkpoints, the last of its last step.
-        length: overrides that make it as long.
+        trial: config, data and options of a shorter training.
+        checkpoints: stems of the checkpoint files, the last one of the last step.
+        length: overrides that set the length.
     """
 
     trial: Trial
@@ -48,7 +48,7 @@ class Training:
 
 
 def trainings_of(trials: dict[str, Trial], full: bool) -> dict[str, Training]:
-    """The trainings by task."""
+    """Return the trainings by task."""
     numbers, evaluated = range(1, CHECKPOINTS[full] + 1), EVALUATED[full]
     return {
         'mask_rcnn': Training(
@@ -73,20 +73,20 @@ def trainings_of(trials: dict[str, Trial], full: bool) -> dict[str, Training]:
 
 
 def wait_until(condition: Callable[[], object], running: Running) -> None:
-    """Wait until something is so, or a command has ended."""
+    """Wait until a condition holds or a command has ended."""
     end = time.monotonic() + SECONDS
     while not condition() and not running.ended:
-        assert time.monotonic() < end, 'it did not come to it'
+        assert time.monotonic() < end, 'the condition did not hold in time'
         time.sleep(0.002)
 
 
 def checkpoints(work_dir: Path) -> list[Path]:
-    """Those with a final name, the oldest first."""
+    """Return the checkpoints with a final name, oldest first."""
     return sorted(work_dir.glob('*_[0-9]*.pth'), key=lambda file: int(file.stem.partition('_')[2]))
 
 
 def assert_whole(work_dir: Path) -> None:
-    """Nothing under a final name is half-written, and `last_checkpoint` names what is there."""
+    """Check that no final file is half-written, and that `last_checkpoint` names an existing file."""
     for file in checkpoints(work_dir):
         read_whole_checkpoint(str(file))
     pointer = work_dir / 'last_checkpoint'
@@ -97,7 +97,7 @@ def assert_whole(work_dir: Path) -> None:
 
 
 def metrics(work_dir: Path) -> dict[int, dict]:
-    """Metrics and digest of the weights of every evaluation, by iteration."""
+    """Return metrics and digest of the weights of every evaluation, by iteration."""
     results = [json.loads(file.read_text()) for file in sorted(work_dir.rglob('result.json'))]
     kept = ('metrics', 'per_class')
     return {
@@ -110,7 +110,7 @@ def metrics(work_dir: Path) -> dict[int, dict]:
 
 
 def assert_same_end(work_dir: Path, reference: Path, end: str) -> None:
-    """A training ended as another did: weights, optimizer, schedules, random numbers and metrics."""
+    """Check that two trainings have the same final weights, optimizer, random numbers and metrics."""
     ours, theirs = (
         torch.load(folder / f'{end}.pth', weights_only=False) for folder in (work_dir, reference)
     )
@@ -121,7 +121,7 @@ def assert_same_end(work_dir: Path, reference: Path, end: str) -> None:
 
 
 def assert_equal(one: object, other: object, place: str) -> None:
-    """Bit for bit, at any depth."""
+    """Check that two nested values are equal, bit for bit."""
     if isinstance(one, dict):
         assert one.keys() == other.keys(), place
         for key, value in one.items():
@@ -139,7 +139,7 @@ def assert_equal(one: object, other: object, place: str) -> None:
 
 
 def only_error(outcome: Outcome) -> str:
-    """The one line that says why a command ended with status 2."""
+    """Return the only error line of a command that ended with status 2."""
     assert outcome.status == 2, outcome.stderr[-3000:]
     assert 'Traceback' not in outcome.stdout + outcome.stderr
     (line,) = (line for line in outcome.stderr.splitlines() if line.startswith('error:'))
@@ -148,17 +148,17 @@ def only_error(outcome: Outcome) -> str:
 
 
 def data_workers(running: Running) -> list[psutil.Process]:
-    """Processes that load data for a training."""
+    """Return the processes that load data for a training."""
     return psutil.Process(running.process).children()
 
 
 def scalars(work_dir: Path) -> dict[int, dict]:
-    """The lines of a run's scalars that have a learning rate, by iteration."""
+    """Return the lines of a run's scalars that have a learning rate, by iteration."""
     (file,) = work_dir.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     return {line['step']: line for line in lines if 'lr' in line}
 
 
 def steps_logged(work_dir: Path) -> int:
-    """Lines of scalars that all starts of a training have written."""
+    """Return the number of lines of scalars that all starts of a training have written."""
     return sum(file.read_bytes().count(b'\n') for file in work_dir.glob('*/vis_data/scalars.json'))

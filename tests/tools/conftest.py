@@ -1,4 +1,4 @@
-"""Both tasks with a network and data so small that a whole training takes seconds."""
+"""Both tasks with a model and data so small that a whole training takes seconds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from evaluation.demo.scenes import SceneStyle
 from tests.commands import ROOT, Commands, Outcome, option_list
 
 TASKS = ('mask_rcnn', 'upernet')
-# An odd number of images to evaluate: two processes do not get equal shares.
+# An odd number of validation images, so that two processes get different numbers.
 SCENES = {'train': 8, 'val': 7}
 
 DIMS = [16, 32, 64, 128]
@@ -30,7 +30,7 @@ _BACKBONE = {
     'train_dataloader.batch_size': 4,
     'default_hooks.logger.interval': 1,
 }
-# No threshold on scores: after four steps hardly any would pass it, and all figures would be 0.
+# No score threshold: after four steps, hardly any score would pass it, and all metrics would be 0.
 _MASK_RCNN = {
     **_BACKBONE,
     'model.neck.in_channels': DIMS,
@@ -57,11 +57,11 @@ class Trial:
 
     Attributes:
         task: `mask_rcnn` or `upernet`.
-        config: its leaf among the demonstration's.
+        config: leaf of the demonstration.
         data_root: generated scenes in the layout of COCO or ADE20K.
-        options: overrides that make it small.
-        halfway: what the second step is called in names of files.
-        end: what the fourth is called.
+        options: overrides that make the training small.
+        halfway: name of the second step in file names.
+        end: name of the fourth step in file names.
     """
 
     task: str
@@ -72,7 +72,7 @@ class Trial:
     end: str
 
     def arguments(self, **more: object) -> list[object]:
-        """Options of the command line; `more` are overrides, with `__` for a dot."""
+        """Return command-line options; `more` are overrides, with `__` for a dot."""
         more = {key.replace('__', '.'): value for key, value in more.items()}
         return ['--data-root', self.data_root, *option_list({**self.options, **more})]
 
@@ -116,7 +116,7 @@ def trial(request: pytest.FixtureRequest, trials: dict[str, Trial]) -> Trial:
 def work_dir_of(
     commands: Commands, trials: dict[str, Trial], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """The work dir of a task's training, which is run once, when first asked for."""
+    """Return the work dir of a task's training, which runs on the first request."""
     finished: dict[str, Path] = {}
 
     def train(task: str) -> Path:
@@ -132,7 +132,7 @@ def work_dir_of(
 
 @pytest.fixture(scope='session')
 def weights(trials: dict[str, Trial]) -> Callable[[str], dict[str, Tensor]]:
-    """State dict of a task's model before training, as of a checkpoint."""
+    """Return the state dict of a task's model before training."""
 
     def build(task: str) -> dict[str, Tensor]:
         trial = trials[task]
@@ -180,5 +180,5 @@ def test(commands: Commands, tmp_path: Path) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def nothing_written(tmp_path: Path) -> Callable[[], bool]:
-    """Whether a command left nothing in its folder that could be taken for a result."""
+    """Return whether a command left nothing in its folder that looks like a result."""
     return lambda: not [path for path in tmp_path.rglob('*') if path.suffix in HALF_WRITTEN]

@@ -1,4 +1,4 @@
-"""`tools/analyze_erf.py`: its files, its pictures, and what it says to bad input."""
+"""`tools/analyze_erf.py`: files, pictures, and error messages."""
 
 import io
 import json
@@ -23,7 +23,7 @@ COMPARED = {'mask_rcnn': ['stage1', 'stage4', 'neck5'], 'upernet': ['stage1', 'l
 
 @pytest.fixture(scope='session')
 def folder(tmp_path_factory):
-    """Nine images, in two parts."""
+    """Nine images, which make two parts."""
     folder = tmp_path_factory.mktemp('images')
     for number in range(9):
         noise = np.random.default_rng(number).integers(0, 256, (64, 80, 3), np.uint8)
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def images(folder, tmp_path):
-    """The images, to be damaged."""
+    """A copy of the images, to be damaged."""
     return shutil.copytree(folder, tmp_path / 'images')
 
 
@@ -44,7 +44,7 @@ def analyze(commands, tmp_path):
 
 
 def options(trial):
-    """Overrides that make a trial's model small."""
+    """Return overrides that make a trial's model small."""
     return trial.arguments()[2:]
 
 
@@ -58,7 +58,7 @@ def read(file):
 
 
 class TestFiles:
-    def test_say_what_was_seen(self, analyze, trial, folder, tmp_path):
+    def test_contain_the_measurements(self, analyze, trial, folder, tmp_path):
         outcome = analyze(*of_a_run(trial, folder, '--limit', 2))
         assert outcome.status == 0, outcome.stderr[-3000:]
         written = tmp_path / 'work_dirs' / trial.config.stem / 'analysis'
@@ -82,7 +82,7 @@ class TestFiles:
         assert outcome.stdout.startswith('### ')
         assert (written / 'erf.pdf').read_bytes().startswith(b'%PDF')
 
-    def test_checkpoint_is_looked_at(self, analyze, trials, folder, weights, tmp_path):
+    def test_checkpoint_is_used(self, analyze, trials, folder, weights, tmp_path):
         trial = trials['upernet']
         state = weights(trial.task)
         torch.save({'state_dict': state}, tmp_path / 'whole.pth')
@@ -110,7 +110,7 @@ class TestFiles:
         assert content['targets']['score']['grid'] is None
 
     @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-    def test_two_processes_leave_the_same_bits(self, commands, analyze, trials, folder, tmp_path):
+    def test_two_processes_give_identical_results(self, commands, analyze, trials, folder, tmp_path):
         trial = trials['upernet']
         arguments = of_a_run(trial, folder, '--device', 'cpu', '--targets', 'stage2', 'logits')
         assert analyze(*arguments, '--output', 'one.json').status == 0
@@ -145,7 +145,7 @@ def results_of_runs(commands, trials, folder, tmp_path_factory):
 
 @pytest.fixture
 def results(results_of_runs, tmp_path):
-    """Names of results in the empty folder, to be damaged."""
+    """File names of results, copied to be damaged."""
     shutil.copytree(results_of_runs, tmp_path, dirs_exist_ok=True)
     return ['mask_rcnn.json', 'upernet.json']
 
@@ -282,7 +282,7 @@ class TestBadOptions:
 
 
 class TestBadCheckpoint:
-    def test_of_another_model(self, analyze, trials, folder, weights, refused, tmp_path):
+    def test_different_model(self, analyze, trials, folder, weights, refused, tmp_path):
         torch.save({'state_dict': weights('mask_rcnn')}, tmp_path / 'other.pth')
         trial = trials['upernet']
         outcome = analyze(trial.config, 'other.pth', *of_a_run(trial, folder)[1:])
@@ -303,7 +303,7 @@ class TestBadCheckpoint:
 
 
 class TestBadResults:
-    def test_of_another_size(self, analyze, results, refused, tmp_path):
+    def test_different_size(self, analyze, results, refused, tmp_path):
         content = json.loads((tmp_path / results[1]).read_text())
         (tmp_path / 'large.json').write_text(json.dumps({**content, 'size': 96}))
         outcome = analyze('--compare', results[0], 'large.json', '--output', 'both.png')

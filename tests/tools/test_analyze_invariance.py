@@ -1,4 +1,4 @@
-"""`tools/analyze_invariance.py`: its files, its pictures, and what it says to bad input."""
+"""`tools/analyze_invariance.py`: files, pictures, and error messages."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def analyze(commands, tmp_path):
 
 @pytest.fixture
 def of_a_run(checkpoints):
-    """Arguments for a trial's model; `more` come before its overrides."""
+    """Return arguments for a trial's model; `more` come before its overrides."""
     return lambda trial, *more: [
         trial.config, checkpoints / f'{trial.task}.pth', '--device', 'cpu', *more, *trial.arguments(),
     ]  # fmt: skip
@@ -52,14 +52,14 @@ def of_a_run(checkpoints):
 
 @pytest.fixture
 def damaged(trials, tmp_path):
-    """Arguments for the segmentor's data, copied to be damaged, and the folder of their images."""
+    """Arguments with a copy of the segmentor's data, to be damaged, and the folder of their images."""
     trial = trials['upernet']
     root = shutil.copytree(trial.data_root, tmp_path / 'scenes')
     return ['--data-root', root, *trial.arguments()[2:]], root / 'images/validation'
 
 
 class TestFiles:
-    def test_say_what_was_seen(self, analyze, commands, trial, of_a_run, checkpoints, tmp_path):
+    def test_contain_the_measurements(self, analyze, commands, trial, of_a_run, checkpoints, tmp_path):
         outcome = analyze(*of_a_run(trial, *FEW))
         assert outcome.status == 0, outcome.stderr[-3000:]
         written = tmp_path / 'work_dirs' / trial.config.stem / 'analysis'
@@ -88,7 +88,7 @@ class TestFiles:
                 assert float(rows[0][name]) == content['unchanged'][name]
 
     @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-    def test_two_processes_leave_the_same_bits(
+    def test_two_processes_give_identical_results(
         self, commands, analyze, trials, of_a_run, tmp_path, scenes
     ):
         root = twice_as_many(scenes / 'ADEChallengeData2016', tmp_path)
@@ -117,12 +117,12 @@ class TestFiles:
 
 
 def of_a_run_of_test(trial, checkpoints):
-    """Arguments of `tools/test.py`."""
+    """Return the arguments of `tools/test.py`."""
     return [trial.config, checkpoints / f'{trial.task}.pth', *trial.arguments()]
 
 
 def twice_as_many(root, folder):
-    """Scenes in the layout of ADE20K, each of the validation twice, so that there are two parts."""
+    """Copy scenes in ADE20K layout with every validation scene twice, which makes two parts."""
     copy = shutil.copytree(root, folder / 'scenes')
     for place in ('images', 'annotations'):
         for file in [*(copy / place / 'validation').iterdir()]:
@@ -153,7 +153,7 @@ def results_of_runs(commands, trials, checkpoints, tmp_path_factory):
 
 @pytest.fixture
 def results(results_of_runs, tmp_path):
-    """Names of results in the empty folder, to be damaged."""
+    """File names of results, copied to be damaged."""
     shutil.copytree(results_of_runs, tmp_path, dirs_exist_ok=True)
     return ['mask_rcnn.json', 'upernet.json']
 
@@ -176,7 +176,7 @@ class TestComparison:
             assert len(np.unique(np.asarray(picture))) > 50
         assert (tmp_path / 'both.pdf').read_bytes().startswith(b'%PDF')
 
-    def test_other_images_are_warned_of(self, analyze, results, tmp_path):
+    def test_different_images_give_a_warning(self, analyze, results, tmp_path):
         content = json.loads((tmp_path / 'upernet.json').read_text())
         content['images']['sha256'] = 'other'
         (tmp_path / 'other.json').write_text(json.dumps(content))
@@ -203,7 +203,7 @@ class TestBadData:
         refused(KIND, 'invariance: a truncated image', outcome, f'{file.name} is truncated')
         assert not [*(tmp_path / 'work_dirs').rglob('*.json')]
 
-    def test_bad_images_can_be_left_out(self, analyze, trials, checkpoints, damaged, tmp_path):
+    def test_bad_images_can_be_skipped(self, analyze, trials, checkpoints, damaged, tmp_path):
         more, images = damaged
         file = sorted(images.iterdir())[2]
         file.write_bytes(file.read_bytes()[:-200])

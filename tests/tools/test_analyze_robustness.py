@@ -1,4 +1,4 @@
-"""`tools/analyze_robustness.py`: its files, its pictures, and what it says to bad input."""
+"""`tools/analyze_robustness.py`: files, pictures, and error messages."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def analyze(commands, tmp_path):
 
 @pytest.fixture(scope='session')
 def checkpoints(trials, weights, tmp_path_factory):
-    """Files of random weights, by task."""
+    """Checkpoint files with random weights, by task."""
     files = {task: tmp_path_factory.mktemp('checkpoints') / f'{task}.pth' for task in trials}
     for task, file in files.items():
         torch.save({'state_dict': weights(task)}, file)
@@ -47,13 +47,13 @@ def of_a_run(checkpoints):
 
 
 def figures(file):
-    """All figures of a result."""
+    """Return all figures of a result."""
     content = json.loads(file.read_text())
     return {name: content[name] for name in ('clean', 'attacks', 'corruptions', 'summary', 'plan')}
 
 
 class TestFiles:
-    def test_say_what_was_tried(self, analyze, trial, of_a_run, tmp_path):
+    def test_contain_the_measurements(self, analyze, trial, of_a_run, tmp_path):
         outcome = analyze(*of_a_run(trial, *SHORT))
         assert outcome.status == 0, outcome.stderr[-3000:]
         written = tmp_path / 'work_dirs' / trial.config.stem / 'analysis'
@@ -81,7 +81,7 @@ class TestFiles:
         assert (written / 'robustness.pdf').read_bytes().startswith(b'%PDF')
 
     @pytest.mark.parametrize('left_out', ['attacks', 'corruptions'])
-    def test_a_half_alone(self, analyze, trials, of_a_run, tmp_path, left_out):
+    def test_attacks_or_corruptions_only(self, analyze, trials, of_a_run, tmp_path, left_out):
         kept = {'attacks': ['--corruptions', 'fog'], 'corruptions': ['--attacks', 'fgsm']}[left_out]
         more = [f'--{left_out}', 'none', *kept, '--output', 'half.json']
         outcome = analyze(*of_a_run(trials['upernet'], *more, limit=1))
@@ -92,7 +92,7 @@ class TestFiles:
         assert (content['clean']['loss'] is None) == (left_out == 'attacks')
 
     @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-    def test_two_processes_leave_the_same_bits(self, commands, analyze, trial, of_a_run, tmp_path):
+    def test_two_processes_give_identical_results(self, commands, analyze, trial, of_a_run, tmp_path):
         arguments = of_a_run(trial, *SHORT, limit=7)
         assert analyze(*arguments, '--output', 'one.json').status == 0
         done = subprocess.run(
@@ -110,7 +110,7 @@ class TestFiles:
         assert done.stderr.count('result written') == 1
         assert done.stdout.count('### ') == 1
 
-    def test_goes_on_after_ctrl_c(self, analyze, trials, of_a_run, tmp_path):
+    def test_resumes_after_ctrl_c(self, analyze, trials, of_a_run, tmp_path):
         arguments = of_a_run(trials['upernet'], *SHORT, limit=7)
         whole = analyze(*arguments, '--output', 'whole.json')
         assert whole.status == 0, whole.stderr[-3000:]
@@ -133,7 +133,7 @@ class TestFiles:
 
 @pytest.fixture(scope='session')
 def results_of_runs(commands, trials, checkpoints, tmp_path_factory):
-    """A result of each task, of one image, and another of the segmentor."""
+    """Results of one image for each task, and more results of the segmentor."""
     here = tmp_path_factory.mktemp('results')
     runs = {
         'mask_rcnn': ('mask_rcnn', SHORT),
@@ -150,7 +150,7 @@ def results_of_runs(commands, trials, checkpoints, tmp_path_factory):
 
 @pytest.fixture
 def results(results_of_runs, tmp_path):
-    """Results in the empty folder, to be damaged."""
+    """File names of results, copied to be damaged."""
     shutil.copytree(results_of_runs, tmp_path, dirs_exist_ok=True)
     return ['upernet.json', 'other.json']
 
@@ -236,7 +236,9 @@ class TestBadOptions:
 
 
 class TestBadModels:
-    def test_weights_of_another(self, analyze, trials, of_a_run, checkpoints, refused, nothing_written):
+    def test_weights_of_a_different_model(
+        self, analyze, trials, of_a_run, checkpoints, refused, nothing_written
+    ):
         arguments = of_a_run(trials['upernet'])
         arguments[1] = checkpoints['mask_rcnn']
         outcome = analyze(*arguments)
@@ -266,12 +268,14 @@ class TestBadResults:
             ('of different norms', ['upernet', 'l2'], 'l2.json and upernet.json differ in norm'),
         ],
     )
-    def test_not_alike(self, analyze, results, refused, tmp_path, given, files, message):
+    def test_results_that_cannot_be_compared(
+        self, analyze, results, refused, tmp_path, given, files, message
+    ):
         outcome = analyze('--compare', *(f'{name}.json' for name in files), '--output', 'both.png')
         refused(KIND, f'robustness: `--compare` with results {given}', outcome, message)
         assert not (tmp_path / 'both.png').exists()
 
-    def test_of_something_else(self, analyze, refused, tmp_path):
+    def test_different_analysis(self, analyze, refused, tmp_path):
         (tmp_path / 'other.json').write_text('{"analysis": "effective receptive field"}')
         outcome = analyze('--compare', 'other.json', '--output', 'a.png')
         given = 'robustness: `--compare` with a result of a different analysis'

@@ -1,4 +1,4 @@
-"""Bad checkpoints, through each of the ways in: status 2, one line why, nothing written, nothing run."""
+"""Bad checkpoints, given in every possible way: status 2, one error line, nothing written or run."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def way(request):
 
 @pytest.fixture
 def give(train, test, trials):
-    """Give a checkpoint to UperNet in one of the ways."""
+    """Run a command that loads a checkpoint into UperNet in one of the ways."""
     trial = trials['upernet']
 
     def run(way, source, **options):
@@ -35,7 +35,7 @@ def give(train, test, trials):
 
 @pytest.fixture
 def content(work_dir_of):
-    """A whole checkpoint of the suite's own, to be spoilt."""
+    """Content of a valid checkpoint of the suite, to be damaged."""
     return torch.load(work_dir_of('upernet') / 'iter_2.pth', weights_only=False)
 
 
@@ -121,7 +121,7 @@ def test_damaged_state_of_a_training(give, part, content, tmp_path, refused, not
     assert nothing_written()
 
 
-def test_weights_that_are_no_numbers(give, way, content, tmp_path, refused, nothing_written):
+def test_weights_with_nan(give, way, content, tmp_path, refused, nothing_written):
     file = tmp_path / 'input/weights.pth'
     file.parent.mkdir()
     content['state_dict']['backbone.stem.conv1.weight'][0] = float('nan')
@@ -137,8 +137,8 @@ def test_unreachable_address(give, way, refused, nothing_written):
     assert nothing_written()
 
 
-class TestOfAnother:
-    """Weights that are whole, and of another model."""
+class TestDifferentModel:
+    """Valid weights of a different model."""
 
     def test_mixer(self, commands, trials, work_dir_of, tmp_path, way, refused, nothing_written):
         file = work_dir_of('upernet') / 'iter_4.pth'
@@ -242,7 +242,7 @@ class TestOfAnother:
         assert nothing_written()
 
 
-def test_a_key_that_is_not_there(test, trials, work_dir_of, refused, nothing_written):
+def test_missing_key(test, trials, work_dir_of, refused, nothing_written):
     trial = trials['upernet']
     file = work_dir_of('upernet') / 'iter_4.pth'
     outcome = test(trial.config, file, '--checkpoint-key', 'ema', *trial.arguments())
@@ -251,7 +251,7 @@ def test_a_key_that_is_not_there(test, trials, work_dir_of, refused, nothing_wri
     assert nothing_written()
 
 
-def test_latest_to_resume_from_is_gone(train, trials, tmp_path, refused):
+def test_latest_checkpoint_is_missing(train, trials, tmp_path, refused):
     (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_2.pth')
     trial = trials['upernet']
     outcome = train(trial.config, '--resume', '--work-dir', '.', *trial.arguments())

@@ -1,4 +1,4 @@
-"""Bad configs and options: status 2, one line why, nothing at all written, before the model is built."""
+"""Bad configs and options: status 2 and one error line before the model is built, nothing written."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ import torch
 from tests.commands import ROOT
 
 KIND = 'Configs and options'
-# Overrides without effect, in the words of the page.
+# Overrides without effect, by their description on the page of errors.
 UNREAD = {
     'an override of a misspelled section of the config': 'trian_cfg.max_epochs',
     'an override of a value that the config has already copied': 'train_pipeline.1.reduce_zero_label',
@@ -21,7 +21,7 @@ UNREAD = {
 
 @pytest.fixture
 def configs(tmp_path_factory):
-    """A copy of the config files, to spoil."""
+    """A copy of the config files, to be damaged."""
     folder = tmp_path_factory.mktemp('configs')
     shutil.copytree(ROOT / 'configs', folder / 'configs', ignore=shutil.ignore_patterns('__pycache__'))
     return folder / 'configs'
@@ -55,7 +55,7 @@ class TestFile:
         refused(KIND, given, train(ROOT / 'configs' / name), *messages)
         assert not list(tmp_path.iterdir())
 
-    def test_another_kind_of_file(self, train, tmp_path, refused):
+    def test_different_kind_of_file(self, train, tmp_path, refused):
         file = tmp_path / 'weights.pth'
         file.write_bytes(b'\x80\x02')
         refused(KIND, 'a checkpoint instead of a config', train(file), f'{file} is not a .py file')
@@ -131,7 +131,7 @@ class TestFile:
         refused(KIND, given, train(leaf), message)
         assert not list(tmp_path.iterdir())
 
-    def test_module_that_is_not_there(self, train, configs, tmp_path, refused):
+    def test_missing_module(self, train, configs, tmp_path, refused):
         leaf = configs / 'demo/upernet_dcn_micro.py'
         line = append(leaf, "custom_imports.imports.append('evaluation.registratoin')")
         place = f'{leaf}, line {line}: there is no module evaluation.registratoin'
@@ -147,7 +147,7 @@ class TestFile:
         refused(KIND, 'a validation set of two concatenated COCO files', outcome, 'joins 2 data sets')
         assert not list(tmp_path.iterdir())
 
-    def test_page_for_others_to_import(self, train, tmp_path, refused):
+    def test_page_instead_of_leaf(self, train, tmp_path, refused):
         given = 'a config without a backbone'
         outcome = train(ROOT / 'configs/_base_/mask_rcnn_coco_1x.py')
         refused(KIND, given, outcome, 'mask_rcnn_coco_1x.py has no model.backbone; give a leaf')
@@ -252,7 +252,7 @@ class TestOptions:
                 'a plain value instead of a dict of settings',
                 'upernet',
                 'model.backbone=swin',
-                ["model.backbone='swin': give single settings"],
+                ["model.backbone='swin': give individual settings"],
             ),
             (
                 'model.pretrained, as in earlier versions of mmseg and mmdet',
@@ -309,8 +309,8 @@ class TestOptions:
         refused(KIND, given, train(trial.config, *trial.arguments(), option), *messages)
         assert not list(tmp_path.iterdir())
 
-    def test_what_nothing_reads(self, train, trials, tmp_path, errors_page):
-        """It changes nothing, so the training goes on to its end."""
+    def test_unused_override(self, train, trials, tmp_path, errors_page):
+        """An unused override changes nothing, so the training runs to its end."""
         trial = trials['upernet']
         outcome = train(
             trial.config,
@@ -366,7 +366,7 @@ class TestOptions:
             ),
         ],
     )
-    def test_of_the_command(self, train, trials, tmp_path, refused, given, options, message):
+    def test_command_line(self, train, trials, tmp_path, refused, given, options, message):
         refused(KIND, given, train(trials['upernet'].config, *options), message)
         assert not list(tmp_path.iterdir())
 
@@ -426,17 +426,17 @@ class TestOutput:
         refused(KIND, 'a file instead of a work dir', outcome, 'work dir file is a file')
         assert (tmp_path / 'file').read_text() == 'kept'
 
-    def test_work_dir_that_nobody_can_make(self, train, trials, refused):
+    def test_work_dir_that_cannot_be_created(self, train, trials, refused):
         trial = trials['upernet']
         outcome = train(trial.config, '--work-dir', '/proc/run', *trial.arguments())
-        # root passes every check of permissions, and fails only on trying.
+        # root passes every permission check, and fails only when it creates the folder.
         assert outcome.status == 2
         assert outcome.stderr.splitlines()[-1].startswith('error: work dir /proc/run ')
         assert 'Traceback' not in outcome.stderr
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+    @pytest.mark.skipif(os.geteuid() == 0, reason='root can write everywhere')
     @pytest.mark.parametrize('name', ['shut', 'shut/run'])
-    def test_work_dir_that_is_shut(self, train, trials, tmp_path, name):
+    def test_work_dir_that_is_not_writable(self, train, trials, tmp_path, name):
         (tmp_path / 'shut').mkdir(mode=0o500)
         trial = trials['upernet']
         outcome = train(trial.config, '--work-dir', name, *trial.arguments())
@@ -473,7 +473,7 @@ class TestWhatWorks:
         assert not list(tmp_path.rglob('result.json'))
 
     def test_averaged_weights(self, train, trials, tmp_path):
-        """Hooks from the command line, in a list of dicts and beside those of the config."""
+        """Hooks from the command line, as a list of dicts and in addition to those of the config."""
         trial = trials['upernet']
         arguments = trial.arguments(train_cfg__max_iters=1, train_cfg__val_interval=1)
         hooks = "custom_hooks=[{'type':'EMAHook','momentum':0.25}]"
@@ -484,7 +484,7 @@ class TestWhatWorks:
         assert 'ema_state_dict' in torch.load(checkpoint, weights_only=False)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it is no mistake')
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this is valid on a GPU')
 def test_wrapper_for_mixed_precision_without_a_gpu(train, trials, tmp_path, refused):
     trial = trials['upernet']
     outcome = train(trial.config, *trial.arguments(optim_wrapper__type='AmpOptimWrapper'))
@@ -493,7 +493,7 @@ def test_wrapper_for_mixed_precision_without_a_gpu(train, trials, tmp_path, refu
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='on a GPU it is no mistake')
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this is valid on a GPU')
 def test_mixed_precision_without_a_gpu(train, trials, tmp_path, refused):
     trial = trials['upernet']
     outcome = train(trial.config, '--amp', *trial.arguments())

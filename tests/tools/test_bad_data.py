@@ -1,4 +1,4 @@
-"""Bad data sets: status 2, one line why, nothing written."""
+"""Bad data sets: status 2, one error line, nothing written."""
 
 import json
 import os
@@ -27,7 +27,7 @@ INSTANCES = 'annotations/instances_train2017.json'
 
 @pytest.fixture
 def copy_of(tmp_path):
-    """A trial's data set, copied to be damaged."""
+    """Copy a trial's data set, to be damaged."""
 
     def copy(trial):
         return shutil.copytree(trial.data_root, tmp_path / 'data')
@@ -36,7 +36,7 @@ def copy_of(tmp_path):
 
 
 def on(data, trial, **more):
-    """Arguments of a trial on another copy of its data; `more` are overrides, with `__` for a dot."""
+    """Return arguments of a trial with a copy of its data; `more` are overrides, with `__` for a dot."""
     more = {key.replace('__', '.'): value for key, value in more.items()}
     return ['--data-root', data, *option_list({**trial.options, **more})]
 
@@ -69,15 +69,15 @@ class TestLayout:
             'give --data-root',
         )
 
-    def test_missing_root_where_data_sets_have_one_of_their_own(self, train, trial, tmp_path):
-        """Their own place is there: nothing must be trained or evaluated on it."""
+    def test_missing_root_with_data_sets_that_have_their_own(self, train, trial, tmp_path):
+        """Their own data root exists, but nothing may be trained or evaluated on it."""
         own = {f'{name}__dataset__data_root': trial.data_root for name in LOADERS}
         outcome = train(trial.config, *on('nowhere', trial, **own))
         assert outcome.status == 2
         assert outcome.stderr.splitlines()[-1].startswith('error: data root nowhere is not a folder;')
         assert not list(tmp_path.iterdir())
 
-    def test_file_that_no_root_covers(self, test, trials, refused):
+    def test_file_outside_the_root(self, test, trials, refused):
         trial = trials['mask_rcnn']
         options = on(trial.data_root, trial, test_dataloader__dataset__ann_file='/labels/val.json')
         refused(
@@ -131,7 +131,7 @@ class TestLayout:
         arguments = ['--work-dir', tmp_path / 'run', *on(data, trial)]
         commands.succeed('test', trial.config, work_dir_of('upernet') / 'iter_4.pth', *arguments)
 
-    def test_evaluator_has_another_file(self, test, trials, refused):
+    def test_evaluator_has_a_different_file(self, test, trials, refused):
         trial = trials['mask_rcnn']
         other = f'{trial.data_root}/{INSTANCES}'
         refused(
@@ -144,7 +144,7 @@ class TestLayout:
 
 
 def of_first_annotation(**values):
-    """A change of the first annotation; None removes a key."""
+    """Return a function that changes the first annotation; None removes a key."""
 
     def change(content):
         first = content['annotations'][0] | values
@@ -155,7 +155,7 @@ def of_first_annotation(**values):
 
 
 def of_first_image(**values):
-    """A change of the first image."""
+    """Return a function that changes the first image."""
 
     def change(content):
         content['images'][0].update(values)
@@ -302,7 +302,7 @@ class TestNumberOfClasses:
             f'has {6 if task == "mask_rcnn" else 8} classes',
         )
 
-    def test_classes_of_another_data_set(self, train, trials, refused):
+    def test_classes_of_a_different_data_set(self, train, trials, refused):
         trial = trials['upernet']
         wrong = {'train_dataloader.dataset.type': 'ADE20KDataset'}
         refused(
@@ -315,7 +315,7 @@ class TestNumberOfClasses:
 
 
 def halve(file):
-    """Cut a file short."""
+    """Truncate a file to half its length."""
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
 
@@ -370,7 +370,7 @@ class TestImages:
         )
 
     def test_a_pipe(self, train, trials, copy_of, refused):
-        """Reading it would never end."""
+        """Reading a pipe would never end."""
         trial = trials['mask_rcnn']
         data = copy_of(trial)
         image = data / IMAGES['mask_rcnn', 'train']
@@ -389,7 +389,7 @@ class TestImages:
         message = f'error: {image} cannot be read (Too many levels of symbolic links)'
         refused('Data', given, train(trial.config, *on(data, trial)), message)
 
-    def test_that_claims_to_be_huge(self, train, trials, copy_of, refused):
+    def test_too_many_pixels(self, train, trials, copy_of, refused):
         trial = trials['mask_rcnn']
         data = copy_of(trial)
         image = data / IMAGES['mask_rcnn', 'train']
@@ -398,7 +398,7 @@ class TestImages:
         given = 'an image file that claims to have too many pixels'
         refused('Data', given, outcome, f'error: {image} claims to have more than 179 million pixels')
 
-    def test_a_bit_that_was_lost(self, train, trials, copy_of, refused):
+    def test_flipped_bit(self, train, trials, copy_of, refused):
         trial = trials['upernet']
         data = copy_of(trial)
         map_file = data / MAPS['train']
@@ -408,8 +408,8 @@ class TestImages:
         given = 'a corrupt segmentation map (one flipped bit)'
         refused('Data', given, train(trial.config, *on(data, trial)), f'error: {map_file} is corrupt')
 
-    def test_pictures_are_drawn_nowhere_else(self, test, trials, copy_of, work_dir_of, tmp_path):
-        """Of an image whose name leads out of its folder."""
+    def test_pictures_are_drawn_only_in_their_folder(self, test, trials, copy_of, work_dir_of, tmp_path):
+        """The file name of an image points outside its folder."""
         trial = trials['mask_rcnn']
         data = copy_of(trial)
         shutil.copy(data / IMAGES['mask_rcnn', 'val'], tmp_path / 'outside.jpg')
@@ -422,7 +422,7 @@ class TestImages:
         assert 'points outside the image folder' in outcome.stderr
         assert sorted(tmp_path.rglob('*')) == before
 
-    def test_not_the_one_annotated(self, train, trials, copy_of, refused):
+    def test_size_does_not_match_the_annotations(self, train, trials, copy_of, refused):
         trial = trials['mask_rcnn']
         data = copy_of(trial)
         image = data / IMAGES['mask_rcnn', 'train']
@@ -478,7 +478,7 @@ class TestSkipping:
 
     @pytest.fixture
     def damaged(self, trial, copy_of):
-        """Data with one image missing and one cut short, of 7 to evaluate and of 8 to train."""
+        """Data with one missing and one truncated image among 7 validation and 8 training images."""
         data = copy_of(trial)
         for split in ('train', 'val'):
             image = data / IMAGES[trial.task, split]
@@ -486,7 +486,7 @@ class TestSkipping:
             halve(image.with_name(image.name.replace('2.jpg', '3.jpg')))
         return data
 
-    def test_testing_is_of_the_others(self, commands, trial, damaged, work_dir_of, tmp_path):
+    def test_testing_uses_the_other_images(self, commands, trial, damaged, work_dir_of, tmp_path):
         checkpoint = work_dir_of(trial.task) / f'{trial.end}.pth'
         arguments = ['--skip-bad-images', *on(damaged, trial)]
         outcome = commands.succeed('test', trial.config, checkpoint, *arguments, folder=tmp_path)
@@ -499,7 +499,7 @@ class TestSkipping:
         }
         assert f'skipped: {damaged / first} is missing' in outcome.stdout
 
-    def test_training_is_with_the_others(self, commands, trial, damaged, tmp_path):
+    def test_training_uses_the_other_images(self, commands, trial, damaged, tmp_path):
         arguments = ['--skip-bad-images', *on(damaged, trial)]
         outcome = commands.succeed('train', trial.config, *arguments, folder=tmp_path)
         result = read_results(tmp_path / 'work_dirs')[-1]
@@ -507,7 +507,7 @@ class TestSkipping:
         assert result['images_skipped']['count'] == result['training_images_skipped'] == 2
         assert f'skipped: {damaged / IMAGES[trial.task, "train"]} is missing' in outcome.stdout
 
-    def test_changes_nothing_on_whole_data(self, commands, trial, trained, tmp_path):
+    def test_good_data_are_unaffected(self, commands, trial, trained, tmp_path):
         checkpoint = trained / f'{trial.end}.pth'
         arguments = ['--skip-bad-images', *on(trial.data_root, trial)]
         commands.succeed('test', trial.config, checkpoint, *arguments, folder=tmp_path)
@@ -515,7 +515,7 @@ class TestSkipping:
         assert result['images_skipped'] == {'count': 0, 'names': []}
         assert result['metrics'] == pytest.approx(read_results(trained)[-1]['metrics'], abs=1e-9)
 
-    def test_none_is_left(self, train, trial, copy_of, nothing_written, refused):
+    def test_no_image_is_left(self, train, trial, copy_of, nothing_written, refused):
         data = copy_of(trial)
         for image in (data / IMAGES[trial.task, 'train']).parent.iterdir():
             halve(image)

@@ -1,4 +1,4 @@
-"""Launches that cannot work: status 2, one line why, however many processes there are."""
+"""Launches that cannot work: status 2 and one error line, for any number of processes."""
 
 import re
 import runpy
@@ -27,7 +27,7 @@ USAGES = {
 
 
 def only_line(outcome):
-    """What a command that ended with status 2 said: one line."""
+    """Return the one line of output of a command that ended with status 2."""
     assert outcome.status == 2, outcome.stderr
     assert outcome.stdout == ''
     (line,) = outcome.stderr.splitlines()
@@ -68,7 +68,7 @@ class TestSettings:
         refused(KIND, f'slurm_train.sh: {name} that is not a number', outcome, f"{name} is 'two'")
         only_line(outcome)
 
-    def test_more_processes_than_the_machine_has_room_for(self, tmp_path, refused):
+    def test_more_processes_than_the_machine_can_run(self, tmp_path, refused):
         outcome = shell('dist_train.sh', CONFIG, 1000, folder=tmp_path, PORT=free_port())
         line = only_line(outcome)
         assert f'this machine has room for {places()} ' in line
@@ -82,7 +82,7 @@ class TestSettings:
         )
         assert not list(tmp_path.iterdir())
 
-    def test_port_that_is_taken(self, tmp_path, refused):
+    def test_port_in_use(self, tmp_path, refused):
         with socket.socket() as server:
             server.bind(('127.0.0.1', 0))
             server.listen()
@@ -112,7 +112,7 @@ class TestSettings:
         only_line(outcome)
 
     def test_machine_without_slurm(self, tmp_path, refused):
-        # All that the script needs but Slurm, which this machine may have.
+        # Everything the script needs except Slurm, which may be installed here.
         programs = tmp_path / 'bin'
         programs.mkdir()
         for name in ('bash', 'dirname'):
@@ -124,7 +124,7 @@ class TestSettings:
 
 @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
 class TestProcesses:
-    def test_bad_input_is_said_once(self, trials, tmp_path, refused):
+    def test_bad_input_is_reported_once(self, trials, tmp_path, refused):
         trial = trials['upernet']
         outcome = shell(
             'dist_train.sh', trial.config, 2, '--work-dir', tmp_path / 'run',
@@ -140,7 +140,7 @@ class TestProcesses:
         [('raise RuntimeError("broken")', 1), ('os._exit(3)', 3), ('os.kill(os.getpid(), 9)', 137)],
     )
     def test_failure_of_one_is_reported(self, tmp_path, end, status):
-        """What is no bad input keeps its traceback, and torchrun's report says which process it was."""
+        """Failures other than bad input keep their traceback, and torchrun reports the process."""
         script = tmp_path / 'script.py'
         script.write_text(f'import os, time\nif os.environ["RANK"] == "1":\n    {end}\ntime.sleep(60)\n')
         outcome = launch(script)
@@ -166,7 +166,7 @@ class TestProcesses:
         assert module['first_cause'](statuses) == cause
 
     def test_success(self, tmp_path):
-        """Each line is written by one call, since both processes write into the same pipe."""
+        """Each line is written in one call, because both processes write to the same pipe."""
         script = tmp_path / 'script.py'
         script.write_text(
             "import os\nos.write(1, f\"{os.environ['RANK']} {os.environ['WORLD_SIZE']}\\n\".encode())\n"
@@ -178,11 +178,11 @@ class TestProcesses:
 
 
 class TestAgent:
-    """The class of torch that is replaced so that bad input is not tried again."""
+    """The torch class that is replaced so that bad input is not retried."""
 
     @pytest.fixture
     def replace(self, monkeypatch):
-        """Replace the agent of a torch whose class is `agent`; None for one that has none."""
+        """Replace `agent` as torch's agent class; None stands for a torch without that class."""
 
         def run(agent):
             if agent is None:
@@ -207,7 +207,7 @@ class TestAgent:
         assert agent._remaining_restarts == left
         assert capsys.readouterr().err == ''
 
-    def test_of_this_torch_is_as_expected(self, replace, capsys):
+    def test_this_torch_is_supported(self, replace, capsys):
         agent = api.LocalElasticAgent
         assert issubclass(replace(agent), agent)
         assert capsys.readouterr().err == ''
@@ -219,16 +219,16 @@ class TestAgent:
             type('Agent', (), {}),
             type('Agent', (), {'_monitor_workers': lambda self, worker_group, deadline: None}),
         ],
-        ids=['no class', 'no method', 'another signature'],
+        ids=['no class', 'no method', 'different signature'],
     )
-    def test_of_another_torch_stays(self, replace, capsys, agent):
+    def test_unsupported_torch_is_unchanged(self, replace, capsys, agent):
         assert replace(agent) is agent
         (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith('warning: this version of torch has another agent')
+        assert line.startswith('warning: unsupported torchrun agent in this torch')
 
 
 def launch(script):
-    """Run a script in two processes by `tools/launch.py`."""
+    """Run a script in two processes with `tools/launch.py`."""
     done = subprocess.run(
         [
             sys.executable, TOOLS / 'launch.py', '--nproc_per_node', '2', '--master_port', free_port(),

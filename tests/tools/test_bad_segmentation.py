@@ -1,4 +1,4 @@
-"""Segmentors whose settings would fail or mislead after the start: status 2, nothing written."""
+"""Segmentor settings that would fail later or give wrong results: status 2, nothing written."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def test_batches_of_several_shapes(train, upernet, refused, tmp_path):
 
 
 class TestOrientation:
-    """Images of a camera that was held upright, whose annotations are for the turned image."""
+    """Images with an EXIF rotation, with annotations for the rotated image."""
 
     @pytest.fixture
     def turned(self, tmp_path, trials):
@@ -123,7 +123,7 @@ class TestOrientation:
         content = json.loads(file.read_text())
         (image,) = [each for each in content['images'] if name.endswith(each['file_name'])]
         image.update(height=64, width=48)
-        # No object of it lies outside of the new size.
+        # Remove its objects, which may lie outside the new size.
         content['annotations'] = [
             each for each in content['annotations'] if each['image_id'] != image['id']
         ]

@@ -1,4 +1,4 @@
-"""Sweeps that cannot work: status 2 and one line why, and nothing is written."""
+"""Sweeps that cannot work: status 2, one error line, nothing written."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def project(tmp_path, trials):
 
 @pytest.fixture
 def sweep(commands, project):
-    """Run `tools/sweep.py` in the project's folder, of one config unless others are given."""
+    """Run `tools/sweep.py` in the project's folder, with one config by default."""
 
     def run(*more, patterns=(f'configs/demo/{NAME}.py',), options=None):
         arguments = project.arguments(*patterns, more=more, options=options)
@@ -98,7 +98,7 @@ def test_patterns(sweep, project, refused, given, patterns, said):
     assert not project.root.exists()
 
 
-def test_more_than_the_machine_has(sweep, refused):
+def test_more_gpus_than_the_machine_has(sweep, refused):
     outcome = sweep('--gpus', 1000)
     assert f'has {places()} ' in outcome.stderr
     line = re.sub(r'has \d+ \w.*;', 'has 8 GPUs;', outcome.stderr).replace(f'most {places()}', 'most 8')
@@ -152,7 +152,7 @@ def test_another_run_in_the_work_dir(sweep, project, refused):
     assert json.loads((folder / 'sweep.json').read_text()) == content
 
 
-def test_training_that_no_sweep_began(sweep, project, refused):
+def test_training_outside_the_sweep(sweep, project, refused):
     folder = project.folder_of(NAME, 0)
     folder.mkdir(parents=True)
     (folder / 'iter_2.pth').touch()
@@ -163,7 +163,7 @@ def test_training_that_no_sweep_began(sweep, project, refused):
     )
 
 
-def test_record_that_is_none(sweep, project, refused):
+def test_invalid_record(sweep, project, refused):
     folder = project.folder_of(NAME, 0)
     folder.mkdir(parents=True)
     (folder / 'sweep.json').write_text('{"schema_version": 1}')
@@ -181,7 +181,7 @@ def test_seeds_without_a_checkpoint(sweep, project, refused):
 
 
 def test_full_disk(commands, project, refused):
-    """The same error as of a full disk, of the first file that is longer than all that is said."""
+    """A limit on file sizes stands in for a full disk; only `sweep.json` is larger than the limit."""
     arguments = project.arguments(f'configs/demo/{NAME}.py')
     outcome = commands.start('sweep', *arguments, folder=project.folder, file_size=500).wait()
     refused(
@@ -192,7 +192,7 @@ def test_full_disk(commands, project, refused):
     )
 
 
-def test_config_that_was_edited_since_its_run_was_planned(commands, project, refused):
+def test_config_edited_after_its_run_was_planned(commands, project, refused):
     arguments = project.trial.arguments()
     config = f'configs/demo/{NAME}.py'
     outcome = commands(
@@ -206,7 +206,7 @@ def test_config_that_was_edited_since_its_run_was_planned(commands, project, ref
     assert not (project.folder / 'run').exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
+@pytest.mark.skipif(os.geteuid() == 0, reason='root can write everywhere')
 def test_work_dir_that_cannot_be_written(sweep, project, refused):
     project.root.mkdir(mode=0o500)
     assert 'is not writable' in sweep().stderr

@@ -1,4 +1,4 @@
-"""`tools/benchmark.py`: its table, its files, and what it says to bad input."""
+"""`tools/benchmark.py`: tables, files, and error messages."""
 
 import json
 
@@ -66,7 +66,7 @@ class TestOutput:
         assert ('bf16 by autocast' in outcome.stdout) == (dtype == 'bf16')
         assert not list(tmp_path.iterdir())
 
-    def test_growth_where_one_size_does_not_fit(self, benchmark, tmp_path):
+    def test_growth_when_one_size_does_not_fit(self, benchmark, tmp_path):
         options = ['--backbone', '--side', 1_000_000, 32, 64, '--plot', 'growth.png']
         outcome = succeed(benchmark(CONVNEXT, *options))
         tables = tables_of(outcome.stdout)
@@ -86,7 +86,7 @@ class TestOutput:
             succeed(benchmark(CONVNEXT, *options, *more))
             figures = json.loads((tmp_path / 'times.json').read_text())
             flops.append(figures['results'][0]['rows'][0]['cost']['parameters'])
-        dims = (32, 64, 128)  # Each output norm has a weight and a bias a channel.
+        dims = (32, 64, 128)  # Each output norm has a weight and a bias per channel.
         assert flops[0] - flops[1] == 2 * sum(dims)
 
 
@@ -152,7 +152,7 @@ class TestBadInput:
         assert outcome.stdout == ''
         assert nothing_written()
 
-    @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+    @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
     def test_no_gpu(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, *SMALL, '--device', 'cuda')
         refused(KIND, '`--device cuda` without a GPU', outcome, 'finds no GPU; give --device cpu')
@@ -170,11 +170,11 @@ class TestBadInput:
         ]
         refused(KIND, 'benchmark: models with different standard sizes', outcome, *messages)
 
-    def test_two_that_grow(self, benchmark, refused):
+    def test_two_growing_values(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, '--side', 32, 64, '--batch', 1, 2)
         refused(KIND, 'several values of both `--side` and `--batch`', outcome, 'vary only one of them')
 
-    def test_sizes_that_no_row_fits(self, benchmark, refused, nothing_written):
+    def test_no_size_fits_in_memory(self, benchmark, refused, nothing_written):
         options = ['--backbone', '--side', 1_000_000, 2_000_000, '--json', 'times.json']
         outcome = benchmark(CONVNEXT, *options)
         message = 'at every size, even the smallest (1 image of 1000000x1000000 (height x width)'
@@ -196,11 +196,11 @@ class TestBadInput:
             KIND, 'benchmark: a config without a model', benchmark('empty.py'), 'empty.py has no model'
         )
 
-    def test_config_that_is_not_there(self, benchmark, refused):
+    def test_missing_config(self, benchmark, refused):
         outcome = benchmark(ROOT / 'configs/mask_rcnn_swim_tiny.py')
         refused(KIND, 'benchmark: a misspelled config', outcome, 'mask_rcnn_swim_tiny.py is not a file')
 
-    def test_model_of_another_kind(self, benchmark, refused, tmp_path):
+    def test_unsupported_model(self, benchmark, refused, tmp_path):
         text = "default_scope = 'mmdet'\nmodel = dict(type='ResNet', depth=50)\n"
         (tmp_path / 'backbone.py').write_text(text)
         refused(

@@ -1,4 +1,4 @@
-"""`tools/benchmark_evaluator.py`: its table, and what it says to bad input."""
+"""`tools/benchmark_evaluator.py`: table and error messages."""
 
 import re
 

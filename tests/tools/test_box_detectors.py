@@ -1,4 +1,4 @@
-"""Boxes without masks, end to end: training, tests, tables, and what is refused."""
+"""Boxes without masks, end to end: training, testing, tables, and errors."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ NO_MASKS = {'model.roi_head.mask_head': None, 'train_cfg.max_epochs': 1}
 
 @pytest.fixture(scope='module')
 def boxes(trials, tmp_path_factory):
-    """The scenes without a single mask."""
+    """The scenes without masks."""
     root = tmp_path_factory.mktemp('boxes') / 'coco'
     shutil.copytree(trials['mask_rcnn'].data_root, root)
     for file in (root / 'annotations').glob('*.json'):
@@ -36,7 +36,7 @@ def arguments(trials, boxes):
 
 @pytest.fixture(scope='module')
 def run(commands, trials, arguments, tmp_path_factory):
-    """The folder of a training without masks on boxes alone."""
+    """The folder of a training of a detector without masks on these boxes."""
     folder = tmp_path_factory.mktemp('run')
     done = commands.succeed('train', trials['mask_rcnn'].config, *arguments, folder=folder)
     assert 'the model predicts no masks, so none are loaded' in done.stdout
@@ -51,7 +51,7 @@ def test_the_result_has_boxes_alone(run):
     assert not [part for part in result['complexity']['parts'] if 'mask' in part['name']]
 
 
-def test_it_is_tested_in_several_views_drawn_and_dumped(commands, trials, arguments, run, tmp_path):
+def test_testing_with_tta_drawings_and_predictions(commands, trials, arguments, run, tmp_path):
     checkpoint = next(run.rglob('epoch_1.pth'))
     options = ['--tta', '--out', 'found.pkl', '--show-dir', 'drawn']
     commands.succeed(
@@ -72,7 +72,7 @@ def test_table_comparison_and_report(commands, trials, arguments, run, work_dir_
     masked, trial = work_dir_of('mask_rcnn'), trials['mask_rcnn']
     table = commands.succeed('table', run, masked, '--ci', folder=tmp_path).stdout
     assert 'mask AP' in table
-    # On the annotations of the other, whose masks nobody looks at.
+    # Use the annotations of the other model; their masks are ignored.
     again = [
         trial.config,
         next(run.rglob('epoch_1.pth')),
@@ -89,7 +89,7 @@ def test_table_comparison_and_report(commands, trials, arguments, run, work_dir_
     assert 'Detection on generated scenes' in (tmp_path / 'report.html').read_text()
 
 
-def test_masks_that_are_needed_and_not_there(train, trials, boxes, nothing_written, refused):
+def test_missing_masks(train, trials, boxes, nothing_written, refused):
     trial = trials['mask_rcnn']
     outcome = train(trial.config, '--data-root', boxes, *option_list(trial.options))
     refused(
@@ -102,7 +102,7 @@ def test_masks_that_are_needed_and_not_there(train, trials, boxes, nothing_writt
     assert nothing_written()
 
 
-def test_masks_that_are_asked_for_and_not_predicted(train, trials, arguments, nothing_written, refused):
+def test_mask_metric_without_predicted_masks(train, trials, arguments, nothing_written, refused):
     outcome = train(trials['mask_rcnn'].config, *arguments, 'val_evaluator.metric=[bbox,segm]')
     refused(
         'Configs and options',
@@ -114,18 +114,18 @@ def test_masks_that_are_asked_for_and_not_predicted(train, trials, arguments, no
 
 
 class TestExamination:
-    def test_for_a_detector_without_masks(self, commands, boxes, tmp_path):
+    def test_detector_without_masks(self, commands, boxes, tmp_path):
         file = tmp_path / 'boxes.py'
         file.write_text("default_scope = 'mmdet'\nmodel = dict(type='FCOS', bbox_head=dict())\n")
         found = commands('check_data', '--data-root', boxes, '--config', file)
         assert (found.status, found.stdout.splitlines()[-1]) == (0, 'clean: no findings')
 
-    def test_for_one_with_masks(self, commands, trials, boxes):
+    def test_detector_with_masks(self, commands, trials, boxes):
         found = commands('check_data', '--data-root', boxes, '--config', trials['mask_rcnn'].config)
         assert found.status == 1
         assert 'missing masks' in found.stdout
 
-    def test_of_a_layout_without_boxes(self, commands, trials, refused):
+    def test_layout_without_boxes(self, commands, trials, refused):
         root, config = trials['upernet'].data_root, trials['mask_rcnn'].config
         outcome = commands('check_data', '--data-root', root, '--config', config)
         refused(

@@ -1,4 +1,4 @@
-"""tools/check_data.py: what it prints, and its exit status."""
+"""`tools/check_data.py`: output and exit status."""
 
 import json
 import os
@@ -18,7 +18,7 @@ def check(commands, tmp_path):
 
 @pytest.fixture
 def damaged(trial, tmp_path):
-    """Data whose second training image is cut short; of COCO, a box is wrong as well."""
+    """Data with a truncated training image and, for COCO, an invalid box."""
     data = shutil.copytree(trial.data_root, tmp_path / 'data')
     halve(data / IMAGES[trial.task, 'train'])
     if trial.task == 'mask_rcnn':
@@ -59,7 +59,7 @@ def test_json(check, trials, tmp_path):
 
 
 @pytest.mark.parametrize('arguments', [(), ('--output', 'findings'), ('--format', 'json')])
-def test_a_name_that_is_no_text(check, trials, tmp_path, arguments):
+def test_file_name_that_is_not_utf8(check, trials, tmp_path, arguments):
     data = shutil.copytree(trials['upernet'].data_root, tmp_path / 'data')
     with open(os.fsencode(data / 'images/training') + b'/\xff.jpeg', 'wb'):
         pass

@@ -1,4 +1,4 @@
-"""Released checkpoints through each of the ways in, with a report; nothing lost on resuming."""
+"""Released checkpoints, loaded in every possible way, and resuming without loss of state."""
 
 import re
 
@@ -17,13 +17,13 @@ from tests.released import (
 
 CONFIG = ROOT / 'configs/demo/mask_rcnn_halo_micro.py'
 OF_THE_DEMONSTRATION = {'channels': 64, 'hidden': 256, 'classes': 6, 'mask_convs': 2}
-# A share that is given, and how often the report gives it.
+# Report of a backbone or model that is loaded completely.
 WHOLE = re.compile(r'parameters loaded \(100\.0%, (\d+) tensors\)')
 
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """Paths of an ImageNet checkpoint and of a detector, both of halo attention, micro."""
+    """Folder with an ImageNet checkpoint and a detector checkpoint, both of `halo_micro`."""
     folder = tmp_path_factory.mktemp('released')
     torch.save(imagenet_file(filled(classifier_shapes('halo_micro'))), folder / 'imagenet.pth')
     detector = filled(mask_rcnn_shapes('halo_micro', **OF_THE_DEMONSTRATION))
@@ -33,7 +33,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def log_of(commands, trials, tmp_path):
-    """Run a command on `CONFIG` for two steps at a learning rate of 0; return its log."""
+    """Run a command on `CONFIG` for two steps with a learning rate of 0; return its log."""
     trial = trials['mask_rcnn']
 
     def run(command, *wishes, **options):
@@ -54,13 +54,13 @@ def trained_weights(tmp_path):
 
 
 def stem_of(file):
-    """Weights of the first convolution in a released file."""
+    """Return the weights of the first convolution in a released file."""
     content = torch.load(file, weights_only=False)
     weights = content.get('model') or content['state_dict']
     return next(v for name, v in weights.items() if name.endswith('downsample_layers.0.stem.0.weight'))
 
 
-# What is 100 % loaded: the backbone, or backbone and heads.
+# Number of parts that are loaded completely: the backbone, or backbone and heads.
 PARTS = {'imagenet': 1, 'detector': 2}
 
 
@@ -83,7 +83,7 @@ class TestReleased:
         log = log_of('train', '--resume', file) if way == 'resume' else log_of('train', load_from=file)
         assert len(WHOLE.findall(log)) == PARTS[kind]
         assert (read_results(tmp_path)[0]['initialization']) == str(file)
-        # Neither has the state of a training to go on from.
+        # Neither file has a training state to resume.
         assert read_results(tmp_path)[0]['iteration'] == 2
         weights = trained_weights(tmp_path)
         assert torch.equal(weights['backbone.stem.conv1.weight'], stem_of(file))
@@ -92,14 +92,14 @@ class TestReleased:
         assert torch.equal(weights[head], given) == (kind == 'detector')
         assert ('the file has only a backbone, so the rest is not loaded' in log) == (kind == 'imagenet')
 
-    def test_detector_to_be_tested(self, files, log_of, tmp_path):
+    def test_detector_can_be_tested(self, files, log_of, tmp_path):
         log = log_of('test', files / 'detector.pth')
         assert len(WHOLE.findall(log)) == 2
         (result,) = read_results(tmp_path)
         assert result['checkpoint']['file'] == 'detector.pth'
 
 
-def test_resuming_from_weights_alone_is_warned_of(commands, trials, files, tmp_path):
+def test_resuming_from_weights_only_gives_a_warning(commands, trials, files, tmp_path):
     trial = trials['mask_rcnn']
     kept = {k: v for k, v in trial.options.items() if k.startswith(('train', 'default', 'val', 'test'))}
     words = [
@@ -114,7 +114,7 @@ def test_resuming_from_weights_alone_is_warned_of(commands, trials, files, tmp_p
 
 @pytest.mark.parametrize('entry', ['config', 'cfg'])
 def test_resuming_never_runs_the_config_in_a_checkpoint(commands, trials, work_dir_of, tmp_path, entry):
-    """As mmengine does, to compare how many GPUs it names."""
+    """mmengine runs that config to compare the number of GPUs."""
     trial = trials['upernet']
     content = torch.load(work_dir_of('upernet') / 'iter_2.pth', weights_only=False)
     text = f'import os\nos.mkdir({str(tmp_path / "proof")!r})\n'

@@ -31,7 +31,7 @@ def load(file):
 
 
 def scalars(work_dir):
-    """The lines of a run's scalars that have a learning rate, by step."""
+    """Return the lines of a run's scalars that have a learning rate, by step."""
     (file,) = work_dir.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     return {line['step']: line for line in lines if 'lr' in line}
@@ -42,7 +42,7 @@ def equal_tensors(one, other):
 
 
 class TestTraining:
-    def test_leaves_the_files_it_should(self, trial, trained):
+    def test_writes_the_expected_files(self, trial, trained):
         names = {path.name for path in trained.iterdir() if path.is_file()}
         checkpoints = {f'{trial.halfway}.pth', f'{trial.end}.pth'}
         assert names == {trial.config.name, 'last_checkpoint', *checkpoints}
@@ -133,7 +133,7 @@ class TestTraining:
 
 @pytest.fixture(scope='module')
 def tested_of(commands, trials, work_dir_of, tmp_path_factory):
-    """The folder of one run of `tools/test.py` with all that it can write, by task."""
+    """Return the folder of a run of `tools/test.py` with all its outputs, by task."""
     finished = {}
 
     def evaluate(task):
@@ -180,7 +180,7 @@ class TestTesting:
         assert len(pictures) == 7
         for picture in pictures:
             height, width = cv2.imread(str(picture)).shape[:2]
-            # Truth and prediction side by side.
+            # Ground truth and prediction side by side.
             assert (height, width) == (64, 128)
 
     def test_writes_tensorboard_scalars(self, tested):
@@ -204,8 +204,8 @@ class TestTesting:
         assert result['metrics'] != plain['metrics']
 
 
-# So that forgotten random numbers of any kind show: drop path and dropout in the model, sampled regions;
-# images are flipped anyway.
+# Use random numbers of every kind, so that a lost state shows: drop path, dropout, sampled regions.
+# Images are flipped in any case.
 MUCH_RANDOM = {'model.backbone.drop_path_rate': 0.5}
 MUCH_RANDOM_IN = {
     'mask_rcnn': {'model.train_cfg.rpn.sampler.num': 8, 'model.train_cfg.rcnn.sampler.num': 8},
@@ -215,7 +215,7 @@ MUCH_RANDOM_IN = {
 
 @pytest.fixture(scope='module')
 def uninterrupted_of(commands, trials, tmp_path_factory):
-    """A whole training with random numbers of every kind, by task: its work dir and arguments."""
+    """Return the work dir and arguments of a complete training with many random numbers, by task."""
     finished = {}
 
     def train(task):
@@ -249,7 +249,7 @@ class TestResuming:
             checkpoint = shutil.copy(checkpoint, tmp_path)
             (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
         wish = ['--resume', checkpoint] if named else ['--resume']
-        # The number of data workers must not matter.
+        # The number of data workers must not affect the result.
         workers = ['num_workers=2', 'persistent_workers=True'] if named else ['num_workers=0']
         workers = [f'train_dataloader.{option}' for option in workers]
         commands.succeed('train', trial.config, *wish, '--work-dir', tmp_path, *arguments, *workers)
@@ -259,7 +259,7 @@ class TestResuming:
             assert line['lr'] == scalars(whole)[step]['lr']
         *missed, result = read_results(tmp_path)
         assert result['iteration'] == 4
-        # A checkpoint of the work dir should have had a result there.
+        # Resuming first evaluates a checkpoint in the work dir that has no result.
         assert [each['iteration'] for each in missed] == ([] if named else [2])
         ends = [load(folder / f'{trial.end}.pth') for folder in (whole, tmp_path)]
         assert equal_tensors(*(end['state_dict'] for end in ends))
@@ -268,7 +268,7 @@ class TestResuming:
         assert result['checkpoint']['weights_sha256'] == digest
 
     def test_remembers_seed_and_start(self, commands, trials, work_dir_of, tmp_path):
-        """Also where the config says seed, checkpoint and work dir."""
+        """Seed, checkpoint and work dir may also be set in the config."""
         trial, first = trials['upernet'], tmp_path / 'first'
         start = work_dir_of('upernet') / 'iter_2.pth'
         train_halfway(commands, trial, first, '--pretrained', start, randomness__seed=5)
@@ -278,7 +278,7 @@ class TestResuming:
         assert (result['seed'], result['initialization']) == (5, str(start))
 
     @pytest.mark.parametrize('wish', ['--resume', 'resume=True'])
-    def test_latest_without_a_checkpoint_is_a_fresh_start(self, commands, trials, tmp_path, wish):
+    def test_resume_without_a_checkpoint_starts_from_scratch(self, commands, trials, tmp_path, wish):
         trial = trials['upernet']
         arguments = ['--work-dir', tmp_path, *trial.arguments(train_cfg__max_iters=2), 'resume=True']
         if wish == '--resume':
@@ -289,7 +289,7 @@ class TestResuming:
 
 class TestAveragedWeights:
     def test_are_trained_resumed_and_tested(self, commands, trial, tmp_path):
-        """By mmengine's hook, whose averages a checkpoint holds in the place of the weights."""
+        """mmengine's hook stores the averages in a checkpoint in place of the weights."""
         hook = "custom_hooks=[{'type':'EMAHook','momentum':0.5}]"
         arguments = [*trial.arguments(), hook]
         whole, rest, tested = (tmp_path / name for name in ('whole', 'rest', 'tested'))
@@ -318,7 +318,7 @@ class TestOptionsOfTraining:
         again = train_halfway(commands, trial, tmp_path)
         assert again['checkpoint']['weights_sha256'] == weights
 
-    def test_another_seed_gives_other_weights(self, commands, trials, work_dir_of, tmp_path):
+    def test_different_seed_gives_different_weights(self, commands, trials, work_dir_of, tmp_path):
         first = read_results(work_dir_of('upernet'))[0]
         other = train_halfway(commands, trials['upernet'], tmp_path, '--seed', 1)
         assert other['seed'] == 1
@@ -338,7 +338,7 @@ class TestOptionsOfTraining:
         for step in (1, 2):
             assert scaled[step]['lr'] == pytest.approx(usual[step]['lr'] * 2 / 4, rel=1e-12)
 
-    def test_learning_rate_stays_without_the_wish(self, commands, trials, work_dir_of, tmp_path):
+    def test_learning_rate_is_not_scaled_by_default(self, commands, trials, work_dir_of, tmp_path):
         batch_of_2 = {'train_dataloader.batch_size': 2}
         train_halfway(commands, trials['upernet'], tmp_path, **batch_of_2)
         usual = scalars(work_dir_of('upernet'))
@@ -350,7 +350,7 @@ class TestOptionsOfTraining:
 
 
 def released_classifier(variant):
-    """Weights of a released ImageNet checkpoint, under the released names."""
+    """Return the weights of a released ImageNet checkpoint, under the released names."""
     known = json.loads((ROOT / 'tests/data/released_names.json').read_text())
     shapes = known[variant]['parameters']
     return {name: torch.from_numpy(np.asarray(fill(name, tuple(s)))) for name, s in shapes.items()}
@@ -412,7 +412,7 @@ class TestPretrained:
             cfg = read_config(str(ROOT / f'configs/{task}_{mixer}_{scale}.py'))
             assert find_pretrained('released', cfg) == address
 
-    def test_address_stays_as_it_is(self):
+    def test_url_is_unchanged(self):
         cfg = read_config(str(ROOT / 'configs/upernet_swin_tiny.py'))
         address = 'https://example.org/weights.pth'
         assert find_pretrained(address, cfg) == address

@@ -1,4 +1,4 @@
-"""`tools/compare.py` and `tools/table.py --ci`, and what they say to bad input."""
+"""`tools/compare.py` and `tools/table.py --ci`: output and error messages."""
 
 import json
 import re
@@ -16,7 +16,7 @@ KIND = 'Tables and other commands'
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
-    """Two detectors, and a classifier with three seeds, a work dir each."""
+    """Work dirs of two detectors and of a classifier with three seeds."""
     root = tmp_path_factory.mktemp('runs')
     for number, name in enumerate(('dcn_tiny', 'swin_tiny')):
         entry = {'file': None, 'sha256': None, 'weights_sha256': name}
@@ -41,7 +41,7 @@ class TestCompare:
         assert '### Cost of errors' in done.stdout
         assert 'One seed per model' in done.stdout
 
-    def test_the_same_command_writes_the_same(self, commands, runs, tmp_path):
+    def test_output_is_reproducible(self, commands, runs, tmp_path):
         arguments = [runs / 'dcn_tiny', runs / 'swin_tiny', '--resamples', '200', '--format', 'json']
         for name in ('one', 'other'):
             done = commands('compare', *arguments, '--output', tmp_path / name)
@@ -74,7 +74,7 @@ class TestCompare:
         assert 'halo_tiny (with TTA) has 10.0 points higher' in done.stdout
 
 
-class TestOfATraining:
+class TestTrainedModel:
     def test_evidence_gives_the_figures_of_every_result(self, trained):
         files = [*trained.rglob('result.json')]
         assert len(files) == 2
@@ -104,7 +104,7 @@ class TestTable:
         assert 'expected on 20 images of this kind, from 200 resamples' in done.stdout
         assert 'too few' not in done.stdout
 
-    def test_seeds_have_a_table_of_their_own(self, commands, runs):
+    def test_seeds_are_averaged_in_a_separate_table(self, commands, runs):
         done = commands('table', runs / 'halo_tiny')
         assert '### Classification on' in done.stdout
         assert 'over seeds' in done.stdout
@@ -140,8 +140,8 @@ class TestRefused:
         outcome = commands('compare', tmp_path / 'both', runs / 'dcn_tiny')
         refused(KIND, 'compare: a folder with several experiments', outcome, 'name the folder of one')
 
-    def test_experiments_of_one_name(self, commands, runs, tmp_path):
-        """Neither another config of the same name nor a later test on fewer images replaces a run."""
+    def test_experiments_with_the_same_name(self, commands, runs, tmp_path):
+        """A different config of the same name, or a test on fewer images, does not replace a run."""
         entry = {'file': None, 'sha256': None, 'weights_sha256': 'q'}
         late = {'created': '2027-01-01T00:00:00+00:00', 'checkpoint': entry}
         write_result(tmp_path / 'few/all', guesses(np.arange(100) < 60), 'halo_tiny')
@@ -171,7 +171,7 @@ class TestRefused:
             'no per-image records',
         )
 
-    def test_evidence_of_another_evaluation(self, commands, refused, runs, tmp_path):
+    def test_evidence_of_a_different_evaluation(self, commands, refused, runs, tmp_path):
         shutil.copytree(runs / 'dcn_tiny', tmp_path / 'mixed')
         shutil.copy(runs / 'swin_tiny/one/evidence.npz', tmp_path / 'mixed/one/evidence.npz')
         outcome = commands('compare', tmp_path / 'mixed', runs / 'swin_tiny')
@@ -182,7 +182,7 @@ class TestRefused:
             'does not match its digest',
         )
 
-    def test_other_classes(self, commands, refused, runs, tmp_path):
+    def test_different_classes(self, commands, refused, runs, tmp_path):
         write_result(tmp_path / 'four', instance_evidence(20, classes=4, detector=1), 'swin_tiny')
         outcome = commands('compare', runs / 'dcn_tiny', tmp_path / 'four')
         refused(KIND, 'compare: models with different classes', outcome, 'different classes', 'same')
@@ -193,7 +193,7 @@ class TestRefused:
 
     def test_before_anything_is_resampled(self, commands, refused, runs, tmp_path):
         pair = [runs / 'dcn_tiny', runs / 'swin_tiny']
-        # With so many the command would not end.
+        # With this many resamples, the command would not end in time.
         many = ['--resamples', 1_000_000]
         outcome = commands('compare', *pair, *many, '--output', tmp_path / 'missing/a.md')
         refused(
@@ -207,7 +207,7 @@ class TestRefused:
         outcome = commands('table', *places, '--ci', *many, '--format', 'csv')
         refused(KIND, 'table: CSV with several tasks', outcome, 'choose one with --task')
 
-    def test_a_file_of_another_task(self, commands, refused, runs):
+    def test_file_of_a_different_task(self, commands, refused, runs):
         files = [runs / name / 'one/result.json' for name in ('dcn_tiny', 'swin_tiny')]
         outcome = commands('compare', *files, '--task', 'upernet')
         refused(

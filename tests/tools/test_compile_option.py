@@ -14,7 +14,7 @@ def graphs(log):
 
 
 def test_training_and_test(commands, trial, trained, tmp_path):
-    """Compiled without the code generator, whose rounding differs, everything comes out as without."""
+    """Without the code generator, which rounds differently, compiled results equal plain ones."""
     arguments = ['--compile', 'aot_eager', *trial.arguments()]
     commands.succeed('train', trial.config, *arguments, '--work-dir', tmp_path / 'train')
     results, plain = read_results(tmp_path / 'train'), read_results(trained)
@@ -31,13 +31,13 @@ def test_training_and_test(commands, trial, trained, tmp_path):
     assert tested['compiled'] is True
     assert tested['metrics'] == pytest.approx(results[-1]['metrics'], abs=1e-3)
     (log,) = (tmp_path / 'test').glob('*/*.log')
-    # Each of at most six parts for one size, then for all others.
+    # At most six parts, each compiled for one size and then for all other sizes.
     assert 1 <= graphs(log.read_text()) <= 12
     assert 'times as fast' in log.read_text()
 
 
-def test_averaged_weights_are_those_that_are_tested(commands, trials, tmp_path):
-    """The copy that is averaged must not run the weights of the model that it was copied from."""
+def test_averaged_weights_are_tested(commands, trials, tmp_path):
+    """The averaged copy must not run the weights of the original model."""
     trial = trials['upernet']
     found = []
     for name, options in (('plain', []), ('compiled', ['--compile', 'eager'])):

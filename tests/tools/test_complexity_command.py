@@ -1,4 +1,4 @@
-"""`tools/complexity.py`: its tables, its file, and what it says to bad input."""
+"""`tools/complexity.py`: tables, file, and error messages."""
 
 import json
 import re
@@ -20,7 +20,7 @@ def count(commands, tmp_path):
 
 
 def tables_of(text):
-    """Rows of every Markdown table, as lists of cells by the table's heading."""
+    """Return the rows of every Markdown table as lists of cells, by heading."""
     tables = {}
     for block in re.split(r'^### ', text, flags=re.M)[1:]:
         heading, *lines = block.splitlines()
@@ -76,10 +76,10 @@ class TestOutput:
             for name in ('as_it_is', 'changed')
         )
         assert one['flops'] == other['flops']
-        # A convolution from 128 channels, its batch norm, and a class score each.
+        # One more channel: a 3x3 convolution from 128 channels, a batch norm, and 8 class weights.
         assert other['parameters'] - one['parameters'] == 9 * 128 + 2 + 8
 
-    def test_evaluations_say_it_too(self, trial, trained):
+    def test_evaluations_report_the_complexity(self, trial, trained):
         result = json.loads(next(iter(sorted(trained.rglob('result.json')))).read_text())
         figures = result['complexity']
         assert figures['parameters'] == result['parameters']['total']
@@ -90,7 +90,7 @@ class TestOutput:
 
 
 class TestBadInput:
-    def test_config_that_is_not_there(self, count, refused, tmp_path):
+    def test_missing_config(self, count, refused, tmp_path):
         outcome = count(ROOT / 'configs/mask_rcnn_swim_tiny.py')
         refused(KIND, 'complexity: a misspelled config', outcome, 'mask_rcnn_swim_tiny.py is not a file')
         assert not list(tmp_path.iterdir())
@@ -99,7 +99,7 @@ class TestBadInput:
         (tmp_path / 'empty.py').write_text('train_cfg = dict()\n')
         refused(KIND, 'complexity: a config without a model', count('empty.py'), 'empty.py has no model')
 
-    def test_model_of_another_kind(self, count, refused, tmp_path):
+    def test_unsupported_model(self, count, refused, tmp_path):
         text = "default_scope = 'mmdet'\nmodel = dict(type='ResNet', depth=50)\n"
         (tmp_path / 'backbone.py').write_text(text)
         refused(
@@ -109,7 +109,7 @@ class TestBadInput:
             'config backbone.py: FLOPs of ResNet cannot be counted',
         )
 
-    def test_mixer_that_is_not_there(self, count, refused):
+    def test_unknown_mixer(self, count, refused):
         outcome = count(ROOT / CONVNEXT, '--cfg-options', 'model.backbone.mixer.type=swim')
         refused(KIND, 'complexity: an unknown mixer', outcome, "unknown mixer 'swim'", 'choose from')
 

@@ -1,4 +1,4 @@
-"""`tools/convert_checkpoint.py`: the backbone alone, in either kind of names and files."""
+"""`tools/convert_checkpoint.py`: extract a backbone, with both kinds of names and files."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def convert(commands, tmp_path):
 
 @pytest.fixture
 def imagenet(tmp_path):
-    """A released ImageNet checkpoint of the variant that is asked for."""
+    """Write a released ImageNet checkpoint of a variant."""
 
     def write(variant):
         file = tmp_path / 'imagenet.pth'
@@ -39,8 +39,8 @@ def imagenet(tmp_path):
 
 
 @pytest.mark.parametrize('variant', MICRO)
-def test_released_names_are_those_that_were_given(convert, imagenet, tmp_path, variant):
-    """Through the suite's names and shapes, and back."""
+def test_released_names_survive_a_round_trip(convert, imagenet, tmp_path, variant):
+    """Convert to the suite's names and shapes, and back."""
     source = imagenet(variant)
     assert convert(source, 'own.pth').status == 0
     outcome = convert('own.pth', 'released.safetensors', '--names', 'released')
@@ -76,7 +76,7 @@ def test_a_detector_gives_its_backbone(convert, tmp_path, variant):
     assert 'roi_head: 20 tensors' in outcome.stdout
 
 
-def test_what_is_left_out_of_an_imagenet_checkpoint_is_said(convert, imagenet, tmp_path):
+def test_parts_omitted_from_an_imagenet_checkpoint_are_reported(convert, imagenet, tmp_path):
     outcome = convert(imagenet('swin_micro'), 'backbone.safetensors')
     for line in ('optimizer: not', 'args: not', 'epoch: not', 'conv_head: 6 tensors', 'head: 2 tensors'):
         assert line in outcome.stdout
@@ -84,7 +84,7 @@ def test_what_is_left_out_of_an_imagenet_checkpoint_is_said(convert, imagenet, t
     assert '(100.0%' in outcome.stdout
 
 
-def test_the_written_file_is_pretrained_weights(convert, imagenet, tmp_path):
+def test_written_file_works_as_pretrained_weights(convert, imagenet, tmp_path):
     given = filled(classifier_shapes('dcn_micro'))
     convert(imagenet('dcn_micro'), 'own.safetensors')
     init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'own.safetensors')}
@@ -115,7 +115,7 @@ class TestRefused:
         ('target', 'message'),
         [
             ('a.json', 'must end in .pth or .safetensors'),
-            ('nowhere/a.pth', 'its folder does not exist'),
+            ('nowhere/a.pth', 'does not exist; create it'),
             ('there.pth', 'already exists; give another name, or use --overwrite'),
         ],
     )

@@ -1,4 +1,4 @@
-"""tools/doctor.py: the page, its JSON, and that it works where packages are broken."""
+"""`tools/doctor.py`: the page, its JSON, and broken packages."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_page(scenes):
 
 
 def test_broken_packages(tmp_path):
-    """A package that cannot be imported, one that ends the process, and all that needs them."""
+    """A package that cannot be imported, one that ends the process, and packages that need them."""
     (tmp_path / 'mmdet').mkdir()
     (tmp_path / 'mmdet/__init__.py').write_text('raise ImportError("libGL.so.1: cannot open")\n')
     (tmp_path / 'mmseg').mkdir()

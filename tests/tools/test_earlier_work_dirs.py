@@ -1,7 +1,7 @@
-"""Work dirs of a version whose configs named modules that were moved since, with digests of version 1.
+"""Work dirs of an earlier version, with digests of version 1 and configs that name modules since moved.
 
-`tests/data/earlier_work_dirs.tar.xz` has in `runs/` a finished run of each task and an interrupted one,
-in `work_dirs/` an interrupted training, and their configs and data. Weights are zeros.
+`tests/data/earlier_work_dirs.tar.xz` has a finished run of each task and an interrupted run in `runs/`,
+an interrupted training in `work_dirs/`, and their configs and data. All weights are zeros.
 """
 
 import json
@@ -40,7 +40,7 @@ def earlier(unpacked, tmp_path):
 
 
 def use_current_imports(folder):
-    """Write the configs as a leaf of today would be."""
+    """Change the imports of the configs to those of a current leaf."""
     for config in (folder / 'configs').glob('*.py'):
         text, count = IMPORTS.subn(
             f'custom_imports = dict(imports=[{REGISTRATION!r}])', config.read_text()
@@ -49,14 +49,14 @@ def use_current_imports(folder):
         config.write_text(text)
 
 
-def test_leaves_have_the_digest_that_they_had():
+def test_leaves_keep_their_digests():
     digests = json.loads((DATA / 'config_digests_version_1.json').read_text())
     leaves = {name: read_config(str(ROOT / 'configs' / name)) for name in digests}
     assert {name: config_sha256_version_1(cfg) for name, cfg in leaves.items()} == digests
     assert len({config_sha256(cfg) for cfg in leaves.values()}) == len(digests)
 
 
-def test_names_of_modules_do_not_matter(earlier):
+def test_module_names_do_not_affect_digests(earlier):
     configs = sorted((earlier / 'configs').glob('*.py'))
     before = [
         (config_sha256(cfg), config_sha256_version_1(cfg))
@@ -70,7 +70,7 @@ def test_names_of_modules_do_not_matter(earlier):
 
 
 @pytest.mark.parametrize('has_current_imports', [False, True])
-def test_a_sweep_knows_what_is_finished(commands, earlier, has_current_imports):
+def test_sweep_recognizes_finished_runs(commands, earlier, has_current_imports):
     if has_current_imports:
         use_current_imports(earlier)
     configs = [f'configs/{name}.py' for name in FINISHED]
@@ -80,7 +80,7 @@ def test_a_sweep_knows_what_is_finished(commands, earlier, has_current_imports):
     assert states == ['finished'] * len(FINISHED), outcome.stdout
 
 
-def test_a_sweep_resumes_what_was_interrupted(commands, earlier):
+def test_sweep_resumes_an_interrupted_run(commands, earlier):
     use_current_imports(earlier)
     run = earlier / 'runs' / INTERRUPTED / 'seed_0'
     commands.succeed('sweep', f'configs/{INTERRUPTED}.py', '--work-dir', 'runs', folder=earlier)
@@ -92,7 +92,7 @@ def test_a_sweep_resumes_what_was_interrupted(commands, earlier):
     assert last['config']['sha256_version_1'] == read_results(run)[0]['config']['sha256']
 
 
-def test_a_training_is_resumed(commands, earlier):
+def test_training_can_be_resumed(commands, earlier):
     config = 'configs/mask_rcnn_swin_micro.py'
     outcome = commands.succeed('train', config, '--resume', folder=earlier)
     assert 'epoch_1.pth' in outcome.stdout + outcome.stderr
@@ -101,11 +101,11 @@ def test_a_training_is_resumed(commands, earlier):
     named = (second['contestant']['name'], second['contestant']['scale'], second['recipe']['name'])
     assert named == ('swin_micro', 'micro', 'mask_rcnn_coco_1x')
     table = commands.succeed('table', 'work_dirs', '--all', folder=earlier)
-    # One experiment, whichever version computed its digest.
+    # Both results belong to one experiment, although their digest versions differ.
     assert 'Settings' not in table.stdout
 
 
-def test_results_are_tabulated_compared_and_reported(commands, earlier):
+def test_results_can_be_tabulated_compared_and_reported(commands, earlier):
     table = commands.succeed('table', 'runs', folder=earlier).stdout
     assert all(backbone in table for backbone in ('swin_micro', 'dcn_micro'))
     pair = [earlier / 'runs' / name for name in ('upernet_dcn_micro', INTERRUPTED)]

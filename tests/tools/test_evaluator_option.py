@@ -6,7 +6,7 @@ from mmengine.config import Config
 from tests.commands import ROOT, read_results
 
 KIND = 'Configs and options'
-# Stands in for the command, with the package gone: an entry of None refuses every import.
+# Runs the command without the package: an entry of None in sys.modules makes imports fail.
 WITHOUT = """
 import runpy, sys
 sys.modules['faster_coco_eval'] = None
@@ -51,7 +51,7 @@ class TestFigures:
         for result in read_results(work_dir_of('mask_rcnn')):
             assert result['versions']['evaluator'] == 'faster-coco-eval'
 
-    def test_mean_iou_is_the_suites_own(self, work_dir_of):
+    def test_mean_iou_needs_no_evaluator(self, work_dir_of):
         for result in read_results(work_dir_of('upernet')):
             assert result['versions']['evaluator'] is None
 
@@ -60,7 +60,7 @@ class TestBadInput:
     def test_unknown(self, train, trials, tmp_path, refused):
         trial = trials['mask_rcnn']
         outcome = train(trial.config, '--evaluator', 'fats', *trial.arguments())
-        message = "unknown evaluator 'fats'; known are pycocotools, fast; did you mean fast?"
+        message = "unknown evaluator 'fats'; choose from pycocotools, fast; did you mean fast?"
         refused(KIND, 'an unknown `--evaluator`', outcome, message)
         assert not list(tmp_path.iterdir())
 
@@ -70,7 +70,7 @@ class TestBadInput:
         refused(KIND, 'an unknown evaluator in the config', outcome, "unknown evaluator 'coco'")
         assert not list(tmp_path.iterdir())
 
-    def test_of_a_segmentation(self, test, trials, work_dir_of, refused, nothing_written):
+    def test_segmentation_config(self, test, trials, work_dir_of, refused, nothing_written):
         trial = trials['upernet']
         checkpoint = work_dir_of('upernet') / f'{trial.end}.pth'
         outcome = test(trial.config, checkpoint, '--evaluator', 'fast', *trial.arguments())
@@ -83,7 +83,7 @@ class TestBadInput:
         )
         assert nothing_written()
 
-    def test_package_that_is_not_installed(self, without_package, trials, tmp_path, refused):
+    def test_package_is_not_installed(self, without_package, trials, tmp_path, refused):
         trial = trials['mask_rcnn']
         outcome = without_package('train', trial.config, *trial.arguments())
         refused(

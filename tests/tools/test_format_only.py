@@ -1,4 +1,4 @@
-"""`tools/test.py --format-only`: test sets without truth, and with it."""
+"""`tools/test.py --format-only`: test sets with and without ground truth."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ KIND = 'Data'
 
 @pytest.fixture
 def root(trial, tmp_path):
-    """The data set without annotations."""
+    """A copy of the data set without annotations."""
     root = shutil.copytree(trial.data_root, tmp_path / 'data')
     if trial.task == 'mask_rcnn':
         file = root / 'annotations/instances_val2017.json'
@@ -29,7 +29,7 @@ def root(trial, tmp_path):
 
 
 def arguments(trial, root):
-    """The trial's options with another data root."""
+    """Return the trial's options with a different data root."""
     given = trial.arguments()
     given[given.index('--data-root') + 1] = root
     return given
@@ -39,7 +39,7 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def test_writes_what_the_server_takes(trial, root, checkpoint, commands, tmp_path):
+def test_writes_files_for_the_test_server(trial, root, checkpoint, commands, tmp_path):
     common = [trial.config, checkpoint]
     commands.succeed('test', *common, '--format-only', 'blind', *arguments(trial, root), folder=tmp_path)
     commands.succeed(
@@ -54,7 +54,7 @@ def test_writes_what_the_server_takes(trial, root, checkpoint, commands, tmp_pat
         for sample in samples:
             name = sample['img_path'].rpartition('/')[2].replace('.jpg', '.png')
             own = np.asarray(Image.open(tmp_path / 'blind' / name))
-            # 0 in the files is no class.
+            # Classes in the files are counted from 1.
             assert np.array_equal(own, sample['pred_sem_seg']['data'][0].numpy() + 1)
         return
     assert sorted(blind) == ['results.bbox.json', 'results.segm.json']
@@ -78,7 +78,7 @@ def test_writes_what_the_server_takes(trial, root, checkpoint, commands, tmp_pat
     assert boxes[0]['bbox'] == [*corners[:2].tolist(), *(corners[2:] - corners[:2]).tolist()]
 
 
-def test_without_the_option_is_refused(trial, root, checkpoint, test, refused):
+def test_missing_truth_is_refused_without_the_option(trial, root, checkpoint, test, refused):
     outcome = test(trial.config, checkpoint, *arguments(trial, root))
     given = 'a test set without ground truth'
     if trial.task == 'mask_rcnn':

@@ -1,4 +1,4 @@
-"""Training, resuming and testing a classifier by the commands, and what they say to bad input."""
+"""Training, resuming and testing a classifier on the command line, and error messages."""
 
 import shutil
 
@@ -36,7 +36,7 @@ OPTIONS = {
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    """An odd number of images to evaluate."""
+    """Class folders with an odd number of validation images."""
     folder = write_folders(tmp_path_factory.mktemp('imagenet') / 'data')
     (folder / 'val/fox/2.jpg').unlink()
     return folder
@@ -58,7 +58,7 @@ def weights(file):
     return torch.load(file, weights_only=False)['state_dict']
 
 
-def test_training_leaves_results(trained):
+def test_training_writes_results(trained):
     first, second = read_results(trained)
     assert (first['epoch'], second['epoch']) == (1, 2)
     assert (second['task'], second['recipe']['name']) == ('classification', 'imagenet')
@@ -71,7 +71,7 @@ def test_training_leaves_results(trained):
     assert (second['complexity']['height'], second['complexity']['width']) == (224, 224)
 
 
-def test_testing_a_checkpoint_measures_what_training_did(commands, trained, root, tmp_path):
+def test_testing_gives_the_metrics_of_training(commands, trained, root, tmp_path):
     commands.succeed('test', CONFIG, trained / 'epoch_2.pth', '--work-dir', tmp_path, *arguments(root))
     (found,), (_, expected) = read_results(tmp_path), read_results(trained)
     assert found['metrics'] == expected['metrics']
@@ -79,7 +79,7 @@ def test_testing_a_checkpoint_measures_what_training_did(commands, trained, root
 
 
 def test_resuming_ends_with_the_same_weights(commands, trained, root, tmp_path):
-    """With drop path, mixing and erasing on, whose random numbers go on as well."""
+    """Drop path, mixing and erasing are on, so their random numbers are resumed as well."""
     shutil.copy(trained / 'epoch_1.pth', tmp_path)
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
     commands.succeed('train', CONFIG, '--work-dir', tmp_path, '--resume', *arguments(root))
@@ -89,7 +89,7 @@ def test_resuming_ends_with_the_same_weights(commands, trained, root, tmp_path):
 
 
 @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
-def test_two_processes_measure_what_one_does(commands, trained, root, tmp_path):
+def test_two_processes_give_the_metrics_of_one(commands, trained, root, tmp_path):
     done = shell(
         'dist_test.sh', CONFIG, trained / 'epoch_2.pth', 2, '--work-dir', tmp_path,
         *arguments(root), PORT=free_port(), **commands.forked,
@@ -100,7 +100,7 @@ def test_two_processes_measure_what_one_does(commands, trained, root, tmp_path):
     assert found['metrics'] == expected['metrics']
 
 
-def test_a_released_file_loads_whole(commands, root, tmp_path):
+def test_released_file_loads_completely(commands, root, tmp_path):
     file = tmp_path / 'unified_halonet_tiny.pth'
     torch.save(imagenet_file(filled(classifier_shapes('halo_tiny'))), file)
     config = ROOT / 'configs/imagenet_halo_tiny.py'
@@ -113,7 +113,7 @@ def test_a_released_file_loads_whole(commands, root, tmp_path):
     assert result['checkpoint']['file'] == file.name
 
 
-def test_a_trained_classifier_starts_a_detector(commands, trained, trials, tmp_path):
+def test_trained_classifier_initializes_a_detector(commands, trained, trials, tmp_path):
     trial = trials['mask_rcnn']
     commands.succeed(
         'train', trial.config, '--pretrained', trained / 'epoch_2.pth', '--work-dir', tmp_path,
@@ -124,7 +124,7 @@ def test_a_trained_classifier_starts_a_detector(commands, trained, trials, tmp_p
     assert torch.equal(found[name], expected[name])
 
 
-def test_rates_by_layer(commands, root, tmp_path):
+def test_layer_decay(commands, root, tmp_path):
     commands.succeed(
         'train', CONFIG, '--work-dir', tmp_path,
         *arguments(
@@ -140,20 +140,20 @@ def test_rates_by_layer(commands, root, tmp_path):
 
 
 class TestBadInput:
-    def test_another_number_of_classes(self, train, root, refused, nothing_written):
+    def test_different_number_of_classes(self, train, root, refused, nothing_written):
         given = 'a data set with fewer classes than the model'
         outcome = train(CONFIG, '--data-root', root)
         refused(KIND, given, outcome, 'model.backbone.num_classes is 1000', 'has 4 classes')
         assert nothing_written()
 
-    def test_no_layout_of_imagenet(self, train, tmp_path, refused, nothing_written):
+    def test_unknown_layout(self, train, tmp_path, refused, nothing_written):
         (tmp_path / 'data/images').mkdir(parents=True)
         outcome = train(CONFIG, '--data-root', tmp_path / 'data')
         given = 'a data root without train/ and val/'
         refused(KIND, given, outcome, 'has no train images with labels', 'meta/train.txt')
         assert nothing_written()
 
-    def test_a_class_that_training_does_not_know(self, test, trained, root, tmp_path, refused):
+    def test_class_missing_from_training(self, test, trained, root, tmp_path, refused):
         shutil.copytree(root, tmp_path / 'data')
         (tmp_path / 'data/val/fox').rename(tmp_path / 'data/val/fix')
         outcome = test(
@@ -179,7 +179,7 @@ class TestBadInput:
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *arguments(tmp_path / 'data'))
         refused(KIND, 'a malformed line in meta/train.txt', outcome, 'train.txt, line 2: ')
 
-    def test_a_listed_name_that_leads_out(self, train, root, tmp_path, refused):
+    def test_listed_path_outside_the_folder(self, train, root, tmp_path, refused):
         shutil.copytree(root, tmp_path / 'data')
         (tmp_path / 'data/meta').mkdir()
         (tmp_path / 'data/meta/train.txt').write_text('cat/0.jpg 0\n../../../etc/passwd 1\n')
@@ -210,27 +210,27 @@ class TestBadInput:
         outcome = train(CONFIG, '--work-dir', tmp_path / 'run', *options)
         refused(KIND, 'an odd batch size with mixup or CutMix', outcome, 'train_dataloader.batch_size=5')
 
-    def test_weights_of_another_mixer(self, test, root, tmp_path, refused):
+    def test_weights_of_a_different_mixer(self, test, root, tmp_path, refused):
         file = tmp_path / 'dcn.pth'
         torch.save(imagenet_file(filled(classifier_shapes('dcn_micro'))), file)
         options = ['--data-root', root, *option_list(LOADERS)]
         outcome = test(CONFIG, file, '--work-dir', tmp_path / 'run', *options)
-        refused(KIND, 'weights for a different mixer', outcome, 'take a config of dcn_micro')
+        refused(KIND, 'weights for a different mixer', outcome, 'use a config of dcn_micro')
 
-    def test_augmentation_that_there_is_not(self, test, trained, root, tmp_path, refused):
+    def test_tta_is_unsupported(self, test, trained, root, tmp_path, refused):
         outcome = test(
             CONFIG, trained / 'epoch_2.pth', '--tta', '--work-dir', tmp_path / 'run', *arguments(root)
         )
         refused(KIND, '--tta with a classifier', outcome, 'has no tta_pipeline')
 
-    def test_pictures_that_there_are_not(self, test, trained, root, tmp_path, refused):
+    def test_show_dir_is_unsupported(self, test, trained, root, tmp_path, refused):
         outcome = test(
             CONFIG, trained / 'epoch_2.pth', '--show-dir', tmp_path / 'show',
             '--work-dir', tmp_path / 'run', *arguments(root),
         )  # fmt: skip
         refused(KIND, '--show-dir with a classifier', outcome, 'has no default_hooks.visualization')
 
-    def test_a_layer_decay_that_is_none(self, train, root, tmp_path, refused):
+    def test_layer_decay_above_1(self, train, root, tmp_path, refused):
         outcome = train(
             CONFIG, '--work-dir', tmp_path / 'run',
             *arguments(

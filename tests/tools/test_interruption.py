@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a line that says how to go on, no traceback, no process left, status 130, 143."""
+"""Ctrl-C and SIGTERM: one line on how to resume, no traceback, no process left, status 130 or 143."""
 
 import json
 import os
@@ -14,22 +14,22 @@ from tests.launching import TOOLS, free_port, places, processes_with, start
 
 KIND = 'Launching'
 SECONDS = 120
-# A training that would take far longer than the test, with a checkpoint every second step.
+# A training far longer than the test, with a checkpoint every second step.
 LONG = {'train_cfg.max_iters': 100_000, 'train_cfg.val_interval': 100_000}
 WORKERS = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True}
 
 
 def wait_for(condition, process):
-    """Wait until a condition holds while a process runs."""
+    """Wait until a condition holds, while a process is running."""
     end = time.monotonic() + SECONDS
     while not condition():
-        assert process.poll() is None, 'it ended before'
+        assert process.poll() is None, 'the process ended too early'
         assert time.monotonic() < end
         time.sleep(0.02)
 
 
 def stop(process, number, output, work_dir):
-    """Signal a whole process group, as a terminal does; return the status and what stderr ends with."""
+    """Signal a process group, as a terminal does; return the status and the last line of stderr."""
     os.killpg(process.pid, number)
     status = process.wait(SECONDS)
     end = time.monotonic() + 10
@@ -43,7 +43,7 @@ def stop(process, number, output, work_dir):
 
 
 def checkpoint_named_in(line, work_dir):
-    """The checkpoint that the line names, which must be there."""
+    """Return the checkpoint that the line names, which must exist."""
     expected = (
         r'interrupted: the last checkpoint is (\S+); to resume, run the same command with --resume'
     )
@@ -94,7 +94,7 @@ def test_two_processes(trials, tmp_path):
 @pytest.mark.parametrize('library', ['numpy', 'torch'])
 @pytest.mark.parametrize(('number', 'expected'), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_while_it_starts(tmp_path, errors_page, command, library, number, expected):
-    """Importing the libraries takes seconds, and is interrupted anywhere in them."""
+    """Importing the libraries takes seconds and can be interrupted at any point."""
     marker = tmp_path / 'marker'
     config = ROOT / 'configs/upernet_swin_tiny.py'
     process = start([sys.executable, TOOLS / f'{command}.py', config, marker], tmp_path / 'output')
@@ -109,7 +109,7 @@ def test_while_it_starts(tmp_path, errors_page, command, library, number, expect
     'module', ['numpy', 'numpy._core.multiarray', 'torch._C', 'torchvision', 'mmengine']
 )
 def test_within_an_import(tmp_path, module):
-    """numpy is first imported by C++ code in torch, which does not pass on what Python raises."""
+    """numpy is first imported by C++ code in torch, which drops Python exceptions."""
     marker = tmp_path / 'marker'
     program = (
         'import os, runpy, signal, sys\n'
@@ -132,7 +132,7 @@ def test_within_an_import(tmp_path, module):
 
 
 def is_importing(library, process):
-    """Whether a process has mapped a file of a library."""
+    """Return whether a process has mapped a file of a library."""
     try:
         with open(f'/proc/{process.pid}/maps') as maps:
             return f'/{library}/' in maps.read()

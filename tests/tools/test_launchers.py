@@ -1,4 +1,4 @@
-"""`tools/dist_*.sh` with two processes on this machine, and `tools/slurm_*.sh` with a false `srun`."""
+"""`tools/dist_*.sh` with two processes on this machine, and `tools/slurm_*.sh` with a fake `srun`."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ from tests.launching import TOOLS, free_port, places, shell
 
 
 def predictions(file, task):
-    """Numbers that a pickled file of predictions holds, by image."""
+    """Return the tensors in a pickled file of predictions, by image."""
     by_image = {}
     for item in pickle.loads(file.read_bytes()):
         assert item['img_path'] not in by_image
@@ -28,7 +28,7 @@ def predictions(file, task):
 
 @pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
 class TestDistributed:
-    def test_two_processes_measure_what_one_does(self, commands, trial, trained, tmp_path):
+    def test_two_processes_give_the_metrics_of_one(self, commands, trial, trained, tmp_path):
         checkpoint = trained / f'{trial.end}.pth'
         one, two = tmp_path / 'one', tmp_path / 'two'
         commands.succeed(
@@ -67,7 +67,7 @@ class TestDistributed:
         assert result['images'] == 7
         wrapper = Config.fromfile(tmp_path / trial.config.name).model_wrapper_cfg
         assert wrapper.find_unused_parameters is True
-        # Eight scenes are one step of two times four.
+        # Eight scenes make one step: two processes with four images each.
         steps = {'mask_rcnn': 1, 'upernet': 2}[trial.task]
         assert result['iteration'] == steps
         assert (tmp_path / f'{trial.halfway}.pth').is_file()
@@ -75,7 +75,7 @@ class TestDistributed:
 
 @pytest.fixture
 def srun(tmp_path):
-    """Environment with an `srun` that prints its arguments, one a line, and the Python path."""
+    """Environment with an `srun` that prints its arguments, one per line, and the Python path."""
     file = tmp_path / 'bin' / 'srun'
     file.parent.mkdir()
     file.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\necho "path $PYTHONPATH"\n')

@@ -1,4 +1,4 @@
-"""`tools/predict.py`: the predictions of `tools/test.py`, for images alone."""
+"""`tools/predict.py`: the predictions of `tools/test.py` for plain images."""
 
 import json
 import pickle
@@ -26,11 +26,11 @@ def predict(commands, tmp_path):
 
 
 def options(trial):
-    """Overrides that make a trial's model small."""
+    """Return overrides that make a trial's model small."""
     return trial.arguments()[2:]
 
 
-def test_predicts_as_the_test(trial, checkpoint, commands, tmp_path):
+def test_predictions_equal_those_of_test(trial, checkpoint, commands, tmp_path):
     folder = trial.data_root / VAL[trial.task]
     model = [trial.config, checkpoint]
     commands.succeed('test', *model, '--out', 'out.pkl', *trial.arguments(), folder=tmp_path)

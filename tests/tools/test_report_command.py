@@ -1,4 +1,4 @@
-"""`tools/report.py`: what it reads, what it leaves out, and what it says to bad input."""
+"""`tools/report.py`: input, omitted parts, and error messages."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def report(commands, tmp_path):
 
 
 def data_of(file):
-    """What the page was made of."""
+    """Return the data of the page."""
     return json.loads(re.search(r'id="data">(.*?)</script>', file.read_text())[1])
 
 
@@ -28,7 +28,7 @@ class TestTrained:
         """A copy of a finished training."""
         return shutil.copytree(trained, tmp_path / 'work_dirs' / trained.name)
 
-    def test_pictures_intervals_and_curves_and_pictures_are_kept(self, report, trial, runs, tmp_path):
+    def test_pictures_intervals_and_curves(self, report, trial, runs, tmp_path):
         arguments = ('--images', 2, '--resamples', 200)
         first = report(*arguments)
         assert first.status == 0, first.stderr[-3000:]
@@ -51,7 +51,7 @@ class TestTrained:
         assert kept.stat().st_mtime_ns == written
         assert (tmp_path / 'report.html').read_bytes() == before
 
-    def test_a_model_cannot_be_told_from_itself(self, report, runs, tmp_path):
+    def test_identical_models_do_not_differ(self, report, runs, tmp_path):
         other = shutil.copytree(runs, runs.with_name('other'))
         for file in other.rglob('result.json'):
             content = json.loads(file.read_text())
@@ -67,7 +67,7 @@ class TestTrained:
             keys = {key for side in 'ab' for key in each[side]['runs']}
             assert keys == {run['key'] for run in data['runs'] if run['selected']}
 
-    def test_evidence_of_other_figures_is_left_out(self, report, runs, tmp_path):
+    def test_invalid_evidence_is_omitted(self, report, runs, tmp_path):
         for file in runs.rglob('evidence.npz'):
             file.write_bytes(b'none')
         outcome = report('--resamples', 200)
@@ -76,7 +76,7 @@ class TestTrained:
         assert not any(run['intervals'] or run['errors'] for run in data['runs'])
         assert any('evidence.npz' in problem for problem in data['problems'])
 
-    def test_says_why_there_are_no_pictures(self, report, trial, runs, tmp_path):
+    def test_reports_why_pictures_are_missing(self, report, trial, runs, tmp_path):
         for checkpoint in runs.glob('*.pth'):
             checkpoint.unlink()
         outcome = report('--images', 2, '--resamples', 0)
@@ -84,7 +84,7 @@ class TestTrained:
         data = data_of(tmp_path / 'report.html')
         assert data['pictures']['groups'] == {}
         (missing,) = data['pictures']['missing']
-        assert missing['reason'] == f'work_dirs/{runs.name}/{trial.end}.pth is not there'
+        assert missing['reason'] == f'work_dirs/{runs.name}/{trial.end}.pth is missing'
 
     @pytest.mark.parametrize(
         ('text', 'replacement', 'reason'),
@@ -108,10 +108,10 @@ class TestTrained:
             ("type='FPN'", "type='FPN', odd=1", 'its config cannot be built (TypeError'),
         ],
     )
-    def test_what_a_result_names(
+    def test_stored_configs_are_restricted(
         self, report, trial, runs, tmp_path, monkeypatch, text, replacement, reason
     ):
-        """Results are data: nothing is imported or built for them but what the suite has itself."""
+        """Results are data: their configs import and build only parts of the suite and its libraries."""
         if trial.task == 'upernet':
             text = text.replace('FPN', 'UPerHead')
             reason = reason.replace('neck', 'decode_head')
@@ -128,7 +128,7 @@ class TestTrained:
         assert missing['reason'].startswith(reason)
         assert not list(tmp_path.rglob('ran'))
 
-    def test_what_is_not_built_is_not_looked_for(self, report, runs, tmp_path, monkeypatch):
+    def test_unused_types_are_not_imported(self, report, runs, tmp_path, monkeypatch):
         (tmp_path / 'beside.py').write_text('import pathlib\npathlib.Path("ran").touch()\n')
         monkeypatch.setenv('PYTHONPATH', str(tmp_path))
         for file in runs.rglob('result.json'):
@@ -142,7 +142,7 @@ class TestTrained:
         assert not list(tmp_path.rglob('ran'))
 
 
-class TestLeftOut:
+class TestOmitted:
     @pytest.mark.parametrize(
         ('name', 'content'),
         [
@@ -153,9 +153,7 @@ class TestLeftOut:
             ('speed.json', '{"machine": {}}'),
         ],
     )
-    def test_a_malformed_file_is_named_and_does_not_stop_the_report(
-        self, report, tmp_path, name, content
-    ):
+    def test_malformed_file_gives_a_warning(self, report, tmp_path, name, content):
         run = tmp_path / 'work_dirs' / 'run'
         write_run(run, document())
         file = run / name
@@ -197,7 +195,7 @@ class TestRefused:
     def test_output_that_is_a_folder(self, report, refused, found):
         refused(KIND, 'report: `-o` that is a folder', report('-o', 'work_dirs'), 'cannot be written')
 
-    def test_published_that_is_not_there(self, report, refused, found, tmp_path):
+    def test_published_is_missing(self, report, refused, found, tmp_path):
         outcome = report('--published', 'facts.json')
         refused(KIND, 'report: `--published` with a missing file', outcome, "or 'none'")
         assert not (tmp_path / 'report.html').exists()

@@ -1,4 +1,4 @@
-"""Setting up the environment, with a stand-in for Python and pip."""
+"""Environment setup, with fake Python and pip."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tests.commands import ROOT
 from tools import set_up
 
-# Stands for `python -m venv DIR` and, inside of DIR, for `python -m pip ...`.
+# Stands in for `python -m venv DIR` and, inside DIR, for `python -m pip ...`.
 PYTHON = """#!{python}
 import pathlib, sys
 packages = pathlib.Path(__file__).parents[1] / 'lib/python3.11/site-packages'
@@ -66,7 +66,7 @@ def test_shows_the_errors_of_pip(tmp_path):
 
 
 @pytest.mark.parametrize('version', [(3, 9, 1), (3, 13, 0)])
-def test_other_versions_of_python_are_refused(version, monkeypatch, capsys, tmp_path):
+def test_unsupported_python_versions_are_refused(version, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, 'version_info', version)
     monkeypatch.setattr(sys, 'argv', ['set_up.py', str(tmp_path / 'env')])
     assert set_up.main() == 2
@@ -74,7 +74,7 @@ def test_other_versions_of_python_are_refused(version, monkeypatch, capsys, tmp_
     assert not os.listdir(tmp_path)
 
 
-def test_line_of_progress(tmp_path):
+def test_progress_line(tmp_path):
     progress = set_up.Progress(tmp_path, expected=4)
     assert progress.line() == f'[{"":30}] 0:00 asking the package index'
     for line in ('Collecting a\n', 'Collecting b\n', '  Downloading nvidia_nccl-2.1-py3.whl (9 MB)\n'):

@@ -1,4 +1,4 @@
-"""Sweeps on this machine: complete, interrupted, killed, with failures; and no run is done twice."""
+"""Local sweeps: complete, interrupted, killed, and with failures; no run is repeated."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.launching import processes_with
 from tests.tools.sweeping import NAME, make_project, wait_for
 
 STEPS = 12
-# Six seconds, of which hardly any are work.
+# Takes six seconds, mostly sleep.
 LONG = {
     'train_cfg.max_iters': STEPS,
     'train_cfg.val_interval': STEPS,
@@ -30,7 +30,7 @@ def project(tmp_path, trials):
 
 @pytest.fixture
 def begin(commands, project):
-    """Start a sweep as a process of its own."""
+    """Start a sweep in a separate process."""
     return lambda *arguments: commands.start('sweep', *arguments, modules=project.folder)
 
 
@@ -41,11 +41,11 @@ def run(begin):
 
 
 def are_training(project, name, seeds):
-    """Whether the trainings of some seeds have written a checkpoint."""
+    """Return a function that tells whether the trainings of some seeds have written a checkpoint."""
     return lambda: all((project.folder_of(name, seed) / 'last_checkpoint').is_file() for seed in seeds)
 
 
-def test_failing_config_stops_no_other_and_is_tried_once_more(project, run):
+def test_failing_config_does_not_stop_others_and_is_retried_once(project, run):
     bad = project.add('upernet_dcn_bad', 'FailingHook')
     patterns = [bad.with_name(f'{NAME}.py'), bad, bad.parents[1] / '_base_/runtime.py']
     arguments = project.arguments(*patterns, more=('--parallel', 2))
@@ -76,19 +76,20 @@ def test_failing_config_stops_no_other_and_is_tried_once_more(project, run):
     assert f'finished  {NAME}/seed_0: ' in plan
 
 
-def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project, commands, begin, run):
+def test_interrupted_and_killed_sweep_resumes_and_repeats_nothing(project, commands, begin, run):
     slow = project.add('upernet_dcn_slow', 'SlowHook')
     name, seeds = slow.stem, (0, 1)
     arguments = project.arguments(slow, options=LONG, more=('--seeds', 0, 1, '--parallel', 2))
 
     first = begin(*arguments)
     wait_for(are_training(project, name, seeds), 'no checkpoint')
-    # To the whole group, as a terminal does.
+    # Signal the whole group, as a terminal does.
     os.killpg(first.process, signal.SIGINT)
     outcome = first.wait()
     assert outcome.status == 130
     assert outcome.stderr.splitlines()[-1] == (
-        'interrupted: 0 of 2 runs are done; 2 running jobs were stopped; repeat the command to go on'
+        'interrupted: 0 of 2 runs are done; 2 running jobs were stopped; '
+        'to resume, run the same command again'
     )
     assert not processes_with(project.folder_of(name, 0))
     for seed in seeds:
@@ -103,7 +104,7 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
     third = begin(*arguments)
     wait_for(lambda: 'runs' in (third.output / 'stdout').read_text(), 'not adopted')
     other = run(*arguments)
-    # Not while the third is at work; where that has just ended there is nothing left to do.
+    # Refused while the third sweep is running; if that has just ended, nothing is left to do.
     assert (other.status, 'another sweep is running' in other.stderr) in [(2, True), (0, False)]
     outcome = third.wait()
     assert outcome.status == 0, outcome.stdout
@@ -111,7 +112,7 @@ def test_interrupted_and_killed_it_ends_complete_and_does_nothing_twice(project,
 
     for seed in seeds:
         assert len(project.starts(name, seed)) == 2
-        # What was trained after the last checkpoint before the interruption is done again, no more.
+        # Only steps after the last checkpoint before the interruption are repeated.
         steps = project.iterations(name, seed)
         first = steps.index(STEPS) + 1 - len(set(steps))
         assert sorted(set(steps)) == list(range(1, STEPS + 1))
@@ -148,10 +149,10 @@ def test_checkpoints_of_a_folder_are_tested_once(project, run, work_dir_of):
     assert len(read_results(project.root / NAME / 'test')) == 1
 
 
-def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, run, work_dir_of):
-    """Three runs that were trained, without a result: as it was, damaged, and under another config."""
+def test_resumes_only_from_a_valid_checkpoint_of_the_same_config(project, run, work_dir_of):
+    """Three trained runs without results: intact, with a damaged checkpoint, with an edited config."""
     leaf = (project.folder / f'configs/demo/{NAME}.py').read_text()
-    # A setting with which a training may be gone on with, but which makes it another run.
+    # This setting allows a training to resume, but makes it a different run.
     changes = {'whole': '', 'damaged': '', 'edited': 'auto_scale_lr = dict(base_batch_size=7)'}
     configs = [project.folder / f'configs/demo/upernet_dcn_{name}.py' for name in changes]
     arguments = project.arguments(*configs, more=('--parallel', 1))
@@ -176,7 +177,7 @@ def test_goes_on_from_a_whole_checkpoint_of_this_very_config(project, run, work_
     assert '3 runs: 2 done, 1 failed' in said
     assert project.iterations(whole.parent.name, 0) == [1, 2, 3, 4]
     assert project.iterations(damaged.parent.name, 0) == [1, 2, 3, 4, 3, 4]
-    # What is gone on from is evaluated first, where that was missed.
+    # A checkpoint without a result is evaluated before the training resumes.
     evaluated = [[r['iteration'] for r in read_results(folder)] for folder in (whole, damaged)]
     assert evaluated == [[4], [2, 4]]
     assert f'error: {edited}/iter_4.pth was trained with a different config (digest ' in said

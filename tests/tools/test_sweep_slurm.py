@@ -1,4 +1,4 @@
-"""Sweeps as Slurm arrays, and `slurm_train.sh`, on a cluster that runs on this machine for the test."""
+"""Sweeps as Slurm arrays, and `slurm_train.sh`, on a temporary cluster on this machine."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def ended(process, output):
     return status, Path(output, 'stdout').read_text(), Path(output, 'stderr').read_text()
 
 
-def test_array_that_is_left_alone_requeued_and_come_back_to(project, slurm, tmp_path):
+def test_array_is_detached_requeued_and_adopted(project, slurm, tmp_path):
     slow = project.add('upernet_dcn_slow', 'SlowHook')
     name = slow.stem
     options = ('--seeds', 0, 1, '--gpus', 0, '--cpus-per-gpu', 1, '--executor', 'slurm')
@@ -65,7 +65,7 @@ def test_array_that_is_left_alone_requeued_and_come_back_to(project, slurm, tmp_
     assert status == 130
     assert f'2 jobs keep running on Slurm; `scancel {array}` cancels them' in stderr.splitlines()[-1]
 
-    # What Slurm sends before the time of a job ends, or before another one takes its place.
+    # Slurm sends this signal before the time limit of a job, or before it is preempted.
     slurm.run('scancel', '--signal=USR2', jobs[0])
     wait_for(lambda: len(project.starts(name, 0)) == 2, 'not started again')
     assert project.starts(name, 0)[0] == 'scratch'
@@ -84,7 +84,7 @@ def test_array_that_is_left_alone_requeued_and_come_back_to(project, slurm, tmp_
         assert sorted(set(steps)) == list(range(1, STEPS + 1))
 
 
-def test_what_slurm_refuses_is_said_and_leaves_nothing_queued(project, slurm, tmp_path):
+def test_rejected_jobs_are_reported_and_not_queued(project, slurm, tmp_path):
     config = project.folder / 'configs/demo/upernet_dcn_micro.py'
     options = ('--executor', 'slurm', '--time', 60, '--partition', 'nowhere')
     process = begin(tmp_path / 'first', *project.arguments(config, more=options))
@@ -97,7 +97,7 @@ def test_what_slurm_refuses_is_said_and_leaves_nothing_queued(project, slurm, tm
 
 
 def test_slurm_train(project, trials, tmp_path):
-    """Two tasks train together; the GPUs are devices in name only, so that it is on the CPU."""
+    """Two tasks train together, on the CPU because the GPUs are fake."""
     done = shell(
         'slurm_train.sh', 'gpu', 'job', trials['upernet'].config, tmp_path / 'run',
         *trials['upernet'].arguments(train_cfg__max_iters=2),

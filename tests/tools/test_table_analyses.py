@@ -1,4 +1,4 @@
-"""`tools/table.py --analyses`: the weights that were analyzed are those that were evaluated."""
+"""`tools/table.py --analyses`: analyses of the evaluated weights."""
 
 import json
 
@@ -9,7 +9,7 @@ KIND = 'Analyses'
 
 @pytest.fixture
 def evaluated(commands, trial, trained, tmp_path):
-    """A checkpoint with its evaluation in an empty folder."""
+    """A checkpoint, with its evaluation in the folder of the test."""
     checkpoint = trained / f'{trial.end}.pth'
     commands.succeed('test', trial.config, checkpoint, *trial.arguments(), folder=tmp_path)
     return checkpoint
@@ -41,7 +41,7 @@ def test_no_analysis(commands, trial, evaluated, tmp_path, refused):
     )
 
 
-def test_analyses_of_other_weights(commands, trial, evaluated, tmp_path, refused):
+def test_analyses_of_different_weights(commands, trial, evaluated, tmp_path, refused):
     file = tmp_path / 'work_dirs/other/analysis/erf.json'
     file.parent.mkdir(parents=True)
     content = {

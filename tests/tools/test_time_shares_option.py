@@ -20,7 +20,7 @@ def assert_measured(trial, described, phases, iterations):
 
 
 class TestTraining:
-    def test_is_measured_and_trains_the_same(self, commands, trial, trained, tmp_path):
+    def test_is_measured_without_affecting_the_training(self, commands, trial, trained, tmp_path):
         arguments = ['--time-shares', '--work-dir', tmp_path, *trial.arguments()]
         commands.succeed('train', trial.config, *arguments)
         plain, results = read_results(trained), read_results(tmp_path)

@@ -60,7 +60,7 @@ class TestOptions:
             (
                 'model.backbone',
                 3,
-                'model.backbone=3: give single settings, as model.backbone.NAME=VALUE',
+                'model.backbone=3: give individual settings, such as model.backbone.NAME=VALUE',
             ),
             ('param_scheduler.2.end', 3, 'param_scheduler has no entry 2; give 0 to 1'),
             ('param_scheduler.first.end', 3, 'has no entry first'),

@@ -306,7 +306,7 @@ class TestCornerCases:
 class TestNames:
     @pytest.mark.parametrize('wrong', ['fats', 'coco', None, ''])
     def test_unknown(self, wrong):
-        with pytest.raises(UserError, match=r'unknown evaluator .*; known are pycocotools, fast'):
+        with pytest.raises(UserError, match=r'unknown evaluator .*; choose from pycocotools, fast'):
             check_evaluator(wrong)
 
     def test_nearest(self):
