@@ -31,7 +31,7 @@ def check_whole_numbers(**by_stage: Sequence) -> None:
     """
     for name, values in by_stage.items():
         if any(type(value) is not int or value < 1 for value in values):
-            raise BackboneError(f'{name}={list(values)}: give a whole number from 1 on for each stage')
+            raise BackboneError(f'{name}={list(values)}: give a whole number, 1 or more, for each stage')
 
 
 def check_init_cfg(init_cfg: dict | list[dict] | None) -> None:

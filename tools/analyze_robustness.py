@@ -125,7 +125,9 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     for option in ('attacks', 'corruptions'):
         values = getattr(arguments, option) or []
         if NONE in values and len(values) > 1:
-            raise UserError(f'--{option} {" ".join(values)}: give {NONE} alone, or remove it')
+            raise UserError(
+                f'--{option} {" ".join(values)}: {NONE} must be the only value; remove it, or the others'
+            )
     if arguments.attacks == arguments.corruptions == [NONE]:
         raise UserError(f'--attacks {NONE} --corruptions {NONE} leave nothing to do; give one of them')
     without = {'attacks': ('norm', 'budgets', 'steps'), 'corruptions': ('severities',)}

@@ -78,7 +78,7 @@ def _images_of(folder: Path, name: str, label: int) -> list[tuple[str, int]]:
     files = sorted(map(PurePath, visible_files_below(folder / name)))
     images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS]
     if not images:
-        raise UserError(f'{folder / name} has no image; add images, or remove the folder')
+        raise UserError(f'{folder / name} has no images; add images, or remove the folder')
     return [(str(name / file), label) for file in images]
 
 

@@ -196,7 +196,7 @@ def run_demo(demo: Demo, parallel: int | None) -> None:
         UserError: the working directory is not the project's folder, or a training failed.
     """
     if not CONFIGS.is_dir():
-        raise UserError(f'{CONFIGS} is missing; run this command in the folder of the project')
+        raise UserError(f'{CONFIGS} is missing; start this command in the folder of the project')
     started = time.monotonic()
     parallel, threads = places(parallel)
     print(f'1. Scenes in the layouts of COCO, ADE20K and ImageNet: {DATA}', flush=True)

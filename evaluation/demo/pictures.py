@@ -157,14 +157,14 @@ def _load(run: Run, scope: str) -> Trained:
 
 def _first_with_objects(dataset: BaseDataset, count: int) -> list[int]:
     if count < 1:
-        raise UserError(f'expected one or more pictures, got {count}')
+        raise UserError(f'the number of pictures is {count}; give 1 or more')
     found: list[int] = []
     for index in range(len(dataset)):
         if any(not instance['ignore_flag'] for instance in dataset.get_data_info(index)['instances']):
             found.append(index)
         if len(found) == count:
             return found
-    raise UserError(f'only {len(found)} validation pictures have objects, expected {count}')
+    raise UserError(f'only {len(found)} validation pictures have objects, but {count} were requested')
 
 
 def _column(

@@ -228,7 +228,7 @@ class _ImageNetWriter:
 
 def _check_request(splits: dict[str, int], seed: int) -> None:
     if not splits or not set(splits) <= set(SPLITS):
-        raise UserError(f'scenes: splits must be some of {", ".join(SPLITS)}, got {list(splits)}')
+        raise UserError(f'scenes: splits must be among {", ".join(SPLITS)}, got {list(splits)}')
     if min(splits.values()) < 1:
         raise UserError(f'scenes: every split needs at least one scene, got {splits}')
     if seed < 0:
@@ -352,7 +352,7 @@ def write_imagenet(
     For arguments and errors see `write_coco`. The style must have exactly one object per scene.
     """
     if not style.has_single_objects:
-        raise UserError('scenes: for classification, every scene must have exactly one object')
+        raise UserError('scenes: image folders by class need scenes with exactly one object')
     _write_dataset(_ImageNetWriter, Path(root), style, splits, seed, progress)
 
 

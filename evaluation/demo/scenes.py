@@ -105,7 +105,7 @@ class SceneStyle:
             (
                 0 < len(self.classes) == len(set(self.classes))
                 and set(self.classes) <= set(OBJECT_CLASSES),
-                f'classes must be some of {", ".join(OBJECT_CLASSES)}, each once',
+                f'classes must be among {", ".join(OBJECT_CLASSES)}, each once',
             ),
             (1 <= self.objects_min <= self.objects_max, 'objects: 1 <= min <= max must hold'),
             (0 < self.size_min <= self.size_max <= 1, 'size: 0 < min <= max <= 1 must hold'),

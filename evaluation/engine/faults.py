@@ -126,7 +126,7 @@ def machine_fault(error: BaseException | None, work_dir: str) -> str | None:
             where = error.filename or f'a file in {work_dir}'
             return f'{where}: {os.strerror(error.errno)}; {DISK_FAULTS[error.errno]}'
         if isinstance(error, FileNotFoundError) and _is_below(error.filename, work_dir):
-            return f'{error.filename}: its folder is gone; mount or restore {work_dir}'
+            return f'{error.filename}: its folder is missing; mount or restore {work_dir}'
         if isinstance(error, RuntimeError) and (match := WORKER.search(str(error))):
             return _ended_worker(match['pids'], is_shared_memory_full='Bus error' in str(error))
         if isinstance(error, LOST_WORKER) and (process := _killed_child()):

@@ -237,7 +237,7 @@ def change_record(folder: Path, change: Callable[[Record | None], Record | None]
     """Replace the record by the result of `change` (None: keep it) while holding the lock."""
     with Lock(folder / LOCK) as lock:
         if not lock.acquire(SECONDS_FOR_A_CHANGE):
-            raise UserError(f'{folder / LOCK} is locked by a process that hangs; kill it')
+            raise UserError(f'{folder / LOCK} is locked by a hanging process; kill it')
         record = change(read_record(folder))
         if record is not None:
             write_json(folder / FILE, {'schema_version': SCHEMA_VERSION, **asdict(record)})

@@ -176,6 +176,6 @@ class TestCommand:
             file.write_bytes(file.read_bytes()[:-1000])
         left = sorted(work_dir.rglob('*'))
         outcome = commands('train', *trainings['upernet'].command(work_dir, '--resume'))
-        given = '--resume when every checkpoint of the work dir is damaged'
+        given = '`--resume` when every checkpoint of the work dir is damaged'
         refused(KIND, given, outcome, *(f'{file} is truncated' for file in files[:2]))
         assert sorted(work_dir.rglob('*')) == left

@@ -104,7 +104,10 @@ def test_predictions_larger_than_the_limit_on_file_sizes(
 HIDDEN = {
     'becomes read-only': (read_only, 'Read-only file system; make it writable'),
     # An empty folder replaces it, like a mount point without its mount.
-    'disappears': (lambda folder: mounted(folder, 'size=64k'), 'its folder is gone; mount or restore '),
+    'disappears': (
+        lambda folder: mounted(folder, 'size=64k'),
+        'its folder is missing; mount or restore ',
+    ),
 }
 
 

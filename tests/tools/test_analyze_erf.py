@@ -298,7 +298,7 @@ class TestBadCheckpoint:
         torch.save(alone, tmp_path / 'alone.pth')
         more = ['--targets', 'stage1', 'logits']
         outcome = analyze(trial.config, 'alone.pth', *of_a_run(trial, folder, *more)[1:])
-        given = 'receptive fields: target `logits` with a checkpoint of only a backbone'
+        given = 'receptive fields: target `logits` with a checkpoint that has only a backbone'
         refused(KIND, given, outcome, 'contains only a backbone, but logits needs more')
 
 

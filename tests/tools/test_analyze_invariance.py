@@ -303,7 +303,7 @@ class TestBadCheckpoint:
         torch.save(alone, folder / 'alone')
         trial = trials['upernet']
         outcome = analyze(trial.config, folder / 'alone', *of_a_run(trial)[2:])
-        given = 'invariance: a checkpoint of only a backbone'
+        given = 'invariance: a checkpoint with only a backbone'
         refused(KIND, given, outcome, 'has only a backbone', 'the whole EncoderDecoder')
         assert nothing_written()
 

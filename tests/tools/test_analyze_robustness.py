@@ -189,7 +189,7 @@ class TestBadOptions:
             (
                 '`none` combined with an attack',
                 ['--attacks', 'none', 'pgd'],
-                '--attacks none pgd: give none alone',
+                '--attacks none pgd: none must be the only value',
             ),
             (
                 '`--norm` without attacks',

@@ -115,7 +115,7 @@ def test_damaged_state_of_a_training(give, part, content, tmp_path, refused, not
     file = tmp_path / 'input/weights.pth'
     file.parent.mkdir()
     torch.save({**content, part: []}, file)
-    given = f'--resume from a checkpoint with an invalid {part} (an empty list)'
+    given = f'`--resume` from a checkpoint with an invalid {part} (an empty list)'
     refused(KIND, given, give('--resume', file), f'cannot be resumed: invalid {part}')
     file.unlink()
     assert nothing_written()
@@ -157,7 +157,7 @@ class TestDifferentModel:
         }[way]
         outcome = commands(command, config, *wish, *arguments, folder=tmp_path)
         if way == '--resume':
-            given = '--resume from a checkpoint of a different config'
+            given = '`--resume` from a checkpoint of a different config'
             message = "model.backbone.mixer.type is 'convnext' here and 'dcn' there"
             refused(KIND, given, outcome, f'{file} belongs to a different experiment', message)
         else:
@@ -212,7 +212,7 @@ class TestDifferentModel:
         torch.save({'model': backbone}, file)
         trial = trials['upernet']
         outcome = test(trial.config, file, *trial.arguments())
-        given = 'test: a checkpoint of only a backbone'
+        given = 'test: a checkpoint with only a backbone'
         refused(KIND, given, outcome, 'only a backbone, of which 100.0% fits', '69 weights missing')
         file.unlink()
         assert nothing_written()
@@ -246,7 +246,7 @@ def test_missing_key(test, trials, work_dir_of, refused, nothing_written):
     trial = trials['upernet']
     file = work_dir_of('upernet') / 'iter_4.pth'
     outcome = test(trial.config, file, '--checkpoint-key', 'ema', *trial.arguments())
-    given = '--checkpoint-key ema with a checkpoint without averaged weights'
+    given = '`--checkpoint-key ema` with a checkpoint without averaged weights'
     refused(KIND, given, outcome, "has no weights under 'ema'; it has state_dict")
     assert nothing_written()
 
@@ -255,5 +255,5 @@ def test_latest_checkpoint_is_missing(train, trials, tmp_path, refused):
     (tmp_path / 'last_checkpoint').write_text('elsewhere/iter_2.pth')
     trial = trials['upernet']
     outcome = train(trial.config, '--resume', '--work-dir', '.', *trial.arguments())
-    given = '--resume when the last checkpoint of the work dir is missing'
+    given = '`--resume` when the last checkpoint of the work dir is missing'
     refused(KIND, given, outcome, 'names elsewhere/iter_2.pth, which is missing')

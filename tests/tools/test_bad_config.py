@@ -159,7 +159,7 @@ class TestOptions:
         ('given', 'task', 'option', 'messages'),
         [
             (
-                'an override without =',
+                'an override without `=`',
                 'upernet',
                 'train_dataloader.batch_size',
                 ["'train_dataloader.batch_size' is not KEY=VALUE"],
@@ -225,13 +225,13 @@ class TestOptions:
                 ["optim_wrapper.optimizer.type='Adamw' is unknown", 'did you mean AdamW?'],
             ),
             (
-                'a word for a number',
+                'a string instead of a number',
                 'upernet',
                 'train_dataloader.batch_size=two',
                 ["train_dataloader.batch_size='two': give a number"],
             ),
             (
-                'a training of no iterations',
+                'a training with 0 iterations',
                 'upernet',
                 'train_cfg.max_iters=0',
                 ['train_cfg.max_iters=0: give a whole number, 1 or more'],
@@ -267,7 +267,7 @@ class TestOptions:
                 ["randomness.seed='many': give a whole number"],
             ),
             (
-                'persistent workers without workers',
+                'persistent workers without data workers',
                 'upernet',
                 'train_dataloader.persistent_workers=True',
                 ['needs workers, but train_dataloader.num_workers=0'],
@@ -354,13 +354,13 @@ class TestOptions:
                 'unrecognized arguments: --sed 1; --help lists the options',
             ),
             (
-                'a --seed that is not a number',
+                'a `--seed` that is not a number',
                 ['--seed', 'one'],
                 "--seed: 'one' is not a whole number from 0",
             ),
-            ('a negative --seed', ['--seed', '-1'], "--seed: '-1' is not a whole number from 0"),
+            ('a negative `--seed`', ['--seed', '-1'], "--seed: '-1' is not a whole number from 0"),
             (
-                'a --seed that does not fit in 32 bits',
+                'a `--seed` that does not fit in 32 bits',
                 ['--seed', str(2**32)],
                 "--seed: '4294967296' is not a whole number",
             ),
@@ -392,7 +392,7 @@ class TestBackbone:
                 ('num_heads=[1, 2] has 2 entries', '4 stages'),
             ),
             ('too few entries in depths', 'depths=[1,1]', ('has 4 entries', '2 stages')),
-            ('a string for dims', 'dims=wide', ("dims='wide': give a list",)),
+            ('a string instead of a list for dims', 'dims=wide', ("dims='wide': give a list",)),
             (
                 'depths that are not whole numbers',
                 'depths=[1,1,1.5,1]',
@@ -446,8 +446,8 @@ class TestOutput:
     @pytest.mark.parametrize(
         ('given', 'name', 'message'),
         [
-            ('--out with a name that does not end in .pkl', 'predictions.json', 'must end in .pkl'),
-            ('--out in a folder that does not exist', 'nowhere/predictions.pkl', 'folder'),
+            ('`--out` with a name that does not end in .pkl', 'predictions.json', 'must end in .pkl'),
+            ('`--out` in a folder that does not exist', 'nowhere/predictions.pkl', 'folder'),
         ],
     )
     def test_predictions(
@@ -497,5 +497,5 @@ def test_wrapper_for_mixed_precision_without_a_gpu(train, trials, tmp_path, refu
 def test_mixed_precision_without_a_gpu(train, trials, tmp_path, refused):
     trial = trials['upernet']
     outcome = train(trial.config, '--amp', *trial.arguments())
-    refused(KIND, '--amp without a GPU', outcome, '--amp needs a GPU')
+    refused(KIND, '`--amp` without a GPU', outcome, '--amp needs a GPU')
     assert not Path(tmp_path, 'work_dirs').exists()

@@ -63,7 +63,7 @@ class TestLayout:
     def test_missing_root_of_the_config(self, train, trial, refused):
         refused(
             'Data',
-            f'no --data-root, and the data root in the config is missing ({LAYOUT[trial.task]})',
+            f'no `--data-root`, and the data root in the config is missing ({LAYOUT[trial.task]})',
             train(trial.config),
             'work_dirs/demo/data/',
             'give --data-root',
@@ -82,7 +82,7 @@ class TestLayout:
         options = on(trial.data_root, trial, test_dataloader__dataset__ann_file='/labels/val.json')
         refused(
             'Data',
-            '--data-root with a data set that has a file outside the data root',
+            '`--data-root` with a data set that has a file outside the data root',
             test(trial.config, 'any.pth', *options),
             'test_dataloader.dataset.ann_file is /labels/val.json, outside',
             'omit --data-root',
@@ -520,7 +520,7 @@ class TestSkipping:
         for image in (data / IMAGES[trial.task, 'train']).parent.iterdir():
             halve(image)
         outcome = train(trial.config, '--skip-bad-images', *on(data, trial))
-        given = f'--skip-bad-images when every image is bad ({LAYOUT[trial.task]})'
+        given = f'`--skip-bad-images` when every image is bad ({LAYOUT[trial.task]})'
         refused('Data', given, outcome, 'none of the 8 images can be used', 'is truncated')
         shutil.rmtree(data)
         assert nothing_written()

@@ -76,7 +76,7 @@ class TestSettings:
         here = Outcome(2, '', re.sub(rf'\b{places()}\b', '8', line))
         refused(
             KIND,
-            'more processes than GPUs (on a machine without GPUs: than CPU cores)',
+            'more processes than GPUs, or than CPU cores on a machine without GPUs',
             here,
             'GPUS is 1000',
         )

@@ -39,34 +39,34 @@ SLURM = ('--executor', 'slurm')
     [
         ('an unknown executor', ('--executor', 'pbs'), 'argument --executor'),
         ('a negative number of GPUs', ('--gpus', -1), '--gpus is -1'),
-        ('--parallel 0', ('--parallel', 0), '--parallel is 0'),
+        ('`--parallel 0`', ('--parallel', 0), '--parallel is 0'),
         ('a repeated seed', ('--seeds', 0, 1, 0), 'give each seed once'),
         ('a negative seed', ('--seeds', -1), "'-1' is not a whole number from 0"),
         (
-            'a Slurm option without --executor slurm',
+            'a Slurm option without `--executor slurm`',
             ('--partition', 'gpu'),
             '--partition is only for Slurm',
         ),
-        ('--executor slurm without a time limit', SLURM, '--executor slurm needs --time'),
+        ('`--executor slurm` without a time limit', SLURM, '--executor slurm needs --time'),
         ('an invalid time limit', (*SLURM, '--time', '8h'), "--time is '8h'"),
         (
-            '--test-only with --pretrained',
+            '`--test-only` with `--pretrained`',
             ('--test-only', '.', '--pretrained', 'a'),
             '--pretr',
         ),
         (
-            '--test-only with a missing folder',
+            '`--test-only` with a missing folder',
             ('--test-only', 'nowhere'),
             'nowhere is not a folder',
         ),
         (
-            '--test-only with a folder without checkpoints of a config',
+            '`--test-only` with a folder without checkpoints of a config',
             ('--test-only', 'configs'),
             'has no checkpoint of',
         ),
         ('missing pretrained weights', ('--pretrained', 'none.pth'), 'none.pth cannot be read'),
         (
-            '--pretrained with an unknown placeholder',
+            '`--pretrained` with an unknown placeholder',
             ('--pretrained', '{size}.pth'),
             '{size}.pth',
         ),
@@ -115,7 +115,7 @@ def test_slurm_on_a_machine_without_it(project, refused):
         text=True,
     )
     outcome = Outcome(done.returncode, done.stdout, done.stderr)
-    refused(KIND, '--executor slurm on a machine without Slurm', outcome, 'sbatch was not found')
+    refused(KIND, '`--executor slurm` on a machine without Slurm', outcome, 'sbatch was not found')
 
 
 def test_work_dir_that_is_a_file(sweep, project, refused):
@@ -176,7 +176,7 @@ def test_seeds_without_a_checkpoint(sweep, project, refused):
     (folder / 'iter_4.pth').touch()
     outcome = sweep('--test-only', 'trained', '--seeds', 0, 1, 2)
     said = f'no checkpoint of {NAME}/seed_1, {NAME}/seed_2;'
-    refused(KIND, '--test-only with seeds that have no checkpoint', outcome, said)
+    refused(KIND, '`--test-only` with seeds that have no checkpoint', outcome, said)
     assert not project.root.exists()
 
 

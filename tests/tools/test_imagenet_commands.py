@@ -221,14 +221,14 @@ class TestBadInput:
         outcome = test(
             CONFIG, trained / 'epoch_2.pth', '--tta', '--work-dir', tmp_path / 'run', *arguments(root)
         )
-        refused(KIND, '--tta with a classifier', outcome, 'has no tta_pipeline')
+        refused(KIND, '`--tta` with a classifier', outcome, 'has no tta_pipeline')
 
     def test_show_dir_is_unsupported(self, test, trained, root, tmp_path, refused):
         outcome = test(
             CONFIG, trained / 'epoch_2.pth', '--show-dir', tmp_path / 'show',
             '--work-dir', tmp_path / 'run', *arguments(root),
         )  # fmt: skip
-        refused(KIND, '--show-dir with a classifier', outcome, 'has no default_hooks.visualization')
+        refused(KIND, '`--show-dir` with a classifier', outcome, 'has no default_hooks.visualization')
 
     def test_layer_decay_above_1(self, train, root, tmp_path, refused):
         outcome = train(

@@ -151,5 +151,5 @@ class TestRun:
 
     def test_a_different_working_directory_is_refused(self, demo, monkeypatch, tmp_path):
         monkeypatch.setattr(module, 'CONFIGS', tmp_path / 'configs/demo')
-        with pytest.raises(UserError, match='run this command in the folder of the project'):
+        with pytest.raises(UserError, match='start this command in the folder of the project'):
             run_demo(demo, parallel=1)

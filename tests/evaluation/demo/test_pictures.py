@@ -550,14 +550,14 @@ def test_invalid_runs_are_refused(runs, tmp_path):
     (tmp_path / 'short').mkdir()
     short = save_config(tmp_path / 'short', 'upernet_convnext_micro', fewer)
     cases = [
-        ((sure, upernet, 0), 'one or more'),
-        ((sure, upernet, SCENES), 'only 2 .* expected 4'),
+        ((sure, upernet, 0), '1 or more'),
+        ((sure, upernet, SCENES), 'only 2 .* 4 were requested'),
         ((sure, (elsewhere, upernet[1]), 1), 'are different pictures'),
         ((sure, (short, upernet[1]), 1), 'the same scenes'),
         (((sure[0], upernet[1]), upernet, 1), 'does not fit'),
         (((sure[0], tmp_path / 'none.pth'), upernet, 1), 'is not a file'),
         (((tmp_path / 'none.py', sure[1]), upernet, 1), 'is not a file'),
-        ((upernet, sure, 1), 'not a config of mmdet'),
+        ((upernet, sure, 1), 'is not a config of mmdet'),
     ]
     for arguments, message in cases:
         with pytest.raises(UserError, match=message) as raised:
