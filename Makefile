@@ -1,4 +1,4 @@
-# Everything runs in a virtual environment of its own; `make demo VENV=/path/to/venv` chooses another.
+# Everything runs in the virtual environment .venv; `make demo VENV=/path/to/venv` uses another one.
 VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
@@ -11,12 +11,12 @@ help:
 	@echo 'make demo-full  the same with trainings twice as long'
 	@echo 'make analyze    demo-full, then receptive fields, invariance and robustness of the detectors'
 	@echo 'make test       run the tests and the linter'
-	@echo 'make faults     kill, starve and damage trainings, and count what was lost (docs/reliability.md)'
-	@echo 'make errors     write docs/errors.md again, by trying every bad input'
+	@echo 'make faults     interrupt and damage trainings, and count what is lost (docs/reliability.md)'
+	@echo 'make errors     update docs/errors.md by trying every bad input'
 	@echo 'make lint       run the linter and the spelling check'
 	@echo 'make format     format the code'
 	@echo 'make install    set up $(VENV) only'
-	@echo 'make clean      remove what the demonstration wrote'
+	@echo 'make clean      remove the output of the demonstration'
 
 demo: $(READY)
 	$(RUN) tools/demo.py

@@ -1,4 +1,4 @@
-"""Weight decay as in the released training code, which goes by a parameter's name or shape."""
+"""Weight decay as in the released training code, which depends on a parameter's name or shape."""
 
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
@@ -10,7 +10,7 @@ from backbones.unified import UnifiedClassifier
 
 # A dense model does not decay a parameter whose released name contains one of these.
 EXEMPT_NAMES = ('norm', 'absolute_pos_embed', 'relative_position_bias_table')
-# A classifier goes by shape, and exempts this name too.
+# In classifiers the shape decides; this name is exempt too.
 EXEMPT_NAME_OF_CLASSIFIERS = 'relative_position_bias_table'
 
 
@@ -55,8 +55,8 @@ class ReleasedDecayConstructor(LayerDecayConstructor):
 def exempt_parameters(model: nn.Module) -> set[int]:
     """Return the `id()` of every parameter that the released training code does not decay.
 
-    A dense model goes by name (`EXEMPT_NAMES`), so it decays the norms of stem and downsampling, the
-    relative positions of halo and the position embeddings of pvt. A classifier exempts biases and
+    In dense models the name decides (`EXEMPT_NAMES`), so they decay the norms of stem and downsampling,
+    the relative positions of halo and the position embeddings of pvt. A classifier exempts biases and
     parameters with one axis, so it decays the layer scales of halo and convnext, which have four axes.
 
     Args:

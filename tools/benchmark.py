@@ -5,7 +5,7 @@
     python tools/benchmark.py configs/mask_rcnn_*_tiny.py --side 256 512 1024 --plot growth.png
 
 Each round times every row and a large matrix product once, in a new random order, so that drift of a
-shared machine affects all rows alike. Without --shape or --side, images have the size that the recipe
+shared machine affects all rows equally. Without --shape or --side, images have the size that the recipe
 states, otherwise the usual size in publications: 800x1280 (height x width) for detection, 512x2048 for
 segmentation.
 """

@@ -49,7 +49,7 @@ def main() -> None:
     content = file_content(conversion, arguments.target, arguments.names == 'released')
     write_output(arguments.target, content)
     print(f'{arguments.source}: {conversion.report}')
-    print('\n  '.join(['left out:', *(conversion.left_out or ['nothing'])]))
+    print('\n  '.join(['omitted:', *(conversion.left_out or ['nothing'])]))
     print(
         f'written: {arguments.target} ({len(content) / 1e6:.1f} MB, {len(conversion.weights)} tensors)'
     )

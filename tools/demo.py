@@ -1,14 +1,14 @@
-"""The whole suite in minutes: generate scenes, pretrain, train and evaluate every mixer, tabulate.
+"""Run the whole suite in minutes: generate scenes, pretrain, train and evaluate every mixer, tabulate.
 
     python tools/demo.py               # or: make demo
     python tools/demo.py --full        # or: make demo-full
     python tools/demo.py --analyze     # or: make analyze
 
-Trains a classifier of each mixer on generated shapes, then a detector and a segmentor from scratch and
-from the weights of the classifier. Writes tables, pictures and a report to `work_dirs/demo`. --full
-trains the detectors and segmentors twice as long and writes to `work_dirs/demo_full`. --analyze does the
-same and then measures the receptive fields, invariance and robustness of the pretrained detectors.
-Finished trainings and analyses are not repeated.
+For each mixer, trains a classifier on generated shapes, then a detector and a segmentor, both from
+scratch and from the weights of the classifier. Writes tables, pictures and a report to
+`work_dirs/demo`. --full trains the detectors and segmentors twice as long and writes to
+`work_dirs/demo_full`. --analyze does the same and then measures the receptive fields, invariance and
+robustness of the pretrained detectors. Finished trainings and analyses are not repeated.
 """
 
 import argparse

@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--ci',
         action='store_true',
-        help='also show confidence intervals, and which figures are indistinguishable from the best',
+        help='also show confidence intervals, and which figures cannot be told apart from the best',
     )
     parser.add_argument(
         '--resamples', type=int, default=RESAMPLES, help=f'resamples for --ci; default {RESAMPLES}'

@@ -65,7 +65,7 @@ def load_inert(file: Path, map_location: Device | Callable | str | None = 'cpu')
     while True:
         stand_ins = [(stand_in, name) for name, stand_in in foreign.items()]
         try:
-            # PyTorch 2.15 goes by the name of a path, and users rename files.
+            # For a path, PyTorch 2.15 decides by the file name, and users rename files.
             with (
                 torch.serialization.safe_globals([*known_globals(), *stand_ins]),
                 _quietly(),

@@ -10,7 +10,7 @@ COMPILED = '_orig_mod'
 PARALLEL, HOLDER = 'module', 'model'
 BACKBONE = 'backbone'
 # Minimum share of names with the prefix `model.` for it to count as a wrapper's. It need not be all of
-# them, since a trainer may have weights of its own, such as those of a loss.
+# them, since a trainer may have its own weights, such as those of a loss.
 MOST = 0.9
 
 

@@ -6,8 +6,8 @@ Data in `work_dirs/demo/data/imagenet`, written by `tools/demo.py` in ImageNet's
 Cost: about half a minute and 1 GB for each backbone at the micro scale on one core.
 Expected top-1 after 4 epochs: over 50 with every mixer, of 6 classes.
 
-Layer scales start at 1, as in the dense trainings that begin with these weights. A training this short
-does without mixed images, strong augmentation and averaged weights.
+Layer scales start at 1, as in the detection and segmentation trainings that start from these weights.
+Such a short training uses no mixed images, no strong augmentation and no averaged weights.
 """
 
 from mmengine.config import read_base

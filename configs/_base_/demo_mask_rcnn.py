@@ -6,7 +6,7 @@ Data in `work_dirs/demo/data/coco`, written by `tools/demo.py` in COCO's layout.
 Cost: about a minute and 1 GB for each backbone at the micro scale on one core.
 Expected box AP50 after 2 epochs from scratch: over 20 with every mixer.
 
-Layer scales start at 1, so that the mixers matter within a training this short.
+Layer scales start at 1, so that the mixers matter in such a short training.
 """
 
 from mmengine.config import read_base

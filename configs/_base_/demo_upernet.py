@@ -6,8 +6,8 @@ Data in `work_dirs/demo/data/ADEChallengeData2016`, written by `tools/demo.py` i
 Cost: about a minute and 1 GB for each backbone at the micro scale on one core.
 Expected mIoU after 160 iterations from scratch: over 30 with every mixer.
 
-Layer scales start at 1, so that the mixers matter within a training this short. Ground and sky, which
-cover most pixels, weigh less in the loss, so that it gets to the shapes.
+Layer scales start at 1, so that the mixers matter in such a short training. Ground and sky, which cover
+most pixels, have a lower weight in the loss, so that the model also learns the shapes.
 """
 
 from mmengine.config import read_base

@@ -214,12 +214,12 @@ class BenchmarkPlan:
     """Subjects, sizes and settings of a benchmark.
 
     Attributes:
-        subjects: the rows; the others are compared with the first.
-        sizes: the smallest first. At a single one every subject must fit into memory.
-        mode: how to run.
-        rounds: how often each row is timed.
-        matrix_side: of the matrices whose product is the peak; None for the usual one.
-        seed: of the images and of the order.
+        subjects: subjects of the rows; all are compared with the first.
+        sizes: sizes, smallest first. If there is only one, every subject must fit into memory.
+        mode: settings of a pass.
+        rounds: number of times that each row is timed.
+        matrix_side: side of the matrices whose product defines the peak; None for the default.
+        seed: random seed of the images and the order.
     """
 
     subjects: Sequence[TimedSubject]

@@ -115,7 +115,7 @@ def run_pass(module: nn.Module, images: Tensor, mode: Mode) -> None:
         module: network whose outputs are tensors, or lists, tuples and dicts of them. The loss is the
             sum of the means of all outputs.
         images: (B, 3, H, W), fp32.
-        mode: how to run.
+        mode: settings of the pass.
     """
     dtype = DTYPES[mode.dtype]
     autocast = torch.autocast(mode.device.type, dtype, enabled=dtype != torch.float32)

@@ -64,8 +64,8 @@ def draw_growth(results: Sequence[Measurements], title: str) -> bytes:
     """Draw all curves on logarithmic axes as PNG, labeled at their ends; bands are quartiles.
 
     Args:
-        results: one for each size, the smallest first.
-        title: what was timed, and where.
+        results: measurements, one for each size, smallest first.
+        title: description of the timed pass and the machine.
     """
     curves, of_batch = growth_curves(results)
     figure = Figure(figsize=(8, 4.8), dpi=200, layout='constrained')

@@ -228,7 +228,7 @@ def _notes(plan: BenchmarkPlan, found: Measurements) -> list[str]:
     for subject, row in zip(plan.subjects, found.rows, strict=True):
         if row.cost.uncounted_operators:
             missing = ', '.join(row.cost.uncounted_operators)
-            notes.append(f'{SECTION} {row.name}: without {missing}, which have no formula.')
+            notes.append(f'{SECTION} {row.name}: excludes operators without a FLOP formula: {missing}.')
         if subject.note:
             notes.append(f'{row.name}: {subject.note}.')
     return list(dict.fromkeys(notes))

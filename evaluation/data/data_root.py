@@ -194,7 +194,7 @@ def _move_evaluator(value: Any, place: str, roots: Roots) -> Any:
 
 
 def _move_texts(value: Any, roots: Roots) -> Any:
-    """Replace old roots at the start of texts, at any depth, except where `_move_dataset` did it."""
+    """Replace old roots at the start of strings, at any depth, unless `_move_dataset` did so."""
     if isinstance(value, dict):
         return type(value)({k: v if k in PLACE else _move_texts(v, roots) for k, v in value.items()})
     if isinstance(value, (list, tuple)):

@@ -1,1 +1,1 @@
-"""The demonstration: generated scenes, and pictures of what was learnt on them."""
+"""Demonstration of the whole suite on generated scenes."""

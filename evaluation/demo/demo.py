@@ -1,4 +1,4 @@
-"""The demonstration: generated scenes, all mixers, both dense tasks from scratch and pretrained."""
+"""Demonstration on generated scenes: all mixers, both dense tasks, from scratch and pretrained."""
 
 import functools
 import hashlib
@@ -28,12 +28,12 @@ from evaluation.utils.formats import clock
 from evaluation.utils.library_output import quiet
 
 CONFIGS = Path('configs/demo')
-# Where the configs of the demonstration look for it.
+# The configs in `configs/demo` read this folder.
 DATA = Path('work_dirs/demo/data')
-# How names of configs begin: what is pretrained, and the two dense tasks.
+# Start of the names of configs: pretraining, and the two dense tasks.
 PRETRAINING = 'imagenet'
 DENSE = ('mask_rcnn', 'upernet')
-# End of the name of a training that starts from pretrained weights.
+# End of the names of trainings that start from pretrained weights.
 PRETRAINED = '_pretrained'
 SPLITS = {'train': 160, 'val': 48}
 PRETRAINING_SPLITS = {'train': 480, 'val': 120}
@@ -54,12 +54,12 @@ REPORT_IMAGES = 4
 
 @dataclass(frozen=True)
 class Length:
-    """A length of the demonstration.
+    """Short or full version of the demonstration.
 
     Attributes:
-        folder: where everything is written.
-        seconds: expected times of trainings on one core, by the start of the config's name.
-        options: settings that replace those of the configs, likewise.
+        folder: output folder.
+        seconds: expected duration of a training on one core, by the start of the config's name.
+        options: overrides of the config, by the start of its name.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class Length:
 
 
 FULL = Length(Path('work_dirs/demo_full'), {PRETRAINING: 37, 'mask_rcnn': 42, 'upernet': 33})
-# A training this short shows what pretraining brings, and takes a third of the time.
+# Half the training still shows the benefit of pretraining, in a third of the time.
 SHORT = Length(
     Path('work_dirs/demo'),
     {PRETRAINING: 37, 'mask_rcnn': 23, 'upernet': 18},
@@ -93,7 +93,7 @@ class Demo:
     """The trainings of the demonstration.
 
     Args:
-        length: how long they are.
+        length: version of the demonstration.
     """
 
     def __init__(self, length: Length) -> None:
@@ -103,9 +103,9 @@ class Demo:
         self._config = functools.cache(self._read_config)
 
     def names(self) -> list[str]:
-        """Names of all trainings, each after the one whose weights it starts from.
+        """Return the names of all trainings, each after the one whose weights it starts from.
 
-        A mixer that has no config of the pretraining is trained from scratch alone.
+        Mixers without a config for pretraining are only trained from scratch.
         """
         pretrained = [mixer for mixer in MIXERS if config_of(pretraining_of(mixer)).is_file()]
         dense = [(mixer, f'{task}_{mixer}_micro') for task in DENSE for mixer in MIXERS]
@@ -131,12 +131,12 @@ class Demo:
         return Job(name, work, folder, self.length.seconds[task], after=after, steps=self.steps(name))
 
     def weights(self, pretraining: str) -> Path:
-        """Return the last checkpoint of a pretraining, whether it exists or not."""
+        """Return the path of the last checkpoint of a pretraining, which may not exist yet."""
         epochs = self._config(pretraining).train_cfg.max_epochs
         return self.folder / pretraining / f'epoch_{epochs}.pth'
 
     def steps(self, name: str) -> int:
-        """Return the number of iterations of a training; images without objects are not counted off."""
+        """Return the number of iterations of a training, including images without objects."""
         cfg = self._config(name)
         if 'max_iters' in cfg.train_cfg:
             return cfg.train_cfg.max_iters
@@ -144,7 +144,7 @@ class Demo:
         return cfg.train_cfg.max_epochs * splits['train'] // cfg.train_dataloader.batch_size
 
     def digest(self, name: str) -> str:
-        """Return a digest of all that a training depends on: config, data, and those of its weights."""
+        """Return a digest of config, data and starting weights of a training."""
         facts = [self._config(name).pretty_text, SceneStyle(), SPLITS]
         facts += [PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED]
         if name.endswith(PRETRAINED):
@@ -156,7 +156,7 @@ class Demo:
         write_text(self.folder / name / 'finished', self.digest(name) + '\n')
 
     def is_finished(self, name: str) -> bool:
-        """Return whether this training, with this config and these data, has been done before."""
+        """Return whether this training is finished, with the current config and data."""
         stamp = self.folder / name / 'finished'
         is_stamped = stamp.is_file() and stamp.read_text().strip() == self.digest(name)
         return is_stamped and last_checkpoint(self.folder / name) is not None
@@ -181,19 +181,19 @@ def config_of(name: str) -> Path:
 
 
 def pretraining_of(mixer: str) -> str:
-    """Return the name of the training whose weights others of the same mixer start from."""
+    """Return the name of the pretraining of a mixer."""
     return f'{PRETRAINING}_{mixer}_micro'
 
 
 def run_demo(demo: Demo, parallel: int | None) -> None:
-    """Do what is not done yet, then show the tables and say where the pictures and the report are.
+    """Run all unfinished trainings, write tables, pictures and report, and print the tables.
 
     Args:
-        demo: its trainings.
+        demo: trainings.
         parallel: number of trainings at a time; None for one per core.
 
     Raises:
-        UserError: not started in the project's folder, or a training failed.
+        UserError: the working directory is not the project's folder, or a training failed.
     """
     if not CONFIGS.is_dir():
         raise UserError(f'{CONFIGS} is missing; start this command in the folder of the project')
@@ -211,7 +211,7 @@ def run_demo(demo: Demo, parallel: int | None) -> None:
         flush=True,
     )
     for name in todo:
-        # What an earlier training of another config left must not be taken for this one's.
+        # Files of an earlier training with a different config must not be mistaken for this one's.
         shutil.rmtree(demo.folder / name, ignore_errors=True)
     run_jobs(
         [demo.job(name) for name in todo], parallel, threads, lambda job: demo.mark_finished(job.name)
@@ -223,7 +223,7 @@ def run_demo(demo: Demo, parallel: int | None) -> None:
 
 
 def scene_jobs(demo: Demo) -> list[Job]:
-    """Return the jobs that write the data; they leave finished data alone."""
+    """Return the jobs that write the data; existing data are kept."""
     scenes = partial(write_datasets, DATA, SceneStyle(), SPLITS, SEED)
     shapes = partial(write_imagenet, DATA / 'imagenet', PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED)
     return [
@@ -233,7 +233,7 @@ def scene_jobs(demo: Demo) -> list[Job]:
 
 
 def write_outputs(demo: Demo, parallel: int, threads: int) -> None:
-    """Write tables, pictures and report, unless those of these trainings are there."""
+    """Write tables, pictures and report, unless they exist for these trainings."""
     names = demo.names()
     stamp = demo.folder / 'outputs.finished'
     digest = hashlib.sha256(''.join(map(demo.digest, names)).encode()).hexdigest()
@@ -256,26 +256,26 @@ def write_outputs(demo: Demo, parallel: int, threads: int) -> None:
 
 
 def places(parallel: int | None) -> tuple[int, int]:
-    """Return how many jobs run at a time, and with how many threads each.
+    """Return the number of parallel jobs, and the number of threads per job.
 
     Args:
-        parallel: number of jobs that was asked for; None for one per core, or one on a GPU.
+        parallel: requested number of jobs; None for one per core, or one on a GPU.
     """
     cores = os.cpu_count() or 1
-    # `is_available` would start CUDA, which processes that are forked afterwards cannot use.
+    # `is_available` would start CUDA, which processes that are forked later cannot use.
     parallel = parallel or (1 if torch.cuda.device_count() else cores)
     return parallel, max(1, cores // parallel)
 
 
 def write_report(demo: Demo) -> None:
-    """Write the page on which all runs can be explored, with what analyses have found so far."""
+    """Write the report of all runs, with the analyses that are finished."""
     folders = [demo.folder / name for name in demo.names()]
     page = build_page(folders, [], 'The demonstration', REPORT_IMAGES)
     write_bytes(demo.folder / 'report.html', page)
 
 
 def write_pictures(demo: Demo) -> None:
-    """Draw predictions beside the truth, a picture per mixer: of pretrained models if there are any."""
+    """Draw predictions beside the ground truth, one picture per mixer; prefer pretrained models."""
     trained = demo.names()
     for mixer in MIXERS:
         names = [f'{task}_{mixer}_micro' for task in DENSE]

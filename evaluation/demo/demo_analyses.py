@@ -1,4 +1,4 @@
-"""Second half of the demonstration: analyses of its pretrained detectors."""
+"""Analyses of the demonstration's pretrained detectors."""
 
 import hashlib
 import time
@@ -17,7 +17,7 @@ from evaluation.utils.files import write_text
 from evaluation.utils.formats import clock
 
 TASK = 'mask_rcnn'
-# Options of each analysis, and its expected time on one core.
+# Options of each analysis, and expected seconds on one core.
 OPTIONS = {
     'erf': ('--size', '128', '--limit', '24', '--targets', 'stage1', 'stage2', 'stage3', 'stage4'),
     'invariance': ('--limit', '24', '--steps', '5'),
@@ -27,19 +27,19 @@ SECONDS = {'erf': 15, 'invariance': 30, 'robustness': 75}
 
 
 def run_analyses(demo: Demo, parallel: int | None) -> None:
-    """Do what is not done yet for the pretrained detector of each mixer, then compare them.
+    """Run all unfinished analyses of the pretrained detectors, then compare the detectors.
 
     Args:
-        demo: its trainings, all finished.
+        demo: trainings, all finished.
         parallel: number of analyses at a time; None for one per core.
 
     Raises:
-        UserError: one failed.
+        UserError: an analysis failed.
     """
     started = time.monotonic()
     parallel, threads = places(parallel)
     detectors = [name for name in demo.names() if is_detector(name)]
-    # The longest first, so that all cores are busy until the end.
+    # Longest first, so that all cores are busy until the end.
     kinds = sorted(ANALYSES, key=SECONDS.get, reverse=True)
     todo = [(kind, name) for kind in kinds for name in detectors if not is_finished(demo, kind, name)]
     total = len(kinds) * len(detectors)
@@ -89,7 +89,7 @@ def result_file(demo: Demo, kind: str, name: str) -> Path:
 
 
 def digest(demo: Demo, kind: str, name: str) -> str:
-    """Return a digest of what an analysis depends on: the training, and the options."""
+    """Return a digest of the training and the options of an analysis."""
     facts = [demo.digest(name), *arguments_of(demo, kind, name)]
     return hashlib.sha256(' '.join(facts).encode()).hexdigest()
 
@@ -101,7 +101,7 @@ def mark_finished(demo: Demo, kind: str, name: str) -> None:
 
 
 def is_finished(demo: Demo, kind: str, name: str) -> bool:
-    """Return whether this analysis, with these options, has been done before."""
+    """Return whether this analysis is finished, with the current options."""
     file = result_file(demo, kind, name)
     stamp = file.with_suffix('.finished')
     is_stamped = stamp.is_file() and stamp.read_text().strip() == digest(demo, kind, name)
@@ -118,7 +118,7 @@ def comparison_job(demo: Demo, kind: str, detectors: list[str]) -> Job:
 
 
 def write_table(demo: Demo, detectors: list[str]) -> None:
-    """Print the figures of all analyses beside the accuracy, and write them."""
+    """Print and write a table of accuracies with the figures of all analyses."""
     folders = [demo.folder / name for name in detectors]
     results = select(load_results(folders), every=False)
     text = render(results, [], 'markdown', load_analyses(folders))

@@ -1,4 +1,4 @@
-"""Tables of the demonstration, and what can be concluded from them."""
+"""Tables of the demonstration, and conclusions from them."""
 
 import itertools
 import math
@@ -22,12 +22,12 @@ CAUTION = (
     'Each mixer was trained once per start: another seed may change which pairs differ. Do not rank '
     'mixers by figures that cannot be told apart.'
 )
-# Starts of trainings, as results state them.
+# Starts of trainings, as in results.
 SCRATCH, PRETRAINED = 'scratch', 'pretrained'
 
 
 def write_tables(folders: Sequence[Path], target: Path) -> None:
-    """Write the tables of the dense tasks with intervals, and below them what they show.
+    """Write the tables of the dense tasks with intervals and, below them, the conclusions.
 
     Args:
         folders: work dirs of all trainings.
@@ -42,11 +42,11 @@ def write_tables(folders: Sequence[Path], target: Path) -> None:
 
 
 def conclusions(results: Sequence[Result], known: Mapping[Path, Uncertainty]) -> list[str]:
-    """Return what the results of each task show, as lines of Markdown.
+    """Return the conclusions for each task, as lines of Markdown.
 
     Args:
-        results: of trainings from scratch and from pretrained weights, one seed each.
-        known: uncertainty of each result, by its path.
+        results: results of trainings from scratch and from pretrained weights, one seed each.
+        known: uncertainty of each result, by path.
     """
     found = []
     for task in dict.fromkeys(result.task for result in results):
@@ -57,10 +57,10 @@ def conclusions(results: Sequence[Result], known: Mapping[Path, Uncertainty]) ->
 
 
 def pretraining_line(results: Sequence[Result], metric: str) -> str:
-    """Say what pretraining changes on average over the mixers.
+    """Describe the effect of pretraining, averaged over the mixers.
 
-    Mixers are the repetitions: each was trained from both starts. The interval is Student's for the mean
-    of their differences, so it includes the noise of training.
+    Each mixer was trained from both starts and counts as one repetition. The interval is Student's, for
+    the mean of their differences, so it includes the noise of training.
     """
     scratch, pretrained = (
         {result.contestant.name: result.metrics[metric] for result in results if result.start == start}
@@ -75,7 +75,7 @@ def pretraining_line(results: Sequence[Result], metric: str) -> str:
         f'{signed(statistics.fmean(differences), metric)} on average over {len(differences)} mixers '
         f'({100 * CONFIDENCE:.0f} % interval {signed(low, metric)} to {signed(high, metric)})'
     )
-    verdict = 'cannot be told from 0' if low <= 0 <= high else 'differs from 0 by more than chance'
+    verdict = 'cannot be told apart from 0' if low <= 0 <= high else 'differs from 0 by more than chance'
     return f'**Pretraining, {word}**: {figures}. This {verdict}.'
 
 
@@ -88,7 +88,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def mixers_line(results: Sequence[Result], metric: str, known: Mapping[Path, Uncertainty]) -> str:
-    """Say how many pairs of mixers with the same start differ by more than the choice of images."""
+    """Describe how many pairs of mixers with the same start can be told apart."""
     counts = []
     for start in (SCRATCH, PRETRAINED):
         members = [result for result in results if result.start == start]

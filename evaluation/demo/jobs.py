@@ -1,4 +1,4 @@
-"""Run the commands of the demonstration, several at a time, with one estimate of the time left."""
+"""Run the jobs of the demonstration in parallel, with an estimate of the remaining time."""
 
 import multiprocessing
 import os
@@ -18,22 +18,22 @@ from evaluation.utils.scalars import latest_step
 
 POLL_SECONDS = 0.2
 REPORT_SECONDS = 15.0
-# Seconds of work for which the expected times of jobs are trusted like measured ones.
+# Weight of the expected times, in seconds of measured work.
 TRUST = 60.0
 
 
 @dataclass
 class Job:
-    """Work that is done in a process of its own.
+    """Work that runs in a separate process.
 
     Attributes:
-        name: name in the progress.
-        work: called in the process.
-        folder: where the output goes.
-        seconds: expected time on one core.
-        log: name of the file with the output.
-        after: name of the job that must be done before.
-        steps: number of iterations of a training, whose progress is read in `folder`; 0 for other work.
+        name: name in progress lines.
+        work: function that the process calls.
+        folder: output folder.
+        seconds: expected seconds on one core.
+        log: name of the file for the process's output.
+        after: name of the job that must finish first; None if there is none.
+        steps: number of iterations of a training, to read its progress from `folder`; 0 for others.
     """
 
     name: str
@@ -47,10 +47,10 @@ class Job:
     started: float = 0.0
 
     def start(self, threads: int) -> None:
-        """Start the process, with this number of threads.
+        """Start the process with the given number of threads.
 
-        It is forked, so that it has all modules already: to import them takes half as long as a short
-        training.
+        The process is forked, so all modules are already imported. Importing them takes half as long as
+        a short training.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context('fork')
@@ -66,7 +66,7 @@ class Job:
         """Check that the finished process has succeeded.
 
         Raises:
-            UserError: it failed; the last lines of its output are printed.
+            UserError: the job failed; the last lines of its output are printed.
         """
         if self.process.exitcode:
             tail = (self.folder / self.log).read_text().splitlines()[-15:]
@@ -75,7 +75,7 @@ class Job:
 
 
 def run_command(script: str, *arguments: str) -> None:
-    """Run a command of the suite in this process, as if it had been started with these arguments."""
+    """Run a command of the suite in this process, with the given arguments."""
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name='__main__')
 
@@ -92,10 +92,10 @@ def _run(work: Callable[[], None], log: Path, threads: int) -> None:
 
 
 class Progress:
-    """Estimate of the time left, from expected times and the speed so far.
+    """Estimate of the remaining time, from expected times and the speed so far.
 
-    The expected times are for one machine. How much slower or faster this one is shows as jobs run; at
-    the start the expectation counts like `TRUST` seconds of measured work.
+    Expected times are scaled by the measured speed of this machine. At the start, the expectation counts
+    as `TRUST` seconds of measured work.
 
     Args:
         jobs: all jobs.
@@ -107,12 +107,12 @@ class Progress:
         self.parallel = parallel
 
     def seconds_left(self, done: Sequence[Job], running: Sequence[Job], spent: float) -> float:
-        """Return the estimate.
+        """Return the estimated remaining seconds.
 
         Args:
             done: finished jobs.
-            running: jobs that run now.
-            spent: sum of the times that the jobs have run so far, in seconds.
+            running: running jobs.
+            spent: total run time of the jobs so far, in seconds.
         """
         finished = sum(job.seconds for job in done)
         finished += sum(job.seconds * job.share_done() for job in running)
@@ -126,7 +126,7 @@ def run_jobs(
     """Run all jobs.
 
     Args:
-        jobs: in the order in which they start, except those that wait for another.
+        jobs: jobs in the order in which they start, except those that wait for another.
         parallel: number of jobs at a time.
         threads: number of threads of each.
         on_done: called with each job as soon as it has succeeded.
@@ -163,6 +163,6 @@ def run_jobs(
 
 
 def _next(waiting: Sequence[Job], running: Sequence[Job]) -> Job | None:
-    """Return the first job that waits for none of the others."""
+    """Return the first waiting job that does not depend on an unfinished job."""
     unfinished = {job.name for job in (*waiting, *running)}
     return next((job for job in waiting if job.after not in unfinished), None)

@@ -1,4 +1,4 @@
-"""Sheets of what a detector and a segmentor predict, beside the truth."""
+"""Pictures of the predictions of a detector and a segmentor beside the ground truth."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from evaluation.utils.files import write_bytes
 Run = tuple[str | Path, str | Path]
 
 SCENE_COLORS: Mapping[str, Color] = dict(zip(SEGMENT_CLASSES, PALETTE, strict=True))
-# Smaller pictures are enlarged to this before anything is drawn on them, pixels.
+# Smaller pictures are enlarged to this side before anything is drawn on them, in pixels.
 PANEL_SIDE = 256
 ROWS = ('image', 'instances: truth', 'instances: Mask R-CNN', 'classes: truth', 'classes: UperNet')
 
@@ -45,22 +45,22 @@ def contact_sheet(
     scale: int = 2,
     legend: Sequence[tuple[str, Color]] = (),
 ) -> np.ndarray:
-    """Lay pictures out in a grid with a title, a name for each row and column, and a legend.
+    """Arrange pictures in a grid with a title, a name for each row and column, and a legend.
 
-    Text has the same size whatever `scale` is, and everything grows where it would not fit.
+    The size of the text does not depend on `scale`. The sheet grows to fit all text.
 
     Args:
         rows: name and pictures of each row, (H, W, 3) uint8, RGB, of any sizes.
-        column_titles: one for each picture of a row.
-        title: of the sheet.
-        scale: how many times pictures are enlarged, pixel by pixel.
-        legend: names and their RGB colors, at the foot.
+        column_titles: one title per column.
+        title: title of the sheet.
+        scale: integer factor by which pictures are enlarged.
+        legend: names and RGB colors of the legend, at the bottom.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        ValueError: there is no picture, or a row has another number of pictures than there are titles.
+        ValueError: there is no picture, or the number of pictures in a row is not that of the titles.
     """
     counts = {len(images) for _, images in rows}
     if counts != {len(column_titles)} or not column_titles:
@@ -103,30 +103,31 @@ def predictions_sheet(
     count: int = 4,
     colors: Mapping[str, Color] = SCENE_COLORS,
 ) -> np.ndarray:
-    """Draw what a Mask R-CNN and an UperNet make of the same validation pictures.
+    """Draw the predictions of a Mask R-CNN and an UperNet on the same validation pictures.
 
-    The pictures are the first that hold an object. Instances with a score of 0.3 or more are drawn.
-    Crowds are left out of the truth, since nothing is expected of a model there.
+    The pictures are the first ones with an object. Instances with a score of 0.3 or more are drawn.
+    Crowds are not drawn in the ground truth, since a model need not detect them.
 
     Args:
-        detector_run: config file and checkpoint.
-        segmentor_run: likewise; its validation pictures are the detector's, in the same order.
+        detector_run: config file and checkpoint of the detector.
+        segmentor_run: config file and checkpoint of the segmentor, which must have the same validation
+            pictures in the same order.
         count: number of pictures.
-        colors: RGB color by name of class, the same in both tasks; classes not in it get others.
+        colors: RGB color by class name, for both tasks; other classes get new colors.
 
     Returns:
-        (H, W, 3) uint8, RGB: the pictures as columns; as rows the picture, true and predicted
+        (H, W, 3) uint8, RGB. Each column is a picture; the rows show the picture, true and predicted
         instances, true and predicted classes.
 
     Raises:
         UserError: a file is missing, a checkpoint does not fit its config, there are fewer than
-            `count` pictures with objects, or the two data sets show different pictures.
+            `count` pictures with objects, or the two data sets have different pictures.
     """
     detector, segmentor = _load(detector_run, 'mmdet'), _load(segmentor_run, 'mmseg')
     if len(detector.dataset) != len(segmentor.dataset):
         raise UserError(
             f'{detector_run[0]} validates on {len(detector.dataset)} pictures, {segmentor_run[0]} '
-            f'on {len(segmentor.dataset)}: both data sets must be written from the same scenes'
+            f'on {len(segmentor.dataset)}; write both data sets from the same scenes'
         )
     indices = _first_with_objects(detector.dataset, count)
     by_name = color_classes([*segmentor.classes, *detector.classes], colors)
@@ -141,7 +142,7 @@ def predictions_sheet(
 
 
 def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write a picture, (H, W, 3) uint8, RGB, as PNG, so that a reader never sees half of it."""
+    """Write a picture, (H, W, 3) uint8, RGB, as PNG, atomically."""
     encoded = cv2.imencode('.png', image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
     write_bytes(path, encoded.tobytes())
 
@@ -169,13 +170,13 @@ def _first_with_objects(dataset: BaseDataset, count: int) -> list[int]:
 def _column(
     detector: Trained, segmentor: Trained, index: int, colors: Mapping[str, Color]
 ) -> list[np.ndarray]:
-    """Return one picture, then its instances and its classes, each true and predicted."""
+    """Return a picture, and its true and predicted instances and classes, as pictures."""
     detected, segmented = detector.predict(index), segmentor.predict(index)
     image = detector.image(index)
     if not np.array_equal(image, segmentor.image(index)):
         raise UserError(
-            f'{detected.img_path} and {segmented.img_path} show different pictures: '
-            'both data sets must be written from the same scenes'
+            f'{detected.img_path} and {segmented.img_path} are different pictures; '
+            'write both data sets from the same scenes'
         )
     factor = max(1, PANEL_SIDE // max(image.shape[:2]))
     image = enlarge(image, factor)
@@ -232,25 +233,25 @@ def _sheet_title(detector_config: str | Path, segmentor_config: str | Path) -> s
     configs = (read_config(str(file)) for file in (detector_config, segmentor_config))
     backbones = dict.fromkeys(contestant_name(cfg) for cfg in configs)
     names = ' and '.join(backbones)
-    return f'{names}: what Mask R-CNN (scores from {SCORE_THRESHOLD} on) and UperNet predict'
+    return f'{names}: predictions of Mask R-CNN (score at least {SCORE_THRESHOLD}) and UperNet'
 
 
 def _spread(start: int, sizes: Sequence[int]) -> list[int]:
-    """Return where things of these sizes begin, one after the other with gaps between."""
+    """Return the positions of items of the given sizes in a row, with gaps between them."""
     return list(itertools.accumulate(sizes[:-1], lambda at, size: at + size + GAP, initial=start))
 
 
 def _row_name(name: str) -> np.ndarray:
-    """Return the text of a row's name, each word that ends with a colon ending its line."""
+    """Return the text of a row's name, with a line break after each colon."""
     lines = [text_cover(line, HEADING_CAPITAL) for line in name.replace(': ', ':\n').split('\n')]
     width = max(line.shape[1] for line in lines)
     return np.vstack([np.pad(line, ((0, 0), (width - line.shape[1], 0))) for line in lines])
 
 
 def _legend(entries: Sequence[tuple[str, Color]], width: int) -> np.ndarray:
-    """Return swatches with names, in as many lines as `width` needs; no pixel if there are none.
+    """Return swatches with names, in lines of `width` pixels; an empty picture if there are none.
 
-    It is wider than `width` where a single name is.
+    It is wider than `width` if a single name is.
     """
     if not entries:
         return np.zeros((0, 0, 3), np.uint8)

@@ -29,11 +29,11 @@ from evaluation.demo.scenes import (
 )
 from evaluation.utils.errors import UserError
 
-# Part of the stamp: raise it when a change of this code changes the files.
+# Part of the stamp; increment it when a change of this code changes the files.
 RENDERING_VERSION = 1
 STAMP_NAME = 'scenes.json'
 JPEG_QUALITY = 95
-# Name of a split -> name of its folders in ADE20K.
+# Name of each split -> name of its folders in ADE20K.
 SPLITS = {'train': 'training', 'val': 'validation'}
 Progress = Callable[[int, int], None]
 
@@ -41,15 +41,15 @@ Progress = Callable[[int, int], None]
 def outline_polygons(mask: np.ndarray) -> list[list[float]] | None:
     """Return the polygons [x1, y1, x2, y2, ...] that fill exactly the pixels of a mask.
 
-    The vertices are corners of pixels. Contours found in a picture run through the centers of
-    pixels and so lose half a pixel all round; but in the mask enlarged twice the two outermost
-    centers of a pixel lie on either side of its middle, and (center + 1) // 2 is the corner.
+    The vertices are corners of pixels. OpenCV's contours connect centers of pixels, so they lose half a
+    pixel on each side. In a mask enlarged by two, each pixel has two centers along each axis, and
+    (center + 1) // 2 of the outer one is the corner.
 
     Args:
         mask: (H, W) bool, not empty.
 
     Returns:
-        one polygon for each part, or None where a part has a hole, which a polygon cannot say.
+        one polygon for each part, or None if a part has a hole, which polygons cannot represent.
     """
     doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -70,10 +70,10 @@ def outline_polygons(mask: np.ndarray) -> list[list[float]] | None:
 
 
 def coco_segmentation(mask: np.ndarray, is_crowd: bool) -> list[list[float]] | dict:
-    """Return a mask, (H, W) bool, as COCO writes it: always exactly these pixels.
+    """Encode a mask, (H, W) bool, exactly, in COCO's format.
 
-    A crowd becomes an uncompressed run-length code, as in COCO; another mask becomes polygons, or
-    a compressed run-length code if it has a hole.
+    Crowds become an uncompressed run-length code, as in COCO. Other masks become polygons, or a
+    compressed run-length code if they have a hole.
     """
     if is_crowd:
         pixels = mask.ravel(order='F')
@@ -89,7 +89,7 @@ def coco_segmentation(mask: np.ndarray, is_crowd: bool) -> list[list[float]] | d
 
 
 def category_id(name: str) -> int:
-    """Return the COCO category id of a class: 1, 2, 4, 5, 7, 8; from 1 and with gaps, as COCO's."""
+    """Return the COCO category id of a class: 1, 2, 4, 5, 7, 8; like COCO's, they have gaps."""
     index = OBJECT_CLASSES.index(name)
     return 1 + index + index // 2
 
@@ -101,7 +101,7 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
 
 
 class _Writer(Protocol):
-    """Writes one split of a data set in one layout."""
+    """Writer of one split of a data set in one layout."""
 
     layout: str
 
@@ -113,7 +113,7 @@ class _Writer(Protocol):
 
 
 class _CocoWriter:
-    """`train2017/000000000001.jpg`, `annotations/instances_train2017.json`, likewise for val."""
+    """`train2017/000000000001.jpg`, `annotations/instances_train2017.json`; the same for val."""
 
     layout = 'coco'
 
@@ -201,11 +201,11 @@ class _Ade20kWriter:
         (self.annotation_folder / f'{name}.png').write_bytes(encoded.tobytes())
 
     def finish(self) -> None:
-        """Do nothing: a split has no file beyond its scenes'."""
+        """Do nothing: a split has no files besides those of its scenes."""
 
 
 class _ImageNetWriter:
-    """`train/<class>/00000001.jpg`, of scenes with a single object."""
+    """`train/<class>/00000001.jpg`, for scenes with a single object."""
 
     layout = 'imagenet'
 
@@ -223,7 +223,7 @@ class _ImageNetWriter:
         _write_jpeg(folder / f'{self.written:08d}.jpg', scene.image)
 
     def finish(self) -> None:
-        """Do nothing: a split has no file beyond its scenes'."""
+        """Do nothing: a split has no files besides those of its scenes."""
 
 
 def _check_request(splits: dict[str, int], seed: int) -> None:
@@ -247,7 +247,7 @@ def _stamp(layout: str, style: SceneStyle, splits: dict[str, int], seed: int) ->
 
 
 def _is_finished(root: Path, stamp: str) -> bool:
-    """Tell whether `root` holds the data set of this stamp; refuse anything not written here."""
+    """Return whether `root` has the data set of this stamp; refuse folders with other files."""
     stamp_path = root / STAMP_NAME
     if stamp_path.is_file():
         return stamp_path.read_text() == stamp
@@ -258,10 +258,10 @@ def _is_finished(root: Path, stamp: str) -> bool:
 
 @contextmanager
 def _replacing(root: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `root` that takes the place of `root` if all goes well."""
+    """Yield an empty folder that replaces `root` if no exception is raised."""
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.scenes-', dir=root.parent) as beside:
-        # Not the temporary folder itself, which only its owner may enter.
+        # Not the temporary folder itself, which only its owner can read.
         finished = Path(beside, 'finished')
         finished.mkdir()
         yield finished
@@ -308,15 +308,15 @@ def write_coco(
     Category ids start at 1 and have gaps. Masks are exact.
 
     Args:
-        root: the folder to make. Finished data of the same settings stays as it is; of others, it
-            is replaced as a whole, at the end.
-        style: what the scenes look like.
-        splits: number of scenes of 'train' and of 'val', either or both.
-        seed: of the data set, 0 or more.
-        progress: called with (scenes written, scenes in all) after each.
+        root: folder to create. Finished data with the same settings are kept; data with different
+            settings are replaced at the end.
+        style: appearance of the scenes.
+        splits: number of scenes of 'train', of 'val', or of both.
+        seed: seed of the data set, 0 or more.
+        progress: called with (number of scenes written, total) after each scene.
 
     Raises:
-        UserError: a setting is out of its range, or `root` holds something else.
+        UserError: a setting is out of range, or `root` has other files.
     """
     _write_dataset(_CocoWriter, Path(root), style, splits, seed, progress)
 
@@ -331,11 +331,11 @@ def write_ade20k(
     """Write scenes in the layout of ADE20K's challenge data, for mmseg's datasets.
 
     Each split has `images/<folder>/ADE_<split>_00000001.jpg` and
-    `annotations/<folder>/ADE_<split>_00000001.png`, the folders being `training` and `validation`.
-    The maps hold 0 for unlabeled pixels and then 1, 2, ... in the order of `SEGMENT_CLASSES`
-    (ground, sky and the style's classes).
+    `annotations/<folder>/ADE_<split>_00000001.png`; the folders are `training` and `validation`. In the
+    maps, 0 is unlabeled; 1, 2, ... are the classes in the order of `SEGMENT_CLASSES` (ground, sky and
+    the style's classes).
 
-    Arguments and errors are those of `write_coco`.
+    For arguments and errors see `write_coco`.
     """
     _write_dataset(_Ade20kWriter, Path(root), style, splits, seed, progress)
 
@@ -347,9 +347,9 @@ def write_imagenet(
     seed: int,
     progress: Progress | None = None,
 ) -> None:
-    """Write scenes of one object each in the layout of ImageNet, a folder a class.
+    """Write scenes of one object each in the layout of ImageNet, one folder per class.
 
-    Arguments and errors are those of `write_coco`; the style must be one of single objects.
+    For arguments and errors see `write_coco`. The style must have exactly one object per scene.
     """
     if not style.has_single_objects:
         raise UserError('scenes: image folders by class need scenes with exactly one object')
@@ -363,10 +363,10 @@ def write_datasets(
     seed: int,
     progress: Progress | None = None,
 ) -> None:
-    """Write the same scenes as `root/coco` and as `root/ADEChallengeData2016`.
+    """Write the same scenes to `root/coco` and to `root/ADEChallengeData2016`.
 
-    Each of the two is finished, and found finished the next time, by itself. Arguments and errors
-    are those of `write_coco`; progress counts each of the two from 1.
+    Each of the two is kept if it is finished. For arguments and errors see `write_coco`; progress is
+    counted separately for each.
     """
     write_coco(Path(root, 'coco'), style, splits, seed, progress)
     write_ade20k(Path(root, 'ADEChallengeData2016'), style, splits, seed, progress)

@@ -1,11 +1,11 @@
-"""What the demonstration's scenes are drawn with: shapes, backgrounds and clutter.
+"""Shapes, backgrounds and clutter of the demonstration's scenes.
 
-A shape is a signed distance function: negative inside, positive outside, zero on the outline. One
-function then gives the exact mask (distance below zero), the antialiased picture (distance ramped
-over one pixel) and a soft shadow (distance ramped over several).
+A shape is a signed distance function: negative inside, positive outside, zero on the outline. The same
+function gives the exact mask (distance below zero), the antialiased picture (distance ramped over one
+pixel) and a soft shadow (distance ramped over several pixels).
 
-Points are (x, y) in pixels, x to the right and y down, and the center of the pixel in row i and
-column j is at (j + 0.5, i + 0.5). Colors are RGB in [0, 1].
+Points are (x, y) in pixels, x to the right and y down. The center of the pixel in row i and column j is
+at (j + 0.5, i + 0.5). Colors are RGB in [0, 1].
 """
 
 import colorsys
@@ -20,20 +20,20 @@ from numpy.random import Generator
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Color = tuple[float, float, float]
 
-# Vertices of clutter are handed to OpenCV as integers of 1/16 pixel.
+# Vertices of clutter are passed to OpenCV as integers, in units of 1/16 pixel.
 SUBPIXEL_BITS = 4
 
 
 def polygon_distance(x: np.ndarray, y: np.ndarray, vertices: np.ndarray) -> np.ndarray:
     """Return the signed distance of points to a simple polygon, negative inside.
 
-    The size is the distance to the nearest edge. The sign comes from the parity of the edges that
-    a ray from the point towards +x crosses.
+    The magnitude is the distance to the nearest edge. The sign is the parity of the number of edges that
+    a ray from the point in direction +x crosses.
 
     Args:
         x: x of the points, any shape.
         y: y of the points, the same shape.
-        vertices: (N, 2), in order along the outline, either way round.
+        vertices: vertices in order along the outline, in either direction, (N, 2).
     """
     squared = np.full(x.shape, np.inf)
     inside = np.zeros(x.shape, bool)
@@ -93,7 +93,7 @@ SHAPES: dict[str, Distance] = {
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a shape stands: center (x, y) and radius in pixels, clockwise turn in degrees."""
+    """Pose of a shape: center (x, y) and radius in pixels, clockwise rotation in degrees."""
 
     x: float
     y: float
@@ -110,11 +110,11 @@ def shape_cover(shape: str, pose: Pose, height: int, width: int, softness: float
 
     Args:
         shape: a name in `SHAPES`.
-        pose: where it stands; parts outside the picture are cut off.
-        height: H.
-        width: W.
-        softness: pixels over which the outline fades; 1 is antialiasing, more is blur. The pixels
-            covered by one half or more are the same at any softness: those whose center is inside.
+        pose: pose of the shape; parts outside the picture are cut off.
+        height: height H of the picture.
+        width: width W of the picture.
+        softness: number of pixels over which the outline fades; 1 is antialiasing, more is blur. At any
+            softness, the pixels whose center is inside are covered by at least one half.
     """
     cover = np.zeros((height, width), np.float32)
     reach = pose.radius + softness
@@ -138,8 +138,8 @@ def hsv(hue: float, saturation: float, value: float) -> Color:
 def fractal_noise(rng: Generator, height: int, width: int, octaves: int = 4) -> np.ndarray:
     """Return smooth random values around zero, (H, W) float in about [-1, 1].
 
-    Each octave is a coarse random grid enlarged to the picture; the grid doubles in fineness and
-    halves in amplitude from one octave to the next.
+    Each octave is a coarse random grid that is enlarged to the size of the picture. From one octave to
+    the next, the resolution of the grid doubles and its amplitude halves.
     """
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
@@ -149,11 +149,11 @@ def fractal_noise(rng: Generator, height: int, width: int, octaves: int = 4) -> 
 
 
 def blend(image: np.ndarray, cover: np.ndarray, color: np.ndarray | Color) -> None:
-    """Lay a color, (3,) or (H, W, 3), over an image, (H, W, 3), in place, by a cover, (H, W)."""
+    """Blend a color, (3,) or (H, W, 3), into an image, (H, W, 3), in place, by a cover, (H, W)."""
     rows, columns = np.flatnonzero(cover.any(axis=1)), np.flatnonzero(cover.any(axis=0))
     if not rows.size:
         return
-    # Most covers are small: touch no more than their bounding box.
+    # Most covers are small: change only their bounding box.
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     colors = np.broadcast_to(np.asarray(color, np.float32), image.shape)
     image[box] += cover[box][..., None] * (colors[box] - image[box])
@@ -171,7 +171,7 @@ def _sky(rng: Generator, height: int, width: int) -> np.ndarray:
 
 
 def _ground(rng: Generator, height: int, width: int) -> np.ndarray:
-    """Return soil with patches of a second growth, darker and of a hue nearby."""
+    """Return soil with patches of vegetation, which are darker and similar in hue."""
     hue = rng.choice([28, 40, 75, 100, 215], p=[0.25, 0.2, 0.2, 0.25, 0.1])
     saturation, value = rng.uniform(0.1, 0.35), rng.uniform(0.5, 0.75)
     soil = np.array(hsv(hue, saturation, value), np.float32)
@@ -184,11 +184,11 @@ def _ground(rng: Generator, height: int, width: int) -> np.ndarray:
 
 
 def background(rng: Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a sky with clouds over a textured ground, and where the sky is.
+    """Draw a sky with clouds over a textured ground.
 
     Returns:
-        the picture, (H, W, 3) float, and the mask of the sky, (H, W) bool. The horizon lies
-        between 0.25 H and 0.6 H, slightly tilted and uneven; every column has both.
+        picture, (H, W, 3) float, and mask of the sky, (H, W) bool. The horizon is between 0.25 H and
+        0.6 H, slightly tilted and uneven; every column has sky and ground.
     """
     columns = np.linspace(-0.5, 0.5, width, dtype=np.float32)
     uneven = fractal_noise(rng, 1, width)[0]
@@ -201,7 +201,7 @@ def background(rng: Generator, height: int, width: int) -> tuple[np.ndarray, np.
 
 
 def _stroke(rng: Generator, scale: float) -> np.ndarray:
-    """Return points along a bent line of 6 to 20 units, (N, 2), centered on zero."""
+    """Return points along a curved line around zero, 6 to 20 units of `scale` long, (N, 2)."""
     angle, length = rng.uniform(0, 2 * math.pi), scale * rng.uniform(6, 20)
     along = np.linspace(-0.5, 0.5, 8)
     bend = rng.uniform(-0.5, 0.5) * (along**2 - 0.125)
@@ -210,7 +210,7 @@ def _stroke(rng: Generator, scale: float) -> np.ndarray:
 
 
 def _blob(rng: Generator, scale: float) -> np.ndarray:
-    """Return the outline of an irregular patch of 1.5 to 4.5 units in radius, (N, 2)."""
+    """Return the outline of an irregular patch of 1.5 to 4.5 units of `scale` in radius, (N, 2)."""
     radii = scale * rng.uniform(1.5, 3.5) * rng.uniform(0.6, 1.3, 7)
     return np.array(_on_circles(list(radii), rng.uniform(0, 360))) * (1, rng.uniform(0.5, 1))
 
@@ -221,10 +221,10 @@ def scatter_clutter(rng: Generator, image: np.ndarray, marks: int) -> np.ndarray
     Args:
         rng: source of the randomness.
         image: (H, W, 3) float.
-        marks: how many; their size is in proportion to the shorter side.
+        marks: number of strokes and blobs; their size is proportional to the shorter side.
 
     Returns:
-        where they are, (H, W) bool.
+        mask of the clutter, (H, W) bool.
     """
     height, width = image.shape[:2]
     scale = min(height, width) / 128
@@ -260,9 +260,9 @@ def paint_shape(
         rng: source of the stripes.
         image: (H, W, 3) float.
         shape: a name in `SHAPES`.
-        pose: where it stands.
-        color: of its surface.
-        light: unit vector (x, y) towards the light; the shadow falls the other way.
+        pose: pose of the shape.
+        color: color of the surface.
+        light: unit vector (x, y) toward the light; the shadow falls in the opposite direction.
     """
     height, width = image.shape[:2]
     reach = 0.12 * pose.radius

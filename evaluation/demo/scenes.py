@@ -1,14 +1,14 @@
-"""Generated scenes for the demonstration, with their truth.
+"""Generated scenes for the demonstration, with ground truth.
 
-Discs, squares, triangles, stars, rings and crosses lie on a textured ground under a sky, partly in
-front of each other, among clutter that belongs to no class. Each class has a hue of its own, but
-neighboring hues overlap, so that color helps and does not suffice.
+Discs, squares, triangles, stars, rings and crosses lie on a textured ground under a sky. They overlap,
+and there is clutter that belongs to no class. Each class has its own hue, but neighboring hues overlap,
+so color helps but is not sufficient.
 
-For classification each scene has a single object, whose class is the picture's.
+For classification, each scene has a single object, whose class is the label.
 
-A scene depends on nothing but the style and its own seed, and that seed on nothing but the seed of
-the data set, the split and the scene's number: splits share no scene, and a longer split begins
-with the scenes of a shorter one.
+A scene depends only on the style and its seed. The seed depends only on the seed of the data set, the
+split and the number of the scene. So splits share no scene, and a longer split starts with the scenes
+of a shorter one.
 """
 
 import math
@@ -42,7 +42,7 @@ PALETTE = [
     (200, 60, 190),
 ]
 
-# Values of the segmentation map; 0 is what no class names, which training ignores.
+# Values of the segmentation map; 0 marks pixels without a class, which training ignores.
 UNLABELED, GROUND, SKY, FIRST_SHAPE = 0, 1, 2, 3
 
 PLACEMENT_TRIES = 20
@@ -50,33 +50,34 @@ PLACEMENT_TRIES = 20
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """What scenes look like.
+    """Appearance of scenes.
 
     Raises:
         UserError: a setting is out of its range.
 
     Args:
-        height: of a scene, pixels.
-        width: of a scene, pixels.
-        classes: names out of `OBJECT_CLASSES`; their order is the order of the labels.
-        objects_min: least number of objects in a scene that is not empty.
-        objects_max: greatest number. An object that finds no place in `PLACEMENT_TRIES` tries is
-            left out, so that crowded settings may give fewer; never none.
-        size_min: smallest diameter of an object's circumscribed circle, as a fraction of the
-            shorter side of the scene.
-        size_max: largest such diameter.
-        turn_max: greatest turn of an object either way, degrees.
-        hue_spread: greatest deviation of an object's hue from its class's, degrees. The hues of the
-            six classes are 60 degrees apart, so ranges overlap from a spread of 30 on, and who
-            knows the hue alone names the class correctly in 30 / hue_spread of the cases.
-        visible_min: fraction of an object that the objects in front of it must leave visible.
-        area_min: visible area under which an object is not annotated, pixels. Its pixels in the
-            segmentation map are labeled all the same.
+        height: height of a scene in pixels.
+        width: width of a scene in pixels.
+        classes: names from `OBJECT_CLASSES`, in the order of the labels.
+        objects_min: minimum number of objects in a scene that is not empty.
+        objects_max: maximum number of objects. An object that cannot be placed in `PLACEMENT_TRIES`
+            tries is skipped, so a crowded scene may have fewer objects than the minimum, but at least
+            one.
+        size_min: minimum diameter of an object's circumscribed circle, as a fraction of the shorter
+            side of the scene.
+        size_max: maximum diameter, in the same unit.
+        turn_max: maximum rotation of an object in either direction, in degrees.
+        hue_spread: maximum deviation of an object's hue from the hue of its class, in degrees. The hues
+            of the six classes are 60 degrees apart, so their ranges overlap if the spread exceeds 30.
+            The hue alone then gives the correct class in 30 / hue_spread of the cases.
+        visible_min: minimum visible fraction of an object behind others.
+        area_min: minimum visible area of annotated objects, in pixels. Smaller objects are still
+            labeled in the segmentation map.
         clutter: number of strokes and blobs that belong to no class.
-        noise: standard deviation of the noise of the camera, gray levels of 255.
-        empty_probability: share of the scenes that have no object.
-        crowd_probability: share of the other scenes that have, beside the objects, a patch of many
-            tiny shapes of one class, annotated as one crowd.
+        noise: standard deviation of the camera's noise, in gray levels of 255.
+        empty_probability: fraction of scenes without objects.
+        crowd_probability: fraction of the other scenes with an additional patch of many tiny shapes of
+            one class, annotated as one crowd.
     """
 
     height: int = 128
@@ -96,7 +97,7 @@ class SceneStyle:
     crowd_probability: float = 0.08
 
     def __post_init__(self) -> None:
-        """Refuse settings that no scene can have."""
+        """Check the settings."""
         lengths = (self.turn_max, self.hue_spread, self.noise, self.clutter, self.area_min)
         fractions = (self.visible_min, self.empty_probability, self.crowd_probability)
         rules = [
@@ -134,8 +135,8 @@ class Instance:
 
     Args:
         label: index into the style's classes.
-        mask: its visible pixels, (H, W) bool.
-        is_crowd: a patch of many tiny shapes, told apart by nobody.
+        mask: visible pixels, (H, W) bool.
+        is_crowd: whether it is a patch of many tiny shapes that are not annotated separately.
     """
 
     label: int
@@ -145,11 +146,11 @@ class Instance:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and its truth.
+    """Picture and ground truth.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        instances: from back to front; their masks are disjoint.
+        instances: objects from back to front; their masks are disjoint.
         segmentation: (H, W) uint8: `UNLABELED` on clutter, `GROUND`, `SKY`, and
             `FIRST_SHAPE + label` exactly on the masks of the instances.
     """
@@ -161,7 +162,7 @@ class Scene:
 
 @dataclass
 class _Thing:
-    """An instance while others are still being laid in front of it."""
+    """Instance that others may still cover."""
 
     label: int
     poses: list[Pose]
@@ -179,7 +180,7 @@ def _object_pose(style: SceneStyle, rng: Generator) -> Pose:
 
 
 def _crowd_poses(style: SceneStyle, rng: Generator) -> list[Pose]:
-    """Return the places of 12 to 24 tiny shapes on a disturbed grid, some overlapping."""
+    """Return the poses of 12 to 24 tiny shapes on a jittered grid; some overlap."""
     pitch = 0.085 * min(style.height, style.width)
     rows, columns = rng.integers(3, 5), rng.integers(4, 7)
     left = rng.uniform(0, style.width - pitch * columns)
@@ -193,7 +194,7 @@ def _crowd_poses(style: SceneStyle, rng: Generator) -> list[Pose]:
 
 
 def _place(style: SceneStyle, rng: Generator, things: list[_Thing], is_crowd: bool) -> None:
-    """Lay one more thing in front of `things`, unless every place tried hides one too much."""
+    """Place another thing in front of `things`; give up if every try would cover one too much."""
     label = int(rng.integers(len(style.classes)))
     for _ in range(PLACEMENT_TRIES):
         poses = _crowd_poses(style, rng) if is_crowd else [_object_pose(style, rng)]
@@ -210,7 +211,7 @@ def _place(style: SceneStyle, rng: Generator, things: list[_Thing], is_crowd: bo
 
 
 def _compose(style: SceneStyle, rng: Generator) -> list[_Thing]:
-    """Choose the things of a scene, from back to front."""
+    """Sample the things of a scene, from back to front."""
     things: list[_Thing] = []
     if rng.random() < style.empty_probability:
         return things
@@ -234,7 +235,7 @@ def _paint(style: SceneStyle, rng: Generator, image: np.ndarray, things: list[_T
 
 
 def render_scene(style: SceneStyle, seed: int) -> Scene:
-    """Draw the scene of a seed: the same picture and truth for the same style and seed."""
+    """Draw the scene of a seed; the same style and seed give the same picture and ground truth."""
     rng = np.random.default_rng(seed)
     image, sky = background(rng, style.height, style.width)
     clutter = scatter_clutter(rng, image, style.clutter)
@@ -253,6 +254,6 @@ def render_scene(style: SceneStyle, seed: int) -> Scene:
 
 
 def scene_seed(seed: int, split: str, number: int) -> int:
-    """Return the seed of one scene of a data set, a 64-bit integer."""
+    """Return the seed of a scene of a data set, a 64-bit integer."""
     sequence = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(split.encode()), number))
     return int(sequence.generate_state(1, np.uint64)[0])

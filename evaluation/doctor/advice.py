@@ -43,7 +43,7 @@ def advise(facts: dict[str, Any]) -> list[Advice]:
     """Return all advice on an environment, errors first.
 
     Args:
-        facts: from `gather`.
+        facts: facts from `gather`.
     """
     found = [line for advice in ALL for line in advice(facts)]
     return sorted(found, key=lambda line: LEVELS.index(line.level))

@@ -60,10 +60,10 @@ def write_evidence(file: Path, evidence: Evidence) -> None:
 
 
 def read_evidence(file: Path, task: str) -> Evidence:
-    """Read the evidence of an evaluation.
+    """Read the per-image records of an evaluation.
 
     Args:
-        file: path of the evidence file.
+        file: path of the records.
         task: key of the task.
 
     Raises:
@@ -78,7 +78,7 @@ def read_evidence(file: Path, task: str) -> Evidence:
     except DAMAGED as error:
         reason = f'{error.args[0]} is missing' if isinstance(error, KeyError) else error
         raise UserError(
-            f'{file}: not valid evidence of {task} ({" ".join(str(reason).split())}); '
+            f'{file}: not valid records of {task} ({" ".join(str(reason).split())}); '
             'evaluate the checkpoint again'
         ) from error
     return evidence

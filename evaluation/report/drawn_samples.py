@@ -277,7 +277,7 @@ def _load(run: ReportedRun) -> Trained:
         raise
     except (
         Exception
-    ) as error:  # Configs of other versions may fail in any way; the report goes on without them.
+    ) as error:  # Configs of other versions may fail in any way; the report continues without them.
         raise UserError(f'its config cannot be built ({type(error).__name__}: {error})') from error
     if result.weights_sha256 not in (None, weights_sha256(trained.model)):
         raise UserError(f'{checkpoint} has different weights than those evaluated')

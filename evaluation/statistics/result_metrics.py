@@ -11,19 +11,19 @@ from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import file_sha256
 
-# In percent; evidence determines the figures up to rounding errors.
+# In percent; per-image records determine the figures up to rounding errors.
 TOLERANCE = 1e-6
 
 
 def load_evidence(result: Result) -> Evidence:
-    """Read the evidence of a result and check that it yields the result's figures.
+    """Read the per-image records of a result and check that they yield the result's figures.
 
     Raises:
-        UserError: the evidence is missing, unreadable, or does not match the result.
+        UserError: the records are missing, unreadable, or do not match the result.
     """
     if result.evidence is None:
         raise UserError(
-            f'{result.path} has no per-image evidence (results of earlier versions have none); '
+            f'{result.path} has no per-image records (results of earlier versions have none); '
             'evaluate the checkpoint again'
         )
     file = result.evidence.path
@@ -39,21 +39,21 @@ def load_evidence(result: Result) -> Evidence:
 
 
 def headline_metrics(task: str, evidence: Evidence) -> Measure:
-    """Return the function that computes the table metrics of a task that the evidence determines."""
+    """Return the function that computes the table metrics that the records determine."""
     return metric_of(evidence, [name for name in TASKS[task].headlines if evidence.determines(name)])
 
 
 def _check_figures(result: Result, found: dict[str, float]) -> None:
     if found.keys() != {*result.headline_metrics}:
         raise UserError(
-            f'{result.path} has {", ".join(result.headline_metrics)}, but its evidence determines '
+            f'{result.path} has {", ".join(result.headline_metrics)}, but its records determine '
             f'{", ".join(found)}; evaluate again'
         )
     for name, value in found.items():
         told = result.metrics[name]
         if np.isnan(value) != (told is None) or (told is not None and abs(told - value) > TOLERANCE):
             raise UserError(
-                f'{result.path} says {name} is {told}, but its evidence says {value}; evaluate again'
+                f'{result.path} says {name} is {told}, but its records say {value}; evaluate again'
             )
 
 

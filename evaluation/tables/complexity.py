@@ -28,8 +28,8 @@ def render_complexity(found: Mapping[str, Complexity]) -> str:
 def uncounted_notes(found: Mapping[str, Complexity]) -> list[str]:
     """Return a note for each config whose FLOPs lack some operators."""
     return [
-        f'{SECTION} {name}: excludes {", ".join(complexity.uncounted_operators)}, '
-        'for which no FLOP formula is known.'
+        f'{SECTION} {name}: excludes operators without a FLOP formula: '
+        f'{", ".join(complexity.uncounted_operators)}.'
         for name, complexity in found.items()
         if complexity.uncounted_operators
     ]

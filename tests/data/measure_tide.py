@@ -1,4 +1,4 @@
-"""Measure `tide.json` with the original tool, in an environment of its own: pip install tidecv==1.0.1.
+"""Measure `tide.json` with the original tool, in a separate environment: pip install tidecv==1.0.1.
 
 PYTHONPATH=. python tests/data/measure_tide.py > tests/data/tide.json
 """

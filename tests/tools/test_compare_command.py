@@ -162,13 +162,13 @@ class TestRefused:
         file = tmp_path / 'old/one/result.json'
         file.write_text(json.dumps(json.loads(file.read_text()) | {'evidence': None}))
         outcome = commands('compare', tmp_path / 'old', runs / 'swin_tiny')
-        refused(KIND, 'compare: a result without per-image records', outcome, 'no per-image evidence')
+        refused(KIND, 'compare: a result without per-image records', outcome, 'no per-image records')
         outcome = commands('table', tmp_path / 'old', '--ci')
         refused(
             KIND,
             'table: `--ci` with a result without per-image records',
             outcome,
-            'no per-image evidence',
+            'no per-image records',
         )
 
     def test_evidence_of_a_different_evaluation(self, commands, refused, runs, tmp_path):

@@ -94,7 +94,7 @@ class RandomStateHook(Hook):
         self.to_resume = states[runner.rank]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Restore the state before the first step; data loaders use generators of their own."""
+        """Restore the state before the first step; data loaders use separate generators."""
         if self.to_resume is not None:
             restore_random_state(self.to_resume)
         self.to_resume = None

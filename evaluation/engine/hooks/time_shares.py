@@ -273,7 +273,11 @@ def describe_shares(seconds: Counter[str], iterations: int) -> dict:
 
 def render_shares(loop: str, described: dict) -> str:
     """Render the output of `describe_shares` as a Markdown table."""
-    columns = (Column('Phase', 'Phase', numeric=False), Column('ms a step', ''), Column('share (%)', ''))
+    columns = (
+        Column('Phase', 'Phase', numeric=False),
+        Column('ms per step', ''),
+        Column('share (%)', ''),
+    )
     steps = max(described['iterations'], 1)
     rows = [
         (Cell(phase), Cell(f'{1000 * taken / steps:.1f}'), Cell(f'{100 * share:.1f}'))

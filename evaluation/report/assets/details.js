@@ -34,7 +34,7 @@ function metricsList(run) {
   for (const [metric, figure] of Object.entries(run.published)) {
     rows.push([
       `published ${metricLabel(metric)}`,
-      `${figure.value}${insideInterval(run, metric) ? ', inside our interval: indistinguishable' : ''}, ${figure.architecture} architecture, ${figure.otherRecipe ? 'released recipe (unlike this run), ' : ''}${figure.source}`,
+      `${figure.value}${insideInterval(run, metric) ? ', inside our interval' : ''}, ${figure.architecture} architecture, ${figure.otherRecipe ? 'released recipe (unlike this run), ' : ''}${figure.source}`,
     ]);
   }
   if (run.notCompared) rows.push(['published', `not compared: ${run.notCompared}`]);

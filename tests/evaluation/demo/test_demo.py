@@ -1,4 +1,4 @@
-"""Which trainings the demonstration does, and which it leaves alone."""
+"""Trainings of the demonstration, and which of them are repeated."""
 
 import dataclasses
 import os
@@ -18,13 +18,13 @@ NAME = 'upernet_swin_micro'
 
 @pytest.fixture(params=[SHORT, FULL], ids=['short', 'full'])
 def demo(request, tmp_path, monkeypatch):
-    """The demonstration in an empty folder, with the project's configs."""
+    """Demonstration in an empty folder, with the project's configs."""
     monkeypatch.setattr(module, 'CONFIGS', ROOT / 'configs/demo')
     return Demo(dataclasses.replace(request.param, folder=tmp_path / 'demo'))
 
 
 def finish(demo, name, stamp):
-    """Leave what a training leaves, and its stamp."""
+    """Write the output of a finished training, and its stamp."""
     folder = demo.folder / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'iter_120.pth').touch()
@@ -37,7 +37,7 @@ def command_of(job):
 
 
 class TestTrainings:
-    def test_of_every_mixer_on_both_tasks(self, demo):
+    def test_every_mixer_is_trained_on_both_tasks(self, demo):
         files = {file.stem for file in (ROOT / 'configs/demo').glob('*.py')}
         names = demo.names()
         dense = {name for name in files if not name.startswith('imagenet')}
@@ -69,7 +69,7 @@ class TestTrainings:
         # 480 shapes in batches of 8, four times.
         assert demo.job('imagenet_swin_micro').steps == 240
 
-    def test_a_short_one_has_its_own_settings(self):
+    def test_the_short_demonstration_has_its_own_settings(self):
         short, full = (command_of(Demo(length).job(NAME)) for length in (SHORT, FULL))
         assert 'train_cfg.max_iters=80' in short
         assert '--cfg-options' not in full
@@ -77,27 +77,27 @@ class TestTrainings:
 
 
 class TestFinished:
-    def test_with_its_stamp(self, demo):
+    def test_finished_with_a_stamp(self, demo):
         finish(demo, NAME, demo.digest(NAME))
         assert demo.is_finished(NAME)
 
-    def test_not_without_a_stamp(self, demo):
+    def test_not_finished_without_a_stamp(self, demo):
         finish(demo, NAME, demo.digest(NAME))
         (demo.folder / NAME / 'finished').unlink()
         assert not demo.is_finished(NAME)
 
-    def test_not_with_a_different_config(self, demo):
+    def test_not_finished_with_a_different_config(self, demo):
         finish(demo, NAME, demo.digest('upernet_halo_micro'))
         assert not demo.is_finished(NAME)
 
-    def test_not_with_different_scenes(self, demo, monkeypatch):
+    def test_not_finished_with_different_scenes(self, demo, monkeypatch):
         finish(demo, NAME, demo.digest(NAME))
         for setting, value in (('SEED', 1), ('SPLITS', {'train': 299, 'val': 60})):
             with monkeypatch.context() as patch:
                 patch.setattr(module, setting, value)
                 assert not demo.is_finished(NAME)
 
-    def test_not_with_weights_of_a_different_pretraining(self, demo, monkeypatch):
+    def test_not_finished_with_weights_of_a_different_pretraining(self, demo, monkeypatch):
         name = f'{NAME}_pretrained'
         finish(demo, name, demo.digest(name))
         assert demo.is_finished(name)
@@ -115,19 +115,19 @@ class TestFinished:
         assert again.digest(NAME) == demo.digest(NAME)
 
     @pytest.mark.parametrize('lost', ['iter_120.pth', 'last_checkpoint'])
-    def test_not_without_its_checkpoint(self, demo, lost):
+    def test_not_finished_without_a_checkpoint(self, demo, lost):
         finish(demo, NAME, demo.digest(NAME))
         (demo.folder / NAME / lost).unlink()
         assert not demo.is_finished(NAME)
 
-    def test_where_the_folder_was_moved(self, demo):
+    def test_finished_after_the_folder_was_moved(self, demo):
         finish(demo, NAME, demo.digest(NAME))
         (demo.folder / NAME / 'last_checkpoint').write_text('/elsewhere/demo/iter_120.pth')
         assert demo.is_finished(NAME)
 
 
 class TestRun:
-    def test_only_what_is_not_finished_is_trained(self, demo, monkeypatch, capsys):
+    def test_finished_trainings_are_not_repeated(self, demo, monkeypatch, capsys):
         ran = []
         monkeypatch.setattr(module, 'scene_jobs', lambda demo: [])
 
@@ -146,13 +146,13 @@ class TestRun:
         run_demo(demo, parallel=2)
         run_demo(demo, parallel=2)
         outputs = ['pictures', 'report', 'tables']
-        # No output is written again as long as the trainings are the same.
+        # Output is not written again if the trainings are the same.
         assert ran == [[], names[:3], outputs, [], []]
         printed = capsys.readouterr().out
         assert '3 to do, 1 finished before; 2 at a time' in printed
         assert printed.count('the tables') == 2
 
-    def test_elsewhere_it_says_where_to_start(self, demo, monkeypatch, tmp_path):
+    def test_a_different_working_directory_is_refused(self, demo, monkeypatch, tmp_path):
         monkeypatch.setattr(module, 'CONFIGS', tmp_path / 'configs/demo')
         with pytest.raises(UserError, match='start this command in the folder of the project'):
             run_demo(demo, parallel=1)

@@ -1,4 +1,4 @@
-"""Which analyses the demonstration does, and which it leaves alone."""
+"""Analyses of the demonstration, and which of them are repeated."""
 
 import dataclasses
 
@@ -15,20 +15,20 @@ NAME = 'mask_rcnn_swin_micro_pretrained'
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch):
-    """The demonstration in an empty folder, with the project's configs."""
+    """Demonstration in an empty folder, with the project's configs."""
     monkeypatch.setattr(trainings, 'CONFIGS', ROOT / 'configs/demo')
     return Demo(dataclasses.replace(FULL, folder=tmp_path / 'demo'))
 
 
 def finish(demo, kind, name=NAME):
-    """Leave what an analysis leaves, and its stamp."""
+    """Write the output of a finished analysis, and its stamp."""
     file = demo_analyses.result_file(demo, kind, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text('{}')
     demo_analyses.mark_finished(demo, kind, name)
 
 
-def test_of_every_pretrained_detector(demo):
+def test_every_pretrained_detector_is_analyzed(demo):
     detectors = [name for name in demo.names() if demo_analyses.is_detector(name)]
     assert len(detectors) == 5
     assert NAME in detectors
@@ -60,13 +60,13 @@ def test_finished_until_options_or_the_training_change(demo, monkeypatch):
     assert not demo_analyses.is_finished(demo, 'erf', NAME)
 
 
-def test_not_finished_without_its_result(demo):
+def test_not_finished_without_a_result(demo):
     finish(demo, 'erf')
     demo_analyses.result_file(demo, 'erf', NAME).unlink()
     assert not demo_analyses.is_finished(demo, 'erf', NAME)
 
 
-def test_only_what_is_not_finished_is_done_and_all_is_compared(demo, monkeypatch, capsys):
+def test_finished_analyses_are_not_repeated_and_all_are_compared(demo, monkeypatch, capsys):
     ran = []
     monkeypatch.setattr(demo_analyses, 'write_table', lambda demo, detectors: None)
 

@@ -1,4 +1,4 @@
-"""What the demonstration concludes from its tables."""
+"""Conclusions of the demonstration from its tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ MIXERS = ('halo', 'pvt', 'swin')
 
 
 class Known:
-    """Uncertainty of a result, which is told from those whose figure differs by more than 5."""
+    """Uncertainty of a result, told apart from results whose figure differs by more than 5."""
 
     def __init__(self, result):
         self.result = result
@@ -53,7 +53,7 @@ def test_pretraining_that_helps_every_mixer(tmp_path):
 
 def test_pretraining_whose_effect_varies(tmp_path):
     line = pretraining_line(results(tmp_path, (10, 12, 11), (15, 10, 12)), 'box_AP')
-    assert line.endswith('This cannot be told from 0.')
+    assert line.endswith('This cannot be told apart from 0.')
 
 
 def test_pretraining_of_one_mixer_says_nothing(tmp_path):

@@ -52,7 +52,7 @@ def make(tmp_path, *tasks):
 
 
 def is_alive(pid):
-    # A process that ended but was not waited for is listed too, as a zombie.
+    # A process that has ended but was not waited for is listed too, as a zombie.
     try:
         with open(f'/proc/{pid}/stat') as file:
             return file.read().rsplit(')', 1)[1].split()[0] != 'Z'
@@ -67,7 +67,7 @@ class TestRunJobs:
             run_jobs(make(tmp_path, work, fail), parallel=1, threads=1, on_done=done.append)
         assert [job.name for job in done] == ['job 0']
 
-    def test_all_run_with_their_threads(self, tmp_path, capsys):
+    def test_all_jobs_run_with_the_given_threads(self, tmp_path, capsys):
         todo = make(tmp_path, work, work, work)
         done = []
         run_jobs(todo, parallel=2, threads=3, on_done=done.append)
@@ -81,7 +81,7 @@ class TestRunJobs:
         assert all(re.fullmatch(r'  job \d: \d+ s', line) for line in lines)
 
     @pytest.mark.parametrize('parallel', [1, 2])
-    def test_no_more_at_a_time_than_asked(self, tmp_path, parallel):
+    def test_number_of_parallel_jobs_is_limited(self, tmp_path, parallel):
         todo = make(tmp_path, *[work] * 4)
         run_jobs(todo, parallel, threads=1)
         together = [int((job.folder / 'together').read_text()) for job in todo]
@@ -157,12 +157,12 @@ class TestProgress:
     def test_starts_with_the_expected_time(self):
         assert Progress(JOBS, parallel=2).seconds_left([], [], spent=0) == 40
 
-    def test_does_not_change_while_all_goes_as_expected(self):
+    def test_does_not_change_at_the_expected_speed(self):
         progress = Progress(JOBS, parallel=1)
         assert progress.seconds_left(JOBS[:1], [], spent=10) == 70
         assert progress.seconds_left(JOBS, [], spent=80) == 0
 
-    def test_follows_the_machine(self):
+    def test_follows_the_speed_of_the_machine(self):
         progress = Progress(JOBS, parallel=1)
         expected = progress.seconds_left(JOBS[:2], [], spent=40)
         slower = progress.seconds_left(JOBS[:2], [], spent=120)

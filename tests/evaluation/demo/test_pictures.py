@@ -1,4 +1,4 @@
-"""Pictures against analytic ones, naive oracles, and the scenes that a data set was written from."""
+"""Pictures against analytic ones, naive oracles, and the scenes of a data set."""
 
 import itertools
 import json
@@ -57,7 +57,7 @@ def is_color(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
 
 
 def draw_boxes(side: int, boxes: list, scores: list | None = None) -> np.ndarray:
-    """Draw masks that fill their boxes; classes 'a', 'b' by turns, red and blue."""
+    """Draw masks that fill their boxes, with alternating classes 'a' (red) and 'b' (blue)."""
     masks = np.array([filled(side, side, *box) for box in boxes])
     labels = np.arange(len(boxes)) % 2
     return draw_instances(
@@ -72,7 +72,7 @@ def draw_boxes(side: int, boxes: list, scores: list | None = None) -> np.ndarray
 
 
 def tag_of(color: int) -> np.ndarray:
-    """The tag that `draw_boxes` gives to a box of one of the classes."""
+    """Return the tag that `draw_boxes` draws for a box of one of the classes."""
     drawn = draw_boxes(128, [(40, 60, 80, 90)] * 2)
     box = filled(128, 128, 40, 60, 80, 90)
     rows, columns = np.nonzero(is_color(drawn, (RED, BLUE)[color]) & ~box)
@@ -80,7 +80,7 @@ def tag_of(color: int) -> np.ndarray:
 
 
 def find(sheet: np.ndarray, panel: np.ndarray) -> tuple[int, int]:
-    """Top and left of the one place where `sheet` shows exactly `panel`."""
+    """Return top and left of the one position where `sheet` equals `panel`."""
     distance = cv2.matchTemplate(sheet, panel, cv2.TM_SQDIFF)
     top, left = map(int, np.unravel_index(distance.argmin(), distance.shape))
     found = sheet[top : top + panel.shape[0], left : left + panel.shape[1]]
@@ -281,7 +281,7 @@ def test_segmentation_is_the_color_over_the_gray(image, segmentation):
         (np.full((4, 4), -1), 'colors'),
     ],
 )
-def test_segmentation_that_does_not_fit_is_refused(segmentation, message):
+def test_segmentation_of_the_wrong_shape_is_refused(segmentation, message):
     with pytest.raises(ValueError, match=message):
         draw_segmentation(gray_image(4, 4), segmentation, [RED, BLUE])
 
@@ -313,7 +313,7 @@ def test_sheet_is_a_grid_of_enlarged_pictures(scale):
     assert np.count_nonzero(ink) < 1.2 * panel_pixels + 2000
 
 
-def test_pictures_of_other_sizes_do_not_touch():
+def test_pictures_of_different_sizes_do_not_touch():
     rng = np.random.default_rng(2)
     sizes = [[(20, 80), (60, 30)], [(50, 10), (5, 90)]]
     grid = [[noise_image(rng, *size) for size in row] for row in sizes]
@@ -390,9 +390,9 @@ def test_png_holds_the_picture(tmp_path):
 
 STYLE = SceneStyle(height=64, width=96, empty_probability=0.4, crowd_probability=0.8, area_min=1)
 SCENES = 4
-# UperNet says this everywhere, Mask R-CNN of every box.
+# UperNet predicts this everywhere, Mask R-CNN for every box.
 PREDICTED = 'star'
-# The scenes that are drawn; the first is left with a crowd alone, the third is empty.
+# Number of scenes; the first has only a crowd, the third is empty.
 SHOWN = (1, 3)
 
 
@@ -405,7 +405,7 @@ def scenes_of(seed: int) -> list:
 
 
 def fitting_seed() -> int:
-    """A seed of scenes with crowd and objects, the same again, nothing, and objects."""
+    """Return a seed whose scenes have crowd and objects, the same again, nothing, and objects."""
     return next(
         seed
         for seed in itertools.count()
@@ -431,7 +431,7 @@ def save_config(folder: Path, name: str, root: Path) -> Path:
 
 
 def save_checkpoint(path: Path, config: Path, layer: str, probabilities: list[float]) -> Path:
-    """Weights at random but for a classifier that gives these probabilities to whatever it sees."""
+    """Save random weights, with a classifier that gives these probabilities for any input."""
     cfg = read_config(str(config))
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         weights = MODELS.build(cfg.model).state_dict()
@@ -442,7 +442,7 @@ def save_checkpoint(path: Path, config: Path, layer: str, probabilities: list[fl
 
 
 def one_against(classes: int, label: int, score: float) -> list[float]:
-    """Probabilities: `score` of one class, next to nothing of others, the rest of the last."""
+    """Return probabilities: `score` for one class, almost 0 for others, the rest for the last."""
     probabilities = [1e-4] * classes
     probabilities[label], probabilities[-1] = score, 1 - score
     return probabilities
@@ -479,7 +479,7 @@ def twice(pixels: np.ndarray) -> np.ndarray:
 
 
 def expected_panels(runs: dict, number: int) -> dict[str, np.ndarray]:
-    """What the sheet must show of a scene, from the scene itself."""
+    """Return the panels expected for a scene, computed from the scene itself."""
     scene = scenes_of(runs['seed'])[number]
     image = twice(cv2.imread(str(runs['folder'] / f'coco/val2017/{number + 1:012d}.jpg'))[..., ::-1])
     masks = np.array([twice(instance.mask) for instance in objects(scene)])
@@ -524,7 +524,7 @@ def test_sheet_shows_truth_and_predictions_of_pictures_with_objects(runs):
     assert columns[0] < columns[1]
 
 
-def test_sheet_shows_no_instance_under_the_threshold(runs):
+def test_sheet_shows_no_instance_below_the_threshold(runs):
     sheet = predictions_sheet(runs['unsure'], runs['upernet'], count=1)
     panels = expected_panels(runs, SHOWN[0])
     (top, left), height = find(sheet, panels['instances']), panels['image'].shape[0]
@@ -540,7 +540,7 @@ def test_classes_without_a_color_get_one(runs):
         assert is_color(legend, color).sum() > 50
 
 
-def test_what_cannot_be_drawn_is_said(runs, tmp_path):
+def test_invalid_runs_are_refused(runs, tmp_path):
     sure, upernet = runs['sure'], runs['upernet']
     other = tmp_path / 'other'
     write_ade20k(other, STYLE, {'val': SCENES}, runs['seed'] + 1)
@@ -552,7 +552,7 @@ def test_what_cannot_be_drawn_is_said(runs, tmp_path):
     cases = [
         ((sure, upernet, 0), '1 or more'),
         ((sure, upernet, SCENES), 'only 2 .* 4 were requested'),
-        ((sure, (elsewhere, upernet[1]), 1), 'show different pictures'),
+        ((sure, (elsewhere, upernet[1]), 1), 'are different pictures'),
         ((sure, (short, upernet[1]), 1), 'the same scenes'),
         (((sure[0], upernet[1]), upernet, 1), 'does not fit'),
         (((sure[0], tmp_path / 'none.pth'), upernet, 1), 'is not a file'),

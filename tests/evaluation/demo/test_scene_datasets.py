@@ -212,10 +212,10 @@ def test_classes_keep_their_category_ids_in_a_smaller_style(tmp_path):
     assert set(drawn) == {'cross', 'disc'}
 
 
-# Finished data, replaced data, other people's data
+# Finished data, replaced data, foreign data
 
 
-def test_second_call_touches_nothing_and_other_badrewrite(tmp_path):
+def test_finished_data_are_kept_unless_the_settings_change(tmp_path):
     calls = []
     write = {
         'first': lambda: write_datasets(tmp_path, STYLE, {'train': 2}, 0, lambda *c: calls.append(c)),
@@ -252,7 +252,7 @@ def test_replacing_leaves_no_file_of_the_old_data(tmp_path):
 
 
 @pytest.mark.parametrize('write', [write_coco, write_ade20k, write_imagenet])
-def test_broken_off_writing_leaves_the_old_data(tmp_path, write):
+def test_interrupted_writing_keeps_the_old_data(tmp_path, write):
     style = SINGLE if write is write_imagenet else STYLE
     write(tmp_path / 'data', style, {'train': 1}, 0)
     before = files_under(tmp_path)
@@ -271,12 +271,12 @@ def test_data_not_written_here_is_refused(tmp_path):
     own = tmp_path / 'coco' / 'annotations' / 'instances_train2017.json'
     own.parent.mkdir(parents=True)
     own.write_text('real COCO')
-    with pytest.raises(UserError, match='no generated scenes'):
+    with pytest.raises(UserError, match='has no generated scenes'):
         write_datasets(tmp_path, STYLE, {'train': 1}, 0)
     assert files_under(tmp_path) == {'coco/annotations/instances_train2017.json': b'real COCO'}
 
 
-def test_an_empty_folder_is_taken(tmp_path):
+def test_an_empty_folder_is_used(tmp_path):
     write_coco(tmp_path, STYLE, {'train': 1}, 0)
     assert (tmp_path / 'train2017' / '000000000001.jpg').is_file()
 
@@ -284,13 +284,13 @@ def test_an_empty_folder_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ('splits', 'seed'), [({}, 0), ({'test': 3}, 0), ({'train': 0}, 0), ({'train': 1}, -1)]
 )
-def test_bad_requests_are_refused(tmp_path, splits, seed):
+def test_invalid_arguments_are_refused(tmp_path, splits, seed):
     with pytest.raises(UserError, match='scenes'):
         write_coco(tmp_path / 'coco', STYLE, splits, seed)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_of_imagenet_lie_with_their_class(tmp_path):
+def test_pictures_of_imagenet_are_in_the_folder_of_their_class(tmp_path):
     write_imagenet(tmp_path / 'data', SINGLE, {'train': 30, 'val': 5}, SEED)
     for split, count in (('train', 30), ('val', 5)):
         scenes = [render_scene(SINGLE, scene_seed(SEED, split, n)) for n in range(count)]
@@ -302,7 +302,7 @@ def test_pictures_of_imagenet_lie_with_their_class(tmp_path):
 
 
 @pytest.mark.parametrize('change', [{'objects_max': 2}, {'empty_probability': 0.1}])
-def test_scenes_without_one_class_are_refused(tmp_path, change):
+def test_imagenet_refuses_scenes_without_exactly_one_object(tmp_path, change):
     with pytest.raises(UserError, match='exactly one object'):
         write_imagenet(tmp_path / 'data', replace(SINGLE, **change), {'train': 1}, 0)
     assert list(tmp_path.iterdir()) == []

@@ -148,7 +148,7 @@ def test_objects_stay_visible(visible_min):
             edges = instance.mask[[0, -1]].any() or instance.mask[:, [0, -1]].any()
             if not edges:
                 shares.append(np.count_nonzero(instance.mask) / area)
-    # Smaller shares than visible_min come from nowhere; shares near it only if it allows them.
+    # No share is below visible_min; shares near it occur only if it allows them.
     assert min(shares) > visible_min - 0.02
     assert visible_min == 1.0 or min(shares) < 0.7
 
@@ -189,7 +189,7 @@ def test_empty_and_crowd_probabilities():
         instances = render_scene(crowded, seed).instances
         crowd = [instance for instance in instances if instance.is_crowd]
         assert len(crowd) == 1
-        # Many shapes, and far from filling its box as one object would.
+        # A crowd has many shapes, while one object is connected.
         assert cv2.connectedComponents(crowd[0].mask.astype(np.uint8))[0] - 1 >= 5
 
 

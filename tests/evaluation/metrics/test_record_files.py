@@ -48,7 +48,7 @@ def test_evidence_is_read_back_unchanged(tmp_path, task):
 def test_evidence_of_a_different_task(tmp_path, task):
     write_evidence(tmp_path / 'evidence.npz', evidence_of(task))
     for other in set(TASKS) - {task}:
-        with pytest.raises(UserError, match=f'not valid evidence of {other}'):
+        with pytest.raises(UserError, match=f'not valid records of {other}'):
             read_evidence(tmp_path / 'evidence.npz', other)
 
 
@@ -193,10 +193,10 @@ class Bomb:
 def test_pickles_are_never_read(tmp_path):
     file = tmp_path / 'evidence.npz'
     np.savez(file, images=np.array([Bomb()], dtype=object))
-    with pytest.raises(UserError, match='not valid evidence'):
+    with pytest.raises(UserError, match='not valid records'):
         read_evidence(file, 'instance_segmentation')
     file.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UserError, match='not valid evidence'):
+    with pytest.raises(UserError, match='not valid records'):
         read_evidence(file, 'instance_segmentation')
 
 
@@ -216,7 +216,7 @@ def test_an_array_that_claims_more_than_the_file_holds(tmp_path):
     file = tmp_path / 'evidence.npz'
     with zipfile.ZipFile(file, 'w') as archive:
         archive.writestr('images.npy', buffer.getvalue() + bytes(80))
-    with pytest.raises(UserError, match='not valid evidence'):
+    with pytest.raises(UserError, match='not valid records'):
         read_evidence(file, 'semantic_segmentation')
 
 
@@ -224,7 +224,7 @@ def test_an_array_that_claims_more_than_the_file_holds(tmp_path):
 def test_a_file_that_is_not_an_archive(tmp_path, content):
     file = tmp_path / 'evidence.npz'
     file.write_bytes(content)
-    with pytest.raises(UserError, match='not valid evidence'):
+    with pytest.raises(UserError, match='not valid records'):
         read_evidence(file, 'semantic_segmentation')
 
 
@@ -232,7 +232,7 @@ def test_a_truncated_file(tmp_path):
     file = tmp_path / 'evidence.npz'
     write_evidence(file, instance_evidence())
     file.write_bytes(file.read_bytes()[:-200])
-    with pytest.raises(UserError, match='not valid evidence'):
+    with pytest.raises(UserError, match='not valid records'):
         read_evidence(file, 'instance_segmentation')
 
 

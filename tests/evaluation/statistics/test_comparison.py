@@ -292,7 +292,7 @@ class TestRefused:
 
     def test_results_without_evidence(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0], evidence=None)
-        with pytest.raises(UserError, match='no per-image evidence'):
+        with pytest.raises(UserError, match='no per-image records'):
             load_evidence(a)
 
     def test_missing_or_different_evidence(self, tmp_path):
@@ -307,7 +307,7 @@ class TestRefused:
 
     def test_figures_that_contradict_the_evidence(self, tmp_path):
         a = classifier(tmp_path / 'a', [1, 0], metrics={'top1': 51.0, 'top5': 50.0})
-        with pytest.raises(UserError, match=r'says top1 is 51\.0, but its evidence says 50\.0'):
+        with pytest.raises(UserError, match=r'says top1 is 51\.0, but its records say 50\.0'):
             load_evidence(a)
 
     def test_a_path_outside_the_folder(self, tmp_path):
@@ -374,5 +374,5 @@ class TestBoxesAlone:
         content = json.loads(file.read_text())
         content['metrics'] |= {'mask_AP': 1.0, 'mask_AP50': 1.0, 'mask_AP75': 1.0}
         file.write_text(json.dumps(content))
-        with pytest.raises(UserError, match='its evidence determines box_AP, box_AP50, box_AP75'):
+        with pytest.raises(UserError, match='its records determine box_AP, box_AP50, box_AP75'):
             load_evidence(read_result(file))

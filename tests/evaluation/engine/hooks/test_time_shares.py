@@ -418,7 +418,7 @@ def test_table():
     lines = render_shares('val', described).splitlines()
     assert lines[0] == '### Time of 4 steps (val)'
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if line[:1] == '|']
-    assert rows[0] == ['Phase', 'ms a step', 'share (%)']
+    assert rows[0] == ['Phase', 'ms per step', 'share (%)']
     assert rows[2:] == [
         ['data', '250.0', '25.0'],
         ['heads', '750.0', '75.0'],
