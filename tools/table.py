@@ -15,13 +15,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from evaluation.analysis.results import figures_of, load_analyses
 from evaluation.results.published import PACKAGED, load_published
 from evaluation.results.reading import load_results
 from evaluation.results.result import Result
 from evaluation.results.selection import add_choice, chosen, select
 from evaluation.statistics.bootstrap import RESAMPLES, check_resamples
 from evaluation.statistics.comparison import Uncertainty, uncertainties
-from evaluation.tables.analyses import figures_of, load_analyses
 from evaluation.tables.csv_table import single_task
 from evaluation.tables.table import FORMATS, render
 from evaluation.utils.errors import CommandLine, UserError, command

@@ -5,13 +5,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-from evaluation.analysis.results import ANALYSES
+from evaluation.analysis.results import ANALYSES, load_analyses
 from evaluation.demo.demo import DATA, PRETRAINED, Demo, config_of, places, write_report
 from evaluation.demo.jobs import Job, run_command, run_jobs
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
 from evaluation.results.selection import select
-from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
 from evaluation.utils.files import write_text
 from evaluation.utils.formats import clock

@@ -7,7 +7,7 @@ from itertools import groupby
 from evaluation.results.published import is_published_data_set, is_whole_data_set
 from evaluation.results.result import Result
 from evaluation.results.selection import in_order, table_of
-from evaluation.tasks import TASKS, find_metric
+from evaluation.tasks import FAIR, RELEASED, TASKS, find_metric
 from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column
 
@@ -101,6 +101,18 @@ def identity_columns(rows: Sequence[Result], with_seed: bool) -> list[Builder]:
             columns.append(_text(heading, value, numeric=heading in ('Images', 'Batch')))
             alike = told_apart
     return columns
+
+
+VARIANT_NOTES = {
+    FAIR: 'Recipe: fair (weight decay on the same kinds of parameters for all mixers).',
+    RELEASED: 'Recipe: released (weight decay by parameter names and shapes, as in the released code).',
+}
+
+
+def variant_notes(variants: set[str | None]) -> list[str]:
+    """Return a note that names the recipe if all rows share one, so that no column shows it."""
+    (variant,) = variants if len(variants) == 1 else (None,)
+    return [VARIANT_NOTES[variant]] if variant in VARIANT_NOTES else []
 
 
 def training_text(row: Result) -> str:

@@ -8,11 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluation.analysis.results import AnalysisFigures
+from evaluation.analysis.results import AnalysisFigures, figures_of
 from evaluation.results.published import Entry, find_figure, why_not_compared
 from evaluation.results.result import Flops, Result, shown_metrics
 from evaluation.statistics.comparison import Uncertainty
-from evaluation.tables.analyses import figures_of
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
 

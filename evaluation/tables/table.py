@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
-from evaluation.analysis.results import AnalysisFigures
+from evaluation.analysis.results import AnalysisFigures, figures_of, newest_of
 from evaluation.results.published import (
     Entry,
     Figure,
@@ -17,22 +17,23 @@ from evaluation.results.published import (
     why_not_compared,
 )
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.results.selection import in_order, size_classes
+from evaluation.results.selection import in_order, size_classes, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.comparison import Uncertainty
-from evaluation.tables.analyses import figures_of, newest_of
+from evaluation.statistics.experiments import by_experiment, spread
 from evaluation.tables.columns import (
     Builder,
     identity_columns,
     metric_column,
     printed,
     tables_of,
+    title_of,
     training_text,
+    variant_notes,
 )
 from evaluation.tables.contests import is_tied, winners
 from evaluation.tables.csv_table import to_csv
-from evaluation.tables.seeds import seeds_tables
-from evaluation.tasks import FAIR, RELEASED, TASKS, find_metric
+from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import (
     ALMOST,
@@ -42,6 +43,7 @@ from evaluation.utils.text_tables import (
     DOUBLE_DAGGER,
     MINUS,
     PILCROW,
+    PLUS_MINUS,
     SECTION,
     Cell,
     Column,
@@ -52,10 +54,6 @@ from evaluation.utils.text_tables import (
 )
 
 FORMATS = ('markdown', 'latex', 'csv')
-VARIANT_NOTES = {
-    FAIR: 'Recipe: fair (weight decay on the same kinds of parameters for all mixers).',
-    RELEASED: 'Recipe: released (weight decay by parameter names and shapes, as in the released code).',
-}
 
 
 def render(
@@ -262,7 +260,7 @@ def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Resul
 
 def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> list[str]:
     notes = _flops_notes([row.flops for row in rows if row.flops])
-    notes += _variant_notes({row.variant for row in rows})
+    notes += variant_notes({row.variant for row in rows})
     if any(cell.bold for group in groups for row in group for cell in row):
         is_told = any(row.variant for row in rows) or len({row.recipe.name for row in rows}) > 1
         variant = 'recipe, ' if is_told else ''
@@ -319,12 +317,6 @@ def not_compared_notes(reasons: Iterable[tuple[str, str | None]]) -> list[str]:
     return [f'Not compared with published figures, because the runs differ. {found}']
 
 
-def _variant_notes(variants: set[str | None]) -> list[str]:
-    """Return a note that names the recipe if all rows share one, so that no column shows it."""
-    (variant,) = variants if len(variants) == 1 else (None,)
-    return [VARIANT_NOTES[variant]] if variant in VARIANT_NOTES else []
-
-
 def _flops_notes(counted: Sequence[Flops]) -> list[str]:
     sizes = sorted({(flops.height, flops.width) for flops in counted})
     missing = sorted({operator for flops in counted for operator in flops.uncounted_operators})
@@ -353,3 +345,49 @@ def _source_note(figures: list[tuple[Result, Figure]]) -> str:
         f'Published figures, for {" or ".join(lengths)} ({DELTA} = ours {MINUS} published): '
         f'{"; ".join(sources)}.'
     )
+
+
+SEEDS_NOTE = 'Mean and sample standard deviation (n - 1 in the denominator) over seeds.'
+
+
+def seeds_tables(results: Sequence[Result]) -> list[Table]:
+    """Return a table for each task and data set that has experiments with several seeds.
+
+    Args:
+        results: results in the order of the rows, grouped by task and data set.
+    """
+    groups: dict[tuple, list[list[Result]]] = {}
+    for runs in by_experiment(results):
+        if len(runs) > 1:
+            groups.setdefault(table_of(runs[0]), []).append(runs)
+    return [_seeds_table(experiments) for experiments in groups.values()]
+
+
+def _seeds_table(experiments: list[list[Result]]) -> Table:
+    metrics = shown_metrics([run for runs in experiments for run in runs])
+    identity = identity_columns([runs[0] for runs in experiments], with_seed=False)
+    columns = [
+        *(column for column, _ in identity),
+        Column('Seeds', 'Seeds', numeric=False),
+        *(metric_column(metric) for metric in metrics),
+        Column('Training', 'Training', numeric=False),
+    ]
+    rows = [
+        (
+            *(build(runs[0]) for _, build in identity),
+            Cell(', '.join(sorted((str(run.seed) for run in runs), key=lambda seed: (len(seed), seed)))),
+            *(_seeds_cell(runs, metric) for metric in metrics),
+            Cell(training_text(runs[0])),
+        )
+        for runs in experiments
+    ]
+    title = title_of([run for runs in experiments for run in runs])
+    return Table(f'{title}, over seeds', tuple(columns), (tuple(rows),), (SEEDS_NOTE,))
+
+
+def _seeds_cell(runs: list[Result], metric: str) -> Cell:
+    found = spread(runs, metric)
+    if found is None:
+        return Cell(DASH)
+    task = runs[0].task
+    return Cell(f'{printed(found.mean, task)} {PLUS_MINUS} {printed(found.deviation, task)}')

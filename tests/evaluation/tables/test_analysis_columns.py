@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from evaluation.analysis.results import load_analyses
 from evaluation.results.reading import load_results
-from evaluation.tables.analyses import load_analyses
 from evaluation.tables.table import render
 from evaluation.utils.errors import UserError
 from tests.evaluation.tables.test_table import document
