@@ -66,7 +66,7 @@ class TestLayout:
             f'no `--data-root`, and the data root in the config is missing ({LAYOUT[trial.task]})',
             train(trial.config),
             'work_dirs/demo/data/',
-            'give --data-root',
+            'give a --data-root',
         )
 
     def test_missing_root_with_data_sets_that_have_their_own(self, train, trial, tmp_path):

@@ -46,7 +46,7 @@ def upernet(trials):
         (
             'a validation pipeline that loads the map before Resize',
             {f'{VALIDATION}.3': RESIZE},
-            ['loads the map (LoadAnnotations) before Resize', 'have the size of the file'],
+            ['loads the map (LoadAnnotations) before Resize', 'have the size of the image file'],
         ),
         (
             'data sets that differ in reduce_zero_label',
@@ -54,7 +54,7 @@ def upernet(trials):
                 'val_dataloader.dataset.reduce_zero_label': False,
                 f'{VALIDATION}.2.reduce_zero_label': False,
             },
-            ['reduce_zero_label is True in the data set of train_dataloader and False in that of val'],
+            ['reduce_zero_label is True in the data set of train_dataloader but False in that of val'],
         ),
     ],
 )
