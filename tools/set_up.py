@@ -16,13 +16,12 @@ from threading import Thread
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST, NEWEST = (3, 10), (3, 12)
 INSTALL = ['install', '-c', 'constraints.txt']
-PACKAGES = [*INSTALL, '--progress-bar', 'raw', '-e', '.[test]']
+PACKAGES = [*INSTALL, '--progress-bar', 'off', '-e', '.[test]']
 # The OpenMMLab packages ask for both builds of OpenCV, which overwrite each other's files. The headless
 # one must be the last, since the other needs libGL at run time.
 OPENCV = [*INSTALL, '--force-reinstall', '--no-deps', 'opencv-python-headless']
 WIDTH = 30
-DOWNLOAD = re.compile(r'\s*Downloading (?:\S+/)?(\S+?)-\d\S* \(')
-PERCENT = re.compile(r'Progress (\d+) of (\d+)')
+DOWNLOAD = re.compile(r'\s*Downloading (?:\S+/)?(\S+?)-\d\S* \((.*)\)')
 
 
 class Progress:
@@ -36,7 +35,7 @@ class Progress:
     def __init__(self, site_packages, expected):
         self.site_packages, self.expected = site_packages, expected
         self.collected = 0
-        self.doing, self.percent = 'asking the package index', ''
+        self.doing = 'asking the package index'
         self.is_running = True
         self.started = time.monotonic()
 
@@ -44,16 +43,12 @@ class Progress:
         """Take note of a line that pip has printed."""
         if line.startswith('Collecting '):
             self.collected += 1
-        elif DOWNLOAD.match(line):
-            self.doing = 'downloading ' + DOWNLOAD.match(line)[1]
-            self.percent = ''
-        elif PERCENT.match(line):
-            done, total = map(int, PERCENT.match(line).groups())
-            self.percent = f' {done / total:.0%}'
+        elif match := DOWNLOAD.match(line):
+            self.doing = f'downloading {match[1]}, {match[2]}'
         elif line.startswith('Building wheel'):
-            self.doing, self.percent = 'building wheels', ''
+            self.doing = 'building wheels'
         elif line.startswith('Installing collected packages'):
-            self.doing, self.percent = 'installing', ''
+            self.doing = 'installing'
 
     def show(self):
         """Show the line until `is_running` is unset."""
@@ -75,7 +70,7 @@ class Progress:
         share = min((self.collected + installed) / (2 * self.expected), 1)
         bar = '#' * round(WIDTH * share)
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        return f'[{bar:<{WIDTH}}] {minutes}:{seconds:02} {self.doing}{self.percent}'
+        return f'[{bar:<{WIDTH}}] {minutes}:{seconds:02} {self.doing}'
 
 
 def run_pip(python, arguments, progress, log):
@@ -85,8 +80,7 @@ def run_pip(python, arguments, progress, log):
         command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
     )
     for line in process.stdout:
-        if not line.startswith('Progress '):
-            log.write(line)
+        log.write(line)
         progress.read(line)
     return process.wait()
 

@@ -17,7 +17,6 @@ with open(packages / 'calls', 'a') as calls:
     print(*sys.argv[1:], file=calls)
 print('Collecting torch==2.11.0')
 print('  Downloading torch-2.11.0-cp311-cp311-manylinux_2_28_x86_64.whl (5 MB)')
-print('Progress 1 of 4')
 print('Installing collected packages: torch')
 (packages / 'torch-2.11.0.dist-info').mkdir(exist_ok=True)
 if {fails}:
@@ -47,11 +46,10 @@ def test_installs_the_tested_set_and_opencv_last(tmp_path):
     assert done.stdout.splitlines()[0].startswith(f'Setting up {folder}')
     assert done.stdout.splitlines()[-1] == f'{folder} is ready'
     packages, opencv = (folder / 'lib/python3.11/site-packages/calls').read_text().splitlines()
-    assert packages.endswith('install -c constraints.txt --progress-bar raw -e .[test]')
+    assert packages.endswith('install -c constraints.txt --progress-bar off -e .[test]')
     assert opencv.endswith('--force-reinstall --no-deps opencv-python-headless')
     log = (folder / 'setup.log').read_text()
     assert 'Collecting torch' in log
-    assert 'Progress' not in log
 
 
 def test_shows_the_errors_of_pip(tmp_path):
@@ -79,8 +77,7 @@ def test_progress_line(tmp_path):
     assert progress.line() == f'[{"":30}] 0:00 asking the package index'
     for line in ('Collecting a\n', 'Collecting b\n', '  Downloading nvidia_nccl-2.1-py3.whl (9 MB)\n'):
         progress.read(line)
-    progress.read('Progress 1 of 4\n')
-    assert progress.line() == f'[{"#" * 8:30}] 0:00 downloading nvidia_nccl 25%'
+    assert progress.line() == f'[{"#" * 8:30}] 0:00 downloading nvidia_nccl, 9 MB'
     for name in 'abcd':
         (tmp_path / f'{name}-1.dist-info').mkdir()
         progress.read(f'Collecting {name}\n')
