@@ -17,7 +17,7 @@ from backbones import MIXERS
 from evaluation.config.config_files import read_config
 from evaluation.demo.findings import write_tables
 from evaluation.demo.jobs import Job, run_command, run_jobs
-from evaluation.demo.pictures import predictions_sheet, write_picture
+from evaluation.demo.pictures import predictions_sheet, write_sheet
 from evaluation.demo.scene_datasets import write_datasets, write_imagenet
 from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.checkpoints import last_checkpoint
@@ -213,9 +213,9 @@ def run_demo(demo: Demo, parallel: int | None) -> None:
     for name in todo:
         # Files of an earlier training with a different config must not be mistaken for this one's.
         shutil.rmtree(demo.folder / name, ignore_errors=True)
-    run_jobs(
-        [demo.job(name) for name in todo], parallel, threads, lambda job: demo.mark_finished(job.name)
-    )
+    with quiet():
+        jobs = [demo.job(name) for name in todo]
+    run_jobs(jobs, parallel, threads, lambda job: demo.mark_finished(job.name))
     print('3. Tables, pictures and report', flush=True)
     write_outputs(demo, parallel, threads)
     print((demo.folder / 'table.md').read_text(encoding='utf-8'))
@@ -243,11 +243,9 @@ def write_outputs(demo: Demo, parallel: int, threads: int) -> None:
     folders = [demo.folder / name for name in names]
     run_jobs(
         [
-            Job('pictures', partial(write_pictures, demo), demo.folder, seconds=13, log='pictures.log'),
-            Job('report', partial(write_report, demo), demo.folder, seconds=12, log='report.log'),
-            Job(
-                'tables', partial(write_tables, folders, demo.folder), demo.folder, 10, log='tables.log'
-            ),
+            Job('report', partial(write_report, demo), demo.logs, 24, 'report.log'),
+            Job('tables', partial(write_tables, folders, demo.folder), demo.logs, 11, 'tables.log'),
+            Job('pictures', partial(write_pictures, demo), demo.logs, 13, 'pictures.log'),
         ],
         parallel,
         threads,
@@ -284,4 +282,4 @@ def write_pictures(demo: Demo) -> None:
         names = [name + PRETRAINED if name + PRETRAINED in trained else name for name in names]
         runs = [(config_of(name), last_checkpoint(demo.folder / name)) for name in names]
         with quiet():
-            write_picture(demo.folder / f'{mixer}.png', predictions_sheet(*runs))
+            write_sheet(demo.folder / f'{mixer}.png', predictions_sheet(*runs))

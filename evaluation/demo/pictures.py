@@ -1,12 +1,14 @@
 """Pictures of the predictions of a detector and a segmentor beside the ground truth."""
 
-import itertools
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from mmengine.dataset import BaseDataset
 
 from evaluation.config.recipe import contestant_name
@@ -17,9 +19,6 @@ from evaluation.engine.drawing import (
     draw_instances,
     draw_segmentation,
     enlarge,
-    ink_text,
-    paste,
-    text_cover,
 )
 from evaluation.engine.experiment import read_config
 from evaluation.engine.predictor import SCORE_THRESHOLD, Trained, load_trained
@@ -33,68 +32,44 @@ SCENE_COLORS: Mapping[str, Color] = dict(zip(SEGMENT_CLASSES, PALETTE, strict=Tr
 PANEL_SIDE = 256
 ROWS = ('image', 'instances: truth', 'instances: Mask R-CNN', 'classes: truth', 'classes: UperNet')
 
-PAPER: Color = (255, 255, 255)
-TITLE_CAPITAL, HEADING_CAPITAL, LEGEND_CAPITAL = 12, 9, 8
-MARGIN, GAP = 16, 6
+PANEL_INCHES = 2.5
 
 
-def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[np.ndarray]]],
-    column_titles: Sequence[str],
-    title: str,
-    scale: int = 2,
-    legend: Sequence[tuple[str, Color]] = (),
-) -> np.ndarray:
-    """Arrange pictures in a grid with a title, a name for each row and column, and a legend.
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures in rows and columns.
 
-    The size of the text does not depend on `scale`. The sheet grows to fit all text.
-
-    Args:
-        rows: name and pictures of each row, (H, W, 3) uint8, RGB, of any sizes.
-        column_titles: one title per column.
+    Attributes:
         title: title of the sheet.
-        scale: integer factor by which pictures are enlarged.
-        legend: names and RGB colors of the legend, at the bottom.
-
-    Returns:
-        (H, W, 3) uint8, RGB.
-
-    Raises:
-        ValueError: there is no picture, or the number of pictures in a row is not that of the titles.
+        column_titles: one title per column.
+        rows: pictures of each row by its name, (H, W, 3) uint8, RGB.
+        legend: RGB colors by name.
     """
-    counts = {len(images) for _, images in rows}
-    if counts != {len(column_titles)} or not column_titles:
-        raise ValueError(f'rows of {sorted(counts)} pictures under {len(column_titles)} titles')
-    grid = [[enlarge(image, scale) for image in images] for _, images in rows]
-    heading, names = text_cover(title, TITLE_CAPITAL), [_row_name(name) for name, _ in rows]
-    headings = [text_cover(column_title, HEADING_CAPITAL) for column_title in column_titles]
 
-    heights = [
-        max([name.shape[0], *(image.shape[0] for image in images)])
-        for name, images in zip(names, grid, strict=True)
-    ]
-    widths = [
-        max([cover.shape[1], *(image.shape[1] for image in column)])
-        for cover, *column in zip(headings, *grid, strict=True)
-    ]
-    left = MARGIN + max(name.shape[1] for name in names) + 2 * GAP
-    top = MARGIN + heading.shape[0] + 2 * GAP + headings[0].shape[0] + GAP
-    lefts, tops = _spread(left, widths), _spread(top, heights)
-    inner = max(lefts[-1] + widths[-1] - MARGIN, heading.shape[1])
-    foot = _legend(legend, inner)
-    bottom = tops[-1] + heights[-1]
+    title: str
+    column_titles: Sequence[str]
+    rows: Mapping[str, Sequence[np.ndarray]]
+    legend: Mapping[str, Color]
 
-    size = (bottom + foot.shape[0] + MARGIN, max(inner, foot.shape[1]) + 2 * MARGIN, 3)
-    sheet = np.full(size, PAPER, np.uint8)
-    ink_text(sheet, heading, MARGIN, MARGIN)
-    for x, w, cover in zip(lefts, widths, headings, strict=True):
-        ink_text(sheet, cover, x + (w - cover.shape[1]) // 2, top - GAP - cover.shape[0])
-    for y, h, name, images in zip(tops, heights, names, grid, strict=True):
-        ink_text(sheet, name, left - 2 * GAP - name.shape[1], y + (h - name.shape[0]) // 2)
-        for x, w, image in zip(lefts, widths, images, strict=True):
-            paste(sheet, image, x + (w - image.shape[1]) // 2, y + (h - image.shape[0]) // 2)
-    paste(sheet, foot, MARGIN, bottom)
-    return sheet
+
+def draw_sheet(sheet: Sheet) -> Figure:
+    """Draw a sheet with its titles, names and legend."""
+    columns = len(sheet.column_titles)
+    size = (PANEL_INCHES * columns + 1, PANEL_INCHES * len(sheet.rows) + 0.8)
+    figure = Figure(figsize=size, layout='constrained')
+    figure.suptitle(sheet.title)
+    axes = figure.subplots(len(sheet.rows), columns, squeeze=False)
+    for line, (name, panels) in zip(axes, sheet.rows.items(), strict=True):
+        line[0].set_ylabel(name.replace(': ', ':\n'), rotation=0, ha='right', va='center')
+        for place, panel in zip(line, panels, strict=True):
+            place.imshow(panel)
+            place.set(xticks=[], yticks=[])
+            place.spines[:].set_visible(False)
+    for place, column_title in zip(axes[0], sheet.column_titles, strict=True):
+        place.set_title(column_title, fontsize='medium')
+    handles = [Patch(color=np.divide(color, 255), label=name) for name, color in sheet.legend.items()]
+    figure.legend(handles=handles, loc='outside lower center', ncols=len(handles), frameon=False)
+    return figure
 
 
 def predictions_sheet(
@@ -102,7 +77,7 @@ def predictions_sheet(
     segmentor_run: Run,
     count: int = 4,
     colors: Mapping[str, Color] = SCENE_COLORS,
-) -> np.ndarray:
+) -> Sheet:
     """Draw the predictions of a Mask R-CNN and an UperNet on the same validation pictures.
 
     The pictures are the first ones with an object. Instances with a score of 0.3 or more are drawn.
@@ -116,8 +91,8 @@ def predictions_sheet(
         colors: RGB color by class name, for both tasks; other classes get new colors.
 
     Returns:
-        (H, W, 3) uint8, RGB. Each column is a picture; the rows show the picture, true and predicted
-        instances, true and predicted classes.
+        A sheet with a column for each picture. The rows show the picture, true and predicted instances,
+        true and predicted classes.
 
     Raises:
         UserError: a file is missing, a checkpoint does not fit its config, there are fewer than
@@ -132,19 +107,19 @@ def predictions_sheet(
     indices = _first_with_objects(detector.dataset, count)
     by_name = color_classes([*segmentor.classes, *detector.classes], colors)
     columns = [_column(detector, segmentor, index, by_name) for index in indices]
-    return contact_sheet(
-        [(name, panels) for name, *panels in zip(ROWS, *columns, strict=True)],
-        [f'validation image {index + 1}' for index in indices],
+    return Sheet(
         _sheet_title(detector_run[0], segmentor_run[0]),
-        scale=1,
-        legend=list(by_name.items()),
+        [f'validation image {index + 1}' for index in indices],
+        {name: panels for name, *panels in zip(ROWS, *columns, strict=True)},
+        by_name,
     )
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write a picture, (H, W, 3) uint8, RGB, as PNG, atomically."""
-    encoded = cv2.imencode('.png', image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1]
-    write_bytes(path, encoded.tobytes())
+def write_sheet(path: Path, sheet: Sheet) -> None:
+    """Draw a sheet and write it as PNG, atomically."""
+    buffer = io.BytesIO()
+    draw_sheet(sheet).savefig(buffer, format='png', dpi=100)
+    write_bytes(path, buffer.getvalue())
 
 
 def _load(run: Run, scope: str) -> Trained:
@@ -234,43 +209,3 @@ def _sheet_title(detector_config: str | Path, segmentor_config: str | Path) -> s
     backbones = dict.fromkeys(contestant_name(cfg) for cfg in configs)
     names = ' and '.join(backbones)
     return f'{names}: predictions of Mask R-CNN (score at least {SCORE_THRESHOLD}) and UperNet'
-
-
-def _spread(start: int, sizes: Sequence[int]) -> list[int]:
-    """Return the positions of items of the given sizes in a row, with gaps between them."""
-    return list(itertools.accumulate(sizes[:-1], lambda at, size: at + size + GAP, initial=start))
-
-
-def _row_name(name: str) -> np.ndarray:
-    """Return the text of a row's name, with a line break after each colon."""
-    lines = [text_cover(line, HEADING_CAPITAL) for line in name.replace(': ', ':\n').split('\n')]
-    width = max(line.shape[1] for line in lines)
-    return np.vstack([np.pad(line, ((0, 0), (width - line.shape[1], 0))) for line in lines])
-
-
-def _legend(entries: Sequence[tuple[str, Color]], width: int) -> np.ndarray:
-    """Return swatches with names, in lines of `width` pixels; an empty picture if there are none.
-
-    It is wider than `width` if a single name is.
-    """
-    if not entries:
-        return np.zeros((0, 0, 3), np.uint8)
-    blocks = []
-    for name, color in entries:
-        cover = text_cover(name, LEGEND_CAPITAL)
-        side = cover.shape[0]
-        block = np.full((side, side + GAP + cover.shape[1], 3), PAPER, np.uint8)
-        block[2:-2, 2:-2][:, : side - 4] = color
-        ink_text(block, cover, side + GAP, 0)
-        blocks.append(block)
-    places, x, y = [], 0, 2 * GAP
-    for block in blocks:
-        if x and x + block.shape[1] > width:
-            x, y = 0, y + block.shape[0] + GAP
-        places.append((x, y))
-        x += block.shape[1] + 3 * GAP
-    wide = max(x + block.shape[1] for block, (x, _) in zip(blocks, places, strict=True))
-    foot = np.full((y + blocks[-1].shape[0], wide, 3), PAPER, np.uint8)
-    for block, (x, y) in zip(blocks, places, strict=True):
-        paste(foot, block, x, y)
-    return foot

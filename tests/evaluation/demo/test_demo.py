@@ -145,7 +145,7 @@ class TestRun:
         finish(demo, names[3], demo.digest(names[3]))
         run_demo(demo, parallel=2)
         run_demo(demo, parallel=2)
-        outputs = ['pictures', 'report', 'tables']
+        outputs = ['report', 'tables', 'pictures']
         # Output is not written again if the trainings are the same.
         assert ran == [[], names[:3], outputs, [], []]
         printed = capsys.readouterr().out
