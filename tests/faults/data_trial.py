@@ -22,7 +22,7 @@ from pycocotools import mask as coco_mask
 from evaluation.data.check_data import examine
 from evaluation.engine.experiment import add_common_arguments, load_config
 from evaluation.engine.runner import BenchmarkRunner
-from evaluation.utils.errors import BAD_INPUT, CommandLine, command
+from evaluation.utils.errors import BAD_INPUT, CommandLine, UserError, command
 from tests.commands import ROOT, option_list
 from tests.faults.image_mutations import mutate_image, mutate_map
 from tests.faults.json_mutations import BYTES, mutate_json
@@ -129,7 +129,10 @@ def use(task: Task, root: Path, skip_bad_images: bool) -> dict[str, list[dict]]:
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         loaders = {name: BenchmarkRunner.build_dataloader(cfg[name], seed=0) for name in LOADERS}
         for loader in loaders.values():
-            for number, _ in enumerate(loader, start=1):
+            for number, batch in enumerate(loader, start=1):
+                # The runner raises it before a step.
+                if isinstance(batch, UserError):
+                    raise batch
                 if number >= len(loader.dataset):
                     break
         metric = None

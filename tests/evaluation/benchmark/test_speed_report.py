@@ -142,7 +142,7 @@ class TestTable:
         assert slow['Speed'] == '0.25'
         assert slow['Memory (MB)'] == '45.6'
         assert '1000x1000 matrices in fp32, 90.9 GFLOP/s (quartiles 70.5–95.5)' in text
-        assert '§ slow: without aten::odd' in text
+        assert '§ slow: excludes operators without a FLOP formula: aten::odd' in text
 
     def test_header_states_the_conditions(self):
         size = Size(1, 64, 64)
