@@ -94,7 +94,8 @@ def mixers_line(results: Sequence[Result], metric: str, known: Mapping[Path, Unc
         members = [result for result in results if result.start == start]
         pairs = list(itertools.combinations(members, 2))
         apart = sum(_differ(*pair, metric, known) for pair in pairs)
-        counts.append(f'{apart} of {len(pairs)} pairs {start}')
+        which = 'pairs from scratch' if start == SCRATCH else 'pretrained pairs'
+        counts.append(f'{apart} of {len(pairs)} {which}')
     return (
         f'**Mixers, {find_metric(metric).words}**: {" and ".join(counts)} differ by more than the '
         f'choice of the {results[0].images} images explains.'
