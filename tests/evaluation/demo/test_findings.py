@@ -66,8 +66,8 @@ def test_pairs_of_mixers(tmp_path):
     known = {result.path: Known(result) for result in found}
     # From scratch 17 and 10 differ by 7, 17 and 12 by 5.
     assert mixers_line(found, 'box_AP', known) == (
-        '**Mixers, box AP**: 1 of 3 pairs from scratch and 0 of 3 pretrained pairs differ by more than the '
-        f'choice of the {found[0].images} images explains.'
+        '**Mixers, box AP**: 1 of 3 pairs from scratch and 0 of 3 pretrained pairs differ by more than '
+        f'the choice of the {found[0].images} images explains.'
     )
 
 
