@@ -24,7 +24,7 @@ WIDTH = 30
 DOWNLOAD = re.compile(r'\s*Downloading (?:\S+/)?(\S+?)-\d\S* \((.*)\)')
 
 
-class Progress:
+class ProgressLine:
     """One line of progress, rewritten on a terminal and repeated twice a minute elsewhere.
 
     Args:
@@ -106,7 +106,7 @@ def main():
         subprocess.run([sys.executable, '-m', 'venv', str(environment)], check=True)
     (site_packages,) = environment.glob('lib/python*/site-packages')
     pins = (ROOT / 'constraints.txt').read_text(encoding='utf-8').count('==')
-    progress = Progress(site_packages, pins)
+    progress = ProgressLine(site_packages, pins)
     shown = Thread(target=progress.show)
     shown.start()
     log_file = environment / 'setup.log'

@@ -34,7 +34,7 @@ DATA = Path('work_dirs/demo/data')
 PRETRAINING = 'imagenet'
 DENSE = ('mask_rcnn', 'upernet')
 # End of the names of trainings that start from pretrained weights.
-PRETRAINED = '_pretrained'
+PRETRAINED_SUFFIX = '_pretrained'
 SPLITS = {'train': 160, 'val': 48}
 PRETRAINING_SPLITS = {'train': 480, 'val': 120}
 PRETRAINING_STYLE = SceneStyle(
@@ -113,7 +113,7 @@ class Demo:
         return [
             *map(pretraining_of, pretrained),
             *(name for _, name in dense),
-            *(name + PRETRAINED for mixer, name in dense if mixer in pretrained),
+            *(name + PRETRAINED_SUFFIX for mixer, name in dense if mixer in pretrained),
         ]
 
     def job(self, name: str) -> Job:
@@ -122,7 +122,7 @@ class Demo:
         folder = self.folder / name
         arguments = ['tools/train.py', str(config_of(name)), '--work-dir', str(folder)]
         after = None
-        if name.endswith(PRETRAINED):
+        if name.endswith(PRETRAINED_SUFFIX):
             after = pretraining_of(_mixer_of(name))
             arguments += ['--pretrained', str(self.weights(after))]
         if options := self.length.options.get(task):
@@ -147,7 +147,7 @@ class Demo:
         """Return a digest of config, data and starting weights of a training."""
         facts = [self._config(name).pretty_text, SceneStyle(), SPLITS]
         facts += [PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED]
-        if name.endswith(PRETRAINED):
+        if name.endswith(PRETRAINED_SUFFIX):
             facts.append(self.digest(pretraining_of(_mixer_of(name))))
         return hashlib.sha256(''.join(map(str, facts)).encode()).hexdigest()
 
@@ -172,12 +172,12 @@ def _task_of(name: str) -> str:
 
 
 def _mixer_of(name: str) -> str:
-    return name.removesuffix(PRETRAINED).removesuffix('_micro').rpartition('_')[2]
+    return name.removesuffix(PRETRAINED_SUFFIX).removesuffix('_micro').rpartition('_')[2]
 
 
 def config_of(name: str) -> Path:
     """Return the config file of a training."""
-    return CONFIGS / f'{name.removesuffix(PRETRAINED)}.py'
+    return CONFIGS / f'{name.removesuffix(PRETRAINED_SUFFIX)}.py'
 
 
 def pretraining_of(mixer: str) -> str:
@@ -279,7 +279,9 @@ def write_pictures(demo: Demo) -> None:
         names = [f'{task}_{mixer}_micro' for task in DENSE]
         if not all(name in trained for name in names):
             continue
-        names = [name + PRETRAINED if name + PRETRAINED in trained else name for name in names]
+        names = [
+            name + PRETRAINED_SUFFIX if name + PRETRAINED_SUFFIX in trained else name for name in names
+        ]
         runs = [(config_of(name), last_checkpoint(demo.folder / name)) for name in names]
         with quiet():
             write_sheet(demo.folder / f'{mixer}.png', predictions_sheet(*runs))

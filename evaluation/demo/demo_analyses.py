@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from evaluation.analysis.results import ANALYSES, load_analyses
-from evaluation.demo.demo import DATA, PRETRAINED, Demo, config_of, places, write_report
+from evaluation.demo.demo import DATA, PRETRAINED_SUFFIX, Demo, config_of, places, write_report
 from evaluation.demo.jobs import Job, run_command, run_jobs
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
@@ -65,7 +65,7 @@ def run_analyses(demo: Demo, parallel: int | None) -> None:
 
 def is_detector(name: str) -> bool:
     """Return whether a training of the demonstration produces a detector that is analyzed."""
-    return name.startswith(TASK) and name.endswith(PRETRAINED)
+    return name.startswith(TASK) and name.endswith(PRETRAINED_SUFFIX)
 
 
 def arguments_of(demo: Demo, kind: str, name: str) -> list[str]:

@@ -91,7 +91,7 @@ def _run(work: Callable[[], None], log: Path, threads: int) -> None:
     work()
 
 
-class Progress:
+class RemainingTime:
     """Estimate of the remaining time, from expected times and the speed so far.
 
     Expected times are scaled by the measured speed of this machine. At the start, the expectation counts
@@ -135,7 +135,7 @@ def run_jobs(
         UserError: one of them failed; the others are stopped.
     """
     waiting, running, done = list(jobs), [], []
-    progress = Progress(jobs, parallel)
+    remaining = RemainingTime(jobs, parallel)
     spent, last = 0.0, time.monotonic()
     reported = last
     try:
@@ -155,7 +155,7 @@ def run_jobs(
                 print(f'  {job.name}: {now - job.started:.0f} s', flush=True)
             if now - reported > REPORT_SECONDS:
                 reported = now
-                left = clock(progress.seconds_left(done, running, spent))
+                left = clock(remaining.seconds_left(done, running, spent))
                 print(f'  {len(done)} of {len(jobs)} done, about {left} left', flush=True)
     finally:
         for job in running:

@@ -73,7 +73,7 @@ def test_unsupported_python_versions_are_refused(version, monkeypatch, capsys, t
 
 
 def test_progress_line(tmp_path):
-    progress = set_up.Progress(tmp_path, expected=4)
+    progress = set_up.ProgressLine(tmp_path, expected=4)
     assert progress.line() == f'[{"":30}] 0:00 asking the package index'
     for line in ('Collecting a\n', 'Collecting b\n', '  Downloading nvidia_nccl-2.1-py3.whl (9 MB)\n'):
         progress.read(line)

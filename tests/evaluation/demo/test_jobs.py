@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evaluation.demo import jobs as module
-from evaluation.demo.jobs import Job, Progress, run_command, run_jobs
+from evaluation.demo.jobs import Job, RemainingTime, run_command, run_jobs
 from evaluation.utils.errors import UserError
 
 # Progress of a training in its scalars: 5 iterations.
@@ -153,19 +153,19 @@ class TestShareDone:
 JOBS = [Job(str(place), print, 'nowhere', seconds) for place, seconds in enumerate((10, 30, 40))]
 
 
-class TestProgress:
+class TestRemainingTime:
     def test_starts_with_the_expected_time(self):
-        assert Progress(JOBS, parallel=2).seconds_left([], [], spent=0) == 40
+        assert RemainingTime(JOBS, parallel=2).seconds_left([], [], spent=0) == 40
 
     def test_does_not_change_at_the_expected_speed(self):
-        progress = Progress(JOBS, parallel=1)
-        assert progress.seconds_left(JOBS[:1], [], spent=10) == 70
-        assert progress.seconds_left(JOBS, [], spent=80) == 0
+        remaining = RemainingTime(JOBS, parallel=1)
+        assert remaining.seconds_left(JOBS[:1], [], spent=10) == 70
+        assert remaining.seconds_left(JOBS, [], spent=80) == 0
 
     def test_follows_the_speed_of_the_machine(self):
-        progress = Progress(JOBS, parallel=1)
-        expected = progress.seconds_left(JOBS[:2], [], spent=40)
-        slower = progress.seconds_left(JOBS[:2], [], spent=120)
+        remaining = RemainingTime(JOBS, parallel=1)
+        expected = remaining.seconds_left(JOBS[:2], [], spent=40)
+        slower = remaining.seconds_left(JOBS[:2], [], spent=120)
         assert expected == 40
         # Three times the expected time so far, which counts beside a minute of expectation.
         assert slower == pytest.approx(40 * (60 + 120) / (60 + 40))
