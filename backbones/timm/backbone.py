@@ -281,12 +281,11 @@ def examined(
     """
     wanted = json.loads(options)
     chosen = {**networks.options_for_any_size(model_name), **wanted}
-    with torch.device('meta'):
-        network = networks.create(model_name, chosen).eval()
-        known = networks.class_options(model_name)
-        if 'patch_size' in known - wanted.keys() and _is_patchwise(network):
-            chosen['patch_size'] = networks.PATCH_SIZE
-            network = networks.create(model_name, chosen).eval()
+    network = networks.create_without_values(model_name, chosen)
+    known = networks.class_options(model_name)
+    if 'patch_size' in known - wanted.keys() and _is_patchwise(network):
+        chosen['patch_size'] = networks.PATCH_SIZE
+        network = networks.create_without_values(model_name, chosen)
     try:
         return probe(network, model_name, out_indices), chosen
     except BackboneError as error:

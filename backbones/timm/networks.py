@@ -63,6 +63,16 @@ def create(name: str, options: Mapping[str, Any]) -> nn.Module:
         raise BackboneError(f'timm:{name} cannot be read: {_first_line(error)}') from error
 
 
+def create_without_values(name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Build a network on the `meta` device; see `create`."""
+    try:
+        with torch.device('meta'):
+            return create(name, options)
+    except (NotImplementedError, RuntimeError):
+        # Some versions of timm compute with values when they build a network.
+        return create(name, options).to('meta')
+
+
 @functools.cache
 def class_options(name: str) -> frozenset[str]:
     """Return the names of the options of a network's class.
@@ -70,8 +80,7 @@ def class_options(name: str) -> frozenset[str]:
     Raises:
         BackboneError: timm does not know the name.
     """
-    with torch.device('meta'):
-        network = create(name, {})
+    network = create_without_values(name, {})
     return frozenset(inspect.signature(type(network).__init__).parameters)
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -76,7 +77,9 @@ def probe(network: nn.Module, name: str, out_indices: Sequence[int]) -> Facts:
     """
     info = [dict(entry) for entry in getattr(network, 'feature_info', None) or []]
     if not info or not hasattr(network, 'forward_intermediates'):
-        raise BackboneError(f'timm:{name} offers no feature maps')
+        raise BackboneError(
+            f'timm:{name} offers no feature maps in timm {timm.__version__}; a newer timm may'
+        )
     stride = common_stride(network)
     if stride and stride not in PLAIN_STRIDES:
         raise BackboneError(
