@@ -61,6 +61,10 @@ class UnifiedBackbone(BaseModule):
 
     # Family of this network in comparisons.
     family = 'unified'
+    # Registered name of its classifier.
+    classifier = 'UnifiedClassifier'
+    # Whether `init_weights` loads a checkpoint completely or raises.
+    loads_strictly = True
 
     def __init__(
         self,
