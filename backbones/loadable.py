@@ -9,10 +9,10 @@ class LoadableModule(BaseModule):
     """A module whose `init_cfg` loads a checkpoint, in its own or in published names, with a report.
 
     Attributes:
-        is_strict: whether most of the weights must be in the checkpoint; see `load_pretrained`.
+        loads_strictly: whether most of the weights must be in the checkpoint; see `load_pretrained`.
     """
 
-    is_strict = True
+    loads_strictly = True
 
     def init_weights(self) -> None:
         """Load the checkpoint in `init_cfg`, if any; parameters are initialized at construction.

@@ -61,6 +61,8 @@ class UnifiedBackbone(LoadableModule):
 
     # Family of this network in comparisons.
     family = 'unified'
+    # Registered name of its classifier.
+    classifier = 'UnifiedClassifier'
 
     def __init__(
         self,

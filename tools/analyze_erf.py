@@ -20,7 +20,16 @@ from evaluation.utils.formats import whole
 
 # Limit for OpenCV and for memory.
 LARGEST_SIDE = 2**14
-OF_A_MODEL = ('config', 'images', 'limit', 'targets', 'protocol', 'work_dir', 'checkpoint_key')
+OF_A_MODEL = (
+    'config',
+    'backbone',
+    'images',
+    'limit',
+    'targets',
+    'protocol',
+    'work_dir',
+    'checkpoint_key',
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -104,7 +113,7 @@ def analyze_model(arguments: argparse.Namespace) -> str:
     from evaluation.engine.trained_model import read_analyzed_config
     from evaluation.utils.devices import own_device
 
-    cfg = read_analyzed_config(arguments.config, arguments.cfg_options)
+    cfg = read_analyzed_config(arguments.config, arguments.backbone, arguments.cfg_options)
     cfg.checkpoint_key = arguments.checkpoint_key
     output = result_file(arguments, 'erf.json')
     plan = Plan(

@@ -21,8 +21,8 @@ from evaluation.utils.errors import CommandLine, UserError, command, warn
 from evaluation.utils.formats import positive
 
 OF_A_MODEL = (
-    'config', 'checkpoint', 'data_root', 'limit', 'transforms', 'strengths', 'steps', 'directions',
-    'fill', 'rotate', 'reference_score', 'protocol', 'work_dir', 'checkpoint_key',
+    'config', 'backbone', 'checkpoint', 'data_root', 'limit', 'transforms', 'strengths', 'steps',
+    'directions', 'fill', 'rotate', 'reference_score', 'protocol', 'work_dir', 'checkpoint_key',
 )  # fmt: skip
 
 

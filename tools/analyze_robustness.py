@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 NONE = 'none'
 MOST_STEPS = 1000
 OF_A_MODEL = (
-    'config', 'checkpoint', 'limit', 'work_dir', 'checkpoint_key', 'data_root', 'attacks', 'norm',
-    'budgets', 'steps', 'corruptions', 'severities',
+    'config', 'backbone', 'checkpoint', 'limit', 'work_dir', 'checkpoint_key', 'data_root', 'attacks',
+    'norm', 'budgets', 'steps', 'corruptions', 'severities',
 )  # fmt: skip
 # Settings that must match for two results to be compared, and their options.
 ALIKE = {

@@ -1,7 +1,8 @@
 """Time configs side by side: seconds, FLOP rate relative to the measured peak, and memory.
 
-    python tools/benchmark.py configs/mask_rcnn_*_tiny.py --backbone --dtype bf16
-    python tools/benchmark.py configs/mask_rcnn_swin_tiny.py --backbone --peer timm:convnext_tiny
+    python tools/benchmark.py configs/mask_rcnn_*_tiny.py --alone --dtype bf16
+    python tools/benchmark.py configs/mask_rcnn_swin_tiny.py --alone --peer timm:convnext_tiny
+    python tools/benchmark.py configs/mask_rcnn_swin_tiny.py --backbone dcn_tiny timm:convnext_tiny
     python tools/benchmark.py configs/mask_rcnn_*_tiny.py --side 256 512 1024 --plot growth.png
 
 Each round times every row and a large matrix product once, in a new random order, so that drift of a
@@ -13,6 +14,7 @@ segmentation.
 import argparse
 import contextlib
 import sys
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +38,14 @@ def parse_arguments() -> argparse.Namespace:
 
     parser = CommandLine(__doc__)
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='config files')
-    parser.add_argument('--backbone', action='store_true', help='time only the backbones')
+    parser.add_argument(
+        '--backbone',
+        nargs='*',
+        metavar='NAME',
+        help='time each config with each of these backbones instead of its own: scales such as '
+        'dcn_tiny, timm:NAME or package.module:Class; without a NAME, the same as --alone',
+    )
+    parser.add_argument('--alone', action='store_true', help='time only the backbones')
     add_sizes(parser)
     parser.add_argument(
         '--dtype',
@@ -60,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
         action='extend',
         default=[],
         metavar='timm:NAME',
-        help='timm backbones to time as well; requires --backbone',
+        help='timm backbones to time as well; requires --alone',
     )
     parser.add_argument('--repeats', type=positive, default=10, metavar='N', help='rounds; default 10')
     parser.add_argument(
@@ -82,6 +91,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add_overrides(parser)
     arguments = parser.parse_args()
+    arguments.alone = arguments.alone or arguments.backbone == []
     check_combinations(arguments)
     return arguments
 
@@ -126,10 +136,10 @@ def check_combinations(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: options conflict, or a file cannot be written.
     """
-    if arguments.peer and not arguments.backbone:
-        raise UserError(
-            '--peer needs --backbone, since peers have no heads for detection or segmentation'
-        )
+    if config := next((name for name in arguments.backbone or () if name.endswith('.py')), None):
+        raise UserError(f'--backbone {config} is a config; give the configs first, then --backbone')
+    if arguments.peer and not arguments.alone:
+        raise UserError('--peer needs --alone, since peers have no heads for detection or segmentation')
     if arguments.plot and arguments.plot.suffix != '.png':
         raise UserError(f'--plot {arguments.plot} must end in .png; give another name')
     grows = len({*(arguments.side or [])}) > 1 or len({*arguments.batch}) > 1
@@ -152,7 +162,7 @@ def main() -> None:
         from evaluation.utils.files import json_text, write_output
         from evaluation.utils.process_memory import keep_freed_memory
 
-        scope = BACKBONES if arguments.backbone else WHOLE_MODELS
+        scope = BACKBONES if arguments.alone else WHOLE_MODELS
         plan = make_plan(arguments)
         if plan.mode.device.type == 'cpu':
             keep_freed_memory()
@@ -204,15 +214,18 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
         UserError: a config cannot be read, or has no model that can be timed.
     """
     from evaluation.benchmark.subjects import ConfigSubject, row_names
-    from evaluation.config.config_files import read_config
-    from evaluation.config.overrides import merge_options
+    from evaluation.config.contestants import open_config
     from evaluation.config.recipe import contestant_name, recipe_of
 
-    found = []
-    for config, name in zip(arguments.configs, row_names(arguments.configs), strict=True):
-        cfg = read_config(config)
-        for warning in merge_options(cfg, arguments.cfg_options):
+    opened = []
+    for config, backbone in product(arguments.configs, arguments.backbone or [None]):
+        cfg, warnings = open_config(config, backbone, arguments.cfg_options)
+        for warning in warnings:
             warn(warning)
+        opened.append((config if backbone is None else str(cfg.filename), cfg))
+    names = row_names([config for config, _ in opened])
+    found = []
+    for (config, cfg), name in zip(opened, names, strict=True):
         if 'model' not in cfg:
             raise UserError(f'config {config} has no model; give a config that can be trained')
         recipe = recipe_of(cfg)
@@ -222,7 +235,7 @@ def read_configs(arguments: argparse.Namespace) -> list['ConfigSubject']:
             experiment = {'recipe': recipe.name, 'contestant': contestant_name(cfg)}
         scope = cfg.get('default_scope')
         try:
-            found.append(ConfigSubject(name, cfg.model, scope, arguments.backbone, size, experiment))
+            found.append(ConfigSubject(name, cfg.model, scope, arguments.alone, size, experiment))
         except UserError as error:
             raise UserError(f'config {config}: {error}') from error
     return found

@@ -2,6 +2,7 @@
 
     python tools/complexity.py configs/mask_rcnn_dcn_tiny.py configs/mask_rcnn_swin_tiny.py
     python tools/complexity.py configs/upernet_*.py --shape 512 512 --json complexity.json
+    python tools/complexity.py configs/_base_/mask_rcnn_coco_1x.py --backbone dcn_tiny timm:resnet50
 
 Without --shape, the image has the size that the recipe states, otherwise the usual size in publications:
 800x1280 (height x width) for detection, 512x2048 for segmentation.
@@ -32,6 +33,13 @@ def parse_arguments() -> argparse.Namespace:
         metavar=('HEIGHT', 'WIDTH'),
         help='size of the image in pixels; default: that of the recipe or of publications',
     )
+    parser.add_argument(
+        '--backbone',
+        nargs='+',
+        metavar='NAME',
+        help='count each config with each of these backbones instead of its own: scales such as '
+        'dcn_tiny, timm:NAME or package.module:Class',
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write unrounded figures to FILE')
     add_overrides(parser)
     return parser.parse_args()
@@ -47,29 +55,48 @@ def main() -> None:
         from evaluation.utils.files import json_text, write_output
 
         size = tuple(arguments.shape) if arguments.shape else None
-        found = {config: count(config, arguments.cfg_options, size) for config in arguments.configs}
+        found = dict(
+            count(config, backbone, arguments.cfg_options, size)
+            for config in arguments.configs
+            for backbone in arguments.backbone or [None]
+        )
     if arguments.json:
         figures = {config: complexity.as_json() for config, complexity in found.items()}
         write_output(arguments.json, json_text(figures).encode())
     sys.stdout.write(render_complexity(found))
 
 
-def count(config: str, options: dict[str, object], size: tuple[int, int] | None) -> 'Complexity':
-    """Count parameters and FLOPs of the model of a config file; errors name the file."""
-    from evaluation.config.config_files import read_config
-    from evaluation.config.overrides import merge_options
+def count(
+    config: str, backbone: str | None, options: dict[str, object], size: tuple[int, int] | None
+) -> tuple[str, 'Complexity']:
+    """Count parameters and FLOPs of the model of a config file; errors name the file.
+
+    Args:
+        config: path of the config.
+        backbone: name of the backbone; None for that of the config.
+        options: overrides of the config.
+        size: height and width of the image; None for the usual size.
+
+    Returns:
+        Path of the config, named after its backbone, and the figures.
+
+    Raises:
+        UserError: the config, the backbone or an override is invalid, or cannot be counted.
+    """
+    from evaluation.config.contestants import open_config
     from evaluation.config.recipe import recipe_of
     from evaluation.models.complexity import complexity_of_config
 
-    cfg = read_config(config)
-    for warning in merge_options(cfg, options):
+    cfg, warnings = open_config(config, backbone, options)
+    for warning in warnings:
         warn(warning)
     if 'model' not in cfg:
         raise UserError(f'config {config} has no model; give a config that can be trained')
     recipe = recipe_of(cfg)
     size = size or (recipe.flops_size if recipe else None)
     try:
-        return complexity_of_config(cfg.model, cfg.get('default_scope'), size)
+        name = config if backbone is None else str(cfg.filename)
+        return name, complexity_of_config(cfg.model, cfg.get('default_scope'), size)
     except UserError as error:
         raise UserError(f'config {config}: {error}') from error
 

@@ -15,7 +15,7 @@ from evaluation.utils.formats import positive
 
 
 def parse_arguments() -> argparse.Namespace:
-    from evaluation.config.overrides import add_overrides
+    from evaluation.config.overrides import add_backbone, add_overrides
     from evaluation.engine.experiment import WEIGHT_KEYS
 
     parser = CommandLine(__doc__)
@@ -42,6 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--checkpoint-key', choices=WEIGHT_KEYS, help='weights to use if the file has several'
     )
+    add_backbone(parser)
     add_overrides(parser)
     arguments = parser.parse_args()
     if not 0 <= arguments.score_threshold <= 1:

@@ -28,7 +28,8 @@ def load_pretrained(
         key: entry of the checkpoint that contains the weights; see `weights_of`.
 
     Raises:
-        BackboneError: the file cannot be read, or less than 90% of its or the model's parameters fit.
+        BackboneError: the file cannot be read, less than 90% of its or the model's parameters fit, or
+            loading changes nothing.
     """
     weights = weights_of(read_checkpoint(source), source, key)
     fitting, report = fit_weights(module, select_prefix(weights, prefix, source), source)
@@ -38,18 +39,35 @@ def load_pretrained(
 
 
 def load_fitting(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load weights that fit a module, and check that the module has their values afterwards.
+    """Load weights that fit a module, and check that the module then has them.
+
+    Args:
+        module: any module; one with its own `load_state_dict` or `state_dict` may do anything.
+        weights: weights in its names and shapes.
+        source: path or URL, for messages.
 
     Raises:
-        BackboneError: the module did not take a value.
+        BackboneError: the module does not have their values, or had them all before.
     """
+    before = {name: value.clone() for name, value in module.state_dict().items() if name in weights}
     module.load_state_dict({**module.state_dict(), **weights})
-    for name, value in module.state_dict().items():
-        if name in weights and not torch.equal(value, weights[name].to(value.dtype).to(value.device)):
-            raise BackboneError(
-                f'checkpoint {source}: {type(module).__name__} did not load {name}; its load_state_dict '
-                'must store the values that it gets'
-            )
+    after, network = module.state_dict(), type(module).__name__
+    lost = [name for name, value in weights.items() if not _holds(after.get(name), value)]
+    if lost:
+        raise BackboneError(
+            f'checkpoint {source}: {network}.load_state_dict did not set {some(lost, 2)}; '
+            'remove the method from the class, or correct it'
+        )
+    if weights and all(_holds(before.get(name), value) for name, value in weights.items()):
+        raise BackboneError(
+            f'checkpoint {source} changed no weight of {network}, which had all of its values before; '
+            'omit it, or give the checkpoint of a training'
+        )
+
+
+def _holds(own: Tensor | None, value: Tensor) -> bool:
+    """Return whether a tensor of a module has the values that were loaded, in its own data type."""
+    return own is not None and torch.equal(own, value.to(own.device, own.dtype))
 
 
 def fit_weights(

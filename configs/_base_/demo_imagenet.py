@@ -25,7 +25,7 @@ recipe.update(
     start=None,
 )
 model.update(
-    backbone=dict(layer_scale_init_value=1.0),
+    backbone=dict(layer_scale_init_value=1.0, num_classes=6),
     data_preprocessor=dict(random_erasing=0.0),
     mixup=0.0,
     cutmix=0.0,

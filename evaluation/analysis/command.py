@@ -71,7 +71,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
         batch_help: help text of `--batch`.
     """
     # Commands import this module before they can report errors, so it imports little at the top.
-    from evaluation.config.overrides import add_overrides
+    from evaluation.config.overrides import add_backbone, add_overrides
     from evaluation.engine.experiment import add_key_and_launcher
 
     parser.add_argument('config', nargs='?', metavar='CONFIG', help='config file')
@@ -97,6 +97,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, batch: int, batch_help:
         metavar='FILE',
         help='file for the result, FILE.json, or for the figure of --compare, FILE.png',
     )
+    add_backbone(parser)
     add_overrides(parser)
     add_key_and_launcher(parser)
 
@@ -153,15 +154,13 @@ def result_file(arguments: argparse.Namespace, name: str) -> Path:
     Raises:
         UserError: the work dir cannot be written, or the config cannot be read.
     """
-    from evaluation.config.config_files import read_config
-    from evaluation.config.overrides import merge_options
+    from evaluation.config.contestants import open_config
     from evaluation.config.run_settings import work_dir
     from evaluation.engine.experiment import check_work_dir
 
     if arguments.output is not None:
         return arguments.output
-    cfg = read_config(arguments.config)
-    merge_options(cfg, arguments.cfg_options)
-    folder = Path(work_dir(cfg, arguments.work_dir, arguments.config))
+    cfg, _ = open_config(arguments.config, arguments.backbone, arguments.cfg_options)
+    folder = Path(work_dir(cfg, arguments.work_dir, cfg.filename))
     check_work_dir(folder)
     return folder / 'analysis' / name

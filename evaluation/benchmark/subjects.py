@@ -133,7 +133,7 @@ class ConfigSubject:
         with seeded(0):
             self._without_values = build_without_values(model, scope)
         if backbone_alone and not isinstance(getattr(self._without_values, 'backbone', None), nn.Module):
-            raise UserError('the model has no backbone; omit --backbone')
+            raise UserError('the model has no backbone; omit --alone')
         if not backbone_alone:
             standard_size(self._without_values)
 

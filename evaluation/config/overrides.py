@@ -55,6 +55,17 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--backbone`, for every command that reads one config."""
+    parser.add_argument(
+        '--backbone',
+        metavar='NAME',
+        help='replace the backbone of the config, or give one to a recipe of configs/_base_: a scale '
+        'such as dcn_tiny, timm:NAME or package.module:Class, with options as in '
+        "'dcn_tiny(drop_path_rate=0.1)'",
+    )
+
+
 class OptionsAction(DictAction):
     """Parse `KEY=VALUE ...` to a dict; any other form is an argparse error."""
 
@@ -100,15 +111,15 @@ def read_value(text: str) -> object:
         return read_value(value)
     if isinstance(value, tuple) and not text.startswith('('):
         return list(value)
-    return value if _is_plain(value) else _read_short_form(text)
+    return value if is_plain(value) else _read_short_form(text)
 
 
-def _is_plain(value: object) -> bool:
+def is_plain(value: object) -> bool:
     """Return whether a value has types that configs use; sets and complex numbers are not among them."""
     if isinstance(value, dict):
-        return all(map(_is_plain, [*value, *value.values()]))
+        return all(map(is_plain, [*value, *value.values()]))
     if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, (bool, int, float, str))
 
 

@@ -5,18 +5,18 @@ import inspect
 from collections.abc import Sequence
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, VISBACKENDS
 
 from backbones.unified import SMALLEST_SIDE
+from evaluation.config.model_channels import check_channels
 from evaluation.config.recipe import check_competition
 from evaluation.config.run_settings import check_checkpoint_names
 from evaluation.config.schedule import check_schedule
 from evaluation.config.segmentor_checks import check_segmentation
 from evaluation.config.settings import built_settings, check_keywords, check_types, setting
 from evaluation.utils.errors import UserError
-from evaluation.utils.meta_device import build_without_values
 
 # Minimum values of whole numbers.
 LEAST = {
@@ -77,8 +77,8 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     for loader in loaders:
         if cfg.get(loader) is not None:
             check_workers(cfg, loader)
+    check_channels(cfg)
     if cfg.model.backbone.type in ('UnifiedBackbone', 'UnifiedClassifier'):
-        check_backbone(cfg.model, cfg.default_scope)
         check_image_sizes(cfg)
     if 'train_dataloader' in loaders:
         check_batch_norm(cfg, processes)
@@ -99,7 +99,8 @@ def check_parts(cfg: Config, loaders: Sequence[str]) -> None:
     parts += ['train_cfg', 'optim_wrapper'] if 'train_dataloader' in loaders else []
     for part in parts:
         if setting(cfg, part) is None:
-            raise UserError(f'config {cfg.filename} has no {part}; give a leaf, such as {LEAF}')
+            more = ', or --backbone NAME' if part == 'model.backbone' else ''
+            raise UserError(f'config {cfg.filename} has no {part}; give a leaf, such as {LEAF}{more}')
     of_validation = ('val_dataloader', 'val_cfg', 'val_evaluator')
     absent = [part for part in of_validation if cfg.get(part) is None]
     if 0 < len(absent) < len(of_validation):
@@ -134,38 +135,6 @@ def check_workers(cfg: Config, loader: str) -> None:
                 f'{loader}.{name}={settings[name]} needs workers, but {loader}.num_workers=0; '
                 f'give {loader}.{name}={without} too'
             )
-
-
-def check_backbone(model: ConfigDict, scope: str | None) -> None:
-    """Build the backbone without values, and check that the neck or heads expect its channels.
-
-    Raises:
-        UserError: an option is misspelled, missing or wrong, or the channels differ.
-    """
-    backbone = build_without_values(model.backbone, scope, 'model.backbone')
-    channels = [backbone.dims[index] for index in backbone.out_indices]
-    if 'neck' in model:
-        check_channels('model.neck', model.neck.get('in_channels'), channels)
-        return
-    for name in ('decode_head', 'auxiliary_head'):
-        head = model.get(name)
-        if isinstance(head, dict) and 'in_index' in head:
-            taken = [channels[i] for i in head.in_index] if isinstance(head.in_index, list) else None
-            check_channels(f'model.{name}', head.get('in_channels'), taken or channels[head.in_index])
-
-
-def check_channels(place: str, expected: int | Sequence[int] | None, given: int | list[int]) -> None:
-    """Compare the channels of the backbone with those that a part expects.
-
-    Raises:
-        UserError: they differ.
-    """
-    given, expected = (list(c) if isinstance(c, Sequence) else c for c in (given, expected))
-    if expected is not None and expected != given:
-        raise UserError(
-            f'{place}.in_channels={expected}, but the maps of model.backbone have {given} channels; '
-            f'give {place}.in_channels={given}'
-        )
 
 
 def check_image_sizes(cfg: Config) -> None:

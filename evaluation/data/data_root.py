@@ -5,6 +5,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -302,3 +303,17 @@ def _inside(path: str, root: str, form: Callable[[str], str] = os.path.abspath) 
 def _join(root: str, inside: str, original: str) -> str:
     """Join paths, with a trailing slash if the original path has one."""
     return os.path.join(root, inside).rstrip('/') + '/' * original.endswith('/')
+
+
+def data_root_of(cfg: Config, wish: str | None) -> str | None:
+    """Return the data root of a config: `wish`, or the folder in it named like the config's data root.
+
+    For `data/ade/ADEChallengeData2016` in `/datasets`, that is `ade/ADEChallengeData2016` or
+    `ADEChallengeData2016`.
+    """
+    if wish is None:
+        return None
+    wish = os.path.expanduser(wish)
+    parts = Path(config_data_root(cfg) or '').parts
+    inside = [Path(wish, *parts[start:]) for start in range(1, len(parts))]
+    return str(next((folder for folder in inside if folder.is_dir()), wish))

@@ -3,6 +3,7 @@
 Images are not decoded here, which would take minutes; they are checked when they are loaded.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +24,12 @@ from evaluation.data.config_checks import (
     check_evaluators,
     check_transforms,
 )
-from evaluation.data.dataset_config import class_names, lister_of, path_of, plain_datasets
+from evaluation.data.dataset_config import class_names, data_sha256, lister_of, path_of, plain_datasets
 from evaluation.data.image_files import ADVICE, BadFileError, files_below, leads_out, visible_files_below
 from evaluation.data.image_loading import build_dataset
 from evaluation.data.imagenet import class_folders, labeled_images
 from evaluation.utils.errors import UserError
+from evaluation.utils.files import file_sha256
 from evaluation.utils.process_groups import note
 
 TESTED = 'test_dataloader'
@@ -287,3 +289,39 @@ def size_of_file(path: str) -> tuple[int, int]:
 
 def _text(shape: tuple[int, ...]) -> str:
     return 'x'.join(map(str, shape[::-1]))
+
+
+class Digests:
+    """Cache of digests of data and files."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def of_data(self, dataset: ConfigDict) -> str:
+        """Return the SHA-256 of a data set.
+
+        Raises:
+            UserError: the data set is missing or unreadable.
+        """
+        key = json.dumps(dataset.to_dict(), sort_keys=True, default=repr)
+        if key not in self._known:
+            for part in plain_datasets(dataset):
+                check_layout(part)
+            try:
+                self._known[key] = data_sha256(dataset)
+            except OSError as error:
+                raise UserError(f'{error.filename} cannot be read ({error.strerror})') from error
+        return self._known[key]
+
+    def of_file(self, file: str) -> str:
+        """Return the SHA-256 of a file.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        if file not in self._known:
+            try:
+                self._known[file] = file_sha256(Path(file))
+            except OSError as error:
+                raise UserError(f'{file} cannot be read ({error.strerror})') from error
+        return self._known[file]

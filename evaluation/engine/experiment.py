@@ -13,11 +13,12 @@ from mmengine.config import Config, ConfigDict
 
 from backbones import BackboneError
 from backbones.checkpoint import WEIGHT_KEYS
-from evaluation.config.config_files import read_config
+from evaluation.config.config_files import read_config as read_config
 from evaluation.config.config_text import remember_layout
+from evaluation.config.contestants import open_config
 from evaluation.config.digests import add_digests
 from evaluation.config.masks import leave_out_unused_masks
-from evaluation.config.overrides import add_overrides, merge_options
+from evaluation.config.overrides import add_backbone, add_overrides
 from evaluation.config.run_settings import check_run_settings, work_dir
 from evaluation.config.schedule_length import length_warnings
 from evaluation.config.whole_config import check_config
@@ -39,6 +40,7 @@ TOO_FEW_VALUES = 'Expected more than 1 value per channel when training'
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing share."""
+    add_backbone(parser)
     parser.add_argument(
         '--work-dir', help="output folder; default: the config's work_dir, or work_dirs/<config name>"
     )
@@ -98,8 +100,7 @@ def load_config(
         UserError: the config, an option or the data set is missing or wrong, or the work dir is not
             writable. Everything that needs no model is checked before anything is written.
     """
-    cfg = read_config(arguments.config)
-    warnings = merge_options(cfg, arguments.cfg_options)
+    cfg, warnings = open_config(arguments.config, arguments.backbone, arguments.cfg_options)
     # Compute the digests before setting anything that depends on the number of processes.
     add_digests(cfg)
     check_planned(arguments, cfg.config_sha256)
@@ -112,7 +113,7 @@ def load_config(
     warnings += length_warnings(cfg, arguments.cfg_options) if 'train_dataloader' in loaders else []
     for warning in warnings:
         warn(warning)
-    cfg.work_dir = work_dir(cfg, arguments.work_dir, arguments.config)
+    cfg.work_dir = work_dir(cfg, arguments.work_dir, cfg.filename)
     check_work_dir(Path(cfg.work_dir))
     if without_truth:
         without_truth(cfg)

@@ -51,7 +51,9 @@ def predict(arguments: argparse.Namespace) -> None:
     check_work_dir(out)
     images = find_images(arguments.images)
     names = output_names(images)
-    cfg = read_analyzed_config(arguments.config, arguments.cfg_options, ('test_dataloader',))
+    cfg = read_analyzed_config(
+        arguments.config, arguments.backbone, arguments.cfg_options, ('test_dataloader',)
+    )
     device = own_device(arguments.device)
     check_readable(images)
     predictor = load_predictor(cfg, arguments.checkpoint, arguments.checkpoint_key, device)

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from backbones import BackboneError
 from backbones.checkpoint import fit_weights, local_copy, read_checkpoint, weights_of
 from backbones.checkpoint.load_report import some
-from evaluation.config.config_files import read_config
-from evaluation.config.overrides import merge_options
+from evaluation.config.contestants import open_config
 from evaluation.config.whole_config import check_config
 from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.models.model_weights import BACKBONE, check_whole, fit_model, forget_pretrained
@@ -45,19 +44,21 @@ class Checkpoint:
         return not any(name.startswith(BACKBONE) for name in self.weights)
 
 
-def read_analyzed_config(file: str, options: dict, loaders: Sequence[str] = ()) -> Config:
+def read_analyzed_config(
+    file: str, backbone: str | None, options: dict, loaders: Sequence[str] = ()
+) -> Config:
     """Read the config of a model to analyze, and override settings; its data need not exist.
 
     Args:
         file: path of the config.
+        backbone: value of `--backbone`; None for that of the config.
         options: overrides.
         loaders: names of its data loaders that will be used.
 
     Raises:
         UserError: the config cannot be read or is invalid.
     """
-    cfg = read_config(file)
-    warnings = merge_options(cfg, options)
+    cfg, warnings = open_config(file, backbone, options)
     check_config(cfg, loaders, process_count())
     for warning in warnings:
         warn(warning)

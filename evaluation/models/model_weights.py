@@ -17,6 +17,8 @@ from backbones.checkpoint import (
     fit_weights,
     in_module_names,
     in_own_names,
+    load_fitting,
+    load_pretrained,
     read_checkpoint,
     select_prefix,
     weights_of,
@@ -72,7 +74,7 @@ def _of_init_cfg(entry: Any, path: tuple[str, ...]) -> Iterator[PretrainedPart]:
             yield from _of_init_cfg(each, path)
     elif isinstance(entry, dict):
         if loads_checkpoint(entry):
-            yield PretrainedPart('.'.join(path), entry)
+            yield PretrainedPart('.'.join([*path, *filter(None, [entry.get('part')])]), entry)
         overrides = entry.get('override') or []
         for each in [overrides] if isinstance(overrides, dict) else overrides:
             yield from _of_init_cfg(each, (*path, str(each.get('name'))))
@@ -249,6 +251,8 @@ class ReportedPretrained(PretrainedInit):
             `backbone.`.
         map_location: ignored; weights are loaded on the CPU.
         key: entry of the checkpoint that holds the weights; see `weights_of`.
+        part: name of a submodule to load into instead, of which 90 % must fit, such as `backbone`. For
+            modules that do not take an `init_cfg` themselves; loaded after all other initialization.
     """
 
     def __init__(
@@ -257,19 +261,24 @@ class ReportedPretrained(PretrainedInit):
         prefix: str | None = None,
         map_location: str = 'cpu',
         key: str | None = None,
+        part: str | None = None,
     ) -> None:
         super().__init__(checkpoint, prefix, map_location)
         self.key = key
+        self.part = part
 
     def __call__(self, module: nn.Module) -> None:
         """Load the checkpoint.
 
         Raises:
-            BackboneError: the file cannot be read, or none of its weights fit.
+            BackboneError: the file cannot be read, none of its weights fit, or loading changes nothing.
         """
-        fitting, report = fit_part(module, self.checkpoint, self.prefix, self.key)
-        module.load_state_dict({**module.state_dict(), **fitting})
-        print_log(f'{self.checkpoint}, into {type(module).__name__}: {report}', logger='current')
+        if self.part:
+            load_pretrained(module.get_submodule(self.part), self.checkpoint, self.prefix, self.key)
+        else:
+            fitting, report = fit_part(module, self.checkpoint, self.prefix, self.key)
+            load_fitting(module, fitting, self.checkpoint)
+            print_log(f'{self.checkpoint}, into {type(module).__name__}: {report}', logger='current')
         if hasattr(module, '_params_init_info'):
             update_init_info(module, init_info=self._get_init_info())
 

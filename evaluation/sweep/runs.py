@@ -3,19 +3,23 @@
 import functools
 import glob
 import hashlib
-import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
 from evaluation.config.config_files import read_config
+from evaluation.config.contestants import (
+    file_name,
+    find_backbone,
+    named_after,
+    open_config,
+    task_of_config,
+)
 from evaluation.config.digests import add_digests
 from evaluation.config.overrides import merge_options
-from evaluation.config.recipe import contestant_name, declared_contestant
 from evaluation.config.run_settings import (
     DEFAULT_SEED,
     check_run_settings,
@@ -24,17 +28,15 @@ from evaluation.config.run_settings import (
     randomness,
 )
 from evaluation.config.whole_config import check_config
-from evaluation.data.data_root import config_data_root, set_data_root
-from evaluation.data.dataset_config import data_sha256, plain_datasets
-from evaluation.data.startup_checks import check_layout
+from evaluation.data.data_root import data_root_of, set_data_root
+from evaluation.data.startup_checks import Digests
 from evaluation.engine.checkpoints import candidates
-from evaluation.engine.starting_point import use_pretrained
+from evaluation.engine.starting_point import pretrained_of, use_pretrained
 from evaluation.models.model_weights import starting_sources, starting_weights
 from evaluation.sweep.decisions import start_name
 from evaluation.sweep.record import Identity
 from evaluation.sweep.work import RunTask
 from evaluation.utils.errors import UserError, warn
-from evaluation.utils.files import file_sha256
 
 # No leading zeros, so that each seed has one name.
 SEED = re.compile(r'seed_(0|[1-9][0-9]*)')
@@ -51,17 +53,80 @@ class Wanted:
         folder: name of the work dir inside the folder of the config.
         seed: random seed of the training; None for a test.
         checkpoint: checkpoint to test; None for a training.
+        entry: name of the config with its backbone; None for that of the file.
+        backbone: name of the backbone; None for that of the config.
     """
 
     config: Path
     folder: str
     seed: int | None = None
     checkpoint: str | None = None
+    entry: str | None = None
+    backbone: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Name of the folder of its work dirs."""
+        return self.entry or self.config.stem
 
     @property
     def name(self) -> str:
         """Name in messages."""
-        return f'{self.config.stem}/{self.folder}'
+        return f'{self.title}/{self.folder}'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A config, possibly with a different backbone.
+
+    Attributes:
+        config: path of the config file.
+        name: name of the config with its backbone.
+        backbone: name of the backbone; None for that of the config.
+    """
+
+    config: Path
+    name: str
+    backbone: str | None = None
+
+
+def find_entries(configs: Sequence[Path], backbones: Sequence[str]) -> list[Entry]:
+    """Return every config with every backbone.
+
+    Args:
+        configs: paths of the configs.
+        backbones: names of backbones; none for those of the configs.
+
+    Raises:
+        UserError: a backbone fits no config, or two entries have the same name and would share a work
+            dir.
+    """
+    if not backbones:
+        return [Entry(config, config.stem) for config in configs]
+    found: dict[str, Entry] = {}
+    for backbone in backbones:
+        named = [_named_entry(config, backbone) for config in configs]
+        if all(isinstance(each, UserError) for each in named):
+            raise named[0]
+        for config, each in zip(configs, named, strict=True):
+            # A backbone that does not fit this config is refused later, without ending the sweep.
+            name = f'{config.stem}_{file_name(backbone)}' if isinstance(each, UserError) else each
+            other = found.setdefault(name, entry := Entry(config, name, backbone))
+            if other is not entry:
+                raise UserError(
+                    f'{config} with {backbone} and {other.config} with {other.backbone} are both named '
+                    f'{name} and would share a work dir; give each pair of recipe and backbone once'
+                )
+    return list(found.values())
+
+
+def _named_entry(config: Path, backbone: str) -> str | UserError:
+    """Return the name of a config with a backbone, or the error that it causes."""
+    try:
+        cfg = read_config(str(config))
+        return named_after(cfg, find_backbone(backbone, task_of_config(cfg)).contestant['name'])
+    except UserError as error:
+        return error
 
 
 def find_configs(patterns: Sequence[str]) -> list[Path]:
@@ -91,17 +156,21 @@ def find_configs(patterns: Sequence[str]) -> list[Path]:
     return sorted(found.values(), key=lambda file: (file.stem, str(file)))
 
 
-def trainings(configs: Sequence[Path], seeds: Sequence[int]) -> list[Wanted]:
+def trainings(entries: Sequence[Entry], seeds: Sequence[int]) -> list[Wanted]:
     """Return every config with every seed.
 
     Raises:
         UserError: a seed is given twice.
     """
     _check_seeds(seeds)
-    return [Wanted(config, f'seed_{seed}', seed) for config in configs for seed in seeds]
+    return [
+        Wanted(each.config, f'seed_{seed}', seed, entry=each.name, backbone=each.backbone)
+        for each in entries
+        for seed in seeds
+    ]
 
 
-def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
+def evaluations(entries: Sequence[Entry], folder: Path, seeds: Sequence[int] | None) -> list[Wanted]:
     """Return every config with its checkpoints in a folder.
 
     With seeds, these are the last ones in `name/seed_<n>`. Without seeds, it is `name.pth`, otherwise
@@ -114,14 +183,17 @@ def evaluations(configs: Sequence[Path], folder: Path, seeds: Sequence[int] | No
         raise UserError(f'--test-only {folder} is not a folder; give a folder with checkpoints')
     _check_seeds(seeds or ())
     wanted, lacking = [], []
-    for config in configs:
+    for each in entries:
         if seeds is None:
-            found = _checkpoints(folder, config.stem)
-            lacking += [] if found else [config.stem]
+            found = _checkpoints(folder, each.name)
+            lacking += [] if found else [each.name]
         else:
-            found = _checkpoints_of_seeds(folder / config.stem, seeds)
-            lacking += [f'{config.stem}/seed_{n}' for n in seeds if f'test_seed_{n}' not in found]
-        wanted += [Wanted(config, place, checkpoint=str(file)) for place, file in found.items()]
+            found = _checkpoints_of_seeds(folder / each.name, seeds)
+            lacking += [f'{each.name}/seed_{n}' for n in seeds if f'test_seed_{n}' not in found]
+        wanted += [
+            Wanted(each.config, place, None, str(file), each.name, each.backbone)
+            for place, file in found.items()
+        ]
     if lacking:
         places = 'NAME/seed_<n>/' if seeds else 'NAME/ or NAME/seed_<n>/'
         alone = '' if seeds else 'its checkpoint as NAME.pth, or '
@@ -191,42 +263,6 @@ class Run:
     task: RunTask
 
 
-class Digests:
-    """Cache of digests of data and files."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str] = {}
-
-    def of_data(self, dataset: ConfigDict) -> str:
-        """Return the SHA-256 of a data set.
-
-        Raises:
-            UserError: the data set is missing or unreadable.
-        """
-        key = json.dumps(dataset.to_dict(), sort_keys=True, default=repr)
-        if key not in self._known:
-            for part in plain_datasets(dataset):
-                check_layout(part)
-            try:
-                self._known[key] = data_sha256(dataset)
-            except OSError as error:
-                raise UserError(f'{error.filename} cannot be read ({error.strerror})') from error
-        return self._known[key]
-
-    def of_file(self, file: str) -> str:
-        """Return the SHA-256 of a file.
-
-        Raises:
-            UserError: the file cannot be read.
-        """
-        if file not in self._known:
-            try:
-                self._known[file] = file_sha256(Path(file))
-            except OSError as error:
-                raise UserError(f'{file} cannot be read ({error.strerror})') from error
-        return self._known[file]
-
-
 def own_seed(config: Path, options: dict[str, object]) -> int:
     """Return the seed set in a config, 0 if there is none.
 
@@ -249,8 +285,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         UserError: one of them is missing or invalid.
     """
     is_test = wanted.checkpoint is not None
-    cfg = read_config(str(wanted.config))
-    merge_options(cfg, wishes.options)
+    cfg, _ = open_config(str(wanted.config), wanted.backbone, wishes.options)
     add_digests(cfg)
     digest, old_digest = cfg.config_sha256, cfg.config_sha256_version_1
     check_config(cfg, TESTING if is_test else (*TRAINING, *TESTING), wishes.processes)
@@ -259,10 +294,10 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     data_root = data_root_of(cfg, wishes.data_root)
     if data_root:
         set_data_root(cfg, data_root, TESTING if is_test else (*TRAINING, *TESTING))
-    folder = wishes.root / wanted.config.stem / wanted.folder
+    folder = wishes.root / wanted.title / wanted.folder
     if cfg.get('work_dir'):
-        warn_of_work_dir(wanted.config, cfg.work_dir, wishes.root / wanted.config.stem)
-    common = common_arguments(folder, digest, data_root, wishes.options)
+        warn_of_work_dir(wanted.config, cfg.work_dir, wishes.root / wanted.title)
+    common = common_arguments(folder, digest, data_root, wanted.backbone, wishes.options)
     evaluated = digests.of_data(cfg.test_dataloader.dataset)
     config = str(wanted.config)
     if is_test:
@@ -321,7 +356,11 @@ def flags_of(cfg: Config, flags: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def common_arguments(
-    folder: Path, digest: str, data_root: str | None, options: dict[str, object]
+    folder: Path,
+    digest: str,
+    data_root: str | None,
+    backbone: str | None,
+    options: dict[str, object],
 ) -> list[str]:
     """Return the options that trainings and tests share, with the overrides at the end.
 
@@ -329,60 +368,15 @@ def common_arguments(
         folder: folder of the run.
         digest: digest of the config, which may be edited before the job reads it.
         data_root: root folder of the data; None for that of the config.
+        backbone: name of the backbone; None for that of the config.
         options: overrides, by dotted keys.
     """
     arguments = ['--work-dir', str(folder), '--config-sha256', digest]
+    arguments += ['--backbone', backbone] if backbone else []
     arguments += ['--data-root', data_root] if data_root else []
     for key, value in options.items():
         arguments += ['--cfg-options', f'{key}={value!r}']
     return arguments
-
-
-def data_root_of(cfg: Config, wish: str | None) -> str | None:
-    """Return the data root of a config: `wish`, or the folder in it named like the config's data root.
-
-    For `data/ade/ADEChallengeData2016` in `/datasets`, that is `ade/ADEChallengeData2016` or
-    `ADEChallengeData2016`.
-    """
-    if wish is None:
-        return None
-    wish = os.path.expanduser(wish)
-    parts = Path(config_data_root(cfg) or '').parts
-    inside = [Path(wish, *parts[start:]) for start in range(1, len(parts))]
-    return str(next((folder for folder in inside if folder.is_dir()), wish))
-
-
-def pretrained_of(wish: str | None, cfg: Config, seed: int | None) -> str | None:
-    """Return the initial weights of a run, with `{name}`, `{mixer}`, `{scale}` and `{seed}` filled in.
-
-    Args:
-        wish: value of `--pretrained`.
-        cfg: config of the training.
-        seed: seed of the training.
-
-    Raises:
-        UserError: a placeholder is unknown, or its value is not declared in the config.
-    """
-    if wish is None or '{' not in wish:
-        return wish
-    declared = declared_contestant(cfg)
-    mixer = (cfg.model.backbone.get('mixer') or {}).get('type')
-    names = {
-        'name': contestant_name(cfg),
-        'mixer': declared.get('mixer', mixer),
-        'scale': declared.get('scale'),
-        'seed': seed,
-    }
-    for name, value in names.items():
-        if value is None and f'{{{name}}}' in wish:
-            raise UserError(
-                f'--pretrained {wish}: {cfg.filename} declares no {name}; add the line '
-                f"contestant = dict({name}='...')"
-            )
-        wish = wish.replace(f'{{{name}}}', str(value))
-    if '{' in wish or '}' in wish:
-        raise UserError(f'--pretrained {wish}: unknown name in braces; use only {", ".join(names)}')
-    return wish
 
 
 def start_of(cfg: Config, pretrained: str | None, digests: Digests) -> tuple[str, str | None]:

@@ -44,6 +44,7 @@ from evaluation.sweep.runs import (
     Wishes,
     evaluations,
     find_configs,
+    find_entries,
     make_run,
     own_seed,
     trainings,
@@ -92,15 +93,16 @@ def sweep(arguments: argparse.Namespace) -> int:
         UserError: the command line is invalid, or none of the runs can be done.
         Interrupted: this command was asked to stop.
     """
-    configs = find_configs(arguments.patterns)
+    with quiet():
+        entries = find_entries(find_configs(arguments.patterns), arguments.backbones)
     wishes, slurm = wishes_of(arguments), slurm_wishes(arguments)
     if arguments.test_only is None:
         with quiet():
-            seeds = [arguments.seeds or [own_seed(config, wishes.options)] for config in configs]
-        pairs = zip(configs, seeds, strict=True)
-        every = [wanted for config, own in pairs for wanted in trainings([config], own)]
+            seeds = [arguments.seeds or [own_seed(each.config, wishes.options)] for each in entries]
+        pairs = zip(entries, seeds, strict=True)
+        every = [wanted for each, own in pairs for wanted in trainings([each], own)]
     else:
-        every = evaluations(configs, Path(arguments.test_only), arguments.seeds)
+        every = evaluations(entries, Path(arguments.test_only), arguments.seeds)
     places = [] if slurm else local_places(arguments.gpus, arguments.parallel, len(every))
     check_work_dir(wishes.root)
     with machine_faults_reported(str(wishes.root)):
@@ -239,6 +241,14 @@ def add_arguments(parser: CommandLine) -> None:
     """Add the options of the command."""
     parser.add_argument(
         'patterns', nargs='+', metavar='PATTERN', help="configs, such as 'configs/mask_rcnn_*_tiny.py'"
+    )
+    parser.add_argument(
+        '--backbones',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='run each config with each of these backbones instead of its own: scales such as dcn_tiny, '
+        'timm:NAME or package.module:Class',
     )
     parser.add_argument(
         '--seeds',

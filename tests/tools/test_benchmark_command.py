@@ -159,7 +159,7 @@ class TestBadInput:
 
     def test_peer_beside_whole_models(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, *SMALL, '--peer', 'timm:convnext_atto')
-        refused(KIND, '`--peer` without `--backbone`', outcome, '--peer needs --backbone')
+        refused(KIND, '`--peer` without `--alone`', outcome, '--peer needs --alone')
 
     def test_standard_sizes_that_differ(self, benchmark, refused):
         outcome = benchmark(CONVNEXT, UPERNET)

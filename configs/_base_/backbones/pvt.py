@@ -1,6 +1,6 @@
 """Spatial-reduction attention (Pyramid Vision Transformer), four scales.
 
-`drop_path_rate` is for Mask R-CNN; leaves of UperNet and ImageNet override it.
+`drop_path_rate` of a scale is for Mask R-CNN; UperNet and ImageNet override it, see `drop_path_rates`.
 """
 
 pvt_micro = dict(
@@ -41,4 +41,10 @@ pvt_base = dict(
     mlp_ratios=[4, 4, 4, 4],
     pos_embed_sizes=[56, 28, 14, 7],
     drop_path_rate=0.3,
+)
+
+# For `--backbone`, by task; leaves state the same values.
+drop_path_rates = dict(
+    semantic_segmentation=dict(tiny=0.3, small=0.3, base=0.3),
+    classification=dict(micro=0.0, tiny=0.1, small=0.3, base=0.5),
 )

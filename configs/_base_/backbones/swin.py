@@ -1,6 +1,6 @@
 """Shifted window attention (Swin Transformer), four scales.
 
-`drop_path_rate` is for Mask R-CNN; leaves of UperNet and ImageNet override it.
+`drop_path_rate` of a scale is for Mask R-CNN; UperNet and ImageNet override it, see `drop_path_rates`.
 """
 
 swin_micro = dict(
@@ -33,4 +33,10 @@ swin_base = dict(
     dims=[128, 256, 512, 1024],
     depths=[2, 2, 18, 2],
     drop_path_rate=0.3,
+)
+
+# For `--backbone`, by task; leaves state the same values.
+drop_path_rates = dict(
+    semantic_segmentation=dict(tiny=0.3, small=0.3, base=0.3),
+    classification=dict(micro=0.0, tiny=0.2, small=0.3, base=0.5),
 )
