@@ -108,7 +108,7 @@ class TestWeights:
                 return None
 
         torch.save(nn.Linear(3, 3).state_dict(), tmp_path / 'weights.pth')
-        with pytest.raises(BackboneError, match='Deaf.load_state_dict did not set weight, bias'):
+        with pytest.raises(BackboneError, match=r'Deaf.load_state_dict did not set weight, bias'):
             load_pretrained(Deaf(3, 3), str(tmp_path / 'weights.pth'))
 
     def test_normalization_follows_the_weights(self):
@@ -121,7 +121,7 @@ class TestWeights:
         address = TimmBackbone('resnet18.a1_in1k').released_weights()
         assert address == 'https://huggingface.co/timm/resnet18.a1_in1k/resolve/main/model.safetensors'
         with pytest.raises(
-            BackboneError, match='timm:cspresnet50w has no published weights; give a path'
+            BackboneError, match=r'timm:cspresnet50w has no published weights; give a path'
         ):
             TimmBackbone('cspresnet50w').released_weights()
 
