@@ -17,7 +17,7 @@ from evaluation.results.published import (
 )
 from evaluation.results.result import Result, shown_metrics
 from evaluation.tables.columns import is_part, printed, training_text
-from evaluation.tables.contests import winners
+from evaluation.tables.table import winners
 from evaluation.tasks import TASKS, find_metric
 
 
