@@ -123,6 +123,8 @@ def tables(arguments: argparse.Namespace, results: list[Result]) -> str:
         raise UserError(
             'no analysis has the weights of these results; analyze the evaluated checkpoints'
         )
+    if arguments.published_rows and not published:
+        raise UserError('--published-rows needs published figures; give a file with --published')
     field = published if arguments.published_rows else []
     if arguments.published_rows and not comparable_entries(field, results):
         print('no published result has the recipe and data of these results', file=sys.stderr)

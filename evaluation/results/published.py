@@ -248,6 +248,12 @@ def is_about(entry: Entry, contestant: Contestant) -> bool:
     return is_own and is_standard and (entry.mixer, entry.scale) == kind
 
 
+def is_of_network(entry: Entry, contestant: Contestant) -> bool:
+    """Return whether an entry is for the very network of a contestant."""
+    own = contestant.name
+    return is_about(entry, contestant) and entry.model in (own, FORMER_NAMES.get(own))
+
+
 def is_unified(result: Result) -> bool:
     """Return whether a result is for the unified architecture; older results do not state it."""
     return result.contestant.family in (None, UNIFIED)

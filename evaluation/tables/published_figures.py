@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.results.published import (
-    FORMER_NAMES,
     Entry,
     Figure,
     comparable_entries,
@@ -14,6 +13,7 @@ from evaluation.results.published import (
     differs_in_recipe,
     find_figure,
     is_another_network,
+    is_of_network,
     is_recipe_unknown,
     why_not_compared,
 )
@@ -154,8 +154,7 @@ def published_rows(rows: Sequence[Result], published: Sequence[Entry]) -> list[P
 
 def _is_beside(entry: Entry, row: Result) -> bool:
     """Return whether the columns of published figures show an entry for a row of the same contestant."""
-    own = row.contestant.name
-    return entry.model in (own, FORMER_NAMES.get(own)) and bool(comparable_entries([entry], [row]))
+    return is_of_network(entry, row.contestant) and bool(comparable_entries([entry], [row]))
 
 
 def _order(row: PublishedRow) -> tuple:

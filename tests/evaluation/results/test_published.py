@@ -1,11 +1,13 @@
 """Published figures are compared only with results of the same contestant and recipe."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
 
 from evaluation.results.published import (
+    PACKAGED,
     comparable_entries,
     comparable_flops,
     find_figure,
@@ -15,6 +17,7 @@ from evaluation.results.published import (
 from evaluation.results.reading import read_result
 from evaluation.tasks import Contestant
 from evaluation.utils.errors import UserError
+from tests.commands import ROOT
 from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import document
 
@@ -251,3 +254,14 @@ def test_only_entries_of_the_same_training_are_duplicates(published):
     assert len(published(ENTRY, ENTRY | {'multi_scale': True}, ENTRY | {'batch_size': 32})) == 3
     with pytest.raises(UserError, match='entry 2: duplicate of dcn_tiny, mask_rcnn_coco_1x, unified'):
         published(ENTRY, ENTRY | {'box_ap': 1.0})
+
+
+def test_docs_count_and_describe_the_packaged_entries():
+    page = (ROOT / 'docs/tables.md').read_text()
+    others = [entry for entry in load_published() if entry.architecture != 'unified']
+    families = {entry.family for entry in others}
+    assert f'{len(others)} entries of {len(families)} families' in page
+    keys = {key for item in json.loads(PACKAGED.read_text()) for key in item}
+    described = set(re.findall(r'`(\w+)`', page[page.index('| key | meaning |') :]))
+    # The size of ImageNet's test images is kept, but not read.
+    assert keys - {'input'} <= described

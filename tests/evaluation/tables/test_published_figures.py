@@ -16,6 +16,7 @@ from tests.evaluation.tables.test_table import (
     box_and_mask,
     document,
     entry,
+    load_command,
     published_of,
     results_of,
     table_columns,
@@ -158,3 +159,24 @@ def test_csv_tells_published_rows_apart(tmp_path):
     )
     assert (theirs['backbone'], theirs['family'], theirs['box_AP']) == ('net_tiny', 'net', '47.2')
     assert 'kind' not in render(results, entries, 'csv').splitlines()[0].split(',')
+
+
+@pytest.mark.parametrize(
+    ('published', 'status', 'complaint'),
+    [
+        ('none', 2, 'error: --published-rows needs published figures; give a file with --published\n'),
+        ('figures.json', 0, 'no published result has the recipe and data of these results\n'),
+    ],
+)
+def test_nothing_to_show(tmp_path, monkeypatch, capsys, published, status, complaint):
+    results_of(tmp_path / 'runs', document())
+    field(tmp_path, entry('a_tiny', 'mask_rcnn_coco_3x'))
+    (tmp_path / 'published.json').rename(tmp_path / 'figures.json')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.argv', ['table.py', 'runs', '--published-rows', '--published', published])
+    try:
+        load_command().main()
+        found = 0
+    except SystemExit as error:
+        found = error.code
+    assert (found, capsys.readouterr().err) == (status, complaint)
