@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.result import Result
-from evaluation.results.selection import chosen, select
+from evaluation.results.selection import by_experiment, chosen, select
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval, check_resamples
 from evaluation.statistics.comparison import (
     Comparison,
@@ -23,7 +23,6 @@ from evaluation.statistics.comparison import (
     signed,
 )
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
-from evaluation.statistics.experiments import by_experiment
 from evaluation.statistics.randomization import CERTAINTY, LEVEL, MOST_SWAPS
 from evaluation.statistics.result_metrics import each_image_once, load_evidence
 from evaluation.tasks import TASKS, find_metric

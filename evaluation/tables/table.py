@@ -17,10 +17,9 @@ from evaluation.results.published import (
     why_not_compared,
 )
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.results.selection import in_order, size_classes, table_of
+from evaluation.results.selection import by_experiment, in_order, size_classes, spread, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.comparison import Uncertainty
-from evaluation.statistics.experiments import by_experiment, spread
 from evaluation.tables.columns import (
     Builder,
     identity_columns,
