@@ -7,5 +7,5 @@ with read_base():
     from ._base_.mask_rcnn_coco_1x import *
 
 contestant = dict(name='original_convnext_tiny', family='original', mixer='convnext', scale='tiny')
-model.update(backbone=backbone)
+model.update(backbone=backbone, neck=dict(in_channels=[96, 192, 384, 768]))
 del backbone

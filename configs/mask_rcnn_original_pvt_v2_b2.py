@@ -7,5 +7,5 @@ with read_base():
     from ._base_.mask_rcnn_coco_1x import *
 
 contestant = dict(name='original_pvt_v2_b2', family='original', mixer='pvt', scale='tiny')
-model.update(backbone=backbone)
+model.update(backbone=backbone, neck=dict(in_channels=[64, 128, 320, 512]))
 del backbone

@@ -7,5 +7,5 @@ with read_base():
     from ._base_.mask_rcnn_coco_1x import *
 
 contestant = dict(name='original_resnet50', family='original')
-model.update(backbone=backbone)
+model.update(backbone=backbone, neck=dict(in_channels=[256, 512, 1024, 2048]))
 del backbone

@@ -7,5 +7,9 @@ with read_base():
     from ._base_.upernet_ade20k_160k import *
 
 contestant = dict(name='original_convnext_tiny', family='original', mixer='convnext', scale='tiny')
-model.update(backbone=backbone)
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
+)
 del backbone

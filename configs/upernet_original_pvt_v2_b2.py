@@ -7,5 +7,9 @@ with read_base():
     from ._base_.upernet_ade20k_160k import *
 
 contestant = dict(name='original_pvt_v2_b2', family='original', mixer='pvt', scale='tiny')
-model.update(backbone=backbone)
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=[64, 128, 320, 512]),
+    auxiliary_head=dict(in_channels=320),
+)
 del backbone

@@ -7,5 +7,9 @@ with read_base():
     from ._base_.upernet_ade20k_160k import *
 
 contestant = dict(name='original_resnet50', family='original')
-model.update(backbone=backbone)
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=[256, 512, 1024, 2048]),
+    auxiliary_head=dict(in_channels=1024),
+)
 del backbone

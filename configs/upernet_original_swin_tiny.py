@@ -8,5 +8,9 @@ with read_base():
 
 contestant = dict(name='original_swin_tiny', family='original', mixer='swin', scale='tiny')
 backbone.update(drop_path_rate=0.3)
-model.update(backbone=backbone)
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
+)
 del backbone

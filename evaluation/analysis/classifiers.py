@@ -12,7 +12,7 @@ from torch import nn
 from evaluation.analysis.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.dataset_config import step_name
 from evaluation.data.imagenet import TimmTransforms
-from evaluation.metrics.accuracy import GUESSES
+from evaluation.metrics.class_metrics import GUESSES
 from evaluation.models.classifier import ImageClassifier
 from evaluation.utils.errors import UserError
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from evaluation.analysis.adapter import Sample, Samples, as_tensors, open_samples, test_dataset
 from evaluation.data.dataset_config import step_name
-from evaluation.metrics.mean_iou import count_areas
+from evaluation.metrics.class_metrics import count_areas
 from evaluation.utils.errors import UserError
 
 AREAS = 'areas'

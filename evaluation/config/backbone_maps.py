@@ -48,8 +48,8 @@ class BackboneFacts:
     num_classes: int | None
 
 
-class DoesNotRunError(UserError):
-    """A backbone does not run on a small image."""
+class UnknownMapsError(UserError):
+    """A backbone does not run on a small image, or does not return maps."""
 
 
 def name_of(settings: Mapping) -> str:
@@ -102,8 +102,9 @@ def facts_of(settings: Mapping, scope: str | None, size: tuple[int, int] | None 
         size: height and width of an image to try if the backbone takes no small ones.
 
     Raises:
-        DoesNotRunError: it runs neither on the small image nor on this one.
-        UserError: it cannot be built, or returns no maps and no logits.
+        UnknownMapsError: it runs neither on the small image nor on this one, or returns no maps and no
+            logits.
+        UserError: it cannot be built.
     """
     plain = copy.deepcopy(dict(settings))
     return _facts_of(_Comparable(json.dumps(plain, sort_keys=True, default=repr), plain), scope, size)
@@ -178,7 +179,7 @@ def _run(
     """Run a backbone without values, or with values if that fails; return its output and image size.
 
     Raises:
-        DoesNotRunError: it runs on neither of the sizes.
+        UnknownMapsError: it runs on neither of the sizes.
     """
     sizes = [SIZE, *([size] if size else [])]
     errors = []
@@ -194,7 +195,7 @@ def _run(
                 errors.append(error)
     error = errors[len(sizes)]
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-    raise DoesNotRunError(
+    raise UnknownMapsError(
         f'{name_of(settings)} does not run on an image of {SIZE[0]}x{SIZE[1]} (height x width): '
         f'{reason} ({_place_of(error)}); correct it, or give a network that takes images of any size'
     ) from error
@@ -216,26 +217,26 @@ def _measured(output: Any, size: tuple[int, int], name: str) -> tuple[list[int],
         name: name of the network in messages.
 
     Raises:
-        UserError: the output is not a tuple or list of maps (B, C, H, W).
+        UnknownMapsError: the output is not a tuple or list of maps (B, C, H, W).
     """
     start, wanted = f'{PLACE}: {name} returns', 'return a tuple of maps (B, C, H, W), one per stride'
     if isinstance(output, Tensor):
-        raise UserError(f'{start} one map of shape {list(output.shape)}; {wanted}')
+        raise UnknownMapsError(f'{start} one map of shape {list(output.shape)}; {wanted}')
     if not isinstance(output, (tuple, list)) or not output:
-        raise UserError(f'{start} {_kind(output)}; {wanted}')
+        raise UnknownMapsError(f'{start} {_kind(output)}; {wanted}')
     channels, strides = [], []
     for number, value in enumerate(output):
         if not isinstance(value, Tensor) or value.ndim != 4:
             what = f'shape {list(value.shape)}' if isinstance(value, Tensor) else _kind(value)
-            raise UserError(f'{start} {what} as output {number}; {wanted}')
+            raise UnknownMapsError(f'{start} {what} as output {number}; {wanted}')
         stride = _stride(size, tuple(value.shape[2:]))
         if stride is None:
             if _stride(size, tuple(value.shape[1:3])) is not None:
-                raise UserError(
+                raise UnknownMapsError(
                     f'{start} maps with the channels last, such as {list(value.shape)} for an image of '
                     f'{size[0]}x{size[1]}; permute them to (B, C, H, W)'
                 )
-            raise UserError(
+            raise UnknownMapsError(
                 f'{start} a map of {value.shape[2]}x{value.shape[3]} for an image of '
                 f'{size[0]}x{size[1]} (height x width), which has no single stride; {wanted}'
             )

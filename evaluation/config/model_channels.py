@@ -10,7 +10,7 @@ from evaluation.config.backbone_maps import (
     PLACE,
     STRIDES,
     BackboneFacts,
-    DoesNotRunError,
+    UnknownMapsError,
     check_settings,
     facts_of,
     name_of,
@@ -44,6 +44,12 @@ class Taker:
         given = self.settings.get('in_channels')
         return list(given) if isinstance(given, Sequence) else given
 
+    @property
+    def is_reversed(self) -> bool:
+        """Whether it states the channels from the last map to the first, as YOLOv3's neck does."""
+        given = self.channels
+        return isinstance(given, list) and given != sorted(given) == given[::-1]
+
     def taken(self, channels: Sequence[int]) -> int | list[int]:
         """Return the channels of its maps, in the form of `in_channels`.
 
@@ -52,7 +58,7 @@ class Taker:
         """
         try:
             if self.index is None:
-                return list(channels)
+                return list(channels)[::-1] if self.is_reversed else list(channels)
             if isinstance(self.index, int):
                 return channels[self.index]
             return [channels[index] for index in self.index]
@@ -107,15 +113,23 @@ def check_channels(cfg: Config) -> None:
         UserError: an option of the backbone is misspelled, missing or wrong, or the channels differ.
     """
     model, scope = cfg.model, cfg.default_scope
-    stated = [taker for taker in takers_of(model) if taker.channels is not None]
+    # Building it would download weights.
+    if model.backbone.get('pretrained') or model.backbone.get('checkpoint_path'):
+        return
+    stated = [
+        taker
+        for taker in takers_of(model)
+        if isinstance(taker.channels, list) or taker.index is not None
+    ]
     try:
         facts = facts_of(model.backbone, scope, crop_of(model))
-    except DoesNotRunError as error:
-        warn(f'in_channels of neck and heads cannot be checked: {error}')
+    except UnknownMapsError as error:
+        if stated:
+            warn(f'in_channels of neck and heads cannot be checked: {error}')
         return
     for taker in stated:
         channels = taker.taken(facts.channels)
-        if taker.channels != channels and _is_comparable(taker, facts):
+        if taker.channels not in (None, channels):
             raise UserError(
                 f'{taker.place}.in_channels={taker.channels}, but the maps of {PLACE} have {channels} '
                 f'channels; give {taker.place}.in_channels={channels}'
@@ -164,13 +178,6 @@ def _index_of(head: Mapping) -> int | tuple[int, ...] | None:
 def _needs_channels(taker: Taker, cfg: Config) -> bool:
     known = keywords_of(taker.settings, taker.place, cfg.get('default_scope'))
     return known is not None and 'in_channels' in known.names
-
-
-def _is_comparable(taker: Taker, facts: BackboneFacts) -> bool:
-    """Return whether `in_channels` has one number for each map; some necks define it differently."""
-    if taker.index is not None:
-        return True
-    return isinstance(taker.channels, list) and len(taker.channels) == len(facts.channels)
 
 
 def _check_maps(takers: Sequence[Taker], facts: BackboneFacts, cfg: Config) -> None:

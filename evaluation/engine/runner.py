@@ -22,12 +22,13 @@ from torch.utils.data import DataLoader
 from backbones.checkpoint import read_checkpoint, weights_of
 from evaluation.config.run_settings import accumulated_batches, effective_batch_size
 from evaluation.data.image_loading import SEEDED_SAMPLERS, with_checked_loading, yield_errors
-from evaluation.engine.hooks.evaluation import (
+from evaluation.engine.hooks.training import (
+    UNFINISHED,
+    DivergenceHook,
     MissedEvaluationHook,
     RandomStateHook,
     SharedStatisticsHook,
 )
-from evaluation.engine.hooks.training import UNFINISHED, DivergenceHook
 from evaluation.models.model_weights import check_whole, fit_model, unwrapped
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import rename_whole

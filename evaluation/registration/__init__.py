@@ -11,8 +11,7 @@ import evaluation.data.segmentation_map
 import evaluation.engine.drawing
 import evaluation.engine.hooks.result_hook
 import evaluation.engine.hooks.training
-import evaluation.metrics.accuracy
+import evaluation.metrics.class_metrics
 import evaluation.metrics.instance_ap
-import evaluation.metrics.mean_iou
 import evaluation.models.classifier
 import evaluation.models.test_time_augmentation  # noqa: F401

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from evaluation.metrics.records import Evidence
 from evaluation.report.reported_runs import Problems, ReportedRun, labels
 from evaluation.report.training_curves import significant
+from evaluation.results.selection import by_experiment
 from evaluation.statistics.bootstrap import Interval, difference_interval, figure_interval
 from evaluation.statistics.comparison import (
     Comparison,
@@ -22,7 +23,6 @@ from evaluation.statistics.comparison import (
     uncertainties,
 )
 from evaluation.statistics.error_analysis import error_costs
-from evaluation.statistics.experiments import by_experiment
 from evaluation.statistics.randomization import PairedTest, paired_tests
 from evaluation.statistics.result_metrics import each_image_once, load_evidence
 from evaluation.tasks import TASKS

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from evaluation.metrics.records import Evidence, Measure
 from evaluation.results.result import Result, shared_metrics
+from evaluation.results.selection import Spread, distinct_names, spread
 from evaluation.statistics.bootstrap import (
     CONFIDENCE,
     RESAMPLES,
@@ -18,7 +19,6 @@ from evaluation.statistics.bootstrap import (
     figure_interval,
     resample,
 )
-from evaluation.statistics.experiments import Spread, distinct_names, spread
 from evaluation.statistics.randomization import LEVEL, MOST_SWAPS, PairedTest, paired_tests
 from evaluation.statistics.result_metrics import check_same_images, headline_metrics, load_evidence
 from evaluation.tasks import TASKS, find_metric

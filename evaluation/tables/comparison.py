@@ -16,7 +16,7 @@ from tqdm import tqdm
 from evaluation.results.published import UNIFIED, is_unified
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.result import Result
-from evaluation.results.selection import chosen, in_order, select, table_of
+from evaluation.results.selection import by_experiment, chosen, in_order, select, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval, check_resamples
 from evaluation.statistics.comparison import (
     Comparison,
@@ -27,7 +27,6 @@ from evaluation.statistics.comparison import (
     signed,
 )
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
-from evaluation.statistics.experiments import by_experiment
 from evaluation.statistics.randomization import CERTAINTY, LEVEL, MOST_SWAPS
 from evaluation.statistics.result_metrics import each_image_once, load_evidence
 from evaluation.tables.columns import identity_columns, metric_column, title_of

@@ -10,10 +10,16 @@ from types import MappingProxyType
 from evaluation.analysis.results import AnalysisFigures, figures_of, newest_of
 from evaluation.results.published import Entry
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.results.selection import SizeClass, in_order, size_classes, table_of
+from evaluation.results.selection import (
+    SizeClass,
+    by_experiment,
+    in_order,
+    size_classes,
+    spread,
+    table_of,
+)
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.comparison import Uncertainty
-from evaluation.statistics.experiments import by_experiment, spread
 from evaluation.tables.columns import (
     Builder,
     identity_columns,

@@ -28,8 +28,8 @@ from evaluation.analysis.invariance.conditions import CONSISTENCY, ROTATION, SCA
 from evaluation.analysis.invariance.warping import Color, warp_image, warp_labels, warp_objects
 from evaluation.analysis.results import RELEASED, SUITE
 from evaluation.analysis.subject import Subject
+from evaluation.metrics.class_metrics import IGNORED
 from evaluation.metrics.coco_matching import KINDS
-from evaluation.metrics.mean_iou import IGNORED
 from evaluation.utils.errors import UserError
 
 AGREEING, SHARED = 'agreeing pixels', 'shared pixels'

@@ -7,7 +7,7 @@ from pycocotools import mask as coco_mask
 
 from evaluation.analysis.detectors import Objects, Outline, code_of
 from evaluation.analysis.invariance.conditions import ROTATION, TRANSLATION, Affine, Condition, shrunk
-from evaluation.metrics.mean_iou import IGNORED
+from evaluation.metrics.class_metrics import IGNORED
 
 Color = tuple[int, int, int]
 

@@ -22,7 +22,7 @@ from evaluation.analysis.classifiers import Classification
 from evaluation.analysis.detectors import Detection, Objects
 from evaluation.analysis.robustness.attacks import Loss
 from evaluation.analysis.segmentors import Segmentation
-from evaluation.metrics.mean_iou import IGNORED
+from evaluation.metrics.class_metrics import IGNORED
 from evaluation.utils.errors import UserError
 from evaluation.utils.random_state import seeded
 

@@ -192,6 +192,7 @@ class TestWorkDir:
     def test_analyses(self, tmp_path, option, found):
         arguments = argparse.Namespace(
             config=str(LEAF),
+            backbone=None,
             cfg_options={'work_dir': str(tmp_path / 'own')},
             output=None,
             work_dir=option and tmp_path / option,

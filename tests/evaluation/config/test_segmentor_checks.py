@@ -19,7 +19,7 @@ from evaluation.data.config_checks import check_transforms
 from evaluation.data.dataset_config import plain_datasets
 from evaluation.data.startup_checks import check_data
 from evaluation.engine.experiment import read_config, set_data_root
-from evaluation.metrics.mean_iou import SegmentationMetric
+from evaluation.metrics.class_metrics import SegmentationMetric
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.refusals import refusal

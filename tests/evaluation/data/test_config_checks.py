@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict
 
 from evaluation.config.config_files import read_config
 from evaluation.data.config_checks import check_evaluated
-from evaluation.metrics.mean_iou import SegmentationMetric
+from evaluation.metrics.class_metrics import SegmentationMetric
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

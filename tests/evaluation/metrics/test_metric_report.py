@@ -7,8 +7,7 @@ import torch
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
 from evaluation.metrics import instance_ap
-from evaluation.metrics.accuracy import AccuracyMetric
-from evaluation.metrics.mean_iou import SegmentationMetric
+from evaluation.metrics.class_metrics import AccuracyMetric, SegmentationMetric
 from tests.evaluation.metrics.test_instance_ap import annotation, measure, rectangles, write_truth
 
 

@@ -12,8 +12,7 @@ from pycocotools import mask as coco_mask
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
 from evaluation.metrics import predictions
-from evaluation.metrics.accuracy import AccuracyMetric
-from evaluation.metrics.mean_iou import SegmentationMetric, count_areas, count_pairs
+from evaluation.metrics.class_metrics import AccuracyMetric, SegmentationMetric, count_areas, count_pairs
 from evaluation.metrics.predictions import DumpPredictions, encode_masks, ends_of_each, ends_on_device
 from evaluation.metrics.record_files import read_evidence, write_evidence
 from evaluation.utils.errors import UserError

@@ -9,7 +9,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from evaluation.engine.experiment import read_config
-from evaluation.metrics.accuracy import AccuracyMetric
+from evaluation.metrics.class_metrics import AccuracyMetric
 from evaluation.models.classifier import ClassificationPreprocessor, ImageClassifier
 from evaluation.models.model_weights import check_whole, fit_model
 from evaluation.utils.errors import UserError

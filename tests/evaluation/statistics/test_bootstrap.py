@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
+from evaluation.metrics.class_metrics import IGNORED, SegmentationMetric, count_pairs
 from evaluation.metrics.class_records import collect_confusion, collect_guesses
 from evaluation.metrics.instance_records import average_precision
-from evaluation.metrics.mean_iou import IGNORED, SegmentationMetric, count_pairs
 from evaluation.statistics.bootstrap import (
     check_resamples,
     draw,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from evaluation.results.reading import read_result
+from evaluation.results.selection import by_experiment, distinct_names, spread
 from evaluation.statistics.comparison import compare, rounded, signed, uncertainties
-from evaluation.statistics.experiments import by_experiment, distinct_names, spread
 from evaluation.statistics.result_metrics import load_evidence
 from evaluation.tables.comparison import comparison_text, errors_text
 from evaluation.utils.errors import UserError

@@ -6,11 +6,12 @@ import pytest
 from mmengine.config import Config
 
 from evaluation.config.config_files import read_config
+from evaluation.data.data_root import data_root_of
+from evaluation.engine.starting_point import pretrained_of
 from evaluation.sweep.runs import (
-    data_root_of,
     evaluations,
     find_configs,
-    pretrained_of,
+    find_entries,
     trainings,
 )
 from evaluation.utils.errors import UserError
@@ -36,7 +37,7 @@ class TestConfigs:
             find_configs([f'{configs}/*/*.py'])
 
     def test_every_seed(self, configs):
-        runs = trainings([configs / 'a/dcn.py', configs / 'a/swin.py'], [0, 2])
+        runs = trainings(find_entries([configs / 'a/dcn.py', configs / 'a/swin.py'], []), [0, 2])
         assert [run.name for run in runs] == ['dcn/seed_0', 'dcn/seed_2', 'swin/seed_0', 'swin/seed_2']
 
     def test_checkpoints_to_test(self, configs):
@@ -51,7 +52,7 @@ class TestConfigs:
             (configs / file).touch()
             if folder:
                 (configs / folder / 'last_checkpoint').write_text(f'/elsewhere/{Path(file).name}')
-        named = [Path(f'{name}.py') for name in ('dcn', 'single', 'swin')]
+        named = find_entries([Path(f'{name}.py') for name in ('dcn', 'single', 'swin')], [])
         found = [(run.name, run.checkpoint) for run in evaluations(named, configs, None)]
         assert found == [
             ('dcn/test', f'{configs}/dcn/iter_8.pth'),
@@ -72,7 +73,7 @@ class TestConfigs:
         for name in ('seed_1', 'seed_²', 'seed_01', 'seed_x'):
             (configs / 'swin' / name).mkdir(parents=True)
             (configs / 'swin' / name / 'epoch_2.pth').touch()
-        found = evaluations([Path('swin.py')], configs, None)
+        found = evaluations(find_entries([Path('swin.py')], []), configs, None)
         assert [run.name for run in found] == ['swin/test_seed_1']
 
 

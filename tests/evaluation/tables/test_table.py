@@ -21,9 +21,8 @@ from evaluation.results.published import (
     why_not_compared,
 )
 from evaluation.results.reading import load_results, read_result
-from evaluation.results.selection import select
+from evaluation.results.selection import by_experiment, select
 from evaluation.statistics.comparison import cautions
-from evaluation.statistics.experiments import by_experiment
 from evaluation.tables.table import build_tables, render
 from evaluation.utils.errors import UserError
 from evaluation.utils.text_tables import DASH, escape_latex, escape_markdown

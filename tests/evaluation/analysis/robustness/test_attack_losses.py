@@ -16,7 +16,7 @@ from evaluation.analysis.robustness.attack_losses import (
 )
 from evaluation.analysis.robustness.attacks import fgsm, losses, pgd, random_start, slope
 from evaluation.engine.trained_model import build_model, read_analyzed_config
-from evaluation.metrics.mean_iou import IGNORED
+from evaluation.metrics.class_metrics import IGNORED
 from evaluation.utils.random_state import seeded
 from tests.commands import ROOT
 

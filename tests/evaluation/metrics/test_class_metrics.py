@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from evaluation.metrics.mean_iou import SegmentationMetric, count_areas
+from evaluation.metrics.class_metrics import SegmentationMetric, count_areas
 
 CLASSES = ('wall', 'sky', 'tree', 'road')
 IGNORED = 255
