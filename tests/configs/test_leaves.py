@@ -24,6 +24,8 @@ from tests.variants import ROOT, SCALES
 
 TASKS = {'mask_rcnn': 'MaskRCNN', 'upernet': 'EncoderDecoder'}
 LEAVES = sorted(path.stem for task in TASKS for path in (ROOT / 'configs').glob(f'{task}_*.py'))
+ORIGINALS = ('swin_tiny', 'convnext_tiny', 'pvt_v2_b2', 'resnet50')
+UNIFIED = [leaf for leaf in LEAVES if '_original_' not in leaf and not leaf.endswith('_r50')]
 DEMO = sorted(
     f'demo/{path.stem}' for task in TASKS for path in (ROOT / 'configs/demo').glob(f'{task}_*.py')
 )
@@ -110,11 +112,14 @@ def test_every_task_mixer_and_scale_has_a_leaf():
     products = itertools.product(TASKS, MIXERS, SCALES)
     unified = {'_'.join(words) for words in products}
     assert len(unified) == 40
-    assert set(LEAVES) == unified | {'mask_rcnn_r50', 'upernet_r50'}
+    assert set(UNIFIED) == unified
+    originals = {f'{task}_original_{name}' for task in TASKS for name in ORIGINALS}
+    # The former names of original_resnet50.
+    assert set(LEAVES) == unified | originals | {'mask_rcnn_r50', 'upernet_r50'}
     assert set(DEMO) == {f'demo/{task}_{mixer}_micro' for task in TASKS for mixer in MIXERS}
 
 
-@pytest.mark.parametrize('leaf', LEAVES)
+@pytest.mark.parametrize('leaf', UNIFIED)
 def test_name_matches_content(leaf):
     task, variant = re.fullmatch(r'(mask_rcnn|upernet)_(.+)', leaf).groups()
     cfg = read(leaf)
@@ -122,10 +127,7 @@ def test_name_matches_content(leaf):
     recipe = {'mask_rcnn': 'mask_rcnn_coco_1x', 'upernet': 'upernet_ade20k_160k'}
     assert recipe_of(cfg).name == recipe[task]
     assert contestant_name(cfg) == variant
-    assert cfg.contestant.get('scale') == (None if variant == 'r50' else variant.rpartition('_')[2])
-    if variant == 'r50':
-        assert (cfg.model.backbone.type, cfg.model.backbone.depth) == ('ResNet', 50)
-        return
+    assert cfg.contestant.scale == variant.rpartition('_')[2]
     backbone = cfg.model.backbone.to_dict()
     assert backbone == expected_backbone(variant, task)
     if task == 'mask_rcnn':
@@ -135,7 +137,7 @@ def test_name_matches_content(leaf):
         assert cfg.model.auxiliary_head.in_channels == backbone['dims'][2]
 
 
-@pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
+@pytest.mark.parametrize('leaf', [*UNIFIED, *DEMO])
 def test_leaves_differ_only_in_names(leaf):
     """Except for docstring, names and drop path, all leaves of a task have the same text."""
 
@@ -153,19 +155,17 @@ def test_leaves_differ_only_in_names(leaf):
             f'backbones.{mixer}', 'backbones.MIXER'
         )
 
-    if not leaf.endswith('r50'):
-        reference = leaf.rsplit('_', 2)[0] + '_swin_micro'
-        assert body(leaf) == body(reference)
+    reference = leaf.rsplit('_', 2)[0] + '_swin_micro'
+    assert body(leaf) == body(reference)
 
 
 def test_docstrings_name_one_mixer_each():
     phrases = {}
-    for leaf in LEAVES:
-        if not leaf.endswith('r50'):
-            source = (ROOT / f'configs/{leaf}.py').read_text()
-            phrase = re.search(r' with (.+?), (\w+), on ', source.split('\n')[0])
-            assert phrase.group(2) == leaf.split('_')[-1]
-            phrases.setdefault(leaf.split('_')[-2], set()).add(phrase.group(1))
+    for leaf in UNIFIED:
+        source = (ROOT / f'configs/{leaf}.py').read_text()
+        phrase = re.search(r' with (.+?), (\w+), on ', source.split('\n')[0])
+        assert phrase.group(2) == leaf.split('_')[-1]
+        phrases.setdefault(leaf.split('_')[-2], set()).add(phrase.group(1))
     assert all(len(names) == 1 for names in phrases.values())
     assert len(set.union(*phrases.values())) == len(MIXERS)
 
@@ -188,7 +188,7 @@ def without_backbone(cfg):
 def test_only_the_backbone_differs(task, leaves):
     leaves = leaves_of(task, leaves)
     reference = without_backbone(read(leaves[0]))
-    assert len(leaves) in (5, 21)
+    assert len(leaves) in (5, 25)
     for leaf in leaves[1:]:
         assert without_backbone(read(leaf)) == reference, leaf
 
@@ -230,7 +230,10 @@ def test_demo_recipe_is_a_smaller_recipe_of_the_leaves(task):
 
 
 @every_task
-@pytest.mark.parametrize('variant', [*(f'{mixer}_micro' for mixer in MIXERS), 'r50'])
+@pytest.mark.parametrize(
+    'variant',
+    [*(f'{mixer}_micro' for mixer in MIXERS), *(f'original_{name}' for name in ORIGINALS)],
+)
 def test_weight_decay_by_parameter(task, variant):
     cfg = read(f'{task}_{variant}')
     model = build(cfg, 'meta')
@@ -252,7 +255,7 @@ def test_weight_decay_by_parameter(task, variant):
     }
     positions = {id(p) for name, p in model.named_parameters() if name.endswith(POSITIONS)}
     assert norms
-    assert bool(positions) == (variant.split('_')[0] in ('halo', 'pvt', 'swin'))
+    assert bool(positions) == (variant.removeprefix('original_').startswith(('halo', 'pvt_m', 'swin')))
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             exempt = id(parameter) in norms | positions
@@ -457,6 +460,7 @@ def test_3x_differs_from_1x_in_schedule_and_scales(leaf_of_3x):
     assert_warm_up(learning_rates(leaf_of_3x, 1000, by_epoch=False), 0.001, 1000)
     assert (long['recipe'].pop('name'), long['recipe'].pop('epochs')) == ('mask_rcnn_coco_3x', 36)
     assert (short['recipe'].pop('name'), short['recipe'].pop('epochs')) == ('mask_rcnn_coco_1x', 12)
+    assert (long['recipe'].pop('multi_scale'), short['recipe'].pop('multi_scale')) == (True, False)
     assert long['train_cfg'].pop('max_epochs') == 36
     assert short['train_cfg'].pop('max_epochs') == 12
     for cfg in (long, short):
@@ -510,7 +514,11 @@ def test_overrides_take_effect(task):
 def test_no_top_level_copy_of_the_backbone_remains(leaf):
     cfg = read(leaf)
     assert not {'backbone', 'neck', 'dims'} & set(cfg)
-    assert cfg.to_dict()['model']['backbone']['type'] in ('UnifiedBackbone', 'ResNet')
+    assert cfg.to_dict()['model']['backbone']['type'] in (
+        'UnifiedBackbone',
+        'TimmBackbone',
+        'ResNet',
+    )
 
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])

@@ -113,7 +113,7 @@ class TestPretrained:
 
     def test_placeholders_that_the_config_does_not_declare(self):
         cfg = read_config(str(ROOT / 'configs/upernet_r50.py'))
-        assert pretrained_of('w/{name}.pth', cfg, 0) == 'w/r50.pth'
+        assert pretrained_of('w/{name}.pth', cfg, 0) == 'w/original_resnet50.pth'
         for name in ('mixer', 'scale'):
             with pytest.raises(UserError, match=f'upernet_r50.py declares no {name}; add the line'):
                 pretrained_of(f'w/{{{name}}}.pth', cfg, 0)

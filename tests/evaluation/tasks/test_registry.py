@@ -130,8 +130,10 @@ def test_leaves_declare_their_contestant(file):
     """Check the text of the file; other tests read the config."""
     (line,) = (line for line in file.read_text().splitlines() if line.startswith('contestant'))
     name = re.sub('^(mask_rcnn|upernet|imagenet)_', '', file.stem)
-    if name == 'r50':
-        assert line == "contestant = dict(name='r50')"
+    if name == 'r50':  # the former name
+        assert line == "contestant = dict(name='original_resnet50', family='original')"
+    elif name.startswith('original_'):
+        assert line.startswith(f"contestant = dict(name='{name}', family='original'")
     else:
         mixer, scale = name.split('_')
         assert mixer in MIXERS
@@ -143,8 +145,12 @@ def test_leaves_declare_their_contestant(file):
     [
         ('mask_rcnn_dcn_tiny', Contestant('dcn_tiny', 'unified', 'dcn', 'tiny')),
         ('demo/upernet_swin_micro', Contestant('swin_micro', 'unified', 'swin', 'micro')),
-        ('mask_rcnn_r50', Contestant('r50', 'mmdet')),
-        ('upernet_r50', Contestant('r50', 'mmseg')),
+        ('mask_rcnn_original_resnet50', Contestant('original_resnet50', 'original')),
+        ('upernet_r50', Contestant('original_resnet50', 'original')),
+        (
+            'upernet_original_pvt_v2_b2',
+            Contestant('original_pvt_v2_b2', 'original', 'pvt', 'tiny'),
+        ),
     ],
 )
 def test_contestants_of_leaves(leaf, expected):
