@@ -1,4 +1,4 @@
-"""Backbones under test, registered in mmengine's root registry as `UnifiedBackbone`.
+"""Backbones under test, registered in mmengine's root registry.
 
 Importing this package also makes the OpenMMLab libraries usable if mmcv has no compiled operators,
 and makes mmengine read checkpoints without running any code in them.
@@ -13,6 +13,7 @@ from backbones.errors import BackboneError, DamagedFileError  # noqa: E402
 from backbones.layer_decay import LayerDecayConstructor  # noqa: E402
 from backbones.mixers import MIXERS, TokenMixer  # noqa: E402
 from backbones.released_decay import ReleasedDecayConstructor  # noqa: E402
+from backbones.timm import TimmBackbone, TimmClassifier  # noqa: E402
 from backbones.unified import UnifiedBackbone, UnifiedClassifier  # noqa: E402
 
 install_safe_loading()
@@ -23,6 +24,8 @@ __all__ = [
     'DamagedFileError',
     'LayerDecayConstructor',
     'ReleasedDecayConstructor',
+    'TimmBackbone',
+    'TimmClassifier',
     'TokenMixer',
     'UnifiedBackbone',
     'UnifiedClassifier',

@@ -3,19 +3,19 @@
 Backbones with the same dims and depths differ only in the mixer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from backbones.blocks import NORM_EPS, Block, Downsample, Stem
-from backbones.checkpoint import load_pretrained, translate_state_dict
+from backbones.checkpoint import translate_state_dict
 from backbones.errors import BackboneError
+from backbones.loadable import LoadableModule
 from backbones.mixers import MIXERS, TokenMixer
 from backbones.options import (
     check_init_cfg,
@@ -29,7 +29,7 @@ SMALLEST_SIDE = 32
 
 
 @MODELS.register_module()
-class UnifiedBackbone(BaseModule):
+class UnifiedBackbone(LoadableModule):
     """Stem, four stages of blocks with one kind of token mixer, and a norm on each output map.
 
     Args:
@@ -63,8 +63,6 @@ class UnifiedBackbone(BaseModule):
     family = 'unified'
     # Registered name of its classifier.
     classifier = 'UnifiedClassifier'
-    # Whether `init_weights` loads a checkpoint completely or raises.
-    loads_strictly = True
 
     def __init__(
         self,
@@ -207,18 +205,11 @@ class UnifiedBackbone(BaseModule):
             return recompute_in_backward(block, x, use_reentrant=False)
         return block(x)
 
-    def init_weights(self) -> None:
-        """Load the checkpoint in `init_cfg`, if any; parameters are initialized at construction.
-
-        Raises:
-            BackboneError: the checkpoint does not fit this backbone.
-        """
-        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
-            config = self.init_cfg
-            load_pretrained(self, config['checkpoint'], config.get('prefix'), config.get('key'))
-            self._is_init = True
-        else:
-            super().init_weights()
+    def translated(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights in this backbone's names, from released ones; see `translate_state_dict`."""
+        found = dict(weights)
+        translate_state_dict(self, found, '')
+        return found
 
     def train(self, mode: bool = True) -> 'UnifiedBackbone':
         """Set training mode, except for parts that `frozen_stages` and `norm_eval` keep in eval mode."""

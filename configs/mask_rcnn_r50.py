@@ -1,11 +1,8 @@
-"""Baseline: Mask R-CNN with ResNet-50 on COCO, 1x, same recipe as the unified backbones."""
+"""Former name of `mask_rcnn_original_resnet50.py`; will be removed in the next version."""
 
 from mmengine.config import read_base
 
 with read_base():
-    from ._base_.backbones.resnet import r50 as backbone
-    from ._base_.mask_rcnn_coco_1x import *
+    from .mask_rcnn_original_resnet50 import *
 
-contestant = dict(name='r50')
-model.update(backbone=backbone, neck=dict(in_channels=[256, 512, 1024, 2048]))
-del backbone
+contestant = dict(name='original_resnet50', family='original')

@@ -5,6 +5,8 @@
     python tools/table.py --recipe upernet_ade20k_160k --format csv --output ade20k.csv
     python tools/table.py --ci
     python tools/table.py --analyses
+    python tools/table.py --published-rows
+    python tools/table.py --against original
 
 If a config has several evaluations, the one furthest in training is shown; --all shows all of them.
 """
@@ -16,12 +18,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from evaluation.analysis.results import figures_of, load_analyses
-from evaluation.results.published import PACKAGED, load_published
+from evaluation.results.published import PACKAGED, comparable_entries, load_published
 from evaluation.results.reading import load_results
 from evaluation.results.result import Result
 from evaluation.results.selection import add_choice, chosen, select
 from evaluation.statistics.bootstrap import RESAMPLES, check_resamples
-from evaluation.statistics.comparison import Uncertainty, uncertainties
+from evaluation.statistics.comparison import Uncertainty, compare, uncertainties
+from evaluation.tables.comparison import against_text, pairs_against
 from evaluation.tables.csv_table import single_task
 from evaluation.tables.table import FORMATS, render
 from evaluation.utils.errors import CommandLine, UserError, command
@@ -47,6 +50,17 @@ def parse_arguments() -> argparse.Namespace:
         help="published figures to compare with, 'none' to omit them (default: those of the suite)",
     )
     parser.add_argument(
+        '--published-rows',
+        action='store_true',
+        help='also show published results of any network with the same recipe and data set, as rows',
+    )
+    parser.add_argument(
+        '--against',
+        metavar='FAMILY',
+        help='show only how the unified backbones differ from those of another family, such as '
+        'original, by mixer and scale, with confidence intervals',
+    )
+    parser.add_argument(
         '--analyses',
         action='store_true',
         help='also show results of tools/analyze_*.py for the same weights, below the same folders',
@@ -57,7 +71,10 @@ def parse_arguments() -> argparse.Namespace:
         help='also show confidence intervals, and which figures cannot be told apart from the best',
     )
     parser.add_argument(
-        '--resamples', type=int, default=RESAMPLES, help=f'resamples for --ci; default {RESAMPLES}'
+        '--resamples',
+        type=int,
+        default=RESAMPLES,
+        help=f'resamples for --ci and --against; default {RESAMPLES}',
     )
     parser.add_argument('--all', action='store_true', help='show every evaluation')
     parser.add_argument('--output', type=Path, metavar='FILE', help='default: standard output')
@@ -75,25 +92,59 @@ def intervals_of(results: list[Result], resamples: int) -> dict[Path, Uncertaint
         return uncertainties(results, resamples, on_progress=bar.update)
 
 
+def differences(arguments: argparse.Namespace, results: list[Result]) -> str:
+    """Return the tables of `--against`, with a progress bar.
+
+    Raises:
+        UserError: no pair exists, a pair cannot be compared, or an option does not apply.
+    """
+    for name in ('ci', 'published_rows', 'analyses'):
+        if getattr(arguments, name):
+            raise UserError(
+                f'--against shows only differences, with intervals; omit --{name.replace("_", "-")}'
+            )
+    check_resamples(arguments.resamples)
+    pairs = pairs_against(results, arguments.against)
+    total = len(pairs) * arguments.resamples
+    with tqdm(total=total, desc='resamples', leave=False, disable=None) as bar:
+        compared = [(a, compare(a, b, arguments.resamples, on_progress=bar.update), b) for a, b in pairs]
+    return against_text(compared, arguments.against, arguments.format)
+
+
+def tables(arguments: argparse.Namespace, results: list[Result]) -> str:
+    """Return the tables of results.
+
+    Raises:
+        UserError: an option asks for figures that no result has.
+    """
+    published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
+    analyses = load_analyses(arguments.work_dirs) if arguments.analyses else []
+    if analyses and not any(figures_of(analyses, result.weights_sha256) for result in results):
+        raise UserError(
+            'no analysis has the weights of these results; analyze the evaluated checkpoints'
+        )
+    if arguments.published_rows and not published:
+        raise UserError('--published-rows needs published figures; give a file with --published')
+    field = published if arguments.published_rows else []
+    if arguments.published_rows and not comparable_entries(field, results):
+        print('no published result has the recipe and data of these results', file=sys.stderr)
+    uncertainty = intervals_of(results, arguments.resamples) if arguments.ci else None
+    return render(results, published, arguments.format, analyses, uncertainty, field)
+
+
 @command
 def main() -> None:
     """Read the results, select, and write the tables."""
     arguments = parse_arguments()
     if arguments.output is not None:
         check_output(arguments.output)
-    published = [] if arguments.published == 'none' else load_published(Path(arguments.published))
     found = load_results(arguments.work_dirs)
     results = chosen(found, arguments.task, arguments.recipe)
     shown = select(results, every=arguments.all)
     if arguments.format == 'csv':
         single_task(shown)
-    analyses = load_analyses(arguments.work_dirs) if arguments.analyses else []
-    if analyses and not any(figures_of(analyses, result.weights_sha256) for result in shown):
-        raise UserError(
-            'no analysis has the weights of these results; analyze the evaluated checkpoints'
-        )
-    uncertainty = intervals_of(shown, arguments.resamples) if arguments.ci else None
-    text = render(shown, published, arguments.format, analyses, uncertainty)
+    build = tables if arguments.against is None else differences
+    text = build(arguments, shown)
     if arguments.output is None:
         sys.stdout.write(text)
     else:

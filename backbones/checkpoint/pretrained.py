@@ -7,10 +7,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from backbones.checkpoint.checkpoint_files import read_checkpoint
-from backbones.checkpoint.load_report import LoadReport, compare, some
+from backbones.checkpoint.load_report import ABSENT, UNUSED, LoadReport, compare, some
 from backbones.checkpoint.scales import describe
 from backbones.checkpoint.state_dicts import select_prefix, weights_of
-from backbones.checkpoint.translation import translate_state_dict
 from backbones.checkpoint.wrappers import in_own_names
 from backbones.errors import BackboneError
 
@@ -81,24 +80,29 @@ def fit_weights(
             `source`, and the mixer and scale of the weights if known.
     """
     own = module.state_dict()
-    translated = in_own_names(weights, own)
-    if hasattr(module, 'mixer_name'):
-        translate_state_dict(module, translated, '')
-    report = compare(own, translated)
+    translated = in_module_names(module, weights)
+    unused = getattr(module, 'unused_weights', UNUSED)
+    absent = getattr(module, 'absent_weights', ABSENT)
+    report = compare(own, translated, unused, absent)
     if report.share < SMALLEST_SHARE:
-        raise BackboneError(_refusal(own, weights, report, source))
+        raise BackboneError(_refusal(module, weights, report, source))
     return {name: translated[name] for name in report.loaded}, report
 
 
-def _refusal(
-    own: Mapping[str, Tensor], weights: Mapping[str, Tensor], report: LoadReport, source: str
-) -> str:
-    wanted, given = describe(own), describe(weights)
-    reason = (
-        f'checkpoint {source}: only {report.share:.1%} of the parameters fit this backbone '
-        f'({wanted or "not one of the suite"})'
-    )
+def in_module_names(module: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights in the names of a module, which may know translations from published names."""
+    found = in_own_names(weights, module.state_dict())
+    return module.translated(found) if hasattr(module, 'translated') else found
+
+
+def _refusal(module: nn.Module, weights: Mapping[str, Tensor], report: LoadReport, source: str) -> str:
+    wanted, given = describe(module.state_dict()), describe(weights)
+    reason = f'checkpoint {source}: only {report.share:.1%} of the parameters fit'
+    wrong = some(report.mismatched or report.missing or report.unexpected, 2)
+    if wanted is None:
+        name = getattr(module, 'display_name', type(module).__name__)
+        return f'{reason} {name}: {wrong}; give weights of this network'
+    reason += f' this backbone ({wanted})'
     if given and given != wanted:
         return f'{reason}; the weights are for {given}, so use a config of {given}'
-    wrong = some(report.mismatched or report.missing or report.unexpected, 2)
     return f'{reason}: {wrong}; use the config of the mixer and scale that it was trained with'

@@ -22,6 +22,7 @@ recipe.update(
     iterations=None,
     batch_size=None,
     start=None,
+    multi_scale=None,
 )
 classes = ('disc', 'square', 'triangle', 'star', 'ring', 'cross')
 model.update(

@@ -29,6 +29,7 @@ recipe = dict(
     epochs=12,
     batch_size=16,
     start='pretrained',
+    multi_scale=False,
 )
 
 model = dict(

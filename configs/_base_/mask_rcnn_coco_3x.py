@@ -12,7 +12,7 @@ from mmengine.config import read_base
 with read_base():
     from .mask_rcnn_coco_1x import *
 
-recipe.update(name='mask_rcnn_coco_3x', epochs=36)
+recipe.update(name='mask_rcnn_coco_3x', epochs=36, multi_scale=True)
 
 train_pipeline = [
     dict(type='LoadCheckedImage'),

@@ -25,7 +25,8 @@ STARTS = ('pretrained', 'scratch')
 MOST = 2**31 - 1
 # Facts of a recipe, by kind.
 _NEEDED = ('name', 'task', 'dataset')
-_TEXTS = ('name', 'task', 'title', 'dataset', 'start')
+_TEXTS = ('name', 'task', 'title', 'dataset', 'start', 'pretraining')
+_FLAGS = ('any_length', 'multi_scale')
 _COUNTS = ('images', 'epochs', 'iterations', 'batch_size')
 
 
@@ -214,8 +215,9 @@ def _check_values(place: str, declared: Mapping) -> None:
         raise UserError(f'{place}.start is {stated["start"]!r}; give {" or ".join(map(repr, STARTS))}')
     if 'epochs' in stated and 'iterations' in stated:
         raise UserError(f'{place} has both epochs and iterations; give only one of them')
-    if type(stated.get('any_length', False)) is not bool:
-        raise UserError(f'{place}.any_length is {stated["any_length"]!r}; give True or False')
+    for name in _FLAGS:
+        if type(stated.get(name, False)) is not bool:
+            raise UserError(f'{place}.{name} is {stated[name]!r}; give True or False')
     size = stated.get('flops_size', (1, 1))
     is_pair = isinstance(size, (list, tuple)) and len(size) == 2
     if not is_pair or any(type(n) is not int or n < 1 for n in size):

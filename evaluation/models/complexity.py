@@ -33,11 +33,12 @@ AUXILIARY_HEAD = 'auxiliary head'
 # Pattern for the qualified name of a module or parameter, the part that it belongs to, and an offset
 # from the number in the name to the stage, counted from 1. The first match is used.
 _PARTS = (
-    (r'backbone\.(?:stem|patch_embed|conv1|bn1|downsample_layers\.0)\b', 'stem', None),
-    (r'backbone\.(?:stages|out_norms|stage_norms|downsample_layers)\.(\d+)', 'stage', 1),
+    (r'backbone\.(?:network\.)?(?:stem|patch_embed|conv1|bn1|downsample_layers\.0)\b', 'stem', None),
+    (r'backbone\.(?:network\.)?(?:stages|out_norms|stage_norms|downsample_layers)\.(\d+)', 'stage', 1),
+    (r'backbone\.network\.layers\.(\d+)', 'stage', 1),
     (r'backbone\.downsamples\.(\d+)', 'stage', 2),
     (r'backbone\.norm(\d+)', 'stage', 1),
-    (r'backbone\.layer(\d+)', 'stage', 0),
+    (r'backbone\.(?:network\.)?layer(\d+)', 'stage', 0),
     (r'backbone\.(?:conv_head|head)\b', 'classification head', None),
     (r'backbone\b', 'backbone (other)', None),
     (r'neck\b', 'neck', None),

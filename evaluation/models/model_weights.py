@@ -15,12 +15,12 @@ from backbones.checkpoint import (
     LoadReport,
     compare,
     fit_weights,
+    in_module_names,
     in_own_names,
     load_fitting,
     load_pretrained,
     read_checkpoint,
     select_prefix,
-    translate_state_dict,
     weights_of,
 )
 
@@ -305,9 +305,7 @@ def fit_part(
     if is_model:
         return fit_model(module, weights, source)
     own = module.state_dict()
-    weights = in_own_names(weights, own)
-    if hasattr(module, 'mixer_name'):
-        translate_state_dict(module, weights, '')
+    weights = in_module_names(module, weights)
     report = compare(own, weights)
     if not report.loaded:
         first = next(iter(weights))

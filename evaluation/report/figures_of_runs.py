@@ -7,18 +7,19 @@ from evaluation.report.reported_runs import ReportedRun
 from evaluation.results.published import (
     UNIFIED,
     Entry,
+    comparable_entries,
+    comparable_flops,
     differs_in_recipe,
     find_figure,
     is_another_network,
-    is_published_data_set,
+    is_of_network,
     is_recipe_unknown,
-    is_unified,
     why_not_compared,
 )
 from evaluation.results.result import Result, shown_metrics
 from evaluation.tables.columns import is_part, printed, training_text
-from evaluation.tables.contests import winners
-from evaluation.tasks import TASKS, find_metric
+from evaluation.tables.table import winners
+from evaluation.tasks import TASKS, Recipe, find_metric
 
 
 def metric_label(metric: str) -> str:
@@ -159,41 +160,42 @@ def published_points(
 ) -> list[dict]:
     """Return the published figures that a plot of accuracy against cost can show.
 
-    Figures of the unified architecture are drawn at the cost of our run of the same backbone; those of
-    different networks only if their source states the cost. Groups on a different data set than the
-    published one get none.
+    They have the recipe and data set of at least one run of the group. They are drawn at the cost of our
+    run of the same network if there is one, else at the cost that their source states.
     """
     points = []
     for title, members in groups.items():
-        if not is_published_data_set(members[0].result):
-            continue
+        results = [run.result for run in members]
+        is_augmented = all(result.test_time_augmentation for result in results)
+        alike = [each for each in results if each.test_time_augmentation == is_augmented]
         # Recipes with the same title form one group.
-        recipes = {run.result.recipe.name for run in members}
-        metrics = [metric for metric in TASKS[members[0].result.task].metrics if metric.published]
-        costs = {run.result.contestant.name: run.result for run in members if is_unified(run.result)}
-        for entry in entries:
-            if entry.recipe not in recipes:
-                continue
-            own = costs.get(entry.model) if entry.architecture == UNIFIED else None
-            flops = own.flops.count if own and own.flops else entry.flops
-            parameters = own.total_parameters if own else entry.parameters
-            values = {
-                metric.name: entry.figures[metric.published]
-                for metric in metrics
-                if metric.published in entry.figures
-            }
-            if values and (flops or parameters):
-                points.append(
-                    {
-                        'group': title,
-                        'model': entry.model,
-                        'mixer': own.contestant.mixer if own else entry.mixer,
-                        'scale': own.contestant.scale if own else entry.scale,
-                        'architecture': entry.architecture,
-                        'source': entry.source,
-                        'flops': flops,
-                        'parameters': parameters,
-                        'metrics': values,
-                    }
-                )
+        recipes = {result.recipe.name: result.recipe for result in alike}
+        for entry in comparable_entries(entries, alike):
+            own = [each for each in results if is_of_network(entry, each.contestant)]
+            point = _point(entry, recipes[entry.recipe], own[0] if own else None, is_augmented)
+            if point['metrics'] and (point['flops'] or point['parameters']):
+                points.append({'group': title, **point})
     return points
+
+
+def _point(entry: Entry, recipe: Recipe, own: Result | None, is_augmented: bool) -> dict:
+    """Describe published figures for plots.
+
+    Args:
+        entry: the published figures.
+        recipe: recipe of the runs that they are shown with.
+        own: our run of the same network, if any.
+        is_augmented: whether the runs use test-time augmentation.
+    """
+    keys = {m.name: m.published_key(is_augmented) for m in TASKS[recipe.task].metrics}
+    return {
+        'model': entry.model,
+        'family': UNIFIED if entry.architecture == UNIFIED else entry.family or entry.model,
+        'mixer': own.contestant.mixer if own else entry.mixer,
+        'scale': own.contestant.scale if own else entry.scale,
+        'architecture': entry.architecture,
+        'source': entry.source,
+        'flops': own.flops.count if own and own.flops else comparable_flops(entry, recipe),
+        'parameters': own.total_parameters if own else entry.parameters,
+        'metrics': {name: entry.figures[key] for name, key in keys.items() if key in entry.figures},
+    }

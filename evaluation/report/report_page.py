@@ -28,7 +28,7 @@ from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
 from evaluation.results.selection import scale_names
 from evaluation.statistics.bootstrap import RESAMPLES
-from evaluation.tables.table import not_compared_notes
+from evaluation.tables.published_figures import not_compared_notes
 from evaluation.tasks import TASKS
 from evaluation.utils.formats import fixed, signed, significant
 from evaluation.utils.palette import mixer_colors
@@ -44,6 +44,7 @@ SCRIPTS = (
     'state.js',
     'pareto.js',
     'charts.js',
+    'names.js',
     'sections.js',
     'filters.js',
     'table.js',

@@ -2,16 +2,17 @@
 
 `configs/published.json` lists figures from papers and repositories, each with its source. Figures of the
 *unified* architecture are for exactly the networks that this suite trains. *Original* figures are for
-the network that a mixer was first published in, such as Swin or ConvNeXt.
+any other network: those that a mixer was first published in, such as Swin or ConvNeXt, and the field.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.results.result import Result
-from evaluation.tasks import FAIR, TASKS, Metric, Task, find_metric
+from evaluation.tasks import FAIR, TASKS, Contestant, Metric, Recipe, Task, find_metric
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text
 
@@ -20,6 +21,8 @@ PACKAGED = Path(__file__).parents[2] / 'configs/published.json'
 # In order of preference.
 UNIFIED = 'unified'
 ARCHITECTURES = (UNIFIED, 'original')
+# Names of contestants in results of earlier versions, and their present ones.
+FORMER_NAMES = {'r50': 'original_resnet50'}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Entry:
         batch_size: images per step, if different from the recipe.
         parameters: parameters of the whole model, if stated.
         flops: multiply-adds of the whole model, if stated.
+        flops_size: height and width of the image for `flops`, if stated.
+        family: networks that were published together, such as `swin`; None if not stated.
+        multi_scale: whether training images had several sizes; None if as in the recipe.
+        pretraining: what the backbone was trained on before; None if as in the recipe.
     """
 
     model: str
@@ -51,6 +58,16 @@ class Entry:
     batch_size: int | None = None
     parameters: float | None = None
     flops: float | None = None
+    flops_size: tuple[int, int] | None = None
+    family: str | None = None
+    multi_scale: bool | None = None
+    pretraining: str | None = None
+
+    @property
+    def identity(self) -> tuple:
+        """Facts that no two entries of a file share."""
+        training = self.batch_size, self.multi_scale, self.pretraining
+        return self.model, self.recipe, self.architecture, *training
 
 
 @dataclass(frozen=True)
@@ -79,16 +96,15 @@ def load_published(file: Path = PACKAGED) -> list[Entry]:
         raise UserError(f'{file}: not JSON ({error})') from error
     if type(data) is not list:
         raise UserError(f'{file}: not a list of published results; see {PACKAGED.name} for an example')
-    entries: dict[tuple[str, str, str], Entry] = {}
+    entries: dict[tuple, Entry] = {}
     for number, item in enumerate(data, start=1):
         try:
             entry = _parse(item)
-            key = (entry.model, entry.recipe, entry.architecture)
-            if key in entries:
-                raise ValueError(f'duplicate of {", ".join(key)}')
+            if entry.identity in entries:
+                raise ValueError(f'duplicate of {", ".join(entry.identity[:3])}')
         except ValueError as error:
             raise UserError(f'{file}: entry {number}: {error}') from error
-        entries[key] = entry
+        entries[entry.identity] = entry
     return list(entries.values())
 
 
@@ -149,6 +165,7 @@ def obstacles(result: Result, entry: Entry) -> tuple[str, ...]:
     unit = 'iterations' if recipe.epochs is None else 'epochs'
     batch_size = entry.batch_size or recipe.batch_size
     found = [] if recipe.images else ['the recipe does not state the number of images']
+    found += _different_training(recipe, entry)
     if recipe.start is None or result.start not in (None, recipe.start):
         found.append(f'start {result.start or "unknown"}, published {recipe.start or "not stated"}')
     if planned is None and not (recipe.any_length and recipe.length):
@@ -165,6 +182,39 @@ def obstacles(result: Result, entry: Entry) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _different_training(recipe: Recipe, entry: Entry) -> list[str]:
+    """Return the differences between a recipe and the facts that an entry states about its training."""
+    found = []
+    if entry.multi_scale not in (None, recipe.multi_scale):
+        scales = {True: 'multi-scale', False: 'single-scale', None: 'scales not stated'}
+        found.append(
+            f'training images: {scales[recipe.multi_scale]}, published {scales[entry.multi_scale]}'
+        )
+    if entry.pretraining not in (None, recipe.pretraining):
+        own = recipe.pretraining or 'not stated'
+        found.append(f'pretraining {own}, published {entry.pretraining}')
+    return found
+
+
+def comparable_entries(entries: Sequence[Entry], results: Sequence[Result]) -> list[Entry]:
+    """Return the entries of any network that at least one of several results can be compared with.
+
+    These are the figures on the same data set, with the same recipe and the same facts of training.
+    """
+    whole = [result for result in results if is_whole_data_set(result)]
+    return [
+        entry
+        for entry in entries
+        if any(entry.recipe == result.recipe.name and not obstacles(result, entry) for result in whole)
+    ]
+
+
+def comparable_flops(entry: Entry, recipe: Recipe) -> float | None:
+    """Return the stated multiply-adds of an entry; None if they are for a different image size."""
+    size = recipe.flops_size or TASKS[recipe.task].flops_size
+    return entry.flops if entry.flops_size in (None, size) else None
+
+
 def _has_optional(task: Task, entry: Entry) -> bool:
     """Return whether the published model has the optional output of a task."""
     return any(find_metric(name).published in entry.figures for name in task.optional.metrics)
@@ -176,10 +226,32 @@ def is_recipe_unknown(result: Result) -> bool:
 
 
 def entries_of(entries: Sequence[Entry], result: Result) -> list[Entry]:
-    """Return the published entries for the contestant and recipe of a result."""
-    own, recipe = result.contestant, result.recipe.name
-    found = [entry for entry in entries if (entry.model, entry.recipe) == (own.name, recipe)]
-    return [entry for entry in found if is_unified(result) or entry.architecture != UNIFIED]
+    """Return the published entries for the contestant and recipe of a result.
+
+    For a result of the unified architecture, these include the original network of the same mixer and
+    scale.
+    """
+    found = [entry for entry in entries if entry.recipe == result.recipe.name]
+    return [entry for entry in found if is_about(entry, result.contestant)]
+
+
+def is_about(entry: Entry, contestant: Contestant) -> bool:
+    """Return whether an entry is for a contestant, or for the original network of its mixer."""
+    is_own = contestant.family in (None, UNIFIED)
+    if entry.architecture == UNIFIED:
+        return is_own and entry.model == contestant.name
+    if entry.model in (contestant.name, FORMER_NAMES.get(contestant.name)):
+        return True
+    # A unified network with a name of its own differs from that of its mixer and scale.
+    kind = contestant.mixer, contestant.scale
+    is_standard = None not in kind and contestant.name == '_'.join(kind)
+    return is_own and is_standard and (entry.mixer, entry.scale) == kind
+
+
+def is_of_network(entry: Entry, contestant: Contestant) -> bool:
+    """Return whether an entry is for the very network of a contestant."""
+    own = contestant.name
+    return is_about(entry, contestant) and entry.model in (own, FORMER_NAMES.get(own))
 
 
 def is_unified(result: Result) -> bool:
@@ -211,13 +283,15 @@ def _parse(item: object) -> Entry:
     figures = {key: _percentage(item, key) for key in keys if key in item}
     if not figures:
         raise ValueError(f'no figure; give one of {", ".join(keys)}')
-    texts = {key: item.get(key) for key in ('checkpoint', 'mixer', 'scale')}
+    texts = {key: item.get(key) for key in ('checkpoint', 'mixer', 'scale', 'family', 'pretraining')}
     for key, value in texts.items():
         if value is not None and type(value) is not str:
             raise ValueError(f'{key!r} is not text')
     batch_size = item.get('batch_size')
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise ValueError("'batch_size' is not a positive whole number")
+    if type(item.get('multi_scale')) not in (bool, type(None)):
+        raise ValueError("'multi_scale' is not true or false")
     return Entry(
         item['model'],
         item['recipe'],
@@ -228,7 +302,20 @@ def _parse(item: object) -> Entry:
         batch_size=batch_size,
         parameters=_scaled(item, 'params_million', 1e6),
         flops=_scaled(item, 'gflops', 1e9),
+        flops_size=_size(item),
+        multi_scale=item.get('multi_scale'),
     )
+
+
+def _size(item: dict) -> tuple[int, int] | None:
+    """Return height and width of `gflops_input`, such as `800x1280`."""
+    text = item.get('gflops_input')
+    if text is None:
+        return None
+    if type(text) is not str or not re.fullmatch(r'[1-9]\d{0,4}x[1-9]\d{0,4}', text):
+        raise ValueError("'gflops_input' is not height and width, such as '800x1280'")
+    height, width = text.split('x')
+    return int(height), int(width)
 
 
 def _keys_of(metric: Metric) -> list[str]:

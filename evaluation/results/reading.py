@@ -54,6 +54,8 @@ _RECIPE_FACTS = (
     'batch_size',
     'start',
     'flops_size',
+    'multi_scale',
+    'pretraining',
 )
 _CONTESTANT_FACTS = ('name', 'family', 'mixer', 'scale')
 

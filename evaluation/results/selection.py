@@ -104,7 +104,7 @@ def size_classes(results: Sequence[Result]) -> dict[Path, SizeClass]:
     by_name = {each.name: each for each in classes}
     found = {}
     for result in sorted(results, key=lambda result: result.total_parameters):
-        own = by_name.get(result.contestant.scale) or _nearest(classes, result)
+        own = by_name.get(result.contestant.scale) or nearest_class(classes, result.total_parameters)
         if own is None:
             own = SizeClass(result.total_parameters)
             classes.append(own)
@@ -123,9 +123,16 @@ def scale_names(results: Iterable[Result]) -> list[str]:
     return sorted(smallest, key=smallest.get)
 
 
-def _nearest(classes: Sequence[SizeClass], result: Result) -> SizeClass | None:
+def nearest_class(classes: Iterable[SizeClass], parameters: float) -> SizeClass | None:
+    """Return the class with the nearest number of parameters; None if none is near.
+
+    Args:
+        classes: size classes.
+        parameters: number of parameters of a whole model.
+    """
+
     def distance(each: SizeClass) -> float:
-        return abs(math.log(max(each.parameters, 1)) - _log_parameters(result))
+        return abs(math.log(max(each.parameters, 1)) - math.log(max(parameters, 1)))
 
     near = [each for each in classes if distance(each) <= math.log(MOST_RATIO)]
     # Prefer the smaller of equally near classes, so that the order of the results does not matter.

@@ -1,18 +1,22 @@
-"""Output of `tools/compare.py`: table, sentences to quote, JSON, and a table of errors by type."""
+"""Comparisons of models: the output of `tools/compare.py`, and tables of one family against another.
+
+`tools/compare.py` prints a table, sentences to quote, JSON, and a table of errors by type.
+"""
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from evaluation.results.published import UNIFIED, is_unified
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.result import Result
-from evaluation.results.selection import by_experiment, chosen, select
+from evaluation.results.selection import by_experiment, chosen, in_order, select, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval, check_resamples
 from evaluation.statistics.comparison import (
     Comparison,
@@ -25,10 +29,23 @@ from evaluation.statistics.comparison import (
 from evaluation.statistics.error_analysis import CATEGORIES, error_costs, error_counts
 from evaluation.statistics.randomization import CERTAINTY, LEVEL, MOST_SWAPS
 from evaluation.statistics.result_metrics import each_image_once, load_evidence
+from evaluation.tables.columns import identity_columns, metric_column, title_of
+from evaluation.tables.csv_table import Compared, differences_csv
+from evaluation.tables.table import terms
 from evaluation.tasks import TASKS, find_metric
 from evaluation.utils.errors import UserError
 from evaluation.utils.formats import fixed
-from evaluation.utils.text_tables import DASH, Cell, Column, Table, to_markdown
+from evaluation.utils.text_tables import (
+    ALMOST,
+    DASH,
+    DELTA,
+    MINUS,
+    Cell,
+    Column,
+    Table,
+    to_latex,
+    to_markdown,
+)
 
 # Maximum number of experiments named in an error message.
 SHOWN = 3
@@ -260,3 +277,93 @@ def _text(cost: float, counts: Sequence[int | None]) -> str:
     """Return `1.2 (34)`, or `1.2` if errors of this type are not counted."""
     text = fixed(cost, 1) if np.isfinite(cost) else DASH
     return text if None in counts else f'{text} ({int(fixed(np.mean(counts), 0)):,})'
+
+
+def pairs_against(
+    results: Sequence[Result], family: str
+) -> list[tuple[Sequence[Result], Sequence[Result]]]:
+    """Return pairs of a unified backbone and one of another family, by mixer and scale.
+
+    Both have finished the same training from the same start, and were evaluated in the same way. Each
+    side has one run per seed.
+
+    Args:
+        results: results to pair.
+        family: family of the other side.
+
+    Raises:
+        UserError: there is no pair.
+    """
+    families = {result.contestant.family or UNIFIED for result in results}
+    if family == UNIFIED or family not in families:
+        known = ', '.join(sorted(families - {UNIFIED})) or 'only unified ones'
+        raise UserError(f'no result to compare with is of the family {family!r}; found {known}')
+    finished = by_experiment(in_order([each for each in results if each.training.finished]))
+    ours = [runs for runs in finished if is_unified(runs[0])]
+    theirs = [runs for runs in finished if runs[0].contestant.family == family]
+    found = [(a, b) for a, b in product(ours, theirs) if _is_pair(a[0], b[0])]
+    if not found:
+        raise UserError(
+            f'no finished unified result agrees with one of {family} in mixer, scale, '
+            'recipe, start, length and data; compare two with tools/compare.py'
+        )
+    return found
+
+
+def _is_pair(a: Result, b: Result) -> bool:
+    kinds = [(each.contestant.mixer, each.contestant.scale, *terms(each)) for each in (a, b)]
+    facts = (a.batch_size, b.batch_size), (a.training_data_sha256, b.training_data_sha256)
+    # An unknown fact is not a difference.
+    agree = all(None in pair or len(set(pair)) == 1 for pair in facts)
+    return None not in kinds[0][:2] and kinds[0] == kinds[1] and agree
+
+
+def against_text(compared: Sequence[Compared], family: str, format: str) -> str:
+    """Return how unified backbones differ from those of a family, as Markdown, LaTeX or CSV."""
+    if format == 'csv':
+        return differences_csv(compared, family)
+    write = {'markdown': to_markdown, 'latex': to_latex}[format]
+    groups = groupby(compared, key=lambda pair: table_of(pair[0][0]))
+    return '\n'.join(write(_against_table(list(pairs), family)) for _, pairs in groups)
+
+
+def _against_table(compared: Sequence[Compared], family: str) -> Table:
+    rows = [a[0] for a, _, _ in compared]
+    names = [metric for metric in TASKS[rows[0].task].primary if metric in rows[0].metrics]
+    _, *identity = identity_columns(rows, with_seed=False)
+    columns = [
+        *(Column(name, name, numeric=False) for name in ('Mixer', 'Scale', 'Against')),
+        *(column for column, _ in identity),
+    ]
+    for name in names:
+        columns += [
+            metric_column(name, f'{UNIFIED} '),
+            metric_column(name, f'{family} '),
+            metric_column(name, f'{DELTA} ', r'$\Delta$ '),
+        ]
+    cells = [
+        (
+            *(Cell(text) for text in (a[0].contestant.mixer, a[0].contestant.scale)),
+            Cell(b[0].contestant.name),
+            *(build(a[0]) for _, build in identity),
+            *(cell for each in found if each.metric in names for cell in _difference_cells(each)),
+        )
+        for a, found, b in compared
+    ]
+    by_scale = groupby(cells, key=lambda row: row[1].text)
+    explained = dict.fromkeys(note for _, found, _ in compared for note in notes(found))
+    return Table(
+        f'{title_of(rows)}, {UNIFIED} against {family}',
+        tuple(columns),
+        tuple(tuple(group) for _, group in by_scale),
+        (f'{DELTA}: {UNIFIED} {MINUS} {family}. {ALMOST}: not told apart.', *explained),
+    )
+
+
+def _difference_cells(comparison: Comparison) -> tuple[Cell, ...]:
+    sides = [
+        Cell(model_text(model, comparison.metric).partition(' (')[0])
+        for model in (comparison.a, comparison.b)
+    ]
+    text = interval_text(comparison.difference, comparison.metric, write=signed)
+    return *sides, Cell(text, mark='' if comparison.is_told_apart else ALMOST)

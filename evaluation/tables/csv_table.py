@@ -1,19 +1,25 @@
-"""Results as CSV, one row per result, with unrounded numbers."""
+"""Results and differences as CSV, with unrounded numbers."""
 
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
 from evaluation.analysis.results import AnalysisFigures, figures_of
-from evaluation.results.published import Entry, find_figure, why_not_compared
+from evaluation.results.published import Entry, comparable_flops, find_figure, why_not_compared
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.statistics.comparison import Uncertainty
+from evaluation.results.selection import table_of
+from evaluation.statistics.comparison import Comparison, Uncertainty
+from evaluation.tables.published_figures import PublishedRow, published_rows
 from evaluation.tasks import TASKS
 from evaluation.utils.errors import UserError
+
+# The runs of a unified network, its comparison with another one by metric, and the other one's runs.
+Compared = tuple[Sequence[Result], Sequence[Comparison], Sequence[Result]]
 
 
 def to_csv(
@@ -21,8 +27,12 @@ def to_csv(
     published: Sequence[Entry],
     analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
+    field: Sequence[Entry] = (),
 ) -> str:
     """Return CSV: a header and one row per result, in the given order; undefined values are empty.
+
+    Rows of the published results `field` follow the results of each table. The columns `kind` and
+    `source` tell them apart.
 
     Raises:
         UserError: the results belong to several tasks, which have different columns.
@@ -39,6 +49,12 @@ def to_csv(
         | {heading: figures.get(heading) for heading in headings}
         for result, figures in zip(results, analyzed, strict=True)
     ]
+    if field:
+        records = _with_published_rows(results, records, field)
+    return _written(records)
+
+
+def _written(records: Sequence[dict]) -> str:
     text = io.StringIO()
     # A detector without masks has fewer columns.
     columns = dict.fromkeys(key for record in sorted(records, key=len, reverse=True) for key in record)
@@ -46,6 +62,42 @@ def to_csv(
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()
+
+
+def _with_published_rows(
+    results: Sequence[Result], records: Sequence[dict], field: Sequence[Entry]
+) -> list[dict]:
+    """Return the records of results and of published results, by table."""
+    found = []
+    paired = zip(results, records, strict=True)
+    for _, group in groupby(paired, key=lambda pair: table_of(pair[0])):
+        members = list(group)
+        found += [{**record, 'kind': 'measured', 'source': None} for _, record in members]
+        found += map(_published_record, published_rows([result for result, _ in members], field))
+    return found
+
+
+def _published_record(row: PublishedRow) -> dict:
+    entry, flops = row.entry, comparable_flops(row.entry, row.recipe)
+    return {
+        'task': row.recipe.task,
+        'dataset': row.recipe.dataset,
+        'recipe': entry.recipe,
+        'backbone': entry.model,
+        'family': entry.family,
+        'mixer': entry.mixer,
+        'scale': entry.scale,
+        'total_parameters': _whole(entry.parameters),
+        'flops': _whole(flops),
+        **row.metrics,
+        'test_time_augmentation': str(row.is_augmented).lower(),
+        'kind': 'published',
+        'source': entry.source,
+    }
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def single_task(results: Sequence[Result]) -> str:
@@ -106,7 +158,7 @@ def _intervals(uncertainty: Uncertainty | None) -> dict:
     found = {}
     for metric, interval in (uncertainty.intervals if uncertainty else {}).items():
         for name, value in (('low', interval.low), ('high', interval.high)):
-            found[f'{metric}_{name}'] = None if math.isnan(value) else value
+            found[f'{metric}_{name}'] = _number(value)
     return found
 
 
@@ -133,3 +185,49 @@ def _comparison(result: Result, metric: str, published: Sequence[Entry]) -> dict
         f'published_{metric}_architecture': figure and figure.architecture,
         f'published_{metric}_source': figure and figure.source,
     }
+
+
+def differences_csv(compared: Sequence[Compared], family: str) -> str:
+    """Return CSV: a header and one row per pair of networks and metric; undefined values are empty.
+
+    Args:
+        compared: comparisons of unified networks with those of a family, at least one.
+        family: family of the other networks.
+    """
+    return _written(
+        [
+            {
+                'task': a[0].task,
+                'dataset': a[0].dataset,
+                'recipe': a[0].recipe.name,
+                'mixer': a[0].contestant.mixer,
+                'scale': a[0].contestant.scale,
+                'backbone': a[0].contestant.name,
+                'against': b[0].contestant.name,
+                'family': family,
+                **_differences(each),
+            }
+            for a, found, b in compared
+            for each in found
+        ]
+    )
+
+
+def _differences(comparison: Comparison) -> dict:
+    difference, test = comparison.difference, comparison.test
+    return {
+        'metric': comparison.metric,
+        'value': _number(comparison.a.interval.value),
+        'value_against': _number(comparison.b.interval.value),
+        'difference': _number(difference.value),
+        'difference_low': _number(difference.low),
+        'difference_high': _number(difference.high),
+        'p_value': test and test.p_value,
+        'told_apart': str(comparison.is_told_apart).lower(),
+        'images': comparison.images,
+        'resamples': comparison.resamples,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

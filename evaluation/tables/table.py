@@ -1,23 +1,23 @@
 """Tables of results: one for each task and data set, with published figures beside ours."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
 from evaluation.analysis.results import AnalysisFigures, figures_of, newest_of
-from evaluation.results.published import (
-    Entry,
-    Figure,
-    differs_in_recipe,
-    find_figure,
-    is_another_network,
-    is_recipe_unknown,
-    why_not_compared,
-)
+from evaluation.results.published import Entry
 from evaluation.results.result import Flops, Result, shown_metrics
-from evaluation.results.selection import by_experiment, in_order, size_classes, spread, table_of
+from evaluation.results.selection import (
+    SizeClass,
+    by_experiment,
+    in_order,
+    size_classes,
+    spread,
+    table_of,
+)
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval
 from evaluation.statistics.comparison import Uncertainty
 from evaluation.tables.columns import (
@@ -30,18 +30,20 @@ from evaluation.tables.columns import (
     training_text,
     variant_notes,
 )
-from evaluation.tables.contests import is_tied, winners
 from evaluation.tables.csv_table import to_csv
-from evaluation.tasks import TASKS, find_metric
+from evaluation.tables.published_figures import (
+    figures_notes,
+    published_columns,
+    published_rows,
+    rows_note,
+)
+from evaluation.tasks import find_metric
 from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import (
     ALMOST,
-    DAGGER,
     DASH,
     DELTA,
     DOUBLE_DAGGER,
-    MINUS,
-    PILCROW,
     PLUS_MINUS,
     SECTION,
     Cell,
@@ -61,6 +63,7 @@ def render(
     format: str,
     analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] | None = None,
+    field: Sequence[Entry] = (),
 ) -> str:
     """Return `results` as tables, in a fixed order.
 
@@ -71,6 +74,7 @@ def render(
             rounded numbers; CSV holds the unrounded results of one task.
         analyses: analyses of the same weights, for additional columns.
         uncertainty: uncertainty of each result, by path, to show intervals.
+        field: published results to show as rows among the results of the same recipe.
 
     Raises:
         UserError: the format is CSV and the results belong to several tasks.
@@ -78,9 +82,9 @@ def render(
     if not results:
         raise ValueError('no results')
     if format == 'csv':
-        return to_csv(in_order(results), published, analyses, uncertainty or {})
+        return to_csv(in_order(results), published, analyses, uncertainty or {}, field)
     write = {'markdown': to_markdown, 'latex': to_latex}[format]
-    tables = build_tables(results, published, analyses, uncertainty or {})
+    tables = build_tables(results, published, analyses, uncertainty or {}, field)
     return '\n'.join(write(table) for table in [*tables, *seeds_tables(in_order(results))])
 
 
@@ -89,10 +93,12 @@ def build_tables(
     published: Sequence[Entry],
     analyses: Sequence[AnalysisFigures] = (),
     uncertainty: Mapping[Path, Uncertainty] = MappingProxyType({}),
+    field: Sequence[Entry] = (),
 ) -> list[Table]:
     """Return one table for each task and data set, with published data sets first."""
     return [
-        _build_table(title, rows, published, analyses, uncertainty) for title, rows in tables_of(results)
+        _build_table(title, rows, published, analyses, uncertainty, field)
+        for title, rows in tables_of(results)
     ]
 
 
@@ -102,29 +108,44 @@ def _build_table(
     published: Sequence[Entry],
     analyses: Sequence[AnalysisFigures],
     uncertainty: Mapping[Path, Uncertainty],
+    field: Sequence[Entry],
 ) -> Table:
     builders = [
         *identity_columns(rows, with_seed=True),
         *_size_columns(),
         *(_metric_column(metric, rows, uncertainty) for metric in shown_metrics(rows)),
-        *_published_columns(rows, published, uncertainty),
+        *published_columns(rows, published, uncertainty),
         *_analysis_columns(rows, analyses),
         (Column('Training', 'Training', numeric=False), _training_cell),
     ]
-    sizes = size_classes(rows)
-    groups = tuple(
-        tuple(tuple(build(row) for _, build in builders) for row in group)
-        for _, group in groupby(rows, key=lambda row: sizes[row.path])
-    )
+    columns = tuple(column for column, _ in builders)
+    among = published_rows(rows, field)
+    groups = _groups(rows, builders, [(row.size, row.cells(columns)) for row in among])
     return Table(
         title=title,
-        columns=tuple(column for column, _ in builders),
+        columns=columns,
         groups=groups,
         notes=(
             *_notes(rows, published, groups),
+            *rows_note(among),
             *_uncertainty_notes(rows, uncertainty),
             *_analysis_notes(rows, analyses),
         ),
+    )
+
+
+def _groups(
+    rows: Sequence[Result],
+    builders: Sequence[Builder],
+    published: Sequence[tuple[SizeClass, tuple[Cell, ...]]],
+) -> tuple[tuple[tuple[Cell, ...], ...], ...]:
+    """Return the cells of all rows by size class, with published rows after those of results."""
+    sizes = size_classes(rows)
+    cells = [(sizes[row.path], tuple(build(row) for _, build in builders)) for row in rows]
+    # Sorting is stable.
+    ordered = sorted([*cells, *published], key=lambda pair: pair[0])
+    return tuple(
+        tuple(row for _, row in group) for _, group in groupby(ordered, key=lambda pair: pair[0])
     )
 
 
@@ -166,47 +187,6 @@ def _interval_text(found: Interval, task: str) -> str:
     return f'({printed(found.low, task)} to {printed(found.high, task)})'
 
 
-def _published_columns(
-    rows: list[Result], published: Sequence[Entry], uncertainty: Mapping[Path, Uncertainty]
-) -> list[Builder]:
-    """Return columns of published figures and differences (ours - published); empty without figures."""
-    if not _figures(rows, published):
-        return []
-    return [
-        column
-        for metric in TASKS[rows[0].task].primary
-        for column in _comparison_columns(metric, published, uncertainty)
-    ]
-
-
-def _comparison_columns(
-    metric: str, published: Sequence[Entry], uncertainty: Mapping[Path, Uncertainty]
-) -> list[Builder]:
-    def build_figure(row: Result) -> Cell:
-        figure = find_figure(published, row, metric)
-        if figure is None:
-            return Cell(DASH)
-        mark = DAGGER if is_another_network(row, figure) else ''
-        mark = PILCROW if differs_in_recipe(row, figure) else mark
-        return Cell(str(printed(figure.value, row.task)), mark=mark)
-
-    def build_difference(row: Result) -> Cell:
-        figure = find_figure(published, row, metric)
-        ours = printed(row.metrics.get(metric), row.task)
-        if figure is None or ours is None:
-            return Cell(DASH)
-        difference = ours - printed(figure.value, row.task)
-        text = f'{difference:+}'.replace('-', MINUS) if difference else str(abs(difference))
-        step = 10.0 ** -TASKS[row.task].digits
-        is_tied = uncertainty and uncertainty[row.path].covers(metric, figure.value, step)
-        return Cell(text, mark=ALMOST if is_tied else '')
-
-    return [
-        (metric_column(metric, 'published '), build_figure),
-        (metric_column(metric, f'{DELTA} ', r'$\Delta$ '), build_difference),
-    ]
-
-
 def _analysis_columns(rows: list[Result], analyses: Sequence[AnalysisFigures]) -> list[Builder]:
     """Return a column for each figure found by an analysis of a row's weights."""
     found = [figures_of(analyses, row.weights_sha256) for row in rows]
@@ -220,6 +200,15 @@ def _analysis_column(heading: str, analyses: Sequence[AnalysisFigures]) -> Build
         return Cell(DASH if value is None else fixed(value, 1))
 
     return Column(heading, escape_latex(heading)), build
+
+
+def _analysis_notes(rows: list[Result], analyses: Sequence[AnalysisFigures]) -> list[str]:
+    shown = [each for row in rows for each in newest_of(analyses, row.weights_sha256)]
+    return [*dict.fromkeys(analysis.note for analysis in shown)]
+
+
+def _training_cell(row: Result) -> Cell:
+    return Cell(training_text(row), mark='' if row.training.finished else DOUBLE_DAGGER)
 
 
 def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertainty]) -> list[str]:
@@ -240,23 +229,6 @@ def _uncertainty_notes(rows: list[Result], uncertainty: Mapping[Path, Uncertaint
     ]
 
 
-def _analysis_notes(rows: list[Result], analyses: Sequence[AnalysisFigures]) -> list[str]:
-    shown = [each for row in rows for each in newest_of(analyses, row.weights_sha256)]
-    return [*dict.fromkeys(analysis.note for analysis in shown)]
-
-
-def _training_cell(row: Result) -> Cell:
-    return Cell(training_text(row), mark='' if row.training.finished else DOUBLE_DAGGER)
-
-
-def _figures(rows: list[Result], published: Sequence[Entry]) -> list[tuple[Result, Figure]]:
-    """Return every published figure shown in the table, with its row."""
-    found = (
-        (row, find_figure(published, row, metric)) for row in rows for metric in TASKS[row.task].primary
-    )
-    return [(row, figure) for row, figure in found if figure is not None]
-
-
 def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> list[str]:
     notes = _flops_notes([row.flops for row in rows if row.flops])
     notes += variant_notes({row.variant for row in rows})
@@ -273,47 +245,10 @@ def _notes(rows: list[Result], published: Sequence[Entry], groups: tuple) -> lis
                 'Some results have no digest of their annotations (data.sha256); their annotations are '
                 'assumed to be the same.'
             )
-    figures = _figures(rows, published)
-    if figures:
-        notes.append(_source_note(figures))
-        if any(is_recipe_unknown(row) for row, _ in figures):
-            notes.append(
-                'If a result does not record the start or the batch size of its training, the published '
-                'one is assumed.'
-            )
-    notes += not_compared_notes((row.contestant.name, why_not_compared(published, row)) for row in rows)
-    if any(row.test_time_augmentation for row, _ in figures):
-        notes.append('With test-time augmentation (TTA), the published figure is the multi-scale one.')
-    if any(is_another_network(row, figure) for row, figure in figures):
-        notes.append(
-            f"{DAGGER} Published for a different architecture, the mixer's original network: "
-            'the difference is not due to training alone.'
-        )
-    if any(differs_in_recipe(row, figure) for row, figure in figures):
-        notes.append(
-            f'{PILCROW} Published for the released recipe, whose weight decay differs from the fair '
-            'recipe: part of the difference may be due to weight decay.'
-        )
+    notes += figures_notes(rows, published)
     if not all(row.training.finished for row in rows):
         notes.append(f'{DOUBLE_DAGGER} Training not finished, or not known to be finished.')
     return notes
-
-
-def not_compared_notes(reasons: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Return a note on why rows are not compared with published figures; empty without such rows.
-
-    Args:
-        reasons: name of each row, and why it is not compared; None if it is, or if nothing is published.
-    """
-    # Dictionaries rather than sets: they keep the order of the rows.
-    names: dict[str, dict[str, None]] = {}
-    for name, reason in reasons:
-        if reason is not None:
-            names.setdefault(reason, {})[name] = None
-    if not names:
-        return []
-    found = ' '.join(f'{", ".join(each)}: {reason}.' for reason, each in names.items())
-    return [f'Not compared with published figures, because the runs differ. {found}']
 
 
 def _flops_notes(counted: Sequence[Flops]) -> list[str]:
@@ -330,20 +265,63 @@ def _flops_notes(counted: Sequence[Flops]) -> list[str]:
     return notes
 
 
-def _source_note(figures: list[tuple[Result, Figure]]) -> str:
-    lengths = dict.fromkeys(row.recipe.length for row, _ in figures)
-    # Dictionaries rather than sets: they keep the order of the rows.
-    backbones: dict[str, dict[str, None]] = {}
-    for row, figure in figures:
-        backbones.setdefault(figure.source, {})[row.contestant.name] = None
-    sources = [
-        source if len(backbones) == 1 else f'{source}: {", ".join(names)}'
-        for source, names in backbones.items()
-    ]
+def contests(rows: Sequence[Result]) -> dict[Path, tuple]:
+    """Return a key for each row; rows with the same key are comparable. Unfinished runs have no entry.
+
+    Args:
+        rows: rows of one table.
+    """
+    sizes = size_classes(rows)
+    return {row.path: (sizes[row.path], *terms(row)) for row in rows if row.training.finished}
+
+
+def terms(row: Result) -> tuple:
+    """Return the facts of training and evaluation in which comparable finished results agree."""
     return (
-        f'Published figures, for {" or ".join(lengths)} ({DELTA} = ours {MINUS} published): '
-        f'{"; ".join(sources)}.'
+        row.recipe.name,
+        row.training.unit,
+        row.training.total,
+        row.start,
+        row.variant,
+        row.images,
+        row.data_sha256,
+        # The digest of the annotations does not cover which of their classes were evaluated.
+        frozenset(name for values in row.per_class.values() for name in values),
+        row.test_time_augmentation,
     )
+
+
+def winners(metric: str, rows: Sequence[Result]) -> dict[Path, list[Result]]:
+    """Return for each row the best comparable rows by printed value; rows without a rival are omitted.
+
+    Args:
+        metric: name of the metric.
+        rows: rows of one table.
+    """
+    values: dict[tuple, list[tuple[Decimal, Result]]] = {}
+    entered = contests(rows)
+    for row in rows:
+        value = printed(row.metrics.get(metric), row.task)
+        if row.path in entered and value is not None:
+            values.setdefault(entered[row.path], []).append((value, row))
+    best = {
+        contest: [row for value, row in found if value == max(other for other, _ in found)]
+        for contest, found in values.items()
+        if len(found) > 1
+    }
+    return {path: best[contest] for path, contest in entered.items() if contest in best}
+
+
+def is_tied(row: Result, metric: str, best: Sequence[Result], known: Mapping[Path, Uncertainty]) -> bool:
+    """Return whether a row cannot be told apart from one of the best comparable rows.
+
+    Args:
+        row: row of a table with intervals.
+        metric: name of the metric.
+        best: best comparable rows, from `winners`.
+        known: uncertainty of each row, by path.
+    """
+    return False in [known[row.path].is_told_from(known[each.path], metric) for each in best]
 
 
 SEEDS_NOTE = 'Mean and sample standard deviation (n - 1 in the denominator) over seeds.'

@@ -39,6 +39,7 @@ MASK_RCNN = Recipe(
     epochs=12,
     batch_size=16,
     start='pretrained',
+    multi_scale=False,
 )
 
 INSTANCE_SEGMENTATION = Task(
@@ -59,6 +60,6 @@ INSTANCE_SEGMENTATION = Task(
     earlier=Earlier(
         key='mask_rcnn',
         recipe=MASK_RCNN,
-        longer=(replace(MASK_RCNN, name='mask_rcnn_coco_3x', epochs=36),),
+        longer=(replace(MASK_RCNN, name='mask_rcnn_coco_3x', epochs=36, multi_scale=True),),
     ),
 )

@@ -32,6 +32,8 @@ class Recipe:
         start: where training starts, `pretrained` or `scratch`.
         any_length: whether results of unknown training length are compared with published figures.
         flops_size: height and width of the image for FLOPs; None for the size of the task.
+        multi_scale: whether training images have several sizes.
+        pretraining: what the backbone was trained on before, such as `MAE`.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Recipe:
     start: str | None = None
     any_length: bool = False
     flops_size: tuple[int, int] | None = None
+    multi_scale: bool | None = None
+    pretraining: str | None = None
 
     @property
     def length(self) -> str | None:
@@ -63,10 +67,12 @@ class Contestant:
     """A network that competes in tables.
 
     Attributes:
-        name: name in tables, such as `dcn_tiny` or `r50`.
-        family: `unified` for the unified architecture, else the library that the network comes from;
-            None in older results, which do not state it.
-        mixer: spatial token mixer; None if the network uses none of the suite's mixers.
+        name: name in tables, such as `dcn_tiny` or `original_swin_tiny`.
+        family: `unified` for the unified architecture, `original` for the network that a mixer was first
+            published in (and ResNet-50), `timm` for a model of timm, else the package that the network
+            comes from; None in older results, which do not state it.
+        mixer: spatial token mixer; None if the network uses none of the suite's mixers. Tables of
+            differences pair networks of two families by mixer and scale.
         scale: scale, such as `tiny`; None if it has none.
     """
 

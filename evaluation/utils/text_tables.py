@@ -12,6 +12,7 @@ PILCROW = '¶'
 DELTA = 'Δ'
 ALMOST = '≈'
 PLUS_MINUS = '±'
+RING = '◦'
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ _LATEX = {character: '\\' + character for character in '{}$&#%_'} | {
     DELTA: r'$\Delta$',
     ALMOST: r'$^\approx$',
     PLUS_MINUS: r'$\pm$',
+    RING: r'$^\circ$',
 }
 
 

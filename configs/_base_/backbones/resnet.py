@@ -1,12 +1,8 @@
-"""ResNet-50 (He et al., arXiv 1512.03385) as defined in mmdet and mmseg: the baseline of both tasks."""
+"""Former name of `original_resnet.py`; will be removed in the next version."""
 
-r50 = dict(
-    type='ResNet',
-    depth=50,
-    num_stages=4,
-    out_indices=(0, 1, 2, 3),
-    frozen_stages=1,
-    norm_cfg=dict(type='BN', requires_grad=True),
-    norm_eval=True,
-    style='pytorch',
-)
+from mmengine.config import read_base
+
+with read_base():
+    from .original_resnet import original_resnet50 as r50
+
+contestants = dict(r50=dict(family='original'))

@@ -1,6 +1,8 @@
 // Accuracy against FLOPs, parameters or measured time, with the Pareto front.
 
-const cost = { axis: 'flops', metric: new Map() };
+// Published results are shown by family, unless they are switched off.
+const cost = { axis: 'flops', metric: new Map(), published: true, hidden: new Set() };
+const COST_HEIGHT = 500;
 
 const COSTS = {
   flops: { label: 'FLOPs (G)', of: (run) => (run.flops ? run.flops / 1e9 : null) },
@@ -39,23 +41,25 @@ function costContent(group) {
     cost.metric.set(group, value);
     redraw('cost');
   });
-  const controls = element('div', { class: 'controls' }, select, costChoice());
+  const field = publishedPoints(group, metric, of);
+  const controls = [element('div', { class: 'controls' }, select, costChoice()), publishedControls(field)];
   if (!points.length) {
-    return [controls, element('p', { text: 'No visible run has both figures.' })];
+    return [...controls, element('p', { text: 'No visible run has both figures.' })];
   }
   const front = paretoFront(points);
   const names = front.map((point) => point.run.label).join(', ');
   const summary = `${metricLabel(metric)} against ${axisLabel} of ${points.length} runs. On the Pareto front: ${names}.`;
   return [
-    controls,
-    chart(() => costFigure(group, metric, axisLabel, of, points, front), summary, 440),
+    ...controls,
+    chart(() => costFigure(group, metric, axisLabel, of, points, front, field), summary, COST_HEIGHT),
     element('p', { class: 'reading', text: `On the front, cheapest first: ${names}.` }),
   ];
 }
 
-function costFigure(group, metric, axisLabel, of, points, front) {
+function costFigure(group, metric, axisLabel, of, points, front, field) {
   const digits = GROUPS.get(group).digits;
   const traces = [
+    ...publishedTraces(field, points, metric, of, digits),
     {
       mode: 'lines', x: front.map((p) => p.cost), y: front.map((p) => p.value), hoverinfo: 'skip',
       line: { color: themeColor('--faint'), width: 1.5, shape: 'hv' }, name: 'Pareto front',
@@ -65,9 +69,7 @@ function costFigure(group, metric, axisLabel, of, points, front) {
     const own = points.filter((point) => point.run.mixer === mixer);
     traces.push(mixerTrace(mixer, own, metric, digits));
   }
-  const published = publishedPoints(group, metric, of);
-  if (published.length) traces.push(publishedTrace(published, metric, of, digits));
-  traces.push(...keyTraces(points));
+  traces.push(...keyTraces(points, shownFamilies(field).length > 0));
   return {
     traces,
     layout: {
@@ -125,44 +127,100 @@ function errorBars(runs, metric, mixer) {
   };
 }
 
+// Published results at a known cost, except those of hidden mixers and scales.
 function publishedPoints(group, metric, of) {
   const mixers = new Set(visibleRuns().map((run) => run.mixer));
   return DATA.published
     .filter((each) => each.group === group && metric in each.metrics && of(each) !== null)
-    .filter((each) => each.architecture !== 'unified' || mixers.has(each.mixer));
+    .filter((each) => each.architecture !== 'unified' || mixers.has(each.mixer))
+    .filter((each) => !(each.mixer && state.hidden.mixer.has(each.mixer)) && !(each.scale && state.hidden.scale.has(each.scale)));
 }
 
-function publishedTrace(points, metric, of, digits) {
-  const color = (each) => DATA.colors[each.mixer] ?? themeColor('--faint');
+function familiesOf(field) {
+  return [...new Set(field.map((each) => each.family))];
+}
+
+function shownFamilies(field) {
+  return cost.published ? familiesOf(field).filter((family) => !cost.hidden.has(family)) : [];
+}
+
+// Switches for all published results and for each family.
+function publishedControls(field) {
+  if (!field.length) return null;
+  const all = tick('published results', cost.published, (ticked) => {
+    cost.published = ticked;
+    redraw('cost');
+  });
+  const families = !cost.published ? [] : familiesOf(field).map((family) => {
+    const press = () => {
+      if (!cost.hidden.delete(family)) cost.hidden.add(family);
+      redraw('cost');
+    };
+    return toggle(family, !cost.hidden.has(family), press);
+  });
+  return element('div', { class: 'families', role: 'group', 'aria-label': 'Published results' }, all, families);
+}
+
+// A trace for each family, and for each mixer of the unified one: hollow marks, joined from the cheapest on.
+function publishedTraces(field, points, metric, of, digits) {
+  const lines = new Map();
+  const shown = new Set(shownFamilies(field));
+  for (const each of field.filter(({ family }) => shown.has(family))) {
+    const key = each.family === 'unified' ? `unified ${each.mixer}` : each.family;
+    if (!lines.has(key)) lines.set(key, []);
+    lines.get(key).push({ each, x: of(each), y: each.metrics[metric], name: each.family });
+  }
+  const members = [...lines.values()].map((line) => line.sort((a, b) => a.x - b.x));
+  const ends = members.map((line) => line.at(-1)).filter(({ name }) => name !== 'unified');
+  const marks = [...members.flat(), ...points.map((point) => ({ x: point.cost, y: point.value }))];
+  // The plot without its axes and legend.
+  const size = { width: byId('cost-panels').clientWidth - 70, height: COST_HEIGHT - 130 };
+  const places = placesOfNames(ends.sort((a, b) => b.y - a.y), marks, size);
+  return members.map((line) => publishedTrace(line, metric, digits, places.get(line.at(-1))));
+}
+
+function publishedTrace(line, metric, digits, place) {
+  const points = line.map(({ each }) => each);
+  const color = DATA.colors[points[0].mixer] ?? themeColor('--faint');
+  const { family } = points[0];
   return {
-    mode: 'markers',
+    mode: family === 'unified' ? 'markers' : 'lines+markers+text',
     type: 'scatter',
-    name: 'published',
-    x: points.map(of),
-    y: points.map((each) => each.metrics[metric]),
-    hovertext: points.map(
-      (each) => `${label(each.model)}, published, ${each.architecture}<br>${fixed(each.metrics[metric], digits)}<br>${shortLabel(each.source, 60)}`,
+    name: label(family),
+    showlegend: false,
+    legendgroup: 'published',
+    x: line.map(({ x }) => x),
+    y: line.map(({ y }) => y),
+    text: line.map((_, index) => (place && index === line.length - 1 ? `\u00a0${label(family)}\u00a0` : '')),
+    textposition: place ?? 'middle right',
+    textfont: { size: NAME_SIZE, color },
+    hovertext: line.map(
+      ({ each, x, y }) => `${label(each.model)}, published, ${each.architecture}<br>${fixed(y, digits)} at ${significant(x)}<br>${shortLabel(each.source, 60)}`,
     ),
     hoverinfo: 'text',
+    line: { color, width: 1, dash: 'dot' },
     marker: {
-      size: 12,
+      size: 9,
       symbol: points.map((each) => `${shapeOf(each.scale)}-open`),
-      color: points.map(color),
-      line: { width: 1.5 },
+      color,
+      line: { width: 1.3, color },
     },
   };
 }
 
 // Legend of shapes and fills, if they differ.
-function keyTraces(points) {
+function keyTraces(points, hasPublished) {
   const gray = themeColor('--faint');
   const key = (name, marker) => ({
-    mode: 'markers', x: [null], y: [null], name, marker: { size: 11, line: { color: gray, width: 2 }, ...marker },
+    mode: 'markers', x: [null], y: [null], name,
+    marker: { size: 11, line: { color: gray, width: 2 }, ...marker },
   });
   const mixers = [...new Set(points.map((point) => point.run.mixer))];
   const scales = [...new Set(points.map((point) => point.run.scale))].filter(Boolean);
   const starts = [...new Set(points.map((point) => point.run.start))].filter(Boolean);
+  const published = { symbol: 'circle-open', size: 9, color: gray, line: { color: gray, width: 1.3 } };
   return [
+    ...(hasPublished ? [{ ...key('published', published), legendgroup: 'published' }] : []),
     ...mixers.map((mixer) => key(label(mixer ?? 'baseline'), { color: mixerColor(mixer), symbol: 'circle', line: { width: 0 } })),
     ...(scales.length > 1 ? scales.map((scale) => key(label(scale), { color: gray, symbol: shapeOf(scale) })) : []),
     ...(starts.length > 1

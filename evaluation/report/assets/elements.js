@@ -31,7 +31,7 @@ function choice(label, options, value, onchoose) {
 function toggle(label, pressed, onpress, mark = null) {
   return element(
     'button',
-    { type: 'button', class: 'toggle', 'aria-pressed': String(pressed), onclick: onpress },
+    { type: 'button', class: 'toggle', 'data-control': label, 'aria-pressed': String(pressed), onclick: onpress },
     mark,
     label,
   );

@@ -26,6 +26,8 @@ WHOLE = {
     'epochs': 12,
     'batch_size': 16,
     'start': 'pretrained',
+    'multi_scale': True,
+    'pretraining': 'MAE',
 }
 
 
@@ -88,6 +90,8 @@ class TestRecipe:
             ({'start': 'zero'}, "recipe.start is 'zero'; give 'pretrained' or 'scratch'"),
             ({'iterations': 90_000}, 'recipe has both epochs and iterations; give only one'),
             ({'any_length': 'yes'}, "recipe.any_length is 'yes'; give True or False"),
+            ({'multi_scale': 1}, 'recipe.multi_scale is 1; give True or False'),
+            ({'pretraining': True}, 'recipe.pretraining is True; give one line of text'),
             ({'flops_size': 800}, 'recipe.flops_size is 800; give (height, width) in pixels'),
             ({'flops_size': (800,)}, 'recipe.flops_size is '),
             ({'flops_size': (800, 0)}, 'recipe.flops_size is '),

@@ -360,6 +360,46 @@ def test_removed_button_leaves_the_focus_in_its_section(visit, file):
     assert page.evaluate('document.activeElement.closest("section").id') == 'erf'
 
 
+def published_families(page):
+    """Return the families whose published figures the plot of accuracy against cost draws."""
+    return page.evaluate(
+        """() => {
+          const place = document.querySelector('#cost .chart');
+          place.scrollIntoView();
+          const own = (place.data ?? []).filter((trace) => trace.legendgroup === 'published');
+          return [...new Set(own.filter((trace) => !trace.showlegend).map((trace) => trace.name))];
+        }"""
+    )
+
+
+def test_published_results_can_be_switched_off(visit, file):
+    page = visit(file)
+    families = {'unified', 'resnet', 'swin', 'internimage', 'vmamba', 'moganet', 'mlla'}
+    shown = lambda: set(published_families(page)) - {'published'}  # noqa: E731
+    assert until(page, lambda: shown() == families)
+    group = page.locator('#cost [aria-label="Published results"]').first
+    assert set(group.get_by_role('button').all_inner_texts()) == families
+    button = group.get_by_role('button', name='vmamba', exact=True)
+    button.press('Enter')
+    assert until(page, lambda: shown() == families - {'vmamba'})
+    assert button.get_attribute('aria-pressed') == 'false'
+    assert button.evaluate('element => element === document.activeElement')
+    group.get_by_label('published results').uncheck()
+    assert until(page, lambda: not shown() and page.locator('#cost .chart .scatterlayer').count() > 0)
+    assert group.get_by_role('button').count() == 0
+    group.get_by_label('published results').check()
+    assert until(page, lambda: shown() == families - {'vmamba'})
+    # A hidden mixer or scale hides its published figures.
+    page.locator('#filters').get_by_role('button', name='swin', exact=True).click()
+    assert until(page, lambda: shown() == families - {'vmamba', 'swin'})
+    assert page.complaints == []
+
+
+def test_no_switches_without_published_results(visit, alike_file):
+    page = visit(alike_file)
+    assert page.locator('[aria-label="Published results"]').count() == 0
+
+
 def test_differences_are_printed_as_in_their_sentences(visit, alike_file):
     page = visit(alike_file)
     page.get_by_role('button', name='all shown').click()
@@ -486,6 +526,51 @@ def test_pareto_front_has_all_points_that_are_not_dominated(browser_page, points
     key = lambda point: (point['cost'], point['value'])  # noqa: E731
     assert sorted(front, key=key) == sorted(naive, key=key)
     assert [point['cost'] for point in front] == sorted(point['cost'] for point in front)
+
+
+MARKS = st.lists(
+    st.fixed_dictionaries({'x': st.integers(0, 40), 'y': st.integers(0, 40)}), min_size=2, max_size=20
+)
+SIDES = {'left': (-1, 0), 'right': (1, 0), 'top': (0, -1), 'bottom': (0, 1)}
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(marks=MARKS)
+def test_names_cover_neither_marks_nor_each_other(browser_page, marks):
+    width, height, reach, text_width, text_height = 800, 400, 7, 50, 12
+    source = (ROOT / 'evaluation/report/assets/names.js').read_text()
+    places = browser_page.evaluate(
+        f"""marks => {{ {source}
+          for (const mark of marks) mark.name = 'eightlet';
+          const found = placesOfNames(marks, marks, {{ width: {width}, height: {height} }});
+          return marks.map((mark) => found.get(mark) ?? null); }}""",
+        marks,
+    )
+    assert any(places)
+    columns = [[mark[axis] for mark in marks] for axis in 'xy']
+    (left, right), (low, high) = ((min(column), max(column)) for column in columns)
+    centers = [
+        (
+            width * (0.05 + 0.9 * (mark['x'] - left) / (right - left or 1)),
+            height * (0.95 - 0.9 * (mark['y'] - low) / (high - low or 1)),
+        )
+        for mark in marks
+    ]
+    boxes = []
+    for (x, y), place in zip(centers, places, strict=True):
+        if place is None:
+            continue
+        across, down = (sum(SIDES.get(word, (0, 0))[axis] for word in place.split()) for axis in (0, 1))
+        x += across * (text_width / 2 + reach)
+        y += down * (text_height / 2 + reach)
+        # A pixel less on each side than the name takes.
+        boxes.append((x - 23, x + 23, y - 5, y + 5))
+        assert x - 23 >= 0
+        assert x + 23 <= width
+    marks_boxes = [(x - 6, x + 6, y - 6, y + 6) for x, y in centers]
+    for index, box in enumerate(boxes):
+        for other in (*marks_boxes, *boxes[:index]):
+            assert box[1] <= other[0] or other[1] <= box[0] or box[3] <= other[2] or other[3] <= box[2]
 
 
 @pytest.fixture(scope='module')

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from backbones import MIXERS
 from evaluation.report.analyses_and_speeds import SIDE, as_data_uri, load_speeds
+from evaluation.report.figures_of_runs import published_points
 from evaluation.report.report_page import Sources, build_page, page_data
 from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import Entry
@@ -142,6 +144,44 @@ class TestPublished:
         own['recipe'] |= {'name': 'my_recipe'}
         points = self.data(tmp_path, own, document())['published']
         assert [point['model'] for point in points] == ['swin_tiny']
+
+    def test_points_have_a_family_and_the_recipe_of_a_run(self, tmp_path):
+        entries = [
+            self.UNIFIED,
+            replace(self.UNIFIED, model='a', architecture='original', parameters=5e7, family='f'),
+            replace(self.UNIFIED, model='b', architecture='original', parameters=5e7, multi_scale=True),
+            replace(self.UNIFIED, model='c', architecture='original'),
+        ]
+        write_run(tmp_path / 'run', document())
+        runs = gather_runs(load_results([tmp_path]))
+        points = published_points(entries, {'title': runs})
+        assert [(point['model'], point['family']) for point in points] == [
+            ('swin_tiny', 'unified'),
+            ('a', 'f'),
+        ]
+        scratch = replace(runs[0], result=replace(runs[0].result, initialization='scratch'))
+        assert published_points(entries, {'title': [scratch]}) == []
+
+    def test_an_original_network_is_at_the_cost_of_our_run(self, tmp_path):
+        content = as_version_3(as_version_2(document()))
+        content['contestant'] |= {'family': 'original', 'name': 'original_swin_tiny'}
+        write_run(tmp_path / 'run', content)
+        runs = gather_runs(load_results([tmp_path]))
+        entry = replace(
+            self.UNIFIED, model='original_swin_tiny', architecture='original', parameters=1.0, flops=2.0
+        )
+        (point,) = published_points([entry], {'title': runs})
+        own = runs[0].result
+        assert (point['parameters'], point['flops']) == (own.total_parameters, own.flops.count)
+
+    def test_flops_at_a_different_image_size_are_left_out(self, tmp_path):
+        write_run(tmp_path / 'run', document())
+        runs = gather_runs(load_results([tmp_path]))
+        facts = {'model': 'a', 'architecture': 'original', 'flops': 1e11, 'parameters': 5e7}
+        for size, flops in (((800, 1280), 1e11), ((640, 640), None)):
+            entry = replace(self.UNIFIED, flops_size=size, **facts)
+            (point,) = published_points([entry], {'title': runs})
+            assert (point['flops'], point['parameters']) == (flops, 5e7)
 
     def test_no_point_for_a_different_data_set(self, tmp_path):
         assert self.data(tmp_path, document(dataset='my data'))['published'] == []

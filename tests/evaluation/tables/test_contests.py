@@ -5,8 +5,7 @@ import json
 import pytest
 
 from evaluation.results.reading import load_results
-from evaluation.tables.contests import contests, winners
-from evaluation.tables.table import build_tables
+from evaluation.tables.table import build_tables, contests, winners
 from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.tables.test_table import box_and_mask, document, table_columns
 

@@ -180,7 +180,7 @@ def test_markdown_of_a_small_case(tmp_path):
         '| Backbone  | Params (M) | FLOPs (G) |   box AP | box AP50 | box AP75 |  mask AP | mask AP50 | mask AP75 | published box AP | Δ box AP | published mask AP | Δ mask AP | Training    |\n'  # noqa: E501
         '| --------- | ---------: | --------: | -------: | -------: | -------: | -------: | --------: | --------: | ---------------: | -------: | ----------------: | --------: | ----------- |\n'  # noqa: E501
         '| dcn_micro |       24.1 |     266.6 |     30.0 |     50.0 |     34.0 |     28.0 |      48.0 |      31.0 |             39.5 |     −9.5 |              36.6 |      −8.6 | epoch 8/12‡ |\n'  # noqa: E501
-        '| r50       |       44.4 |     266.6 |     38.2 |     58.2 |     42.2 |     34.7 |      54.7 |      37.7 |                – |        – |                 – |         – | epoch 12/12 |\n'  # noqa: E501
+        '| r50       |       44.4 |     266.6 |     38.2 |     58.2 |     42.2 |     34.7 |      54.7 |      37.7 |             38.2 |      0.0 |              34.7 |       0.0 | epoch 12/12 |\n'  # noqa: E501
         '| dcn_tiny  |       48.1 |     266.6 | **47.4** | **67.4** | **51.4** | **42.4** |  **62.4** |  **45.4** |             47.2 |     +0.2 |              42.5 |      −0.1 | epoch 12/12 |\n'  # noqa: E501
         '| swin_tiny |       48.1 |     266.6 |     44.0 |     64.0 |     48.0 |     40.5 |      60.5 |      43.5 |             44.3 |     −0.3 |              40.5 |       0.0 | epoch 12/12 |\n'  # noqa: E501
         '\n'
@@ -190,7 +190,7 @@ def test_markdown_of_a_small_case(tmp_path):
         '\n'
         'Some results have no digest of their annotations (data.sha256); their annotations are assumed to be the same.\n'  # noqa: E501
         '\n'
-        'Published figures, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md.\n'
+        'Published figures, for 12 epochs (Δ = ours − published): STM-Evaluation detection/readme.md: dcn_micro, dcn_tiny, swin_tiny; mmdetection configs/mask_rcnn README (SGD; cost second hand): r50.\n'  # noqa: E501
         '\n'
         'If a result does not record the start or the batch size of its training, the published one is assumed.\n'  # noqa: E501
         '\n'
@@ -623,7 +623,7 @@ def test_a_file_found_through_two_folders_counts_once(tmp_path):
 
 def test_packaged_figures_name_architecture_and_source():
     entries = load_published()
-    assert len(entries) == 66
+    assert len(entries) == 190
     for item in entries:
         unified = item.source.startswith('STM-Evaluation')
         assert (item.architecture == 'unified') == unified
