@@ -183,7 +183,8 @@ def _replace_backbone(cfg: Config, name: str) -> Config:
     _restore_normalization(model, recipe)
     content['contestant'] = named.contestant
     file = Path(cfg.filename).with_name(f'{named_after(cfg, named.contestant["name"])}.py')
-    return Config(content, cfg_text=cfg.text, filename=file)
+    # Without a text, mmengine would look for the file, which need not exist.
+    return Config(content, cfg_text=cfg.text or cfg.pretty_text, filename=file)
 
 
 def _model_of_recipe(cfg: Config) -> dict:

@@ -186,11 +186,16 @@ def _check_maps(takers: Sequence[Taker], facts: BackboneFacts, cfg: Config) -> N
     Raises:
         UserError: the strides are wrong, or a part takes a different number of maps.
     """
-    count = len(facts.channels)
+    count, name = len(facts.channels), name_of(cfg.model.backbone)
+    if facts.strides is None:
+        raise UserError(
+            f'--backbone: {name} returns logits, but this config takes maps at the strides 4 to 32; '
+            'give a network without its classifier'
+        )
     if facts.strides != STRIDES[len(STRIDES) - count :]:
         strides = ', '.join(map(str, facts.strides))
         raise UserError(
-            f'--backbone: {name_of(cfg.model.backbone)} returns maps at strides {strides}; return one '
+            f'--backbone: {name} returns maps at strides {strides}; return one '
             f'map at each of the strides {", ".join(map(str, STRIDES))}'
         )
     for taker in takers:
@@ -204,7 +209,7 @@ def _check_maps(takers: Sequence[Taker], facts: BackboneFacts, cfg: Config) -> N
         if taker.index is None and expected != count:
             raise UserError(
                 f'--backbone: {taker.place} ({kind}) takes {expected} of the maps at strides 4 to 32, '
-                f'but {name_of(cfg.model.backbone)} returns {count}; give it an option such as '
+                f'but {name} returns {count}; give it an option such as '
                 f'out_indices={(*range(len(STRIDES) - expected, len(STRIDES)),)}, or use another config'
             )
 
