@@ -14,9 +14,8 @@ robustness of the pretrained detectors. Finished trainings and analyses are not 
 import argparse
 import os
 
-from evaluation.utils.errors import CommandLine, command
+from evaluation.utils.errors import CommandLine, command, quiet
 from evaluation.utils.formats import positive
-from evaluation.utils.library_output import quiet
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -22,10 +22,9 @@ from evaluation.demo.scene_datasets import write_datasets, write_imagenet
 from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.report.report_page import build_page
-from evaluation.utils.errors import UserError
+from evaluation.utils.errors import UserError, quiet
 from evaluation.utils.files import write_bytes, write_text
 from evaluation.utils.formats import clock
-from evaluation.utils.library_output import quiet
 
 CONFIGS = Path('configs/demo')
 # The configs in `configs/demo` read this folder.

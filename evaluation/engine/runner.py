@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from evaluation.engine.hooks.training import (
 from evaluation.models.model_weights import check_whole, fit_model, unwrapped
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import rename_whole
-from evaluation.utils.library_output import settle_log_faults
 from evaluation.utils.process_groups import restart_count
 from evaluation.utils.random_state import RandomState, random_state
 from evaluation.utils.scalars import write_length
@@ -303,3 +303,19 @@ def init_method() -> str:
 def _rendezvous(url: str, **options: object) -> Iterator[tuple[Store, int, int]]:
     for store, rank, size in rendezvous('env://', **options):
         yield PrefixStore(f'restart {restart_count()}', store), rank, size
+
+
+def settle_log_faults(logger: logging.Logger) -> None:
+    """Stop the run if a log file cannot be written; ignore a closed terminal."""
+    for handler in logger.handlers:
+        is_file = isinstance(handler, logging.FileHandler)
+        handler.handleError = _raise_again if is_file else _pass_over
+
+
+def _raise_again(_: logging.LogRecord) -> None:
+    # `logging` calls this while it handles the error.
+    raise
+
+
+def _pass_over(_: logging.LogRecord) -> None:
+    """Ignore the error: the line is in the log file."""

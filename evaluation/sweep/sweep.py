@@ -49,10 +49,9 @@ from evaluation.sweep.runs import (
     own_seed,
     trainings,
 )
-from evaluation.utils.errors import CommandLine, UserError
+from evaluation.utils.errors import CommandLine, UserError, quiet
 from evaluation.utils.formats import whole
 from evaluation.utils.interruption import Interrupted
-from evaluation.utils.library_output import quiet
 
 SOME_FAILED = 1
 ROOT = 'work_dirs/sweep'

@@ -1,14 +1,17 @@
-"""User errors, and how commands report them."""
+"""User errors, how commands report them, and warnings; silence for libraries."""
 
 import argparse
+import contextlib
 import difflib
 import functools
 import gc
+import io
 import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 
 from evaluation.utils.interruption import STOPPING, Interrupted, stopping_signals
 from evaluation.utils.process_groups import (
@@ -110,6 +113,14 @@ def warn(message: str) -> None:
     """Print a warning on stderr, on the first process only."""
     if process_rank() == 0:
         print(f'warning: {message}', file=sys.stderr)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what pycocotools and the OpenMMLab libraries print while they load."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:

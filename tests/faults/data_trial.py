@@ -19,13 +19,13 @@ from mmengine.registry import METRICS, DefaultScope
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from evaluation.data.check_data import examine
 from evaluation.engine.experiment import add_common_arguments, load_config
 from evaluation.engine.runner import BenchmarkRunner
 from evaluation.utils.errors import BAD_INPUT, CommandLine, UserError, command
 from tests.commands import ROOT, option_list
 from tests.faults.image_mutations import mutate_image, mutate_map
 from tests.faults.json_mutations import BYTES, mutate_json
+from tools.check_data import examine
 
 LOADERS = ('train_dataloader', 'val_dataloader')
 SIZE = (64, 64)

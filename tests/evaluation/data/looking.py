@@ -3,8 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
-from evaluation.data.check_data import examine
 from evaluation.data.findings import Examination
+from tools.check_data import examine
 
 
 def look(

@@ -13,8 +13,7 @@ from evaluation.engine.starting_point import set_starting_point
 from evaluation.models import model_weights
 from evaluation.models.model_weights import forget_pretrained, pretrained_parts, starting_weights
 from evaluation.sweep.runs import Digests, start_of
-from evaluation.utils.errors import UserError
-from evaluation.utils.library_output import quiet
+from evaluation.utils.errors import UserError, quiet
 from tests.variants import ROOT
 
 pytestmark = pytest.mark.habits
