@@ -19,6 +19,9 @@ from evaluation.models.backbone_subject import (
     count,
     equal,
     first_non_finite,
+    is_finite,
+    require_finite,
+    size_text,
     summary,
     tensors,
 )
@@ -81,7 +84,7 @@ def check_maps(subject: Subject) -> Found:
 
 def _check_finite(subject: Subject, output: Any, dtype: torch.dtype) -> None:
     """Name the first map, and the first module, that has NaN or infinite values."""
-    broken = [i for i, value in enumerate(tensors(output)) if not value.isfinite().all()]
+    broken = [index for index, value in enumerate(tensors(output)) if not is_finite(value)]
     if broken:
         raise BrokenError(
             f'map {broken[0]} has NaN or infinite values{first_non_finite(subject, dtype)}; compute '
@@ -96,19 +99,18 @@ def check_strides(subject: Subject) -> Found:
             output = subject.output(size)
         except Exception as error:
             raise BrokenError(
-                f'images of {_text(size)}: {summary(error)}; pad images and crop the maps'
+                f'images of {size_text(size)}: {summary(error)}; pad them and crop the maps'
             ) from error
         _check_sizes(output, size)
-    return Found('4, 8, 16, 32 at ' + ', '.join(map(_text, subject.sizes)))
+    return Found('4, 8, 16, 32 at ' + ', '.join(map(size_text, subject.sizes)))
 
 
 def _check_sizes(output: Any, size: tuple[int, int]) -> None:
-    pairs = zip(_sizes(output), _sizes_of_maps(size), strict=True)
-    for index, (own, right) in enumerate(pairs):
+    for index, (own, right) in enumerate(zip(_sizes(output), _sizes_of_maps(size), strict=True)):
         if own != right:
             raise BrokenError(
-                f'map {index} is {_text(own)} for an image of {_text(size)} (height x width), expected '
-                f'{_text(right)}; return maps at strides 4, 8, 16 and 32, with sizes rounded up'
+                f'map {index} is {size_text(own)} for an image of {size_text(size)} (height x width), '
+                f'not {size_text(right)}; return maps at strides 4, 8, 16 and 32, with sizes rounded up'
             )
 
 
@@ -122,8 +124,8 @@ def check_channels(subject: Subject) -> Found:
             continue
         if other != channels:
             raise BrokenError(
-                f'channels are {channels} at {_text(subject.sizes[0])} and {other} at {_text(size)}; '
-                'return the same number at every size'
+                f'channels are {channels} at {size_text(subject.sizes[0])} and {other} at '
+                f'{size_text(size)}; return the same number at every size'
             )
     text, figures = ', '.join(map(str, channels)), {'channels': channels}
     dims = getattr(subject.network, 'dims', None)
@@ -140,9 +142,7 @@ def check_determinism(subject: Subject) -> Found:
     with torch.no_grad(), seeded(subject.seed):
         one, other = network(images.clone()), network(images.clone())
     if not equal(one, other):
-        raise BrokenError(
-            'two passes in eval mode differ; switch dropout and other randomness off with self.training'
-        )
+        raise BrokenError('two passes in eval mode differ; use randomness only if self.training')
     return Found('two passes in eval mode have equal bits')
 
 
@@ -159,8 +159,8 @@ def check_batches(subject: Subject) -> Found:
     figures = {'difference': largest}
     if not largest <= BATCH_BOUND:
         raise BrokenError(
-            f'an image alone and in a batch of 3 differ by {significant(largest, 2)} of the largest value, '
-            f'more than {BATCH_BOUND:g}; in eval mode, compute nothing over axis 0'
+            f'an image alone and in a batch of 3 differ by {significant(largest, 2)} of the largest '
+            f'value, more than {BATCH_BOUND:g}; in eval mode, compute nothing over axis 0'
         )
     return Found(f'an image alone and in a batch of 3 differ by {largest:.0e} of the largest', figures)
 
@@ -178,11 +178,11 @@ def check_input(subject: Subject) -> Found:
 
 def check_gradients(subject: Subject) -> Found:
     """Check that finite gradients reach all parameters that require them, in train mode."""
+    require_finite(subject)
     network = subject.build()
     network.train()
-    images = subject.images()
     with seeded(subject.seed):
-        outputs = tensors(network(images.clone()))
+        outputs = tensors(network(subject.images()))
         # Random weights: norms would make the gradient of a plain sum vanish.
         sum((value * torch.randn_like(value)).mean() for value in outputs).backward()
     every = dict(network.named_parameters())
@@ -201,7 +201,7 @@ def check_gradients(subject: Subject) -> Found:
         )
     zeros = sum(not grad.any() for grad in trained.values())
     frozen = len(every) - len(trained)
-    more = f'{f", {frozen} are frozen" if frozen else ""}{f", {zeros} get only zeros" if zeros else ""}'
+    more = (f', {frozen} are frozen' if frozen else '') + (f', {zeros} get only zeros' if zeros else '')
     figures = {'parameters': len(trained), 'frozen': frozen, 'zeros': zeros}
     return Found(f'finite for {len(trained)} of {len(every)} parameters{more}', figures)
 
@@ -219,6 +219,7 @@ def check_half(subject: Subject, dtype: torch.dtype) -> Found:
         raise SkippedError(f'this CPU has no {dtype} ({str(error).splitlines()[0]})') from error
     if product.dtype != dtype:  # Older versions of PyTorch switch autocast off.
         raise SkippedError(f'this version of PyTorch has no {dtype} on the CPU')
+    require_finite(subject)
     with autocast(dtype):
         halves = subject.run(subject.network, subject.images())
     _check_finite(subject, halves, dtype)
@@ -300,16 +301,16 @@ def check_small_images(subject: Subject) -> Found:
         except Exception as error:
             if side >= SMALLEST_SIDE:
                 raise BrokenError(
-                    f'an image of {_text(size)}: {summary(error)}; pad small images to what it takes'
+                    f'an image of {size_text(size)}: {summary(error)}; pad small images to what it takes'
                 ) from error
-            texts.append(f'{_text(size)} is refused')
+            texts.append(f'{size_text(size)} is refused')
             continue
         _check_sizes(output, size)
-        if not all(value.isfinite().all() for value in output):
+        if not is_finite(output):
             raise BrokenError(
-                f'an image of {_text(size)} gives NaN or infinite values; raise an error if it is too small'
+                f'an image of {size_text(size)} gives NaN or infinite values; raise an error instead'
             )
-        texts.append(f'{_text(size)} works')
+        texts.append(f'{size_text(size)} works')
     return Found(', '.join(texts))
 
 
@@ -326,7 +327,9 @@ def check_flops(subject: Subject) -> Found:
             'name in FREE if it needs none'
         )
     flops, norms = counter.total, counter.norms.total()
-    text = f'{significant(flops / 1e9)} G at {_text(FLOPS_SIZE)}, norms {significant(norms / 1e9)}{how}'
+    text = (
+        f'{significant(flops / 1e9)} G at {size_text(FLOPS_SIZE)}, norms {significant(norms / 1e9)}{how}'
+    )
     return Found(text, {'flops': flops, 'norm_flops': norms, 'size': list(FLOPS_SIZE)})
 
 
@@ -360,8 +363,8 @@ def check_normalization(subject: Subject) -> Found:
     values = {key: [float(value) for value in stated[key]] for key in ('mean', 'std')}
     if any(len(each) != 3 for each in values.values()):
         raise BrokenError(
-            f'normalization is {stated!r}; give mean and std of three values each, for RGB images from 0 '
-            'to 255'
+            f'normalization is {stated!r}; give mean and std of three values each, for RGB images '
+            'from 0 to 255'
         )
     return Found(f'mean {values["mean"]}, std {values["std"]}', values)
 
@@ -372,10 +375,6 @@ def _sizes(output: Any) -> list[tuple[int, int]]:
 
 def _sizes_of_maps(size: tuple[int, int]) -> list[tuple[int, int]]:
     return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in STRIDES]
-
-
-def _text(size: tuple[int, int]) -> str:
-    return f'{size[0]}x{size[1]}'
 
 
 CHECKS = (
@@ -393,7 +392,7 @@ CHECKS = (
     Check('state dict', check_state, needs=('builds',)),
     Check('train and eval', check_modes, needs=('builds',)),
     Check('copies', check_copies, needs=('builds',)),
-    Check('meta device', check_meta),
+    Check('meta device', check_meta, needs=('builds',)),
     Check('FLOPs', check_flops, needs=('builds',)),
     Check('layer decay', check_layer_decay, needs=('builds',)),
     Check('init_weights', check_init_weights, needs=('builds',)),

@@ -230,9 +230,9 @@ def summary(error: Exception) -> str:
 
 def tensors(output: Any) -> list[Tensor]:
     """Return the tensors of an output: a tensor, or a list, tuple or dict of them."""
-    if isinstance(output, Tensor):
-        return [output]
-    values = output.values() if isinstance(output, Mapping) else output
+    values = list(output.values()) if isinstance(output, Mapping) else output
+    if not isinstance(values, (list, tuple)):
+        values = [values]
     return [value for value in values if isinstance(value, Tensor)]
 
 
@@ -240,6 +240,26 @@ def equal(one: Any, other: Any) -> bool:
     """Return whether two outputs have equal bits, apart from NaN and infinite values."""
     pairs = list(zip(tensors(one), tensors(other), strict=True))
     return all(a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """Return height and width as text: `97x131`."""
+    return f'{size[0]}x{size[1]}'
+
+
+def is_finite(output: Any) -> bool:
+    """Return whether an output has no NaN and no infinite value."""
+    return all(bool(value.isfinite().all()) for value in tensors(output))
+
+
+def require_finite(subject: Subject) -> None:
+    """Skip a check whose result NaN or infinite values decide.
+
+    Raises:
+        SkippedError: maps in eval mode are not finite.
+    """
+    if not is_finite(subject.output()):
+        raise SkippedError('maps have NaN or infinite values in float32')
 
 
 def autocast(dtype: torch.dtype) -> torch.autocast:
@@ -252,7 +272,7 @@ def first_non_finite(subject: Subject, dtype: torch.dtype) -> str:
     found: list[str] = []
 
     def note(name: str, module: nn.Module, output: Any) -> None:
-        if not found and isinstance(output, Tensor) and not output.isfinite().all():
+        if not found and not is_finite(output):
             found.append(f', first in {name or "forward"} ({type(module).__name__})')
 
     hooks = [

@@ -140,6 +140,8 @@ FREE: dict[str, frozenset[str]] = {
             _local_scalar_dense arange empty empty_like empty_strided eye fill full full_like item
             lift_fresh_copy linspace new_empty new_empty_strided new_full new_ones new_zeros ones
             ones_like promote_types scalar_tensor tril_indices triu_indices zero zeros zeros_like""",
+        'random numbers, such as those of dropout': """
+            bernoulli native_dropout normal rand rand_like randn randn_like uniform""",
         'elementwise: no sum of products; `mul` is counted if a sum follows': """
             _prelu_kernel abs add addcdiv addcmul bitwise_and bitwise_not bitwise_or bitwise_xor ceil
             clamp clamp_max clamp_min cos div elu eq erf exp exp2 expm1 floor floor_divide fmod ge gelu
