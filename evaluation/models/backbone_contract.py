@@ -154,8 +154,8 @@ def check_batches(subject: Subject) -> Found:
     for index in range(len(images)):
         alone = tensors(subject.run(subject.network, images[index : index + 1]))
         for one, many in zip(alone, together, strict=True):
-            difference = (one[0] - many[index]).abs().max() / one.abs().max().clamp_min(TINY)
-            largest = max(largest, difference.item())
+            scale = torch.cat([one, many[index : index + 1]]).abs().max().clamp_min(TINY)
+            largest = max(largest, ((one[0] - many[index]).abs().max() / scale).item())
     figures = {'difference': largest}
     if not largest <= BATCH_BOUND:
         raise BrokenError(
