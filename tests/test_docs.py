@@ -102,6 +102,7 @@ PAGES_WITH_OPTIONS = {
     'docs/tables.md': set(),
     'docs/testing.md': set(),
     'docs/training.md': {'--account', '--gres'},
+    'docs/your_backbone.md': set(),
 }
 
 

@@ -10,16 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.models.backbone_subject import (
+    TINY,
     BrokenError,
     Check,
     Found,
     SkippedError,
     Subject,
     autocast,
+    batch_bound,
     count,
     equal,
     first_non_finite,
+    half_bound,
     is_finite,
+    relative_difference,
     require_finite,
     size_text,
     summary,
@@ -32,13 +36,6 @@ STRIDES = (4, 8, 16, 32)
 SMALL_SIDES = (32, 16, 8)
 SMALLEST_SIDE = 32
 FLOPS_SIZE = (224, 224)
-# Largest difference between maps, relative to the largest entry of a map. Libraries choose algorithms by
-# batch size, which changes roundings.
-BATCH_BOUND = 1e-4
-# Largest norm of the difference from float32, relative to the norm of a map.
-HALF_BOUNDS = {torch.bfloat16: 0.1, torch.float16: 0.02}
-# Keeps divisions finite.
-TINY = 1e-12
 
 
 def check_builds(subject: Subject) -> Found:
@@ -148,6 +145,7 @@ def check_determinism(subject: Subject) -> Found:
 
 def check_batches(subject: Subject) -> Found:
     """Check that an image has the same maps alone and in a batch of three, in eval mode."""
+    require_finite(subject)
     images = subject.images(3)
     together = tensors(subject.run(subject.network, images))
     largest = 0.0
@@ -156,13 +154,14 @@ def check_batches(subject: Subject) -> Found:
         for one, many in zip(alone, together, strict=True):
             scale = torch.cat([one, many[index : index + 1]]).abs().max().clamp_min(TINY)
             largest = max(largest, ((one[0] - many[index]).abs().max() / scale).item())
-    figures = {'difference': largest}
-    if not largest <= BATCH_BOUND:
+    bound = batch_bound(subject)
+    if not largest <= bound:
         raise BrokenError(
             f'an image alone and in a batch of 3 differ by {significant(largest, 2)} of the largest '
-            f'value, more than {BATCH_BOUND:g}; in eval mode, compute nothing over axis 0'
+            f'value, more than {bound:.0e}; in eval mode, compute nothing over axis 0'
         )
-    return Found(f'an image alone and in a batch of 3 differ by {largest:.0e} of the largest', figures)
+    text = f'an image alone and in a batch of 3 differ by {largest:.0e} of the largest value'
+    return Found(text, {'difference': largest, 'bound': bound})
 
 
 def check_input(subject: Subject) -> Found:
@@ -223,18 +222,15 @@ def check_half(subject: Subject, dtype: torch.dtype) -> Found:
     with autocast(dtype):
         halves = subject.run(subject.network, subject.images())
     _check_finite(subject, halves, dtype)
-    largest = max(
-        ((half.float() - full).norm() / full.norm().clamp_min(TINY)).item()
-        for half, full in zip(tensors(halves), tensors(subject.output()), strict=True)
-    )
-    bound = HALF_BOUNDS[dtype]
-    if not largest <= bound:
+    difference = relative_difference(halves, subject.output())
+    bound = half_bound(subject, dtype)
+    how = f'float32 by {fixed(100 * difference, 2)} % (at most {fixed(100 * bound, 0)} %)'
+    if not difference <= bound:
         raise BrokenError(
-            f'maps differ from float32 by {fixed(100 * largest, 2)} % (at most {bound:.0%}); compute '
-            'large sums and norms in float32, with torch.autocast(x.device.type, enabled=False)'
+            f'maps differ from {how}; compute large sums and norms in float32, with '
+            'torch.autocast(x.device.type, enabled=False)'
         )
-    text = f'finite, differs from float32 by {fixed(100 * largest, 2)} % (at most {bound:.0%})'
-    return Found(text, {'difference': largest})
+    return Found(f'finite, differs from {how}', {'difference': difference, 'bound': bound})
 
 
 def check_state(subject: Subject) -> Found:

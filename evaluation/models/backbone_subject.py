@@ -26,8 +26,25 @@ from evaluation.utils.random_state import seeded
 # The first size is used by all checks that need only one; the second is odd on both sides.
 SIZES = ((64, 64), (97, 131), (224, 160))
 
+# Images that batch norms get their statistics from; the others are among them.
+BATCH = 4
+# Keeps divisions finite.
+TINY = 1e-12
 # Longest message of an exception that is shown in a verdict.
 LONGEST = 300
+# Significant bits of each precision.
+BITS = {torch.float32: 24, torch.bfloat16: 8, torch.float16: 11}
+# Largest difference from float32, relative to the norm of a map.
+HALF_BOUNDS = {torch.bfloat16: 0.05, torch.float16: 0.01}
+# Largest difference between an image alone and in a batch, relative to the largest value of a map:
+# libraries choose different algorithms for them.
+BATCH_BOUND = 1e-4
+# Networks that amplify roundings may differ by more: so many times the effect of rounding weights and
+# images once.
+HALF_ROUNDINGS = 5
+BATCH_ROUNDINGS = 20
+# Bits that are few enough for an effect in float32.
+FEWER_BITS = 18
 
 OK, FAILED, SKIPPED, NOTE = 'ok', 'FAILED', 'skipped', 'note'
 
@@ -119,7 +136,7 @@ class Subject:
             network.train()
             for norm in norms:
                 norm.train().momentum = 1.0
-            self.run(network, self.images(4))
+            self.run(network, self.images(BATCH))
         except Exception:  # The check of gradients reports what a training pass raises.
             pass
         finally:
@@ -127,12 +144,12 @@ class Subject:
                 norm.momentum = momentum
 
     def images(self, count: int = 2, size: tuple[int, int] | None = None) -> Tensor:
-        """Return images of different contrast and brightness, (B, 3, H, W)."""
+        """Return the first of `BATCH` images of different contrast and brightness, (B, 3, H, W)."""
         height, width = size or self.sizes[0]
         generator = torch.Generator().manual_seed(self.seed)
-        scale = torch.arange(1, count + 1).view(-1, 1, 1, 1)
-        noise = torch.randn(count, 3, height, width, generator=generator)
-        return (noise * scale + scale - 1) / count
+        noise = torch.randn(BATCH, 3, height, width, generator=generator)
+        number = torch.arange(BATCH).view(-1, 1, 1, 1)
+        return (noise / (number + 1) + number / BATCH)[:count]
 
     def run(self, network: nn.Module, images: Tensor) -> Any:
         """Run without gradients on a copy of the images, with the same random numbers each time."""
@@ -250,6 +267,38 @@ def size_text(size: tuple[int, int]) -> str:
 def is_finite(output: Any) -> bool:
     """Return whether an output has no NaN and no infinite value."""
     return all(bool(value.isfinite().all()) for value in tensors(output))
+
+
+def relative_difference(output: Any, right: Any) -> float:
+    """Return the largest norm of a difference of maps, relative to the norm of the right map."""
+    pairs = zip(tensors(output), tensors(right), strict=True)
+    return max(((own - map_).norm() / map_.norm().clamp_min(TINY)).item() for own, map_ in pairs)
+
+
+def rounding_effect(subject: Subject, bits: int) -> float:
+    """Return the relative change of maps if weights and images are rounded to some significant bits."""
+    parameters = subject.network.named_parameters()
+    weights = {name: _rounded(value, bits) for name, value in parameters}
+    with torch.no_grad(), seeded(subject.seed):
+        images = _rounded(subject.images(), bits)
+        output = torch.func.functional_call(subject.network, weights, (images,))
+    return relative_difference(output, subject.output())
+
+
+def _rounded(value: Tensor, bits: int) -> Tensor:
+    mantissa, exponent = torch.frexp(value.detach())
+    return torch.ldexp((mantissa * 2**bits).round() / 2**bits, exponent)
+
+
+def half_bound(subject: Subject, dtype: torch.dtype) -> float:
+    """Return how much maps in half precision may differ from float32, relative to their norm."""
+    return max(HALF_BOUNDS[dtype], HALF_ROUNDINGS * rounding_effect(subject, BITS[dtype]))
+
+
+def batch_bound(subject: Subject) -> float:
+    """Return how much an image alone and in a batch may differ, relative to the largest value."""
+    effect = rounding_effect(subject, FEWER_BITS) * 2.0 ** (FEWER_BITS - BITS[torch.float32])
+    return max(BATCH_BOUND, BATCH_ROUNDINGS * effect)
 
 
 def require_finite(subject: Subject) -> None:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from evaluation.models.backbone_contract import CHECKS
+from tests.commands import ROOT
 
 KIND = 'Tables and other commands'
 MEASURED = ('speed', 'memory')
@@ -103,6 +104,24 @@ def test_backbone_that_cannot_be_built(check):
     assert {status for status, _ in lines.values()} == {'skipped'}
     assert 'Traceback' not in outcome.stdout + outcome.stderr
     assert 'Traceback' in check('my_net:Nothing', '--traceback').stdout
+
+
+def test_example_of_the_documentation_keeps_the_contract(check, tmp_path):
+    text = (ROOT / 'docs/your_backbone.md').read_text()
+    (example,) = re.findall(r'<!-- file: my_net.py -->\n```python\n(.*?)```', text, re.S)
+    (tmp_path / 'my_net.py').write_text(example)
+    outcome = check('my_net:Net(width=16)')
+    lines, _ = lines_of(outcome)
+    assert outcome.status == 0, outcome.stdout
+    assert lines['channels'] == ('ok', '16, 32, 64, 128')
+
+
+def test_documentation_explains_every_check():
+    text = (ROOT / 'docs/your_backbone.md').read_text()
+    rows = [line.split('|')[1] for line in text.splitlines() if line.startswith('| `')]
+    explained = [name for row in rows for name in re.findall(r'`([^`]+)`', row)]
+    for name in [check.name for check in CHECKS] + list(MEASURED):
+        assert name in explained, name
 
 
 class TestBadInput:

@@ -160,6 +160,14 @@ class OverflowsInHalf(Changed):
         return weights / weights.sum(1, keepdim=True)
 
 
+class VanishesInHalf(Changed):
+    """A hand-written norm over channels: the sum of squares is infinite in float16, and the map 0."""
+
+    def change(self, x: Tensor) -> Tensor:
+        x = 200 * x
+        return x / (x * x).sum(1, keepdim=True).sqrt()
+
+
 class HiddenState(Changed):
     """Random features that the state dict does not have."""
 
@@ -231,6 +239,7 @@ BROKEN = [
     (UnusedParameter, 'gradients', '2 of 20 parameters get no gradient, first head.weight'),
     (InfiniteGradient, 'gradients', 'have NaN or infinite values'),
     (OverflowsInHalf, 'float16', 'map 0 has NaN or infinite values, first in forward (OverflowsInHalf)'),
+    (VanishesInHalf, 'float16', 'maps differ from float32 by', 'in float32, with torch.autocast'),
     (HiddenState, 'state dict', 'the same state dict returns different maps'),
     (StaysInTrainMode, 'train and eval', 'after eval(), itself is in train mode'),
     (StaysInEvalMode, 'train and eval', 'after train(), it is in eval mode'),

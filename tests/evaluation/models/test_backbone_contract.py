@@ -1,6 +1,7 @@
 """The contract of backbones: what keeps it, and what breaks one point of it."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from evaluation.models.backbone_subject import (
     Check,
     Found,
     Subject,
+    rounding_effect,
     run_checks,
 )
 from evaluation.utils.formats import significant
@@ -165,6 +167,30 @@ def test_difference_in_a_batch_is_relative_to_the_largest_value(share):
     else:
         assert verdict.status == FAILED
         assert f'differ by {significant(expected, 2)} of the largest value' in verdict.text
+
+
+def test_rounding_effect_of_a_linear_network():
+    """Its weight is rounded to 1 with 8 bits, and is exact with 11 bits."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor(1 + 2.0**-9))
+
+        def forward(self, x):
+            return (self.weight * torch.ones_like(x),)
+
+    effect = rounding_effect(Subject(Scaled), bits=8)
+    assert effect == pytest.approx(2.0**-9 / (1 + 2.0**-9), rel=1e-4)
+    assert rounding_effect(Subject(Scaled), bits=11) == 0
+
+
+def test_networks_that_amplify_roundings_keep_the_contract():
+    """Depthwise convolutions with batch norms, untrained, change by more than 5 % in bfloat16."""
+    factory = partial(MODELS.build, {'type': 'TimmBackbone', 'model_name': 'tf_efficientnet_lite0'})
+    verdicts = verdicts_of(factory, sizes=((64, 64),))
+    assert not names_with(verdicts, FAILED), verdicts
+    assert verdicts['bfloat16'].figures['difference'] > 0.05
 
 
 def test_batch_norms_have_statistics():
