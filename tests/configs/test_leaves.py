@@ -457,6 +457,7 @@ def test_3x_differs_from_1x_in_schedule_and_scales(leaf_of_3x):
     assert_warm_up(learning_rates(leaf_of_3x, 1000, by_epoch=False), 0.001, 1000)
     assert (long['recipe'].pop('name'), long['recipe'].pop('epochs')) == ('mask_rcnn_coco_3x', 36)
     assert (short['recipe'].pop('name'), short['recipe'].pop('epochs')) == ('mask_rcnn_coco_1x', 12)
+    assert [cfg['recipe'].pop('multi_scale') for cfg in (long, short)] == [True, False]
     assert long['train_cfg'].pop('max_epochs') == 36
     assert short['train_cfg'].pop('max_epochs') == 12
     for cfg in (long, short):
