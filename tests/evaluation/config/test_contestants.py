@@ -185,7 +185,7 @@ class TestNames:
             ('tests.networks:Pyramid:x', 'give a scale'),
             ('nowhere_at_all:Net', 'no module nowhere_at_all'),
             ('tests.nowhere:Net', 'no module tests.nowhere'),
-            ('tests.networks:Pyramide', r'tests.networks has no Pyramide; did you mean Pyramid\?'),
+            ('tests.networks:Pyramids', r'tests.networks has no Pyramids; did you mean Pyramid\?'),
             ('tests.networks:make_pyramid', 'make_pyramid is not a class'),
             ('pathlib:Path', 'Path is not derived from torch.nn.Module'),
             ('dcn_tiny(3)', 'not KEY=VALUE'),
@@ -290,7 +290,7 @@ class TestAnyModule:
         ('name', 'message'),
         [
             ('NeedsWidth', 'tests.networks.NeedsWidth needs width'),
-            ('NeedsWidth(widht=3)', r'widht is not a setting .*did you mean width\?'),
+            ('NeedsWidth(widthh=3)', r'widthh is not a setting .*did you mean width\?'),
             ('Pyramid(depth=3)', 'depth is not a setting of tests.networks.Pyramid'),
             ('OneMap', r'returns one map of shape \[1, 32, 6, 10\]; return a tuple'),
             ('NoMaps', 'returns nothing; return a tuple'),
