@@ -8,9 +8,12 @@ from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from evaluation.models.classifier import ImageClassifier
 from evaluation.tasks import TASKS
+from evaluation.tasks.classification import CLASSIFICATION
 from evaluation.utils.errors import UserError
 
+(CLASSIFIER,) = CLASSIFICATION.heads
 BOX_REGIONS = 1000
 MASK_REGIONS = 100
 
@@ -42,6 +45,9 @@ def head_name(model: nn.Module) -> str:
     Raises:
         UserError: the model is unsupported, or has a part that is not run.
     """
+    if isinstance(model, ImageClassifier):
+        # Networks other than the suite's name their heads differently.
+        return CLASSIFIER
     modules = dict(model.named_modules())
     known = (name for task in TASKS.values() for name in task.heads)
     name = next((name for name in known if name in modules), None)
@@ -77,7 +83,7 @@ def run_parts(model: nn.Module, images: Tensor) -> list:
     if isinstance(model, DetectionTransformer):
         return [_call(model, 'transformer', model, images, _samples(images), 'tensor')]
     features = model.backbone(images)
-    if name == 'backbone.head':
+    if name == CLASSIFIER:
         return [features]
     if model.with_neck:
         features = model.neck(features)
