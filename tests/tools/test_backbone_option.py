@@ -90,7 +90,7 @@ class TestWeights:
         assert not (folder / 'work_dirs').exists()
 
     def test_module_that_ignores_its_weights(self, commands, refused, folder, arguments):
-        outcome = self.train(commands, folder, arguments, 'Forgetful', networks.Pyramid().state_dict())
+        outcome = self.train(commands, folder, arguments, 'Forgetful', networks.Pyramid)
         refused(
             'Checkpoints',
             '`--backbone package.module:Class` whose `load_state_dict` does nothing',

@@ -97,7 +97,8 @@ class TestLeaves:
         assert cfg.to_dict() == before
 
     @pytest.mark.parametrize(
-        'leaf', ['mask_rcnn_swin_tiny.py', 'upernet_r50.py', 'imagenet_pvt_micro.py']
+        'leaf',
+        ['mask_rcnn_swin_tiny.py', 'upernet_original_resnet50.py', 'imagenet_pvt_micro.py'],
     )
     def test_a_dumped_config_works_too(self, leaf, tmp_path):
         file = tmp_path / Path(leaf).name
