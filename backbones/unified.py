@@ -16,6 +16,7 @@ from backbones.blocks import NORM_EPS, Block, Downsample, Stem
 from backbones.checkpoint import translate_state_dict
 from backbones.errors import BackboneError
 from backbones.loadable import LoadableModule
+from backbones.maps import check_image_size
 from backbones.mixers import MIXERS, TokenMixer
 from backbones.options import (
     check_init_cfg,
@@ -24,8 +25,6 @@ from backbones.options import (
     mixer_class,
     options_of_stage,
 )
-
-SMALLEST_SIDE = 32
 
 
 @MODELS.register_module()
@@ -156,11 +155,7 @@ class UnifiedBackbone(LoadableModule):
         Raises:
             BackboneError: the input is smaller than 32 pixels.
         """
-        if min(x.shape[-2:]) < SMALLEST_SIDE:
-            raise BackboneError(
-                f'input of {x.shape[-2]}x{x.shape[-1]} pixels (height x width): '
-                f'both sides must be at least {SMALLEST_SIDE}'
-            )
+        check_image_size(x)
         x = x.permute(0, 2, 3, 1)
         maps = []
         for i, stage in enumerate(self.stages):

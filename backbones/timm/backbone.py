@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.errors import BackboneError
+from backbones.maps import STRIDES, check_image_size
 from backbones.timm import networks
 from backbones.timm.classifier import NETWORK, TimmModule
-from backbones.timm.probe import STRIDES, Facts, common_stride, probe, run
+from backbones.timm.probe import Facts, common_stride, probe, run
 from backbones.timm.pyramid import LayerNorm2d, SimpleFeaturePyramid
 from backbones.timm.windows import AttentionWindows, pad_before_shift
 
-SMALLEST_SIDE = 32
 # As in the published dense models of Swin and others.
 NORM_EPS = 1e-5
 
@@ -143,11 +143,7 @@ class TimmBackbone(TimmModule):
             BackboneError: the input is smaller than 32 pixels.
         """
         height, width = x.shape[-2:]
-        if min(height, width) < SMALLEST_SIDE:
-            raise BackboneError(
-                f'input of {height}x{width} pixels (height x width): '
-                f'both sides must be at least {SMALLEST_SIDE}'
-            )
+        check_image_size(x)
         below, right = -height % self.divisor, -width % self.divisor
         if below or right:
             x = F.pad(x, (0, right, 0, below))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.errors import BackboneError
+from backbones.maps import STRIDES
 
-STRIDES = (4, 8, 16, 32)
 # Strides of plain networks from which a pyramid reaches the others by factors of 2.
 PLAIN_STRIDES = STRIDES
 # Candidates for what a network divides images by: powers of 2, and strides times window sizes.

@@ -34,6 +34,7 @@ class PaddingBeforeShift:
         return F.pad(output, (0, 0, 0, right, 0, below)) if below or right else output
 
     def _crop(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        """(B, whole windows, whole windows, C) -> (B, H, W, C)."""
         (x,) = inputs
         return (x[:, : self.size[0], : self.size[1]],)
 

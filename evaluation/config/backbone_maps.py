@@ -18,13 +18,13 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
+from backbones.maps import STRIDES
 from evaluation.config.settings import keywords_of, registered, registered_names
 from evaluation.utils.errors import UserError, did_you_mean
 from evaluation.utils.meta_device import build_without_values
 from evaluation.utils.random_state import seeded
 
 PLACE = 'model.backbone'
-STRIDES = (4, 8, 16, 32)
 NORMALIZATION = ('mean', 'std')
 # Height and width differ, so that the order of axes can be recognized.
 SIZE = (192, 320)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, VISBACKENDS
 
-from backbones.unified import SMALLEST_SIDE
+from backbones.maps import SMALLEST_SIDE
 from evaluation.config.model_channels import check_channels
 from evaluation.config.recipe import check_competition
 from evaluation.config.run_settings import check_checkpoint_names

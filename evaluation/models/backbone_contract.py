@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backbones.maps import SMALLEST_SIDE, STRIDES
 from evaluation.models.backbone_subject import (
     TINY,
     BrokenError,
@@ -32,9 +33,7 @@ from evaluation.models.backbone_subject import (
 from evaluation.utils.formats import fixed, significant
 from evaluation.utils.random_state import seeded
 
-STRIDES = (4, 8, 16, 32)
 SMALL_SIDES = (32, 16, 8)
-SMALLEST_SIDE = 32
 FLOPS_SIZE = (224, 224)
 
 
