@@ -101,6 +101,8 @@ def _refusal(module: nn.Module, weights: Mapping[str, Tensor], report: LoadRepor
     wrong = some(report.mismatched or report.missing or report.unexpected, 2)
     if wanted is None:
         name = getattr(module, 'display_name', type(module).__name__)
+        if given:
+            return f'{reason} {name}; the weights are for {given}; give weights of this network'
         return f'{reason} {name}: {wrong}; give weights of this network'
     reason += f' this backbone ({wanted})'
     if given and given != wanted:
