@@ -80,22 +80,20 @@ class TimmBackbone(TimmModule):
         self.out_indices = tuple(sorted(out_indices))
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        options = dict(options or {})
-        facts, options = examined(model_name, json.dumps(options, sort_keys=True), self.out_indices)
-        if drop_path_rate:
-            options['drop_path_rate'] = drop_path_rate
-        self.network = networks.create(model_name, options)
+        wanted = json.dumps(dict(options or {}), sort_keys=True)
+        facts, chosen = examined(model_name, wanted, self.out_indices)
+        dropped = {'drop_path_rate': drop_path_rate} if drop_path_rate else {}
+        self.network = networks.create(model_name, {**chosen, **dropped})
         pad_before_shift(self.network)
         self._facts = facts
+        self._remove_unused(facts)
         self._build_around(facts, out_norm, pyramid_channels, window_size)
         if with_cp:
             self._recompute_blocks()
         self._freeze()
 
-    def _build_around(
-        self, facts: Facts, out_norm: str | bool, pyramid_channels: int, window_size: int | None
-    ) -> None:
-        """Remove what no map depends on, and add pyramid, windows and output norms."""
+    def _remove_unused(self, facts: Facts) -> None:
+        """Remove what no map depends on."""
         before = self.network.state_dict().keys()
         for name in facts.unused_modules:
             self.network.set_submodule(name, nn.Identity())
@@ -107,6 +105,11 @@ class TimmBackbone(TimmModule):
         }
         for name in facts.unused_parameters:
             self.network.get_parameter(name).requires_grad_(False)
+
+    def _build_around(
+        self, facts: Facts, out_norm: str | bool, pyramid_channels: int, window_size: int | None
+    ) -> None:
+        """Add pyramid, windows and output norms."""
         self.pyramid, self._windows = None, None
         self.divisor = facts.divisor
         if facts.common_stride:

@@ -412,13 +412,14 @@ def test_copies_are_independent(name, options, copied):
     assert equal(maps_of(other, images), maps)
 
 
-def test_drop_path_reaches_the_network():
-    rates = {
-        round(module.drop_prob, 3)
-        for module in TimmBackbone('convnext_atto', drop_path_rate=0.3).modules()
-        if type(module).__name__ == 'DropPath'
-    }
-    assert max(rates) == 0.3
+def test_drop_path_reaches_only_this_network():
+    def rates(**options):
+        backbone = TimmBackbone('convnext_atto', **options)
+        return {m.drop_prob for m in backbone.modules() if type(m).__name__ == 'DropPath'}
+
+    assert max(rates(drop_path_rate=0.3)) == pytest.approx(0.3)
+    assert not rates()
+    assert max(rates(drop_path_rate=0.1)) == pytest.approx(0.1)
 
 
 def test_a_classifier_equals_the_network_of_timm():
