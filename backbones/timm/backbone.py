@@ -76,7 +76,7 @@ class TimmBackbone(TimmModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(model_name, init_cfg)
-        _check_arguments(out_indices, out_norm, frozen_stages, drop_path_rate)
+        _check_arguments(out_indices, out_norm, pyramid_channels, frozen_stages, drop_path_rate)
         self.out_indices = tuple(sorted(out_indices))
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
@@ -239,6 +239,12 @@ class TimmBackbone(TimmModule):
         return self
 
     def _freeze(self) -> None:
+        self._frozen_modules: list[str] = []
+        if self.frozen_stages < 0:
+            return
+        most = self.num_layers - 1 if self._facts.common_stride else len(STRIDES)
+        if self.frozen_stages > most:
+            raise BackboneError(f'frozen_stages={self.frozen_stages}: choose from -1 to {most}')
         frozen = {name for name, _ in self.network.named_parameters() if self._is_frozen(name)}
         for name in frozen:
             self.network.get_parameter(name).requires_grad_(False)
@@ -249,8 +255,6 @@ class TimmBackbone(TimmModule):
         ]
 
     def _is_frozen(self, name: str) -> bool:
-        if self.frozen_stages < 0:
-            return False
         if self._facts.common_stride:
             return self.layer_of(NETWORK + name) <= self.frozen_stages
         return name in self._stem or self._facts.first_maps.get(name, len(STRIDES)) < self.frozen_stages
@@ -304,7 +308,11 @@ def _names_below(name: str, module: nn.Module) -> set[str]:
 
 
 def _check_arguments(
-    out_indices: Sequence[int], out_norm: str | bool, frozen_stages: int, drop_path_rate: float
+    out_indices: Sequence[int],
+    out_norm: str | bool,
+    pyramid_channels: int,
+    frozen_stages: int,
+    drop_path_rate: float,
 ) -> None:
     """Check arguments before anything is built.
 
@@ -315,6 +323,8 @@ def _check_arguments(
         raise BackboneError(f'out_indices={tuple(out_indices)}: choose from 0 to {len(STRIDES) - 1}')
     if out_norm not in ('auto', True, False):
         raise BackboneError(f"out_norm={out_norm!r}: choose 'auto', True or False")
+    if type(pyramid_channels) is not int or pyramid_channels < 1:
+        raise BackboneError(f'pyramid_channels={pyramid_channels!r}: give a whole number, 1 or more')
     if type(frozen_stages) is not int or frozen_stages < -1:
         raise BackboneError(f'frozen_stages={frozen_stages!r}: give a whole number, -1 or more')
     if not 0 <= drop_path_rate <= 1:

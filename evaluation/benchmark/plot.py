@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from evaluation.benchmark.measuring import Measurements
 from evaluation.benchmark.speed_report import OUT_OF_MEMORY, Quartiles, spread_of
-from evaluation.utils.palette import COLORS, DASHES, MARKERS
+from evaluation.utils.formats import COLORS, DASHES, MARKERS
 
 _INK = '#333333'
 _GRID = '#dddddd'

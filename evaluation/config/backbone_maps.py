@@ -19,6 +19,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from backbones.maps import STRIDES
+from evaluation.config.config_text import TRUSTED
 from evaluation.config.settings import keywords_of, registered, registered_names
 from evaluation.utils.errors import UserError, did_you_mean
 from evaluation.utils.meta_device import build_without_values
@@ -154,18 +155,47 @@ def _normalization_of(network: nn.Module, name: str) -> dict[str, list[float]] |
             f'{PLACE}: {name}.normalization is {stated!r}; give dict(mean=[...], std=[...]) for values '
             'from 0 to 255 in RGB order'
         )
+    if max(found['mean'] + found['std']) <= 1:
+        raise UserError(
+            f'{PLACE}: {name}.normalization is {stated!r}, which is for values from 0 to 1; multiply it '
+            'by 255'
+        )
     return found
 
 
 def _without_values(settings: Mapping, scope: str | None) -> nn.Module:
-    """Build a backbone on the `meta` device, or on the CPU if its constructor computes with values."""
+    """Build a backbone on the `meta` device, or on the CPU if its constructor computes with values.
+
+    Raises:
+        UserError: it cannot be built.
+    """
     try:
         network = build_without_values(settings, scope, PLACE)
-    except (NotImplementedError, RuntimeError):
-        network = _with_values(settings, scope)
+    except UserError as error:
+        if _is_of_user(settings) and error.__cause__:
+            raise _not_built(settings, error.__cause__) from error.__cause__
+        raise
+    except (NotImplementedError, RuntimeError, SystemExit):
+        try:
+            network = _with_values(settings, scope)
+        except (Exception, SystemExit) as error:
+            if not _is_of_user(settings):
+                raise
+            raise _not_built(settings, error) from error
     if not isinstance(network, nn.Module):
         raise UserError(f'{PLACE}: {name_of(settings)} is not a torch.nn.Module; give a network')
     return network
+
+
+def _is_of_user(settings: Mapping) -> bool:
+    """Return whether a backbone is a class by path, outside of the suite and its libraries."""
+    top, dot, _ = str(settings.get('type')).partition('.')
+    return bool(dot) and top not in TRUSTED
+
+
+def _not_built(settings: Mapping, error: BaseException) -> UserError:
+    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    return UserError(f'{PLACE}: {name_of(settings)} cannot be built: {reason} ({_place_of(error)})')
 
 
 def _with_values(settings: Mapping, scope: str | None) -> nn.Module:
@@ -201,7 +231,7 @@ def _run(
     ) from error
 
 
-def _place_of(error: Exception) -> str:
+def _place_of(error: BaseException) -> str:
     """Return the last line of code outside of PyTorch that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
     outside = [frame for frame in frames if f'{os.sep}torch{os.sep}' not in frame.filename]

@@ -11,20 +11,17 @@ Each may be followed by options: `package.module:Class(depth=3, width=64)`.
 
 import ast
 import functools
-import importlib
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
-from torch import nn
 
+from evaluation.config.backbone_classes import find_class, make_current_folder_importable
 from evaluation.config.config_files import check_imports, read_config
-from evaluation.config.config_text import TRUSTED, UNREADABLE
+from evaluation.config.config_text import UNREADABLE
 from evaluation.config.model_channels import complete_model
 from evaluation.config.overrides import is_plain, merge_options
 from evaluation.config.recipe import recipe_of
@@ -35,6 +32,8 @@ from evaluation.utils.errors import UserError, did_you_mean
 
 PAGES = Path(__file__).resolve().parents[2] / 'configs/_base_/backbones'
 TIMM = 'timm:'
+# Key of the digest of a class's source code in a config.
+SOURCE = 'backbone_source_sha256'
 FORMS = 'a scale such as dcn_tiny, timm:NAME, or package.module:Class'
 
 
@@ -45,10 +44,12 @@ class NamedBackbone:
     Attributes:
         settings: the config of `model.backbone`.
         contestant: `name` and, where known, `family`, `mixer` and `scale`, as leaves declare them.
+        source_sha256: digest of the source code of a class; None if it is in an installed package.
     """
 
     settings: dict
     contestant: dict
+    source_sha256: str | None = None
 
 
 def open_config(file: str, backbone: str | None, options: dict) -> tuple[Config, list[str]]:
@@ -65,13 +66,27 @@ def open_config(file: str, backbone: str | None, options: dict) -> tuple[Config,
     Raises:
         UserError: the config, the name or an override is invalid.
     """
-    _make_current_folder_importable()
+    make_current_folder_importable()
     cfg = read_config(file)
     if backbone is not None:
+        _check_given_once(backbone, options)
         cfg = _replace_backbone(cfg, backbone)
     warnings = merge_options(cfg, options)
     complete_model(cfg, is_replaced=backbone is not None, options=options)
     return cfg, warnings
+
+
+def _check_given_once(backbone: str, options: Mapping) -> None:
+    """Check that no option of a backbone is given both in its name and by `--cfg-options`.
+
+    Raises:
+        UserError: one is, so the name would state a value that is not used.
+    """
+    for key in _split_options(backbone)[1]:
+        if f'model.backbone.{key}' in options:
+            raise UserError(
+                f'--backbone {backbone} and --cfg-options model.backbone.{key} both set {key}; give one'
+            )
 
 
 def use_backbone(cfg: Config, name: str) -> Config:
@@ -115,7 +130,8 @@ def find_backbone(name: str, task: str) -> NamedBackbone:
         settings = _as_classifier(base, settings)
     given = ', '.join(f'{key}={value!r}' for key, value in options.items())
     title = found.contestant['name'] + (f'({given})' if given else '')
-    return NamedBackbone({**settings, **options}, {**found.contestant, 'name': title})
+    contestant = {**found.contestant, 'name': title}
+    return NamedBackbone({**settings, **options}, contestant, found.source_sha256)
 
 
 def named_after(cfg: Config, contestant: str) -> str:
@@ -167,7 +183,7 @@ def task_of_config(cfg: Config) -> str:
 
 def _replace_backbone(cfg: Config, name: str) -> Config:
     """Return a config with a different backbone, before its model is completed."""
-    _make_current_folder_importable()
+    make_current_folder_importable()
     task = task_of_config(cfg)
     named = find_backbone(name, task)
     content = cfg.to_dict()
@@ -182,6 +198,10 @@ def _replace_backbone(cfg: Config, name: str) -> Config:
     model['backbone'] = {**accepted, **named.settings}
     _restore_normalization(model, recipe)
     content['contestant'] = named.contestant
+    content.pop(SOURCE, None)
+    if named.source_sha256:
+        # Part of the experiment: other source code is another network.
+        content[SOURCE] = named.source_sha256
     file = Path(cfg.filename).with_name(f'{named_after(cfg, named.contestant["name"])}.py')
     # Without a text, mmengine would look for the file, which need not exist.
     return Config(content, cfg_text=cfg.text or cfg.pretty_text, filename=file)
@@ -221,8 +241,9 @@ def _split_options(name: str) -> tuple[str, dict]:
         UserError: the options are not `KEY=VALUE` with Python literals.
     """
     base, opening, rest = name.partition('(')
+    base = base.strip()
     if not opening:
-        return name, {}
+        return base, {}
     advice = 'give Python literals in parentheses, such as (depth=3, width=64)'
     try:
         call = ast.parse(f'f({rest}', mode='eval').body
@@ -325,15 +346,12 @@ def _as_classifier(name: str, settings: dict) -> dict:
     return {**kept, 'type': classifier}
 
 
-# Classes by path
-
-
 def _is_class_path(base: str) -> bool:
     return ':' in base and not base.startswith(TIMM)
 
 
 def _of_class(base: str) -> NamedBackbone:
-    """Import a class.
+    """Return the class of a path.
 
     Raises:
         UserError: there is no such module or class, or it is not a network.
@@ -341,54 +359,7 @@ def _of_class(base: str) -> NamedBackbone:
     path, _, name = base.partition(':')
     if not all(part.isidentifier() for part in [*path.split('.'), name]):
         raise UserError(f'--backbone {base}: give {FORMS}')
-    module = _import(base, path)
-    if not hasattr(module, name):
-        networks = [key for key, value in vars(module).items() if _is_network(value)]
-        raise UserError(f'--backbone {base}: {path} has no {name}{did_you_mean(name, networks)}')
-    network = getattr(module, name)
-    if not _is_network(network):
-        what = 'derived from torch.nn.Module' if isinstance(network, type) else 'a class'
-        raise UserError(
-            f'--backbone {base}: {name} is not {what}; give a class derived from torch.nn.Module'
-        )
-    family = getattr(network, 'family', None) or network.__module__.partition('.')[0]
-    return NamedBackbone({'type': _type_of(network, path, name)}, {'name': name, 'family': family})
-
-
-def _import(base: str, path: str) -> Any:
-    """Import a module.
-
-    Raises:
-        UserError: it does not exist. Errors inside a module keep their traceback.
-    """
-    _make_current_folder_importable()
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f'{path}.'.startswith(f'{error.name}.'):
-            raise
-        beside = [file.stem for file in Path.cwd().glob('*.py')]
-        raise UserError(
-            f'--backbone {base}: there is no module {error.name} in this folder or among the installed '
-            f'packages{did_you_mean(error.name, beside)}'
-        ) from error
-
-
-def _type_of(network: type[nn.Module], path: str, name: str) -> str:
-    """Return the `type` for configs: the registered name of a library's class, else its path."""
-    library = network.__module__.partition('.')[0]
-    short = f'{library}.{network.__name__}' if library in ('mmdet', 'mmseg') else network.__name__
-    if library in TRUSTED and any(built is network for _, built in registered(short, library)):
-        return short
-    return f'{path}.{name}'
-
-
-def _is_network(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, nn.Module)
-
-
-def _make_current_folder_importable() -> None:
-    # At the end: a file of the user never replaces a module of the suite or its libraries.
-    folder = os.getcwd()
-    if folder not in sys.path and '' not in sys.path:
-        sys.path.append(folder)
+    found = find_class(path, name)
+    return NamedBackbone(
+        {'type': found.type}, {'name': found.type, 'family': found.family}, found.source_sha256
+    )

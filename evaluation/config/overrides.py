@@ -18,6 +18,7 @@ from evaluation.utils.errors import UserError, did_you_mean
 READ_AT_TOP = frozenset(
     {
         'activation_checkpointing',
+        'backbone_source_sha256',
         'compile',
         'contestant',
         'custom_imports',

@@ -27,6 +27,7 @@ PLACE = 'default_hooks.checkpoint.filename_tmpl'
 # evaluation and saving.
 SAME = (
     'model',
+    'backbone_source_sha256',
     'train_cfg',
     'optim_wrapper',
     'param_scheduler',
@@ -218,6 +219,27 @@ def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
     before = meta.get('training', {}).get('batch_size')
     if 'train_dataloader.batch_size' not in lines and before not in (None, images):
         warn(f'resuming from {source}: a step has {images} images here and {before} there')
+
+
+def warn_of_different_backbone(cfg: Config, checkpoint: dict, source: str) -> None:
+    """Warn if the weights of a checkpoint fit, but were trained in a different backbone class.
+
+    Args:
+        cfg: config of the test.
+        checkpoint: checkpoint with mmengine's `meta`.
+        source: file or URL of the checkpoint, for the message.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
+    theirs = read_literals(text) if isinstance(text, str) else {}
+    backbone = (theirs.get('model') or {}).get('backbone') or {}
+    kinds = [str(settings.get('type')) for settings in (cfg.model.backbone, backbone)]
+    # One may have the scope of a library, as in `mmdet.ResNet`.
+    is_same = f'.{kinds[0]}'.endswith(f'.{kinds[1]}') or f'.{kinds[1]}'.endswith(f'.{kinds[0]}')
+    if backbone and not is_same:
+        warn(f'{source} was trained with model.backbone.type {kinds[1]}, and is tested with {kinds[0]}')
+    elif backbone and theirs.get('backbone_source_sha256') != cfg.get('backbone_source_sha256'):
+        warn(f'the source code of {kinds[0]} has changed since the training of {source}')
 
 
 def check_config_of(checkpoint: dict, source: str, cfg: Config) -> None:

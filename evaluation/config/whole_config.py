@@ -8,7 +8,10 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, VISBACKENDS
+from torch import nn
 
+from backbones import BackboneError
+from backbones.layer_decay import layer_factors
 from backbones.maps import SMALLEST_SIDE
 from evaluation.config.model_channels import check_channels
 from evaluation.config.recipe import check_competition
@@ -17,6 +20,7 @@ from evaluation.config.schedule import check_schedule
 from evaluation.config.segmentor_checks import check_segmentation
 from evaluation.config.settings import built_settings, check_keywords, check_types, setting
 from evaluation.utils.errors import UserError
+from evaluation.utils.meta_device import build_without_values
 
 # Minimum values of whole numbers.
 LEAST = {
@@ -81,6 +85,7 @@ def check_config(cfg: Config, loaders: Sequence[str], processes: int) -> None:
     if cfg.model.backbone.type in ('UnifiedBackbone', 'UnifiedClassifier'):
         check_image_sizes(cfg)
     if 'train_dataloader' in loaders:
+        check_layer_decay(cfg)
         check_batch_norm(cfg, processes)
         check_mixing(cfg)
         check_precision(cfg)
@@ -156,6 +161,25 @@ def check_image_sizes(cfg: Config) -> None:
             raise UserError(
                 f'{place}={size}: the backbone needs at least {SMALLEST_SIDE} pixels in each direction'
             )
+
+
+def check_layer_decay(cfg: Config) -> None:
+    """Check that the backbone tells its layers if their learning rates differ.
+
+    Raises:
+        UserError: it does not, or the rate is invalid.
+    """
+    rate = (cfg.optim_wrapper.get('paramwise_cfg') or {}).get('layer_decay_rate')
+    if rate is None:
+        return
+    if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+        raise UserError(f'layer_decay_rate={rate!r}: choose a number above 0 and at most 1')
+    holder = nn.Module()
+    holder.backbone = build_without_values(cfg.model.backbone, cfg.default_scope, 'model.backbone')
+    try:
+        layer_factors(holder, rate)
+    except BackboneError as error:
+        raise UserError(str(error)) from error
 
 
 def check_batch_norm(cfg: Config, processes: int) -> None:

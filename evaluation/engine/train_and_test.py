@@ -9,7 +9,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from backbones.checkpoint import local_copy, read_checkpoint
-from evaluation.config.run_settings import checkpoint_to_resume, randomness
+from evaluation.config.run_settings import (
+    checkpoint_to_resume,
+    randomness,
+    warn_of_different_backbone,
+)
 from evaluation.engine.checkpoints import resumed_by_restart
 from evaluation.engine.experiment import backbone_errors_reported, load_config, make_runner
 from evaluation.engine.faults import machine_faults_reported, stop_explained
@@ -78,6 +82,7 @@ def test(arguments: argparse.Namespace) -> None:
     with machine_faults_reported(cfg.work_dir), backbone_errors_reported():
         content = read_checkpoint(arguments.checkpoint)
         check_fits(cfg, content, arguments.checkpoint, strict=True)
+        warn_of_different_backbone(cfg, content, arguments.checkpoint)
         if arguments.tta:
             use_test_time_augmentation(cfg)
         runner = make_runner(cfg)

@@ -30,8 +30,7 @@ from evaluation.results.selection import scale_names
 from evaluation.statistics.bootstrap import RESAMPLES
 from evaluation.tables.published_figures import not_compared_notes
 from evaluation.tasks import TASKS
-from evaluation.utils.formats import fixed, signed, significant
-from evaluation.utils.palette import mixer_colors
+from evaluation.utils.formats import fixed, mixer_colors, signed, significant
 
 TITLE = 'Dense Mixer Bench'
 _PACKAGE = 'evaluation.report'

@@ -115,7 +115,8 @@ def find_entries(configs: Sequence[Path], backbones: Sequence[str]) -> list[Entr
             if other is not entry:
                 raise UserError(
                     f'{config} with {backbone} and {other.config} with {other.backbone} are both named '
-                    f'{name} and would share a work dir; give each pair of recipe and backbone once'
+                    f'{name} and would share a work dir; give each pair of recipe and backbone once, or '
+                    'rename a class'
                 )
     return list(found.values())
 

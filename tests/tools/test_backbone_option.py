@@ -14,7 +14,7 @@ PAGES = {task: ROOT / f'configs/_base_/demo_{task}.py' for task in ('mask_rcnn',
 # Options of a trial that only its own backbone has.
 OF_ITS_BACKBONE = ('model.backbone', 'model.neck', 'model.decode_head', 'model.auxiliary_head')
 NAME = 'my_net:Pyramid(width=6)'
-FILE_NAME = 'Pyramid_width_6'
+FILE_NAME = 'my_net.Pyramid_width_6'
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_module_of_a_user_trains_from_its_weights(commands, trial, arguments, fo
         assert result['config']['name'] == work_dir.name
         assert result['initialization'] == 'weights.pth'
         assert result['contestant'] == {
-            'name': 'Pyramid(width=6)', 'family': 'my_net', 'mixer': None, 'scale': None
+            'name': 'my_net.Pyramid(width=6)', 'family': 'my_net', 'mixer': None, 'scale': None
         }  # fmt: skip
 
     # The training is complete, so `--resume` only finds its end.
@@ -138,7 +138,7 @@ class TestBadInput:
     def test_sweep_with_two_leaves_of_a_recipe(self, commands, refused, folder):
         leaves = [ROOT / f'configs/demo/upernet_{mixer}_micro.py' for mixer in ('dcn', 'swin')]
         outcome = commands('sweep', *leaves, '--backbones', 'my_net:Pyramid', folder=folder)
-        message = 'are both named upernet_Pyramid and would share a work dir'
+        message = 'are both named upernet_my_net.Pyramid and would share a work dir'
         refused('Sweeps', '`--backbones` with two leaves of one recipe', outcome, message)
 
     def test_config_after_the_names(self, commands, refused, folder):
@@ -153,7 +153,7 @@ def test_sweep_of_several_backbones(commands, trial, arguments, folder):
         PAGES['upernet'], '--backbones', 'my_net:Pyramid', NAME, *arguments, '--parallel', 1
     ]  # fmt: skip
     commands.succeed('sweep', *command, folder=folder)
-    names = {'demo_upernet_Pyramid', f'demo_upernet_{FILE_NAME}'}
+    names = {'demo_upernet_my_net.Pyramid', f'demo_upernet_{FILE_NAME}'}
     root = folder / 'work_dirs/sweep'
     assert {path.name for path in root.iterdir() if not path.name.startswith('.')} == names
     assert {r['config']['name'] for r in read_results(root)} == names
@@ -170,7 +170,7 @@ class TestCost:
         leaf = ROOT / 'configs/demo/upernet_convnext_micro.py'
         commands.succeed('complexity', leaf, *pages[-3:], '--json', 'leaf.json', folder=folder)
         (expected,) = json.loads((folder / 'leaf.json').read_text()).values()
-        names = ('Pyramid', 'convnext_micro')
+        names = ('my_net.Pyramid', 'convnext_micro')
         stems = [f'{page.stem}_{name}' for page in PAGES.values() for name in names]
         assert [key.rpartition('/')[2] for key in found] == [f'{stem}.py' for stem in stems]
         assert next(cost for key, cost in found.items() if 'upernet_conv' in key) == expected
@@ -180,5 +180,5 @@ class TestCost:
         names = ['--backbone', 'my_net:Pyramid', 'convnext_micro']
         commands.succeed('benchmark', PAGES['mask_rcnn'], *options, *names, folder=folder)
         text = (folder / 't.json').read_text()
-        assert 'demo_mask_rcnn_Pyramid' in text
+        assert 'demo_mask_rcnn_my_net.Pyramid' in text
         assert 'demo_mask_rcnn_convnext_micro' in text

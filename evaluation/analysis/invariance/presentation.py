@@ -10,7 +10,7 @@ from matplotlib.ticker import MultipleLocator
 from evaluation.analysis.invariance.conditions import ROTATION, SCALE, TRANSFORMS, TRANSLATION, UNITS
 from evaluation.analysis.invariance.result import InvarianceResult
 from evaluation.analysis.results import GRID, INK, blank_figure, percent, settle_layout, text_table
-from evaluation.utils.palette import COLORS, DASHES, MARKERS
+from evaluation.utils.formats import COLORS, DASHES, MARKERS
 from evaluation.utils.text_tables import Table
 
 NOTE = (

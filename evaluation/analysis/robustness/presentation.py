@@ -13,7 +13,7 @@ from evaluation.analysis.results import INK, blank_figure, percent, settle_layou
 from evaluation.analysis.robustness.attacks import ATTACKS, UNITS
 from evaluation.analysis.robustness.conditions import CORRUPTIONS, KINDS, Condition
 from evaluation.analysis.robustness.result import Profile
-from evaluation.utils.palette import COLORS
+from evaluation.utils.formats import COLORS
 from evaluation.utils.text_tables import Table
 
 SUMMARIES = (

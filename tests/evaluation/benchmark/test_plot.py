@@ -11,7 +11,7 @@ from evaluation.benchmark.measuring import Measurement, Measurements
 from evaluation.benchmark.passes import Size
 from evaluation.benchmark.plot import MARKERS, draw_growth, growth_curves, spread_apart
 from evaluation.benchmark.subjects import Cost
-from evaluation.utils.palette import COLORS
+from evaluation.utils.formats import COLORS
 
 COST = Cost(1, 1, ())
 

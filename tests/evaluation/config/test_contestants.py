@@ -3,6 +3,7 @@
 import ast
 import copy
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,8 @@ class TestNames:
     def test_options(self):
         found = find_backbone("tests.networks:Pyramid(width=4, shared='a(b)')", DETECTION)
         assert found.settings == {'type': 'tests.networks.Pyramid', 'width': 4, 'shared': 'a(b)'}
-        assert found.contestant == {'name': "Pyramid(width=4, shared='a(b)')", 'family': 'tests'}
+        name = "tests.networks.Pyramid(width=4, shared='a(b)')"
+        assert found.contestant == {'name': name, 'family': 'tests'}
         found = find_backbone('dcn_tiny(drop_path_rate=0.1, out_indices=(1, 2))', SEGMENTATION)
         assert (found.settings['drop_path_rate'], found.settings['out_indices']) == (0.1, (1, 2))
         assert found.contestant['name'] == 'dcn_tiny(drop_path_rate=0.1, out_indices=(1, 2))'
@@ -205,11 +207,59 @@ class TestNames:
             find_backbone(name, DETECTION)
         assert '\n' not in str(caught.value)
 
-    def test_errors_inside_a_module_keep_their_traceback(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(
+        ('text', 'message'),
+        [
+            ('import nowhere_at_all\n', 'my_faulty_net needs the module nowhere_at_all'),
+            ('class Net\n', r"my_faulty_net.py, line 1: syntax error: expected ':'"),
+            ('import sys; sys.exit(0)\n', 'my_faulty_net ends Python when it is imported'),
+        ],
+    )
+    def test_modules_that_cannot_be_imported(self, text, message, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        Path('network_with_a_lack.py').write_text('import nowhere_at_all\n')
-        with pytest.raises(ModuleNotFoundError, match='nowhere_at_all'):
-            find_backbone('network_with_a_lack:Net', DETECTION)
+        monkeypatch.setattr('sys.path', [*sys.path])
+        Path('my_faulty_net.py').write_text(text)
+        with pytest.raises(UserError, match=message):
+            find_backbone('my_faulty_net:Net', DETECTION)
+
+    def test_other_errors_inside_a_module_keep_their_traceback(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr('sys.path', [*sys.path])
+        Path('my_raising_net.py').write_text('1 / 0\n')
+        with pytest.raises(ZeroDivisionError):
+            find_backbone('my_raising_net:Net', DETECTION)
+
+    def test_the_source_code_is_part_of_the_experiment(self, tmp_path, monkeypatch):
+        """Also that of modules beside it, but not that of unrelated files."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr('sys.path', [*sys.path])
+        network, layers = Path('my_edited_net.py'), Path('my_edited_layers.py')
+        imports = 'import my_edited_layers\nfrom tests.networks import Pyramid\n'
+        network.write_text(f'{imports}class Net(Pyramid):\n    pass\n')
+        layers.write_text('SIZE = 3\n')
+
+        def digest():
+            return config_sha256(use_backbone(read_config(PAGE), 'my_edited_net:Net'))
+
+        first = digest()
+        Path('unrelated.py').write_text('a = 1\n')
+        assert digest() == first
+        layers.write_text('SIZE = 5\n')
+        second = digest()
+        assert second != first
+        network.write_text(network.read_text() + '# a comment\n')
+        assert digest() not in (first, second)
+        layers.write_text('SIZE = 3\n')
+        network.write_text(network.read_text().removesuffix('# a comment\n'))
+        assert digest() == first
+
+    def test_installed_classes_have_no_source_digest(self):
+        for name in ('mmdet.models:ResNet', 'torchvision.models.vgg:VGG'):
+            assert find_backbone(name, DETECTION).source_sha256 is None
+
+    def test_an_option_is_given_once(self):
+        with pytest.raises(UserError, match='both set width; give one'):
+            open_config(PAGE, 'tests.networks:Pyramid(width=4)', {'model.backbone.width': 8})
 
     @pytest.mark.parametrize(
         ('contestant', 'expected'),
@@ -316,7 +366,7 @@ class TestOptions:
 
     def test_overrides_of_the_new_backbone(self):
         options = {'model.backbone.width': 5}
-        cfg, warnings = open_config(DETECTOR, 'tests.networks:Pyramid(width=3)', options)
+        cfg, warnings = open_config(DETECTOR, 'tests.networks:Pyramid', options)
         assert cfg.model.backbone.width == 5
         assert cfg.model.neck.in_channels == [5, 10, 15, 20]
         assert not warnings

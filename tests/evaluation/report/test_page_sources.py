@@ -18,7 +18,7 @@ from evaluation.report.report_page import Sources, build_page, page_data
 from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
-from evaluation.utils.palette import COLORS, mixer_colors
+from evaluation.utils.formats import COLORS, mixer_colors
 from tests.evaluation.metrics.problems import as_version_2, as_version_3
 from tests.evaluation.report.matrix import (
     START,
