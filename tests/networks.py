@@ -102,6 +102,26 @@ class Normalized(Pyramid):
         self.normalization = {'mean': [127.5] * 3, 'std': [127.5] * 3}
 
 
+class NormalizedToOne(Pyramid):
+    """States the statistics of images from 0 to 1, as torchvision does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalization = {'mean': [0.485, 0.456, 0.406], 'std': [0.229, 0.224, 0.225]}
+
+
+class Unbuildable(Pyramid):
+    def __init__(self) -> None:
+        super().__init__()
+        raise KeyError('foo')
+
+
+class Leaving(Pyramid):
+    def __init__(self) -> None:
+        super().__init__()
+        raise SystemExit(3)
+
+
 class BadNormalization(Pyramid):
     def __init__(self) -> None:
         super().__init__()

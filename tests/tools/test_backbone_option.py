@@ -74,7 +74,7 @@ class TestWeights:
     def test_own_initialization_does_not_replace_them(self, commands, folder, arguments):
         outcome = self.train(commands, folder, arguments, 'Reinitialized', networks.Pyramid)
         assert outcome.status == 0, outcome.stderr[-2000:]
-        (file,) = (folder / 'work_dirs/demo_mask_rcnn_Reinitialized').glob('epoch_2.pth')
+        (file,) = (folder / 'work_dirs/demo_mask_rcnn_my_net.Reinitialized').glob('epoch_2.pth')
         trained = torch.load(file, weights_only=False)['state_dict']
         # It would have set all weights to zero, which no gradient passes.
         assert trained['backbone.downs.0.weight'].abs().max() > 0.01

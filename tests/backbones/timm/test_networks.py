@@ -176,6 +176,8 @@ def test_unknown_names(name, message):
         ({'out_indices': (0, 4)}, 'out_indices=(0, 4): choose from 0 to 3'),
         ({'out_norm': 'layer'}, "out_norm='layer': choose 'auto', True or False"),
         ({'frozen_stages': -2}, 'frozen_stages=-2: give a whole number, -1 or more'),
+        ({'frozen_stages': 5}, 'frozen_stages=5: choose from -1 to 4'),
+        ({'pyramid_channels': 0}, 'pyramid_channels=0: give a whole number, 1 or more'),
         ({'drop_path_rate': 2}, 'drop_path_rate=2: choose from 0 to 1'),
         ({'window_size': 14}, 'window_size=14: test_resnet is not a plain vision transformer'),
         ({'options': {'depth': 3}}, 'timm:test_resnet: ResNet.__init__() got an unexpected keyword'),

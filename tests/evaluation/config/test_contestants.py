@@ -353,6 +353,9 @@ class TestAnyModule:
             ('Distorted', 'a map of 24x80 .* no single stride'),
             ('Broken', "AttributeError: 'Broken' object has no attribute 'neck' .*networks.py, line"),
             ('BadNormalization', r'BadNormalization.normalization is .*give dict\(mean=\[...\]'),
+            ('NormalizedToOne', 'is for values from 0 to 1; multiply it by 255'),
+            ('Unbuildable', r"cannot be built: KeyError: 'foo' \(.*networks.py, line \d+\)"),
+            ('Leaving', r'cannot be built: SystemExit: 3 \(.*networks.py, line \d+\)'),
         ],
     )
     def test_refused(self, name, message):

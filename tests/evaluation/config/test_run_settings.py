@@ -22,6 +22,7 @@ from evaluation.config.run_settings import (
     checkpoint_to_resume,
     final_checkpoint,
     randomness,
+    warn_of_different_backbone,
     work_dir,
 )
 from evaluation.engine import starting_point, train_and_test
@@ -398,3 +399,41 @@ class TestDifferentExperiment:
         cfg = changed(swin, **changes, param_scheduler__0__end=1, param_scheduler__0__begin=9)
         with pytest.raises(UserError, match=r' there, and 2 more; give '):
             check_same_experiment(cfg, checkpoint, 'epoch_1.pth')
+
+
+class TestDifferentBackbone:
+    """Weights that fit a different class are tested with a warning."""
+
+    @pytest.mark.parametrize(
+        ('theirs', 'warning'),
+        [
+            ({'type': 'my_net.Net'}, ''),
+            ({'type': 'Net'}, ''),
+            (
+                {'type': 'other.Net'},
+                'was trained with model.backbone.type other.Net, and',
+            ),
+        ],
+    )
+    def test_class(self, cfg, capsys, theirs, warning):
+        cfg.model.backbone = dict(type='my_net.Net')
+        stored = {'meta': {'cfg': Config({'model': {'backbone': theirs}}).pretty_text}}
+        warn_of_different_backbone(cfg, stored, 'a.pth')
+        printed = capsys.readouterr().err
+        assert warning in printed
+        assert bool(printed) == bool(warning)
+
+    @pytest.mark.parametrize('digest', ['a', 'b'])
+    def test_source_code(self, cfg, capsys, digest):
+        backbone = dict(type='my_net.Net')
+        cfg.model.backbone, cfg.backbone_source_sha256 = backbone, 'a'
+        content = {'model': {'backbone': backbone}, 'backbone_source_sha256': digest}
+        stored = {'meta': {'cfg': Config(content).pretty_text}}
+        warn_of_different_backbone(cfg, stored, 'a.pth')
+        changed = 'the source code of my_net.Net has changed since the training of a.pth'
+        assert (changed in capsys.readouterr().err) == (digest == 'b')
+
+    @pytest.mark.parametrize('meta', [{}, {'meta': None}, {'meta': {'cfg': 'not ( Python'}}])
+    def test_checkpoint_without_its_config(self, cfg, capsys, meta):
+        warn_of_different_backbone(cfg, meta, 'a.pth')
+        assert not capsys.readouterr().err

@@ -54,6 +54,29 @@ class TestWhole:
         setting(mask_rcnn, holder)[name] = value
         assert line in refusal(check_config, mask_rcnn, LOADERS, 1)
 
+    @pytest.mark.parametrize(
+        ('backbone', 'rate', 'line'),
+        [
+            ('mask_rcnn_original_resnet50', 0.9, 'ResNet has no layer_of(name) that returns the layer'),
+            ('mask_rcnn_original_convnext_tiny', 1.5, 'layer_decay_rate=1.5: choose a number above 0'),
+            ('mask_rcnn_original_convnext_tiny', 'a', "layer_decay_rate='a': choose a number above 0"),
+        ],
+    )
+    def test_layer_decay_is_refused_before_anything_is_built(self, backbone, rate, line):
+        cfg = read_config(str(ROOT / f'configs/{backbone}.py'))
+        cfg.optim_wrapper.update(
+            constructor='LayerDecayConstructor', paramwise_cfg=dict(layer_decay_rate=rate)
+        )
+        assert line in refusal(check_config, cfg, LOADERS, 1)
+
+    @pytest.mark.parametrize('leaf', ['mask_rcnn_original_convnext_tiny', 'mask_rcnn_dcn_micro'])
+    def test_layer_decay_of_backbones_that_tell_their_layers(self, leaf):
+        cfg = read_config(str(ROOT / f'configs/{leaf}.py'))
+        cfg.optim_wrapper.update(
+            constructor='LayerDecayConstructor', paramwise_cfg=dict(layer_decay_rate=0.9)
+        )
+        check_config(cfg, LOADERS, 1)
+
     @pytest.mark.parametrize('hooks', ['EMAHook', {'type': 'EMAHook'}, 3])
     def test_hooks_that_are_not_a_list(self, mask_rcnn, hooks):
         mask_rcnn.custom_hooks = hooks
