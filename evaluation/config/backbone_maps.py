@@ -18,7 +18,8 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from backbones.maps import STRIDES
+from backbones import BackboneError
+from backbones.maps import STRIDES, normalization_of
 from evaluation.config.config_text import TRUSTED
 from evaluation.config.settings import keywords_of, registered, registered_names
 from evaluation.utils.errors import UserError, did_you_mean
@@ -26,7 +27,6 @@ from evaluation.utils.meta_device import build_without_values
 from evaluation.utils.random_state import seeded
 
 PLACE = 'model.backbone'
-NORMALIZATION = ('mean', 'std')
 # Height and width differ, so that the order of axes can be recognized.
 SIZE = (192, 320)
 
@@ -122,7 +122,7 @@ class _Comparable:
 @functools.lru_cache(maxsize=64)
 def _facts_of(key: _Comparable, scope: str | None, size: tuple[int, int] | None) -> BackboneFacts:
     name, network = name_of(key.settings), _without_values(key.settings, scope)
-    normalization, classes = _normalization_of(network, name), getattr(network, 'num_classes', None)
+    normalization, classes = _normalization(network, name), getattr(network, 'num_classes', None)
     if hasattr(network, 'mixer_name'):
         # The unified networks: their tests compare `dims` with their maps.
         if classes is not None:
@@ -137,30 +137,16 @@ def _facts_of(key: _Comparable, scope: str | None, size: tuple[int, int] | None)
     return BackboneFacts(tuple(channels), tuple(strides), normalization, classes)
 
 
-def _normalization_of(network: nn.Module, name: str) -> dict[str, list[float]] | None:
-    """Return the `normalization` of a network as lists.
+def _normalization(network: nn.Module, name: str) -> dict[str, list[float]] | None:
+    """Return the `normalization` of a network.
 
     Raises:
-        UserError: it does not have one number for each of three channels.
+        UserError: it is invalid.
     """
-    stated = getattr(network, 'normalization', None)
-    if stated is None:
-        return None
     try:
-        found = {key: [float(value) for value in stated[key]] for key in NORMALIZATION}
-    except (KeyError, TypeError, ValueError):
-        found = {}
-    if not found or any(len(values) != 3 for values in found.values()):
-        raise UserError(
-            f'{PLACE}: {name}.normalization is {stated!r}; give dict(mean=[...], std=[...]) for values '
-            'from 0 to 255 in RGB order'
-        )
-    if max(found['mean'] + found['std']) <= 1:
-        raise UserError(
-            f'{PLACE}: {name}.normalization is {stated!r}, which is for values from 0 to 1; multiply it '
-            'by 255'
-        )
-    return found
+        return normalization_of(network, name)
+    except BackboneError as error:
+        raise UserError(f'{PLACE}: {error}') from error
 
 
 def _without_values(settings: Mapping, scope: str | None) -> nn.Module:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from mmengine.config import Config, ConfigDict
 
+from backbones.maps import NORMALIZATION, STRIDES
 from evaluation.config.backbone_maps import (
-    NORMALIZATION,
     PLACE,
-    STRIDES,
     BackboneFacts,
     UnknownMapsError,
     check_settings,

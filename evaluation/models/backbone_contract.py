@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from backbones.maps import SMALLEST_SIDE, STRIDES
+from backbones import BackboneError
+from backbones.maps import SMALLEST_SIDE, STRIDES, normalization_of
 from evaluation.models.backbone_subject import (
     TINY,
     BrokenError,
@@ -352,15 +353,12 @@ def check_init_weights(subject: Subject) -> Found:
 
 def check_normalization(subject: Subject) -> Found:
     """Check `normalization`, the mean and std of images that the weights expect."""
-    stated = getattr(subject.network, 'normalization', None)
-    if stated is None:
+    try:
+        values = normalization_of(subject.network, type(subject.network).__name__)
+    except BackboneError as error:
+        raise BrokenError(str(error)) from error
+    if values is None:
         return Found('states none: images are normalized as the recipe says', is_note=True)
-    values = {key: [float(value) for value in stated[key]] for key in ('mean', 'std')}
-    if any(len(each) != 3 for each in values.values()):
-        raise BrokenError(
-            f'normalization is {stated!r}; give mean and std of three values each, for RGB images '
-            'from 0 to 255'
-        )
     return Found(f'mean {values["mean"]}, std {values["std"]}', values)
 
 

@@ -218,6 +218,10 @@ class OneMean(Net):
     normalization = MappingProxyType({'mean': [127.5], 'std': [127.5]})
 
 
+class NormalizedToOne(Net):
+    normalization = MappingProxyType({'mean': [0.5, 0.5, 0.5], 'std': [0.2, 0.2, 0.2]})
+
+
 # Class, the only check that it fails, and parts of the message.
 BROKEN = [
     (NotBuilt, 'builds', "has no attribute 'width'", 'broken_backbones.py, line'),
@@ -247,5 +251,6 @@ BROKEN = [
     (BranchesOnValues, 'meta device', 'do not branch on their values'),
     (FourierTransform, 'FLOPs', 'aten::_fft_r2c'),
     (KnowsNoLayers, 'layer decay', "layer_of('stages.0.0.weight') is 5", 'from 0 to num_layers=4'),
-    (OneMean, 'normalization', 'three values each'),
+    (OneMean, 'normalization', 'give dict(mean=[...], std=[...])'),
+    (NormalizedToOne, 'normalization', 'multiply it by 255'),
 ]
