@@ -82,7 +82,7 @@ def open_subject(arguments: argparse.Namespace) -> Subject:
     Raises:
         UserError: the arguments, config, data or checkpoint are invalid.
     """
-    cfg = read_analyzed_config(arguments.config, arguments.backbone, arguments.cfg_options, (LOADER,))
+    cfg = read_analyzed_config(arguments.config, arguments.cfg_options, (LOADER,), arguments.backbone)
     device = own_device(arguments.device)
     use_data(cfg, (LOADER,), arguments)
     checkpoint = read_weights(arguments.checkpoint, arguments.checkpoint_key)

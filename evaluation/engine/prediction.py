@@ -52,7 +52,7 @@ def predict(arguments: argparse.Namespace) -> None:
     images = find_images(arguments.images)
     names = output_names(images)
     cfg = read_analyzed_config(
-        arguments.config, arguments.backbone, arguments.cfg_options, ('test_dataloader',)
+        arguments.config, arguments.cfg_options, ('test_dataloader',), arguments.backbone
     )
     device = own_device(arguments.device)
     check_readable(images)

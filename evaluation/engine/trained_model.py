@@ -45,15 +45,15 @@ class Checkpoint:
 
 
 def read_analyzed_config(
-    file: str, backbone: str | None, options: dict, loaders: Sequence[str] = ()
+    file: str, options: dict, loaders: Sequence[str] = (), backbone: str | None = None
 ) -> Config:
     """Read the config of a model to analyze, and override settings; its data need not exist.
 
     Args:
         file: path of the config.
-        backbone: value of `--backbone`; None for that of the config.
         options: overrides.
         loaders: names of its data loaders that will be used.
+        backbone: value of `--backbone`; None for that of the config.
 
     Raises:
         UserError: the config cannot be read or is invalid.

@@ -120,6 +120,7 @@ class TestNoFalseAlarm:
         assert read == PARAMWISE_OF['LayerDecayConstructor']
         assert read - PARAMWISE_OF['DefaultOptimWrapperConstructor'] == {'layer_decay_rate'}
         options = {f'optim_wrapper.paramwise_cfg.{name}': 2 for name in read - {'custom_keys'}}
+        options['optim_wrapper.paramwise_cfg.layer_decay_rate'] = 1
         options['optim_wrapper.constructor'] = 'LayerDecayConstructor'
         assert merge_options(mask_rcnn, options) == []
         check_config(mask_rcnn, LOADERS, processes=1)
