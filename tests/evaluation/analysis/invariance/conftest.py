@@ -26,6 +26,7 @@ def classifier(tmp_path_factory):
     torch.save({'state_dict': model.state_dict()}, folder / 'model.pth')
     return open_subject(
         argparse.Namespace(
+            backbone=None,
             config=config,
             checkpoint=str(folder / 'model.pth'),
             cfg_options=options,

@@ -47,7 +47,7 @@ def opened(folder, **more):
         'limit': None,
         'batch': 4,
     }
-    return open_subject(argparse.Namespace(**{**arguments, **more}))
+    return open_subject(argparse.Namespace(**{'backbone': None, **arguments, **more}))
 
 
 @pytest.fixture(scope='module')

@@ -85,6 +85,7 @@ def subject_of(data, tmp_path_factory):
         weights = tmp_path_factory.mktemp(task) / 'weights.pth'
         torch.save(build_model(cfg, None, 0, torch.device('cpu')).state_dict(), weights)
         arguments = argparse.Namespace(
+            backbone=None,
             config=file, checkpoint=str(weights), cfg_options=options, device='cpu', limit=limit,
             batch=batch, data_root=str(data / root), skip_bad_images=False, checkpoint_key=None,
         )  # fmt: skip
