@@ -52,12 +52,13 @@ def test_module_of_a_user_trains_from_its_weights(commands, trial, arguments, fo
     # The training is complete, so `--resume` only finds its end.
     commands.succeed('train', *command, '--resume', folder=folder)
     checkpoint = work_dir / f'{trial.end}.pth'
-    other = ['--work-dir', 'tested', *arguments]
-    commands.succeed('test', page, checkpoint, '--backbone', NAME, *other, folder=folder)
+    # Results of one second would share a folder.
+    first, second = (['--work-dir', name, *arguments] for name in ('tested', 'dumped'))
+    commands.succeed('test', page, checkpoint, '--backbone', NAME, *first, folder=folder)
     # The dumped config names the class, which is found in the current folder.
     dumped = work_dir / f'{work_dir.name}.py'
-    commands.succeed('test', dumped, checkpoint, *other, folder=folder)
-    tested = [result['metrics'] for result in read_results(folder / 'tested')]
+    commands.succeed('test', dumped, checkpoint, *second, folder=folder)
+    tested = [read_results(folder / name)[0]['metrics'] for name in ('tested', 'dumped')]
     assert tested == [read_results(work_dir)[-1]['metrics']] * 2
 
 
