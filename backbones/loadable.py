@@ -1,6 +1,7 @@
-"""Base class of backbones that load pretrained weights with a report."""
+"""Base class of backbones: pretrained weights with a report, and batch norms in eval mode."""
 
 from mmengine.model import BaseModule
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.checkpoint.pretrained import load_pretrained
 
@@ -26,3 +27,9 @@ class LoadableModule(BaseModule):
             self._is_init = True
         else:
             super().init_weights()
+
+    def keep_batch_norms_in_eval_mode(self) -> None:
+        """Set all batch norms to eval mode, for `norm_eval`."""
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()

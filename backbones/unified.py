@@ -9,7 +9,6 @@ from itertools import pairwise
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 from backbones.blocks import NORM_EPS, Block, Downsample, Stem
@@ -211,9 +210,7 @@ class UnifiedBackbone(LoadableModule):
         super().train(mode)
         self._freeze()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            self.keep_batch_norms_in_eval_mode()
         return self
 
     def _freeze(self) -> None:

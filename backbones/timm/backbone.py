@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from timm.models import group_parameters
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from backbones.errors import BackboneError
 from backbones.maps import STRIDES, check_image_size
@@ -233,9 +232,7 @@ class TimmBackbone(TimmModule):
         for module in self._frozen_modules if mode else ():
             self.network.get_submodule(module).eval()
         if mode and self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            self.keep_batch_norms_in_eval_mode()
         return self
 
     def _freeze(self) -> None:
