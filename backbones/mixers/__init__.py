@@ -7,6 +7,8 @@ from backbones.mixers.base import TokenMixer
 from backbones.mixers.convnext import DepthwiseConvolution
 from backbones.mixers.dcn import DeformableConvolutionV3
 from backbones.mixers.halo import HaloAttention
+from backbones.mixers.identity import Identity
+from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
 from backbones.mixers.swin import ShiftedWindowAttention
 
@@ -16,6 +18,8 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'swin': ShiftedWindowAttention,
     'convnext': DepthwiseConvolution,
     'dcn': DeformableConvolutionV3,
+    'pool': Pooling,
+    'identity': Identity,
 }
 
 __all__ = ['MIXERS', 'TokenMixer']

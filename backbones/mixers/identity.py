@@ -1,0 +1,48 @@
+"""No mixing at all (Wang et al., RIFormer, arXiv 2304.05659, section 3.3)."""
+
+import torch
+from torch import Tensor, nn
+
+from backbones.mixers.base import TokenMixer
+
+
+class Affine(nn.Module):
+    """Scale and bias per channel, (..., C) -> (..., C).
+
+    Args:
+        dim: number of channels C.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim))
+        self.bias = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale and add."""
+        return torch.addcmul(self.bias.to(x.dtype), x, self.weight.to(x.dtype))
+
+
+class Identity(TokenMixer):
+    """Scale and bias per channel, minus the token itself; no token sees another.
+
+    A backbone with this mixer shows what the architecture alone is worth. With the norm before it, it
+    amounts to a norm with a different scale and bias.
+
+    Args:
+        dim: number of channels C.
+        block_index: unused; all blocks are the same.
+    """
+
+    def __init__(self, dim: int, block_index: int) -> None:
+        super().__init__()
+        self.affine = Affine(dim)
+
+    def reset_parameters(self) -> None:
+        """Initialize the scale from a truncated normal with std 0.02, and the bias with 0."""
+        nn.init.trunc_normal_(self.affine.weight, std=0.02)
+        nn.init.zeros_(self.affine.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale, (B, H, W, C) -> (B, H, W, C)."""
+        return self.affine(x) - x
