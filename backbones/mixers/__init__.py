@@ -21,5 +21,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'pool': Pooling,
     'identity': Identity,
 }
+# Compared in arXiv 2211.05781; the others were added to the suite later.
+PAPER_MIXERS = ('halo', 'pvt', 'swin', 'convnext', 'dcn')
 
-__all__ = ['MIXERS', 'TokenMixer']
+__all__ = ['MIXERS', 'PAPER_MIXERS', 'TokenMixer']

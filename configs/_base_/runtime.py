@@ -11,7 +11,7 @@ log_level = 'INFO'
 load_from = None
 resume = False
 
-# For `optim_wrapper.paramwise_cfg`. Mixers with other position tables add their names here.
+# For `optim_wrapper.paramwise_cfg`: names of relative positions, position embeddings and state spaces.
 no_decay_of_norms_and_positions = dict(
     norm_decay_mult=0.0,
     custom_keys=dict(
@@ -19,5 +19,17 @@ no_decay_of_norms_and_positions = dict(
         height_rel=dict(decay_mult=0.0),
         width_rel=dict(decay_mult=0.0),
         pos_embed=dict(decay_mult=0.0),
+        # Neighborhood attention.
+        rpb=dict(decay_mult=0.0),
+        # Selective scan: decay rates and skip connection.
+        A_logs=dict(decay_mult=0.0),
+        Ds=dict(decay_mult=0.0),
+        # Agent attention.
+        an_bias=dict(decay_mult=0.0),
+        na_bias=dict(decay_mult=0.0),
+        ah_bias=dict(decay_mult=0.0),
+        aw_bias=dict(decay_mult=0.0),
+        ha_bias=dict(decay_mult=0.0),
+        wa_bias=dict(decay_mult=0.0),
     ),
 )

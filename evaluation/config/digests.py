@@ -34,6 +34,19 @@ NOT_OF_THE_EXPERIMENT = (
     'recipe',
     'contestant',
 )
+# Parameters of mixers since the paper that recipes do not decay, as keys of `paramwise_cfg.custom_keys`.
+# Earlier configs lack them and describe the same experiments, since earlier networks have no such names.
+LATER_EXEMPTIONS = (
+    'rpb',
+    'A_logs',
+    'Ds',
+    'an_bias',
+    'na_bias',
+    'ah_bias',
+    'aw_bias',
+    'ha_bias',
+    'wa_bias',
+)
 LOADING = re.compile(
     r'(train|val|test)_dataloader\.(num_workers|persistent_workers|prefetch_factor|pin_memory)'
 )
@@ -122,6 +135,7 @@ def _settings(cfg: Config) -> dict[str, Any]:
         # This is `--resume CHECKPOINT`, which digests exclude.
         kept['load_from'] = None
     _name_results(kept, settings.get('recipe'))
+    _drop_later_exemptions(kept.get('optim_wrapper'))
     for name, value in kept.items():
         if isinstance(value, dict):
             kept[name] = {k: v for k, v in value.items() if not LOADING.fullmatch(f'{name}.{k}')}
@@ -137,6 +151,16 @@ def _name_results(settings: dict[str, Any], recipe: Any) -> None:
         key = task.earlier.key if task and task.earlier else recipe.get('task')
         named = {'task': key, 'dataset': recipe.get('dataset'), **hook}
         settings['default_hooks'] = {**hooks, 'result': named}
+
+
+def _drop_later_exemptions(optim_wrapper: Any) -> None:
+    """Remove `LATER_EXEMPTIONS` from `custom_keys`, so that digests stay the same."""
+    rules = optim_wrapper.get('paramwise_cfg') if isinstance(optim_wrapper, dict) else None
+    keys = rules.get('custom_keys') if isinstance(rules, dict) else None
+    if isinstance(keys, dict):
+        for name in LATER_EXEMPTIONS:
+            if keys.get(name) == {'decay_mult': 0.0}:
+                del keys[name]
 
 
 def _sha256(settings: dict[str, Any]) -> str:

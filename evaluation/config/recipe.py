@@ -14,6 +14,7 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import nn
 
+from evaluation.config.digests import LATER_EXEMPTIONS
 from evaluation.tasks import FAIR, RELEASED, TASKS, Contestant, Recipe, find_task
 from evaluation.utils.errors import UserError, did_you_mean
 
@@ -149,7 +150,9 @@ def variant_of(optim_wrapper: Mapping) -> str | None:
         return RELEASED
     rules = optim_wrapper.get('paramwise_cfg') or {}
     keys = rules.get('custom_keys') or {}
-    exempt = [(keys.get(name) or {}).get('decay_mult') == 0 for name in POSITIONS]
+    # Configs of earlier versions of the suite lack the names of mixers that were added later.
+    names = [*POSITIONS, *(name for name in LATER_EXEMPTIONS if name in keys)]
+    exempt = [(keys.get(name) or {}).get('decay_mult') == 0 for name in names]
     return FAIR if rules.get('norm_decay_mult') == 0 and all(exempt) else None
 
 

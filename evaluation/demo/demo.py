@@ -1,11 +1,11 @@
-"""Demonstration on generated scenes: all mixers, both dense tasks, from scratch and pretrained."""
+"""Demonstration on generated scenes: several mixers, both dense tasks, from scratch and pretrained."""
 
 import functools
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from backbones import MIXERS
-from evaluation.config.config_files import read_config
+from backbones import MIXERS, PAPER_MIXERS
+from evaluation.config.contestants import open_config
 from evaluation.demo.findings import write_tables
 from evaluation.demo.jobs import Job, run_command, run_jobs
 from evaluation.demo.pictures import predictions_sheet, write_sheet
@@ -22,13 +22,17 @@ from evaluation.demo.scene_datasets import write_datasets, write_imagenet
 from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.report.report_page import build_page
-from evaluation.utils.errors import UserError, quiet
+from evaluation.utils.errors import UserError, did_you_mean, quiet
 from evaluation.utils.files import write_bytes, write_text
 from evaluation.utils.formats import clock
 
 CONFIGS = Path('configs/demo')
 # The configs in `configs/demo` read this folder.
 DATA = Path('work_dirs/demo/data')
+# The leaf for mixers without one, whose backbone is replaced.
+USUAL_MIXER = 'swin'
+# Value of `--mixers` for all of them.
+EVERY = 'all'
 # Start of the names of configs: pretraining, and the two dense tasks.
 PRETRAINING = 'imagenet'
 DENSE = ('mask_rcnn', 'upernet')
@@ -93,33 +97,27 @@ class Demo:
 
     Args:
         length: version of the demonstration.
+        mixers: keys of `MIXERS`.
     """
 
-    def __init__(self, length: Length) -> None:
+    def __init__(self, length: Length, mixers: Sequence[str] = PAPER_MIXERS) -> None:
         self.length = length
+        self.mixers = tuple(mixers)
         self.folder = length.folder
         self.logs = length.folder / 'logs'
-        self._config = functools.cache(self._read_config)
+        self.config = functools.cache(self._read_config)
 
     def names(self) -> list[str]:
-        """Return the names of all trainings, each after the one whose weights it starts from.
-
-        Mixers without a config for pretraining are only trained from scratch.
-        """
-        pretrained = [mixer for mixer in MIXERS if config_of(pretraining_of(mixer)).is_file()]
-        dense = [(mixer, f'{task}_{mixer}_micro') for task in DENSE for mixer in MIXERS]
-        dense = [(mixer, name) for mixer, name in dense if config_of(name).is_file()]
-        return [
-            *map(pretraining_of, pretrained),
-            *(name for _, name in dense),
-            *(name + PRETRAINED_SUFFIX for mixer, name in dense if mixer in pretrained),
-        ]
+        """Return the names of all trainings, each after the one whose weights it starts from."""
+        dense = [f'{task}_{mixer}_micro' for task in DENSE for mixer in self.mixers]
+        pretrained = [name + PRETRAINED_SUFFIX for name in dense]
+        return [*map(pretraining_of, self.mixers), *dense, *pretrained]
 
     def job(self, name: str) -> Job:
         """Return the job of a training."""
         task = _task_of(name)
         folder = self.folder / name
-        arguments = ['tools/train.py', str(config_of(name)), '--work-dir', str(folder)]
+        arguments = ['tools/train.py', *config_arguments(name), '--work-dir', str(folder)]
         after = None
         if name.endswith(PRETRAINED_SUFFIX):
             after = pretraining_of(_mixer_of(name))
@@ -131,12 +129,12 @@ class Demo:
 
     def weights(self, pretraining: str) -> Path:
         """Return the path of the last checkpoint of a pretraining, which may not exist yet."""
-        epochs = self._config(pretraining).train_cfg.max_epochs
+        epochs = self.config(pretraining).train_cfg.max_epochs
         return self.folder / pretraining / f'epoch_{epochs}.pth'
 
     def steps(self, name: str) -> int:
         """Return the number of iterations of a training, including images without objects."""
-        cfg = self._config(name)
+        cfg = self.config(name)
         if 'max_iters' in cfg.train_cfg:
             return cfg.train_cfg.max_iters
         splits = PRETRAINING_SPLITS if name.startswith(PRETRAINING) else SPLITS
@@ -144,7 +142,7 @@ class Demo:
 
     def digest(self, name: str) -> str:
         """Return a digest of config, data and starting weights of a training."""
-        facts = [self._config(name).pretty_text, SceneStyle(), SPLITS]
+        facts = [self.config(name).pretty_text, SceneStyle(), SPLITS]
         facts += [PRETRAINING_STYLE, PRETRAINING_SPLITS, SEED]
         if name.endswith(PRETRAINED_SUFFIX):
             facts.append(self.digest(pretraining_of(_mixer_of(name))))
@@ -161,9 +159,8 @@ class Demo:
         return is_stamped and last_checkpoint(self.folder / name) is not None
 
     def _read_config(self, name: str) -> Config:
-        cfg = read_config(str(config_of(name)))
-        cfg.merge_from_dict(dict(self.length.options.get(_task_of(name), {})))
-        return cfg
+        options = dict(self.length.options.get(_task_of(name), {}))
+        return open_config(*leaf_of(name), options)[0]
 
 
 def _task_of(name: str) -> str:
@@ -171,12 +168,40 @@ def _task_of(name: str) -> str:
 
 
 def _mixer_of(name: str) -> str:
-    return name.removesuffix(PRETRAINED_SUFFIX).removesuffix('_micro').rpartition('_')[2]
+    mixer = name.removesuffix(PRETRAINED_SUFFIX).removesuffix('_micro')
+    return mixer.removeprefix(f'{_task_of(name)}_')
 
 
-def config_of(name: str) -> Path:
-    """Return the config file of a training."""
-    return CONFIGS / f'{name.removesuffix(PRETRAINED_SUFFIX)}.py'
+def leaf_of(name: str) -> tuple[str, str | None]:
+    """Return the config file of a training, and the value of `--backbone`; None without the option."""
+    file = CONFIGS / f'{name.removesuffix(PRETRAINED_SUFFIX)}.py'
+    if file.is_file():
+        return str(file), None
+    return str(CONFIGS / f'{_task_of(name)}_{USUAL_MIXER}_micro.py'), f'{_mixer_of(name)}_micro'
+
+
+def config_arguments(name: str) -> list[str]:
+    """Return the arguments of a command that select the config of a training."""
+    file, backbone = leaf_of(name)
+    return [file] if backbone is None else [file, '--backbone', backbone]
+
+
+def chosen_mixers(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the mixers that `--mixers` names; those of the paper by default.
+
+    Raises:
+        UserError: there is no such mixer.
+    """
+    if not names:
+        return PAPER_MIXERS
+    if EVERY in names:
+        return tuple(MIXERS)
+    for name in names:
+        if name not in MIXERS:
+            choices = ', '.join([EVERY, *MIXERS])
+            near = did_you_mean(name, MIXERS) or f'; choose from {choices}'
+            raise UserError(f'--mixers {name}: there is no such mixer{near}')
+    return tuple(dict.fromkeys(names))
 
 
 def pretraining_of(mixer: str) -> str:
@@ -205,8 +230,8 @@ def run_demo(demo: Demo, parallel: int | None) -> None:
     with quiet():
         todo = [name for name in names if not demo.is_finished(name)]
     print(
-        f'2. Trainings of {len(MIXERS)} mixers: {len(todo)} to do, {len(names) - len(todo)} finished '
-        f'before; {parallel} at a time, {threads} threads each',
+        f'2. Trainings of {len(demo.mixers)} mixers: {len(todo)} to do, {len(names) - len(todo)} '
+        f'finished before; {parallel} at a time, {threads} threads each',
         flush=True,
     )
     for name in todo:
@@ -272,15 +297,9 @@ def write_report(demo: Demo) -> None:
 
 
 def write_pictures(demo: Demo) -> None:
-    """Draw predictions beside the ground truth, one picture per mixer; prefer pretrained models."""
-    trained = demo.names()
-    for mixer in MIXERS:
-        names = [f'{task}_{mixer}_micro' for task in DENSE]
-        if not all(name in trained for name in names):
-            continue
-        names = [
-            name + PRETRAINED_SUFFIX if name + PRETRAINED_SUFFIX in trained else name for name in names
-        ]
-        runs = [(config_of(name), last_checkpoint(demo.folder / name)) for name in names]
+    """Draw predictions beside the ground truth, one picture per mixer."""
+    for mixer in demo.mixers:
+        names = [f'{task}_{mixer}_micro{PRETRAINED_SUFFIX}' for task in DENSE]
+        runs = [(demo.config(name), last_checkpoint(demo.folder / name)) for name in names]
         with quiet():
             write_sheet(demo.folder / f'{mixer}.png', predictions_sheet(*runs))

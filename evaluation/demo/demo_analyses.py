@@ -6,7 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from evaluation.analysis.results import ANALYSES, load_analyses
-from evaluation.demo.demo import DATA, PRETRAINED_SUFFIX, Demo, config_of, places, write_report
+from evaluation.demo.demo import (
+    DATA,
+    PRETRAINED_SUFFIX,
+    Demo,
+    config_arguments,
+    places,
+    write_report,
+)
 from evaluation.demo.jobs import Job, run_command, run_jobs
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.results.reading import load_results
@@ -71,7 +78,8 @@ def is_detector(name: str) -> bool:
 def arguments_of(demo: Demo, kind: str, name: str) -> list[str]:
     """Return the command of the analysis of a model."""
     folder = demo.folder / name
-    arguments = [f'tools/analyze_{kind}.py', str(config_of(name)), str(last_checkpoint(folder))]
+    file, *backbone = config_arguments(name)
+    arguments = [f'tools/analyze_{kind}.py', file, str(last_checkpoint(folder)), *backbone]
     arguments += [*OPTIONS[kind], '--work-dir', str(folder)]
     return [*arguments, '--images', str(DATA / 'coco/val2017')] if kind == 'erf' else arguments
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
 from evaluation.config.recipe import contestant_name
@@ -20,12 +21,12 @@ from evaluation.engine.drawing import (
     draw_segmentation,
     enlarge,
 )
-from evaluation.engine.experiment import read_config
 from evaluation.engine.predictor import SCORE_THRESHOLD, Trained, load_trained
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 
-Run = tuple[str | Path, str | Path]
+# Config, and path of the checkpoint.
+Run = tuple[Config, str | Path]
 
 SCENE_COLORS: Mapping[str, Color] = dict(zip(SEGMENT_CLASSES, PALETTE, strict=True))
 # Smaller pictures are enlarged to this side before anything is drawn on them, in pixels.
@@ -84,8 +85,8 @@ def predictions_sheet(
     Crowds are not drawn in the ground truth, since a model need not detect them.
 
     Args:
-        detector_run: config file and checkpoint of the detector.
-        segmentor_run: config file and checkpoint of the segmentor, which must have the same validation
+        detector_run: config and checkpoint of the detector.
+        segmentor_run: config and checkpoint of the segmentor, which must have the same validation
             pictures in the same order.
         count: number of pictures.
         colors: RGB color by class name, for both tasks; other classes get new colors.
@@ -101,8 +102,8 @@ def predictions_sheet(
     detector, segmentor = _load(detector_run, 'mmdet'), _load(segmentor_run, 'mmseg')
     if len(detector.dataset) != len(segmentor.dataset):
         raise UserError(
-            f'{detector_run[0]} validates on {len(detector.dataset)} pictures, {segmentor_run[0]} '
-            f'on {len(segmentor.dataset)}; write both data sets from the same scenes'
+            f'{detector_run[0].filename} validates on {len(detector.dataset)} pictures, '
+            f'{segmentor_run[0].filename} on {len(segmentor.dataset)}; write both data sets from the same scenes'
         )
     indices = _first_with_objects(detector.dataset, count)
     by_name = color_classes([*segmentor.classes, *detector.classes], colors)
@@ -123,11 +124,10 @@ def write_sheet(path: Path, sheet: Sheet) -> None:
 
 
 def _load(run: Run, scope: str) -> Trained:
-    config_file, checkpoint = map(str, run)
-    config = read_config(config_file)
+    config, checkpoint = run
     if config.get('default_scope') != scope:
-        raise UserError(f'{config_file} is not a config of {scope}')
-    return load_trained(config, config_file, checkpoint, 'val_dataloader')
+        raise UserError(f'{config.filename} is not a config of {scope}')
+    return load_trained(config, config.filename, str(checkpoint), 'val_dataloader')
 
 
 def _first_with_objects(dataset: BaseDataset, count: int) -> list[int]:
@@ -204,8 +204,7 @@ def _segment_panels(
     return [draw_segmentation(image, enlarge(m.numpy(), factor), palette) for m in maps]
 
 
-def _sheet_title(detector_config: str | Path, segmentor_config: str | Path) -> str:
-    configs = (read_config(str(file)) for file in (detector_config, segmentor_config))
-    backbones = dict.fromkeys(contestant_name(cfg) for cfg in configs)
+def _sheet_title(detector: Config, segmentor: Config) -> str:
+    backbones = dict.fromkeys(contestant_name(cfg) for cfg in (detector, segmentor))
     names = ' and '.join(backbones)
     return f'{names}: predictions of Mask R-CNN (score at least {SCORE_THRESHOLD}) and UperNet'

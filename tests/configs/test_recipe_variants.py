@@ -269,6 +269,14 @@ def test_recipe_with_other_rules():
     assert variant_of({'paramwise_cfg': {'norm_decay_mult': 0.0, 'custom_keys': no_halo}}) is None
 
 
+def test_configs_from_before_later_mixers_are_fair():
+    keys = {name: {'decay_mult': 0.0} for name in POSITIONS}
+    rules = {'norm_decay_mult': 0.0, 'custom_keys': keys}
+    assert variant_of({'paramwise_cfg': rules}) == 'fair'
+    keys['rpb'] = {'decay_mult': 1.0}
+    assert variant_of({'paramwise_cfg': rules}) is None
+
+
 # Published values
 
 

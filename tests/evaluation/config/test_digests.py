@@ -1,7 +1,7 @@
 import pytest
 from mmengine.config import Config
 
-from evaluation.config.digests import config_sha256
+from evaluation.config.digests import LATER_EXEMPTIONS, config_sha256
 from evaluation.config.overrides import merge_options
 from evaluation.engine.experiment import read_config, set_data_root
 from tests.variants import ROOT
@@ -46,6 +46,16 @@ def test_trailing_slash_of_the_data_root_does_not_matter():
 )
 def test_settings_matter(change):
     assert digest(LEAVES[0], **change) != digest(LEAVES[0])
+
+
+def test_exemptions_of_later_mixers_do_not_matter():
+    """Configs that were written before these mixers are the same experiments."""
+    before, without, decayed = (read_config(str(LEAVES[0])) for _ in range(3))
+    for name in LATER_EXEMPTIONS:
+        del without.optim_wrapper.paramwise_cfg.custom_keys[name]
+    assert config_sha256(without) == config_sha256(before)
+    decayed.optim_wrapper.paramwise_cfg.custom_keys.rpb.decay_mult = 1.0
+    assert config_sha256(decayed) != config_sha256(before)
 
 
 def test_order_of_settings_does_not_matter():

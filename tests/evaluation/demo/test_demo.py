@@ -2,14 +2,14 @@
 
 import dataclasses
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 
+from backbones import MIXERS, PAPER_MIXERS
 from evaluation.demo import demo as module
-from evaluation.demo.demo import FULL, SHORT, Demo, run_demo
+from evaluation.demo.demo import FULL, SHORT, Demo, chosen_mixers, run_demo
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 
@@ -40,16 +40,33 @@ class TestTrainings:
     def test_every_mixer_is_trained_on_both_tasks(self, demo):
         files = {file.stem for file in (ROOT / 'configs/demo').glob('*.py')}
         names = demo.names()
+        assert demo.mixers == PAPER_MIXERS
         dense = {name for name in files if not name.startswith('imagenet')}
         assert len(names) == len(set(names)) == 25
         assert set(names) == files | {f'{name}_pretrained' for name in dense}
 
-    def test_a_mixer_without_pretraining_starts_from_scratch(self, demo, tmp_path, monkeypatch):
-        shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
-        monkeypatch.setattr(module, 'CONFIGS', tmp_path / 'configs/demo')
-        (tmp_path / 'configs/demo/imagenet_dcn_micro.py').unlink()
-        of_dcn = [name for name in demo.names() if '_dcn_' in name]
-        assert of_dcn == ['mask_rcnn_dcn_micro', 'upernet_dcn_micro']
+    @pytest.mark.parametrize('mixer', sorted({*MIXERS} - {*PAPER_MIXERS}))
+    def test_a_mixer_without_leaves_replaces_the_backbone_of_another(self, demo, mixer):
+        chosen = Demo(demo.length, [mixer])
+        assert len(chosen.names()) == 5
+        for name in chosen.names():
+            command = command_of(chosen.job(name))
+            task = name.partition(f'_{mixer}_')[0]
+            leaf = f'{ROOT}/configs/demo/{task}_swin_micro.py'
+            assert command[1:4] == [leaf, '--backbone', f'{mixer}_micro']
+            cfg = chosen.config(name)
+            assert cfg.model.backbone.mixer.type == mixer
+            assert cfg.contestant.to_dict() == {'name': f'{mixer}_micro', 'scale': 'micro'}
+            assert cfg.model.backbone.layer_scale_init_value == 1
+
+    def test_mixers_by_name(self):
+        assert chosen_mixers(None) == PAPER_MIXERS
+        assert chosen_mixers(['all']) == tuple(MIXERS)
+        assert chosen_mixers(['pool', 'swin', 'pool']) == ('pool', 'swin')
+        with pytest.raises(UserError, match=r'--mixers swim: .*did you mean'):
+            chosen_mixers(['swim'])
+        with pytest.raises(UserError, match='choose from all, halo'):
+            chosen_mixers(['resnet50'])
 
     def test_a_pretrained_training_starts_from_the_weights_of_its_mixer(self, demo):
         job = demo.job(f'{NAME}_pretrained')
@@ -101,15 +118,15 @@ class TestFinished:
         name = f'{NAME}_pretrained'
         finish(demo, name, demo.digest(name))
         assert demo.is_finished(name)
-        read = module.read_config
+        read = module.open_config
 
-        def changed(file):
-            cfg = read(file)
+        def changed(file, *others):
+            cfg, warnings = read(file, *others)
             if 'imagenet' in file:
                 cfg.optim_wrapper.optimizer.lr = 0.1
-            return cfg
+            return cfg, warnings
 
-        monkeypatch.setattr(module, 'read_config', changed)
+        monkeypatch.setattr(module, 'open_config', changed)
         again = Demo(demo.length)
         assert not again.is_finished(name)
         assert again.digest(NAME) == demo.digest(NAME)
