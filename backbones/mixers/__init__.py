@@ -3,11 +3,14 @@
 To add one, write its file in this folder and add it to `MIXERS`; configs, tests and tools find it there.
 """
 
+from backbones.mixers.agent import AgentAttention
 from backbones.mixers.base import TokenMixer
 from backbones.mixers.convnext import DepthwiseConvolution
 from backbones.mixers.dcn import DeformableConvolutionV3
+from backbones.mixers.focal import FocalModulation
 from backbones.mixers.halo import HaloAttention
 from backbones.mixers.identity import Identity
+from backbones.mixers.linear_attention import LinearAttention
 from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
 from backbones.mixers.swin import ShiftedWindowAttention
@@ -20,6 +23,9 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'dcn': DeformableConvolutionV3,
     'pool': Pooling,
     'identity': Identity,
+    'linear_attention': LinearAttention,
+    'focal': FocalModulation,
+    'agent': AgentAttention,
 }
 # Compared in arXiv 2211.05781; the others were added to the suite later.
 PAPER_MIXERS = ('halo', 'pvt', 'swin', 'convnext', 'dcn')

@@ -14,6 +14,7 @@ from tests.variants import ROOT
 
 # Bounds relative to the largest value, or to the norm of a gradient.
 TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-7}
+LOSS_SCALE = 2.0**12
 # The suite's names of mixers, where they differ from those of the files.
 TOKENS = {'mlla': 'linear_attention'}
 # The suite's names of options, where they differ; None for options that the suite does not have.
@@ -129,17 +130,20 @@ def test_parity_in_inference(token, case):
 @every_case
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
 def test_parity_under_autocast(token, case, dtype):
-    """Autocast may lose what rounding of inputs, weights and intermediate maps loses."""
+    """Autocast may lose what rounding of inputs, weights and intermediate maps loses.
+
+    The loss is scaled, as in any training in float16, in which the gradients would vanish.
+    """
     mixer, x = build(token, case, torch.float32), input_of(case, torch.float32)
     with torch.autocast('cpu', dtype):
         out = mixer(x)
         loss = (out.float() * torch.from_numpy(cotangent(0, out.shape))).mean()
-    loss.backward()
+    (loss * LOSS_SCALE).backward()
     lost = 8 * torch.finfo(dtype).eps
     assert_probe(out, case['output'], lost)
-    assert_probe(x.grad, case['grad_input'], lost)
+    assert_probe(x.grad / LOSS_SCALE, case['grad_input'], lost)
     for name, norm in case['grad_norm'].items():
-        found = mixer.get_parameter(name).grad.norm().item()
+        found = mixer.get_parameter(name).grad.norm().item() / LOSS_SCALE
         assert found == pytest.approx(norm, rel=lost), name
 
 
