@@ -6,6 +6,7 @@ To add one, write its file in this folder and add it to `MIXERS`; configs, tests
 from backbones.mixers.base import TokenMixer
 from backbones.mixers.convnext import DepthwiseConvolution
 from backbones.mixers.dcn import DeformableConvolutionV3
+from backbones.mixers.dcnv4 import DeformableConvolutionV4
 from backbones.mixers.halo import HaloAttention
 from backbones.mixers.identity import Identity
 from backbones.mixers.pool import Pooling
@@ -18,6 +19,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'swin': ShiftedWindowAttention,
     'convnext': DepthwiseConvolution,
     'dcn': DeformableConvolutionV3,
+    'dcnv4': DeformableConvolutionV4,
     'pool': Pooling,
     'identity': Identity,
 }
