@@ -7,6 +7,7 @@ from backbones.mixers.agent import AgentAttention
 from backbones.mixers.base import TokenMixer
 from backbones.mixers.convnext import DepthwiseConvolution
 from backbones.mixers.dcn import DeformableConvolutionV3
+from backbones.mixers.dcnv4 import DeformableConvolutionV4
 from backbones.mixers.focal import FocalModulation
 from backbones.mixers.halo import HaloAttention
 from backbones.mixers.identity import Identity
@@ -21,11 +22,12 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'swin': ShiftedWindowAttention,
     'convnext': DepthwiseConvolution,
     'dcn': DeformableConvolutionV3,
-    'pool': Pooling,
-    'identity': Identity,
     'linear_attention': LinearAttention,
+    'dcnv4': DeformableConvolutionV4,
     'focal': FocalModulation,
     'agent': AgentAttention,
+    'pool': Pooling,
+    'identity': Identity,
 }
 # Compared in arXiv 2211.05781; the others were added to the suite later.
 PAPER_MIXERS = ('halo', 'pvt', 'swin', 'convnext', 'dcn')

@@ -103,7 +103,8 @@ def predictions_sheet(
     if len(detector.dataset) != len(segmentor.dataset):
         raise UserError(
             f'{detector_run[0].filename} validates on {len(detector.dataset)} pictures, '
-            f'{segmentor_run[0].filename} on {len(segmentor.dataset)}; write both data sets from the same scenes'
+            f'{segmentor_run[0].filename} on {len(segmentor.dataset)}; write both data sets from the '
+            'same scenes'
         )
     indices = _first_with_objects(detector.dataset, count)
     by_name = color_classes([*segmentor.classes, *detector.classes], colors)

@@ -33,6 +33,9 @@ OPTIONS = {
     'focal': {'focal_factor': None, 'bias': None},
     'agent': {'sr_ratio': None},
 }
+# Gradients of these jump where a sampling position crosses a pixel, so they depend on how offsets are
+# rounded; their own tests compare gradients under autocast at the same rounded offsets.
+JUMPING = {'dcnv4'}
 
 
 def _cases():
@@ -141,6 +144,8 @@ def test_parity_under_autocast(token, case, dtype):
     (loss * LOSS_SCALE).backward()
     lost = 8 * torch.finfo(dtype).eps
     assert_probe(out, case['output'], lost)
+    if token in JUMPING:
+        return
     assert_probe(x.grad / LOSS_SCALE, case['grad_input'], lost)
     for name, norm in case['grad_norm'].items():
         found = mixer.get_parameter(name).grad.norm().item() / LOSS_SCALE
