@@ -10,6 +10,7 @@ from backbones.mixers.halo import HaloAttention
 from backbones.mixers.identity import Identity
 from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
+from backbones.mixers.replk import LargeKernelConvolution
 from backbones.mixers.swin import ShiftedWindowAttention
 
 MIXERS: dict[str, type[TokenMixer]] = {
@@ -18,6 +19,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'swin': ShiftedWindowAttention,
     'convnext': DepthwiseConvolution,
     'dcn': DeformableConvolutionV3,
+    'replk': LargeKernelConvolution,
     'pool': Pooling,
     'identity': Identity,
 }
