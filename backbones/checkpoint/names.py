@@ -1,6 +1,7 @@
 """Parameter names of the released checkpoints (github.com/OpenGVLab/STM-Evaluation).
 
-No other module knows these names. A mixer not in `RELEASED_MIXER_NAMES` only has the suite's names.
+The mixers that the suite added have the names of their public implementations. No other module knows
+these names. A mixer in neither table only has the suite's names.
 """
 
 import re
@@ -53,6 +54,21 @@ RELEASED_MIXER_NAMES = {
     },
 }
 
+# Start of a mixer's names in the public classifier that proposed it. Its blocks differ from the suite's,
+# so these are the only weights that fit.
+PUBLIC_MIXER_NAMES = {
+    'nat': 'levels.{stage}.blocks.{block}.attn.',
+    'ss2d': 'layers.{stage}.blocks.{block}.op.',
+    'linear_attention': 'layers.{stage}.blocks.{block}.attn.',
+    'dcnv4': 'levels.{stage}.blocks.{block}.dcn.',
+    # Every second block is a convolutional MLP.
+    'replk': 'stages.{stage}.blocks.{twice_block}.large_kernel.',
+    'focal': 'layers.{stage}.blocks.{block}.modulation.',
+    'agent': 'block{next_stage}.{block}.attn.',
+    # Every second entry is a downsampling.
+    'identity': 'network.{twice_stage}.{block}.token_mixer.',
+}
+
 # Indices that add the extra axes of length 1 in the released files, by suffix of the suite's name.
 _CHANNELS_LAST, _CHANNELS_SECOND = (None, None, None, ...), (None, ..., None, None)
 _POINTWISE = (..., None, None)
@@ -73,16 +89,24 @@ RELEASED_AXES = {
 
 def released_name(name: str, mixer: str) -> str:
     """Return the name in the released checkpoints for a parameter of the suite."""
-    match = re.fullmatch(r'(stages\.\d+\.\d+\.)(.+)', name)
+    match = re.fullmatch(r'(stages\.(\d+)\.(\d+)\.)(.+)', name)
     if not match:
         for pattern, replacement in RELEASED_TRUNK_NAMES.items():
             name = re.sub(f'^{pattern}', replacement, name)
         return name
-    block, rest = match.groups()
+    block, *places, rest = match.groups()
+    if mixer in PUBLIC_MIXER_NAMES and rest.startswith('mixer.'):
+        return _public_start(mixer, *map(int, places)) + rest.removeprefix('mixer.')
     for own, released in {**RELEASED_BLOCK_NAMES, **RELEASED_MIXER_NAMES.get(mixer, {})}.items():
         if rest.startswith(own):
             return block + released + rest[len(own) :]
     return name
+
+
+def _public_start(mixer: str, stage: int, block: int) -> str:
+    return PUBLIC_MIXER_NAMES[mixer].format(
+        stage=stage, next_stage=stage + 1, twice_stage=2 * stage, block=block, twice_block=2 * block
+    )
 
 
 def released_weights(weights: Mapping[str, Tensor], mixer: str) -> dict[str, Tensor]:

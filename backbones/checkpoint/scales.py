@@ -6,15 +6,24 @@ from collections.abc import Mapping
 from torch import Tensor
 
 # Part of a parameter name that only this mixer has, in both the suite's and the released names. The
-# order matters: dcn also has a depthwise convolution.
+# order matters: dcn also has a depthwise convolution. Pooling has no parameters.
 MARKS = {
     'halo': r'\.height_rel$',
     'swin': r'\.relative_position_bias_table$',
     'dcn': r'\.sampling_offsets\.',
+    'nat': r'\.rpb$',
+    'ss2d': r'\.A_logs$',
+    'linear_attention': r'\.qk\.',
+    'dcnv4': r'\.offset_mask\.',
+    'replk': r'\.(lkb_origin|lkb_reparam)\.',
+    'focal': r'\.focal_layers\.',
+    'agent': r'\.an_bias$',
+    'identity': r'\.affine\.',
     'pvt': r'\.sr\.',
     'convnext': r'\.(dwconv|mixer\.conv)\.',
 }
-# Channels of the first stage, and blocks in each stage (arXiv 2211.05781, table 2, and its code).
+# Channels of the first stage, and blocks in each stage (arXiv 2211.05781, table 2, and its code; for later
+# mixers docs/mixers.md).
 SCALES = {
     'halo': {
         'micro': (32, (2, 2, 9, 2)),
@@ -40,8 +49,32 @@ SCALES = {
         'small': (80, (4, 4, 21, 4)),
         'base': (112, (4, 4, 21, 4)),
     },
+    'linear_attention': {
+        'micro': (32, (2, 2, 12, 2)),
+        'tiny': (96, (2, 2, 9, 2)),
+        'small': (96, (2, 2, 23, 2)),
+        'base': (128, (2, 2, 23, 2)),
+    },
+    'dcnv4': {
+        'micro': (32, (2, 2, 9, 2)),
+        'tiny': (64, (4, 4, 19, 4)),
+        'small': (80, (4, 4, 23, 4)),
+        'base': (112, (4, 4, 21, 4)),
+    },
+    'focal': {
+        'micro': (32, (2, 2, 8, 2)),
+        'tiny': (96, (2, 2, 6, 2)),
+        'small': (96, (2, 2, 18, 2)),
+        'base': (128, (2, 2, 18, 2)),
+    },
+    'agent': {
+        'micro': (32, (2, 2, 8, 2)),
+        'tiny': (96, (2, 2, 6, 2)),
+        'small': (96, (2, 2, 18, 2)),
+        'base': (128, (2, 2, 18, 2)),
+    },
 }
-SCALES['swin'] = SCALES['halo']
+SCALES['swin'] = SCALES['pool'] = SCALES['identity'] = SCALES['halo']
 
 
 def recognize(weights: Mapping[str, Tensor]) -> str | None:
@@ -65,7 +98,11 @@ def describe(weights: Mapping[str, Tensor]) -> str | None:
 
 def mixer_of(weights: Mapping[str, Tensor]) -> str | None:
     """Return the mixer that the names identify; None if unknown."""
-    return next((m for m, mark in MARKS.items() if any(re.search(mark, n) for n in weights)), None)
+    found = next((m for m, mark in MARKS.items() if any(re.search(mark, n) for n in weights)), None)
+    is_unified = 'stages.0.0.layer_scale1.gamma' in weights
+    if found is None and is_unified and not any('.mixer.' in name for name in weights):
+        return 'pool'
+    return found
 
 
 def shape_of(weights: Mapping[str, Tensor]) -> tuple[int, tuple[int, ...]] | None:

@@ -9,7 +9,7 @@ from backbones.checkpoint.names import released_name
 from backbones.checkpoint.wrappers import unwrapped_name
 
 # The suite computes these from the geometry; other implementations store them.
-DERIVED = ('relative_position_index', 'attn_mask')
+DERIVED = ('relative_position_index', 'attn_mask', 'rotations')
 
 
 def translate_state_dict(

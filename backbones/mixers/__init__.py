@@ -14,6 +14,7 @@ from backbones.mixers.identity import Identity
 from backbones.mixers.linear_attention import LinearAttention
 from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
+from backbones.mixers.replk import LargeKernelConvolution
 from backbones.mixers.swin import ShiftedWindowAttention
 
 MIXERS: dict[str, type[TokenMixer]] = {
@@ -24,6 +25,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'dcn': DeformableConvolutionV3,
     'linear_attention': LinearAttention,
     'dcnv4': DeformableConvolutionV4,
+    'replk': LargeKernelConvolution,
     'focal': FocalModulation,
     'agent': AgentAttention,
     'pool': Pooling,

@@ -1,6 +1,8 @@
-"""Average pooling (PoolFormer), four scales: the dims and depths of swin, as a lower bound.
+"""Average pooling (PoolFormer), four scales.
 
 `drop_path_rate` of a scale is for Mask R-CNN; UperNet and ImageNet override it, see `drop_path_rates`.
+
+The dims and depths are those of swin, to show what the architecture alone is worth.
 """
 
 pool_micro = dict(

@@ -1,0 +1,42 @@
+"""Focal modulation (FocalNet), four scales.
+
+`drop_path_rate` of a scale is for Mask R-CNN; UperNet and ImageNet override it, see `drop_path_rates`.
+"""
+
+focal_micro = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='focal'),
+    dims=[32, 64, 128, 256],
+    depths=[2, 2, 8, 2],
+    drop_path_rate=0.1,
+)
+
+focal_tiny = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='focal'),
+    dims=[96, 192, 384, 768],
+    depths=[2, 2, 6, 2],
+    drop_path_rate=0.2,
+)
+
+focal_small = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='focal'),
+    dims=[96, 192, 384, 768],
+    depths=[2, 2, 18, 2],
+    drop_path_rate=0.2,
+)
+
+focal_base = dict(
+    type='UnifiedBackbone',
+    mixer=dict(type='focal'),
+    dims=[128, 256, 512, 1024],
+    depths=[2, 2, 18, 2],
+    drop_path_rate=0.3,
+)
+
+# For `--backbone`, by task; leaves state the same values.
+drop_path_rates = dict(
+    semantic_segmentation=dict(tiny=0.3, small=0.3, base=0.3),
+    classification=dict(micro=0.0, tiny=0.2, small=0.3, base=0.5),
+)
