@@ -10,6 +10,7 @@ from backbones.mixers.halo import HaloAttention
 from backbones.mixers.identity import Identity
 from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
+from backbones.mixers.ss2d import SelectiveScan2D
 from backbones.mixers.swin import ShiftedWindowAttention
 
 MIXERS: dict[str, type[TokenMixer]] = {
@@ -20,6 +21,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'dcn': DeformableConvolutionV3,
     'pool': Pooling,
     'identity': Identity,
+    'ss2d': SelectiveScan2D,
 }
 
 __all__ = ['MIXERS', 'TokenMixer']
