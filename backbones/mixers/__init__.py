@@ -15,6 +15,7 @@ from backbones.mixers.linear_attention import LinearAttention
 from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
 from backbones.mixers.replk import LargeKernelConvolution
+from backbones.mixers.ss2d import SelectiveScan2D
 from backbones.mixers.swin import ShiftedWindowAttention
 
 MIXERS: dict[str, type[TokenMixer]] = {
@@ -23,6 +24,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'swin': ShiftedWindowAttention,
     'convnext': DepthwiseConvolution,
     'dcn': DeformableConvolutionV3,
+    'ss2d': SelectiveScan2D,
     'linear_attention': LinearAttention,
     'dcnv4': DeformableConvolutionV4,
     'replk': LargeKernelConvolution,
