@@ -363,6 +363,22 @@ def test_later_mixers_cost_the_same_as_those_of_the_paper(classifiers, mixer, sc
         assert value == pytest.approx(median, rel=0.05), figure
 
 
+def test_docs_list_the_scales(classifiers):
+    """The table in docs/mixers.md; if this fails, replace it with the expected one."""
+    marks = '<!-- scales table -->'
+    found = (ROOT / 'docs/mixers.md').read_text().split(marks)[1]
+    rows = [['mixer', *SCALES], ['---'] * 5]
+    for mixer in MIXERS:
+        cells = [f'`{mixer}`']
+        for scale in SCALES:
+            config, cost = VARIANTS[f'{mixer}_{scale}'], classifiers[f'{mixer}_{scale}']
+            depths = ', '.join(map(str, config['depths']))
+            size = f'{cost["parameters"] / 1e6:.1f} M, {cost["flops"] / 1e9:.2f} G'
+            cells.append(f'{config["dims"][0]}; {depths}; {size}')
+        rows.append(cells)
+    assert found.strip() == '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+
+
 def test_operator_without_a_formula_is_reported_and_not_counted(monkeypatch):
     model, scope = model_config('configs/upernet_dcn_micro.py')
     whole = complexity_of_config(model, scope, (64, 64))
