@@ -6,7 +6,7 @@ from backbones.errors import BackboneError
 from backbones.mixers.base import TokenMixer, head_dim
 from backbones.ops.convolution import Convolution
 from backbones.ops.linear import Linear
-from backbones.ops.linear_attention import linear_attention, rotation_table
+from backbones.ops.linear_attention import linear_attention, rotation_tables
 
 
 class LinearAttention(TokenMixer):
@@ -52,7 +52,8 @@ class LinearAttention(TokenMixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend, (B, H, W, C) -> (B, H, W, C)."""
-        _, height, width, dim = x.shape
-        table = rotation_table(height, width, dim, x.device) if self.rope else None
-        out = linear_attention(self.qk(x), x, table, self.num_heads)
+        down, across = None, None
+        if self.rope:
+            down, across = rotation_tables(*x.shape[1:], x.device, x.dtype)
+        out = linear_attention(self.qk(x), x, down, across, self.num_heads)
         return out if self.lepe is None else out + self.lepe(x)

@@ -1,61 +1,153 @@
 """Linear attention with a rotary position encoding (Han et al., arXiv 2405.16605, section 3)."""
 
+from types import ModuleType
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
-# Base of the frequencies of the rotary encoding, and the smallest sum of attention weights.
-BASE, EPSILON = 10000.0, 1e-6
+from backbones.errors import BackboneError
+from backbones.ops import linear_attention_reference
+from backbones.ops.fast_paths import fast_path
+from backbones.ops.tracing import is_traced
+
+# Base of the frequencies of the rotary encoding.
+BASE = 10000.0
 
 
-def linear_attention(qk: Tensor, v: Tensor, table: Tensor | None, num_heads: int) -> Tensor:
+def linear_attention(
+    qk: Tensor, v: Tensor, down: Tensor | None, across: Tensor | None, num_heads: int
+) -> Tensor:
     """Compute linear attention of all tokens of a map to each other.
 
-    With features f = elu(.) + 1, turned to f' by the rotary encoding, the output of token i is
-    mean_j (f'(q_i) . f'(k_j)) v_j / (f(q_i) . mean_j f(k_j)) in every head.
+    With features f = elu(.) + 1, turned to f' by the rotary encoding, the output of token i in a head is
+    mean_j (f'(q_i) . f'(k_j)) v_j / (f(q_i) . mean_j f(k_j) + 1e-6).
 
     Args:
         qk: queries and keys side by side, (B, H, W, 2 C).
         v: values, (B, H, W, C).
-        table: cosines and sines of `rotation_table`, (2, H, W, C); None to turn nothing.
+        down, across: tables of `rotation_tables`, (2, H, C / 2) and (2, W, C / 2); None to turn nothing.
         num_heads: number of heads.
 
     Returns:
-        (B, H, W, C).
+        (B, H, W, C), in the dtype of `qk`.
+
+    Raises:
+        BackboneError: the shapes do not match.
     """
-    batch, height, width, _ = v.shape
-    features = F.elu(qk) + 1
-    q, k = features.chunk(2, dim=-1)
-    mean = k.mean((1, 2), keepdim=True)
-    z = 1 / ((q * mean).unflatten(-1, (num_heads, -1)).sum(-1, keepdim=True) + EPSILON)
-    if table is not None:
-        q, k = turn(q, table).to(qk.dtype), turn(k, table).to(qk.dtype)
-    # Both factors keep the sum small in half precision.
-    root = (height * width) ** -0.5
-    q, k, v = (
-        t.reshape(batch, height * width, num_heads, -1).transpose(1, 2) for t in (q, k * root, v * root)
+    _check_shapes(qk, v, down, across, num_heads)
+    v = v.to(qk.dtype)
+    if _compiled_serves(qk, v, down, num_heads):
+        return _attend(qk, v, down, across, num_heads)[0]
+    return linear_attention_reference.linear_attention(qk, v, down, across, num_heads)
+
+
+def rotation_tables(
+    height: int, width: int, dim: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return cosines and signed sines by row and by column, (2, H, C / 2) and (2, W, C / 2).
+
+    Channels 2j and 2j + 1 are the parts of a complex number. Those in the first half of the channels are
+    turned by the angle y f_j, and those in the second half by x f_j, with f_j = 10000 ** (-4 j / C). The
+    sines of even channels are negative.
+
+    Args:
+        height, width: size of the map.
+        dim: number of channels C; a multiple of 4.
+        device: device of the tables.
+        dtype: dtype of the map; the tables are float64 if it is, else float32.
+    """
+    dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    pairs = torch.arange(dim // 4, device=device, dtype=dtype)
+    frequency = BASE ** (-4 * pairs / dim)
+    sign = torch.tensor([-1.0, 1.0], device=device, dtype=dtype)
+    tables = []
+    for length in (height, width):
+        angle = torch.arange(length, device=device, dtype=dtype)[:, None, None] * frequency[:, None]
+        tables.append(torch.stack([angle.cos().expand(-1, -1, 2), angle.sin() * sign]).flatten(2))
+    return tables[0], tables[1]
+
+
+def _check_shapes(
+    qk: Tensor, v: Tensor, down: Tensor | None, across: Tensor | None, num_heads: int
+) -> None:
+    """Check the shapes; the compiled code does no bounds checks."""
+    fits = v.dim() == 4 and qk.shape == (*v.shape[:3], 2 * v.shape[3]) and v.shape[3] % num_heads == 0
+    for table, axis in ((down, 1), (across, 2)):
+        fits = fits and (table is None or table.shape == (2, v.shape[axis], v.shape[3] // 2))
+    if not fits or (down is None) != (across is None):
+        tables = None if down is None or across is None else (*down.shape, *across.shape)
+        raise BackboneError(
+            f'linear_attention: shapes of qk {tuple(qk.shape)}, v {tuple(v.shape)} and tables {tables} '
+            f'do not match with num_heads={num_heads}; expected (B, H, W, 2 C), (B, H, W, C), and '
+            '(2, H, C / 2), (2, W, C / 2) or None'
+        )
+
+
+@torch.library.custom_op('dense_mixers::linear_attention', mutates_args=())
+def _attend(
+    qk: Tensor, v: Tensor, down: Tensor | None, across: Tensor | None, num_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the output, and what the backward pass needs: sums and the mean of all keys."""
+    return _kernels().forward(qk, v, down, across, num_heads)
+
+
+@torch.library.custom_op('dense_mixers::linear_attention_backward', mutates_args=())
+def _attend_backward(
+    grad: Tensor,
+    qk: Tensor,
+    v: Tensor,
+    down: Tensor | None,
+    across: Tensor | None,
+    sums: Tensor,
+    mean: Tensor,
+) -> tuple[Tensor, Tensor]:
+    return _kernels().backward(grad, qk, v, down, across, sums, mean)
+
+
+@_attend.register_fake
+def _(qk, v, down, across, num_heads):
+    batch, dim = v.shape[0], v.shape[3]
+    sums = v.new_empty(batch, num_heads, dim // num_heads, dim // num_heads)
+    return v.new_empty(v.shape), sums, v.new_empty((batch, dim), dtype=torch.float32)
+
+
+@_attend_backward.register_fake
+def _(grad, qk, v, down, across, sums, mean):
+    return qk.new_empty(qk.shape), v.new_empty(v.shape)
+
+
+def _keep(ctx, inputs: tuple, output: tuple) -> None:
+    qk, v, down, across, ctx.num_heads = inputs
+    ctx.save_for_backward(qk, v, down, across, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _gradients(ctx, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    return *_attend_backward(grad, *ctx.saved_tensors), None, None, None
+
+
+_attend.register_autograd(_gradients, setup_context=_keep)
+
+
+@register_flop_formula(torch.ops.dense_mixers.linear_attention)
+def _flops(qk_shape, v_shape, down_shape, across_shape, num_heads, *_, **__) -> int:
+    """Count the products of keys and values, and of queries and their sums."""
+    return 2 * 2 * v_shape.numel() * v_shape[-1] // num_heads
+
+
+def _compiled_serves(qk: Tensor, v: Tensor, down: Tensor | None, num_heads: int) -> bool:
+    """Return whether the CPU's own operator supports these tensors."""
+    return (
+        qk.device.type == 'cpu'
+        and qk.dtype in (torch.float32, torch.bfloat16)
+        and qk.numel() > 0
+        and not is_traced()
+        and _kernels() is not None
+        and (down is None or (v.shape[3] // num_heads) % 2 == 0)
     )
-    out = (q @ (k.transpose(2, 3) @ v)).transpose(1, 2)
-    return (out.unflatten(1, (height, width)) * z).to(qk.dtype).flatten(3)
 
 
-def rotation_table(height: int, width: int, dim: int, device: torch.device) -> Tensor:
-    """Return cosines and signed sines of the angle of each channel at each position, (2, H, W, C).
-
-    Channels 2j and 2j + 1 are a complex number, turned by y f_j in the first half of the channels and by
-    x f_j in the second half; f_j = 10000 ** (-4 j / C). The sines of even channels are negative.
-    """
-    quarter = dim // 4
-    frequency = BASE ** (-torch.arange(quarter, device=device, dtype=torch.float32) / quarter)
-    down, across = (torch.arange(n, device=device)[:, None] * frequency for n in (height, width))
-    shape = (height, width, quarter)
-    angle = torch.cat([down[:, None].expand(shape), across.expand(shape)], -1)
-    sine = torch.stack([-angle.sin(), angle.sin()], -1)
-    return torch.stack([angle.cos().repeat_interleave(2, -1), sine.flatten(2)])
-
-
-def turn(x: Tensor, table: Tensor) -> Tensor:
-    """Turn the pairs of channels of (B, H, W, C) by the angles of `rotation_table`."""
-    cosine, sine = table
-    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return x * cosine + swapped * sine
+def _kernels() -> ModuleType | None:
+    """Return the CPU's operator; None to use plain PyTorch."""
+    return fast_path('cpu', 'linear_attention', 'linear attention')

@@ -142,6 +142,27 @@ def maximum(typing_context, row, other):
 
 
 @intrinsic
+def minimum(typing_context, row, other):
+    """Return the element-wise minimum of two rows."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(builder.fcmp_ordered('>', *arguments), *reversed(arguments))
+
+    return row(row, other), generate
+
+
+@intrinsic
+def swap_pairs(typing_context, row):
+    """Return a row with elements 2j and 2j + 1 exchanged; its width is even."""
+
+    def generate(context, builder, signature, arguments):
+        pairs = ir.Constant(ir.VectorType(_INT32, row.width), [i ^ 1 for i in range(row.width)])
+        return builder.shuffle_vector(arguments[0], arguments[0], pairs)
+
+    return row(row), generate
+
+
+@intrinsic
 def exponentials(typing_context, row):
     """Return exp of numbers that are not positive; results below 2 ** -126 may be clamped to it."""
 
