@@ -5,6 +5,7 @@ import importlib
 import io
 import math
 import pickle
+import re
 
 import hypothesis.strategies as st
 import pytest
@@ -173,7 +174,9 @@ def test_half_precision_weights(mixer, dtype):
     for out, reference in zip(outputs, expected, strict=True):
         assert out.dtype == dtype
         difference = (out.float() - reference).pow(2).mean().sqrt()
-        assert difference < 0.1 * reference.pow(2).mean().sqrt()
+        # Without mixing, no sums over tokens average the rounding errors.
+        most = 0.2 if mixer == 'identity' else 0.1
+        assert difference < most * reference.pow(2).mean().sqrt()
 
 
 # Gradients
@@ -189,7 +192,7 @@ def without_effect(mixer, name, gradient):
         return gradient.chunk(3)[1]
     if mixer in ('pvt', 'agent') and name.endswith('kv.bias'):
         return gradient.chunk(2)[0]
-    if mixer == 'pool' and name.endswith('norm1.bias'):
+    if mixer == 'pool' and re.fullmatch(r'stages\.\d\.\d+\.norm1\.bias', name):
         return gradient
     return gradient[:0]
 
@@ -507,7 +510,9 @@ def test_too_small_inputs_are_rejected(mixer, size):
 def renamed(model):
     """Return new weights for a model, by released names that differ from the model's own."""
     weights = {
-        released_name(name, model.mixer_name): torch.randn_like(value)
+        released_name(name, model.mixer_name): torch.rand_like(value)
+        if value.is_floating_point()
+        else value
         for name, value in model.state_dict().items()
     }
     assert not set(weights) & {n for n in model.state_dict() if n.startswith('stem')}
@@ -555,9 +560,11 @@ def test_state_dict_round_trip(mixer):
 
 
 @every_mixer
-def test_state_dict_has_only_parameters(mixer):
+def test_state_dict_has_only_parameters_and_statistics(mixer):
     model = build(mixer)
-    assert model.state_dict().keys() == dict(model.named_parameters()).keys()
+    statistics = ('running_mean', 'running_var', 'num_batches_tracked')
+    kept = {name for name in model.state_dict() if not name.endswith(statistics)}
+    assert kept == dict(model.named_parameters()).keys()
 
 
 @every_mixer
