@@ -587,7 +587,7 @@ def test_mixers_load_in_the_names_of_their_public_classifiers(mixer):
     public = {released_name(name, mixer): value for name, value in own.items()}
     assert PUBLIC[mixer] in public
     public = {
-        name: value.reshape(*value.shape, *(1,) * (4 - value.ndim) * name.endswith(POINTWISE))
+        name: value[(...,) + (None,) * (4 - value.ndim)] if name.endswith(POINTWISE) else value
         for name, value in public.items()
     }
     # A table that the public linear attention derives from the size of its maps.

@@ -175,7 +175,7 @@ def test_half_precision_weights(mixer, dtype):
         assert out.dtype == dtype
         difference = (out.float() - reference).pow(2).mean().sqrt()
         # Without mixing, no sums over tokens average the rounding errors.
-        most = 0.2 if mixer == 'identity' else 0.1
+        most = 0.3 if mixer == 'identity' else 0.1
         assert difference < most * reference.pow(2).mean().sqrt()
 
 
@@ -588,7 +588,8 @@ def test_compiled_equals_eager(mixer):
     with torch.no_grad():
         assert_same_outputs(compiled(x), model(x))
     for name, gradient in gradients(compiled, x).items():
-        eager = expected[name.removeprefix('_orig_mod.')]
+        name = name.removeprefix('_orig_mod.')
+        eager = expected[name]
         if without_effect(mixer, name, eager).numel() == eager.numel():
             continue
         # Rounding errors scale with the largest terms of the sums.
