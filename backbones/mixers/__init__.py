@@ -8,6 +8,7 @@ from backbones.mixers.convnext import DepthwiseConvolution
 from backbones.mixers.dcn import DeformableConvolutionV3
 from backbones.mixers.halo import HaloAttention
 from backbones.mixers.identity import Identity
+from backbones.mixers.nat import NeighborhoodAttention
 from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
 from backbones.mixers.swin import ShiftedWindowAttention
@@ -18,6 +19,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'swin': ShiftedWindowAttention,
     'convnext': DepthwiseConvolution,
     'dcn': DeformableConvolutionV3,
+    'nat': NeighborhoodAttention,
     'pool': Pooling,
     'identity': Identity,
 }
