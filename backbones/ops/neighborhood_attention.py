@@ -12,7 +12,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from backbones.errors import BackboneError
 from backbones.ops import neighborhood_attention_reference
-from backbones.ops.fast_paths import BACKENDS
+from backbones.ops.fast_paths import BACKENDS, fast_path
 
 
 def neighborhood_attention(
@@ -146,4 +146,4 @@ def implementation(device: str, dtype: torch.dtype) -> str:
 
 
 def _kernels(device: str) -> ModuleType | None:
-    return None
+    return fast_path(device, 'neighborhood_attention', 'neighborhood attention')
