@@ -53,7 +53,7 @@ def test_files_that_are_named_exist(page):
     # Files that an example on the page creates.
     made = set(re.findall(r'<!-- file: (\S+) -->', page.read_text()))
     for file in re.findall(r'(?<![\w/.{}])(?:configs|tools|tests)/[\w/]+\.(?:py|sh)', page.read_text()):
-        if file not in made and 'pool' not in file:
+        if file not in made and 'shift' not in file:
             assert (ROOT / file).exists(), file
 
 
@@ -157,13 +157,13 @@ def project(tmp_path_factory):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns('__pycache__'))
     text = MIXER_PAGE.read_text()
     mixer, entry, page = code_blocks(text)
-    (root / 'backbones/mixers/pool.py').write_text(mixer)
-    (root / 'configs/_base_/backbones/pool.py').write_text(page)
+    (root / 'backbones/mixers/shift.py').write_text(mixer)
+    (root / 'configs/_base_/backbones/shift.py').write_text(page)
     table = root / 'backbones/mixers/__init__.py'
     imported, line = (part for part in entry.splitlines() if part)
     content = table.read_text().replace('\nMIXERS', f'\n{imported}\n\nMIXERS', 1)
     table.write_text(content.replace("'dcn'", f"{line.strip()}\n    'dcn'", 1))
-    loop = re.search(r'^    for leaf in .*?^    done$', text, re.M | re.S).group()
+    loop = re.search(r'^    for task in .*?^    done$', text, re.M | re.S).group()
     subprocess.run(['bash', '-c', loop], cwd=root, check=True)
     style = SceneStyle(height=64, width=64)
     write_datasets(root / 'work_dirs/demo/data', style, {'train': 4, 'val': 3}, seed=0)
@@ -178,21 +178,22 @@ def project(tmp_path_factory):
     ],
 )
 def test_example_of_a_mixer_trains_both_tasks(project, task, steps):
-    command = [sys.executable, 'tools/train.py', f'configs/demo/{task}_pool_micro.py']
+    command = [sys.executable, 'tools/train.py', f'configs/demo/{task}_swin_micro.py']
+    command += ['--backbone', 'shift_micro']
     options = ['--cfg-options', *steps, 'train_dataloader.batch_size=2']
     environment = {**os.environ, 'PYTHONPATH': str(project), 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(
         command + options, cwd=project, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    (result,) = (project / f'work_dirs/{task}_pool_micro').rglob('result.json')
-    contestant = {'name': 'pool_micro', 'family': 'unified', 'mixer': 'pool', 'scale': 'micro'}
+    (result,) = (project / f'work_dirs/{task}_shift_micro').rglob('result.json')
+    contestant = {'name': 'shift_micro', 'family': 'unified', 'mixer': 'shift', 'scale': 'micro'}
     assert json.loads(result.read_text())['contestant'] == contestant
 
 
-@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet'])
+@pytest.mark.parametrize('task', ['mask_rcnn', 'upernet', 'imagenet'])
 def test_example_of_a_mixer_has_full_size_leaves(project, task):
-    leaf = (project / f'configs/{task}_pool_micro.py').read_text()
-    assert 'pool_micro as backbone' in leaf
-    assert 'average pooling' in leaf
+    leaf = (project / f'configs/{task}_shift_tiny.py').read_text()
+    assert 'shift_tiny as backbone' in leaf
+    assert 'channel shift' in leaf
     assert 'swin' not in leaf

@@ -22,8 +22,8 @@ MARKS = {
     'pvt': r'\.sr\.',
     'convnext': r'\.(dwconv|mixer\.conv)\.',
 }
-# Channels of the first stage, and blocks in each stage (arXiv 2211.05781, table 2, and its code; for later
-# mixers docs/mixers.md).
+# Channels of the first stage, and blocks in each stage (arXiv 2211.05781, table 2, and its code; for
+# later mixers docs/mixers.md).
 SCALES = {
     'halo': {
         'micro': (32, (2, 2, 9, 2)),
@@ -49,6 +49,18 @@ SCALES = {
         'small': (80, (4, 4, 21, 4)),
         'base': (112, (4, 4, 21, 4)),
     },
+    'nat': {
+        'micro': (32, (2, 2, 8, 2)),
+        'tiny': (64, (3, 4, 22, 5)),
+        'small': (96, (3, 4, 24, 4)),
+        'base': (128, (3, 4, 24, 4)),
+    },
+    'ss2d': {
+        'micro': (32, (3, 2, 8, 3)),
+        'tiny': (96, (2, 2, 8, 2)),
+        'small': (96, (2, 2, 20, 2)),
+        'base': (128, (2, 2, 21, 2)),
+    },
     'linear_attention': {
         'micro': (32, (2, 2, 12, 2)),
         'tiny': (96, (2, 2, 9, 2)),
@@ -60,6 +72,12 @@ SCALES = {
         'tiny': (64, (4, 4, 19, 4)),
         'small': (80, (4, 4, 23, 4)),
         'base': (112, (4, 4, 21, 4)),
+    },
+    'replk': {
+        'micro': (32, (1, 2, 6, 3)),
+        'tiny': (96, (2, 2, 6, 3)),
+        'small': (96, (2, 2, 21, 3)),
+        'base': (128, (2, 2, 22, 3)),
     },
     'focal': {
         'micro': (32, (2, 2, 8, 2)),

@@ -12,6 +12,7 @@ from backbones.mixers.focal import FocalModulation
 from backbones.mixers.halo import HaloAttention
 from backbones.mixers.identity import Identity
 from backbones.mixers.linear_attention import LinearAttention
+from backbones.mixers.nat import NeighborhoodAttention
 from backbones.mixers.pool import Pooling
 from backbones.mixers.pvt import SpatialReductionAttention
 from backbones.mixers.replk import LargeKernelConvolution
@@ -24,6 +25,7 @@ MIXERS: dict[str, type[TokenMixer]] = {
     'swin': ShiftedWindowAttention,
     'convnext': DepthwiseConvolution,
     'dcn': DeformableConvolutionV3,
+    'nat': NeighborhoodAttention,
     'ss2d': SelectiveScan2D,
     'linear_attention': LinearAttention,
     'dcnv4': DeformableConvolutionV4,

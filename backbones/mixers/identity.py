@@ -7,7 +7,7 @@ from backbones.mixers.base import TokenMixer
 
 
 class Affine(nn.Module):
-    """Scale and bias per channel, (..., C) -> (..., C).
+    """Scale and bias per channel, minus the input, (..., C) -> (..., C).
 
     Args:
         dim: number of channels C.
@@ -19,8 +19,8 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.empty(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale and add."""
-        return torch.addcmul(self.bias.to(x.dtype), x, self.weight.to(x.dtype))
+        """Compute weight * x + bias - x in one pass over memory."""
+        return torch.addcmul(self.bias.to(x.dtype), x, (self.weight - 1).to(x.dtype))
 
 
 class Identity(TokenMixer):
@@ -45,4 +45,4 @@ class Identity(TokenMixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale, (B, H, W, C) -> (B, H, W, C)."""
-        return self.affine(x) - x
+        return self.affine(x)

@@ -77,7 +77,18 @@ def clock(seconds: float) -> str:
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 # More colors, far from these and from each other for normal, red-blind and green-blind vision, and
 # visible on white and on the dark background of the report.
-MORE_COLORS = ('#903C20', '#203CE4', '#205874', '#3C7474')
+MORE_COLORS = (
+    '#903C20',
+    '#203CE4',
+    '#205874',
+    '#3C7474',
+    '#84CC78',
+    '#0084FC',
+    '#303CA8',
+    '#90183C',
+    '#F0A8B4',
+    '#549C54',
+)
 # For models that share a color.
 DASHES = ('-', '--', ':')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')

@@ -14,13 +14,26 @@ from safetensors.torch import save_file
 from scipy.interpolate import RegularGridInterpolator
 from torch import nn
 
-from backbones import MIXERS, BackboneError
+from backbones import PAPER_MIXERS, BackboneError
 from backbones.checkpoint import load_pretrained, released_name
 from tests.data.fill import fill
 from tests.variants import MICRO, ROOT, VARIANTS, classifier_config
 
 RELEASED = json.loads((ROOT / 'tests/data/released_names.json').read_text())
-every_mixer = pytest.mark.parametrize('mixer', MIXERS)
+every_released_mixer = pytest.mark.parametrize('mixer', PAPER_MIXERS)
+# An entry of the public classifier of each later mixer, in stage 2 and block 1.
+PUBLIC = {
+    'nat': 'levels.2.blocks.1.attn.rpb',
+    'ss2d': 'layers.2.blocks.1.op.A_logs',
+    'linear_attention': 'layers.2.blocks.1.attn.qk.weight',
+    'dcnv4': 'levels.2.blocks.1.dcn.offset_mask.weight',
+    'replk': 'stages.2.blocks.2.large_kernel.lkb_origin.conv.weight',
+    'focal': 'layers.2.blocks.1.modulation.f.weight',
+    'agent': 'block3.1.attn.an_bias',
+    'identity': 'network.4.1.token_mixer.affine.weight',
+}
+# Public weights that have axes of length 1 at the end.
+POINTWISE = ('in_proj.weight', 'out_proj.weight', 'modulation.h.weight', 'affine.weight')
 
 # Translations of some released names, from the descriptions of the networks.
 TRANSLATIONS = {
@@ -111,7 +124,8 @@ def detector_weights(mixer):
 
 def own_weights(mixer):
     """Return random weights in the suite's own names."""
-    return {name: torch.randn_like(value) for name, value in build(mixer).state_dict().items()}
+    state = build(mixer).state_dict().items()
+    return {n: torch.randn_like(v) if v.is_floating_point() else v for n, v in state}
 
 
 def assert_translated(model, mixer, weights):
@@ -137,7 +151,7 @@ def pretrained(mixer, path, **init_cfg):
 # Released names
 
 
-@every_mixer
+@every_released_mixer
 def test_released_names_load_through_load_state_dict(mixer):
     model, weights = build(mixer), detector_weights(mixer)
     kept = dict(weights)
@@ -148,7 +162,7 @@ def test_released_names_load_through_load_state_dict(mixer):
     assert weights.keys() == kept.keys()  # the caller's dict is unchanged
 
 
-@every_mixer
+@every_released_mixer
 def test_translation_is_one_to_one(mixer):
     names = list(build(mixer).state_dict())
     released = {released_name(name, mixer) for name in names}
@@ -156,7 +170,7 @@ def test_translation_is_one_to_one(mixer):
     assert released == {n for n in detector_weights(mixer) if not n.endswith(('_index', 'attn_mask'))}
 
 
-@every_mixer
+@every_released_mixer
 def test_strict_loading_still_names_what_is_wrong(mixer):
     weights = detector_weights(mixer)
     del weights['downsample_layers.1.reduction.0.weight']
@@ -167,7 +181,7 @@ def test_strict_loading_still_names_what_is_wrong(mixer):
     assert 'surplus.weight' in str(error.value)
 
 
-@every_mixer
+@every_released_mixer
 def test_nested_in_a_detector(mixer):
     detector = nn.ModuleDict({'backbone': build(mixer), 'backbone_neck': nn.Linear(2, 3)})
     weights = detector_weights(mixer)
@@ -180,7 +194,7 @@ def test_nested_in_a_detector(mixer):
     assert (detector.backbone_neck.weight == 1).all()
 
 
-@every_mixer
+@every_released_mixer
 def test_nested_in_a_detector_through_mmengine(mixer, tmp_path):
     detector = nn.ModuleDict({'backbone': build(mixer)})
     weights = detector_weights(mixer)
@@ -250,7 +264,7 @@ def test_safetensors(tmp_path):
     assert_translated(pretrained('swin', tmp_path / 'a.safetensors'), 'swin', weights)
 
 
-@every_mixer
+@every_released_mixer
 def test_released_detector_as_pretrained_weights(mixer, tmp_path):
     weights = detector_weights(mixer)
     state = {f'backbone.{name}': value for name, value in weights.items()} | {'neck.x': torch.ones(1)}
@@ -259,7 +273,7 @@ def test_released_detector_as_pretrained_weights(mixer, tmp_path):
         assert_translated(pretrained(mixer, path, **prefix), mixer, weights)
 
 
-@every_mixer
+@every_released_mixer
 def test_own_names_round_trip(mixer, tmp_path):
     weights = own_weights(mixer)
     model = pretrained(mixer, write(tmp_path / 'own.pth', weights))
@@ -269,7 +283,7 @@ def test_own_names_round_trip(mixer, tmp_path):
         assert torch.equal(saved[name], value), name
 
 
-@every_mixer
+@every_released_mixer
 def test_saved_names_are_our_own_after_loading_released_ones(mixer):
     model = build(mixer)
     names = list(model.state_dict())
@@ -302,7 +316,7 @@ def test_other_init_cfgs_are_left_to_mmengine():
 # A classifier's checkpoint in a dense backbone
 
 
-@every_mixer
+@every_released_mixer
 def test_classifier_checkpoint_in_the_dense_backbone(mixer, tmp_path):
     weights = classifier_weights(mixer)
     path = write(tmp_path / 'imagenet.pth', {'model': weights})
@@ -324,7 +338,7 @@ def test_classifier_checkpoint_in_the_dense_backbone(mixer, tmp_path):
         assert word in text
 
 
-@every_mixer
+@every_released_mixer
 def test_classifier_checkpoint_in_the_classifier(mixer, tmp_path):
     weights = classifier_weights(mixer)
     model = MODELS.build(classifier_config(MICRO[f'{mixer}_micro']))
@@ -565,3 +579,22 @@ def test_files_without_weights(spoil, tmp_path):
     assert str(path) in str(error.value)
     assert '\n' not in str(error.value)
     assert '\x1b' not in str(error.value)
+
+
+@pytest.mark.parametrize('mixer', PUBLIC)
+def test_mixers_load_in_the_names_of_their_public_classifiers(mixer):
+    own = {name: value for name, value in own_weights(mixer).items() if '.mixer.' in name}
+    public = {released_name(name, mixer): value for name, value in own.items()}
+    assert PUBLIC[mixer] in public
+    public = {
+        name: value[(...,) + (None,) * (4 - value.ndim)] if name.endswith(POINTWISE) else value
+        for name, value in public.items()
+    }
+    # A table that the public linear attention derives from the size of its maps.
+    public['layers.0.blocks.0.attn.rope.rotations'] = torch.zeros(7, 7, 16, 2)
+    model = build(mixer)
+    incompatible = model.load_state_dict(public, strict=False)
+    assert not incompatible.unexpected_keys
+    assert not any('.mixer.' in name for name in incompatible.missing_keys)
+    for name, value in own.items():
+        assert torch.equal(model.state_dict()[name], value), name

@@ -5,6 +5,7 @@ import importlib
 import io
 import math
 import pickle
+import re
 
 import hypothesis.strategies as st
 import pytest
@@ -18,6 +19,7 @@ from backbones.checkpoint import released_name
 from backbones.unified import drop_path_schedule
 from tests.variants import MICRO, VARIANTS, classifier_config
 
+AGENT_TABLES = ('an_bias', 'na_bias', 'ah_bias', 'aw_bias', 'ha_bias', 'wa_bias')
 every_mixer = pytest.mark.parametrize('mixer', MIXERS)
 
 
@@ -108,7 +110,7 @@ def test_eval_is_deterministic_and_samples_are_independent(mixer):
 
 
 @every_mixer
-def test_every_mixer_mixes(mixer):
+def test_every_mixer_but_the_identity_mixes(mixer):
     """A change in one corner of the image affects more than the tokens there in the first map."""
     model, x = disturb(build(mixer)), image(batch=1)
     changed = x.clone()
@@ -116,7 +118,9 @@ def test_every_mixer_mixes(mixer):
     with torch.no_grad():
         difference = (model(x)[0] - model(changed)[0]).abs().amax(1)[0]
     # The stem alone affects up to two tokens.
-    assert difference[2:4, 2:4].max() > 1e-4
+    assert (difference[2:4, 2:4].max() > 1e-4) == (mixer != 'identity')
+    if mixer == 'identity':
+        assert not difference[2:, 2:].any()
 
 
 @every_mixer
@@ -170,21 +174,26 @@ def test_half_precision_weights(mixer, dtype):
     for out, reference in zip(outputs, expected, strict=True):
         assert out.dtype == dtype
         difference = (out.float() - reference).pow(2).mean().sqrt()
-        assert difference < 0.1 * reference.pow(2).mean().sqrt()
+        # Without mixing, no sums over tokens average the rounding errors.
+        most = 0.3 if mixer == 'identity' else 0.1
+        assert difference < most * reference.pow(2).mean().sqrt()
 
 
 # Gradients
 
 
-def key_bias(mixer, name, gradient):
-    """Return the part of a gradient for the bias of attention keys, if any.
+def without_effect(mixer, name, gradient):
+    """Return the part of a gradient for parameters that change no output, if any.
 
-    A bias b on every key adds the same q.b to each logit of a query q, which softmax ignores.
+    A bias b on every key adds the same q.b to each logit of a query q, which softmax ignores. Pooling
+    subtracts a bias of the norm before it again.
     """
-    if mixer == 'swin' and name.endswith('qkv.bias'):
+    if mixer in ('swin', 'nat') and name.endswith('qkv.bias'):
         return gradient.chunk(3)[1]
-    if mixer == 'pvt' and name.endswith('kv.bias'):
+    if mixer in ('pvt', 'agent') and name.endswith('kv.bias'):
         return gradient.chunk(2)[0]
+    if mixer == 'pool' and re.fullmatch(r'stages\.\d\.\d+\.norm1\.bias', name):
+        return gradient
     return gradient[:0]
 
 
@@ -196,12 +205,12 @@ def test_every_parameter_has_a_gradient(mixer):
     assert found.keys() == dict(model.named_parameters()).keys()
     for name, gradient in found.items():
         assert gradient.isfinite().all(), name
-        assert gradient.abs().max() > 1e-7, name
+        silent = without_effect(mixer, name, gradient)
+        assert gradient.abs().max() > 1e-7 or silent.numel() == gradient.numel(), name
         # A sampling point outside the map has no gradient; all other biases affect every map.
-        if name.endswith('.bias') and 'sampling_offsets' not in name:
-            without_gradient = gradient.abs() < 1e-9
-            assert without_gradient.sum() == key_bias(mixer, name, gradient).numel(), name
-        assert (key_bias(mixer, name, gradient).abs() < 1e-9).all(), name
+        if name.endswith('.bias') and not name.endswith(('sampling_offsets.bias', 'offset_mask.bias')):
+            assert (gradient.abs() < 1e-9).sum() == silent.numel(), name
+        assert (silent.abs() < 1e-9).all(), name
     assert x.grad.isfinite().all()
     assert (x.grad != 0).all()
 
@@ -395,12 +404,15 @@ def test_layer_scale_init_value():
 def test_linears_and_convolutions_start_from_a_truncated_normal(mixer):
     model = MODELS.build(config(mixer))
     for name, module in model.named_modules():
-        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+        if mixer == 'dcnv4' and name.endswith(('offset_mask', 'value_proj', 'output_proj')):
+            # Offsets and weights are 0 at the start; see the mixer.
+            assert module.weight.any() == (not name.endswith('offset_mask'))
+        elif isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
             if module.weight.numel() > 500:
                 assert module.weight.std().item() == pytest.approx(0.02, rel=0.1), name
             assert module.bias is None or not module.bias.any(), name
     for name, parameter in model.named_parameters():
-        if name.endswith(('relative_position_bias_table', 'pos_embed.weight')):
+        if name.endswith(('relative_position_bias_table', 'pos_embed.weight', 'rpb', *AGENT_TABLES)):
             assert 0.01 < parameter.std() < 0.03, name
         elif name.endswith(('height_rel', 'width_rel')):
             channels_of_a_head = parameter.shape[1]
@@ -498,7 +510,9 @@ def test_too_small_inputs_are_rejected(mixer, size):
 def renamed(model):
     """Return new weights for a model, by released names that differ from the model's own."""
     weights = {
-        released_name(name, model.mixer_name): torch.randn_like(value)
+        released_name(name, model.mixer_name): torch.rand_like(value)
+        if value.is_floating_point()
+        else value
         for name, value in model.state_dict().items()
     }
     assert not set(weights) & {n for n in model.state_dict() if n.startswith('stem')}
@@ -546,9 +560,11 @@ def test_state_dict_round_trip(mixer):
 
 
 @every_mixer
-def test_state_dict_has_only_parameters(mixer):
+def test_state_dict_has_only_parameters_and_statistics(mixer):
     model = build(mixer)
-    assert model.state_dict().keys() == dict(model.named_parameters()).keys()
+    statistics = ('running_mean', 'running_var', 'num_batches_tracked')
+    kept = {name for name in model.state_dict() if not name.endswith(statistics)}
+    assert kept == dict(model.named_parameters()).keys()
 
 
 @every_mixer
@@ -572,9 +588,12 @@ def test_compiled_equals_eager(mixer):
     with torch.no_grad():
         assert_same_outputs(compiled(x), model(x))
     for name, gradient in gradients(compiled, x).items():
-        eager = expected[name.removeprefix('_orig_mod.')]
+        name = name.removeprefix('_orig_mod.')
+        eager = expected[name]
+        if without_effect(mixer, name, eager).numel() == eager.numel():
+            continue
         # Rounding errors scale with the largest terms of the sums.
-        torch.testing.assert_close(gradient, eager, rtol=0, atol=1e-5 * eager.abs().max().item())
+        torch.testing.assert_close(gradient, eager, rtol=0, atol=2e-5 * eager.abs().max().item())
 
 
 # Mixers with windows are correct too, but their symbolic shapes take a minute to compile.

@@ -9,13 +9,12 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 
-from backbones import MIXERS
+from backbones import MIXERS, PAPER_MIXERS
 from backbones.checkpoint import fit_weights
 from evaluation.config.recipe import recipe_of
 from evaluation.demo.scenes import OBJECT_CLASSES
-from evaluation.engine.experiment import read_config
 from tests.configs.test_leaves import POSITIONS, learning_rates
-from tests.variants import ROOT, SCALES, VARIANTS
+from tests.variants import LATER_MIXERS, ROOT, SCALES, VARIANTS, read_leaf
 
 LEAVES = sorted(path.stem for path in (ROOT / 'configs').glob('imagenet_*.py'))
 DEMO = sorted(f'demo/{path.stem}' for path in (ROOT / 'configs/demo').glob('imagenet_*.py'))
@@ -27,20 +26,17 @@ DROP_PATH = {
     'small': (0.3, 0.4, 0.3, 0.3),
     'base': (0.5, 0.5, 0.5, 0.5),
 }
-COLUMNS = {'halo': 0, 'swin': 0, 'convnext': 1, 'dcn': 2, 'pvt': 3}
-
-
-def read(leaf):
-    return read_config(str(ROOT / f'configs/{leaf}.py'))
+COLUMNS = {'halo': 0, 'swin': 0, 'convnext': 1, 'dcn': 2, 'pvt': 3, 'dcnv4': 2}
 
 
 def split(leaf):
-    return re.fullmatch(r'imagenet_([a-z]+)_([a-z]+)', leaf).groups()
+    return re.fullmatch(r'imagenet_([a-z0-9_]+)_([a-z]+)', leaf).groups()
 
 
 def test_every_mixer_and_scale_has_a_leaf():
-    assert set(LEAVES) == {f'imagenet_{mixer}_{scale}' for mixer in MIXERS for scale in SCALES}
-    assert set(DEMO) == {f'demo/imagenet_{mixer}_micro' for mixer in MIXERS}
+    paper = {f'imagenet_{mixer}_{scale}' for mixer in PAPER_MIXERS for scale in SCALES}
+    assert set(LEAVES) == paper | {f'imagenet_{mixer}_tiny' for mixer in LATER_MIXERS}
+    assert set(DEMO) == {f'demo/imagenet_{mixer}_micro' for mixer in PAPER_MIXERS}
 
 
 @pytest.mark.parametrize('leaf', LEAVES)
@@ -49,9 +45,9 @@ def test_name_matches_content(leaf):
     expected = {
         **VARIANTS[f'{mixer}_{scale}'],
         'type': 'UnifiedClassifier',
-        'drop_path_rate': DROP_PATH[scale][COLUMNS[mixer]],
+        'drop_path_rate': DROP_PATH[scale][COLUMNS.get(mixer, 0)],
     }
-    cfg = read(leaf)
+    cfg = read_leaf(leaf)
     assert cfg.model.backbone.to_dict() == expected
     assert recipe_of(cfg).name == 'imagenet'
     assert cfg.contestant == {'name': f'{mixer}_{scale}', 'scale': scale}
@@ -63,7 +59,7 @@ def test_name_matches_content(leaf):
 @pytest.mark.parametrize('leaf', LEAVES)
 def test_only_backbone_and_batch_size_differ(leaf):
     large = split(leaf)[0] in LARGE_BATCH
-    found, reference = (read(name).to_dict() for name in (leaf, 'imagenet_swin_tiny'))
+    found, reference = (read_leaf(name).to_dict() for name in (leaf, 'imagenet_swin_tiny'))
     for cfg in (found, reference):
         del cfg['model']['backbone'], cfg['contestant']
     batch, rate, least = (4096, 4e-3, 1e-6) if large else (1024, 1e-3, 1e-5)
@@ -82,7 +78,7 @@ def test_only_backbone_and_batch_size_differ(leaf):
 
 
 def test_demo_leaves_differ_only_in_the_backbone():
-    found = {leaf: read(leaf).to_dict() for leaf in DEMO}
+    found = {leaf: read_leaf(leaf).to_dict() for leaf in DEMO}
     for leaf, cfg in found.items():
         mixer, scale = split(leaf.removeprefix('demo/'))
         assert cfg.pop('contestant') == {'name': f'{mixer}_{scale}', 'scale': scale}
@@ -100,16 +96,16 @@ def test_demo_leaves_differ_only_in_the_backbone():
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_weights_of_the_demo_fit_its_dense_trainings(mixer):
     """All weights fit except norms and head, which a dense model does not have."""
-    classifier = MODELS.build(read(f'demo/imagenet_{mixer}_micro').model)
+    classifier = MODELS.build(read_leaf(f'demo/imagenet_{mixer}_micro').model)
     for task in ('mask_rcnn', 'upernet'):
-        cfg = read(f'demo/{task}_{mixer}_micro')
+        cfg = read_leaf(f'demo/{task}_{mixer}_micro')
         backbone = MODELS.build(cfg.model.backbone)
         _, report = fit_weights(backbone, classifier.backbone.state_dict(), 'demo')
         assert report.share == 1
 
 
 def test_recipe():
-    cfg = read('imagenet_swin_tiny')
+    cfg = read_leaf('imagenet_swin_tiny')
     assert (cfg.model.mixup, cfg.model.cutmix, cfg.model.label_smoothing) == (0.8, 1.0, 0.1)
     assert cfg.model.data_preprocessor.random_erasing == 0.25
     assert cfg.optim_wrapper.clip_grad == {'max_norm': 5.0}
@@ -123,7 +119,7 @@ def test_recipe():
 @pytest.mark.parametrize('leaf', ['imagenet_swin_tiny', 'imagenet_dcn_tiny'])
 def test_schedule(leaf):
     """Linear warmup over 20 epochs, then cosine decay to the lowest rate at epoch 300."""
-    cfg = read(leaf)
+    cfg = read_leaf(leaf)
     least = cfg.param_scheduler[1].eta_min
     # The toy optimizer has a learning rate of 1 instead of the recipe's.
     cfg.param_scheduler[1].eta_min = least / cfg.optim_wrapper.optimizer.lr
@@ -139,7 +135,7 @@ def test_schedule(leaf):
 
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_weight_decay_only_of_matrices(mixer):
-    cfg = read(f'imagenet_{mixer}_micro')
+    cfg = read_leaf(f'imagenet_{mixer}_micro')
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
@@ -151,7 +147,7 @@ def test_weight_decay_only_of_matrices(mixer):
 
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_a_few_steps_lower_the_loss(mixer):
-    cfg = read(f'imagenet_{mixer}_micro')
+    cfg = read_leaf(f'imagenet_{mixer}_micro')
     cfg.model.update(mixup=0.0, cutmix=0.0)
     cfg.model.data_preprocessor.random_erasing = 0.0
     model = MODELS.build(cfg.model).train()

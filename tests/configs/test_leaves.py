@@ -16,11 +16,12 @@ from mmengine.structures import InstanceData, PixelData
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from backbones import MIXERS, UnifiedBackbone
+from backbones import MIXERS, PAPER_MIXERS, UnifiedBackbone
+from evaluation.config.digests import LATER_EXEMPTIONS
 from evaluation.config.recipe import contestant_name, recipe_of
 from evaluation.data.image_loading import checked_pipeline
 from evaluation.engine.experiment import read_config
-from tests.variants import ROOT, SCALES
+from tests.variants import LATER_MIXERS, ROOT, SCALES, VARIANTS, read_leaf
 
 TASKS = {'mask_rcnn': 'MaskRCNN', 'upernet': 'EncoderDecoder'}
 LEAVES = sorted(path.stem for task in TASKS for path in (ROOT / 'configs').glob(f'{task}_*.py'))
@@ -62,13 +63,21 @@ DROP_PATH = {
     # As in Swin, which has no micro.
     'upernet': {'micro': 0.1, 'tiny': 0.3, 'small': 0.3, 'base': 0.3},
 }
-POSITIONS = ('relative_position_bias_table', 'height_rel', 'width_rel', 'pos_embed.weight')
+POSITIONS = (
+    'relative_position_bias_table',
+    'height_rel',
+    'width_rel',
+    'pos_embed.weight',
+    *(f'mixer.{name}' for name in LATER_EXEMPTIONS),
+)
 
 
 def expected_backbone(variant, task):
     """Return the whole backbone config of a variant."""
-    mixer, scale = variant.split('_')
+    mixer, _, scale = variant.rpartition('_')
     drop_path_rate = DROP_PATH[task][scale]
+    if mixer in LATER_MIXERS:
+        return {**VARIANTS[variant], 'drop_path_rate': drop_path_rate}
     if variant in PYRAMID:
         dims, depths, mlp_ratios = PYRAMID[variant]
         options = {'num_heads': [1, 2, 5, 8], 'sr_ratio': [8, 4, 2, 1]}
@@ -88,10 +97,6 @@ def expected_backbone(variant, task):
     }
 
 
-def read(leaf):
-    return read_config(str(ROOT / f'configs/{leaf}.py'))
-
-
 def task_of(leaf):
     return next(task for task in TASKS if leaf.removeprefix('demo/').startswith(task))
 
@@ -109,20 +114,24 @@ def build(cfg, device='cpu'):
 
 
 def test_every_task_mixer_and_scale_has_a_leaf():
-    products = itertools.product(TASKS, MIXERS, SCALES)
+    products = [
+        *itertools.product(TASKS, PAPER_MIXERS, SCALES),
+        # Other scales by `--backbone`.
+        *itertools.product(TASKS, LATER_MIXERS, ['tiny']),
+    ]
     unified = {'_'.join(words) for words in products}
-    assert len(unified) == 40
+    assert len(unified) == 40 + 2 * len(LATER_MIXERS)
     assert set(UNIFIED) == unified
     originals = {f'{task}_original_{name}' for task in TASKS for name in ORIGINALS}
     # The former names of original_resnet50.
     assert set(LEAVES) == unified | originals | {'mask_rcnn_r50', 'upernet_r50'}
-    assert set(DEMO) == {f'demo/{task}_{mixer}_micro' for task in TASKS for mixer in MIXERS}
+    assert set(DEMO) == {f'demo/{task}_{mixer}_micro' for task in TASKS for mixer in PAPER_MIXERS}
 
 
 @pytest.mark.parametrize('leaf', UNIFIED)
 def test_name_matches_content(leaf):
     task, variant = re.fullmatch(r'(mask_rcnn|upernet)_(.+)', leaf).groups()
-    cfg = read(leaf)
+    cfg = read_leaf(leaf)
     assert cfg.model.type == TASKS[task]
     recipe = {'mask_rcnn': 'mask_rcnn_coco_1x', 'upernet': 'upernet_ade20k_160k'}
     assert recipe_of(cfg).name == recipe[task]
@@ -144,7 +153,7 @@ def test_leaves_differ_only_in_names(leaf):
     def body(name):
         source = (ROOT / f'configs/{name}.py').read_text()
         docstring = ast.get_docstring(ast.parse(source))
-        mixer, scale = name.split('_')[-2:]
+        mixer, _, scale = name.partition(f'{task_of(name)}_')[2].rpartition('_')
         # The docstring of a demo leaf names the data set, which its base replaces.
         assert scale in docstring
         text = source.replace(f'"""{docstring}"""', '')
@@ -155,7 +164,7 @@ def test_leaves_differ_only_in_names(leaf):
             f'backbones.{mixer}', 'backbones.MIXER'
         )
 
-    reference = leaf.rsplit('_', 2)[0] + '_swin_micro'
+    reference = leaf.partition(task_of(leaf))[0] + f'{task_of(leaf)}_swin_micro'
     assert body(leaf) == body(reference)
 
 
@@ -165,7 +174,8 @@ def test_docstrings_name_one_mixer_each():
         source = (ROOT / f'configs/{leaf}.py').read_text()
         phrase = re.search(r' with (.+?), (\w+), on ', source.split('\n')[0])
         assert phrase.group(2) == leaf.split('_')[-1]
-        phrases.setdefault(leaf.split('_')[-2], set()).add(phrase.group(1))
+        mixer = leaf.removeprefix(f'{task_of(leaf)}_').rpartition('_')[0]
+        phrases.setdefault(mixer, set()).add(phrase.group(1))
     assert all(len(names) == 1 for names in phrases.values())
     assert len(set.union(*phrases.values())) == len(MIXERS)
 
@@ -187,23 +197,23 @@ def without_backbone(cfg):
 @pytest.mark.parametrize('leaves', [LEAVES, DEMO], ids=['leaves', 'demo'])
 def test_only_the_backbone_differs(task, leaves):
     leaves = leaves_of(task, leaves)
-    reference = without_backbone(read(leaves[0]))
-    assert len(leaves) in (5, 25)
+    reference = without_backbone(read_leaf(leaves[0]))
+    assert len(leaves) in (5, 25 + len(LATER_MIXERS))
     for leaf in leaves[1:]:
-        assert without_backbone(read(leaf)) == reference, leaf
+        assert without_backbone(read_leaf(leaf)) == reference, leaf
 
 
 @every_task
 def test_demo_backbones_differ_from_the_leaves_only_in_layer_scale(task):
     for leaf in leaves_of(task, DEMO):
-        backbone = read(leaf).model.backbone.to_dict()
+        backbone = read_leaf(leaf).model.backbone.to_dict()
         assert backbone.pop('layer_scale_init_value') == 1
         assert backbone == expected_backbone(leaf.removeprefix(f'demo/{task}_'), task)
 
 
 @every_task
 def test_demo_recipe_is_a_smaller_recipe_of_the_leaves(task):
-    demo, leaf = (read(f'{folder}{task}_swin_micro') for folder in ('demo/', ''))
+    demo, leaf = (read_leaf(f'{folder}{task}_swin_micro') for folder in ('demo/', ''))
     assert demo.optim_wrapper.paramwise_cfg == leaf.optim_wrapper.paramwise_cfg
     assert demo.optim_wrapper.optimizer.type == 'AdamW'
     assert demo.val_evaluator.type == leaf.val_evaluator.type
@@ -235,7 +245,7 @@ def test_demo_recipe_is_a_smaller_recipe_of_the_leaves(task):
     [*(f'{mixer}_micro' for mixer in MIXERS), *(f'original_{name}' for name in ORIGINALS)],
 )
 def test_weight_decay_by_parameter(task, variant):
-    cfg = read(f'{task}_{variant}')
+    cfg = read_leaf(f'{task}_{variant}')
     model = build(cfg, 'meta')
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     assert type(optimizer) is torch.optim.AdamW
@@ -255,7 +265,8 @@ def test_weight_decay_by_parameter(task, variant):
     }
     positions = {id(p) for name, p in model.named_parameters() if name.endswith(POSITIONS)}
     assert norms
-    assert bool(positions) == (variant.removeprefix('original_').startswith(('halo', 'pvt_m', 'swin')))
+    of_variant = variant.removeprefix('original_')
+    assert bool(positions) == of_variant.startswith(('halo', 'pvt_m', 'swin', 'nat', 'ss2d', 'agent'))
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             exempt = id(parameter) in norms | positions
@@ -284,7 +295,7 @@ def assert_warm_up(rates, first, length):
 
 
 def test_schedule_of_mask_rcnn():
-    cfg = read('mask_rcnn_halo_tiny')
+    cfg = read_leaf('mask_rcnn_halo_tiny')
     rates = learning_rates(cfg, 1200, by_epoch=False)
     assert_warm_up(rates, 0.001, 1000)
     assert rates[1000:] == [pytest.approx(1)] * 200
@@ -294,7 +305,7 @@ def test_schedule_of_mask_rcnn():
 
 
 def test_schedule_of_upernet():
-    cfg = read('upernet_halo_tiny')
+    cfg = read_leaf('upernet_halo_tiny')
     rates = learning_rates(cfg, 160_000, by_epoch=False)
     assert_warm_up(rates, 1e-6, 1500)
     middle = 1500 + (160_000 - 1500) // 2
@@ -311,7 +322,7 @@ def steps(pipeline, kind):
 
 @every_task
 def test_batches(task):
-    cfg = read(f'{task}_swin_tiny')
+    cfg = read_leaf(f'{task}_swin_tiny')
     assert cfg.auto_scale_lr == {'enable': False, 'base_batch_size': 16}
     assert cfg.train_dataloader.batch_size * 8 == 16
     assert cfg.train_dataloader.sampler.shuffle
@@ -322,7 +333,7 @@ def test_batches(task):
 
 
 def test_data_of_mask_rcnn():
-    cfg = read('mask_rcnn_swin_tiny')
+    cfg = read_leaf('mask_rcnn_swin_tiny')
     train, test = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     assert [s.type for s in train.pipeline] == [
         'LoadCheckedImage',
@@ -343,7 +354,7 @@ def test_data_of_mask_rcnn():
 
 
 def test_data_of_upernet():
-    cfg = read('upernet_swin_tiny')
+    cfg = read_leaf('upernet_swin_tiny')
     train, test = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     assert [s.type for s in train.pipeline] == [
         'LoadCheckedImage',
@@ -378,7 +389,7 @@ def test_data_of_upernet():
 @every_task
 @pytest.mark.parametrize('folder', ['', 'demo/'])
 def test_images_are_normalized_as_for_imagenet(task, folder):
-    preprocessor = read(f'{folder}{task}_pvt_micro').model.data_preprocessor
+    preprocessor = read_leaf(f'{folder}{task}_pvt_micro').model.data_preprocessor
     assert np.divide(preprocessor.mean, 255) == pytest.approx([0.485, 0.456, 0.406], abs=1e-6)
     assert np.divide(preprocessor.std, 255) == pytest.approx([0.229, 0.224, 0.225], abs=1e-6)
     assert preprocessor.bgr_to_rgb
@@ -387,7 +398,7 @@ def test_images_are_normalized_as_for_imagenet(task, folder):
 @every_task
 @pytest.mark.parametrize('folder', ['', 'demo/'])
 def test_every_pipeline_builds(task, folder):
-    cfg = read(f'{folder}{task}_pvt_micro')
+    cfg = read_leaf(f'{folder}{task}_pvt_micro')
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
             assert len(Compose(loader.dataset.pipeline).transforms) == len(loader.dataset.pipeline)
@@ -407,12 +418,12 @@ def assert_nothing_is_loaded_unchecked(cfg):
 @every_task
 @pytest.mark.parametrize('folder', ['', 'demo/'])
 def test_all_files_are_loaded_with_checks(task, folder):
-    assert_nothing_is_loaded_unchecked(read(f'{folder}{task}_pvt_micro'))
+    assert_nothing_is_loaded_unchecked(read_leaf(f'{folder}{task}_pvt_micro'))
 
 
 def test_heads_of_mask_rcnn():
     """Sizes of the published Mask R-CNN R50-FPN: 80 classes, 256 channels, four mask convolutions."""
-    model = build(read('mask_rcnn_r50'), 'meta')
+    model = build(read_leaf('mask_rcnn_r50'), 'meta')
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 3) == 44.396
     assert model.roi_head.bbox_head.fc_cls.out_features == 81
     assert model.roi_head.bbox_head.fc_reg.out_features == 4 * 80
@@ -422,7 +433,7 @@ def test_heads_of_mask_rcnn():
 
 
 def test_heads_of_upernet():
-    model = build(read('upernet_r50'), 'meta')
+    model = build(read_leaf('upernet_r50'), 'meta')
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == 66.5
     head, auxiliary = model.decode_head, model.auxiliary_head
     assert head.conv_seg.out_channels == auxiliary.conv_seg.out_channels == 150
@@ -435,7 +446,7 @@ def test_heads_of_upernet():
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
 def test_batch_norms_are_not_synchronized_by_the_config(leaf):
-    assert 'SyncBN' not in str(read(leaf).to_dict())
+    assert 'SyncBN' not in str(read_leaf(leaf).to_dict())
 
 
 # The 3x recipe and overrides
@@ -453,7 +464,7 @@ def leaf_of_3x(tmp_path):
 
 
 def test_3x_differs_from_1x_in_schedule_and_scales(leaf_of_3x):
-    long, short = leaf_of_3x.to_dict(), read('mask_rcnn_swin_micro').to_dict()
+    long, short = leaf_of_3x.to_dict(), read_leaf('mask_rcnn_swin_micro').to_dict()
     assert learning_rates(leaf_of_3x, 36, by_epoch=True) == pytest.approx(
         [1] * 27 + [0.1] * 6 + [0.01] * 3
     )
@@ -493,7 +504,7 @@ def test_3x_has_the_crop_branch(leaf_of_3x):
 
 @every_task
 def test_overrides_take_effect(task):
-    cfg = read(f'{task}_swin_micro')
+    cfg = read_leaf(f'{task}_swin_micro')
     cfg.merge_from_dict(
         {
             'model.backbone.drop_path_rate': 0.5,
@@ -512,7 +523,7 @@ def test_overrides_take_effect(task):
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
 def test_no_top_level_copy_of_the_backbone_remains(leaf):
-    cfg = read(leaf)
+    cfg = read_leaf(leaf)
     assert not {'backbone', 'neck', 'dims'} & set(cfg)
     assert cfg.to_dict()['model']['backbone']['type'] in (
         'UnifiedBackbone',
@@ -523,7 +534,7 @@ def test_no_top_level_copy_of_the_backbone_remains(leaf):
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
 def test_dumped_config_round_trip(leaf, tmp_path):
-    cfg = read(leaf)
+    cfg = read_leaf(leaf)
     file = tmp_path / 'dumped.py'
     cfg.dump(file)
     again = Config.fromfile(file).to_dict()
@@ -594,7 +605,7 @@ def losses_of(model, task):
 
 @pytest.mark.parametrize('leaf', [*LEAVES, *DEMO])
 def test_forward_and_backward(leaf):
-    task, cfg = task_of(leaf), small(read(leaf))
+    task, cfg = task_of(leaf), small(read_leaf(leaf))
     model = build(cfg).train()
     total, losses = losses_of(model, task)
     assert losses.keys() == LOSSES[task]
@@ -616,7 +627,7 @@ def test_forward_and_backward(leaf):
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_one_step_of_the_recipe_lowers_the_loss(task, mixer):
     """The loss of the same batch decreases after a few steps with the config's optimizer."""
-    cfg = small(read(f'{task}_{mixer}_micro'))
+    cfg = small(read_leaf(f'{task}_{mixer}_micro'))
     cfg.model.backbone.drop_path_rate = 0.0
     model = build(cfg).train()
     model.init_weights()
@@ -634,7 +645,7 @@ def test_one_step_of_the_recipe_lowers_the_loss(task, mixer):
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_prediction(task, mixer):
     """Predictions have the original image size, even if it is not a multiple of the stride."""
-    cfg = read(f'{task}_{mixer}_micro')
+    cfg = read_leaf(f'{task}_{mixer}_micro')
     if task == 'mask_rcnn':
         cfg.model.test_cfg.rcnn.score_thr = 0.0
     model = build(cfg).eval()

@@ -12,13 +12,14 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
 from torch import nn
 
-from backbones import MIXERS, BackboneError, ReleasedDecayConstructor
+from backbones import MIXERS, PAPER_MIXERS, BackboneError, ReleasedDecayConstructor
 from backbones.checkpoint.names import released_name
 from backbones.released_decay import exempt_parameters
+from evaluation.config.digests import LATER_EXEMPTIONS
 from evaluation.config.recipe import POSITIONS, RELEASED_CONSTRUCTOR, variant_of
 from evaluation.engine.experiment import read_config
 from tests.released import classifier_shapes, dense_shapes, mask_rcnn_shapes
-from tests.variants import ROOT, VARIANTS, classifier_config
+from tests.variants import RELEASED_VARIANTS, ROOT, VARIANTS, classifier_config, read_leaf
 
 BUFFERS = ('running_mean', 'running_var', 'num_batches_tracked', 'attn_mask', 'relative_position_index')
 # Page, and a leaf that imports it.
@@ -35,13 +36,9 @@ LARGE_BATCH = ('convnext', 'dcn')
 
 def page_and_mixers():
     for page in PAGES:
-        for mixer in MIXERS:
+        for mixer in PAPER_MIXERS:
             if not page.startswith('imagenet') or page.endswith('4096') == (mixer in LARGE_BATCH):
                 yield page, mixer
-
-
-def read(leaf):
-    return read_config(str(ROOT / f'configs/{leaf}.py'))
 
 
 @pytest.fixture
@@ -109,13 +106,13 @@ def parameters(shapes):
 # The released rules, on released names and shapes
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize('variant', RELEASED_VARIANTS)
 def test_released_groups_of_dense_models(variant):
     expected = {name: detection_rule(name) for name in parameters(dense_shapes(variant))}
     assert released_groups(VARIANTS[variant]) == expected
 
 
-@pytest.mark.parametrize('variant', VARIANTS)
+@pytest.mark.parametrize('variant', RELEASED_VARIANTS)
 def test_released_groups_of_classifiers(variant):
     expected = {
         name: classification_rule(name, shape)
@@ -195,7 +192,7 @@ def test_released_pages_are_the_same_recipe_for_all_mixers(read_on_page, page):
             cfg['model'].get(part, {}).pop('in_channels', None)
         return cfg
 
-    reference, *others = map(rest, MIXERS)
+    reference, *others = map(rest, PAPER_MIXERS)
     assert all(cfg == reference for cfg in others)
 
 
@@ -203,7 +200,7 @@ def test_released_pages_are_the_same_recipe_for_all_mixers(read_on_page, page):
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet', 'imagenet'])
 def test_fair_decay_depends_on_the_kind(task, mixer):
     """Each kind of parameter is decayed in all mixers or in none."""
-    cfg = read(f'{task}_{mixer}_micro')
+    cfg = read_leaf(f'{task}_{mixer}_micro')
     model = build(cfg)
     kinds = {id(p): module for module in model.modules() for p in module.parameters(recurse=False)}
     for name, decay in decay_by_name(model, cfg.optim_wrapper).items():
@@ -213,14 +210,14 @@ def test_fair_decay_depends_on_the_kind(task, mixer):
             assert decay == 1, name
         else:
             flat = task == 'imagenet' and parameter.ndim == 1
-            is_position = name.endswith((*POSITIONS, 'pos_embed.weight'))
+            is_position = name.endswith((*POSITIONS, *LATER_EXEMPTIONS, 'pos_embed.weight'))
             assert decay == (0 if is_norm or is_position or flat else 1), name
 
 
 @pytest.mark.parametrize('task', ['mask_rcnn', 'upernet', 'imagenet'])
 def test_released_variant_on_the_command_line(task):
     """The option given in docs/training.md is enough."""
-    cfg = read(f'{task}_halo_micro')
+    cfg = read_leaf(f'{task}_halo_micro')
     model = build(cfg)
     fair = decay_by_name(model, cfg.optim_wrapper)
     cfg.merge_from_dict({'optim_wrapper.constructor': RELEASED_CONSTRUCTOR})
@@ -232,7 +229,7 @@ def test_released_variant_on_the_command_line(task):
 
 
 def test_other_networks_use_their_own_names():
-    cfg = read('upernet_r50')
+    cfg = read_leaf('upernet_r50')
     model = build(cfg)
     assert variant_of(cfg.optim_wrapper) == 'fair'
     fair = decay_by_name(model, cfg.optim_wrapper)
@@ -290,7 +287,7 @@ def test_configs_from_before_later_mixers_are_fair():
 )
 def test_upernet_is_the_published_recipe_of_swin(scale, dims, depths, heads):
     """`upernet_swin_{tiny,small,base}_patch4_window7_512x512_160k_ade20k.py`, value by value."""
-    cfg = read(f'upernet_swin_{scale}')
+    cfg = read_leaf(f'upernet_swin_{scale}')
     backbone = cfg.model.backbone
     assert (backbone.dims, backbone.depths, backbone.mixer.num_heads) == (dims, depths, heads)
     assert backbone.drop_path_rate == 0.3
@@ -349,7 +346,7 @@ def test_upernet_is_the_published_recipe_of_swin(scale, dims, depths, heads):
 @pytest.mark.parametrize('scale', ['tiny', 'small', 'base'])
 @pytest.mark.parametrize('mixer', MIXERS)
 def test_upernet_has_the_same_drop_path_for_all_mixers(mixer, scale):
-    assert read(f'upernet_{mixer}_{scale}').model.backbone.drop_path_rate == 0.3
+    assert read_leaf(f'upernet_{mixer}_{scale}').model.backbone.drop_path_rate == 0.3
 
 
 @pytest.mark.parametrize('suffix', ['', '_released'])

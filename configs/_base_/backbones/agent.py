@@ -6,7 +6,10 @@
 agent_micro = dict(
     type='UnifiedBackbone',
     mixer=dict(
-        type='agent', num_heads=[1, 2, 4, 8], agent_num=[9, 16, 49, 49], bias_grid=[56, 28, 14, 7]
+        type='agent',
+        num_heads=[1, 2, 4, 8],
+        agent_num=[9, 16, 49, 49],
+        bias_grid=[56, 28, 14, 7],
     ),
     dims=[32, 64, 128, 256],
     depths=[2, 2, 8, 2],
@@ -16,7 +19,10 @@ agent_micro = dict(
 agent_tiny = dict(
     type='UnifiedBackbone',
     mixer=dict(
-        type='agent', num_heads=[3, 6, 12, 24], agent_num=[9, 16, 49, 49], bias_grid=[56, 28, 14, 7]
+        type='agent',
+        num_heads=[3, 6, 12, 24],
+        agent_num=[9, 16, 49, 49],
+        bias_grid=[56, 28, 14, 7],
     ),
     dims=[96, 192, 384, 768],
     depths=[2, 2, 6, 2],
@@ -26,7 +32,10 @@ agent_tiny = dict(
 agent_small = dict(
     type='UnifiedBackbone',
     mixer=dict(
-        type='agent', num_heads=[3, 6, 12, 24], agent_num=[9, 16, 49, 49], bias_grid=[56, 28, 14, 7]
+        type='agent',
+        num_heads=[3, 6, 12, 24],
+        agent_num=[9, 16, 49, 49],
+        bias_grid=[56, 28, 14, 7],
     ),
     dims=[96, 192, 384, 768],
     depths=[2, 2, 18, 2],
@@ -36,7 +45,10 @@ agent_small = dict(
 agent_base = dict(
     type='UnifiedBackbone',
     mixer=dict(
-        type='agent', num_heads=[4, 8, 16, 32], agent_num=[9, 16, 49, 49], bias_grid=[56, 28, 14, 7]
+        type='agent',
+        num_heads=[4, 8, 16, 32],
+        agent_num=[9, 16, 49, 49],
+        bias_grid=[56, 28, 14, 7],
     ),
     dims=[128, 256, 512, 1024],
     depths=[2, 2, 18, 2],

@@ -2,7 +2,8 @@
 
 `drop_path_rate` of a scale is for Mask R-CNN; UperNet and ImageNet override it, see `drop_path_rates`.
 
-The dims are those of swin: with the dims of MLLA, whose blocks have more projections, the depths would double.
+The dims are those of swin: with those of MLLA, whose blocks have more projections, the depths would
+double.
 """
 
 linear_attention_micro = dict(

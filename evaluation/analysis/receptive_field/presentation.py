@@ -1,5 +1,6 @@
 """Table of area ratios and figure of contribution maps of several models."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 
@@ -30,6 +31,8 @@ REPLKNET_NOTE = (
 FAINTEST = 1e-4
 _TICKS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PANEL_INCHES = 2.1
+# Panels in a row for models with one target.
+MOST_COLUMNS = 7
 _COLORS = 'magma'
 # Line styles of the squares, by share.
 _SQUARES = {0.5: '-', 0.99: ':'}
@@ -69,31 +72,38 @@ def percent_of(ratio: float | None) -> str:
 def draw_maps(models: Sequence[Maps]) -> Figure:
     """Draw a column for each model and a row for each target that any of the models has.
 
+    Models with one target are wrapped into several rows if there are many.
+
     Args:
         models: models with maps of the same size.
     """
-    rows = list(dict.fromkeys(target.name for model in models for target in model.targets))
-    figure = blank_figure(PANEL_INCHES * len(models) + 1.6, (PANEL_INCHES + 0.45) * len(rows) + 1.0)
-    panels = figure.subplots(len(rows), len(models), squeeze=False)
+    names = list(dict.fromkeys(target.name for model in models for target in model.targets))
+    is_wrapped = len(names) == 1 and len(models) > MOST_COLUMNS
+    columns = MOST_COLUMNS if is_wrapped else len(models)
+    rows = math.ceil(len(models) / columns) * len(names)
+    title_inches = 0.35 * is_wrapped
+    height = (PANEL_INCHES + 0.45 + title_inches) * rows + 1.0
+    figure = blank_figure(PANEL_INCHES * columns + 1.6, height)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat:
+        _prepare(axes)
+        axes.patch.set_visible(False)
     colors = LogNorm(FAINTEST, 1.0, clip=True)
-    for column, model in enumerate(models):
+    for number, model in enumerate(models):
         targets = {target.name: target for target in model.targets}
-        for row, name in enumerate(rows):
-            axes = panels[row, column]
-            _prepare(axes)
+        first, column = divmod(number, columns)
+        for row, name in enumerate(names):
             if name in targets:
-                picture = _draw(axes, targets[name], colors)
-            else:
-                axes.patch.set_visible(False)
-        panels[0, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=INK)
-    for row, name in enumerate(rows):
-        panels[row, 0].set_ylabel(name, fontsize=10, color=INK)
+                picture = _draw(panels[first + row, column], targets[name], colors)
+        panels[first, column].set_title(model.name.replace(' (', '\n('), fontsize=8, color=INK)
+    for row in range(rows):
+        panels[row, 0].set_ylabel(names[row % len(names)], fontsize=10, color=INK)
     bar = figure.colorbar(
-        picture, ax=panels, shrink=min(1.0, 2 / len(rows)), aspect=25, pad=0.02, ticks=_TICKS
+        picture, ax=panels, shrink=min(1.0, 2 / rows), aspect=25, pad=0.02, ticks=_TICKS
     )
     bar.set_label('contribution / largest', color=INK, fontsize=9)
     bar.ax.tick_params(colors=INK, labelsize=8)
-    figure.supxlabel(_caption(len(models)), fontsize=7.5, color=INK)
+    figure.supxlabel(_caption(columns), fontsize=7.5, color=INK)
     return settle_layout(figure)
 
 
@@ -111,6 +121,7 @@ def _prepare(axes: Axes) -> None:
 
 def _draw(axes: Axes, target: TargetResult, colors: LogNorm):
     """Draw a map with its squares and area ratios; return the image, for the color bar."""
+    axes.patch.set_visible(True)
     shares = np.maximum(target.mean / target.mean.max(), FAINTEST)
     picture = axes.imshow(shares, norm=colors, cmap=_COLORS, interpolation='nearest')
     height, width = target.mean.shape

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import statistics
 from math import ceil
 
 import numpy as np
@@ -13,14 +14,14 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from torch import nn
 
-from backbones import MIXERS
+from backbones import MIXERS, PAPER_MIXERS
 from backbones.unified import build_mixer
 from evaluation.engine.experiment import read_config
 from evaluation.models.complexity import CONVENTION, complexity, complexity_of_config, part_of
 from evaluation.models.operator_flops import FORMULAS, count_flops
 from evaluation.utils.errors import UserError
 from evaluation.utils.meta_device import build_without_values
-from tests.variants import MICRO, ROOT, VARIANTS
+from tests.variants import LATER_MIXERS, MICRO, ROOT, SCALES, VARIANTS, classifier_config, read_leaf
 
 LEAVES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').glob('*.py'))
 SMALL = (64, 96)
@@ -134,12 +135,67 @@ def dcn_by_hand(height, width, c, *, num_heads, kernel_size=3):
     return (depthwise + offsets_and_weights + value_and_output + sampling) * height * width
 
 
+def nat_by_hand(height, width, c, *, num_heads, kernel_size=7):
+    padded = max(height, kernel_size) * max(width, kernel_size)
+    return 3 * c * c * padded + 2 * kernel_size**2 * c * padded + c * c * height * width
+
+
+def ss2d_by_hand(height, width, c, *, d_state=1, ssm_ratio=1.0):
+    inner, rank = int(ssm_ratio * c), ceil(c / 16)
+    projections = 2 * c * inner
+    depthwise = 9 * inner
+    steps_and_maps = 4 * inner * (rank + 2 * d_state) + 4 * inner * rank
+    # In each direction and state: decay, input and sum, then the output; and the skip connection.
+    scan = 4 * inner * (4 * d_state + 1)
+    return (projections + depthwise + steps_and_maps + scan) * height * width
+
+
+def linear_attention_by_hand(height, width, c, *, num_heads):
+    # Keys times values and queries times their sums, in each head.
+    products = 2 * c * c // num_heads
+    return (2 * c * c + products + 9 * c) * height * width
+
+
+def dcnv4_by_hand(height, width, c, *, num_heads, kernel_size=3):
+    points = kernel_size**2
+    offsets_and_weights = c * 8 * ceil(3 * points * num_heads / 8)
+    # Bilinear: four neighbors for each channel of each point, then the weight of the point.
+    sampling = (4 + 1) * points * c
+    return (points * c + offsets_and_weights + 2 * c * c + sampling) * height * width
+
+
+def replk_by_hand(height, width, c, *, kernel_size):
+    return kernel_size**2 * c * height * width
+
+
+def focal_by_hand(height, width, c, *, focal_window=3, focal_level=3):
+    kernels = sum((focal_window + 2 * level) ** 2 for level in range(focal_level))
+    return (c * (2 * c + focal_level + 1) + 2 * c * c + kernels * c) * height * width
+
+
+def agent_by_hand(height, width, c, *, num_heads, agent_num, bias_grid):
+    return (4 * c * c + 4 * agent_num * c + 9 * c) * height * width
+
+
+def no_products(height, width, c):
+    return 0
+
+
 BY_HAND = {
     'halo': halo_by_hand,
     'pvt': pvt_by_hand,
     'swin': swin_by_hand,
     'convnext': convnext_by_hand,
     'dcn': dcn_by_hand,
+    'nat': nat_by_hand,
+    'ss2d': ss2d_by_hand,
+    'linear_attention': linear_attention_by_hand,
+    'dcnv4': dcnv4_by_hand,
+    'replk': replk_by_hand,
+    'focal': focal_by_hand,
+    'agent': agent_by_hand,
+    'pool': no_products,
+    'identity': no_products,
 }
 
 
@@ -164,7 +220,7 @@ def options_of(token, stage):
 def mixer_flops(token, stage, height, width, batch=1, block_index=1):
     config = MICRO[f'{token}_micro']
     dim = config['dims'][stage]
-    mixer = build_mixer(config['mixer'], stage, 4, dim, block_index).to('meta')
+    mixer = build_mixer(config['mixer'], stage, 4, dim, block_index).to('meta').eval()
     with torch.no_grad(), count_flops(mixer) as counter:
         mixer(torch.empty(batch, height, width, dim, device='meta'))
     assert not counter.uncounted
@@ -195,7 +251,7 @@ class TestMixersByHand:
     def test_backbone(self, token, size):
         config = MICRO[f'{token}_micro']
         with torch.no_grad():
-            backbone = build_without_values(config, None)
+            backbone = build_without_values(config, None).eval()
             with count_flops(backbone) as counter:
                 backbone(torch.empty(1, 3, *size, device='meta'))
         assert counter.total == sum(backbone_by_hand(token, config, *size))
@@ -241,7 +297,7 @@ class TestLeaves:
             assert (part.flops is None) if part.name == 'auxiliary head' else part.flops > 0
 
     def test_all_leaves_are_found(self):
-        assert len(LEAVES) >= 2 * (4 * len(MIXERS) + 1)
+        assert len(LEAVES) >= 3 * (4 * len(PAPER_MIXERS) + len(LATER_MIXERS))
 
 
 @pytest.fixture(scope='module')
@@ -276,9 +332,51 @@ class TestHeads:
 @pytest.mark.parametrize('token', MIXERS)
 def test_count_is_the_same_on_cpu_and_meta(token):
     """The CPU runs different kernels than the meta device."""
-    model, scope = model_config(f'configs/demo/upernet_{token}_micro.py')
+    cfg = read_leaf(f'demo/upernet_{token}_micro')
+    model, scope = cfg.model, cfg.default_scope
     real = MODELS.build({**model, '_scope_': scope})
     assert complexity(real, SMALL) == complexity(build_without_values(model, scope), SMALL)
+
+
+@pytest.fixture(scope='module')
+def classifiers():
+    """Parameters and multiply-adds of every classifier at 224 pixels, by variant."""
+    found = {}
+    for variant, config in VARIANTS.items():
+        model = {'type': 'ImageClassifier', 'backbone': classifier_config(config)}
+        model['data_preprocessor'] = {'type': 'ImgDataPreprocessor'}
+        counted = complexity_of_config(ConfigDict(model), 'mmengine', (224, 224))
+        found[variant] = {'parameters': counted.parameters, 'flops': counted.flops}
+    return found
+
+
+@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('mixer', LATER_MIXERS)
+def test_later_mixers_cost_the_same_as_those_of_the_paper(classifiers, mixer, scale):
+    """Within 5 % of the median of the paper's five; pooling and identity have the networks of swin."""
+    if mixer in ('pool', 'identity'):
+        own, swin = VARIANTS[f'{mixer}_{scale}'], VARIANTS[f'swin_{scale}']
+        assert (own['dims'], own['depths']) == (swin['dims'], swin['depths'])
+        return
+    for figure, value in classifiers[f'{mixer}_{scale}'].items():
+        median = statistics.median(classifiers[f'{name}_{scale}'][figure] for name in PAPER_MIXERS)
+        assert value == pytest.approx(median, rel=0.05), figure
+
+
+def test_docs_list_the_scales(classifiers):
+    """The table in docs/mixers.md; if this fails, replace it with the expected one."""
+    marks = '<!-- scales table -->'
+    found = (ROOT / 'docs/mixers.md').read_text().split(marks)[1]
+    rows = [['mixer', *SCALES], ['---'] * 5]
+    for mixer in MIXERS:
+        cells = [f'`{mixer}`']
+        for scale in SCALES:
+            config, cost = VARIANTS[f'{mixer}_{scale}'], classifiers[f'{mixer}_{scale}']
+            depths = ', '.join(map(str, config['depths']))
+            size = f'{cost["parameters"] / 1e6:.1f} M, {cost["flops"] / 1e9:.2f} G'
+            cells.append(f'{config["dims"][0]}; {depths}; {size}')
+        rows.append(cells)
+    assert found.strip() == '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
 def test_operator_without_a_formula_is_reported_and_not_counted(monkeypatch):

@@ -8,9 +8,9 @@ from evaluation.engine.experiment import read_config
 from evaluation.models.model_weights import check_whole, fit_model
 from evaluation.utils.meta_device import build_without_values
 from tests.released import classifier_shapes, mask_rcnn_shapes, without_values
-from tests.variants import ROOT, VARIANTS
+from tests.variants import RELEASED_VARIANTS, ROOT
 
-every_variant = pytest.mark.parametrize('variant', VARIANTS)
+every_variant = pytest.mark.parametrize('variant', RELEASED_VARIANTS)
 
 
 def build(task, variant):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backbones import MIXERS
+from backbones import PAPER_MIXERS
 from evaluation.analysis.receptive_field import result as receptive_field
 from evaluation.analysis.robustness.result import write_profile
 from tests.evaluation.analysis.robustness.profiles import profile
@@ -59,8 +59,8 @@ def document(task='mask_rcnn', mixer='swin', scale='tiny', value=40.0, classes=3
         'max_iterations': None if by_epoch else 160_000,
         'parameters': {'total': parameters, 'backbone': parameters - 18_000_000},
         'complexity': {
-            'flops': round((150 + 50 * SCALES.index(scale) + 10 * [*MIXERS].index(mixer)) * 1e9)
-            if scale in SCALES and mixer in MIXERS
+            'flops': round((150 + 50 * SCALES.index(scale) + 10 * PAPER_MIXERS.index(mixer)) * 1e9)
+            if scale in SCALES and mixer in PAPER_MIXERS
             else 200_000_000_000,
             'parameters': parameters,
             'height': 800,
@@ -131,10 +131,10 @@ def write_analyses(folder: Path, weights: str, side: int = 32, number: int = 0) 
 
 
 def write_matrix(folder: Path, lines: int = 300, classes: int = 80, side: int = 64) -> int:
-    """Write detectors with two seeds and segmentors of every mixer and scale; return the number."""
+    """Write detectors with two seeds and segmentors of every mixer of the paper and scale; return the number."""
     count = 0
     for task, seed in (('mask_rcnn', 0), ('mask_rcnn', 1), ('upernet', 0)):
-        for mixer in MIXERS:
+        for mixer in PAPER_MIXERS:
             for scale in SCALES:
                 value = 30 + 4 * SCALES.index(scale) + 3 * math.sin(count)
                 content = document(task, mixer, scale, value, classes, seed=seed)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backbones import MIXERS
+from backbones import PAPER_MIXERS
 from evaluation.report.analyses_and_speeds import load_analyses
 from evaluation.report.report_page import (
     SCRIPTS,
@@ -145,7 +145,7 @@ def test_all_files_of_the_page_are_in_the_package():
 
 def test_a_full_matrix_stays_below_10_megabytes(tmp_path):
     count = write_matrix(tmp_path, lines=300, classes=150, side=224)
-    assert count == 12 * len(MIXERS)
+    assert count == 12 * len(PAPER_MIXERS)
     problems = Problems()
     runs = gather_runs(load_results([tmp_path]))
     # As large as a photograph of this size; generated scenes are smaller.

@@ -135,7 +135,7 @@ def test_leaves_declare_their_contestant(file):
     elif name.startswith('original_'):
         assert line.startswith(f"contestant = dict(name='{name}', family='original'")
     else:
-        mixer, scale = name.split('_')
+        mixer, _, scale = name.rpartition('_')
         assert mixer in MIXERS
         assert line == f"contestant = dict(name='{mixer}_{scale}', scale='{scale}')"
 

@@ -36,7 +36,8 @@ GRIDS = {
 
 
 def config(task, mixer):
-    return read_analyzed_config(str(ROOT / f'configs/demo/{task}_{mixer}_micro.py'), {})
+    leaf = f'configs/demo/{task}_swin_micro.py'
+    return read_analyzed_config(str(ROOT / leaf), {}, backbone=f'{mixer}_micro')
 
 
 def model_of(cfg):

@@ -1,0 +1,16 @@
+"""UperNet with large depthwise convolution, tiny, on ADE20K, 160k iterations."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.replk import replk_tiny as backbone
+    from ._base_.upernet_ade20k_160k import *
+
+contestant = dict(name='replk_tiny', scale='tiny')
+backbone.update(drop_path_rate=0.3)
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=backbone.dims),
+    auxiliary_head=dict(in_channels=backbone.dims[2]),
+)
+del backbone
