@@ -1,6 +1,7 @@
 """Rename and reshape a checkpoint's weights to fit a model, and resize position tables."""
 
 import math
+import re
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from backbones.checkpoint.wrappers import unwrapped_name
 
 # The suite computes these from the geometry; other implementations store them.
 DERIVED = ('relative_position_index', 'attn_mask', 'rotations')
+# Depthwise kernels of focal modulation.
+FOCAL_KERNEL = re.compile(r'(^|\.)focal_layers\.\d+\.0\.weight$')
 
 
 def translate_state_dict(
@@ -37,7 +40,8 @@ def fit(value: Tensor, name: str, own: Tensor) -> Tensor:
 
     Axes of length 1 are added or removed (layer scales, 1x1 convolutions as linear layers). Tables of
     relative positions are resized per head, bicubic for Swin and linear (align_corners=True) for Halo;
-    absolute position embeddings are resized bilinearly (align_corners=True).
+    absolute position embeddings are resized bilinearly (align_corners=True). Kernels of focal modulation
+    that are smaller are padded with zeros, as its authors do for dense tasks.
     """
     if value.shape == own.shape:
         return value
@@ -55,7 +59,16 @@ def fit(value: Tensor, name: str, own: Tensor) -> Tensor:
         size = own.shape[2:]
         resized = F.interpolate(value.float(), size, mode='bilinear', align_corners=True)
         return resized.to(value.dtype)
+    if FOCAL_KERNEL.search(name) and value.shape[:2] == own.shape[:2]:
+        return _pad_kernel(value, own.shape[-1])
     return value
+
+
+def _pad_kernel(kernel: Tensor, side: int) -> Tensor:
+    """Pad (C, 1, K, K) with zeros on all sides -> (C, 1, side, side), if both sides are odd or even."""
+    margin, rest = divmod(side - kernel.shape[-1], 2)
+    is_square = kernel.shape[-1] == kernel.shape[-2]
+    return F.pad(kernel, (margin,) * 4) if is_square and margin > 0 and rest == 0 else kernel
 
 
 def _resize_bias_table(table: Tensor, rows: int) -> Tensor:

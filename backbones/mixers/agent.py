@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from backbones.errors import BackboneError
 from backbones.mixers.base import TokenMixer, head_dim
 from backbones.ops.convolution import Convolution
-from backbones.ops.linear import Linear
+from backbones.ops.linear import Linear, linear
 
 # Side of the tables of biases between agents and parts of the map.
 BIAS_SIDE = 7
@@ -81,46 +81,102 @@ class AgentAttention(TokenMixer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend, (B, H, W, C) -> (B, H, W, C)."""
-        size = x.shape[1:3]
+        size, heads = x.shape[1:3], (self.num_heads, x.shape[3] // self.num_heads)
         q = self.q(x)
-        k, v = self.kv(x).chunk(2, dim=-1)
+        # Two products, since one would have to be cut, and its gradient put together.
+        k, v = self._key_and_value(x)
         agents = F.adaptive_avg_pool2d(q.permute(0, 3, 1, 2), self.agent_shape).permute(0, 2, 3, 1)
-        out, agents, keys, values = (
-            t.flatten(1, 2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for t in (q, agents, k, v)
+        agents = agents * heads[1] ** -0.5
+        queries, agents, keys, values = (
+            y.flatten(1, 2).unflatten(-1, heads).transpose(1, 2) for y in (q, agents, k, v)
         )
-        to_tokens = self._bias(self.an_bias, self.ah_bias[0], self.aw_bias[0], size)
-        across = (t[0].permute(0, 3, 1, 2) for t in (self.ha_bias, self.wa_bias))
-        to_agents = self._bias(self.na_bias, *across, size).transpose(1, 2)
-        values = F.scaled_dot_product_attention(agents, keys, values, attn_mask=to_tokens.to(q.dtype))
-        out = F.scaled_dot_product_attention(out, agents, values, attn_mask=to_agents.to(q.dtype))
-        out = out.transpose(1, 2).reshape(x.shape)
-        return self.proj(out + self.dwc(v))
+        rows, columns = self.ah_bias[0, ..., 0], self.aw_bias[0, :, :, 0]
+        values = attention_of_agents(agents, keys, values, self._bias(self.an_bias, rows, columns, size))
+        rows, columns = self.ha_bias[0, :, :, 0].mT, self.wa_bias[0, :, 0].mT
+        out = attention_to_agents(queries, agents, values, self._bias(self.na_bias, rows, columns, size))
+        out = out.transpose(1, 2).unflatten(1, size)
+        return self.proj((self.dwc(v).unflatten(-1, heads) + out).flatten(3))
+
+    def _key_and_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weights = self.kv.weight.chunk(2)
+        biases = (None, None) if self.kv.bias is None else self.kv.bias.chunk(2)
+        return linear(x, weights[0], biases[0]), linear(x, weights[1], biases[1])
 
     def _bias(self, table: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
         """Return biases between agents and tokens, (heads, agents, H * W).
 
+        The agents are resized first, since the tables are smaller than the map. Then one product for each
+        agent resizes the rows of its table and adds its bias by row.
+
         Args:
             table: (heads, agent_num, 7, 7).
-            rows, columns: (heads, agent_num, bias_grid, 1) and (heads, agent_num, 1, bias_grid).
+            rows, columns: (heads, agent_num, bias_grid).
             size: height and width of the map.
         """
-        parts = (self._for_agents(part) for part in (table, rows, columns))
-        sizes = (size, (size[0], 1), (1, size[1]))
-        table, rows, columns = (resize(part, to) for part, to in zip(parts, sizes, strict=True))
-        return (table + rows + columns).flatten(2)
+        table, rows, columns = (self._for_agents(part) for part in (table, rows, columns))
+        down, across = (resizing(BIAS_SIDE, length, table) for length in size)
+        rows = rows @ resizing(rows.shape[-1], size[0], table)
+        columns = columns @ resizing(columns.shape[-1], size[1], table)
+        by_column = table @ across + columns[..., None, :]
+        left = torch.cat([down.mT.expand(*table.shape[:2], -1, -1), rows[..., None]], -1)
+        right = torch.cat([by_column, torch.ones_like(by_column[..., :1, :])], -2)
+        return (left @ right).flatten(2)
 
     def _for_agents(self, table: Tensor) -> Tensor:
-        """Resize the agents of a table, (heads, agent_num, h, w) -> (heads, agents, h, w)."""
+        """Resize the agents of a table, (heads, agent_num, ...) -> (heads, agents, ...)."""
         side = math.isqrt(table.shape[1])
         if self.agent_shape == (side, side):
             return table
-        heads, _, *rest = table.shape
-        table = table.flatten(2).transpose(1, 2).reshape(heads, -1, side, side)
-        table = resize(table, self.agent_shape).flatten(2)
-        return table.transpose(1, 2).unflatten(2, tuple(rest))
+        agents = table.flatten(2).mT.unflatten(-1, (side, side))
+        agents = F.interpolate(agents, self.agent_shape, mode='bilinear')
+        return agents.flatten(2).mT.unflatten(-1, table.shape[2:])
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Interpolate bilinearly, (..., h, w) -> (..., *size)."""
-    return F.interpolate(x, size, mode='bilinear')
+def attention_of_agents(agents: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Compute what agents gather from all tokens, softmax(agents k^T + bias) v.
+
+    Args:
+        agents: (B, heads, n, D), scaled.
+        k, v: (B, heads, N, D).
+        bias: (heads, n, N).
+
+    Returns:
+        (B, heads, n, D).
+    """
+    if agents.device.type == 'cuda':
+        bias = bias[None].to(agents.dtype)
+        return F.scaled_dot_product_attention(agents, k, v, attn_mask=bias, scale=1.0)
+    return _logits(agents, k, bias).softmax(-1, dtype=v.dtype) @ v
+
+
+def attention_to_agents(q: Tensor, agents: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """Compute what tokens get from the agents, softmax(q agents^T + bias^T) values.
+
+    Args:
+        q: (B, heads, N, D).
+        agents: (B, heads, n, D), scaled.
+        values: (B, heads, n, D).
+        bias: (heads, n, N).
+
+    Returns:
+        (B, heads, N, D).
+    """
+    if q.device.type == 'cuda':
+        bias = bias.mT[None].to(q.dtype)
+        return F.scaled_dot_product_attention(q, agents, values, attn_mask=bias, scale=1.0)
+    # Rows of all tokens, since a softmax over short rows takes ten times as long.
+    return _logits(agents, q, bias).softmax(-2, dtype=values.dtype).mT @ values
+
+
+def _logits(agents: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+    """Return (B, heads, n, N). PyTorch's fused attention is slower on the CPU, and has no bias gradient."""
+    return (agents @ tokens.mT).add_(bias)
+
+
+def resizing(length: int, to: int, like: Tensor) -> Tensor:
+    """Return the matrix of linear interpolation with half-pixel centers, (length, to).
+
+    Its dtype and device are those of `like`.
+    """
+    identity = torch.eye(length, dtype=like.dtype, device=like.device)
+    return F.interpolate(identity[None], to, mode='linear')[0]

@@ -1,11 +1,10 @@
 """Focal modulation (Yang et al., Focal Modulation Networks, arXiv 2203.11926, eq. 3-6)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.errors import BackboneError
-from backbones.mixers.base import TokenMixer, odd_kernel_size
+from backbones.mixers.base import TokenMixer
 from backbones.ops.convolution import Convolution
 from backbones.ops.linear import Linear
 
@@ -44,7 +43,9 @@ class FocalModulation(TokenMixer):
         super().__init__()
         if focal_level < 1:
             raise BackboneError(f'focal_level={focal_level}: choose a positive number')
-        sides = [odd_kernel_size(focal_window) + 2 * level for level in range(focal_level)]
+        if focal_window < 1 or focal_window % 2 == 0:
+            raise BackboneError(f'focal_window={focal_window}: choose an odd number')
+        sides = [focal_window + 2 * level for level in range(focal_level)]
         self.normalize_modulator = normalize_modulator
         self.f = Linear(dim, 2 * dim + focal_level + 1)
         self.focal_layers = nn.ModuleList(
@@ -59,14 +60,14 @@ class FocalModulation(TokenMixer):
         """Modulate, (B, H, W, C) -> (B, H, W, C)."""
         dim, contexts = x.shape[-1], len(self.focal_layers) + 1
         q, context, gates = self.f(x).split([dim, dim, contexts], dim=-1)
-        gates = gates.split(1, dim=-1)
-        total = 0.0
-        for layer, gate in zip(self.focal_layers, gates, strict=False):
+        *gates, last = gates.split(1, dim=-1)
+        modulator = None
+        for layer, gate in zip(self.focal_layers, gates, strict=True):
             context = F.gelu(layer(context))
-            total = context * gate if layer is self.focal_layers[0] else total + context * gate
-        mean = F.gelu(context.mean((1, 2), keepdim=True))
-        total = torch.addcmul(total, mean, gates[-1])
+            # In place, since no gradient needs the sum so far.
+            modulator = context * gate if modulator is None else modulator.addcmul_(context, gate)
+        modulator.addcmul_(F.gelu(context.mean((1, 2), keepdim=True)), last)
         if self.normalize_modulator:
-            total = total / contexts
-        out = q * self.h(total)
+            modulator.div_(contexts)
+        out = q * self.h(modulator)
         return self.proj(out if self.ln is None else self.ln(out))

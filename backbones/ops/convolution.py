@@ -1,7 +1,8 @@
 """Convolutions with fast weight gradients on the CPU.
 
 oneDNN computes weight gradients of strided convolutions at a tenth to half the rate of a matrix product.
-Those of large depthwise convolutions take ten times as long as the forward pass (measured with AVX2).
+Those of large depthwise convolutions take ten times as long as the forward pass in float32 (measured
+with AVX2), and sixty times in bfloat16 (with AVX-512).
 """
 
 import math
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.ops.fast_paths import fast_path, is_fast
-from backbones.ops.linear import with_weight_gradient
+from backbones.ops.linear import cast_once, with_weight_gradient
 from backbones.ops.tracing import is_traced
 
 # Maximum elements of the unfolded map in memory at once: 4 MiB of float32, to stay in the cache.
@@ -35,7 +36,8 @@ class Convolution(nn.Conv2d):
         # An image is channels-first in memory; then the output would be too, and norms would copy it.
         x = x.contiguous().permute(0, 3, 1, 2)
         if self._has_own_gradient(x):
-            out = _Convolution.apply(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+            x, weight, bias = (cast_once(tensor) for tensor in (x, self.weight, self.bias))
+            out = _Convolution.apply(x, weight, bias, self.stride, self.padding, self.groups)
         else:
             out = super().forward(x)
         return out.permute(0, 2, 3, 1)
@@ -51,11 +53,17 @@ class Convolution(nn.Conv2d):
             and torch.is_grad_enabled()
             and self.weight.requires_grad
             and x.device.type == 'cpu'
-            and x.dtype == self.weight.dtype == torch.float32
+            and self._dtype_has_own_gradient(x.dtype)
             and x.numel() > 0
-            and not torch.is_autocast_enabled('cpu')
             and is_fast('cpu')
         )
+
+    def _dtype_has_own_gradient(self, dtype: torch.dtype) -> bool:
+        """Return whether the convolution is in float32, or depthwise in bfloat16 under autocast."""
+        if torch.is_autocast_enabled('cpu'):
+            in_bfloat16 = torch.get_autocast_dtype('cpu') == torch.bfloat16
+            return in_bfloat16 and dtype != torch.float64 and self._is_depthwise()
+        return dtype == self.weight.dtype == torch.float32
 
     def _is_depthwise(self) -> bool:
         """Return whether this is depthwise, with stride 1, an odd square kernel and same-size output."""
@@ -99,12 +107,17 @@ class _Convolution(torch.autograd.Function):
             # PyTorch's gradients can be differentiated again.
             wanted = (needs_x, needs_weight, needs_bias)
             return *by_pytorch(grad, x, weight, *rest, wanted), None, None, None
-        grad_x = by_pytorch(grad, x, weight, *rest, (True, False, False))[0] if needs_x else None
-        grad_weight = None
+        grad_x, grad_weight = None, None
+        if needs_x and groups > 1:
+            # The same convolution with the kernel turned around; PyTorch's takes half as long again.
+            grad_x = F.conv2d(grad, weight.flip(2, 3), None, stride, padding, groups=groups)
+        elif needs_x:
+            grad_x = by_pytorch(grad, x, weight, *rest, (True, False, False))[0]
         if needs_weight:
             maps = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
             if groups > 1:
                 grad_weight = _kernels().depthwise_weight_gradient(*maps, weight.shape[-1])
+                grad_weight = grad_weight.to(weight.dtype)
             else:
                 grad_weight = by_unfolding(*maps, weight.shape[2:], stride, padding)
         return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None, None, None, None

@@ -97,8 +97,10 @@ def in_bfloat16_on_cpu(x: Tensor) -> bool:
     )
 
 
-def cast_once(x: Tensor) -> Tensor:
+def cast_once(x: Tensor | None) -> Tensor | None:
     """Cast `x` as autocast would, once instead of for every product that takes it."""
+    if x is None:
+        return None
     device = x.device.type
     if device != 'meta' and x.dtype != torch.float64 and torch.is_autocast_enabled(device):
         return x.to(torch.get_autocast_dtype(device))

@@ -39,9 +39,11 @@ def with_all_features(
         q, k = turn(q, down, across), turn(k, down, across)
     # Both factors keep the sums small in half precision.
     root = (height * width) ** -0.5
-    heads = (batch, height * width, num_heads, dim // num_heads)
-    q, k, v = (x.to(qk.dtype).reshape(heads).transpose(1, 2) for x in (q, k * root, v * root))
-    out = (q @ (k.transpose(2, 3) @ v)).transpose(1, 2).reshape(batch, height, width, num_heads, -1)
+    heads = (num_heads, dim // num_heads)
+    q, k, v = (
+        x.to(qk.dtype).flatten(1, 2).unflatten(2, heads).transpose(1, 2) for x in (q, k * root, v * root)
+    )
+    out = (q @ (k.mT @ v)).transpose(1, 2).reshape(batch, height, width, *heads)
     return (out / (weights[..., None] + EPSILON)).to(qk.dtype).flatten(3)
 
 

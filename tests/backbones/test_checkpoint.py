@@ -16,6 +16,8 @@ from torch import nn
 
 from backbones import PAPER_MIXERS, BackboneError
 from backbones.checkpoint import load_pretrained, released_name
+from backbones.checkpoint.translation import fit
+from backbones.mixers.focal import FocalModulation
 from tests.data.fill import fill
 from tests.variants import MICRO, ROOT, VARIANTS, classifier_config
 
@@ -480,6 +482,35 @@ def test_tables_with_different_heads_or_layouts_are_not_resized(mixer, name, sha
     report = load_pretrained(build(mixer), write(tmp_path / 'other.pth', weights))
     assert len(report.mismatched) == 1
     assert str(list(shape)) in report.mismatched[0]
+
+
+def test_focal_kernels_are_padded_to_a_larger_window():
+    """Padded kernels compute the same, since the zeros around them are centered."""
+    small, large = (FocalModulation(8, 0, focal_window=window) for window in (3, 9))
+    own = large.state_dict()
+    large.load_state_dict(
+        {name: fit(value, name, own[name]) for name, value in small.state_dict().items()}
+    )
+    x = torch.randn(2, 12, 11, 8)
+    torch.testing.assert_close(large(x), small(x))
+    kernel = large.focal_layers[0][0].weight
+    assert torch.equal(kernel[:, :, 3:6, 3:6], small.focal_layers[0][0].weight)
+    assert kernel.count_nonzero() == 8 * 9
+
+
+@pytest.mark.parametrize(
+    ('name', 'shape'),
+    [
+        ('focal_layers.0.0.weight', (8, 1, 11, 11)),
+        ('focal_layers.0.0.weight', (8, 1, 4, 4)),
+        ('focal_layers.0.0.weight', (8, 1, 3, 5)),
+        ('focal_layers.0.0.weight', (4, 1, 3, 3)),
+        ('conv.weight', (8, 1, 3, 3)),
+    ],
+)
+def test_kernels_that_cannot_be_centered_are_not_padded(name, shape):
+    kernel = torch.randn(shape)
+    assert fit(kernel, name, torch.empty(8, 1, 9, 9)) is kernel
 
 
 def test_resizing_keeps_the_dtype():

@@ -6,6 +6,7 @@ cache.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,19 +23,25 @@ def depthwise_weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
     """Compute the weight gradient of a depthwise convolution with stride 1 and same-size output.
 
     Args:
-        x, grad: input and output gradient, (B, H, W, C) float32.
+        x, grad: input and output gradient, (B, H, W, C), float32 or bfloat16.
         side: side of the kernel; odd.
 
     Returns:
-        (C, 1, side, side).
+        (C, 1, side, side) float32.
     """
     batch, height, width, channels = x.shape
     sums = torch.zeros(SUMS, side, side, channels)
-    x, grad = (tensor.detach().contiguous().view(-1).numpy() for tensor in (x, grad))
+    x, grad = _flat(x), _flat(grad)
     sizes, part = (height, width, channels, side), (0,) * math.gcd(channels, CHANNELS)
     arguments = (x, grad, sums.view(SUMS, -1).numpy(), batch, sizes, part)
     for_ranges(lambda begin, end: _rows(*arguments, begin, end), SUMS)
     return sums.sum(0).permute(2, 0, 1).unsqueeze(1)
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    """Return the memory of a tensor; bfloat16 becomes int16, which NumPy supports."""
+    tensor = tensor.detach().contiguous().view(-1)
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 @compiled

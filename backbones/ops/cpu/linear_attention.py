@@ -52,8 +52,8 @@ def forward(
     """See `backbones.ops.linear_attention`.
 
     Returns:
-        The output; the sums over the keys k'_j v_j^T / N, (B, heads, D, D); the mean of the keys that are
-        not turned, (B, C) float32.
+        The output; the sums over the keys k'_j v_j^T / N, (B, heads, D, D); the mean of the keys before
+        they are turned, (B, C) float32.
     """
     qk, v = qk.contiguous(), v.contiguous()
     arguments, images = _arguments(qk, down, across, num_heads)
@@ -62,14 +62,11 @@ def forward(
     mean = torch.zeros(len(v), SUMS, v.shape[3])
     _run(_keys, images, *arguments, _flat(turned), _flat(mean))
     mean = mean.sum(1).div_(v.shape[1] * v.shape[2])
-    for keys, values, total in zip(
-        _by_head(turned, num_heads), _by_head(v, num_heads), sums, strict=True
-    ):
-        torch.bmm(keys.transpose(1, 2), values, out=total)
+    heads = [_by_head(x, num_heads) for x in (turned, v, out)]
+    for keys, values, _, total in zip(*heads, sums, strict=True):
+        torch.bmm(keys.mT, values, out=total)
     _run(_queries, images, *arguments, _flat(mean), _flat(turned))
-    for queries, total, result in zip(
-        _by_head(turned, num_heads), sums, _by_head(out, num_heads), strict=True
-    ):
+    for queries, _, result, total in zip(*heads, sums, strict=True):
         torch.bmm(queries, total, out=result)
     return out, sums, mean
 
@@ -91,7 +88,7 @@ def backward(
     grad_sums, grad_mean = torch.empty_like(sums), torch.zeros(len(v), SUMS, v.shape[3])
     heads = [_by_head(x, num_heads) for x in (grad, v, turned, grad_v)]
     for grads, _, products, _, total in zip(*heads, sums, strict=True):
-        torch.bmm(grads, total.transpose(1, 2), out=products)
+        torch.bmm(grads, total.mT, out=products)
     _run(
         _query_gradients,
         images,
@@ -103,8 +100,8 @@ def backward(
     )
     grad_mean = grad_mean.sum(1).div_(v.shape[1] * v.shape[2])
     for grads, values, products, _, total in zip(*heads, grad_sums, strict=True):
-        torch.bmm(products.transpose(1, 2), grads, out=total)
-        torch.bmm(values, total.transpose(1, 2), out=products)
+        torch.bmm(products.mT, grads, out=total)
+        torch.bmm(values, total.mT, out=products)
     _run(_key_gradients, images, *arguments, _flat(grad_mean), _flat(turned), _flat(grad_qk))
     for _, _, products, grads, total in zip(*heads, grad_sums, strict=True):
         torch.bmm(products, total, out=grads)
