@@ -99,7 +99,9 @@ def squares(shape: tuple[int, ...], dilation: int) -> int:
 
 def needs_wide_index(*tensors: Tensor) -> bool:
     """Return whether elements of these tensors need 64-bit indices."""
-    reach = (1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, x.stride(), strict=True)) for x in tensors)
+    reach = (
+        1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, x.stride(), strict=True)) for x in tensors
+    )
     return max(reach) > INT32_MAX
 
 

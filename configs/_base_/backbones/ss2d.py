@@ -2,7 +2,7 @@
 
 `drop_path_rate` of a scale is for Mask R-CNN; UperNet and ImageNet override it, see `drop_path_rates`.
 
-Base has one more block than VMamba.
+Small and base have one more block than VMamba.
 """
 
 ss2d_micro = dict(
@@ -25,7 +25,7 @@ ss2d_small = dict(
     type='UnifiedBackbone',
     mixer=dict(type='ss2d'),
     dims=[96, 192, 384, 768],
-    depths=[2, 2, 20, 2],
+    depths=[2, 2, 21, 2],
     drop_path_rate=0.2,
 )
 
