@@ -36,7 +36,8 @@ def depthwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None)
     """Correlate each channel of a zero-padded map with its own kernel.
 
     Differentiable any number of times; supports `torch.compile` and `torch.export`. Half precision is
-    summed in float32; float64 always uses the reference. FLOPs are counted for all taps of the kernel,
+    summed in float32; float64 always uses the reference. Rows are computed together, so a non-finite
+    pixel may reach up to three rows more than the kernel. FLOPs are counted for all taps of the kernel,
     also for those that never meet a small map and are skipped. See `fast_paths` for the environment
     variables `DENSE_MIXERS_CPU` and `DENSE_MIXERS_CUDA`.
 

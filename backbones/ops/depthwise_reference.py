@@ -7,7 +7,7 @@ from torch import Tensor
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """See `backbones.ops.depthwise`."""
-    padding, dtype = _reach(x, weight.shape[-1]), _computed(x)
+    padding, dtype = reach_in_map(x, weight.shape[-1]), _computed(x)
     weight, bias = cropped(weight, padding).to(dtype), None if bias is None else bias.to(dtype)
     x, result = x.to(dtype).contiguous().permute(0, 3, 1, 2), x.dtype
     out = F.conv2d(x, weight, bias, padding=padding, groups=weight.shape[0])
@@ -16,7 +16,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
     """Return the gradient of the weight, (C, 1, side, side), in float32 or float64."""
-    dtype, padding = torch.promote_types(x.dtype, torch.float32), _reach(x, side)
+    dtype, padding = torch.promote_types(x.dtype, torch.float32), reach_in_map(x, side)
     x, grad = (tensor.to(dtype).contiguous().permute(0, 3, 1, 2) for tensor in (x, grad))
     whole = x.new_zeros(x.shape[1], 1, side, side)
     part = cropped(whole, padding)
@@ -40,6 +40,6 @@ def _computed(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32) if x.device.type == 'cpu' else x.dtype
 
 
-def _reach(x: Tensor, side: int) -> tuple[int, int]:
+def reach_in_map(x: Tensor, side: int) -> tuple[int, int]:
     """Return how far from the middle a tap meets the map (B, H, W, C) at all, down and across."""
     return min(side // 2, x.shape[1] - 1), min(side // 2, x.shape[2] - 1)
