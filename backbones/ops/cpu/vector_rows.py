@@ -122,6 +122,52 @@ def add_product(typing_context, total, row, other):
 
 
 @intrinsic
+def repeated(typing_context, row, times):
+    """Return a row that holds `row` as many times as `times`, a tuple, is long."""
+    wide = Row(row.width * len(times))
+
+    def generate(context, builder, signature, arguments):
+        return _taken(builder, arguments[0], [i % row.width for i in range(wide.width)])
+
+    return wide(row, times), generate
+
+
+@intrinsic
+def add_products(typing_context, total, row, other):
+    """Return `total` plus the sum of the parts of `row * other`, each as wide as `total`."""
+
+    def generate(context, builder, signature, arguments):
+        summed, *factors = arguments
+        for start in range(0, row.width, total.width):
+            part = range(start, start + total.width)
+            one, two = (_taken(builder, factor, part) for factor in factors)
+            summed = builder.fadd(summed, builder.fmul(one, two, flags=_FLAGS), flags=_FLAGS)
+        return summed
+
+    return total(total, row, other), generate
+
+
+@intrinsic
+def add(typing_context, row, other):
+    """Return `row + other`."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fadd(*arguments, flags=_FLAGS)
+
+    return row(row, other), generate
+
+
+@intrinsic
+def subtract(typing_context, row, other):
+    """Return `row - other`."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fsub(*arguments, flags=_FLAGS)
+
+    return row(row, other), generate
+
+
+@intrinsic
 def multiply(typing_context, row, other):
     """Return `row * other`."""
 
@@ -231,6 +277,13 @@ def _loaded(context, builder, signature, arguments, width):
         return loaded
     bits = builder.shl(builder.zext(loaded, ir.VectorType(_INT32, width)), _every(16, width))
     return builder.bitcast(bits, ir.VectorType(_FLOAT, width))
+
+
+def _taken(builder, row, indices):
+    """Return a vector of the elements of `row` at constant indices."""
+    indices = [*indices]
+    mask = ir.Constant(ir.VectorType(_INT32, len(indices)), indices)
+    return builder.shuffle_vector(row, ir.Constant(row.type, ir.Undefined), mask)
 
 
 def _everywhere(builder, number, width):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from backbones.ops.triton import dcnv3
+from backbones.ops.triton import dcnv3, depthwise
 from tests.backbones.ops.triton.ahead_of_time import (
     Resources,
     compiled,
@@ -45,6 +45,17 @@ def dcnv3_backward(dtype):
     dcnv3.backward(value, value, *points, 3)
 
 
+def depthwise_forward(dtype):
+    """Run the first stage of replk_tiny at 512x800."""
+    weight, bias = (empty(*size, dtype=FP32) for size in ((64, 1, 31, 31), (64,)))
+    depthwise.forward(empty(2, 128, 200, 64, dtype=dtype), weight, bias)
+
+
+def depthwise_weight_gradient(dtype):
+    x = empty(2, 128, 200, 64, dtype=dtype)
+    depthwise.weight_gradient(x, x, 31)
+
+
 class Case(NamedTuple):
     """A call of an operator, and bounds on the resources of each kernel that it launches, by name."""
 
@@ -58,6 +69,10 @@ CASES = [
     Case(dcnv3_forward, FP32, {'forward': Resources(registers=48, shared=512)}),
     Case(dcnv3_backward, BF16, {'backward': Resources(registers=96, shared=4096)}),
     Case(dcnv3_backward, FP32, {'backward': Resources(registers=96, shared=4096)}),
+    Case(depthwise_forward, BF16, {'forward': Resources(registers=112)}),
+    Case(depthwise_forward, FP32, {'forward': Resources(registers=96)}),
+    Case(depthwise_weight_gradient, BF16, {'weight_gradient': Resources(registers=96, shared=512)}),
+    Case(depthwise_weight_gradient, FP32, {'weight_gradient': Resources(registers=112, shared=512)}),
 ]
 
 
