@@ -10,6 +10,7 @@ from backbones.errors import BackboneError
 from backbones.mixers.base import TokenMixer, head_dim
 from backbones.ops.convolution import Convolution
 from backbones.ops.linear import Linear, linear
+from backbones.ops.tracing import is_traced
 
 # Side of the tables of biases between agents and parts of the map.
 BIAS_SIDE = 7
@@ -75,8 +76,7 @@ class AgentAttention(TokenMixer):
 
     def reset_parameters(self) -> None:
         """Initialize the tables of biases from a truncated normal with std 0.02."""
-        for name, table in self.named_parameters(recurse=False):
-            assert name.endswith('_bias')
+        for table in self.parameters(recurse=False):
             nn.init.trunc_normal_(table, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,13 +91,16 @@ class AgentAttention(TokenMixer):
             y.flatten(1, 2).unflatten(-1, heads).transpose(1, 2) for y in (q, agents, k, v)
         )
         rows, columns = self.ah_bias[0, ..., 0], self.aw_bias[0, :, :, 0]
-        values = attention_of_agents(agents, keys, values, self._bias(self.an_bias, rows, columns, size))
+        bias = self._bias(self.an_bias, rows, columns, size)
+        values = attention_of_agents(agents, keys, values, bias)
         rows, columns = self.ha_bias[0, :, :, 0].mT, self.wa_bias[0, :, 0].mT
-        out = attention_to_agents(queries, agents, values, self._bias(self.na_bias, rows, columns, size))
+        bias = self._bias(self.na_bias, rows, columns, size)
+        out = attention_to_agents(queries, agents, values, bias)
         out = out.transpose(1, 2).unflatten(1, size)
         return self.proj((self.dwc(v).unflatten(-1, heads) + out).flatten(3))
 
     def _key_and_value(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values, (B, H, W, C) each."""
         weights = self.kv.weight.chunk(2)
         biases = (None, None) if self.kv.bias is None else self.kv.bias.chunk(2)
         return linear(x, weights[0], biases[0]), linear(x, weights[1], biases[1])
@@ -105,8 +108,8 @@ class AgentAttention(TokenMixer):
     def _bias(self, table: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
         """Return biases between agents and tokens, (heads, agents, H * W).
 
-        The agents are resized first, since the tables are smaller than the map. Then one product for each
-        agent resizes the rows of its table and adds its bias by row.
+        The agents are resized first, since the tables are smaller than the map. Then one product for
+        each agent resizes the rows of its table and adds its bias by row.
 
         Args:
             table: (heads, agent_num, 7, 7).
@@ -162,15 +165,35 @@ def attention_to_agents(q: Tensor, agents: Tensor, values: Tensor, bias: Tensor)
         (B, heads, N, D).
     """
     if q.device.type == 'cuda':
-        bias = bias.mT[None].to(q.dtype)
+        bias = bias.mT[None].to(q.dtype).contiguous()
         return F.scaled_dot_product_attention(q, agents, values, attn_mask=bias, scale=1.0)
     # Rows of all tokens, since a softmax over short rows takes ten times as long.
     return _logits(agents, q, bias).softmax(-2, dtype=values.dtype).mT @ values
 
 
 def _logits(agents: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
-    """Return (B, heads, n, N). PyTorch's fused attention is slower on the CPU, and has no bias gradient."""
-    return (agents @ tokens.mT).add_(bias)
+    """Return (B, heads, n, N).
+
+    PyTorch's fused attention is slower on the CPU, and has no gradient of the bias there.
+    """
+    agents, bias = agents.to(tokens.dtype), bias.to(tokens.dtype)
+    if is_traced():
+        return agents @ tokens.mT + bias
+    return _Logits.apply(agents, tokens, bias)
+
+
+class _Logits(torch.autograd.Function):
+    """agents tokens^T + bias, with a gradient of the tokens that has its channels last in memory."""
+
+    @staticmethod
+    def forward(ctx, agents: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(agents, tokens)
+        return (agents @ tokens.mT).add_(bias)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        agents, tokens = ctx.saved_tensors
+        return grad @ tokens, grad.mT @ agents, grad.sum(0)
 
 
 def resizing(length: int, to: int, like: Tensor) -> Tensor:

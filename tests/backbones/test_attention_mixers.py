@@ -376,6 +376,31 @@ def test_gradients_of_the_map(name):
     assert torch.autograd.gradcheck(mixer, (x,), fast_mode=True)
 
 
+FLOPS = {
+    # Queries and keys; sums and products with queries of 4 channels; the depthwise kernel.
+    'linear_attention': 2 * 8 * 8 + 2 * 8 * 4 + 9 * 8,
+    # f, h and proj; kernels of sides 3, 5 and 7.
+    'focal': 8 * 20 + 2 * 8 * 8 + 8 * (9 + 25 + 49),
+    # q, kv and proj; both attentions; the depthwise kernel; the last product of both biases.
+    'agent': 4 * 8 * 8 + 4 * 9 * 8 + 9 * 8 + 2 * 2 * 9 * 8,
+}
+# The products of the agents' tables before the last: by column, then both tables by row and column.
+SMALL_PRODUCTS = {'agent': 2 * 2 * 9 * (7 * 7 * 6 + 5 * 5 + 5 * 6)}
+
+
+@every_mixer
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_flops(name, device):
+    """Count multiply-adds per token by hand."""
+    mixer = MIXERS[name](8, 0, **MIXERS_HERE[name]).to(device)
+    x = torch.zeros(BATCH, 5, 6, 8, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        mixer(x)
+    shared = 2 * 2 * 9 * 8 if name == 'agent' else 0
+    expected = BATCH * 30 * (FLOPS[name] - shared) + 30 * shared + SMALL_PRODUCTS.get(name, 0)
+    assert counter.get_total_flops() == 2 * expected
+
+
 @every_mixer
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize('training', [True, False])

@@ -66,6 +66,24 @@ def test_depthwise(batch, height, width, channels, side, bias):
     check_gradients(layer, random(batch, height, width, channels))
 
 
+@pytest.mark.parametrize('side', [3, 5, 7])
+def test_depthwise_under_autocast(side):
+    """In bfloat16, the own weight gradient equals PyTorch's up to rounding."""
+    layer = Convolution(16, 16, side, padding=side // 2, groups=16)
+    x, grad = random(2, 9, 11, 16).requires_grad_(), random(2, 9, 11, 16).bfloat16()
+    with torch.autocast('cpu', torch.bfloat16):
+        out = layer(x)
+    assert out.dtype == torch.bfloat16
+    assert '_Convolution' in out.grad_fn.next_functions[0][0].name()
+    found = torch.autograd.grad(out, [x, *layer.parameters()], grad)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (x, *layer.parameters())]
+    truth = F.conv2d(exact[0].permute(0, 3, 1, 2), *exact[1:], padding=side // 2, groups=16)
+    expected = torch.autograd.grad(truth.permute(0, 2, 3, 1), exact, grad.double())
+    for gradient, value in zip(found, expected, strict=True):
+        assert gradient.dtype == torch.float32
+        assert (gradient - value).abs().max() < 2 * torch.finfo(torch.bfloat16).eps * value.abs().max()
+
+
 def test_gradient_of_a_depthwise_kernel_by_hand():
     """The gradient of each weight is the product of the map and its shifted copy."""
     x = torch.arange(12.0).view(1, 3, 4, 1)
