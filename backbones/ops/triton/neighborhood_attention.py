@@ -16,7 +16,10 @@ from torch import Tensor
 # Side of the square of tokens of a program; rows and columns of the blocks of tokens that it reads. For
 # windows of 7, the windows of a square are as wide as a block.
 SIDE, LINES, COLUMNS = 8, 2, 16
-WARPS = 4
+# Warps per program, by the size of an element. Loads are not pipelined: the products of a block are
+# short, and the registers serve to run several programs at once instead.
+WARPS = {2: 4, 4: 8}
+STAGES = 1
 # The smallest side of a matrix on tensor cores.
 SMALLEST_SIDE = 16
 INT32_MAX = 2**31 - 1
@@ -86,9 +89,9 @@ def precision(dtype: torch.dtype) -> str:
 def table_precision(dtype: torch.dtype) -> str:
     """Return how to sum float32 numbers by matrix products, for an attention in `dtype`.
 
-    Tensor cores take three products to be as precise as float32.
+    TensorFloat-32 has as many digits as float16, and more than bfloat16.
     """
-    return precision(dtype) if dtype == torch.float32 else 'tf32x3'
+    return precision(dtype) if dtype == torch.float32 else 'tf32'
 
 
 def squares(shape: tuple[int, ...], dilation: int) -> int:
@@ -139,7 +142,8 @@ def _launch(
             PRECISION=precision(q.dtype),
             **(constants or {}),
             WIDE_INDEX=needs_wide_index(*tensors),
-            num_warps=WARPS,
+            num_warps=WARPS[q.element_size()],
+            num_stages=STAGES,
         )
 
 

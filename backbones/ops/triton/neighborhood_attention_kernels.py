@@ -53,7 +53,7 @@ def forward(
         height, width, heads, dilation, squares_down, squares_across, SIDE, WIDE_INDEX
     )
     y, x, exists = _tokens(top, left, rows, columns, SIDE, SIDE)
-    start_y, start_x = _start(y, rows, KERNEL_SIZE), _start(x, columns, KERNEL_SIZE)
+    start_y, start_x = _windows(y, x, exists, rows, columns, KERNEL_SIZE)
     token = _index(image, y, x, offset_y, offset_x, height, width, dilation)
     channel = tl.arange(0, PADDED_DIM)
     place = token * token_stride + head * head_stride
@@ -71,7 +71,6 @@ def forward(
             key = (key * token_stride + head * head_stride)[:, None] + channel[None, :]
             keys = _read(k + key, key_exists, channel, DIM)
             near = _neighbors(start_y, start_x, key_y, key_x, KERNEL_SIZE)
-            near = near & key_exists[None, :] & exists[:, None]
             scores = scale * tl.dot(queries, tl.trans(keys), input_precision=PRECISION)
             scores += _bias(table, y, x, key_y, key_x, near, KERNEL_SIZE)
             scores = tl.where(near, scores * LOG2_E, float('-inf'))
@@ -131,7 +130,7 @@ def backward_queries(
         height, width, heads, dilation, squares_down, squares_across, SIDE, WIDE_INDEX
     )
     y, x, exists = _tokens(top, left, rows, columns, SIDE, SIDE)
-    start_y, start_x = _start(y, rows, KERNEL_SIZE), _start(x, columns, KERNEL_SIZE)
+    start_y, start_x = _windows(y, x, exists, rows, columns, KERNEL_SIZE)
     token = _index(image, y, x, offset_y, offset_x, height, width, dilation)
     channel = tl.arange(0, PADDED_DIM)
     place = token * token_stride + head * head_stride
@@ -154,7 +153,6 @@ def backward_queries(
             keys = _read(k + key, key_exists, channel, DIM)
             values = _read(v + key, key_exists, channel, DIM)
             near = _neighbors(start_y, start_x, key_y, key_x, KERNEL_SIZE)
-            near = near & key_exists[None, :] & exists[:, None]
             scores = scale * tl.dot(queries, tl.trans(keys), input_precision=PRECISION)
             scores += _bias(table, y, x, key_y, key_x, near, KERNEL_SIZE)
             weights = tl.where(near, tl.exp2((scores - log_sum[:, None]) * LOG2_E), 0.0)
@@ -226,7 +224,7 @@ def backward_keys(
     for block_y in range(first_y, end_y, LINES):
         for block_x in range(first_x, end_x, COLUMNS):
             y, x, exists = _tokens(block_y, block_x, end_y, end_x, LINES, COLUMNS)
-            start_y, start_x = _start(y, rows, KERNEL_SIZE), _start(x, columns, KERNEL_SIZE)
+            start_y, start_x = _windows(y, x, exists, rows, columns, KERNEL_SIZE)
             query = _index(image, y, x, offset_y, offset_x, height, width, dilation)
             row = query * heads + head
             query = (query * token_stride + head * head_stride)[:, None] + channel[None, :]
@@ -235,7 +233,6 @@ def backward_keys(
             log_sum = tl.load(log_sums + row, exists, 0.0)
             mean = tl.load(means + row, exists, 0.0)
             near = _neighbors(start_y, start_x, key_y, key_x, KERNEL_SIZE)
-            near = near & key_exists[None, :] & exists[:, None]
             bias = _bias(table, y, x, key_y, key_x, near, KERNEL_SIZE)
             # Keys before queries, so that no operand of the products below is turned.
             scores = scale * tl.dot(keys, tl.trans(queries), input_precision=PRECISION)
@@ -309,6 +306,16 @@ def _read(pointers, exists, channel, DIM: tl.constexpr):
 def _start(place, count, KERNEL_SIZE: tl.constexpr):
     """Return the first neighbor of a position along an axis of `count` positions."""
     return tl.minimum(tl.maximum(place - KERNEL_SIZE // 2, 0), count - KERNEL_SIZE)
+
+
+@triton.jit
+def _windows(y, x, exists, rows, columns, KERNEL_SIZE: tl.constexpr):
+    """Return the first neighbors of queries, so far away that they have none if a query does not exist.
+
+    Keys that do not exist are in no window.
+    """
+    start_y = tl.where(exists, _start(y, rows, KERNEL_SIZE), -(2**30))
+    return start_y, _start(x, columns, KERNEL_SIZE)
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from backbones.ops.triton import dcnv3, depthwise
+from backbones.ops.triton import dcnv3, depthwise, neighborhood_attention
 from tests.backbones.ops.triton.ahead_of_time import (
     Resources,
     compiled,
@@ -54,6 +54,22 @@ def depthwise_forward(dtype):
 def depthwise_weight_gradient(dtype):
     x = empty(2, 128, 200, 64, dtype=dtype)
     depthwise.weight_gradient(x, x, 31)
+
+
+def neighborhood_attention_inputs(dtype):
+    """Return q, k, v and rpb of the first stage of nat_tiny at 512x800."""
+    qkv = empty(2, 128, 200, 3, 2, 32, dtype=dtype)
+    return [*qkv.unbind(3), empty(2, 13, 13, dtype=FP32)]
+
+
+def neighborhood_attention_forward(dtype):
+    neighborhood_attention.forward(*neighborhood_attention_inputs(dtype), 7, 1)
+
+
+def neighborhood_attention_backward(dtype):
+    inputs = neighborhood_attention_inputs(dtype)
+    out, log_sums = empty(2, 128, 200, 2, 32, dtype=dtype), empty(2, 128, 200, 2, dtype=FP32)
+    neighborhood_attention.backward(out, *inputs, out, log_sums, 7, 1)
 
 
 class Case(NamedTuple):
