@@ -10,7 +10,9 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     padding, dtype = reach_in_map(x, weight.shape[-1]), _computed(x)
     weight, bias = cropped(weight, padding).to(dtype), None if bias is None else bias.to(dtype)
     x, result = x.to(dtype).contiguous().permute(0, 3, 1, 2), x.dtype
-    out = F.conv2d(x, weight, bias, padding=padding, groups=weight.shape[0])
+    # Autocast would change the dtype again.
+    with torch.autocast(x.device.type, enabled=False):
+        out = F.conv2d(x, weight, bias, padding=padding, groups=weight.shape[0])
     return out.permute(0, 2, 3, 1).to(result).contiguous()
 
 

@@ -40,7 +40,7 @@ from backbones.ops.cpu.vector_rows import (
 )
 
 # oneDNN computes outputs of smaller kernels and maps as fast or faster.
-SMALLEST_SIDE, FEWEST_TOKENS = 9, 512
+SMALLEST_SIDE, FEWEST_TOKENS = 11, 400
 # Channels processed together, and columns of output in registers: half of all vector registers.
 LANES, COLUMNS = 16 if has_wide_vectors() else 8, 8
 # Columns whose factors are in the first-level cache at once.
@@ -64,12 +64,13 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     batch, height, width, channels = x.shape
     side, vector = weight.shape[-1], _vector(channels)
     # (C / lanes, K, K, lanes)
-    weight = weight.detach().float().view(-1, len(vector), side, side).permute(0, 2, 3, 1)
+    weight = weight.detach().float().reshape(-1, len(vector), side, side).permute(0, 2, 3, 1)
     bias = torch.zeros(channels) if bias is None else bias.detach().float()
     out = torch.empty(x.shape, dtype=_computed(x).dtype)
     arrays = [_flat(tensor) for tensor in (_computed(x), weight, bias, out)]
-    arguments = (*arrays, batch, (height, width, channels, side), vector, *_tile(vector))
-    items = channels // len(vector) * batch * _parts(arguments[5])
+    sizes = height, width, channels, side
+    arguments = (*arrays, batch, sizes, vector, COLUMNS * vector, COLUMNS * (0,))
+    items = channels // len(vector) * batch * _parts(sizes)
     for_ranges(lambda begin, end: _outputs(*arguments, begin, end), items)
     return out.to(x.dtype)
 
@@ -82,13 +83,13 @@ def weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
         side: side of the kernel; odd.
     """
     if side < SMALLEST_SIDE:
-        return depthwise_weight_gradient(x.float(), grad.float(), side)
+        return depthwise_weight_gradient(x.float(), grad.float(), side).contiguous()
     batch, height, width, channels = x.shape
     vector = _vector(channels)
     blocks, groups = channels // len(vector), -(-side // TAPS)
     sums = torch.zeros(blocks * SUMS, PRODUCTS * groups * side * len(vector))
     arrays = _flat(_computed(x)), _flat(_computed(grad)), sums.numpy()
-    arguments = (*arrays, batch, (height, width, channels, side), vector, _tile(vector)[0])
+    arguments = (*arrays, batch, (height, width, channels, side), vector, COLUMNS * vector)
     for_ranges(lambda begin, end: _weight_sums(*arguments, begin, end), blocks * SUMS)
     m0, m1, m2, m3 = sums.view(blocks, SUMS, PRODUCTS, groups, side, -1).sum(1).unbind(1)
     half_sum = (m1 + m2) / 2
@@ -113,11 +114,6 @@ def _flat(x: Tensor) -> np.ndarray:
 def _vector(channels: int) -> tuple[int, ...]:
     """Return a tuple as long as the number of channels that are processed together."""
     return (0,) * math.gcd(channels, LANES)
-
-
-def _tile(vector: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return tuples as long as the channels of all columns in registers, and as these columns."""
-    return COLUMNS * vector, COLUMNS * (0,)
 
 
 @compiled

@@ -40,7 +40,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     batch, height, width, channels = x.shape
     side, block = weight.shape[-1], _block(channels)
     # (K, K, C), so that adjacent threads read adjacent numbers.
-    weight = weight.float().view(channels, -1).t().contiguous()
+    weight = weight.float().reshape(channels, -1).t().contiguous()
     tiles = batch * _parts(height, ROWS) * _parts(width, COLUMNS)
     with torch.cuda.device_of(x):
         _kernels().forward[(tiles, _parts(channels, block))](

@@ -126,11 +126,20 @@ def test_several_strips_and_chunks(size, side, dtype):
 
 
 def test_weights_may_be_in_half_precision():
-    x, weight = random(1, 24, 24, 16, dtype=HALF[1]), random(16, 1, 9, 9, dtype=HALF[1]).requires_grad_()
+    x, weight = random(1, 24, 24, 16, dtype=HALF[1]), random(16, 1, 11, 11, dtype=HALF[1])
+    weight.requires_grad_()
     out = depthwise_convolution(x, weight)
     assert_near(out, by_pytorch(x.double(), weight.double()), HALF[1])
     out.sum().backward()
     assert weight.grad.dtype == HALF[1]
+
+
+@pytest.mark.parametrize('side', [5, 11])
+def test_autocast_changes_nothing_in_the_operator(side):
+    x, weight = random(1, 24, 24, 16), random(16, 1, side, side)
+    expected = depthwise_convolution(x, weight)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(depthwise_convolution(x, weight), expected)
 
 
 @pytest.mark.parametrize('path', ['fast', 'reference'])
@@ -178,7 +187,7 @@ def test_non_finite_pixels_do_not_spread_to_other_channels_or_images():
 
 @pytest.mark.parametrize('size', [(0, 5, 6, 16), (2, 0, 6, 16)])
 def test_empty(size):
-    x, weight = random(*size).requires_grad_(), random(16, 1, 9, 9).requires_grad_()
+    x, weight = random(*size).requires_grad_(), random(16, 1, 11, 11).requires_grad_()
     out = depthwise_convolution(x, weight, random(16))
     assert out.shape == size
     out.sum().backward()
@@ -187,11 +196,11 @@ def test_empty(size):
 
 
 def test_memory_layout_does_not_matter():
-    x, weight, grad = random(2, 24, 30, 16), random(16, 1, 9, 9), random(2, 24, 30, 16, seed=1)
+    x, weight, grad = random(2, 24, 30, 16), random(16, 1, 11, 11), random(2, 24, 30, 16, seed=1)
     strided = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
     assert torch.equal(depthwise_convolution(strided, weight), depthwise_convolution(x, weight))
     flipped = grad.flip(2).contiguous().flip(2)
-    assert torch.equal(weight_gradient(strided, flipped, 9), weight_gradient(x, grad, 9))
+    assert torch.equal(weight_gradient(strided, flipped, 11), weight_gradient(x, grad, 11))
 
 
 def test_number_of_threads_does_not_matter():
@@ -221,7 +230,7 @@ def test_reference_in_double_precision():
 
 
 def test_second_derivatives_of_the_compiled_code():
-    x, weight = random(1, 24, 24, 16).requires_grad_(), random(16, 1, 9, 9).requires_grad_()
+    x, weight = random(1, 24, 24, 16).requires_grad_(), random(16, 1, 11, 11).requires_grad_()
     exact = [tensor.detach().double().requires_grad_() for tensor in (x, weight)]
     found, expected = [], []
     for function, tensors, results in (
@@ -235,11 +244,12 @@ def test_second_derivatives_of_the_compiled_code():
 
 
 def test_custom_operators_are_registered_correctly():
-    x, weight, bias = random(1, 24, 24, 16), random(16, 1, 9, 9), random(16)
+    x, weight, bias = random(1, 24, 24, 16), random(16, 1, 11, 11), random(16)
     arguments = [tensor.requires_grad_() for tensor in (x, weight, bias)]
     torch.library.opcheck(torch.ops.dense_mixers.depthwise_convolution, tuple(arguments))
     maps = random(1, 24, 24, 16), random(1, 24, 24, 16, seed=1)
-    torch.library.opcheck(torch.ops.dense_mixers.depthwise_weight_gradient, (*maps, 9))
+    for side in (5, 11):
+        torch.library.opcheck(torch.ops.dense_mixers.depthwise_weight_gradient, (*maps, side))
 
 
 @pytest.mark.parametrize('device', ['cpu', 'meta'])
@@ -263,6 +273,6 @@ def test_only_worthwhile_sizes_are_computed_by_the_compiled_code(monkeypatch):
     monkeypatch.setattr(
         depthwise_reference, 'forward', lambda x, weight, bias: calls.append(weight.shape[-1]) or x
     )
-    for size, side in [((1, 24, 24, 16), 9), ((1, 24, 24, 16), 5), ((1, 7, 7, 16), 13)]:
+    for size, side in [((1, 24, 24, 16), 11), ((1, 24, 24, 16), 5), ((1, 7, 7, 16), 13)]:
         depthwise_cpu.forward(random(*size), random(16, 1, side, side), None)
     assert calls == [5, 13]
