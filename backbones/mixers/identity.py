@@ -39,8 +39,8 @@ class Identity(TokenMixer):
         self.affine = Affine(dim)
 
     def reset_parameters(self) -> None:
-        """Initialize the scale from a truncated normal with std 0.02, and the bias with 0."""
-        nn.init.trunc_normal_(self.affine.weight, std=0.02)
+        """Initialize the scale with 1 and the bias with 0, so that the output is 0 at the start."""
+        nn.init.ones_(self.affine.weight)
         nn.init.zeros_(self.affine.bias)
 
     def forward(self, x: Tensor) -> Tensor:

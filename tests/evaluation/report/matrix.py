@@ -131,7 +131,7 @@ def write_analyses(folder: Path, weights: str, side: int = 32, number: int = 0) 
 
 
 def write_matrix(folder: Path, lines: int = 300, classes: int = 80, side: int = 64) -> int:
-    """Write detectors with two seeds and segmentors of every mixer of the paper and scale; return the number."""
+    """Write detectors with two seeds and segmentors of the five mixers and scales; return the number."""
     count = 0
     for task, seed in (('mask_rcnn', 0), ('mask_rcnn', 1), ('upernet', 0)):
         for mixer in PAPER_MIXERS:
