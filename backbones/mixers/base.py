@@ -42,12 +42,16 @@ def head_dim(dim: int, num_heads: int) -> int:
     return dim // num_heads
 
 
-def odd_kernel_size(kernel_size: int) -> int:
+def odd_kernel_size(kernel_size: int, option: str = 'kernel_size') -> int:
     """Return `kernel_size` after checking that it preserves the size of the map.
+
+    Args:
+        kernel_size: side of a kernel, in tokens.
+        option: its name, for the message.
 
     Raises:
         BackboneError: `kernel_size` is even or not positive.
     """
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise BackboneError(f'kernel_size={kernel_size}: choose an odd number')
+        raise BackboneError(f'{option}={kernel_size}: choose an odd number')
     return kernel_size

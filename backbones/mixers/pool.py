@@ -23,7 +23,7 @@ class Pooling(TokenMixer):
 
     def __init__(self, dim: int, block_index: int, *, pool_size: int = 3) -> None:
         super().__init__()
-        self.pool_size = odd_kernel_size(pool_size)
+        self.pool_size = odd_kernel_size(pool_size, 'pool_size')
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool, (B, H, W, C) -> (B, H, W, C)."""

@@ -58,7 +58,7 @@ class SelectiveScan2D(TokenMixer):
         if d_state < 1:
             raise BackboneError(f'd_state={d_state}: choose a positive integer')
         self.in_proj = Linear(dim, inner, bias=False)
-        side = odd_kernel_size(d_conv)
+        side = odd_kernel_size(d_conv, 'd_conv')
         self.conv2d = Convolution(inner, inner, side, padding=side // 2, groups=inner, bias=conv_bias)
         self.x_proj_weight = nn.Parameter(torch.empty(4, rank + 2 * d_state, inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(4, inner, rank))
