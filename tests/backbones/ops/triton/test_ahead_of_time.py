@@ -74,6 +74,29 @@ CASES = [
     Case(dcnv3_forward, FP32, {'forward': Resources(registers=48, shared=512)}),
     Case(dcnv3_backward, BF16, {'backward': Resources(registers=96, shared=4096)}),
     Case(dcnv3_backward, FP32, {'backward': Resources(registers=96, shared=4096)}),
+    Case(neighborhood_attention_forward, BF16, {'forward': Resources(registers=128, shared=8192)}),
+    # With 8 warps, so that 80 registers let three programs run at once, and 128 two.
+    Case(
+        neighborhood_attention_forward,
+        FP32,
+        {'forward': Resources(registers=80, spilled=16, shared=20480)},
+    ),
+    Case(
+        neighborhood_attention_backward,
+        BF16,
+        {
+            'backward_queries': Resources(registers=176, shared=25600),
+            'backward_keys': Resources(registers=216, shared=14336),
+        },
+    ),
+    Case(
+        neighborhood_attention_backward,
+        FP32,
+        {
+            'backward_queries': Resources(registers=128, spilled=32, shared=33792),
+            'backward_keys': Resources(registers=128, spilled=24, shared=40960),
+        },
+    ),
 ]
 
 
