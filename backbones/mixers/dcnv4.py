@@ -53,7 +53,7 @@ class DeformableConvolutionV4(TokenMixer):
         self.offset_scale = float(offset_scale)
         self.offset_mask_dw = None
         if dw_kernel_size is not None:
-            side = odd_kernel_size(dw_kernel_size)
+            side = odd_kernel_size(dw_kernel_size, 'dw_kernel_size')
             self.offset_mask_dw = Convolution(dim, dim, side, padding=side // 2, groups=dim)
         self.offset_mask = Linear(dim, offset_mask_channels(num_heads, kernel_size))
         self.value_proj = Linear(dim, dim)

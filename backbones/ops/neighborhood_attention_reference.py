@@ -1,5 +1,7 @@
 """Neighborhood attention in plain PyTorch, on any device and in any dtype."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
@@ -18,7 +20,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int, dila
     rows, columns = (neighbors(n, kernel_size, dilation, q.device) for n in q.shape[1:3])
     offsets = [relative_offsets(index, dilation) + kernel_size - 1 for index in (rows, columns)]
     q = q * q.shape[-1] ** -0.5
-    with torch.autocast(q.device.type, enabled=False):
+    with _without_autocast(q.device.type):
         logits = [
             _recomputed(_logits, q, k, rpb, rows[:, i], columns, offsets[0][:, i], offsets[1])
             for i in range(kernel_size)
@@ -48,6 +50,11 @@ def relative_offsets(neighbors: Tensor, dilation: int) -> Tensor:
     """Return (neighbor - position) / dilation, in the shape of `neighbors`."""
     position = torch.arange(len(neighbors), device=neighbors.device)
     return torch.div(neighbors - position[:, None], dilation, rounding_mode='trunc')
+
+
+def _without_autocast(device: str) -> AbstractContextManager:
+    has_autocast = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if has_autocast else nullcontext()
 
 
 def _recomputed(function, *tensors: Tensor) -> Tensor:

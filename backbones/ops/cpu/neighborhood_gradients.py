@@ -239,21 +239,10 @@ def _spread_ends(weights, begin, rows, first, target, line, part, sizes, window)
     """Add the queries at the left and right border to the keys in their windows, and clear the weights."""
     size = len(window)
     half, columns = size // 2, part.columns
-    _spread_end(
-        weights,
-        begin,
-        rows,
-        first,
-        target,
-        line,
-        part,
-        (part.left, min(half, part.right)),
-        0,
-        sizes,
-        window,
-    )
+    arguments = (weights, begin, rows, first, target, line, part)
+    _spread_end(*arguments, (part.left, min(half, part.right)), 0, sizes, window)
     last = (max(columns - half, part.left), part.right)
-    _spread_end(weights, begin, rows, first, target, line, part, last, columns - size, sizes, window)
+    _spread_end(*arguments, last, columns - size, sizes, window)
 
 
 @compiled

@@ -48,8 +48,9 @@ class Plan(NamedTuple):
 class Part(NamedTuple):
     """Queries from `top` and `left` to before `bottom` and `right`, in a map of `rows` x `columns`.
 
-    `index` is the number among all parts. The map has the tokens at `offset_y` and `offset_x` modulo the dilation. Buffers hold the columns
-    from `first` to before `last`, which are all that the queries' windows can reach.
+    The map has the tokens at `offset_y` and `offset_x` modulo the dilation. Buffers hold the columns
+    from `first` to before `last`, which are all that the queries' windows can reach. `index` counts all
+    parts of all heads and images.
     """
 
     index: int
@@ -83,12 +84,16 @@ def plan_for(shape: tuple[int, ...], kernel_size: int, dilation: int) -> Plan:
     """
     _, height, width, heads, _ = shape
     apart = 4 * (kernel_size - 1)
-    vectors = max(VECTORS, -(-apart // SIDE))
-    segments = -(-(-(-height // dilation)) // max(ROWS, apart))
-    strips = -(-(-(-width // dilation)) // (vectors * SIDE))
+    vectors = max(VECTORS, _ceil_div(apart, SIDE))
+    segments = _ceil_div(_ceil_div(height, dilation), max(ROWS, apart))
+    strips = _ceil_div(_ceil_div(width, dilation), vectors * SIDE)
     # Windows before the first column and after the last vector are read, but never used.
     pitch = 4 * kernel_size + (vectors + 1) * SIDE
     return Plan(height, width, heads, dilation, segments, strips, pitch + -pitch % 16)
+
+
+def _ceil_div(number: int, divisor: int) -> int:
+    return -(-number // divisor)
 
 
 def number_of_parts(

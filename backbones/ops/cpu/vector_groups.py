@@ -110,7 +110,7 @@ def transpose_block(typing_context, source, start, step, target, at, pitch, widt
     """
 
     def generate(context, builder, signature, arguments):
-        source, start, step, target, at, pitch, _ = arguments
+        _, start, step, target, at, pitch, _ = arguments
         side = len(width)
         row = ir.VectorType(_FLOAT, side)
         data = _data(context, builder, signature, arguments)

@@ -96,8 +96,13 @@ def table_precision(dtype: torch.dtype) -> str:
 
 def squares(shape: tuple[int, ...], dilation: int) -> int:
     """Return the number of programs per head for maps of shape (B, H, W, heads, D)."""
-    down, across = (-(-(-(-size // dilation)) // SIDE) for size in shape[1:3])
+    down, across = squares_along(shape[1:3], dilation)
     return shape[0] * dilation**2 * down * across
+
+
+def squares_along(lengths: tuple[int, ...], dilation: int) -> list[int]:
+    """Return the number of squares along each axis of the largest map that the dilation leaves."""
+    return [(length + dilation * SIDE - 1) // (dilation * SIDE) for length in lengths]
 
 
 def needs_wide_index(*tensors: Tensor) -> bool:
@@ -120,7 +125,7 @@ def _launch(
     if not q.numel():
         return
     _, height, width, heads, dim = q.shape
-    down, across = (-(-(-(-size // dilation)) // SIDE) for size in (height, width))
+    down, across = squares_along((height, width), dilation)
     with torch.cuda.device_of(q):
         kernel[(squares(q.shape, dilation) * heads,)](
             *tensors,

@@ -1,12 +1,10 @@
 """Triton kernels of neighborhood attention, launched by `backbones.ops.triton.neighborhood_attention`.
 
 Tokens with the same remainders modulo the dilation form a map of their own, where neighborhoods are
-windows of adjacent tokens. A program processes a square of `SIDE` x `SIDE` tokens of one such map, of one
-head. It reads the tokens that the windows of this square cover in blocks of `LINES` rows and `COLUMNS`
+windows of adjacent tokens. A program processes a square of `SIDE` x `SIDE` tokens of one such map, of
+one head. It reads the tokens that the windows of this square cover in blocks of `LINES` rows and `COLUMNS`
 columns, computes all products of the square with a block on the tensor cores, and masks those of tokens
 that are not neighbors.
-
-Shapes in comments have SQUARE = SIDE ** 2 tokens of the square and BLOCK = LINES * COLUMNS of the block.
 """
 
 # ruff: noqa: N803, N806 (compile-time constants are in capitals, as usual in Triton)
@@ -263,8 +261,8 @@ def _locate(
     """Locate the square of this program; heads are adjacent programs, since they share cache lines.
 
     Returns:
-        The head, the image, the remainders of the map's rows and columns modulo the dilation, the size of
-        this map, and the first row and column of the square. The square may be outside the map.
+        The head, the image, the remainders of the map's rows and columns modulo the dilation, the size
+        of this map, and the first row and column of the square. The square may be outside the map.
     """
     program = tl.program_id(0)
     head, program = program % heads, program // heads
@@ -364,7 +362,7 @@ def _table_gradient(
     TABLE: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Sum the gradients of the scores, (SQUARE, BLOCK), by key minus query, (TABLE, TABLE).
+    """Sum the gradients of the scores, (queries, keys), by key minus query, (TABLE, TABLE).
 
     `down` and `across` are the place in the table of the first key and the first query. Both axes are
     summed by products with matrices of zeros and ones, without atomic additions.

@@ -89,6 +89,29 @@ CASES = [
     Case(depthwise_forward, FP32, {'forward': Resources(registers=96)}),
     Case(depthwise_weight_gradient, BF16, {'weight_gradient': Resources(registers=96, shared=512)}),
     Case(depthwise_weight_gradient, FP32, {'weight_gradient': Resources(registers=112, shared=512)}),
+    Case(neighborhood_attention_forward, BF16, {'forward': Resources(registers=128, shared=8192)}),
+    # With 8 warps, so that 80 registers let three programs run at once, and 128 two.
+    Case(
+        neighborhood_attention_forward,
+        FP32,
+        {'forward': Resources(registers=80, spilled=16, shared=20480)},
+    ),
+    Case(
+        neighborhood_attention_backward,
+        BF16,
+        {
+            'backward_queries': Resources(registers=176, shared=25600),
+            'backward_keys': Resources(registers=216, shared=14336),
+        },
+    ),
+    Case(
+        neighborhood_attention_backward,
+        FP32,
+        {
+            'backward_queries': Resources(registers=128, spilled=32, shared=33792),
+            'backward_keys': Resources(registers=128, spilled=24, shared=40960),
+        },
+    ),
 ]
 
 
