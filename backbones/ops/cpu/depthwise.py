@@ -69,7 +69,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     out = torch.empty(x.shape, dtype=_computed(x).dtype)
     arrays = [_flat(tensor) for tensor in (_computed(x), weight, bias, out)]
     sizes = height, width, channels, side
-    arguments = (*arrays, batch, sizes, vector, COLUMNS * vector, COLUMNS * (0,))
+    arguments = (*arrays, sizes, vector, COLUMNS * vector, COLUMNS * (0,))
     items = channels // len(vector) * batch * _parts(sizes)
     for_ranges(lambda begin, end: _outputs(*arguments, begin, end), items)
     return out.to(x.dtype)
@@ -117,20 +117,19 @@ def _vector(channels: int) -> tuple[int, ...]:
 
 
 @compiled
-def _outputs(x, weight, bias, out, batch, sizes, vector, tile, columns, begin, end):
+def _outputs(x, weight, bias, out, sizes, vector, tile, columns, begin, end):
     """Compute items `begin` to `end`; an item is a part of the map for some channels."""
-    height, width, _, side = sizes
+    height, width, channels, side = sizes
     lanes, groups = len(vector), (side + TAPS - 1) // TAPS
     span, parts = (CHUNK + COLUMNS + side) * lanes, _parts(sizes)
     maps = _aligned((STRIP + side + TAPS) * FACTORS * span)
     sums, kernel = _aligned(PRODUCTS * span), _aligned(PRODUCTS * groups * side * lanes)
-    current = -1
+    blocks = channels // lanes
     for item in range(begin, end):
-        block, image, part = item // (batch * parts), item // parts % batch, item % parts
+        # Channels last, so that threads write to different pages of memory.
+        image, part, block = item // blocks // parts, item // blocks % parts, item % blocks
         channel = block * lanes
-        if block != current:
-            _weight_factors(weight, kernel, block, groups, side, vector)
-            current = block
+        _weight_factors(weight, kernel, block, groups, side, vector)
         bounds = _bounds(part, sizes)
         top, bottom, left, right = bounds
         _map_factors(x, maps, image, bounds, channel, span, sizes, vector)
