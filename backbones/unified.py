@@ -203,6 +203,9 @@ class UnifiedBackbone(LoadableModule):
         """Return weights in this backbone's names, from released ones; see `translate_state_dict`."""
         found = dict(weights)
         translate_state_dict(self, found, '')
+        for name, module in self.named_modules():
+            if isinstance(module, TokenMixer):
+                module.translate(found, f'{name}.')
         return found
 
     def train(self, mode: bool = True) -> 'UnifiedBackbone':

@@ -23,6 +23,9 @@ class TokenMixer(nn.Module):
     def reset_parameters(self) -> None:
         """Initialize parameters that need more than the backbone's truncated normal; none by default."""
 
+    def translate(self, weights: dict[str, Tensor], prefix: str) -> None:
+        """Convert the weights under `prefix` in place from another form of this mixer; none by default."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens, (B, H, W, C) -> (B, H, W, C)."""
         raise NotImplementedError

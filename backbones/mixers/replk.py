@@ -57,6 +57,10 @@ class LargeKernelConvolution(TokenMixer):
             self.small_conv = None if small_kernel is None else NormalizedConvolution(dim, small_kernel)
         self.register_load_state_dict_pre_hook(merge_state_dict)
 
+    def translate(self, weights: dict[str, Tensor], prefix: str) -> None:
+        """Merge the branches under `prefix` in place for a merged mixer; see `merge_state_dict`."""
+        merge_state_dict(self, weights, prefix)
+
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, (B, H, W, C) -> (B, H, W, C)."""
         if self.merged:

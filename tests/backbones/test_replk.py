@@ -5,14 +5,16 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from backbones import UnifiedBackbone
+from backbones.checkpoint import load_pretrained
 from backbones.errors import BackboneError
 from backbones.mixers.replk import LargeKernelConvolution
 from tests.backbones.test_mixer_parity import assert_probe, build, input_of
-from tests.variants import ROOT
+from tests.variants import MICRO, ROOT
 
 MEASURED = json.loads((ROOT / 'tests/data/mixers/replk.json').read_text())
 MERGED = {name: case for name, case in MEASURED.items() if 'merged' in case}
@@ -221,3 +223,17 @@ def test_compiled_and_exported(training):
 def test_wrong_sides(options):
     with pytest.raises(BackboneError, match='odd number'):
         LargeKernelConvolution(8, 0, **options)
+
+
+def test_pretrained_weights_of_two_branches_load_into_a_merged_backbone(tmp_path):
+    settings = MICRO['replk_micro']
+    merged = {**settings, 'mixer': {**settings['mixer'], 'merged': True}}
+    trained = MODELS.build(settings)
+    torch.save(trained.state_dict(), tmp_path / 'trained.pth')
+    backbone = MODELS.build(merged)
+    assert load_pretrained(backbone, str(tmp_path / 'trained.pth')).share == 1
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        outputs = zip(backbone.eval()(x), trained.eval()(x), strict=True)
+        for found, expected in outputs:
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
