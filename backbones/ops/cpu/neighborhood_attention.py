@@ -7,21 +7,23 @@ from torch import Tensor
 from backbones.ops.cpu.attention import F, memory
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.neighborhood_gradients import backward
-from backbones.ops.cpu.neighborhoods import (
+from backbones.ops.cpu.neighborhood_parts import (
     LANES,
     SIDE,
     column_in_buffer,
     first_element,
-    load_line,
-    multiply_windows,
     number_of_parts,
     part_of,
     plan_for,
+    window_start,
+)
+from backbones.ops.cpu.neighborhoods import (
+    load_line,
+    multiply_windows,
     spread_bias,
     store_line,
     sum_windows,
     supported,
-    window_start,
 )
 from backbones.ops.cpu.threads import for_ranges
 from backbones.ops.cpu.vector_rows import (

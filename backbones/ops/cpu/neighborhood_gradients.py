@@ -10,24 +10,26 @@ from torch import Tensor
 
 from backbones.ops.cpu.attention import F, memory
 from backbones.ops.cpu.compiled import compiled
-from backbones.ops.cpu.neighborhoods import (
+from backbones.ops.cpu.neighborhood_parts import (
     LANES,
     SIDE,
-    clear,
     column_in_buffer,
     first_element,
-    load_line,
-    load_statistics,
-    multiply_windows,
     number_of_parts,
     part_of,
     plan_for,
+    window_start,
+)
+from backbones.ops.cpu.neighborhoods import (
+    clear,
+    load_line,
+    load_statistics,
+    multiply_windows,
     spread_bias,
     store_line,
     sum_windows,
     supported,
     turn_line,
-    window_start,
 )
 from backbones.ops.cpu.threads import for_ranges
 from backbones.ops.cpu.vector_groups import add_weighted, load_group
@@ -236,7 +238,7 @@ def _gather_pair(weights, begin, rows, first, target, line, column, sizes, windo
 
 @compiled
 def _spread_ends(weights, begin, rows, first, target, line, part, sizes, window):
-    """Add the queries at the left and right border to the keys in their windows, and clear the weights."""
+    """Add the queries at both borders to the keys in their windows, and clear the weights."""
     size = len(window)
     half, columns = size // 2, part.columns
     arguments = (weights, begin, rows, first, target, line, part)

@@ -2,9 +2,9 @@
 
 Tokens with the same remainders modulo the dilation form a map of their own, where neighborhoods are
 windows of adjacent tokens. A program processes a square of `SIDE` x `SIDE` tokens of one such map, of
-one head. It reads the tokens that the windows of this square cover in blocks of `LINES` rows and `COLUMNS`
-columns, computes all products of the square with a block on the tensor cores, and masks those of tokens
-that are not neighbors.
+one head. It reads the tokens that the windows of this square cover in blocks of `LINES` rows and
+`COLUMNS` columns, computes all products of the square with a block on the tensor cores, and masks those
+of tokens that are not neighbors.
 """
 
 # ruff: noqa: N803, N806 (compile-time constants are in capitals, as usual in Triton)
