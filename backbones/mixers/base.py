@@ -24,7 +24,7 @@ class TokenMixer(nn.Module):
         """Initialize parameters that need more than the backbone's truncated normal; none by default."""
 
     def translate(self, weights: dict[str, Tensor], prefix: str) -> None:
-        """Convert the weights under `prefix` in place from another form of this mixer; none by default."""
+        """Convert weights under `prefix` in place from another form of this mixer; none by default."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens, (B, H, W, C) -> (B, H, W, C)."""

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from backbones.ops.cpu.vector_rows import _FLAGS, _FLOAT, _INT32, Row, _every, _everywhere
+from backbones.ops.cpu.vector_rows import FLAGS, FLOAT, INT32, Row, every, everywhere
 
 
 @intrinsic
@@ -41,7 +41,7 @@ def load_group_with_ends(
         one = ir.Constant(start.type, 1)
         loaded = _loaded_group(context, builder, signature, (array, start, one), group)
         data = _data(context, builder, signature, arguments)
-        number = ir.Constant(ir.VectorType(_INT32, lanes), list(range(lanes)))
+        number = ir.Constant(ir.VectorType(INT32, lanes), list(range(lanes)))
         is_left = builder.icmp_signed('<', number, _whole(builder, lanes_left, lanes))
         is_right = builder.icmp_signed('>=', number, _whole(builder, first_right, lanes))
         rows = []
@@ -49,8 +49,8 @@ def load_group_with_ends(
             shift = ir.Constant(start.type, i)
             at_left = builder.load(builder.gep(data, [builder.add(left, shift)]))
             at_right = builder.load(builder.gep(data, [builder.add(right, shift)]))
-            row = builder.select(is_left, _everywhere(builder, at_left, lanes), row)
-            rows.append(builder.select(is_right, _everywhere(builder, at_right, lanes), row))
+            row = builder.select(is_left, everywhere(builder, at_left, lanes), row)
+            rows.append(builder.select(is_right, everywhere(builder, at_right, lanes), row))
         return context.make_tuple(builder, group, rows)
 
     places = (types.int64,) * 5
@@ -112,7 +112,7 @@ def transpose_block(typing_context, source, start, step, target, at, pitch, widt
     def generate(context, builder, signature, arguments):
         _, start, step, target, at, pitch, _ = arguments
         side = len(width)
-        row = ir.VectorType(_FLOAT, side)
+        row = ir.VectorType(FLOAT, side)
         data = _data(context, builder, signature, arguments)
         rows = [builder.load(_place(builder, data, start, step, i, row), align=4) for i in range(side)]
         bit = 1
@@ -146,7 +146,7 @@ def _place(builder, data, start, step, number, row):
 
 
 def _loaded_group(context, builder, signature, arguments, group):
-    data, row = _data(context, builder, signature, arguments), ir.VectorType(_FLOAT, group.dtype.width)
+    data, row = _data(context, builder, signature, arguments), ir.VectorType(FLOAT, group.dtype.width)
     start, step = arguments[1:3]
     return [
         builder.load(_place(builder, data, start, step, i, row), align=4) for i in range(group.count)
@@ -154,16 +154,16 @@ def _loaded_group(context, builder, signature, arguments, group):
 
 
 def _fused(builder, total, row, other):
-    return builder.fadd(total, builder.fmul(row, other, flags=_FLAGS), flags=_FLAGS)
+    return builder.fadd(total, builder.fmul(row, other, flags=FLAGS), flags=FLAGS)
 
 
 def _whole(builder, number, width):
     """Return a vector with a 64-bit number in every element, as 32-bit integers."""
-    undefined = ir.Constant(ir.VectorType(_INT32, width), ir.Undefined)
-    first = builder.insert_element(undefined, builder.trunc(number, _INT32), _INT32(0))
-    return builder.shuffle_vector(first, undefined, _every(0, width))
+    undefined = ir.Constant(ir.VectorType(INT32, width), ir.Undefined)
+    first = builder.insert_element(undefined, builder.trunc(number, INT32), INT32(0))
+    return builder.shuffle_vector(first, undefined, every(0, width))
 
 
 def _shuffled(builder, pair, order):
-    mask = ir.Constant(ir.VectorType(_INT32, len(order)), order)
+    mask = ir.Constant(ir.VectorType(INT32, len(order)), order)
     return builder.shuffle_vector(*pair, mask)
