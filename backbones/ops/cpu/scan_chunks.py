@@ -66,7 +66,9 @@ def locate(places, sizes, direction, first):
     count = min(sizes.chunk, length - first)
     for i in range(count):
         step = first + i if direction < 2 else length - 1 - first - i
-        places[i] = step if direction % 2 == 0 else step % sizes.height * sizes.width + step // sizes.height
+        places[i] = (
+            step if direction % 2 == 0 else step % sizes.height * sizes.width + step // sizes.height
+        )
     return count
 
 

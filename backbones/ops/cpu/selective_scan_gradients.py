@@ -47,11 +47,17 @@ def backward_parts(inputs, weights, outputs, sizes, parts, row, begin, end):
     lanes, blocks = len(row), (rank + len(RANKS) - 1) // len(RANKS)
     groups, count_chunks = dim // lanes // parts, (height * width + chunk - 1) // chunk
     places = np.zeros(chunk, np.int64)
-    low_rank, grad_low_rank = np.zeros((chunk, blocks * len(RANKS)), F), np.zeros((blocks, chunk, len(RANKS)), F)
+    low_rank, grad_low_rank = (
+        np.zeros((chunk, blocks * len(RANKS)), F),
+        np.zeros((blocks, chunk, len(RANKS)), F),
+    )
     b_and_c, grad_b_and_c = np.zeros((chunk, 2 * per_channel), F), np.zeros((chunk, 2 * per_channel), F)
     steps, grad_steps = np.zeros((chunk, lanes), F), np.zeros((chunk, lanes), F)
     slopes = np.zeros((chunk, lanes), F)
-    decays, decayed = np.zeros((chunk * per_channel, lanes), F), np.zeros((chunk * per_channel, lanes), F)
+    decays, decayed = (
+        np.zeros((chunk * per_channel, lanes), F),
+        np.zeros((chunk * per_channel, lanes), F),
+    )
     local_weights = np.zeros((groups, rank, lanes), F)
     turned_weights = np.zeros((groups, blocks, lanes, len(RANKS)), F)
     grad_local = np.zeros((groups, blocks * len(RANKS), lanes), F)
@@ -91,7 +97,9 @@ def backward_parts(inputs, weights, outputs, sizes, parts, row, begin, end):
                         add_matrix_product(grad_low_rank[block], grad_steps, matrix, lanes, RANKS)
                     add_matrix_product(grad_local[group], low_rank.T, grad_steps, count, row)
                 target = (part * (len(inputs[2]) // (height * width * dim)) + image) * height * width
-                _add_numbers(outputs[1], grad_low_rank, grad_b_and_c, places[:count], sizes, target, direction)
+                _add_numbers(
+                    outputs[1], grad_low_rank, grad_b_and_c, places[:count], sizes, target, direction
+                )
             for group in range(groups):
                 start = (image * 4 + direction) * rank * dim + channel + group * lanes
                 copy_rows(outputs[2], start, dim, grad_local[group].reshape(-1), 0, lanes, rank, row)
