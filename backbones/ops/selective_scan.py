@@ -21,8 +21,8 @@ def selective_scan(
     """Scan a map in four directions, and return the sum of the four outputs.
 
     Direction 0 runs row by row, 1 column by column, 2 and 3 are 0 and 1 reversed. In each, with its own
-    weights, a channel has a state h of S numbers, zero before the first position (Gu and Dao, Mamba, arXiv
-    2312.00752, eqs. 1-4; B is discretized to first order)::
+    weights, a channel has a state h of S numbers, zero before the first position (Gu and Dao, Mamba,
+    arXiv 2312.00752; B is discretized to first order)::
 
         h_l = exp(delta_l A) h_{l-1} + delta_l B_l u_l
         y_l = C_l h_l + D u_l
@@ -110,8 +110,8 @@ scan.register_autograd(_gradients, setup_context=_keep_inputs)
 def _flops(u_shape, projected_shape, step_weight_shape, *_, out_shape=None, **__) -> int:
     """Count four products per number of a state, one for D, and the projection of the step features.
 
-    The four are for the logarithm of the decay, its product with the state, B and C; exponentials are not
-    counted.
+    The four are for the logarithm of the decay, its product with the state, B and C; exponentials are
+    not counted.
     """
     rank = step_weight_shape[2]
     states = (projected_shape[4] - rank) // 2

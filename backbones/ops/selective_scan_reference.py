@@ -1,10 +1,10 @@
 """Selective scan of a map in plain PyTorch, on any device and in any dtype.
 
-The recurrence h_l = exp(log_decay_l) h_{l-1} + x_l is computed by chunks of `CHUNK` positions, all chunks
-at once. Inside a chunk, every pair of positions has its own decay, the exponential of the sum of the logs
-between them. These sums are never positive, so nothing overflows; dividing two cumulated decays instead
-would divide 0 by 0 after a strong decay. The last states of the chunks follow the same recurrence, with
-the decays of whole chunks.
+The recurrence h_l = exp(log_decay_l) h_{l-1} + x_l is computed by chunks of `CHUNK` positions, all
+chunks at once. Inside a chunk, every pair of positions has its own decay, the exponential of the sum of
+the logs between them. These sums are never positive, so nothing overflows; dividing two cumulated decays
+instead would divide 0 by 0 after a strong decay. The last states of the chunks follow the same
+recurrence, with the decays of whole chunks.
 """
 
 import torch

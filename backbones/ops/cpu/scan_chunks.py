@@ -26,7 +26,7 @@ from backbones.ops.cpu.vector_rows import (
 F = np.float32
 # Rows of a small matrix product that are computed together, so that each loaded row is used four times.
 TOGETHER = 4
-# Coefficients of log(1 + z) / z for z from 0 to 1, highest first: interpolation at the 9 Chebyshev nodes,
+# Coefficients of log(1 + z) / z for z from 0 to 1, highest first: interpolation at 9 Chebyshev nodes,
 # within 4e-8.
 _LOG1P_SERIES = (
     0.00512610214,

@@ -151,8 +151,8 @@ def _follow_gradients(inputs, weights, outputs, sizes, channels, arrays, grad_ar
         channels: image, direction, first channel, chunk and a row.
         arrays: step sizes and the slopes of softplus, (chunk, lanes); decays and decayed earlier states,
             (chunk S, lanes); B and C, (chunk, 2 S); places, (count,).
-        grad_arrays: output, gradients of the argument of softplus, (chunk, lanes), of B and C (added to),
-            (chunk, 2 S), and of the state, after the chunk at first, then before it, (S lanes,).
+        grad_arrays: output, gradients of the argument of softplus, (chunk, lanes), of B and C (added
+            to), (chunk, 2 S), and of the state, after the chunk at first, then before it, (S lanes,).
     """
     grad_out, _, u, _ = inputs
     _, _, rates, skips = weights
