@@ -1,0 +1,97 @@
+"""All Triton kernels compile for the GPUs of data centers, within stated resources.
+
+To cover a new operator, write a function that calls it with meta tensors of a typical size, and add a
+line to `CASES` for each dtype. More registers or spilled bytes than stated mean fewer programs on each
+multiprocessor, or slower ones: measure before raising a bound.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from backbones.ops.triton import dcnv3
+from tests.backbones.ops.triton.ahead_of_time import (
+    Resources,
+    compiled,
+    recorded,
+    resources,
+    skip_unless_compiling,
+)
+
+# A100 and H100.
+CAPABILITIES = (80, 90)
+BF16, FP32 = torch.bfloat16, torch.float32
+
+
+def empty(*size: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(size, dtype=dtype, device='meta')
+
+
+def dcnv3_inputs(dtype):
+    """Return value, offsets and logits of the first stage of dcn_tiny at 512x800."""
+    size = (2, 128, 200, 4)
+    return [empty(*size, *rest, dtype=dtype) for rest in ((16,), (9, 2), (9,))]
+
+
+def dcnv3_forward(dtype):
+    dcnv3.forward(*dcnv3_inputs(dtype), 3)
+
+
+def dcnv3_backward(dtype):
+    value, *points = dcnv3_inputs(dtype)
+    dcnv3.backward(value, value, *points, 3)
+
+
+class Case(NamedTuple):
+    """A call of an operator, and bounds on the resources of each kernel that it launches, by name."""
+
+    call: Callable[[torch.dtype], object]
+    dtype: torch.dtype
+    bounds: dict[str, Resources]
+
+
+CASES = [
+    Case(dcnv3_forward, BF16, {'forward': Resources(registers=48, shared=512)}),
+    Case(dcnv3_forward, FP32, {'forward': Resources(registers=48, shared=512)}),
+    Case(dcnv3_backward, BF16, {'backward': Resources(registers=96, shared=4096)}),
+    Case(dcnv3_backward, FP32, {'backward': Resources(registers=96, shared=4096)}),
+]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    skip_unless_compiling()
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
+
+
+@pytest.mark.usefixtures('cache')
+@pytest.mark.parametrize('capability', CAPABILITIES)
+@pytest.mark.parametrize('case', CASES, ids=lambda case: f'{case.call.__name__}-{case.dtype}')
+def test_resources(case, capability):
+    launches = recorded(lambda: case.call(case.dtype))
+    assert {launch.kernel.__name__ for launch in launches} == case.bounds.keys()
+    for launch in launches:
+        name = launch.kernel.__name__
+        used = resources(compiled(launch, capability))
+        for what, number, most in zip(Resources._fields, used, case.bounds[name], strict=True):
+            assert number <= most, f'{name}: {what}'
+
+
+@pytest.mark.usefixtures('cache')
+def test_spilled_registers_are_found():
+    (launch,) = recorded(lambda: dcnv3_backward(FP32))
+    launch.options['maxnreg'] = 32
+    used = resources(compiled(launch, 80))
+    assert used.registers <= 32
+    assert used.spilled > 0
+
+
+def test_every_operator_has_a_case():
+    folder = Path(dcnv3.__file__).parent
+    files = {file.stem for file in folder.glob('*.py')}
+    operators = {name for name in files if f'{name}_kernels' in files}
+    covered = {name for case in CASES for name in operators if case.call.__name__.startswith(name)}
+    assert covered == operators
