@@ -19,11 +19,24 @@ def compiled(function: Callable) -> Callable:
 
     If no cache folder is writable, every process compiles again.
     """
+    return _compiled(function, **OPTIONS)
+
+
+def inlined(function: Callable) -> Callable:
+    """Compile a function as in `compiled`, as a part of every function that calls it.
+
+    LLVM vectorizes a loop over several arrays best where it sees that they do not overlap, which is in
+    the function that allocates them. It does not inline large functions on its own.
+    """
+    return _compiled(function, forceinline=True, **OPTIONS)
+
+
+def _compiled(function: Callable, **options: bool | set[str]) -> Callable:
     with cached_by_source():
         try:
-            return numba.njit(cache=True, **OPTIONS)(function)
+            return numba.njit(cache=True, **options)(function)
         except RuntimeError:
-            return numba.njit(**OPTIONS)(function)
+            return numba.njit(**options)(function)
 
 
 def has_wide_vectors() -> bool:
