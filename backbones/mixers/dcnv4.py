@@ -53,8 +53,10 @@ class DeformableConvolutionV4(TokenMixer):
         self.offset_scale = float(offset_scale)
         self.offset_mask_dw = None
         if dw_kernel_size is not None:
-            side = odd_kernel_size(dw_kernel_size)
-            self.offset_mask_dw = Convolution(dim, dim, side, padding=side // 2, groups=dim)
+            if dw_kernel_size < 1 or dw_kernel_size % 2 == 0:
+                raise BackboneError(f'dw_kernel_size={dw_kernel_size}: choose an odd number, or None')
+            padding = dw_kernel_size // 2
+            self.offset_mask_dw = Convolution(dim, dim, dw_kernel_size, padding=padding, groups=dim)
         self.offset_mask = Linear(dim, offset_mask_channels(num_heads, kernel_size))
         self.value_proj = Linear(dim, dim)
         self.output_proj = Linear(dim, dim, bias=output_bias)
