@@ -12,7 +12,8 @@ def forward(value: Tensor, offsets: Tensor, logits: Tensor, kernel_size: int) ->
     Computed in at least float32: half-precision coordinates would be off by whole pixels on large maps.
     """
     if not value.numel():
-        return torch.zeros_like(value) + 0 * (offsets.sum() + logits.sum()).to(value.dtype)
+        # Empty, but every input has a gradient.
+        return value + 0 * (offsets.sum() + logits.sum()).to(value.dtype)
     dtype = torch.promote_types(value.dtype, torch.float32)
     positions = sampling_positions(offsets.to(dtype), kernel_size)
     weights = logits.to(dtype).softmax(-1)

@@ -20,7 +20,7 @@ MULTIPLE = 8
 def dcnv4(value: Tensor, offset_mask: Tensor, kernel_size: int, offset_scale: float) -> Tensor:
     """Compute weighted sums of bilinear samples around every token, with any numbers as weights.
 
-    Point i of K = kernel_size ** 2 is sampled at `token + offset_scale * (grid_i + offset_i)`, in pixels.
+    Point i of K = kernel_size ** 2 is at `token + offset_scale * (grid_i + offset_i)`, in pixels.
     Samples outside the map and at non-finite positions are zero. Differentiable once; supports
     `torch.compile` and `torch.export`.
     Half precision is sampled and summed in float32; float64 always uses the reference. See `fast_paths`

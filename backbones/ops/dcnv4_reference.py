@@ -12,7 +12,8 @@ def forward(value: Tensor, offset_mask: Tensor, kernel_size: int, offset_scale: 
     Computed in at least float32: half-precision coordinates would be off by whole pixels on large maps.
     """
     if not value.numel():
-        return torch.zeros_like(value) + 0 * offset_mask.sum().to(value.dtype)
+        # Empty, but every input has a gradient.
+        return value + 0 * offset_mask.sum().to(value.dtype)
     dtype = torch.promote_types(value.dtype, torch.float32)
     offsets, weights = offsets_and_weights(offset_mask.to(dtype), value.shape[3], kernel_size)
     # The scale also stretches the undeformed grid.

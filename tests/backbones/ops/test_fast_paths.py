@@ -12,7 +12,18 @@ from backbones.ops.dcnv3 import dcnv3, implementation
 from backbones.ops.fast_paths import BACKENDS, REPLACED, fast_path, is_fast
 from tests.variants import MICRO
 
-OPERATORS = ('attention', 'convolution', 'dcnv3', 'halo_gradients', 'window_gradients')
+OPERATORS = (
+    'attention',
+    'convolution',
+    'dcnv3',
+    'dcnv4',
+    'depthwise',
+    'halo_gradients',
+    'linear_attention',
+    'neighborhood_attention',
+    'selective_scan',
+    'window_gradients',
+)
 
 
 @pytest.fixture(autouse=True)

@@ -159,8 +159,8 @@ def linear_attention_by_hand(height, width, c, *, num_heads):
 def dcnv4_by_hand(height, width, c, *, num_heads, kernel_size=3):
     points = kernel_size**2
     offsets_and_weights = c * 8 * ceil(3 * points * num_heads / 8)
-    # Bilinear: four neighbors for each channel of each point, then the weight of the point.
-    sampling = (4 + 1) * points * c
+    # Four neighbors for each channel of each point; the weight of the point is part of theirs.
+    sampling = 4 * points * c
     return (points * c + offsets_and_weights + 2 * c * c + sampling) * height * width
 
 

@@ -1,8 +1,6 @@
 import importlib.util
-import inspect
 import itertools
 import math
-import os
 import re
 import sys
 from functools import partial
@@ -15,6 +13,8 @@ from hypothesis import given, settings
 
 import backbones.ops
 from backbones.ops.triton import dcnv3 as dcnv3_triton
+from backbones.ops.triton import sampling
+from tests.backbones.ops.triton.ahead_of_time import compiled, recorded, skip_unless_compiling
 from tests.backbones.ops.triton.triton_process import call, interpreter
 
 pytestmark = pytest.mark.skipif(not dcnv3_triton.available(), reason='needs Triton')
@@ -42,7 +42,7 @@ def run(request):
             return out.cpu() if isinstance(out, torch.Tensor) else tuple(part.cpu() for part in out)
 
     def run(name, *tensors, kernel_size=3, deterministic=False, wide_index=False):
-        return call_there(name, tensors, kernel_size, deterministic, wide_index)
+        return call_there(f'dcnv3.{name}', tensors, (kernel_size,), deterministic, wide_index)
 
     return run
 
@@ -287,8 +287,8 @@ def test_wide_index_from_two_to_the_31_elements():
     def expanded(count):
         return torch.zeros(1, dtype=torch.bfloat16).expand(count)
 
-    assert not dcnv3_triton.needs_wide_index(expanded(2**31 - 1), expanded(5))
-    assert dcnv3_triton.needs_wide_index(expanded(5), expanded(2**31))
+    assert not sampling.needs_wide_index(expanded(2**31 - 1), expanded(5))
+    assert sampling.needs_wide_index(expanded(5), expanded(2**31))
 
 
 @needs_gpu
@@ -374,7 +374,7 @@ def test_sums_of_integers_do_not_overflow(run):
 @needs_gpu
 def test_deterministic_on_a_gpu():
     inputs = [tensor.cuda() for tensor in random_inputs((2, 40, 60, 4, 16))]
-    arguments = ('backward', (inputs[3], *inputs[:3]), 3, True, False)
+    arguments = ('dcnv3.backward', (inputs[3], *inputs[:3]), (3,), True)
     for one, other in zip(call(*arguments), call(*arguments), strict=True):
         assert torch.equal(one, other)
 
@@ -385,7 +385,7 @@ def test_deterministic_on_a_gpu():
 @pytest.mark.parametrize('element_size', [2, 4, 8])
 @pytest.mark.parametrize('padded_dim', [2**i for i in range(14)])
 def test_rows_a_program(padded_dim, element_size):
-    rows = dcnv3_triton.rows_a_program(padded_dim, element_size)
+    rows = sampling.rows_a_program(padded_dim, element_size)
     assert rows in [2**i for i in range(7)]
     if 1 < rows < 64:
         assert rows * padded_dim * element_size == 128 * 16
@@ -396,73 +396,53 @@ def test_rows_a_program(padded_dim, element_size):
     [(4, 32, 4), (56, 32, 4), (10, 32, 5), (7, 32, 7), (2, 32, 2), (8, 64, 2), (6, 256, 1), (9, 6, 9)],
 )
 def test_head_group(heads, row_bytes, group):
-    assert dcnv3_triton.head_group(heads, row_bytes) == group
+    assert sampling.head_group(heads, row_bytes) == group
 
 
 # Compiled
 
 
-def compiled(name, dtype, capability, wide_index=False, deterministic=False):
-    """Compile a kernel for 16 channels and 3x3 points, without a GPU."""
-    from triton import compile as compile_kernel
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from backbones.ops.triton import dcnv3_kernels as dcnv3_triton_kernels
-
-    kernel = getattr(dcnv3_triton_kernels, name)
-    element_size = {'fp32': 4, 'bf16': 2, 'fp16': 2}[dtype]
-    pointers = dict.fromkeys(kernel.arg_names[: kernel.arg_names.index('height')], f'*{dtype}')
-    constants = dict(KERNEL_SIZE=3, DIM=16, PADDED_DIM=16, WIDE_INDEX=wide_index)
-    if name == 'backward':
-        constants['PADDED_POINTS'] = 16
-        pointers['grad_value'], element_size = ('*i64', 8) if deterministic else ('*fp32', 4)
-        pointers['scale'] = '*fp32'
-    if name == 'backward' and not deterministic:
-        constants['scale'] = None
-    constants['BLOCK'] = dcnv3_triton.rows_a_program(16, element_size)
-    signature = {
-        argument: 'constexpr' if argument in constants else pointers.get(argument, 'i32')
-        for argument in kernel.arg_names
-    }
-    aligned = {(i,): [['tt.divisibility', 16]] for i in range(len(pointers))}
-    source = ASTSource(kernel, signature, constexprs=constants, attrs=aligned)
-    return compile_kernel(
-        source, target=GPUTarget('cuda', capability, 32), options={'num_warps': dcnv3_triton.WARPS}
-    )
-
-
 @pytest.fixture
-def compiling(tmp_path, monkeypatch):
-    if os.environ.get('TRITON_INTERPRET', '0') != '0':
-        pytest.skip('Triton interprets in this process')
-    from triton.compiler import ASTSource
-
-    if 'constexprs' not in inspect.signature(ASTSource).parameters:
-        pytest.skip('Triton before 3.3 takes other arguments for compiling without a GPU')
+def cache(tmp_path, monkeypatch):
+    skip_unless_compiling()
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
 
 
-@pytest.mark.usefixtures('compiling')
-@pytest.mark.parametrize(('dtype', 'capability'), [('fp16', 75), ('fp32', 90)])
-def test_compiles(dtype, capability):
+def compiled_for(name, dtype, capability):
+    """Compile a kernel for 16 channels and 3x3 points, without a GPU."""
+    *inputs, grad_out = (tensor.to('meta') for tensor in random_inputs((1, 3, 4, 2, 16), dtype=dtype))
+    first = [grad_out] if name == 'backward' else []
+    (launch,) = recorded(lambda: getattr(dcnv3_triton, name)(*first, *inputs, 3))
+    return compiled(launch, capability)
+
+
+@pytest.mark.usefixtures('cache')
+def test_compiles_for_older_gpus():
     """Check what the interpreter does not: types, shapes and the instructions of a GPU."""
-    for name, deterministic in [('forward', False), ('backward', False), ('backward', True)]:
-        kernel = compiled(name, dtype, capability, deterministic=deterministic)
-        assert kernel.asm['cubin']
+    for name in ('forward', 'backward'):
+        assert compiled_for(name, torch.float16, 75).asm['cubin']
 
 
-@pytest.mark.usefixtures('compiling')
+@pytest.mark.usefixtures('cache')
+def test_deterministic_gradients_are_added_as_integers(monkeypatch):
+    monkeypatch.setattr(torch, 'are_deterministic_algorithms_enabled', lambda: True)
+    code = compiled_for('backward', torch.float32, 90).asm['ptx']
+    assert re.search(r'atom\.[\w.]*add\.u64', code)
+    assert not re.search(r'atom\.[\w.]*add\.f32', code)
+
+
+@pytest.mark.usefixtures('cache')
 def test_channels_move_in_wide_vectors():
     """Each thread reads the corners of a run of points 16 bytes at a time."""
-    code = compiled('forward', 'bf16', 90).asm['ptx']
+    code = compiled_for('forward', torch.bfloat16, 90).asm['ptx']
     assert len(re.findall(r'ld\.global\.v4\.b32', code)) >= 3 * 4
 
 
-@pytest.mark.usefixtures('compiling')
+@pytest.mark.usefixtures('cache')
 @pytest.mark.parametrize('name', ['forward', 'backward'])
-def test_wide_index_is_wide_in_every_product(name):
-    code = compiled(name, 'bf16', 90, wide_index=True).asm['ttir']
+def test_wide_index_is_wide_in_every_product(monkeypatch, name):
+    monkeypatch.setattr(sampling, 'INT32_MAX', -1)
+    code = compiled_for(name, torch.bfloat16, 90).asm['ttir']
     widths = re.findall(r'arith\.muli [^\n]*: (?:tensor<[\dx]*x)?(i\d+)', code)
     assert set(widths) == {'i64'}
 

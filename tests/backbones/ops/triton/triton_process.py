@@ -4,6 +4,7 @@ Triton decides on import, for the whole process, whether it compiles or interpre
 have imported it already, or may need to compile.
 """
 
+import importlib
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones.ops.triton import dcnv3 as dcnv3_triton
+from backbones.ops.triton import sampling
 
 
 @contextmanager
@@ -31,14 +32,20 @@ def interpreter() -> Iterator[ProcessPoolExecutor]:
 
 
 def call(
-    name: str, tensors: tuple[Tensor, ...], kernel_size: int, deterministic: bool, wide_index: bool
+    function: str,
+    tensors: tuple[Tensor, ...],
+    numbers: tuple[int | float, ...],
+    deterministic: bool = False,
+    wide_index: bool = False,
 ) -> Tensor | tuple[Tensor, ...]:
-    """Call `forward` or `backward` of `backbones.ops.triton.dcnv3` with these settings."""
+    """Call a function of `backbones.ops.triton`, such as `dcnv3.forward`, with these settings."""
+    module, name = function.split('.')
+    operator = importlib.import_module(f'backbones.ops.triton.{module}')
     before = torch.are_deterministic_algorithms_enabled()
-    limit = -1 if wide_index else dcnv3_triton.INT32_MAX
+    limit = -1 if wide_index else sampling.INT32_MAX
     torch.use_deterministic_algorithms(deterministic)
     try:
-        with mock.patch.object(dcnv3_triton, 'INT32_MAX', limit):
-            return getattr(dcnv3_triton, name)(*tensors, kernel_size)
+        with mock.patch.object(sampling, 'INT32_MAX', limit):
+            return getattr(operator, name)(*tensors, *numbers)
     finally:
         torch.use_deterministic_algorithms(before)
