@@ -104,9 +104,7 @@ def backward(
     )
 
 
-def channels_last(
-    step_weight: Tensor, step_bias: Tensor, a_logs: Tensor, skips: Tensor
-) -> list[Tensor]:
+def channels_last(step_weight: Tensor, step_bias: Tensor, a_logs: Tensor, skips: Tensor) -> list[Tensor]:
     """Return the weights in float32 with channels last: (4, R, D), (4, D), A (4, S, D) and (4, D)."""
     dim = step_bias.shape[1]
     rates = -a_logs.float().exp().view(4, dim, -1).transpose(1, 2)

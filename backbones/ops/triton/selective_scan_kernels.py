@@ -163,9 +163,10 @@ def forward(
                               channel, mask, DIM, RANK, STATES)  # fmt: skip
             place = out + (image * length + _place(start + k, direction, height, width)) * DIM + channel
             earlier = tl.load(place, mask & (direction > 0), 0)
-            run += ((place, earlier, *entering),)
+            run += ((place, earlier, entering),)
         for k in tl.static_range(RUN):
-            place, total, value, step, numbers = run[k]
+            place, total, entering = run[k]
+            value, step, numbers = entering
             state = _next(state, rate, step, step * value, numbers, STATES)
             total += skip * value
             for n in tl.static_range(STATES):
