@@ -12,7 +12,13 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from backbones.ops.triton import dcnv3, dcnv4, depthwise, neighborhood_attention
+from backbones.ops.triton import (
+    dcnv3,
+    dcnv4,
+    depthwise,
+    neighborhood_attention,
+    selective_scan,
+)
 from tests.backbones.ops.triton.ahead_of_time import (
     Resources,
     compiled,
@@ -89,6 +95,32 @@ def dcnv4_backward(dtype):
     dcnv4.backward(value, value, offset_mask, 3, 1.0)
 
 
+def selective_scan_inputs(dtype, dim=64, rank=4, states=1):
+    """Return the inputs of the first stage of ss2d_tiny at 512x800."""
+    maps = [empty(2, 128, 200, *size, dtype=dtype) for size in ((dim,), (4, rank + 2 * states))]
+    weights = ((4, dim, rank), (4, dim), (4 * dim, states), (4 * dim,))
+    return [*maps, *(empty(*size, dtype=FP32) for size in weights)]
+
+
+def selective_scan_forward(dtype, **sizes):
+    return selective_scan.forward(*selective_scan_inputs(dtype, **sizes))
+
+
+def selective_scan_backward(dtype, **sizes):
+    inputs = selective_scan_inputs(dtype, **sizes)
+    states = empty(2, 4, 400, inputs[4].shape[1], inputs[0].shape[3], dtype=FP32)
+    selective_scan.backward(inputs[0].float(), states, *inputs)
+
+
+def selective_scan_forward_of_many_channels(dtype):
+    """Run the largest rank: 48, in the last stage of ss2d_base."""
+    selective_scan_forward(dtype, dim=768, rank=48)
+
+
+def selective_scan_backward_of_large_states(dtype):
+    selective_scan_backward(dtype, states=16)
+
+
 class Case(NamedTuple):
     """A call of an operator, and bounds on the resources of each kernel that it launches, by name."""
 
@@ -97,6 +129,15 @@ class Case(NamedTuple):
     bounds: dict[str, Resources]
 
 
+# With one warp per program, 64 registers let as many programs run at once as a multiprocessor takes.
+SELECTIVE_SCAN_FORWARD = {
+    name: Resources(registers=64) for name in ('scan_chunks', 'combine_chunks', 'forward')
+}
+SELECTIVE_SCAN_BACKWARD = {
+    'backward_chunks': Resources(registers=64),
+    'combine_chunks': Resources(registers=64),
+    'backward': Resources(registers=72),
+}
 CASES = [
     Case(dcnv3_forward, BF16, {'forward': Resources(registers=48, shared=512)}),
     Case(dcnv3_forward, FP32, {'forward': Resources(registers=48, shared=512)}),
@@ -133,6 +174,26 @@ CASES = [
     Case(dcnv4_forward, FP32, {'forward': Resources(registers=48)}),
     Case(dcnv4_backward, BF16, {'backward': Resources(registers=96, shared=4096)}),
     Case(dcnv4_backward, FP32, {'backward': Resources(registers=96, shared=4096)}),
+    *(Case(selective_scan_forward, dtype, SELECTIVE_SCAN_FORWARD) for dtype in (BF16, FP32)),
+    *(Case(selective_scan_backward, dtype, SELECTIVE_SCAN_BACKWARD) for dtype in (BF16, FP32)),
+    Case(
+        selective_scan_forward_of_many_channels,
+        BF16,
+        {
+            'scan_chunks': Resources(registers=96, spilled=16),
+            'combine_chunks': Resources(registers=64),
+            'forward': Resources(registers=96),
+        },
+    ),
+    Case(
+        selective_scan_backward_of_large_states,
+        BF16,
+        {
+            'backward_chunks': Resources(registers=64),
+            'combine_chunks': Resources(registers=64),
+            'backward': Resources(registers=128),
+        },
+    ),
 ]
 
 
