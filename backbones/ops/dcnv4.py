@@ -11,7 +11,10 @@ from torch.utils.flop_counter import register_flop_formula
 
 from backbones.errors import BackboneError
 from backbones.ops import dcnv4_reference
-from backbones.ops.fast_paths import BACKENDS, fast_path
+from backbones.ops.fast_paths import fast_path, implementation_of
+
+# Module of the fast paths, and name in warnings.
+OPERATOR = ('dcnv4', 'deformable convolution v4')
 
 # The number of channels of `offset_mask` is a multiple of this.
 MULTIPLE = 8
@@ -118,16 +121,9 @@ def check_shapes(value: Tensor, offset_mask: Tensor, kernel_size: int) -> None:
 
 @torch.compiler.assume_constant_result
 def implementation(device: str, dtype: torch.dtype) -> str:
-    """Return the implementation for a device type and dtype: `numba`, `triton` or `reference`.
-
-    Raises:
-        BackboneError: an environment variable has an unknown value.
-    """
-    # On `meta`, only shapes are computed, and these are the same in all implementations.
-    device = 'cpu' if device == 'meta' else device
-    is_plain = dtype == torch.float64 or _kernels(device) is None
-    return 'reference' if is_plain else BACKENDS[device].library
+    """Return `numba`, `triton` or `reference`; see `implementation_of`."""
+    return implementation_of(*OPERATOR, device, dtype)
 
 
 def _kernels(device: str) -> ModuleType | None:
-    return fast_path(device, 'dcnv4', 'deformable convolution v4')
+    return fast_path(device, *OPERATOR)

@@ -72,6 +72,23 @@ def fast_path(device: str, operator: str, what: str) -> ModuleType | None:
     return _imported(device, operator, what) if is_fast(device) else None
 
 
+def implementation_of(operator: str, what: str, device: str, dtype: torch.dtype) -> str:
+    """Return the implementation of an operator: `numba`, `triton` or `reference`.
+
+    Args:
+        operator, what: as in `fast_path`.
+        device: device type.
+        dtype: float64 always uses the reference.
+
+    Raises:
+        BackboneError: as in `is_fast`.
+    """
+    # On `meta`, only shapes are computed, and these are the same in all implementations.
+    device = 'cpu' if device == 'meta' else device
+    is_plain = dtype == torch.float64 or fast_path(device, operator, what) is None
+    return REFERENCE if is_plain else BACKENDS[device].library
+
+
 @functools.cache
 def _imported(device: str, operator: str, what: str) -> ModuleType | None:
     _, package, library = BACKENDS[device]
