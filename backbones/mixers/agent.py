@@ -108,8 +108,7 @@ class AgentAttention(TokenMixer):
     def _bias(self, table: Tensor, rows: Tensor, columns: Tensor, size: tuple[int, int]) -> Tensor:
         """Return biases between agents and tokens, (heads, agents, H * W).
 
-        The agents are resized first, since the tables are smaller than the map. Then one product for
-        each agent resizes the rows of its table and adds its bias by row.
+        The agents are resized first, since the tables are smaller than the map.
 
         Args:
             table: (heads, agent_num, 7, 7).
@@ -117,13 +116,10 @@ class AgentAttention(TokenMixer):
             size: height and width of the map.
         """
         table, rows, columns = (self._for_agents(part) for part in (table, rows, columns))
-        down, across = (resizing(BIAS_SIDE, length, table) for length in size)
-        rows = rows @ resizing(rows.shape[-1], size[0], table)
-        columns = columns @ resizing(columns.shape[-1], size[1], table)
-        by_column = table @ across + columns[..., None, :]
-        left = torch.cat([down.mT.expand(*table.shape[:2], -1, -1), rows[..., None]], -1)
-        right = torch.cat([by_column, torch.ones_like(by_column[..., :1, :])], -2)
-        return (left @ right).flatten(2)
+        table = F.interpolate(table, size, mode='bilinear')
+        rows = F.interpolate(rows[..., None], (size[0], 1), mode='bilinear')
+        columns = F.interpolate(columns[..., None, :], (1, size[1]), mode='bilinear')
+        return (table + rows + columns).flatten(2)
 
     def _for_agents(self, table: Tensor) -> Tensor:
         """Resize the agents of a table, (heads, agent_num, ...) -> (heads, agents, ...)."""
@@ -194,12 +190,3 @@ class _Logits(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         agents, tokens = ctx.saved_tensors
         return grad @ tokens, grad.mT @ agents, grad.sum(0)
-
-
-def resizing(length: int, to: int, like: Tensor) -> Tensor:
-    """Return the matrix of linear interpolation with half-pixel centers, (length, to).
-
-    Its dtype and device are those of `like`.
-    """
-    identity = torch.eye(length, dtype=like.dtype, device=like.device)
-    return F.interpolate(identity[None], to, mode='linear')[0]
