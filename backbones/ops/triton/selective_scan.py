@@ -155,7 +155,7 @@ def _backward_direction(
     grad_weights = grad_u.new_empty(batch * count, numbers + 2, dim)
     temporary = (kept, grad_numbers, grad_weights)
     constants = _constants(u, projected, rates, grad_out, states, *temporary)
-    sizes, kernels = (direction, height, width, count), _kernels()
+    sizes, kernels = (direction, height, width, count), _gradient_kernels()
     with torch.cuda.device_of(u):
         kernels.backward_chunks[count * blocks, 1, batch](
             grad_out, projected, steps, rates, step_sums, grad_states, *sizes, **constants
@@ -228,3 +228,9 @@ def _kernels() -> ModuleType:
     from backbones.ops.triton import selective_scan_kernels
 
     return selective_scan_kernels
+
+
+def _gradient_kernels() -> ModuleType:
+    from backbones.ops.triton import selective_scan_gradient_kernels
+
+    return selective_scan_gradient_kernels

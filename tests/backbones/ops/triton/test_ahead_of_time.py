@@ -153,9 +153,9 @@ CASES = [
         selective_scan_forward_of_many_channels,
         BF16,
         {
-            'scan_chunks': Resources(registers=96, spilled=16),
+            'scan_chunks': Resources(registers=128),
             'combine_chunks': Resources(registers=64),
-            'forward': Resources(registers=96),
+            'forward': Resources(registers=128),
         },
     ),
     Case(
