@@ -22,9 +22,11 @@ from backbones.ops import selective_scan_sizes
 
 # Channels of a program. One thread has one channel, so that no number passes between warps.
 BLOCK, WARPS = 32, 1
-# Positions or chunks whose loads are in flight together. With several numbers per state, their loads
-# already are, and the registers hold more states.
-POSITIONS, CHUNKS = 4, 8
+# Positions whose loads are in flight together. With several numbers per state, their loads already are,
+# and the registers hold more states.
+POSITIONS = 4
+# The same for chunks, whose states few programs combine: many loads hide the latency of memory.
+CHUNKS = 16
 # Maximum states in temporary memory during the backward pass, unless one chunk has more.
 KEPT_NUMBERS = 2**25
 INT32_MAX = 2**31 - 1
