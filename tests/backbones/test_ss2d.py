@@ -63,7 +63,7 @@ def test_definition(monkeypatch, choice, options):
 @given(
     height=st.integers(1, 9),
     width=st.integers(1, 9),
-    dim=st.integers(1, 40),
+    dim=st.sampled_from([1, 7, 33]),
     ratio=st.sampled_from([1.0, 1.5, 2.0]),
     states=st.integers(1, 3),
 )
@@ -143,7 +143,7 @@ def test_flops_on_meta_equal_those_on_the_cpu():
 
 @pytest.mark.parametrize('value', [torch.nan, torch.inf], ids=str)
 def test_values_that_are_not_finite_stay_in_their_image(value):
-    built, x = mixer(16), torch.randn(2, 9, 11, 16)
+    built, x = mixer(), torch.randn(2, 9, 11, 10)
     expected = built(x)[1]
     x[0, 4, 5] = value
     x.requires_grad_()

@@ -31,8 +31,10 @@ from backbones.ops.cpu.vector_rows import (
 )
 from backbones.ops.selective_scan_sizes import CHUNK, chunks
 
-# Channels that are processed together.
+# Channels that are processed together. With many channels and AVX-512, groups are twice as large, which
+# hides more of the recurrence's latency; with few, smaller groups occupy more threads.
 LANES = 32 if has_wide_vectors() else 16
+MANY_CHANNELS = 192
 # Maximum parts of the channels. Each part reads the numbers that all channels share; in the backward
 # pass, each part also has gradients of its own for them.
 FORWARD_PARTS, BACKWARD_PARTS = 16, 4
@@ -98,7 +100,8 @@ def _split(
     """Return the sizes, a tuple with the length of a row of channels, and the number of parts."""
     _, height, width, dim = u.shape
     states = a_logs.shape[1]
-    lanes = max(1, np.gcd(dim, LANES).item())
+    most_lanes = 2 * LANES if dim >= MANY_CHANNELS and has_wide_vectors() else LANES
+    lanes = max(1, np.gcd(dim, most_lanes).item())
     groups = dim // lanes
     parts = max((n for n in range(1, most_parts + 1) if groups % n == 0), default=1)
     sizes = Sizes(height, width, dim, projected.shape[4] - 2 * states, states, CHUNK)

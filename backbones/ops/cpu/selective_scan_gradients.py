@@ -42,67 +42,114 @@ def backward_parts(inputs, weights, outputs, sizes, parts, row, begin, end):
         outputs: gradients of u, of the projected numbers, (parts, B, H, W, 4, R + 2 S), and of the
             weights, each with one more axis, the image; all but the first are zero before.
     """
-    projected, step_weight, step_bias = inputs[3], weights[0], weights[1]
-    height, width, dim, rank, per_channel, chunk = sizes
-    lanes, blocks = len(row), (rank + len(RANKS) - 1) // len(RANKS)
-    groups, count_chunks = dim // lanes // parts, (height * width + chunk - 1) // chunk
-    places = np.zeros(chunk, np.int64)
-    low_rank, grad_low_rank = (
-        np.zeros((chunk, blocks * len(RANKS)), F),
-        np.zeros((blocks, chunk, len(RANKS)), F),
-    )
-    b_and_c, grad_b_and_c = np.zeros((chunk, 2 * per_channel), F), np.zeros((chunk, 2 * per_channel), F)
-    steps, grad_steps = np.zeros((chunk, lanes), F), np.zeros((chunk, lanes), F)
-    slopes = np.zeros((chunk, lanes), F)
-    decays, decayed = (
-        np.zeros((chunk * per_channel, lanes), F),
-        np.zeros((chunk * per_channel, lanes), F),
-    )
-    local_weights = np.zeros((groups, rank, lanes), F)
-    turned_weights = np.zeros((groups, blocks, lanes, len(RANKS)), F)
-    grad_local = np.zeros((groups, blocks * len(RANKS), lanes), F)
-    grad_state = np.zeros((groups, per_channel * lanes), F)
+    length, lanes, dim, rank = sizes.height * sizes.width, len(row), sizes.dim, sizes.rank
+    groups, images = dim // lanes // parts, len(inputs[2]) // (length * dim)
+    matrices, chunk_arrays = _matrices(sizes, groups, row), _chunk_arrays(sizes, row)
+    grad_matrix = matrices[2]
+    grad_state = np.zeros((groups, sizes.states * lanes), F)
     for number in range(begin, end):
         image, part = number // parts, number % parts
-        channel = part * groups * lanes
+        first = part * groups * lanes
         for direction in range(4):
             grad_state[:] = F(0)
-            grad_local[:] = F(0)
-            for group in range(groups):
-                start = direction * rank * dim + channel + group * lanes
-                copy_rows(local_weights[group].reshape(-1), 0, lanes, step_weight, start, dim, rank, row)
-                for r in range(rank):
-                    for lane in range(lanes):
-                        turned = local_weights[group, r, lane]
-                        turned_weights[group, r // len(RANKS), lane, r % len(RANKS)] = turned
-            for i in range(count_chunks - 1, -1, -1):
-                count = locate(places, sizes, direction, i * chunk)
-                read_numbers(projected, low_rank, b_and_c, places, count, sizes, image, direction)
-                grad_low_rank[:] = F(0)
-                grad_b_and_c[:] = F(0)
-                grad_steps[:] = F(0)
-                for group in range(groups):
-                    first = channel + group * lanes
-                    fill_rows(steps, step_bias, direction * dim + first, row)
-                    add_matrix_product(steps, low_rank, local_weights[group], rank, row)
-                    channels = (image, direction, first, i, row)
-                    chunk_arrays = (steps, slopes, decays, decayed, b_and_c, places[:count])
-                    grad_arrays = (grad_steps, grad_b_and_c, grad_state[group])
-                    _follow_states(inputs, weights, sizes, channels, chunk_arrays)
-                    _follow_gradients(
-                        inputs, weights, outputs, sizes, channels, chunk_arrays, grad_arrays
-                    )
-                    for block in range(blocks):
-                        matrix = turned_weights[group, block]
-                        add_matrix_product(grad_low_rank[block], grad_steps, matrix, lanes, RANKS)
-                    add_matrix_product(grad_local[group], low_rank.T, grad_steps, count, row)
-                target = (part * (len(inputs[2]) // (height * width * dim)) + image) * height * width
-                _add_numbers(
-                    outputs[1], grad_low_rank, grad_b_and_c, places[:count], sizes, target, direction
+            grad_matrix[:] = F(0)
+            _copy_matrices(weights[0], matrices, sizes, direction, first, row)
+            for chunk in range((length + sizes.chunk - 1) // sizes.chunk - 1, -1, -1):
+                channels = (image, direction, first, chunk, row)
+                target = (part * images + image) * length
+                _follow_chunk(
+                    inputs, weights, outputs, sizes, channels, matrices, chunk_arrays, grad_state, target
                 )
             for group in range(groups):
-                start = (image * 4 + direction) * rank * dim + channel + group * lanes
-                copy_rows(outputs[2], start, dim, grad_local[group].reshape(-1), 0, lanes, rank, row)
+                start = (image * 4 + direction) * rank * dim + first + group * lanes
+                copy_rows(outputs[2], start, dim, grad_matrix[group].reshape(-1), 0, lanes, rank, row)
+
+
+@compiled
+def _matrices(sizes, groups, row):
+    """Return memory for step weights, (groups, R, lanes), and for the same turned, in blocks.
+
+    The last array is for their gradients, with R rounded up to whole blocks.
+    """
+    lanes, blocks = len(row), (sizes.rank + len(RANKS) - 1) // len(RANKS)
+    return (
+        np.zeros((groups, sizes.rank, lanes), F),
+        np.zeros((groups, blocks, lanes, len(RANKS)), F),
+        np.zeros((groups, blocks * len(RANKS), lanes), F),
+    )
+
+
+@compiled
+def _chunk_arrays(sizes, row):
+    """Return memory for the numbers of a chunk.
+
+    These are the places, step features, B and C; the arrays of `_follow_gradients` except for B, C and
+    places; and the gradients of step features, of the argument of softplus, and of B and C.
+    """
+    lanes, chunk, states = len(row), sizes.chunk, sizes.states
+    blocks = (sizes.rank + len(RANKS) - 1) // len(RANKS)
+    numbers = (
+        np.zeros(chunk, np.int64),
+        np.zeros((chunk, blocks * len(RANKS)), F),
+        np.zeros((chunk, 2 * states), F),
+    )
+    steps, slopes = np.zeros((chunk, lanes), F), np.zeros((chunk, lanes), F)
+    decays, decayed = np.zeros((chunk * states, lanes), F), np.zeros((chunk * states, lanes), F)
+    gradients = (
+        np.zeros((blocks, chunk, len(RANKS)), F),
+        np.zeros((chunk, lanes), F),
+        np.zeros((chunk, 2 * states), F),
+    )
+    return numbers, (steps, slopes, decays, decayed), gradients
+
+
+@compiled
+def _copy_matrices(step_weight, matrices, sizes, direction, first, row):
+    """Copy the step weights of a direction for the channels from `first`, as they are and turned."""
+    local, turned, _ = matrices
+    lanes, dim, rank = len(row), sizes.dim, sizes.rank
+    for group in range(len(local)):
+        start = direction * rank * dim + first + group * lanes
+        copy_rows(local[group].reshape(-1), 0, lanes, step_weight, start, dim, rank, row)
+        for r in range(rank):
+            for lane in range(lanes):
+                turned[group, r // len(RANKS), lane, r % len(RANKS)] = local[group, r, lane]
+
+
+@compiled
+def _follow_chunk(inputs, weights, outputs, sizes, channels, matrices, chunk_arrays, grad_state, target):
+    """Compute the gradients of a chunk for all groups of channels of a part.
+
+    Args:
+        channels: image, direction, first channel of the part, chunk and a row.
+        matrices: from `_matrices`; the last is added to.
+        chunk_arrays: from `_chunk_arrays`.
+        grad_state: gradient of the state, after the chunk at first, then before it, (groups, S lanes).
+        target: index of the first position of the part and image in the gradient of the projected
+            numbers.
+    """
+    image, direction, first, chunk, row = channels
+    (all_places, low_rank, b_and_c), (steps, slopes, decays, decayed), gradients = chunk_arrays
+    grad_low_rank, grad_steps, grad_b_and_c = gradients
+    local, turned, grad_matrix = matrices
+    lanes, rank = len(row), sizes.rank
+    count = locate(all_places, sizes, direction, chunk * sizes.chunk)
+    read_numbers(inputs[3], low_rank, b_and_c, all_places, count, sizes, image, direction)
+    places = all_places[:count]
+    grad_low_rank[:], grad_b_and_c[:], grad_steps[:] = F(0), F(0), F(0)
+    for group in range(len(local)):
+        channel = first + group * lanes
+        fill_rows(steps, weights[1], direction * sizes.dim + channel, row)
+        add_matrix_product(steps, low_rank, local[group], rank, row)
+        own = (image, direction, channel, chunk, row)
+        arrays = (steps, slopes, decays, decayed, b_and_c, places)
+        grad_arrays = (grad_steps, grad_b_and_c, grad_state[group])
+        _follow_states(inputs, weights, sizes, own, arrays)
+        _follow_gradients(inputs, weights, outputs, sizes, own, arrays, grad_arrays)
+        for block in range(len(grad_low_rank)):
+            add_matrix_product(grad_low_rank[block], grad_steps, turned[group, block], lanes, RANKS)
+        add_matrix_product(grad_matrix[group], low_rank.T, grad_steps, count, row)
+    _add_numbers(outputs[1], grad_low_rank, grad_b_and_c, places, sizes, target, direction)
 
 
 @compiled

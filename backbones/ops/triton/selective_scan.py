@@ -22,9 +22,11 @@ from backbones.ops import selective_scan_sizes
 
 # Channels of a program. One thread has one channel, so that no number passes between warps.
 BLOCK, WARPS = 32, 1
-# Positions or chunks whose loads are in flight together. With several numbers per state, their loads
-# already are, and the registers hold more states.
-POSITIONS, CHUNKS = 4, 8
+# Positions whose loads are in flight together. With several numbers per state, their loads already are,
+# and the registers hold more states.
+POSITIONS = 4
+# The same for chunks, whose states few programs combine: many loads hide the latency of memory.
+CHUNKS = 16
 # Maximum states in temporary memory during the backward pass, unless one chunk has more.
 KEPT_NUMBERS = 2**25
 INT32_MAX = 2**31 - 1
@@ -155,7 +157,7 @@ def _backward_direction(
     grad_weights = grad_u.new_empty(batch * count, numbers + 2, dim)
     temporary = (kept, grad_numbers, grad_weights)
     constants = _constants(u, projected, rates, grad_out, states, *temporary)
-    sizes, kernels = (direction, height, width, count), _kernels()
+    sizes, kernels = (direction, height, width, count), _gradient_kernels()
     with torch.cuda.device_of(u):
         kernels.backward_chunks[count * blocks, 1, batch](
             grad_out, projected, steps, rates, step_sums, grad_states, *sizes, **constants
@@ -228,3 +230,9 @@ def _kernels() -> ModuleType:
     from backbones.ops.triton import selective_scan_kernels
 
     return selective_scan_kernels
+
+
+def _gradient_kernels() -> ModuleType:
+    from backbones.ops.triton import selective_scan_gradient_kernels
+
+    return selective_scan_gradient_kernels

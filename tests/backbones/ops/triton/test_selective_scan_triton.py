@@ -7,6 +7,8 @@ from hypothesis import given, settings
 
 from backbones.ops import selective_scan_reference as reference
 from backbones.ops import selective_scan_sizes
+from backbones.ops.fast_paths import fast_path
+from backbones.ops.selective_scan import implementation, selective_scan
 from backbones.ops.triton import selective_scan as operator
 from tests.backbones.ops.scans import assert_near, inputs
 from tests.backbones.ops.triton.triton_process import interpreter
@@ -21,6 +23,7 @@ def scan(tensors, grad, wide_index=False, kept=operator.KEPT_NUMBERS, autocast=F
     with (
         mock.patch.object(selective_scan_sizes, 'CHUNK', 2),
         mock.patch.object(operator, 'POSITIONS', 2),
+        mock.patch.object(operator, 'CHUNKS', 2),
         mock.patch.object(operator, 'INT32_MAX', limit),
         mock.patch.object(operator, 'KEPT_NUMBERS', kept),
         torch.autocast(grad.device.type, enabled=autocast, dtype=torch.bfloat16),
@@ -79,6 +82,17 @@ SIZES = [
 def test_output_and_gradients(run, size):
     tensors, grad = inputs(size)
     check(run(tensors, grad), tensors, grad)
+
+
+@needs_gpu
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize('size', [(2, 30, 51, 96, 6, 1), (1, 17, 64, 200, 13, 4)], ids=str)
+def test_real_sizes_on_gpu(size, dtype):
+    tensors, grad = inputs(size, dtype)
+    on_gpu = [tensor.cuda().requires_grad_() for tensor in tensors]
+    out = selective_scan(*on_gpu)
+    found = out.detach(), *torch.autograd.grad(out, on_gpu, grad.cuda())
+    check([tensor.cpu() for tensor in found], tensors, grad)
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16], ids=str)
@@ -145,6 +159,13 @@ def test_nothing_to_scan(run, size):
     assert out.shape == grad.shape
     for gradient, tensor in zip(gradients, tensors, strict=True):
         assert torch.equal(gradient, torch.zeros_like(tensor))
+
+
+def test_cuda_takes_this_path(monkeypatch):
+    monkeypatch.setenv('DENSE_MIXERS_CUDA', 'fast')
+    assert implementation('cuda', torch.float16) == 'triton'
+    assert implementation('cuda', torch.float64) == 'reference'
+    assert fast_path('cuda', 'selective_scan', 'selective scan') is operator
 
 
 def test_temporary_memory_is_bounded():
