@@ -185,6 +185,10 @@ def obstacles(result: Result, entry: Entry) -> tuple[str, ...]:
 def _different_training(recipe: Recipe, entry: Entry) -> list[str]:
     """Return the differences between a recipe and the facts that an entry states about its training."""
     found = []
+    if recipe.protocol is not None:
+        found.append(f'protocol {recipe.protocol}, published fine-tuned')
+    if recipe.fraction is not None:
+        found.append(f'{100 * recipe.fraction:g} % of the training images, published all')
     if entry.multi_scale not in (None, recipe.multi_scale):
         scales = {True: 'multi-scale', False: 'single-scale', None: 'scales not stated'}
         found.append(

@@ -56,6 +56,9 @@ _RECIPE_FACTS = (
     'flops_size',
     'multi_scale',
     'pretraining',
+    'protocol',
+    'fraction',
+    'fraction_seed',
 )
 _CONTESTANT_FACTS = ('name', 'family', 'mixer', 'scale')
 

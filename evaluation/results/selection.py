@@ -49,6 +49,9 @@ def setup(result: Result) -> tuple:
     return (
         result.task,
         result.recipe.name,
+        result.recipe.protocol,
+        result.recipe.fraction,
+        result.recipe.fraction_seed,
         result.contestant.name,
         result.config,
         result.config_sha256,
@@ -69,7 +72,7 @@ def setup(result: Result) -> tuple:
 def table_of(result: Result) -> tuple:
     """Return the sort key of the table that a result belongs to."""
     order = list(TASKS).index(result.task)
-    return order, not is_published_data_set(result), result.recipe.title, result.dataset
+    return order, not is_published_data_set(result), result.recipe.heading, result.dataset
 
 
 def in_order(results: Sequence[Result]) -> list[Result]:

@@ -1,6 +1,7 @@
 """Table columns: metrics with headings and rounding as in papers, and columns that identify rows."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from itertools import groupby
 
@@ -34,11 +35,11 @@ def title_of(results: Sequence[Result]) -> str:
     """Return the title of a table of results, all of one task and data set."""
     task = TASKS[results[0].task]
     is_whole = all(result.headline_metrics == task.headlines for result in results)
-    title = results[0].recipe.title
+    recipe = results[0].recipe
     # A recipe defined in a separate page or in a leaf already has a fitting title.
-    if not is_whole and task.earlier and title == task.earlier.recipe.title:
-        title = task.optional.title
-    return f'{title} on {results[0].dataset}'
+    if not is_whole and task.earlier and recipe.title == task.earlier.recipe.title:
+        recipe = replace(recipe, title=task.optional.title)
+    return f'{recipe.heading} on {results[0].dataset}'
 
 
 def tables_of(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:

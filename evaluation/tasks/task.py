@@ -34,6 +34,10 @@ class Recipe:
         flops_size: height and width of the image for FLOPs; None for the size of the task.
         multi_scale: whether training images have several sizes.
         pretraining: what the backbone was trained on before, such as `MAE`.
+        protocol: what trains, `frozen` or `linear`; None if the whole network does. An option of the
+            commands, not a fact of a page.
+        fraction: share of the training images, between 0 and 1; None for all. Also an option.
+        fraction_seed: seed of the list of these images; None without a fraction.
     """
 
     name: str
@@ -49,6 +53,20 @@ class Recipe:
     flops_size: tuple[int, int] | None = None
     multi_scale: bool | None = None
     pretraining: str | None = None
+    protocol: str | None = None
+    fraction: float | None = None
+    fraction_seed: int | None = None
+
+    @property
+    def heading(self) -> str:
+        """Title of tables, with the protocol and the fraction of the training images."""
+        protocols = {'frozen': 'frozen backbone', 'linear': 'linear probe'}
+        parts = [self.title]
+        if self.protocol is not None:
+            parts.append(protocols.get(self.protocol, self.protocol))
+        if self.fraction is not None:
+            parts.append(f'{100 * self.fraction:g} % of the training images')
+        return ', '.join(parts)
 
     @property
     def length(self) -> str | None:
