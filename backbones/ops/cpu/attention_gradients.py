@@ -1,6 +1,6 @@
 """Shared parts of attention gradients on the CPU, compiled by numba."""
 
-from backbones.ops.cpu.attention import KEYS, LANES, NEVER, QUERIES, F, add_products, softmax
+from backbones.ops.cpu.attention_products import KEYS, LANES, NEVER, QUERIES, F, add_products, softmax
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.vector_rows import (
     add_product,

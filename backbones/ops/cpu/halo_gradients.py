@@ -11,8 +11,6 @@ from torch import Tensor
 
 from backbones.ops.cpu.attention import (
     Cut,
-    F,
-    add_products,
     load_keys,
     load_queries,
     load_values,
@@ -21,11 +19,10 @@ from backbones.ops.cpu.attention import (
     padded_tables,
     relative_logits,
     row_and_part,
-    scratch,
     square,
-    weigh,
 )
 from backbones.ops.cpu.attention_gradients import slopes_of_scores, weigh_transposed, weights_of
+from backbones.ops.cpu.attention_products import F, add_products, scratch, weigh
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.threads import for_ranges
 from backbones.ops.cpu.vector_rows import (

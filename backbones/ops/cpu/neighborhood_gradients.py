@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbones.ops.cpu.attention import F, memory
+from backbones.ops.cpu.attention import memory
+from backbones.ops.cpu.attention_products import F
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.neighborhood_parts import (
     LANES,

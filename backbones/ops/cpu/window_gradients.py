@@ -10,8 +10,6 @@ from torch import Tensor
 
 from backbones.ops.cpu.attention import (
     Cut,
-    F,
-    add_products,
     copy_rows,
     load_keys,
     load_queries,
@@ -20,12 +18,11 @@ from backbones.ops.cpu.attention import (
     memory,
     padded_bias,
     row_and_part,
-    scratch,
     square,
     store,
-    weigh,
 )
 from backbones.ops.cpu.attention_gradients import slopes_of_scores, weigh_transposed, weights_of
+from backbones.ops.cpu.attention_products import F, add_products, scratch, weigh
 from backbones.ops.cpu.compiled import compiled
 from backbones.ops.cpu.threads import for_ranges
 

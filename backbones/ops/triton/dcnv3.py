@@ -13,7 +13,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from backbones.ops.triton.sampling import fixed_point_scale, launch, power_of_two
+from backbones.ops.triton.launch_sizes import power_of_two
+from backbones.ops.triton.sampling import fixed_point_scale, launch
 
 
 @functools.cache

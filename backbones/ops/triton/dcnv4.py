@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from backbones.ops.dcnv4_reference import offsets_and_weights
-from backbones.ops.triton.sampling import fixed_point_scale, launch, power_of_two
+from backbones.ops.triton.launch_sizes import power_of_two
+from backbones.ops.triton.sampling import fixed_point_scale, launch
 
 
 @functools.cache

@@ -14,8 +14,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from backbones.ops.triton import launch_sizes
+
 WARPS = 4
-INT32_MAX = 2**31 - 1
 # Rows of output or taps per program; fixed by the kernels.
 ROWS = 4
 # Columns and channels of a tile; at most this many channels.
@@ -41,9 +42,9 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     side, block = weight.shape[-1], _block(channels)
     # (K, K, C), so that adjacent threads read adjacent numbers.
     weight = weight.float().reshape(channels, -1).t().contiguous()
-    tiles = batch * _parts(height, ROWS) * _parts(width, COLUMNS)
+    tiles = batch * launch_sizes.parts(height, ROWS) * launch_sizes.parts(width, COLUMNS)
     with torch.cuda.device_of(x):
-        _kernels().forward[(tiles, _parts(channels, block))](
+        _kernels().forward[(tiles, launch_sizes.parts(channels, block))](
             x,
             weight,
             None if bias is None else bias.float(),
@@ -54,7 +55,7 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             side,
             COLUMNS=COLUMNS,
             BLOCK=block,
-            WIDE_INDEX=needs_wide_index(x),
+            WIDE_INDEX=launch_sizes.needs_wide_index(x),
             num_warps=WARPS,
         )
     return out
@@ -64,9 +65,9 @@ def weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
     """Return the gradient of the weight, (C, 1, side, side) float32."""
     x, grad = x.contiguous(), grad.contiguous()
     batch, height, width, channels = x.shape
-    block, strips = _block(channels), _parts(height, STRIP)
+    block, strips = _block(channels), launch_sizes.parts(height, STRIP)
     sums = torch.empty(batch * strips, side, side, channels, dtype=torch.float32, device=x.device)
-    grid = side * _parts(side, ROWS), _parts(channels, block), batch * strips
+    grid = side * launch_sizes.parts(side, ROWS), launch_sizes.parts(channels, block), batch * strips
     with torch.cuda.device_of(x):
         _kernels().weight_gradient[grid](
             x,
@@ -79,24 +80,15 @@ def weight_gradient(x: Tensor, grad: Tensor, side: int) -> Tensor:
             STRIP=STRIP,
             COLUMNS=COLUMNS,
             BLOCK=block,
-            WIDE_INDEX=needs_wide_index(x, sums),
+            WIDE_INDEX=launch_sizes.needs_wide_index(x, sums),
             num_warps=WARPS,
         )
     return sums.sum(0).permute(2, 0, 1).unsqueeze(1).contiguous()
 
 
-def needs_wide_index(*tensors: Tensor) -> bool:
-    """Return whether elements of these tensors need 64-bit indices."""
-    return any(tensor.numel() > INT32_MAX for tensor in tensors)
-
-
 def _block(channels: int) -> int:
     """Return the number of channels per program, a power of two."""
-    return min(1 << (channels - 1).bit_length(), CHANNELS)
-
-
-def _parts(count: int, size: int) -> int:
-    return -(-count // size)
+    return min(launch_sizes.power_of_two(channels), CHANNELS)
 
 
 def _kernels() -> ModuleType:

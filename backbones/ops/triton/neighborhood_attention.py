@@ -13,6 +13,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from backbones.ops.triton import launch_sizes
+
 # Side of the square of tokens of a program; rows and columns of the blocks of tokens that it reads. For
 # windows of 7, the windows of a square are as wide as a block.
 SIDE, LINES, COLUMNS = 8, 2, 16
@@ -22,7 +24,6 @@ WARPS = {2: 4, 4: 8}
 STAGES = 1
 # The smallest side of a matrix on tensor cores.
 SMALLEST_SIDE = 16
-INT32_MAX = 2**31 - 1
 
 
 def forward(
@@ -54,7 +55,7 @@ def backward(
     (q, k, v), grad_out = evenly_spaced(q, k, v), grad_out.to(q.dtype).contiguous()
     means = torch.linalg.vecdot(out.float(), grad_out.float())
     grad_q, grad_k, grad_v = (torch.empty(q.shape, dtype=q.dtype, device=q.device) for _ in range(3))
-    side, used = max(SMALLEST_SIDE, _power_of_two(2 * kernel_size - 1)), 2 * kernel_size - 1
+    side, used = max(SMALLEST_SIDE, launch_sizes.power_of_two(2 * kernel_size - 1)), 2 * kernel_size - 1
     programs = squares(q.shape, dilation)
     tables = log_sums.new_empty(q.shape[3], programs, side, side)
     shared = (q, k, v, rpb.contiguous(), grad_out, log_sums, means)
@@ -105,14 +106,6 @@ def squares_along(lengths: tuple[int, ...], dilation: int) -> list[int]:
     return [(length + dilation * SIDE - 1) // (dilation * SIDE) for length in lengths]
 
 
-def needs_wide_index(*tensors: Tensor) -> bool:
-    """Return whether elements of these tensors need 64-bit indices."""
-    reach = (
-        1 + sum((n - 1) * abs(s) for n, s in zip(x.shape, x.stride(), strict=True)) for x in tensors
-    )
-    return max(reach) > INT32_MAX
-
-
 def _launch(
     kernel,
     tensors: tuple[Tensor, ...],
@@ -140,21 +133,16 @@ def _launch(
             dim**-0.5,
             KERNEL_SIZE=kernel_size,
             DIM=dim,
-            PADDED_DIM=max(SMALLEST_SIDE, _power_of_two(dim)),
+            PADDED_DIM=max(SMALLEST_SIDE, launch_sizes.power_of_two(dim)),
             SIDE=SIDE,
             LINES=LINES,
             COLUMNS=COLUMNS,
             PRECISION=precision(q.dtype),
             **(constants or {}),
-            WIDE_INDEX=needs_wide_index(*tensors),
+            WIDE_INDEX=launch_sizes.needs_wide_index(*tensors),
             num_warps=WARPS[q.element_size()],
             num_stages=STAGES,
         )
-
-
-def _power_of_two(number: int) -> int:
-    """Return the smallest power of two that is at least `number`."""
-    return 1 << (number - 1).bit_length()
 
 
 def _kernels() -> ModuleType:

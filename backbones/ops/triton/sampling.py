@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from backbones.ops.triton import launch_sizes
+
 # Warps per program, and bytes in the vector that each of their 32 threads moves.
 WARPS, VECTOR = 4, 16
 THREADS = 32 * WARPS
 # Cache line of the GPU, in bytes.
 LINE = 128
-INT32_MAX = 2**31 - 1
 
 
 def fixed_point_scale(grad_out: Tensor, most: Tensor | float = 1.0) -> Tensor:
@@ -53,11 +54,6 @@ def head_group(heads: int, row_bytes: int) -> int:
     return next(enough, heads)
 
 
-def needs_wide_index(*tensors: Tensor) -> bool:
-    """Return whether elements of these tensors need 64-bit indices."""
-    return any(tensor.numel() > INT32_MAX for tensor in tensors)
-
-
 def launch(
     kernel: Any,
     tensors: list[Tensor | None],
@@ -79,7 +75,7 @@ def launch(
     if not value.numel():
         return
     batch, height, width, heads, dim = value.shape
-    padded_dim = power_of_two(dim)
+    padded_dim = launch_sizes.power_of_two(dim)
     block = rows_a_program(padded_dim, element_size)
     group = head_group(heads, dim * value.element_size())
     rows = batch * height * width * group
@@ -97,11 +93,6 @@ def launch(
             DIM=dim,
             PADDED_DIM=padded_dim,
             BLOCK=block,
-            WIDE_INDEX=needs_wide_index(*(tensor for tensor in tensors if tensor is not None)),
+            WIDE_INDEX=launch_sizes.needs_wide_index(*(each for each in tensors if each is not None)),
             num_warps=WARPS,
         )
-
-
-def power_of_two(number: int) -> int:
-    """Return the smallest power of two that is at least `number`."""
-    return 1 << (number - 1).bit_length()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backbones.ops import selective_scan_sizes
+from backbones.ops.triton import launch_sizes
 
 # Channels of a program. One thread has one channel, so that no number passes between warps.
 BLOCK, WARPS = 32, 1
@@ -29,7 +30,6 @@ POSITIONS = 4
 CHUNKS = 16
 # Maximum states in temporary memory during the backward pass, unless one chunk has more.
 KEPT_NUMBERS = 2**25
-INT32_MAX = 2**31 - 1
 
 
 def forward(
@@ -125,11 +125,6 @@ def chunks_at_once(states: Tensor) -> int:
     return min(max(1, fitting), batch * count)
 
 
-def needs_wide_index(*tensors: Tensor) -> bool:
-    """Return whether elements of these tensors need 64-bit indices."""
-    return any(tensor.numel() > INT32_MAX for tensor in tensors)
-
-
 def _backward_direction(
     maps: list[Tensor], steps: Tensor, rates: Tensor, skips: Tensor, grad_u: Tensor, direction: int
 ) -> tuple[Tensor, Tensor]:
@@ -197,7 +192,7 @@ def _combine(step_sums: Tensor, rates: Tensor, states: Tensor, is_reversed: bool
         RUN=CHUNKS,
         BLOCK=BLOCK,
         REVERSED=is_reversed,
-        WIDE_INDEX=needs_wide_index(states),
+        WIDE_INDEX=launch_sizes.needs_wide_index(states),
         num_warps=WARPS,
     )
 
@@ -212,13 +207,13 @@ def _constants(u: Tensor, projected: Tensor, rates: Tensor, *others: Tensor) -> 
         'CHUNK': selective_scan_sizes.CHUNK,
         'RUN': max(1, POSITIONS // states),
         'BLOCK': BLOCK,
-        'WIDE_INDEX': needs_wide_index(u, projected, *others),
+        'WIDE_INDEX': launch_sizes.needs_wide_index(u, projected, *others),
         'num_warps': WARPS,
     }
 
 
 def _blocks(dim: int) -> int:
-    return -(-dim // BLOCK)
+    return launch_sizes.parts(dim, BLOCK)
 
 
 def _without_autocast(device: str) -> torch.autocast:

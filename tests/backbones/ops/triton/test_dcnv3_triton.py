@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 import backbones.ops
 from backbones.ops.triton import dcnv3 as dcnv3_triton
-from backbones.ops.triton import sampling
+from backbones.ops.triton import launch_sizes, sampling
 from tests.backbones.ops.triton.ahead_of_time import compiled, recorded, skip_unless_compiling
 from tests.backbones.ops.triton.triton_process import call, interpreter
 
@@ -284,11 +284,14 @@ def test_wide_index_changes_nothing(run):
 
 
 def test_wide_index_from_two_to_the_31_elements():
-    def expanded(count):
-        return torch.zeros(1, dtype=torch.bfloat16).expand(count)
+    def on_meta(*shape):
+        return torch.empty(shape, device='meta', dtype=torch.bfloat16)
 
-    assert not sampling.needs_wide_index(expanded(2**31 - 1), expanded(5))
-    assert sampling.needs_wide_index(expanded(5), expanded(2**31))
+    assert not launch_sizes.needs_wide_index(on_meta(2**31 - 1), on_meta(5), on_meta(0, 2**33))
+    assert launch_sizes.needs_wide_index(on_meta(5), on_meta(2**31))
+    # A view of every third number of a row.
+    assert launch_sizes.needs_wide_index(on_meta(2**15, 3 * 2**15)[:, ::3])
+    assert not launch_sizes.needs_wide_index(on_meta(2**14, 3 * 2**15)[:, ::3])
 
 
 @needs_gpu
@@ -441,7 +444,7 @@ def test_channels_move_in_wide_vectors():
 @pytest.mark.usefixtures('cache')
 @pytest.mark.parametrize('name', ['forward', 'backward'])
 def test_wide_index_is_wide_in_every_product(monkeypatch, name):
-    monkeypatch.setattr(sampling, 'INT32_MAX', -1)
+    monkeypatch.setattr(launch_sizes, 'INT32_MAX', -1)
     code = compiled_for(name, torch.bfloat16, 90).asm['ttir']
     widths = re.findall(r'arith\.muli [^\n]*: (?:tensor<[\dx]*x)?(i\d+)', code)
     assert set(widths) == {'i64'}

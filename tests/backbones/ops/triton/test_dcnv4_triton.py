@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 
 from backbones.ops.triton import dcnv4 as dcnv4_triton
-from backbones.ops.triton import sampling
+from backbones.ops.triton import launch_sizes
 from tests.backbones.ops.dcnv4_oracle import gradients, random_inputs, sampled
 from tests.backbones.ops.triton.ahead_of_time import compiled, recorded, skip_unless_compiling
 from tests.backbones.ops.triton.triton_process import call, interpreter
@@ -188,7 +188,7 @@ def test_channels_move_in_wide_vectors():
 @pytest.mark.usefixtures('cache')
 @pytest.mark.parametrize('name', ['forward', 'backward'])
 def test_wide_index_is_wide_in_every_product(monkeypatch, name):
-    monkeypatch.setattr(sampling, 'INT32_MAX', -1)
+    monkeypatch.setattr(launch_sizes, 'INT32_MAX', -1)
     code = compiled_for(name, torch.bfloat16, 90).asm['ttir']
     widths = re.findall(r'arith\.muli [^\n]*: (?:tensor<[\dx]*x)?(i\d+)', code)
     assert set(widths) == {'i64'}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 
 from backbones.ops.triton import depthwise as depthwise_triton
+from backbones.ops.triton import launch_sizes
 from tests.backbones.ops.triton.triton_process import interpreter
 
 pytestmark = pytest.mark.skipif(not depthwise_triton.available(), reason='needs Triton')
@@ -18,8 +19,13 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GP
 
 
 def call(name, arguments, changes):
-    """Call `forward` or `weight_gradient` with some settings of the module changed."""
-    with mock.patch.multiple(depthwise_triton, **{'WARPS': 4, **changes}):
+    """Call `forward` or `weight_gradient` with some settings of the module, or INT32_MAX, changed."""
+    changes = {'WARPS': 4, **changes}
+    limit = changes.pop('INT32_MAX', launch_sizes.INT32_MAX)
+    with (
+        mock.patch.multiple(depthwise_triton, **changes),
+        mock.patch.object(launch_sizes, 'INT32_MAX', limit),
+    ):
         return getattr(depthwise_triton, name)(*arguments)
 
 
@@ -121,12 +127,6 @@ def test_wide_index_changes_nothing(run):
     assert torch.equal(run('forward', x, weight, None, **wide), run('forward', x, weight, None, **SMALL))
     expected = run('weight_gradient', x, grad, 3, **SMALL)
     assert torch.equal(run('weight_gradient', x, grad, 3, **wide), expected)
-
-
-def test_wide_index_from_two_to_the_31_elements():
-    elements = torch.zeros(1).expand
-    assert not depthwise_triton.needs_wide_index(elements(2**31 - 1), elements(5))
-    assert depthwise_triton.needs_wide_index(elements(5), elements(2**31))
 
 
 def test_non_finite_pixels_only_reach_their_neighborhood(run):

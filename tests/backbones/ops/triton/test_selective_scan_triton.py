@@ -9,6 +9,7 @@ from backbones.ops import selective_scan_reference as reference
 from backbones.ops import selective_scan_sizes
 from backbones.ops.fast_paths import fast_path
 from backbones.ops.selective_scan import implementation, selective_scan
+from backbones.ops.triton import launch_sizes
 from backbones.ops.triton import selective_scan as operator
 from tests.backbones.ops.scans import assert_near, inputs
 from tests.backbones.ops.triton.triton_process import interpreter
@@ -19,12 +20,12 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GP
 
 def scan(tensors, grad, wide_index=False, kept=operator.KEPT_NUMBERS, autocast=False):
     """Return the output and the gradients of all inputs, with chunks of 2; called where Triton runs."""
-    limit = -1 if wide_index else operator.INT32_MAX
+    limit = -1 if wide_index else launch_sizes.INT32_MAX
     with (
         mock.patch.object(selective_scan_sizes, 'CHUNK', 2),
         mock.patch.object(operator, 'POSITIONS', 2),
         mock.patch.object(operator, 'CHUNKS', 2),
-        mock.patch.object(operator, 'INT32_MAX', limit),
+        mock.patch.object(launch_sizes, 'INT32_MAX', limit),
         mock.patch.object(operator, 'KEPT_NUMBERS', kept),
         torch.autocast(grad.device.type, enabled=autocast, dtype=torch.bfloat16),
     ):
@@ -174,8 +175,3 @@ def test_temporary_memory_is_bounded():
     assert 1 < at_once < 2000
     assert at_once * selective_scan_sizes.CHUNK * 16 * 96 <= operator.KEPT_NUMBERS
     assert operator.chunks_at_once(states[:, :, :3]) == 6
-
-
-def test_indices_are_wide_if_a_tensor_is_large():
-    assert not operator.needs_wide_index(torch.empty(2**16, 2**15 - 1, device='meta'))
-    assert operator.needs_wide_index(torch.empty(2**16, 2**15 + 1, device='meta'))

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbones.ops.triton import sampling
+from backbones.ops.triton import launch_sizes
 
 
 @contextmanager
@@ -42,10 +42,10 @@ def call(
     module, name = function.split('.')
     operator = importlib.import_module(f'backbones.ops.triton.{module}')
     before = torch.are_deterministic_algorithms_enabled()
-    limit = -1 if wide_index else sampling.INT32_MAX
+    limit = -1 if wide_index else launch_sizes.INT32_MAX
     torch.use_deterministic_algorithms(deterministic)
     try:
-        with mock.patch.object(sampling, 'INT32_MAX', limit):
+        with mock.patch.object(launch_sizes, 'INT32_MAX', limit):
             return getattr(operator, name)(*tensors, *numbers)
     finally:
         torch.use_deterministic_algorithms(before)
