@@ -113,7 +113,12 @@ def analyze_model(arguments: argparse.Namespace) -> str:
     from evaluation.engine.trained_model import read_analyzed_config
     from evaluation.utils.devices import own_device
 
-    cfg = read_analyzed_config(arguments.config, arguments.cfg_options, backbone=arguments.backbone)
+    cfg = read_analyzed_config(
+        arguments.config,
+        arguments.cfg_options,
+        backbone=arguments.backbone,
+        checkpoint=arguments.checkpoint,
+    )
     cfg.checkpoint_key = arguments.checkpoint_key
     output = result_file(arguments, 'erf.json')
     plan = Plan(

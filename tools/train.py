@@ -13,6 +13,7 @@ from evaluation.utils.formats import whole
 
 def parse_arguments() -> argparse.Namespace:
     from evaluation.engine.experiment import add_common_arguments
+    from evaluation.engine.protocol_options import add_protocol_options
 
     parser = CommandLine(__doc__)
     parser.add_argument('config', help='config file')
@@ -20,7 +21,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--pretrained',
         metavar='CHECKPOINT',
-        help='initial weights of the backbone: a path, a URL or `released`; default: from scratch',
+        help='initial weights of the backbone: a path, a URL, `released` or `scratch`; default: from '
+        'scratch',
     )
     parser.add_argument(
         '--resume',
@@ -29,6 +31,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='resume from this checkpoint, or from the latest in the work dir (also: auto)',
     )
+    add_protocol_options(parser)
     parser.add_argument('--amp', action='store_true', help='train with mixed precision (GPU)')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size'

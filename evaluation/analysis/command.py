@@ -157,10 +157,12 @@ def result_file(arguments: argparse.Namespace, name: str) -> Path:
     from evaluation.config.contestants import open_config
     from evaluation.config.run_settings import work_dir
     from evaluation.engine.experiment import check_work_dir
+    from evaluation.engine.protocol_options import stated_by_checkpoint
 
     if arguments.output is not None:
         return arguments.output
-    cfg, _ = open_config(arguments.config, arguments.backbone, arguments.cfg_options)
+    stated = stated_by_checkpoint(arguments.checkpoint)
+    cfg, _ = open_config(arguments.config, arguments.backbone, arguments.cfg_options, stated)
     folder = Path(work_dir(cfg, arguments.work_dir, cfg.filename))
     check_work_dir(folder)
     return folder / 'analysis' / name

@@ -82,7 +82,13 @@ def open_subject(arguments: argparse.Namespace) -> Subject:
     Raises:
         UserError: the arguments, config, data or checkpoint are invalid.
     """
-    cfg = read_analyzed_config(arguments.config, arguments.cfg_options, (LOADER,), arguments.backbone)
+    cfg = read_analyzed_config(
+        arguments.config,
+        arguments.cfg_options,
+        (LOADER,),
+        arguments.backbone,
+        arguments.checkpoint,
+    )
     device = own_device(arguments.device)
     use_data(cfg, (LOADER,), arguments)
     checkpoint = read_weights(arguments.checkpoint, arguments.checkpoint_key)

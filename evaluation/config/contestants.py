@@ -24,6 +24,7 @@ from evaluation.config.config_files import check_imports, read_config
 from evaluation.config.config_text import UNREADABLE
 from evaluation.config.model_channels import complete_model
 from evaluation.config.overrides import is_plain, merge_options
+from evaluation.config.protocols import NO_PROTOCOL, ProtocolOptions, use_protocol
 from evaluation.config.recipe import recipe_of
 from evaluation.config.settings import READ_ANYWHERE, keywords_of, registered
 from evaluation.tasks import TASKS
@@ -52,25 +53,29 @@ class NamedBackbone:
     source_sha256: str | None = None
 
 
-def open_config(file: str, backbone: str | None, options: dict) -> tuple[Config, list[str]]:
-    """Read a config, replace its backbone, override settings, and fill in channels.
+def open_config(
+    file: str, backbone: str | None, options: dict, protocol: ProtocolOptions = NO_PROTOCOL
+) -> tuple[Config, list[str]]:
+    """Read a config, replace its backbone, apply a protocol, override settings, and fill in channels.
 
     Args:
         file: path of the config.
         backbone: value of `--backbone`; None to keep the backbone of the config.
-        options: overrides, by dotted keys; they apply after `backbone`.
+        options: overrides, by dotted keys; they apply after `backbone` and `protocol`.
+        protocol: protocol and fraction to state.
 
     Returns:
         The config, and warnings about overrides that nothing is known to read.
 
     Raises:
-        UserError: the config, the name or an override is invalid.
+        UserError: the config, the name or an override is invalid, or the protocol does not fit.
     """
     make_current_folder_importable()
     cfg = read_config(file)
     if backbone is not None:
         _check_given_once(backbone, options)
         cfg = _replace_backbone(cfg, backbone)
+    cfg = use_protocol(cfg, protocol)
     warnings = merge_options(cfg, options)
     complete_model(cfg, is_replaced=backbone is not None, options=options)
     return cfg, warnings

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from evaluation.tasks import find_task
+from evaluation.tasks import find_task, stated_by_command
 
 # Version 1 included `custom_imports`. Results from then do not store a version.
 DIGEST_VERSION = 2
@@ -30,7 +30,7 @@ NOT_OF_THE_EXPERIMENT = (
     'randomness',
     'resume',
     'checkpoint_key',
-    # Names of results.
+    # Names of results. What a command states about the recipe is part of the digest; see `_settings`.
     'recipe',
     'contestant',
 )
@@ -135,6 +135,8 @@ def _settings(cfg: Config) -> dict[str, Any]:
         # This is `--resume CHECKPOINT`, which digests exclude.
         kept['load_from'] = None
     _name_results(kept, settings.get('recipe'))
+    stated = stated_by_command(settings.get('recipe'))
+    kept |= {f'recipe.{fact}': value for fact, value in stated.items()}
     _drop_later_exemptions(kept.get('optim_wrapper'))
     for name, value in kept.items():
         if isinstance(value, dict):

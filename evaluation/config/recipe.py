@@ -15,7 +15,7 @@ from mmengine.config import Config
 from torch import nn
 
 from evaluation.config.digests import LATER_EXEMPTIONS
-from evaluation.tasks import FAIR, RELEASED, TASKS, Contestant, Recipe, find_task
+from evaluation.tasks import FAIR, PROTOCOLS, RELEASED, TASKS, Contestant, Recipe, find_task
 from evaluation.utils.errors import UserError, did_you_mean
 
 # Defined in `backbones`, which is not imported just for a name.
@@ -221,7 +221,30 @@ def _check_values(place: str, declared: Mapping) -> None:
     for name in _FLAGS:
         if type(stated.get(name, False)) is not bool:
             raise UserError(f'{place}.{name} is {stated[name]!r}; give True or False')
+    _check_protocol(place, stated)
     size = stated.get('flops_size', (1, 1))
     is_pair = isinstance(size, (list, tuple)) and len(size) == 2
     if not is_pair or any(type(n) is not int or n < 1 for n in size):
         raise UserError(f'{place}.flops_size is {size!r}; give (height, width) in pixels')
+
+
+def _check_protocol(place: str, stated: Mapping) -> None:
+    """Check the facts of a recipe that the options of commands state.
+
+    Raises:
+        UserError: a value is invalid, or a fraction has no seed.
+    """
+    protocol, fraction = stated.get('protocol'), stated.get('fraction')
+    if protocol not in (None, *PROTOCOLS):
+        raise UserError(f'{place}.protocol is {protocol!r}; give {" or ".join(map(repr, PROTOCOLS))}')
+    if fraction is not None and (type(fraction) is not float or not 0 < fraction < 1):
+        raise UserError(f'{place}.fraction is {fraction!r}; give a number between 0 and 1')
+    seed = stated.get('fraction_seed')
+    if (seed is None) != (fraction is None) or (seed is not None and not _is_seed(seed)):
+        raise UserError(
+            f'{place}.fraction_seed is {seed!r}; give a whole number from 0 to {MOST} beside a fraction'
+        )
+
+
+def _is_seed(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST

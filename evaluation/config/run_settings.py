@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from evaluation.config.config_text import read_literals
 from evaluation.config.settings import setting
+from evaluation.tasks import OF_THE_COMMAND, stated_by_command
 from evaluation.utils.errors import UserError, warn
 from evaluation.utils.formats import LARGEST
 from evaluation.utils.process_groups import process_count
@@ -35,7 +36,13 @@ SAME = (
     'auto_scale_lr',
 )
 # Differences that messages name first.
-FIRST = ('model.type', 'model.backbone.type', 'model.backbone.mixer.type', 'model.backbone.dims')
+FIRST = (
+    *(f'recipe.{fact}' for fact in OF_THE_COMMAND),
+    'model.type',
+    'model.backbone.type',
+    'model.backbone.mixer.type',
+    'model.backbone.dims',
+)
 SHOWN = 2
 # Parts of an experiment that may differ: memory, precision, starting weights, speed, and locations of
 # files.
@@ -268,6 +275,8 @@ def differences(ours: dict, theirs: dict) -> Iterator[tuple[str, object, object]
     """Yield the dotted keys of experiment settings that differ between two configs, with both values."""
     for part in SAME:
         yield from _differences(ours.get(part, MISSING), theirs.get(part, MISSING), part)
+    one, other = (stated_by_command(config.get('recipe')) for config in (ours, theirs))
+    yield from _differences(one, other, 'recipe')
 
 
 def _differences(ours: object, theirs: object, key: str) -> Iterator[tuple[str, object, object]]:

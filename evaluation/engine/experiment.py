@@ -19,6 +19,7 @@ from evaluation.config.contestants import open_config
 from evaluation.config.digests import add_digests
 from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.overrides import add_backbone, add_overrides
+from evaluation.config.protocols import NO_PROTOCOL, ProtocolOptions
 from evaluation.config.run_settings import check_run_settings, work_dir
 from evaluation.config.schedule_length import length_warnings
 from evaluation.config.whole_config import check_config
@@ -88,6 +89,7 @@ def load_config(
     arguments: argparse.Namespace,
     loaders: tuple[str, ...],
     without_truth: Callable[[Config], None] | None = None,
+    protocol: ProtocolOptions = NO_PROTOCOL,
 ) -> Config:
     """Read the config and apply the common options.
 
@@ -95,12 +97,13 @@ def load_config(
         arguments: parsed arguments, with `config` and the options of `add_common_arguments`.
         loaders: names of the config's data loaders that will be used; their data are checked.
         without_truth: prepares the config for data sets without annotations; None if they are needed.
+        protocol: protocol and fraction of the training.
 
     Raises:
         UserError: the config, an option or the data set is missing or wrong, or the work dir is not
             writable. Everything that needs no model is checked before anything is written.
     """
-    cfg, warnings = open_config(arguments.config, arguments.backbone, arguments.cfg_options)
+    cfg, warnings = open_config(arguments.config, arguments.backbone, arguments.cfg_options, protocol)
     # Compute the digests before setting anything that depends on the number of processes.
     add_digests(cfg)
     check_planned(arguments, cfg.config_sha256)

@@ -52,7 +52,11 @@ def predict(arguments: argparse.Namespace) -> None:
     images = find_images(arguments.images)
     names = output_names(images)
     cfg = read_analyzed_config(
-        arguments.config, arguments.cfg_options, ('test_dataloader',), arguments.backbone
+        arguments.config,
+        arguments.cfg_options,
+        ('test_dataloader',),
+        arguments.backbone,
+        arguments.checkpoint,
     )
     device = own_device(arguments.device)
     check_readable(images)

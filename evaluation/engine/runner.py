@@ -15,6 +15,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import BaseLoop, Runner
+from torch import nn
 from torch.distributed import PrefixStore, Store, rendezvous
 from torch.distributed.rendezvous import register_rendezvous_handler
 from torch.nn.parallel import DistributedDataParallel
@@ -30,6 +31,7 @@ from evaluation.engine.hooks.training import (
     RandomStateHook,
     SharedStatisticsHook,
 )
+from evaluation.models.frozen import freeze_backbone
 from evaluation.models.model_weights import check_whole, fit_model, unwrapped
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import rename_whole
@@ -88,6 +90,17 @@ class BenchmarkRunner(Runner):
             # Not essential: if the disk is not writable, the training reports it for its own files.
             with contextlib.suppress(OSError):
                 write_length(Path(self.log_dir), iterations)
+        return built
+
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model; freeze its backbone if the recipe states a protocol.
+
+        Raises:
+            UserError: the model has nothing to freeze.
+        """
+        built = super().build_model(model)
+        if protocol := (self.cfg.get('recipe') or {}).get('protocol'):
+            freeze_backbone(unwrapped(built), protocol)
         return built
 
     def load_or_resume(self) -> None:

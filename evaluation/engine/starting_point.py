@@ -22,11 +22,13 @@ from evaluation.engine.experiment import backbone_errors_reported
 from evaluation.engine.runner import TRAINING_STATE
 from evaluation.models.model_weights import (
     PRETRAINED,
+    SCRATCH,
     check_whole,
     fit_model,
     fit_part,
     forget_pretrained,
     pretrained_parts,
+    starting_sources,
 )
 from evaluation.results.published import load_published
 from evaluation.tasks.classification import CLASSIFICATION
@@ -43,7 +45,7 @@ def set_starting_point(
 
     Args:
         cfg: the config; may set a starting point with `load_from` or with any `init_cfg` of the model.
-        pretrained: path or URL of weights for the backbone, or `released`.
+        pretrained: path or URL of weights for the backbone, `released`, or `scratch` for random ones.
         resume: path or URL of a checkpoint to resume, or `latest`; overrides the config.
         is_planned: whether the checkpoint must come from this exact config, as in a sweep.
 
@@ -67,6 +69,7 @@ def set_starting_point(
             return
         if pretrained:
             use_pretrained(cfg, pretrained)
+        check_frozen_start(cfg, pretrained)
         for part in pretrained_parts(cfg.model):
             # It may be a class, or the value that an older version wrote to a dumped config.
             part.settings['type'] = PRETRAINED
@@ -79,6 +82,13 @@ def use_pretrained(cfg: Config, wish: str) -> None:
     Raises:
         UserError: no released weights are known for this backbone, or the config would replace them.
     """
+    if wish == SCRATCH:
+        if sources := starting_sources(cfg):
+            raise UserError(
+                f'--pretrained {wish}, but the config starts from {next(iter(sources))}; remove one of '
+                'them'
+            )
+        return
     for part in pretrained_parts(cfg.model):
         if not part.place:
             raise UserError(
@@ -96,6 +106,27 @@ def use_pretrained(cfg: Config, wish: str) -> None:
     others = cfg.model.get('init_cfg') or []
     others = [others] if isinstance(others, dict) else [*others]
     cfg.model.init_cfg = [*others, ConfigDict(**settings, part=BACKBONE_PART)]
+
+
+def check_frozen_start(cfg: Config, pretrained: str | None) -> None:
+    """Check that a frozen backbone starts from weights, unless random ones are asked for.
+
+    Args:
+        cfg: config of a new training, with its starting weights.
+        pretrained: value of `--pretrained`.
+
+    Raises:
+        UserError: the backbone would keep random weights.
+    """
+    protocol = (cfg.get('recipe') or {}).get('protocol')
+    if protocol is None or pretrained == SCRATCH:
+        return
+    parts = [part for parts in starting_sources(cfg).values() for part in parts]
+    if not any(part == 'model' or part.split('.')[0] == BACKBONE_PART for part in parts):
+        raise UserError(
+            f'--protocol {protocol} freezes the backbone, which has no starting weights; give '
+            f'--pretrained FILE_OR_URL, or --pretrained {SCRATCH} to keep random weights on purpose'
+        )
 
 
 def find_checkpoint(work_dir: str, wish: str | None) -> tuple[str, dict] | None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from torch import nn
 
 from backbones.checkpoint import local_copy, read_checkpoint
 from evaluation.config.run_settings import (
@@ -14,14 +16,19 @@ from evaluation.config.run_settings import (
     randomness,
     warn_of_different_backbone,
 )
+from evaluation.data.fractions import use_fraction
 from evaluation.engine.checkpoints import resumed_by_restart
 from evaluation.engine.experiment import backbone_errors_reported, load_config, make_runner
 from evaluation.engine.faults import machine_faults_reported, stop_explained
 from evaluation.engine.hooks.result_hook import ResultHook
+from evaluation.engine.protocol_options import options_of, stated_by_checkpoint
 from evaluation.engine.starting_point import check_fits, set_starting_point
 from evaluation.engine.submission import leave_out_truth, write_submission
 from evaluation.metrics.predictions import DumpPredictions
-from evaluation.models.model_weights import starting_weights
+from evaluation.models.frozen import trainable_parameters
+from evaluation.models.model_weights import starting_weights, unwrapped
+from evaluation.results.description import count_parameters
+from evaluation.tasks import PROTOCOLS
 from evaluation.utils.errors import UserError
 
 
@@ -31,7 +38,9 @@ def train(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: something in the arguments, the config or the data is missing or wrong.
     """
-    cfg = load_config(arguments, ('train_dataloader', 'val_dataloader'))
+    options = options_of(arguments)
+    cfg = load_config(arguments, ('train_dataloader', 'val_dataloader'), protocol=options)
+    images = use_fraction(cfg, options.list_file)
     cfg.randomness = randomness(cfg, arguments.seed, arguments.deterministic)
     if arguments.amp:
         use_mixed_precision(cfg)
@@ -44,9 +53,22 @@ def train(arguments: argparse.Namespace) -> None:
     with machine_faults_reported(cfg.work_dir):
         runner = make_runner(cfg)
         print_log(f'training starts from {starting_weights(cfg)}', logger='current')
+        describe_trained(unwrapped(runner.model), cfg)
+        if images and is_main_process():
+            images.write(Path(cfg.work_dir))
     resumed_from = cfg.load_from if cfg.resume else None
     with stop_explained(cfg.work_dir, resumed_from), backbone_errors_reported():
         runner.train()
+
+
+def describe_trained(model: nn.Module, cfg: Config) -> None:
+    """Log the protocol and the number of parameters that train."""
+    protocol = (cfg.get('recipe') or {}).get('protocol')
+    print_log(
+        f'{trainable_parameters(model):,} of {count_parameters(model):,} parameters train'
+        + (f' ({PROTOCOLS[protocol]})' if protocol else ''),
+        logger='current',
+    )
 
 
 def use_mixed_precision(cfg: Config) -> None:
@@ -69,7 +91,8 @@ def test(arguments: argparse.Namespace) -> None:
     """
     folder = arguments.format_only
     prepare = partial(leave_out_truth, folder=folder) if folder else None
-    cfg = load_config(arguments, ('test_dataloader',), prepare)
+    stated = stated_by_checkpoint(arguments.checkpoint)
+    cfg = load_config(arguments, ('test_dataloader',), prepare, stated)
     # A dumped config may still have the setting of its training.
     cfg.resume = False
     check_wishes(cfg, arguments)

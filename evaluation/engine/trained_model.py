@@ -18,6 +18,7 @@ from backbones.checkpoint.load_report import some
 from evaluation.config.contestants import open_config
 from evaluation.config.whole_config import check_config
 from evaluation.engine.experiment import backbone_errors_reported
+from evaluation.engine.protocol_options import stated_by_checkpoint
 from evaluation.models.model_weights import BACKBONE, check_whole, fit_model, forget_pretrained
 from evaluation.results.description import describe_checkpoint, weights_sha256
 from evaluation.utils.errors import UserError, warn
@@ -45,7 +46,11 @@ class Checkpoint:
 
 
 def read_analyzed_config(
-    file: str, options: dict, loaders: Sequence[str] = (), backbone: str | None = None
+    file: str,
+    options: dict,
+    loaders: Sequence[str] = (),
+    backbone: str | None = None,
+    checkpoint: str | None = None,
 ) -> Config:
     """Read the config of a model to analyze, and override settings; its data need not exist.
 
@@ -54,11 +59,12 @@ def read_analyzed_config(
         options: overrides.
         loaders: names of its data loaders that will be used.
         backbone: value of `--backbone`; None for that of the config.
+        checkpoint: path or URL of its weights, which states the protocol; None without weights.
 
     Raises:
         UserError: the config cannot be read or is invalid.
     """
-    cfg, warnings = open_config(file, backbone, options)
+    cfg, warnings = open_config(file, backbone, options, stated_by_checkpoint(checkpoint))
     check_config(cfg, loaders, process_count())
     for warning in warnings:
         warn(warning)

@@ -5,6 +5,7 @@ import it.
 """
 
 import backbones  # noqa: F401
+import evaluation.data.fractions
 import evaluation.data.image_loading
 import evaluation.data.imagenet
 import evaluation.data.segmentation_map
@@ -14,4 +15,5 @@ import evaluation.engine.hooks.training
 import evaluation.metrics.class_metrics
 import evaluation.metrics.instance_ap
 import evaluation.models.classifier
+import evaluation.models.linear_head
 import evaluation.models.test_time_augmentation  # noqa: F401

@@ -23,7 +23,9 @@ from evaluation.config.recipe import variant_of
 from evaluation.config.run_settings import effective_batch_size
 from evaluation.data.bad_images import images_skipped
 from evaluation.data.dataset_config import data_sha256
+from evaluation.data.fractions import fraction_digest
 from evaluation.models.complexity import complexity_of_config
+from evaluation.models.frozen import trainable_parameters
 from evaluation.models.model_weights import starting_weights
 from evaluation.utils.files import file_sha256
 from evaluation.utils.formats import now as now
@@ -61,6 +63,7 @@ def describe_training(runner: Runner) -> dict:
         'learning_rate_scaled': bool((runner.cfg.get('auto_scale_lr') or {}).get('enable')),
         'images_skipped': images_skipped(runner.cfg.train_dataloader.dataset)['count'],
         'data_sha256': data_sha256(runner.cfg.train_dataloader.dataset),
+        'images_sha256': fraction_digest(runner.cfg.train_dataloader.dataset),
     }
 
 
@@ -76,8 +79,12 @@ def describe_config(cfg: Config) -> dict:
 
 
 def describe_parameters(model: nn.Module) -> dict[str, int]:
-    """Return the number of parameters of the model and of its backbone."""
-    return {'total': count_parameters(model), 'backbone': count_parameters(model.backbone)}
+    """Return the number of parameters of the model, of its backbone, and of those that train."""
+    return {
+        'total': count_parameters(model),
+        'backbone': count_parameters(model.backbone),
+        'trainable': trainable_parameters(model),
+    }
 
 
 def is_augmented(model: nn.Module) -> bool:

@@ -20,6 +20,7 @@ from evaluation.config.contestants import (
 )
 from evaluation.config.digests import add_digests
 from evaluation.config.overrides import merge_options
+from evaluation.config.protocols import NO_PROTOCOL, ProtocolOptions
 from evaluation.config.run_settings import (
     DEFAULT_SEED,
     check_run_settings,
@@ -31,7 +32,7 @@ from evaluation.config.whole_config import check_config
 from evaluation.data.data_root import data_root_of, set_data_root
 from evaluation.data.startup_checks import Digests
 from evaluation.engine.checkpoints import candidates
-from evaluation.engine.starting_point import pretrained_of, use_pretrained
+from evaluation.engine.starting_point import check_frozen_start, pretrained_of, use_pretrained
 from evaluation.models.model_weights import starting_sources, starting_weights
 from evaluation.sweep.decisions import start_name
 from evaluation.sweep.record import Identity
@@ -241,6 +242,7 @@ class Wishes:
         pretrained: initial weights; None for scratch.
         flags: options of `tools/train.py` that change what is computed, such as `--amp`.
         options: overrides of configs, by dotted keys.
+        protocol: protocol and fraction of all runs.
     """
 
     root: Path
@@ -249,6 +251,7 @@ class Wishes:
     pretrained: str | None = None
     flags: tuple[str, ...] = ()
     options: dict[str, object] = field(default_factory=dict)
+    protocol: ProtocolOptions = NO_PROTOCOL
 
 
 @dataclass(frozen=True)
@@ -286,7 +289,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         UserError: one of them is missing or invalid.
     """
     is_test = wanted.checkpoint is not None
-    cfg, _ = open_config(str(wanted.config), wanted.backbone, wishes.options)
+    cfg, _ = open_config(str(wanted.config), wanted.backbone, wishes.options, wishes.protocol)
     add_digests(cfg)
     digest, old_digest = cfg.config_sha256, cfg.config_sha256_version_1
     check_config(cfg, TESTING if is_test else (*TRAINING, *TESTING), wishes.processes)
@@ -313,6 +316,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     pretrained = pretrained_of(wishes.pretrained, cfg, wanted.seed)
     flags = flags_of(cfg, wishes.flags)
     start, start_sha256 = start_of(cfg, pretrained, digests)
+    check_frozen_start(cfg, pretrained)
     identity = Identity(
         digest,
         evaluated,
@@ -326,6 +330,7 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
     )
     training = [*common, '--seed', str(wanted.seed), *flags]
     training += ['--pretrained', pretrained] if pretrained else []
+    training += wishes.protocol.arguments
     task = RunTask(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
     return Run(wanted.name, task)
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from evaluation.config.overrides import add_overrides
 from evaluation.engine.experiment import check_work_dir
 from evaluation.engine.faults import machine_faults_reported
+from evaluation.engine.protocol_options import add_protocol_options, options_of
 from evaluation.sweep.decisions import REFUSED, why_another
 from evaluation.sweep.display import Lines, LiveTable, report
 from evaluation.sweep.executors import (
@@ -92,9 +94,10 @@ def sweep(arguments: argparse.Namespace) -> int:
         UserError: the command line is invalid, or none of the runs can be done.
         Interrupted: this command was asked to stop.
     """
+    wishes, slurm = wishes_of(arguments), slurm_wishes(arguments)
     with quiet():
         entries = find_entries(find_configs(arguments.patterns), arguments.backbones)
-    wishes, slurm = wishes_of(arguments), slurm_wishes(arguments)
+    entries = [replace(each, name=f'{each.name}{wishes.protocol.suffix}') for each in entries]
     if arguments.test_only is None:
         with quiet():
             seeds = [arguments.seeds or [own_seed(each.config, wishes.options)] for each in entries]
@@ -287,6 +290,7 @@ def add_arguments(parser: CommandLine) -> None:
         help='initial weights: `released`, or a path or URL, in which {name}, {mixer}, {scale} and '
         '{seed} are replaced by those of the run; default: from scratch',
     )
+    add_protocol_options(parser)
     for name, text in FLAGS.items():
         parser.add_argument(f'--{name.replace("_", "-")}', action='store_true', help=text)
     add_overrides(parser)
@@ -339,6 +343,7 @@ def wishes_of(arguments: argparse.Namespace) -> Wishes:
         pretrained=arguments.pretrained,
         flags=flags,
         options=arguments.cfg_options,
+        protocol=options_of(arguments),
     )
 
 

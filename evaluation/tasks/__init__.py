@@ -5,6 +5,10 @@ from evaluation.tasks.instance_segmentation import INSTANCE_SEGMENTATION
 from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.tasks.task import (
     FAIR,
+    FROZEN,
+    LINEAR,
+    OF_THE_COMMAND,
+    PROTOCOLS,
     RELEASED,
     Contestant,
     Earlier,
@@ -12,10 +16,15 @@ from evaluation.tasks.task import (
     OptionalOutput,
     Recipe,
     Task,
+    stated_by_command,
 )
 
 __all__ = [
     'FAIR',
+    'FROZEN',
+    'LINEAR',
+    'OF_THE_COMMAND',
+    'PROTOCOLS',
     'RELEASED',
     'TASKS',
     'Contestant',
@@ -26,6 +35,7 @@ __all__ = [
     'Task',
     'find_metric',
     'find_task',
+    'stated_by_command',
 ]
 
 # In the order of tables.

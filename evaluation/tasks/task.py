@@ -11,6 +11,21 @@ from typing import Any
 
 # Variants of a recipe: fair to all mixers, or as released.
 FAIR, RELEASED = 'fair', 'released'
+FROZEN, LINEAR = 'frozen', 'linear'
+# Protocols, in the words of tables.
+PROTOCOLS = {FROZEN: 'frozen backbone', LINEAR: 'linear probe'}
+# Facts of a recipe that the options of commands state.
+OF_THE_COMMAND = ('protocol', 'fraction', 'fraction_seed')
+
+
+def stated_by_command(recipe: object) -> dict[str, Any]:
+    """Return the facts of `OF_THE_COMMAND` in the recipe of a config that are not None.
+
+    Args:
+        recipe: recipe of a config; anything else, as in a damaged config, states nothing.
+    """
+    stated = recipe if isinstance(recipe, Mapping) else {}
+    return {fact: stated[fact] for fact in OF_THE_COMMAND if stated.get(fact) is not None}
 
 
 @dataclass(frozen=True)
@@ -60,10 +75,9 @@ class Recipe:
     @property
     def heading(self) -> str:
         """Title of tables, with the protocol and the fraction of the training images."""
-        protocols = {'frozen': 'frozen backbone', 'linear': 'linear probe'}
         parts = [self.title]
         if self.protocol is not None:
-            parts.append(protocols.get(self.protocol, self.protocol))
+            parts.append(PROTOCOLS.get(self.protocol, self.protocol))
         if self.fraction is not None:
             parts.append(f'{100 * self.fraction:g} % of the training images')
         return ', '.join(parts)

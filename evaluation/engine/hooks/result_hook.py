@@ -183,7 +183,10 @@ class ResultHook(Hook):
             'data': {'sha256': self.data_sha256},
             'checkpoint': describe_checkpoint(checkpoint, self.weights_sha256),
             **{name: training.get(name) for name in OF_THE_TRAINING},
-            'training_data': {'sha256': training.get('data_sha256')},
+            'training_data': {
+                'sha256': training.get('data_sha256'),
+                'images_sha256': training.get('images_sha256'),
+            },
             'training_images_skipped': training.get('images_skipped', 0),
             'test_time_augmentation': is_augmented(runner.model),
             'compiled': any(isinstance(hook, CompileHook) for hook in runner.hooks),
