@@ -60,6 +60,9 @@ WARNED = re.compile(
     r'|optim_wrapper\.(accumulative_counts|clip_grad(\..*)?)'
 )
 MISSING = 'nothing'
+LOADER = 'train_dataloader'
+# Digest of the list of training images, if they are a fraction.
+LIST = 'images_sha256'
 
 
 def check_run_settings(cfg: Config) -> None:
@@ -207,6 +210,7 @@ def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
     if 'model' not in theirs:
         warn(f'{source} does not store its config: it may belong to a different experiment')
         return
+    _check_same_images(cfg.to_dict(), theirs, source)
     found = list(differences(cfg.to_dict(), theirs))
     refused = [key for key, *_ in found if not WARNED.fullmatch(key)]
     lines = {
@@ -226,6 +230,31 @@ def check_same_experiment(cfg: Config, checkpoint: dict, source: str) -> None:
     before = meta.get('training', {}).get('batch_size')
     if 'train_dataloader.batch_size' not in lines and before not in (None, images):
         warn(f'resuming from {source}: a step has {images} images here and {before} there')
+
+
+def _check_same_images(ours: dict, theirs: dict, source: str) -> None:
+    """Check that two trainings on a fraction of the images have the same list of images.
+
+    Raises:
+        UserError: the lists differ although fraction and seed are the same.
+    """
+    if stated_by_command(ours.get('recipe')) != stated_by_command(theirs.get('recipe')):
+        return
+    here, there = ({*_values_of(config.get(LOADER), LIST)} for config in (ours, theirs))
+    if here and there and here != there:
+        one, other = (min(digests)[:8] for digests in (here, there))
+        raise UserError(
+            f'{source} was trained on a different list of images ({other}, not {one}), from different '
+            'data or ids; give the data that it was trained on, or a different --work-dir'
+        )
+
+
+def _values_of(value: object, name: str) -> Iterator[str]:
+    """Yield all values of a setting at any depth."""
+    if isinstance(value, dict):
+        yield from (str(value[key]) for key in value if key == name)
+    for below in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _values_of(below, name)
 
 
 def warn_of_different_backbone(cfg: Config, checkpoint: dict, source: str) -> None:

@@ -39,8 +39,8 @@ def freeze_backbone(model: nn.Module, protocol: str) -> None:
     trained = head_names(backbone) if is_classifier else pyramid_names(backbone)
     if trained and protocol == LINEAR:
         raise UserError(
-            f'--protocol {LINEAR}: {type(backbone).__name__} would train its feature pyramid, so this is '
-            f'no linear probe; give --protocol {FROZEN}, or a backbone with maps at several strides'
+            f'--protocol {LINEAR}: {type(backbone).__name__} would train its feature pyramid, which is '
+            f'not linear; give --protocol {FROZEN}, or a backbone with maps at several strides'
         )
     backbone.requires_grad_(False)
     for name in trained:

@@ -156,10 +156,11 @@ class TestRandomness:
         def stop(config):
             raise StopIteration
 
-        monkeypatch.setattr(train_and_test, 'load_config', lambda arguments, loaders: cfg)
+        monkeypatch.setattr(train_and_test, 'load_config', lambda arguments, loaders, protocol: cfg)
         monkeypatch.setattr(train_and_test, 'make_runner', stop)
         given = dict(config='c.py', amp=False, auto_scale_lr=False, resume=None, pretrained=None)
         given.update(deterministic=False, config_sha256=None)
+        given.update(protocol=None, fraction=None, fraction_seed=None)
         seeds = []
         for own, option in ((1, None), (2, None), (3, None), (3, 4)):
             cfg.randomness = dict(seed=own)
@@ -193,6 +194,7 @@ class TestWorkDir:
     def test_analyses(self, tmp_path, option, found):
         arguments = argparse.Namespace(
             config=str(LEAF),
+            checkpoint=None,
             backbone=None,
             cfg_options={'work_dir': str(tmp_path / 'own')},
             output=None,
