@@ -1,6 +1,7 @@
 """Freeze the backbone of a model, so that only neck and heads train."""
 
 import functools
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -8,6 +9,8 @@ from torch import nn
 from evaluation.models.classifier import ImageClassifier
 from evaluation.tasks import FROZEN, LINEAR
 from evaluation.utils.errors import UserError
+from evaluation.utils.meta_device import build_without_values
+from evaluation.utils.random_state import seeded
 
 # Names of the head in classifiers: of the suite, and of modules of users.
 HEADS = ('conv_head', 'head')
@@ -99,6 +102,24 @@ def frozen_class(network: type[nn.Module]) -> type[nn.Module]:
 
     names = {'__module__': network.__module__, '__qualname__': network.__qualname__}
     return type(network.__name__, (network,), {'train': train, 'forward': forward, **names})
+
+
+def trainable_of_config(model: Mapping, scope: str | None, protocol: str | None) -> int:
+    """Return the number of parameters of a model that train, without data or weights.
+
+    Args:
+        model: config of the model; not changed.
+        scope: scope of the registry for its parts.
+        protocol: protocol of the training; None if the whole network trains.
+
+    Raises:
+        UserError: the protocol does not fit the model.
+    """
+    with seeded(0):
+        built = build_without_values(model, scope)
+    if protocol:
+        freeze_backbone(built, protocol)
+    return trainable_parameters(built)
 
 
 def trainable_parameters(model: nn.Module) -> int:

@@ -328,9 +328,8 @@ def make_run(wanted: Wanted, wishes: Wishes, digests: Digests) -> Run:
         options=flags,
         config_sha256_version_1=old_digest,
     )
-    training = [*common, '--seed', str(wanted.seed), *flags]
+    training = [*common, '--seed', str(wanted.seed), *flags, *wishes.protocol.arguments]
     training += ['--pretrained', pretrained] if pretrained else []
-    training += wishes.protocol.arguments
     task = RunTask(folder, config, identity, tuple(training), tuple(common), final_checkpoint(cfg))
     return Run(wanted.name, task)
 

@@ -10,19 +10,29 @@ from evaluation.utils.text_tables import DASH, SECTION, Cell, Column, Table, to_
 PARAMETERS_NOTE = 'Parameters: all of the model, including frozen ones and any auxiliary head.'
 
 
-def render_complexity(found: Mapping[str, Complexity]) -> str:
+def render_complexity(found: Mapping[str, Complexity], trained: Mapping[str, int] = {}) -> str:
     """Return Markdown tables of parameters and FLOPs for each image size and kind of model.
 
     Args:
         found: complexity of each config, by config name.
+        trained: number of parameters that train, of configs with a protocol.
     """
     alike: dict[tuple, dict[str, Complexity]] = {}
     for name, complexity in found.items():
         parts = tuple(part.name for part in complexity.parts)
         alike.setdefault((complexity.height, complexity.width, parts), {})[name] = complexity
     tables = [table for members in alike.values() for table in _tables(members)]
-    notes = [PARAMETERS_NOTE, CONVENTION, *uncounted_notes(found)]
+    notes = [PARAMETERS_NOTE, *trained_notes(found, trained), CONVENTION, *uncounted_notes(found)]
     return '\n'.join([*map(to_markdown, tables), '\n\n'.join(notes)]) + '\n'
+
+
+def trained_notes(found: Mapping[str, Complexity], trained: Mapping[str, int]) -> list[str]:
+    """Return a note for each config with a protocol, with the parameters that train, in millions."""
+    counts = {name: (count, found[name].parameters) for name, count in trained.items()}
+    return [
+        f'{name}: {fixed(count / 1e6, 2)} of {fixed(total / 1e6, 2)} M parameters train.'
+        for name, (count, total) in counts.items()
+    ]
 
 
 def uncounted_notes(found: Mapping[str, Complexity]) -> list[str]:

@@ -51,6 +51,17 @@ class TestOutput:
         totals = [table[1][1] for table in tables['Parameters (M)']]
         assert totals == [f'{figures[config]["parameters"] / 1e6:.2f}' for config in configs]
 
+    def test_parameters_that_train(self, count, tmp_path):
+        options = ['--protocol', 'linear', '--json', 'figures.json']
+        outcome = count(ROOT / UPERNET, *options)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        ((name, figures),) = json.loads((tmp_path / 'figures.json').read_text()).items()
+        assert name.endswith('upernet_convnext_micro_linear.py')
+        head = next(part for part in figures['parts'] if part['name'] == 'decode head')
+        assert figures['trainable'] == head['parameters']
+        counts = f'{figures["trainable"] / 1e6:.2f} of {figures["parameters"] / 1e6:.2f} M'
+        assert f'{name}: {counts} parameters train.' in outcome.stdout
+
     def test_says_what_was_counted_and_writes_nothing(self, count, tmp_path):
         outcome = count(ROOT / CONVNEXT)
         assert outcome.status == 0, outcome.stderr[-3000:]

@@ -15,7 +15,12 @@ from backbones import MIXERS
 from evaluation.config.contestants import open_config
 from evaluation.config.protocols import ProtocolOptions
 from evaluation.models.classifier import ImageClassifier
-from evaluation.models.frozen import freeze_backbone, head_names, trainable_parameters
+from evaluation.models.frozen import (
+    freeze_backbone,
+    head_names,
+    trainable_of_config,
+    trainable_parameters,
+)
 from tests.commands import ROOT
 from tests.refusals import refusal
 
@@ -226,6 +231,16 @@ class TestPyramidOfAPlainTransformer:
 
     def test_linear_probe_is_refused(self, model):
         assert 'would train its feature pyramid' in refusal(freeze_backbone, model, 'linear')
+
+
+@pytest.mark.parametrize('protocol', [None, 'frozen', 'linear'])
+def test_parameters_that_train_are_counted_without_values(protocol):
+    cfg = read(NETWORK, protocol)
+    model = built(cfg)
+    parts = list(model.parameters()) if protocol is None else [*model.decode_head.parameters()]
+    parts += [*model.auxiliary_head.parameters()] if protocol == 'frozen' else []
+    found = trainable_of_config(cfg.model, cfg.default_scope, protocol)
+    assert found == sum(parameter.numel() for parameter in parts)
 
 
 def test_model_without_a_backbone():
