@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from evaluation.config.recipe import contestant_name, recipe_of
+from evaluation.config.recipe import check_stated_by_command, contestant_name, recipe_of
 from evaluation.tasks import LINEAR, TASKS, stated_by_command
 from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import UserError
@@ -192,6 +192,16 @@ def _use_linear_schedule(content: dict[str, Any], file: str) -> None:
     content['optim_wrapper'] = {**kept, 'optimizer': dict(LINEAR_OPTIMIZER)}
 
 
-def stated_in(recipe: object) -> ProtocolOptions:
-    """Return the protocol and fraction in the recipe of a stored config."""
-    return ProtocolOptions(**stated_by_command(recipe))
+def stated_in(recipe: object, place: str) -> ProtocolOptions:
+    """Return the protocol and fraction in the recipe of a stored config.
+
+    Args:
+        recipe: recipe of the config; anything else states nothing.
+        place: where the config is stored, for messages.
+
+    Raises:
+        UserError: a value is invalid.
+    """
+    stated = stated_by_command(recipe)
+    check_stated_by_command(place, stated)
+    return ProtocolOptions(**stated)

@@ -221,15 +221,19 @@ def _check_values(place: str, declared: Mapping) -> None:
     for name in _FLAGS:
         if type(stated.get(name, False)) is not bool:
             raise UserError(f'{place}.{name} is {stated[name]!r}; give True or False')
-    _check_protocol(place, stated)
+    check_stated_by_command(place, stated)
     size = stated.get('flops_size', (1, 1))
     is_pair = isinstance(size, (list, tuple)) and len(size) == 2
     if not is_pair or any(type(n) is not int or n < 1 for n in size):
         raise UserError(f'{place}.flops_size is {size!r}; give (height, width) in pixels')
 
 
-def _check_protocol(place: str, stated: Mapping) -> None:
+def check_stated_by_command(place: str, stated: Mapping) -> None:
     """Check the facts of a recipe that the options of commands state.
+
+    Args:
+        place: where they are stated, for messages.
+        stated: facts by name.
 
     Raises:
         UserError: a value is invalid, or a fraction has no seed.

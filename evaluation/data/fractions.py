@@ -18,6 +18,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from evaluation.config.recipe import check_stated_by_command
 from evaluation.data.bad_images import relative_name
 from evaluation.data.dataset_config import data_sha256, plain_datasets
 from evaluation.data.image_loading import build_dataset
@@ -69,11 +70,12 @@ def read_list(file: Path) -> ImageList:
         content = json.loads(read_text(file))
         digest = content.pop('sha256')
         found = ImageList(**{**content, 'images': tuple(content['images'])})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f'--fraction {file} is not a list of training images; give {FILE} of a work dir, or a '
             'number between 0 and 1'
         ) from error
+    check_stated_by_command(f'--fraction {file}', asdict(found))
     if found.sha256 != digest:
         raise UserError(f'--fraction {file}: its images were changed; give the file as it was written')
     return found
@@ -127,7 +129,8 @@ def use_fraction(cfg: Config, list_file: Path | None = None) -> ImageList | None
     dataset = parts[0]
     kind = dataset.get('dataset_type', dataset.type)
     whole = ConfigDict({k: v for k, v in dataset.items() if k not in OWN} | {'type': kind})
-    ids = image_ids(build_dataset(whole, cfg.default_scope))
+    built = build_dataset(whole, cfg.default_scope)
+    ids = image_ids(built)
     chosen = chosen_images(ids, fraction, seed)
     if not chosen:
         raise UserError(
@@ -138,6 +141,10 @@ def use_fraction(cfg: Config, list_file: Path | None = None) -> ImageList | None
     found = ImageList(fraction, seed, data_sha256(whole), len(ids), images)
     if list_file:
         _check_list(read_list(list_file), found, list_file)
+    if skipped := {*dataset.get('left_out', [])}:
+        # Skipped images outside of the list were never part of this training.
+        names = (relative_name(built, built.get_data_info(index)['img_path']) for index in chosen)
+        dataset.left_out = sorted(skipped.intersection(names))
     dataset.update(
         type=dataset_of_fraction.__name__,
         dataset_type=kind,

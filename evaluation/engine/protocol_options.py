@@ -88,6 +88,9 @@ def stated_by_checkpoint(source: str | None) -> ProtocolOptions:
     Args:
         source: path or URL; None without a checkpoint. One that cannot be read states nothing: the error
             is reported when its weights are read.
+
+    Raises:
+        UserError: it states an invalid value.
     """
     if source is None:
         return ProtocolOptions()
@@ -96,4 +99,5 @@ def stated_by_checkpoint(source: str | None) -> ProtocolOptions:
     except (BackboneError, OSError):
         return ProtocolOptions()
     text = meta.get('cfg') if isinstance(meta, dict) else None
-    return stated_in(read_literals(text).get('recipe') if isinstance(text, str) else None)
+    recipe = read_literals(text).get('recipe') if isinstance(text, str) else None
+    return stated_in(recipe, f'the config in {source}: recipe')

@@ -25,7 +25,7 @@ from evaluation.engine.protocol_options import options_of, stated_by_checkpoint
 from evaluation.engine.starting_point import check_fits, set_starting_point
 from evaluation.engine.submission import leave_out_truth, write_submission
 from evaluation.metrics.predictions import DumpPredictions
-from evaluation.models.frozen import trainable_parameters
+from evaluation.models.frozen import trainable_of_config, trainable_parameters
 from evaluation.models.model_weights import starting_weights, unwrapped
 from evaluation.results.description import count_parameters
 from evaluation.tasks import PROTOCOLS
@@ -40,6 +40,7 @@ def train(arguments: argparse.Namespace) -> None:
     """
     options = options_of(arguments)
     cfg = load_config(arguments, ('train_dataloader', 'val_dataloader'), protocol=options)
+    check_protocol(cfg)
     images = use_fraction(cfg, options.list_file)
     cfg.randomness = randomness(cfg, arguments.seed, arguments.deterministic)
     if arguments.amp:
@@ -59,6 +60,16 @@ def train(arguments: argparse.Namespace) -> None:
     resumed_from = cfg.load_from if cfg.resume else None
     with stop_explained(cfg.work_dir, resumed_from), backbone_errors_reported():
         runner.train()
+
+
+def check_protocol(cfg: Config) -> None:
+    """Check that the model has what the protocol freezes and trains, before anything is written.
+
+    Raises:
+        UserError: it has not.
+    """
+    if protocol := (cfg.get('recipe') or {}).get('protocol'):
+        trainable_of_config(cfg.model, cfg.default_scope, protocol)
 
 
 def describe_trained(model: nn.Module, cfg: Config) -> None:

@@ -92,7 +92,8 @@ class TestLinear:
         # As many evaluations and checkpoints as on the page.
         count = plain.train_cfg.max_iters / plain.train_cfg.val_interval
         assert length / cfg.train_cfg.val_interval == pytest.approx(count, rel=0.05)
-        assert cfg.default_hooks.checkpoint.interval == cfg.train_cfg.val_interval
+        count = plain.train_cfg.max_iters / plain.default_hooks.checkpoint.interval
+        assert length / cfg.default_hooks.checkpoint.interval == pytest.approx(count, rel=0.05)
 
     def test_settings_of_dinov2(self):
         """Source: released config of the linear head of DINOv2 ViT-B/14 on ADE20K."""
@@ -319,6 +320,12 @@ class TestCheckpoint:
     )
     def test_states_nothing(self, tmp_path, meta):
         assert self.stated(tmp_path, meta) == ProtocolOptions()
+
+    @pytest.mark.parametrize('recipe', ["dict(protocol='x')", "dict(fraction='x', fraction_seed=0)"])
+    def test_states_what_cannot_be(self, tmp_path, recipe):
+        said = refusal(self.stated, tmp_path, {'cfg': f'recipe = {recipe}'})
+        assert 'a.pth: recipe.' in said
+        assert "is 'x'; give" in said
 
     def test_unreadable_or_missing(self, tmp_path):
         (tmp_path / 'b.pth').write_text('?')

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from evaluation.config.contestants import open_config
 from evaluation.config.protocols import ProtocolOptions
-from evaluation.data.bad_images import leave_out_bad_images
+from evaluation.data.bad_images import images_skipped, leave_out_bad_images
 from evaluation.data.data_root import set_data_root
 from evaluation.data.fractions import (
     FILE,
@@ -159,11 +159,15 @@ class TestTraining:
         whole = build(config_of(name, roots, ProtocolOptions()))
         paths = dict(zip(image_ids(whole), range(len(whole)), strict=True))
         files = [Path(whole.get_data_info(paths[each])['img_path']) for each in images.images]
-        damaged = tmp_path / files[0].relative_to(roots)
-        damaged.write_bytes(damaged.read_bytes()[:50])
+        paths = {whole.get_data_info(index)['img_path'] for index in range(len(whole))}
+        outside = Path(min(paths - {*map(str, files)}))
+        for file in (files[0], outside):
+            damaged = tmp_path / file.relative_to(roots)
+            damaged.write_bytes(damaged.read_bytes()[:50])
         cfg = config_of(name, copied, HALF)
         leave_out_bad_images(cfg, ('train_dataloader',))
         assert use_fraction(cfg).images == images.images
+        assert images_skipped(cfg.train_dataloader.dataset)['count'] == 1
         dataset = build(cfg)
         assert len(dataset) == len(whole)
         assert {*image_ids(dataset)} == {*images.images[1:]}
