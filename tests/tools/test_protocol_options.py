@@ -155,6 +155,15 @@ def test_random_weights_beside_others(train, trials, tmp_path, refused):
     refused(KIND, '`--pretrained scratch` for a config with weights', outcome, said)
 
 
+def test_sweep_of_a_frozen_backbone_without_weights(commands, trials, tmp_path, refused):
+    project = make_project(tmp_path, trials['upernet'])
+    arguments = project.arguments(f'configs/demo/{NAME}.py', more=('--protocol', 'frozen'))
+    outcome = commands('sweep', *arguments, folder=project.folder)
+    said = f'{NAME}_frozen/seed_0: --protocol frozen freezes the backbone'
+    refused('Sweeps', '`--protocol` without starting weights', outcome, said)
+    assert not project.root.exists()
+
+
 @pytest.mark.parametrize('protocol', ['frozen', 'linear'])
 def test_sweep_separates_runs(commands, trials, tmp_path, protocol):
     project = make_project(tmp_path, trials['upernet'])
