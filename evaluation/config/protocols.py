@@ -56,7 +56,7 @@ class ProtocolOptions:
         """End of the names of configs and work dirs, such as `_frozen_fraction_0.1_seed_0`."""
         parts = [self.protocol] if self.protocol else []
         if self.fraction is not None:
-            parts.append(f'fraction_{self.fraction:g}_seed_{self.fraction_seed}')
+            parts.append(f'fraction_{self.fraction}_seed_{self.fraction_seed}')
         return ''.join(f'_{part}' for part in parts)
 
     @property

@@ -250,11 +250,12 @@ def _check_same_images(ours: dict, theirs: dict, source: str) -> None:
 
 
 def _values_of(value: object, name: str) -> Iterator[str]:
-    """Yield all values of a setting at any depth."""
-    if isinstance(value, dict):
-        yield from (str(value[key]) for key in value if key == name)
-    for below in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _values_of(below, name)
+    """Yield all values of a setting, at any depth."""
+    if isinstance(value, dict) and name in value:
+        yield str(value[name])
+    if isinstance(value, (dict, list)):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from _values_of(below, name)
 
 
 def warn_of_different_backbone(cfg: Config, checkpoint: dict, source: str) -> None:

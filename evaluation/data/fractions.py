@@ -99,7 +99,10 @@ def chosen_images(ids: Sequence[str], fraction: float, seed: int) -> list[int]:
 def image_ids(dataset: BaseDataset) -> list[str]:
     """Return the id of every image: that of COCO, otherwise its file name relative to the data root."""
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    return [str(info.get('img_id', relative_name(dataset, info['img_path']))) for info in infos]
+    return [
+        str(info['img_id']) if 'img_id' in info else relative_name(dataset, info['img_path'])
+        for info in infos
+    ]
 
 
 def use_fraction(cfg: Config, list_file: Path | None = None) -> ImageList | None:

@@ -3,12 +3,14 @@
 import argparse
 from pathlib import Path
 
+from mmengine.config import Config
+
 from backbones import BackboneError
 from backbones.checkpoint import read_checkpoint
 from evaluation.config.config_text import read_literals
-from evaluation.config.protocols import ProtocolOptions, stated_in
+from evaluation.config.protocols import NO_PROTOCOL, ProtocolOptions, stated_in
 from evaluation.data.fractions import FILE, read_list
-from evaluation.tasks import PROTOCOLS
+from evaluation.tasks import PROTOCOLS, stated_by_command
 from evaluation.utils.errors import UserError
 from evaluation.utils.formats import whole
 
@@ -93,11 +95,37 @@ def stated_by_checkpoint(source: str | None) -> ProtocolOptions:
         UserError: it states an invalid value.
     """
     if source is None:
-        return ProtocolOptions()
+        return NO_PROTOCOL
     try:
-        meta = read_checkpoint(source).get('meta')
+        content = read_checkpoint(source)
     except (BackboneError, OSError):
-        return ProtocolOptions()
+        return NO_PROTOCOL
+    return stated_in(_stored_config(content).get('recipe'), f'the config in {source}: recipe')
+
+
+def check_stated(cfg: Config, content: dict, source: str) -> None:
+    """Check that a config states the protocol and the fraction that a checkpoint was trained with.
+
+    Args:
+        cfg: config of the test.
+        content: content of the checkpoint; one without a config fits any.
+        source: path or URL of the checkpoint, for messages.
+
+    Raises:
+        UserError: the config states one that the checkpoint does not, so the result would claim it.
+    """
+    stored = _stored_config(content)
+    theirs = stated_by_command(stored.get('recipe'))
+    for fact, value in stated_by_command(cfg.get('recipe')).items():
+        if stored and fact not in theirs:
+            raise UserError(
+                f'config {cfg.filename} states {fact}={value!r}, but {source} was trained without; give '
+                'the config that it was trained with'
+            )
+
+
+def _stored_config(content: dict) -> dict:
+    """Return the config in a checkpoint; empty if it has none."""
+    meta = content.get('meta')
     text = meta.get('cfg') if isinstance(meta, dict) else None
-    recipe = read_literals(text).get('recipe') if isinstance(text, str) else None
-    return stated_in(recipe, f'the config in {source}: recipe')
+    return read_literals(text) if isinstance(text, str) else {}

@@ -21,7 +21,7 @@ from evaluation.engine.checkpoints import resumed_by_restart
 from evaluation.engine.experiment import backbone_errors_reported, load_config, make_runner
 from evaluation.engine.faults import machine_faults_reported, stop_explained
 from evaluation.engine.hooks.result_hook import ResultHook
-from evaluation.engine.protocol_options import options_of, stated_by_checkpoint
+from evaluation.engine.protocol_options import check_stated, options_of, stated_by_checkpoint
 from evaluation.engine.starting_point import check_fits, set_starting_point
 from evaluation.engine.submission import leave_out_truth, write_submission
 from evaluation.metrics.predictions import DumpPredictions
@@ -116,6 +116,7 @@ def test(arguments: argparse.Namespace) -> None:
     with machine_faults_reported(cfg.work_dir), backbone_errors_reported():
         content = read_checkpoint(arguments.checkpoint)
         check_fits(cfg, content, arguments.checkpoint, strict=True)
+        check_stated(cfg, content, arguments.checkpoint)
         warn_of_different_backbone(cfg, content, arguments.checkpoint)
         if arguments.tta:
             use_test_time_augmentation(cfg)

@@ -16,6 +16,7 @@ from evaluation.utils.random_state import seeded
 HEADS = ('conv_head', 'head')
 # Feature pyramid in the backbone class of a plain vision transformer, which has no pretrained weights.
 PYRAMID = 'pyramid'
+LINEAR_HEAD = 'LinearHead'
 
 
 def freeze_backbone(model: nn.Module, protocol: str) -> None:
@@ -33,11 +34,17 @@ def freeze_backbone(model: nn.Module, protocol: str) -> None:
 
     Raises:
         UserError: the model has no backbone, the head of its classifier is unknown, or a linear probe
-            would train a feature pyramid.
+            would train something else than a linear head.
     """
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
         raise UserError(f'{type(model).__name__} has no backbone to freeze; omit --protocol')
+    # Compare names, because importing mmseg would take trainings of other tasks seconds.
+    if protocol == LINEAR and type(getattr(model, 'decode_head', None)).__name__ != LINEAR_HEAD:
+        raise UserError(
+            f'the recipe states the protocol {LINEAR}, but the model has no {LINEAR_HEAD}; give '
+            f'--protocol {LINEAR} instead'
+        )
     is_classifier = isinstance(model, ImageClassifier)
     trained = head_names(backbone) if is_classifier else pyramid_names(backbone)
     if trained and protocol == LINEAR:

@@ -17,7 +17,12 @@ from evaluation.config.recipe import recipe_of
 from evaluation.config.run_settings import check_same_experiment, differences
 from evaluation.config.schedule_length import length_warnings
 from evaluation.config.whole_config import check_config
-from evaluation.engine.protocol_options import add_protocol_options, options_of, stated_by_checkpoint
+from evaluation.engine.protocol_options import (
+    add_protocol_options,
+    check_stated,
+    options_of,
+    stated_by_checkpoint,
+)
 from evaluation.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evaluation.utils.errors import CommandLine
 from tests.commands import ROOT
@@ -326,6 +331,16 @@ class TestCheckpoint:
         said = refusal(self.stated, tmp_path, {'cfg': f'recipe = {recipe}'})
         assert 'a.pth: recipe.' in said
         assert "is 'x'; give" in said
+
+    def test_config_that_claims_more(self):
+        trained, claimed = (opened(ADE_PAGE, options) for options in (ProtocolOptions(), FROZEN))
+        content = {'meta': {'cfg': trained.pretty_text}}
+        said = refusal(check_stated, claimed, content, 'a.pth')
+        assert "states protocol='frozen', but a.pth was trained without" in said
+        check_stated(trained, content, 'a.pth')
+        check_stated(claimed, {'meta': {'cfg': claimed.pretty_text}}, 'a.pth')
+        # Weights alone do not say how they were trained.
+        check_stated(claimed, {}, 'a.pth')
 
     def test_unreadable_or_missing(self, tmp_path):
         (tmp_path / 'b.pth').write_text('?')

@@ -216,11 +216,10 @@ class TestClassifiers:
 
 
 class TestPyramidOfAPlainTransformer:
-    @pytest.fixture
-    def model(self):
-        return built(read('timm:test_vit(pyramid_channels=16)'))
+    NAME = 'timm:test_vit(pyramid_channels=16)'
 
-    def test_it_trains(self, model):
+    def test_it_trains(self):
+        model = built(read(self.NAME))
         before = state(model.backbone)
         cfg = Config(dict(default_scope='mmseg', optim_wrapper=dict(optimizer=dict(type='SGD', lr=1.0))))
         freeze_backbone(model, 'frozen')
@@ -229,7 +228,8 @@ class TestPyramidOfAPlainTransformer:
         assert moved
         assert all(name.startswith('pyramid.') for name in moved)
 
-    def test_linear_probe_is_refused(self, model):
+    def test_linear_probe_is_refused(self):
+        model = built(read(self.NAME, 'linear'))
         assert 'would train its feature pyramid' in refusal(freeze_backbone, model, 'linear')
 
 
@@ -241,6 +241,11 @@ def test_parameters_that_train_are_counted_without_values(protocol):
     parts += [*model.auxiliary_head.parameters()] if protocol == 'frozen' else []
     found = trainable_of_config(cfg.model, cfg.default_scope, protocol)
     assert found == sum(parameter.numel() for parameter in parts)
+
+
+def test_linear_protocol_of_another_head():
+    said = refusal(freeze_backbone, built(read(NETWORK)), 'linear')
+    assert 'states the protocol linear, but the model has no LinearHead' in said
 
 
 def test_model_without_a_backbone():
