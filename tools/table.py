@@ -22,11 +22,13 @@ from evaluation.results.published import PACKAGED, comparable_entries, load_publ
 from evaluation.results.reading import load_results
 from evaluation.results.result import Result
 from evaluation.results.selection import add_choice, chosen, select
+from evaluation.results.shifted import in_distribution
 from evaluation.statistics.bootstrap import RESAMPLES, check_resamples
 from evaluation.statistics.comparison import Uncertainty, compare, uncertainties
 from evaluation.tables.comparison import against_text, pairs_against
 from evaluation.tables.csv_table import single_task
-from evaluation.tables.table import FORMATS, render
+from evaluation.tables.shifted_table import shifted_tables
+from evaluation.tables.table import FORMATS, WRITERS, render
 from evaluation.utils.errors import CommandLine, UserError, command
 from evaluation.utils.files import check_output, write_output
 
@@ -111,8 +113,13 @@ def differences(arguments: argparse.Namespace, results: list[Result]) -> str:
     return against_text(compared, arguments.against, arguments.format)
 
 
-def tables(arguments: argparse.Namespace, results: list[Result]) -> str:
+def tables(arguments: argparse.Namespace, results: list[Result], found: list[Result]) -> str:
     """Return the tables of results.
+
+    Args:
+        arguments: parsed command line.
+        results: results to show.
+        found: all results, with those under distribution shift.
 
     Raises:
         UserError: an option asks for figures that no result has.
@@ -129,7 +136,11 @@ def tables(arguments: argparse.Namespace, results: list[Result]) -> str:
     if arguments.published_rows and not comparable_entries(field, results):
         print('no published result has the recipe and data of these results', file=sys.stderr)
     uncertainty = intervals_of(results, arguments.resamples) if arguments.ci else None
-    return render(results, published, arguments.format, analyses, uncertainty, field)
+    text = render(results, published, arguments.format, analyses, uncertainty, field)
+    if arguments.format == 'csv':
+        return text
+    more = shifted_tables(found, arguments.resamples if arguments.ci else 0, arguments.all)
+    return '\n'.join([text, *(WRITERS[arguments.format](table) for table in more)])
 
 
 @command
@@ -139,12 +150,15 @@ def main() -> None:
     if arguments.output is not None:
         check_output(arguments.output)
     found = load_results(arguments.work_dirs)
-    results = chosen(found, arguments.task, arguments.recipe)
+    found = chosen(found, arguments.task, arguments.recipe)
+    results = found if arguments.format == 'csv' else in_distribution(found)
     shown = select(results, every=arguments.all)
     if arguments.format == 'csv':
         single_task(shown)
-    build = tables if arguments.against is None else differences
-    text = build(arguments, shown)
+    if arguments.against is None:
+        text = tables(arguments, shown, found)
+    else:
+        text = differences(arguments, shown)
     if arguments.output is None:
         sys.stdout.write(text)
     else:

@@ -49,6 +49,7 @@ class BenchmarkRunner(Runner):
 
     resumed_random_states: list[RandomState] | None = None
     to_test: tuple[dict, str] | None = None
+    test_loop_of: Callable[['BenchmarkRunner'], BaseLoop] | None = None
 
     def build_logger(
         self, log_level: int | str = 'INFO', log_file: str | None = None, **settings: object
@@ -89,6 +90,10 @@ class BenchmarkRunner(Runner):
             with contextlib.suppress(OSError):
                 write_length(Path(self.log_dir), iterations)
         return built
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop of a test, by `test_loop_of` if it is set."""
+        return super().build_test_loop(loop) if self.test_loop_of is None else self.test_loop_of(self)
 
     def load_or_resume(self) -> None:
         """Load `to_test`, the content and source of a checkpoint, if set; else follow the config.

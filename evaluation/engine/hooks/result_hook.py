@@ -35,6 +35,8 @@ from evaluation.results.description import (
     versions,
     weights_sha256,
 )
+from evaluation.results.result import Domain
+from evaluation.results.shift_suites import dataset_of, domain_folder
 from evaluation.tasks import Recipe
 from evaluation.utils.files import file_sha256, write_json
 
@@ -115,14 +117,16 @@ class ResultHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start the clock, and hash the weights."""
-        self._before_evaluation(runner, runner.cfg.test_dataloader)
+        self._before_evaluation(runner, runner.cfg.test_dataloader, domain_of(runner))
 
     @master_only
-    def _before_evaluation(self, runner: Runner, loader: ConfigDict) -> None:
+    def _before_evaluation(
+        self, runner: Runner, loader: ConfigDict, domain: Domain | None = None
+    ) -> None:
         self.evaluation_started = time.monotonic()
         self.weights_sha256 = weights_sha256(unwrapped(runner.model))
-        # Only once: the file may be large.
-        if self.data_sha256 is None:
+        # Only once for each data set: the file may be large.
+        if self.data_sha256 is None or domain:
             self.data_sha256 = data_sha256(loader.dataset)
 
     @master_only
@@ -143,14 +147,16 @@ class ResultHook(Hook):
 
     @master_only
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Write the result of a test run."""
+        """Write the result of a test run; those of domains go to folders below it."""
+        domain = domain_of(runner)
         self._write(
             runner,
             runner.test_evaluator,
             runner.cfg.test_dataloader,
-            folder=Path(runner.log_dir),
+            folder=domain_folder(Path(runner.log_dir), domain) if domain else Path(runner.log_dir),
             checkpoint=self.checkpoint,
             training=self.training,
+            domain=domain,
         )
 
     def _write(
@@ -161,6 +167,7 @@ class ResultHook(Hook):
         folder: Path,
         checkpoint: Path | None,
         training: dict,
+        domain: Domain | None = None,
     ) -> None:
         reports = [r for r in (getattr(m, 'report', None) for m in evaluator.metrics) if r]
         if not reports:
@@ -176,7 +183,8 @@ class ResultHook(Hook):
                 'variant': training.get('variant', training.get('recipe')),
             },
             'contestant': asdict(contestant_of(runner.cfg, model.backbone)),
-            'dataset': self.dataset or self.recipe.dataset,
+            'dataset': dataset_of(domain) if domain else self.dataset or self.recipe.dataset,
+            'domain': asdict(domain) if domain else None,
             'images_skipped': images_skipped(loader.dataset),
             **leave_figures(folder, report),
             'config': describe_config(runner.cfg),
@@ -199,6 +207,11 @@ class ResultHook(Hook):
         }
         write_json(folder / 'result.json', content)
         print_log(f'result written to {folder / "result.json"}', logger='current')
+
+
+def domain_of(runner: Runner) -> Domain | None:
+    """Return the domain of a test; None in distribution."""
+    return getattr(runner.test_loop, 'domain', None)
 
 
 def leave_figures(folder: Path, report: MetricReport) -> dict:
