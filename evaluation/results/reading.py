@@ -160,6 +160,7 @@ def _parse(data: object, file: Path) -> Result:
         created=time_of(data['created']),
         path=file,
         domain=_domain(data.get('domain')),
+        calibration=data.get('calibration') and _printable(data['calibration'], 'calibration'),
     )
 
 

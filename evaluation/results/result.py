@@ -94,6 +94,7 @@ class Result:
     path: Path
     variant: str | None = None
     domain: Domain | None = None
+    calibration: Mapping[str, float | None] | None = None
 
     @property
     def task(self) -> str:

@@ -108,7 +108,12 @@ def test_missing_domain(test, trials, suite, tmp_path, nothing_written, refused)
 @pytest.mark.parametrize(
     ('options', 'task', 'given', 'message'),
     [
-        (['coco-x', 'data'], 'mask_rcnn', 'test: an unknown suite for `--shift`', 'did you mean coco-o?'),
+        (
+            ['coco-x', 'data'],
+            'mask_rcnn',
+            'test: an unknown suite for `--shift`',
+            'did you mean coco-o?',
+        ),
         (['coco-o', 'data'], 'upernet', 'test: `--shift coco-o` with a segmentor', 'is for'),
         (
             ['coco-o', 'data', '--out', 'all.pkl'],

@@ -18,6 +18,7 @@ from evaluation.data.bad_images import images_skipped
 from evaluation.data.dataset_config import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
+from evaluation.metrics.calibration import calibration_errors
 from evaluation.metrics.record_files import FILE as EVIDENCE_FILE
 from evaluation.metrics.record_files import write_evidence
 from evaluation.metrics.records import Evidence, MetricReport
@@ -220,8 +221,15 @@ def leave_figures(folder: Path, report: MetricReport) -> dict:
         'images': report.images,
         'metrics': report.metrics,
         'per_class': report.per_class,
+        'calibration': calibration_of(report.evidence),
         'evidence': leave_evidence(folder, report.evidence),
     }
+
+
+def calibration_of(evidence: Evidence | None) -> dict[str, float | None] | None:
+    """Return calibration errors in percent; None if the records have no confidences."""
+    parts = evidence.calibration() if evidence else {}
+    return calibration_errors(parts, len(evidence.images)) if parts else None
 
 
 def leave_evidence(folder: Path, evidence: Evidence | None) -> dict | None:
