@@ -5,6 +5,7 @@
     python tools/table.py --recipe upernet_ade20k_160k --format csv --output ade20k.csv
     python tools/table.py --ci
     python tools/table.py --analyses
+    python tools/table.py --calibration --ci
     python tools/table.py --published-rows
     python tools/table.py --against original
 
@@ -25,6 +26,7 @@ from evaluation.results.selection import add_choice, chosen, select
 from evaluation.results.shifted import in_distribution
 from evaluation.statistics.bootstrap import RESAMPLES, check_resamples
 from evaluation.statistics.comparison import Uncertainty, compare, uncertainties
+from evaluation.tables.calibration_table import calibration_tables
 from evaluation.tables.comparison import against_text, pairs_against
 from evaluation.tables.csv_table import single_task
 from evaluation.tables.shifted_table import shifted_tables
@@ -68,6 +70,11 @@ def parse_arguments() -> argparse.Namespace:
         help='also show results of tools/analyze_*.py for the same weights, below the same folders',
     )
     parser.add_argument(
+        '--calibration',
+        action='store_true',
+        help='also show calibration errors; with --ci, with intervals',
+    )
+    parser.add_argument(
         '--ci',
         action='store_true',
         help='also show confidence intervals, and which figures cannot be told apart from the best',
@@ -100,7 +107,7 @@ def differences(arguments: argparse.Namespace, results: list[Result]) -> str:
     Raises:
         UserError: no pair exists, a pair cannot be compared, or an option does not apply.
     """
-    for name in ('ci', 'published_rows', 'analyses'):
+    for name in ('ci', 'published_rows', 'analyses', 'calibration'):
         if getattr(arguments, name):
             raise UserError(
                 f'--against shows only differences, with intervals; omit --{name.replace("_", "-")}'
@@ -139,7 +146,10 @@ def tables(arguments: argparse.Namespace, results: list[Result], found: list[Res
     text = render(results, published, arguments.format, analyses, uncertainty, field)
     if arguments.format == 'csv':
         return text
-    more = shifted_tables(found, arguments.resamples if arguments.ci else 0, arguments.all)
+    resamples = arguments.resamples if arguments.ci else 0
+    more = shifted_tables(found, resamples, arguments.all)
+    if arguments.calibration:
+        more += calibration_tables(results, resamples)
     return '\n'.join([text, *(WRITERS[arguments.format](table) for table in more)])
 
 

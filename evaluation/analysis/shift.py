@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from evaluation.analysis.results import FOLDER, result_content, write_content
 from evaluation.results.result import Result
 from evaluation.results.shifted import ShiftedRun, shifted_runs
@@ -29,6 +27,9 @@ def write_summary(results: Sequence[Result], data: str) -> Path:
     folder = run.inside.path.parent / FOLDER
     folder.mkdir(exist_ok=True)
     file = folder / f'{ANALYSIS}.json'
+    # Imported here, so that tables and the report start without it.
+    import torch
+
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     content = result_content(ANALYSIS, facts_of(run, data), figures_of(run), note_of(run), device)
     write_content(file, content)

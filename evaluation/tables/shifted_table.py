@@ -1,17 +1,16 @@
 """Tables of figures in distribution beside those under distribution shift."""
 
-import math
 from collections.abc import Sequence
 from itertools import groupby
 
 from evaluation.results.result import Result
 from evaluation.results.selection import table_of
 from evaluation.results.shifted import ShiftedRun, shifted_runs
-from evaluation.statistics.bootstrap import CONFIDENCE, Interval
+from evaluation.statistics.bootstrap import CONFIDENCE
 from evaluation.statistics.shifted_figures import ShiftedFigures, with_intervals, without_intervals
-from evaluation.tables.columns import identity_columns, printed, title_of
+from evaluation.tables.columns import identity_columns, interval_text, title_of
 from evaluation.tasks import find_metric
-from evaluation.utils.text_tables import DASH, MINUS, Cell, Column, Table
+from evaluation.utils.text_tables import Cell, Column, Table
 
 
 def shifted_tables(results: Sequence[Result], resamples: int = 0, every: bool = False) -> list[Table]:
@@ -53,18 +52,7 @@ def _table(runs: list[ShiftedRun], resamples: int) -> Table:
 
 def _cells(found: ShiftedFigures, task: str) -> list[Cell]:
     shown = [found.inside, *found.domains.values(), found.mean, found.effective_robustness]
-    return [Cell(_text(each, task)) for each in shown]
-
-
-def _text(found: Interval, task: str) -> str:
-    if math.isnan(found.value):
-        return DASH
-    value, *ends = (
-        str(printed(each, task)).replace('-', MINUS)
-        for each in (found.value, found.low, found.high)
-        if not math.isnan(each)
-    )
-    return f'{value} ({" to ".join(ends)})' if ends else value
+    return [Cell(interval_text(each, task)) for each in shown]
 
 
 def _notes(runs: Sequence[ShiftedRun], resamples: int) -> list[str]:
