@@ -11,6 +11,7 @@ from evaluation.demo.scene_datasets import write_coco
 from evaluation.demo.scenes import SceneStyle
 from evaluation.results.reading import load_results
 from evaluation.results.shift_suites import COCO_O
+from tests.coco_truth import remove_masks
 from tests.commands import option_list, read_results
 
 pytestmark = pytest.mark.habits
@@ -26,11 +27,7 @@ def suite(tmp_path_factory):
     root = tmp_path_factory.mktemp('coco-o')
     for number, (domain, images) in enumerate(IMAGES.items()):
         write_coco(root / domain, SceneStyle(height=64, width=64), {'val': images}, seed=10 + number)
-        file = root / domain / COCO_O.annotations
-        content = json.loads(file.read_text())
-        for entry in content['annotations']:
-            del entry['segmentation']
-        file.write_text(json.dumps(content))
+        remove_masks(root / domain / COCO_O.annotations)
     return root
 
 
