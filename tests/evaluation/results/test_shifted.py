@@ -39,9 +39,7 @@ def test_figures_of_a_run(folder):
 
 def test_a_domain_without_objects_leaves_the_mean_undefined(folder):
     file = folder / 'coco-o/tattoo/result.json'
-    content = json.loads(file.read_text())
-    content['metrics'] = dict.fromkeys(content['metrics'])
-    file.write_text(json.dumps(content))
+    edit(file, metrics=dict.fromkeys(json.loads(file.read_text())['metrics']))
     (run,) = shifted_runs(load_results([folder]))
     assert (run.mean, run.effective_robustness) == (None, None)
 
@@ -81,14 +79,18 @@ def test_missing_test_in_distribution(folder):
     assert f'{folder / "result.json"} is missing; keep the folder of the test whole' in message
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        ({'checkpoint': {'file': 'x', 'sha256': 'b', 'weights_sha256': 'other'}}, 'different weights'),
-        ({'domain': {'suite': 'coco-x', 'name': 'sketch'}}, "unknown suite 'coco-x'"),
-    ],
-)
-def test_results_that_do_not_belong_together(folder, change, message):
-    file = folder / 'coco-o/sketch/result.json'
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    assert message in refused(folder)
+def edit(file, **changes):
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_different_weights(folder):
+    checkpoint = {'file': 'x', 'sha256': 'b', 'weights_sha256': 'other'}
+    edit(folder / 'coco-o/sketch/result.json', checkpoint=checkpoint)
+    assert 'are of different weights; test again with --shift' in refused(folder)
+
+
+def test_suite_of_a_later_version(folder):
+    for name in COCO_O.domains:
+        file = folder / f'coco-o/{name}/result.json'
+        edit(file, domain={'suite': 'coco-x', 'name': name})
+    assert "unknown suite 'coco-x'; this version knows coco-o" in refused(folder)

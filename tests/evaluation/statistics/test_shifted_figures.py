@@ -13,7 +13,9 @@ RESAMPLES = 300
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    folder = write_shifted_run(tmp_path_factory.mktemp('run'), 'swin_tiny', images=(30, *6 * [12]))
+    folder = write_shifted_run(
+        tmp_path_factory.mktemp('runs') / 'run', 'swin_tiny', images=(30, *6 * [12])
+    )
     (run,) = shifted_runs(load_results([folder]))
     return run
 

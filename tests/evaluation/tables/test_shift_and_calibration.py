@@ -92,7 +92,5 @@ def test_no_result_has_calibration_errors(tmp_path):
 def test_invalid_errors_are_refused(tmp_path, value):
     write_classifier(tmp_path / 'a', 'swin_tiny', [0.8, 0.7], {'ECE': 3.0})
     file = tmp_path / 'a/result.json'
-    content = json.loads(file.read_text())
-    content['calibration']['ECE'] = value
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {'calibration': {'ECE': value}}))
     assert 'calibration.ECE' in refusal(load_results, [tmp_path])
