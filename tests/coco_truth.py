@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import io
+import json
 
 from pycocotools.coco import COCO
 
@@ -14,3 +15,11 @@ def indexed(truth: dict) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         found.createIndex()
     return found
+
+
+def remove_masks(file):
+    """Remove the masks of all objects from an annotation file."""
+    content = json.loads(file.read_text())
+    for entry in content['annotations']:
+        del entry['segmentation']
+    file.write_text(json.dumps(content))

@@ -5,6 +5,7 @@
     python tools/table.py --recipe upernet_ade20k_160k --format csv --output ade20k.csv
     python tools/table.py --ci
     python tools/table.py --analyses
+    python tools/table.py --calibration --ci
     python tools/table.py --published-rows
     python tools/table.py --against original
 
@@ -22,11 +23,14 @@ from evaluation.results.published import PACKAGED, comparable_entries, load_publ
 from evaluation.results.reading import load_results
 from evaluation.results.result import Result
 from evaluation.results.selection import add_choice, chosen, select
+from evaluation.results.shifted import in_distribution
 from evaluation.statistics.bootstrap import RESAMPLES, check_resamples
 from evaluation.statistics.comparison import Uncertainty, compare, uncertainties
+from evaluation.tables.calibration_table import calibration_tables
 from evaluation.tables.comparison import against_text, pairs_against
 from evaluation.tables.csv_table import single_task
-from evaluation.tables.table import FORMATS, render
+from evaluation.tables.shifted_table import shifted_tables
+from evaluation.tables.table import FORMATS, WRITERS, render
 from evaluation.utils.errors import CommandLine, UserError, command
 from evaluation.utils.files import check_output, write_output
 
@@ -66,6 +70,11 @@ def parse_arguments() -> argparse.Namespace:
         help='also show results of tools/analyze_*.py for the same weights, below the same folders',
     )
     parser.add_argument(
+        '--calibration',
+        action='store_true',
+        help='also show calibration errors; with --ci, with intervals',
+    )
+    parser.add_argument(
         '--ci',
         action='store_true',
         help='also show confidence intervals, and which figures cannot be told apart from the best',
@@ -98,7 +107,7 @@ def differences(arguments: argparse.Namespace, results: list[Result]) -> str:
     Raises:
         UserError: no pair exists, a pair cannot be compared, or an option does not apply.
     """
-    for name in ('ci', 'published_rows', 'analyses'):
+    for name in ('ci', 'published_rows', 'analyses', 'calibration'):
         if getattr(arguments, name):
             raise UserError(
                 f'--against shows only differences, with intervals; omit --{name.replace("_", "-")}'
@@ -111,8 +120,13 @@ def differences(arguments: argparse.Namespace, results: list[Result]) -> str:
     return against_text(compared, arguments.against, arguments.format)
 
 
-def tables(arguments: argparse.Namespace, results: list[Result]) -> str:
+def tables(arguments: argparse.Namespace, results: list[Result], found: list[Result]) -> str:
     """Return the tables of results.
+
+    Args:
+        arguments: parsed command line.
+        results: results to show.
+        found: all results, with those under distribution shift.
 
     Raises:
         UserError: an option asks for figures that no result has.
@@ -129,7 +143,14 @@ def tables(arguments: argparse.Namespace, results: list[Result]) -> str:
     if arguments.published_rows and not comparable_entries(field, results):
         print('no published result has the recipe and data of these results', file=sys.stderr)
     uncertainty = intervals_of(results, arguments.resamples) if arguments.ci else None
-    return render(results, published, arguments.format, analyses, uncertainty, field)
+    text = render(results, published, arguments.format, analyses, uncertainty, field)
+    if arguments.format == 'csv':
+        return text
+    resamples = arguments.resamples if arguments.ci else 0
+    more = shifted_tables(found, resamples, arguments.all)
+    if arguments.calibration:
+        more += calibration_tables(results, resamples)
+    return '\n'.join([text, *(WRITERS[arguments.format](table) for table in more)])
 
 
 @command
@@ -139,12 +160,15 @@ def main() -> None:
     if arguments.output is not None:
         check_output(arguments.output)
     found = load_results(arguments.work_dirs)
-    results = chosen(found, arguments.task, arguments.recipe)
+    found = chosen(found, arguments.task, arguments.recipe)
+    results = found if arguments.format == 'csv' else in_distribution(found)
     shown = select(results, every=arguments.all)
     if arguments.format == 'csv':
         single_task(shown)
-    build = tables if arguments.against is None else differences
-    text = build(arguments, shown)
+    if arguments.against is None:
+        text = tables(arguments, shown, found)
+    else:
+        text = differences(arguments, shown)
     if arguments.output is None:
         sys.stdout.write(text)
     else:

@@ -98,10 +98,16 @@ def leave_out_unused_masks(cfg: Config) -> bool:
         steps = [*_dicts(cfg[name])]
         if any(map(_uses_masks, steps)):
             continue
-        for step in filter(_is_mask_loader, steps):
-            step['with_mask'] = False
-            changed = True
+        changed |= load_no_masks(steps)
     return changed
+
+
+def load_no_masks(pipeline: Sequence[Mapping | None]) -> bool:
+    """Turn off the loading of masks in a pipeline, at any depth; return whether it was on."""
+    loaders = [step for step in _dicts(pipeline) if _is_mask_loader(step)]
+    for step in loaders:
+        step['with_mask'] = False
+    return bool(loaders)
 
 
 def kinds_of_metric(metric: str | Sequence[str]) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ class BenchmarkRunner(Runner):
 
     resumed_random_states: list[RandomState] | None = None
     to_test: tuple[dict, str] | None = None
+    test_loop_of: Callable[['BenchmarkRunner'], BaseLoop] | None = None
 
     def build_logger(
         self, log_level: int | str = 'INFO', log_file: str | None = None, **settings: object
@@ -102,6 +103,10 @@ class BenchmarkRunner(Runner):
         if protocol := (self.cfg.get('recipe') or {}).get('protocol'):
             freeze_backbone(unwrapped(built), protocol)
         return built
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop of a test, by `test_loop_of` if it is set."""
+        return super().build_test_loop(loop) if self.test_loop_of is None else self.test_loop_of(self)
 
     def load_or_resume(self) -> None:
         """Load `to_test`, the content and source of a checkpoint, if set; else follow the config.

@@ -22,6 +22,7 @@ from evaluation.engine.experiment import backbone_errors_reported, load_config, 
 from evaluation.engine.faults import machine_faults_reported, stop_explained
 from evaluation.engine.hooks.result_hook import ResultHook
 from evaluation.engine.protocol_options import check_stated, options_of, stated_by_checkpoint
+from evaluation.engine.shifted_test import DomainsLoop, domain_configs, find_suite
 from evaluation.engine.starting_point import check_fits, set_starting_point
 from evaluation.engine.submission import leave_out_truth, write_submission
 from evaluation.metrics.predictions import DumpPredictions
@@ -30,6 +31,7 @@ from evaluation.models.model_weights import starting_weights, unwrapped
 from evaluation.results.description import count_parameters
 from evaluation.tasks import PROTOCOLS
 from evaluation.utils.errors import UserError
+from evaluation.utils.files import user_path
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -94,8 +96,8 @@ def use_mixed_precision(cfg: Config) -> None:
     cfg.optim_wrapper.loss_scale = 'dynamic'
 
 
-def test(arguments: argparse.Namespace) -> None:
-    """Run `tools/test.py`.
+def test(arguments: argparse.Namespace) -> Path:
+    """Run `tools/test.py`; return the folder of the log and the results.
 
     Raises:
         UserError: something in the arguments, the config, the data or the checkpoint is wrong.
@@ -107,6 +109,10 @@ def test(arguments: argparse.Namespace) -> None:
     # A dumped config may still have the setting of its training.
     cfg.resume = False
     check_wishes(cfg, arguments)
+    domains = {}
+    if arguments.shift:
+        key, place = arguments.shift
+        domains = domain_configs(cfg, find_suite(key), user_path(place), arguments.skip_bad_images)
     if folder:
         write_submission(cfg, folder)
     if arguments.show_dir:
@@ -119,21 +125,31 @@ def test(arguments: argparse.Namespace) -> None:
         check_stated(cfg, content, arguments.checkpoint)
         warn_of_different_backbone(cfg, content, arguments.checkpoint)
         if arguments.tta:
-            use_test_time_augmentation(cfg)
+            for each in (cfg, *domains.values()):
+                use_test_time_augmentation(each)
         runner = make_runner(cfg)
+        if domains:
+            runner.test_loop_of = partial(DomainsLoop, domains=domains)
         runner.to_test = (content, arguments.checkpoint)
         for hook in runner.hooks:
             if isinstance(hook, ResultHook):
                 hook.checkpoint = local_copy(arguments.checkpoint)
         runner.test()
+    return Path(runner.log_dir)
 
 
 def check_wishes(cfg: Config, arguments: argparse.Namespace) -> None:
-    """Check that the config has the settings that `--tta` and `--show-dir` need.
+    """Check that the config has the settings that options need, and that options do not conflict.
 
     Raises:
-        UserError: the config has no test-time augmentation, or no visualization hook.
+        UserError: the config has no test-time augmentation, or no visualization hook, or an option
+            applies to a single data set.
     """
+    for option in ('out', 'format_only', 'show_dir'):
+        if arguments.shift and getattr(arguments, option):
+            raise UserError(
+                f'--{option.replace("_", "-")} applies to a single data set; omit it, or omit --shift'
+            )
     if arguments.tta and not ('tta_pipeline' in cfg and 'tta_model' in cfg):
         raise UserError(f'--tta: {cfg.filename} has no tta_pipeline and tta_model; omit --tta')
     if arguments.show_dir and 'visualization' not in cfg.default_hooks:

@@ -10,6 +10,7 @@ from mmengine.registry import METRICS
 from torch import Tensor
 
 from evaluation.metrics.class_records import GUESSES, collect_confusion, collect_guesses
+from evaluation.metrics.pixel_confidence import IGNORED, confidence_histogram
 from evaluation.metrics.predictions import check_maps, check_scores
 from evaluation.metrics.records import MetricReport, evidence_or_none, image_names
 from evaluation.utils.formats import fixed
@@ -42,11 +43,14 @@ class AccuracyMetric(BaseMetric):
             check_scores(scores, label, classes, sample.get('img_path'))
             guesses = scores.topk(min(GUESSES, len(scores))).indices.tolist()
             place = guesses.index(label) if label in guesses else GUESSES
-            self.results.append((sample.get('img_path'), (label, guesses[0], place)))
+            guess = (label, guesses[0], place)
+            self.results.append((sample.get('img_path'), guess, float(scores[guesses[0]])))
 
-    def compute_metrics(self, results: list[tuple[str | None, tuple[int, ...]]]) -> dict[str, float]:
-        """Evaluate the path of each image, its label, predicted class, and rank of the label from 0."""
-        paths, guesses = zip(*results, strict=True)
+    def compute_metrics(
+        self, results: list[tuple[str | None, tuple[int, ...], float]]
+    ) -> dict[str, float]:
+        """Evaluate path, (label, predicted class, rank of the label from 0) and confidence of images."""
+        paths, guesses, confidences = zip(*results, strict=True)
         labels, _, places = torch.tensor(guesses).unbind(1)
         first = places == 0
         metrics = {
@@ -65,14 +69,13 @@ class AccuracyMetric(BaseMetric):
                     for name, r, n in zip(classes, right.tolist(), count.tolist(), strict=True)
                 }
             },
-            evidence=evidence_or_none(lambda: collect_guesses(image_names(paths), guesses, classes)),
+            evidence=evidence_or_none(
+                lambda: collect_guesses(image_names(paths), guesses, classes, confidences)
+            ),
         )
         line = '  '.join(f'{name} {fixed(value, 2)}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')
         return metrics
-
-
-IGNORED = 255
 
 
 @METRICS.register_module()
@@ -93,7 +96,7 @@ class SegmentationMetric(BaseMetric):
         Args:
             data_batch: unused.
             data_samples: predicted classes `pred_sem_seg.data` and labels `gt_sem_seg.data`, both
-                (1, H, W), and `img_path` of each image.
+                (1, H, W), `img_path` of each image, and optionally `seg_logits.data`, (classes, H, W).
 
         Raises:
             UserError: a prediction and its label differ in shape.
@@ -103,12 +106,22 @@ class SegmentationMetric(BaseMetric):
             predicted, label = (sample[name]['data'] for name in ('pred_sem_seg', 'gt_sem_seg'))
             check_maps(predicted, label, sample.get('img_path'))
             pairs = count_pairs(predicted, label.to(predicted.device), classes)
-            self.results.append((sample.get('img_path'), pairs))
+            scores = sample.get('seg_logits', {}).get('data')
+            histogram = None
+            # Models that merge several views return no scores.
+            if scores is not None and scores.shape[1:] == predicted.shape[1:]:
+                histogram = confidence_histogram(scores, predicted, label, classes)
+            self.results.append((sample.get('img_path'), pairs, histogram))
 
-    def compute_metrics(self, results: list[tuple[str | None, np.ndarray]]) -> dict[str, float]:
-        """Evaluate the path and the pixel counts, (N, 3), of each image; see `count_pairs`."""
+    def compute_metrics(
+        self, results: list[tuple[str | None, np.ndarray, np.ndarray | None]]
+    ) -> dict[str, float]:
+        """Evaluate path, pixel counts, (N, 3), and confidence histogram, (BINS, 3) or None, of images.
+
+        See `count_pairs` and `confidence_histogram`.
+        """
         classes = self.dataset_meta['classes']
-        paths, pairs = zip(*results, strict=True)
+        paths, pairs, histograms = zip(*results, strict=True)
         intersection, union, _, label = areas_of(np.concatenate(pairs), len(classes)).double()
         iou = 100 * intersection / union
         accuracy = 100 * intersection / label
@@ -121,7 +134,9 @@ class SegmentationMetric(BaseMetric):
             images=len(results),
             metrics={name: None if value != value else value for name, value in metrics.items()},
             per_class={'IoU': _by_class(classes, iou), 'Acc': _by_class(classes, accuracy)},
-            evidence=evidence_or_none(lambda: collect_confusion(image_names(paths), pairs, classes)),
+            evidence=evidence_or_none(
+                lambda: collect_confusion(image_names(paths), pairs, classes, histograms)
+            ),
         )
         line = '  '.join(f'{name} {fixed(value, 2)}' for name, value in metrics.items())
         MMLogger.get_current_instance().info(f'{len(results)} images: {line}')

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.metrics.calibration import BINS, Confidences, confidences_of
 from evaluation.metrics.records import Evidence, Measure, interleaved
 
 # Number of highest-scoring classes that count for top-5 accuracy.
@@ -28,6 +29,7 @@ class ClassificationEvidence(Evidence):
         predicted: (N,), int32, class with the highest score; equal to the number of classes if the data
             set does not have this class.
         place: (N,), uint8, rank of the true class by score, from 0; 5 stands for any lower rank.
+        confidence: (N,), float, probability of the predicted class; None in files of earlier versions.
     """
 
     images: np.ndarray
@@ -35,6 +37,15 @@ class ClassificationEvidence(Evidence):
     label: np.ndarray
     predicted: np.ndarray
     place: np.ndarray
+    confidence: np.ndarray | None = None
+
+    def calibration(self) -> dict[str, Confidences]:
+        """Return the confidences of the predicted classes, for `ECE` (Guo et al., arXiv 1706.04599)."""
+        if self.confidence is None:
+            return {}
+        images = np.arange(len(self.images))
+        right = self.right_images('top1')
+        return {'ECE': confidences_of(images, 0 * images, self.confidence, right, BINS)}
 
     def metrics_of(self, wanted: str) -> Measure:
         """Return the function that computes top-1 and top-5 accuracy.
@@ -58,9 +69,19 @@ class ClassificationEvidence(Evidence):
 
 
 def collect_guesses(
-    names: Sequence[str], guesses: Sequence[tuple[int, int, int]], classes: Sequence[str]
+    names: Sequence[str],
+    guesses: Sequence[tuple[int, int, int]],
+    classes: Sequence[str],
+    confidences: Sequence[float] | None = None,
 ) -> ClassificationEvidence:
-    """Collect label, predicted class and rank of all images; the model may have additional classes."""
+    """Collect the predictions of all images; the model may have additional classes.
+
+    Args:
+        names: names of the images.
+        guesses: label, predicted class and rank of the label of each image.
+        classes: names of the classes.
+        confidences: probability of each predicted class; None if unknown.
+    """
     order = np.argsort(names, kind='stable')
     label, predicted, place = np.array(guesses, np.int64).reshape(-1, 3)[order].T
     return ClassificationEvidence(
@@ -69,6 +90,7 @@ def collect_guesses(
         label=label.astype(np.int32),
         predicted=np.minimum(predicted, len(classes)).astype(np.int32),
         place=place.astype(np.uint8),
+        confidence=None if confidences is None else np.array(confidences, np.float32)[order],
     )
 
 
@@ -83,6 +105,10 @@ class SegmentationEvidence(Evidence):
         label: (N,), int16, true class; equal to the number of classes for any other label.
         predicted: (N,), int16, predicted class; equal to the number of classes for any other class.
         pixels: (N,), int64, number of pixels.
+        bin_pixels: (images, `BINS`), int64, number of labeled pixels by confidence. This and the next
+            two are None in files of earlier versions, and if the model returns no scores.
+        bin_right: (images, `BINS`), int64, how many of them are correct.
+        bin_confidence: (images, `BINS`), float64, sum of their confidences.
     """
 
     images: np.ndarray
@@ -91,10 +117,42 @@ class SegmentationEvidence(Evidence):
     label: np.ndarray
     predicted: np.ndarray
     pixels: np.ndarray
+    bin_pixels: np.ndarray | None = None
+    bin_right: np.ndarray | None = None
+    bin_confidence: np.ndarray | None = None
 
     def tables(self) -> dict[str, list[str]]:
         """Return the names of arrays that form a table, keyed by its first column."""
-        return {'image': ['label', 'predicted', 'pixels']}
+        by_bin = [name for name in self.arrays() if name.startswith('bin_')]
+        return {'image': ['label', 'predicted', 'pixels'], 'images': by_bin}
+
+    def check(self) -> None:
+        """Check that histograms count the pixels of the confusion matrices.
+
+        Raises:
+            ValueError: one of them is missing, or their numbers differ.
+        """
+        histograms = (self.bin_pixels, self.bin_right, self.bin_confidence)
+        if all(each is None for each in histograms):
+            return
+        if any(each is None for each in histograms):
+            raise ValueError('only some of bin_pixels, bin_right and bin_confidence are there')
+        is_right = (self.label == self.predicted) & (self.label < len(self.classes))
+        for histogram, weight in ((self.bin_pixels, 1), (self.bin_right, is_right)):
+            counted = np.bincount(self.image, self.pixels * weight, len(self.images))
+            if not np.array_equal(histogram.sum(1), counted):
+                raise ValueError('histograms of confidence and confusion matrices do not agree')
+        if not np.all((self.bin_right <= self.bin_pixels) & (self.bin_confidence <= self.bin_pixels)):
+            raise ValueError('more correct or confident pixels than pixels')
+
+    def calibration(self) -> dict[str, Confidences]:
+        """Return the confidences of pixels, for `ECE` (Guo et al., arXiv 1706.04599)."""
+        if self.bin_pixels is None:
+            return {}
+        image, place = np.nonzero(self.bin_pixels)
+        sums = (self.bin_pixels, self.bin_confidence, self.bin_right)
+        columns = [each[image, place].astype(np.float64) for each in sums]
+        return {'ECE': Confidences(image, np.zeros_like(image), place, *columns, BINS)}
 
     def metrics_of(self, wanted: str) -> Measure:
         """Return the function that computes mIoU, mean class accuracy and pixel accuracy.
@@ -155,7 +213,10 @@ def _mean(values: np.ndarray) -> float:
 
 
 def collect_confusion(
-    names: Sequence[str], confusions: Sequence[np.ndarray], classes: Sequence[str]
+    names: Sequence[str],
+    confusions: Sequence[np.ndarray],
+    classes: Sequence[str],
+    histograms: Sequence[np.ndarray | None] = (None,),
 ) -> SegmentationEvidence:
     """Collect the confusion of all images.
 
@@ -163,8 +224,18 @@ def collect_confusion(
         names: names of the images.
         confusions: true class, predicted class and number of pixels of each image, (N, 3) each.
         classes: names of the classes.
+        histograms: number, sum of confidences and number of correct pixels by bin of each image,
+            (BINS, 3) each; they are stored if all images have one.
     """
     order = np.argsort(names, kind='stable')
+    by_bin = {}
+    if all(each is not None for each in histograms):
+        pixels, confidence, right = np.stack([histograms[i] for i in order]).transpose(2, 0, 1)
+        by_bin = {
+            'bin_pixels': pixels.astype(np.int64),
+            'bin_right': right.astype(np.int64),
+            'bin_confidence': confidence,
+        }
     entries = np.concatenate([np.zeros((0, 3), np.int64), *(confusions[i] for i in order)])
     lengths = [len(confusions[i]) for i in order]
     return SegmentationEvidence(
@@ -174,4 +245,5 @@ def collect_confusion(
         label=entries[:, 0].astype(np.int16),
         predicted=entries[:, 1].astype(np.int16),
         pixels=entries[:, 2],
+        **by_bin,
     )

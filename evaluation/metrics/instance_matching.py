@@ -24,6 +24,8 @@ from evaluation.metrics.instance_records import ERRORS, InstanceEvidence, Matche
 
 FOREGROUND = 0.5
 BACKGROUND = 0.1
+# The smallest positive threshold: an object must be touched to be found.
+ANY_OVERLAP = np.array([np.finfo(np.float64).tiny])
 
 
 def classify_errors(
@@ -180,7 +182,36 @@ def _match(image: _Image) -> dict[str, np.ndarray]:
         columns[f'{name}_ignored'] = ignored
         columns[f'{name}_errors'] = errors
         columns[f'{name}_targets'] = np.where(right, matched, places[targets])
+        counted = (ignored[:, 0] & 1) == 0
+        columns[f'{name}_overlaps'] = np.zeros(len(image.detected), np.float32)
+        columns[f'{name}_overlaps'][counted] = reached_overlaps(
+            overlaps[counted][:, ~image.crowd], image.detected[counted], image.present[~image.crowd]
+        )
     return columns
+
+
+def reached_overlaps(overlaps: np.ndarray, detected: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """Return the overlap of each detection with the object it finds if any overlap suffices, (D,).
+
+    As in COCO's matching, detections with a higher score choose first, and an object is found only once.
+
+    Args:
+        overlaps: (D, G), overlaps with objects that are not crowds.
+        detected: (D,), class of each detection, in order of descending score.
+        present: (G,), class of each object.
+    """
+    none_outside = [np.zeros((1, len(each)), np.bool_) for each in (detected, present)]
+    _, _, found = match_image(
+        np.ascontiguousarray(overlaps),
+        detected.astype(np.int64),
+        present,
+        none_outside[1][0],
+        *none_outside,
+        ANY_OVERLAP,
+    )
+    # The last column is for detections that find nothing.
+    padded = np.append(overlaps, np.zeros((len(overlaps), 1)), axis=1)
+    return padded[np.arange(len(found)), found]
 
 
 def _joined(
@@ -219,4 +250,5 @@ def _matches(whole: dict[str, np.ndarray], name: str) -> Matches:
         ignored=whole[f'{name}_ignored'].astype(np.uint16),
         errors=whole[f'{name}_errors'].astype(np.uint8),
         targets=whole[f'{name}_targets'].astype(np.int32),
+        overlaps=whole[f'{name}_overlaps'].astype(np.float32),
     )

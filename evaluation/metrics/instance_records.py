@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from evaluation.metrics.calibration import DETECTION_BINS, Confidences, confidences_of
 from evaluation.metrics.coco_matching import AREAS, KINDS, OVERLAPS
-from evaluation.metrics.records import Evidence, Measure, interleaved
+from evaluation.metrics.records import Evidence, Measure, interleaved, stored_fields
 from evaluation.metrics.resampled_precision import mean_of_present, precisions_by_class
 
 # At an overlap of 0.5. The first two are not errors. Only files of earlier versions contain `ignored`,
@@ -41,12 +42,15 @@ class Matches:
         errors: (D,), uint8, index into `ERRORS` at an overlap of 0.5.
         targets: (D,), int32, object that a detection matches, or would match without its error; -1 for
             none.
+        overlaps: (D,), float, overlap with the object that a detection finds if any overlap suffices, 0
+            for none; None in files of earlier versions.
     """
 
     hits: np.ndarray
     ignored: np.ndarray
     errors: np.ndarray
     targets: np.ndarray
+    overlaps: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,8 @@ class InstanceEvidence(Evidence):
         del arrays['matches']
         for kind, matches in self.matches.items():
             for part in fields(Matches):
-                arrays[f'{kind}_{part.name}'] = getattr(matches, part.name)
+                if getattr(matches, part.name) is not None:
+                    arrays[f'{kind}_{part.name}'] = getattr(matches, part.name)
         return arrays
 
     @classmethod
@@ -95,7 +100,9 @@ class InstanceEvidence(Evidence):
             ValueError: the array of class names is not one-dimensional.
         """
         matches = {
-            name: Matches(**{part.name: arrays[f'{name}_{part.name}'] for part in fields(Matches)})
+            name: Matches(
+                **{part: arrays[f'{name}_{part}'] for part in stored_fields(Matches, arrays, f'{name}_')}
+            )
             for name in KINDS.values()
             # A detector without masks has no mask arrays; having only some of them is an error.
             if name == 'box' or any(array.startswith(f'{name}_') for array in arrays)
@@ -138,6 +145,26 @@ class InstanceEvidence(Evidence):
             raise KeyError(wanted)
         return average_precision(self, kind, area)
 
+    def calibration(self) -> dict[str, Confidences]:
+        """Return the confidences by kind of overlap, for `box_LaECE` and `mask_LaECE`.
+
+        LaECE (Oksuz et al., arXiv 2307.00934) compares scores with the overlap that
+        detections reach, by class. As proposed by Kuzucu et al. (arXiv 2405.20459), any overlap finds an
+        object, so that no threshold has to be chosen. Classes without objects are left out, and so are
+        detections that match a crowd.
+        """
+        present = np.zeros(len(self.classes), np.bool_)
+        present[self.object_class[self.object_counts[:, AREAS.index('all')]]] = True
+        found = {}
+        for kind, matches in self.matches.items():
+            if matches.overlaps is not None:
+                counts = ~counted_out(matches) & present[self.detection_class]
+                columns = (self.detection_image, self.detection_class, self.detection_score)
+                found[f'{kind}_LaECE'] = confidences_of(
+                    *(each[counts] for each in (*columns, matches.overlaps)), DETECTION_BINS
+                )
+        return found
+
     def rows(self, other: 'InstanceEvidence') -> tuple[np.ndarray, list[np.ndarray]]:
         """Return classes, scores and matches of detections, for kinds of overlap that both have."""
         columns = [self.detection_class, self.detection_score]
@@ -175,6 +202,11 @@ class InstanceEvidence(Evidence):
                 for kind in sorted(self.matches.keys() & other.matches.keys())
             },
         )
+
+
+def counted_out(matches: Matches) -> np.ndarray:
+    """Return which detections do not count at an overlap of 0.5, since they match a crowd, (D,)."""
+    return (matches.ignored[:, AREAS.index('all')] & 1).astype(bool)
 
 
 def average_precision(evidence: InstanceEvidence, kind: str, area: str = 'all') -> Measure:

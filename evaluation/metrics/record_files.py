@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from evaluation.metrics.calibration import BINS
 from evaluation.metrics.coco_matching import AREAS, OVERLAPS
 from evaluation.metrics.instance_records import ERRORS
 from evaluation.metrics.records import Evidence
@@ -40,7 +41,16 @@ DAMAGED = (
     zlib.error,
 )
 # NumPy type codes allowed in each array; other arrays hold integers.
-_KINDS = {'images': 'iuU', 'classes': 'U', 'detection_score': 'f', 'object_counts': 'b'}
+_KINDS = {
+    'images': 'iuU',
+    'classes': 'U',
+    'detection_score': 'f',
+    'box_overlaps': 'f',
+    'mask_overlaps': 'f',
+    'confidence': 'f',
+    'bin_confidence': 'f',
+    'object_counts': 'b',
+}
 # Index arrays and the arrays they index.
 _PLACES = {
     'detection_image': 'images',
@@ -50,6 +60,7 @@ _PLACES = {
     'object_class': 'classes',
 }
 _BITS = ('_hits', '_ignored')
+_BY_BIN = ('bin_pixels', 'bin_right', 'bin_confidence')
 
 
 def write_evidence(file: Path, evidence: Evidence) -> None:
@@ -136,10 +147,11 @@ def check_arrays(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence
     for name, array in arrays.items():
         if not _has_type(name, array.dtype):
             raise ValueError(f'{name} has unsupported type {array.dtype}')
-        if array.ndim != (2 if name.endswith((*_BITS, '_counts')) else 1):
+        if array.ndim != (2 if name.endswith((*_BITS, *_BY_BIN, '_counts')) else 1):
             raise ValueError(f'{name} has {array.ndim} axes')
-        if array.ndim == 2 and array.shape[1] != len(AREAS):
-            raise ValueError(f'{name} has {array.shape[1]} area ranges')
+        columns = (BINS, 'bins') if name in _BY_BIN else (len(AREAS), 'area ranges')
+        if array.ndim == 2 and array.shape[1] != columns[0]:
+            raise ValueError(f'{name} has {array.shape[1]} {columns[1]}')
         low, high = _range(name, arrays)
         if high is not None and array.size and not (low <= array.min() and array.max() < high):
             raise ValueError(f'{name} is out of range')
@@ -169,7 +181,10 @@ def _range(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[int, float | No
     if name in ('label', 'predicted'):
         # One more value stands for pixels without a class and for predictions of unknown classes.
         return 0, len(arrays['classes']) + ('pixels' in arrays or name == 'predicted')
-    return 0, np.inf if name in ('pixels', 'place') else None
+    if name.endswith('_overlaps'):
+        # The upper bound is exclusive, and an overlap can be 1.
+        return 0, np.nextafter(np.float32(1), np.float32(2))
+    return 0, np.inf if name in ('pixels', 'place', 'confidence', *_BY_BIN) else None
 
 
 def _check_lengths(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Sequence[str]]) -> None:

@@ -3,10 +3,12 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
+
+from evaluation.metrics.calibration import Confidences
 
 # From image counts, (images,), int64, to figures in percent; NaN if undefined.
 Measure = Callable[[np.ndarray], dict[str, float]]
@@ -16,6 +18,7 @@ Own = TypeVar('Own', bound='Evidence')
 class Evidence:
     """Per-image records of an evaluation; subclasses are frozen dataclasses of arrays.
 
+    Fields that default to None are left out of files without them, such as those of earlier versions.
     A task whose metrics are shares of images must implement `right_images`; any other task must
     implement `rows` and `joined`.
 
@@ -29,7 +32,8 @@ class Evidence:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all arrays by name, as stored in a file."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: np.asarray(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def from_arrays(cls: type[Own], arrays: Mapping[str, np.ndarray]) -> Own:
@@ -39,7 +43,7 @@ class Evidence:
             KeyError: an array is missing.
             ValueError: the array of class names is not one-dimensional.
         """
-        values = {field.name: arrays[field.name] for field in fields(cls)}
+        values = {name: arrays[name] for name in stored_fields(cls, arrays)}
         return cls(**values | {'classes': names_of(arrays)})
 
     def tables(self) -> Mapping[str, Sequence[str]]:
@@ -68,6 +72,10 @@ class Evidence:
         """
         raise KeyError(wanted)
 
+    def calibration(self) -> dict[str, Confidences]:
+        """Return the confidences of predictions, by name of the error; empty if not stored."""
+        return {}
+
     def right_images(self, metric: str) -> np.ndarray:
         """Return which images are correct for a metric that is a share of images, (N,), bool."""
         raise KeyError(metric)
@@ -90,6 +98,19 @@ class Evidence:
             by_rank: whether to replace scores by ranks.
         """
         raise NotImplementedError
+
+
+def stored_fields(record: type, arrays: Mapping[str, np.ndarray], prefix: str = '') -> list[str]:
+    """Return the names of the fields of a dataclass that are required or that a file has.
+
+    Args:
+        record: dataclass of arrays.
+        arrays: arrays of the file, by name.
+        prefix: start of the names in the file.
+    """
+    return [
+        each.name for each in fields(record) if each.default is MISSING or prefix + each.name in arrays
+    ]
 
 
 def names_of(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from evaluation.analysis import shift
 from evaluation.analysis.invariance import result as invariance
 from evaluation.analysis.invariance.conditions import UNITS as STRENGTH_UNITS
 from evaluation.analysis.receptive_field import result as receptive_field
@@ -73,7 +74,7 @@ class Found:
     """One analysis of one model.
 
     Attributes:
-        kind: `erf`, `invariance` or `robustness`.
+        kind: `erf`, `invariance`, `robustness` or `shift`.
         weights_sha256: digest of the weights, as in `result.json`.
         created: ISO 8601 time.
         basis: images and settings; analyses with the same basis are comparable.
@@ -208,10 +209,17 @@ def _read_robustness(file: Path) -> tuple[str, dict]:
     }
 
 
+def _read_shift(file: Path) -> tuple[str, dict]:
+    content = json.loads(file.read_text(encoding='utf-8'))
+    digests = {name: each['data_sha256'] for name, each in content['domains'].items()}
+    return json.dumps([content['suite']['key'], digests], sort_keys=True), {}
+
+
 _READERS: dict[str, tuple[str, Callable[[Path], tuple[str, dict]]]] = {
     receptive_field.ANALYSIS: ('erf', _read_receptive_field),
     invariance.ANALYSIS: ('invariance', _read_invariance),
     robustness.ANALYSIS: ('robustness', _read_robustness),
+    shift.ANALYSIS: ('shift', _read_shift),
 }
 
 

@@ -9,11 +9,13 @@ from itertools import combinations, groupby
 import numpy as np
 from tqdm import tqdm
 
+from evaluation.metrics.calibration import Confidences
 from evaluation.metrics.records import Evidence
 from evaluation.report.reported_runs import Problems, ReportedRun, labels
 from evaluation.report.training_curves import significant
 from evaluation.results.selection import by_experiment
 from evaluation.statistics.bootstrap import Interval, difference_interval, figure_interval
+from evaluation.statistics.calibration_figures import calibration_intervals
 from evaluation.statistics.comparison import (
     Comparison,
     Model,
@@ -160,11 +162,13 @@ class ImageFindings:
     Attributes:
         intervals: low and high end by metric, by run.
         errors: points of AP50 lost to each type of error, by kind of overlap, by run.
+        calibration: error, interval and reliability diagram by name of the error, by run.
         differences: differences between models tested on the same images, with the better one first.
     """
 
     intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     errors: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
+    calibration: dict[str, dict[str, dict]] = field(default_factory=dict)
     differences: list[dict] = field(default_factory=list)
 
 
@@ -180,12 +184,15 @@ def weigh(runs: Sequence[ReportedRun], resamples: int, problems: Problems) -> Im
     chosen = [run for run in runs if run.is_selected and run.result.evidence is not None]
     for run in tqdm(chosen, desc='evidence', unit='run', disable=None if chosen else True):
         with problems.leaving_out(run.result.evidence.path):
-            errors = _errors(run)
+            evidence = load_evidence(run.result)
+            errors, calibration = _errors(run, evidence), _calibration(evidence, resamples)
             if resamples:
                 drawn[run.key] = uncertainties([run.result], resamples, SEED)[run.result.path]
                 found.intervals[run.key] = _intervals(drawn[run.key])
             if errors:
                 found.errors[run.key] = errors
+            if calibration:
+                found.calibration[run.key] = calibration
     for _, members in groupby(chosen, key=lambda run: run.group):
         known = [run for run in members if run.key in drawn]
         found.differences += differences(known, drawn, resamples, SEED)
@@ -200,12 +207,35 @@ def _intervals(drawn: Uncertainty) -> dict[str, list[float]]:
     }
 
 
-def _errors(run: ReportedRun) -> dict[str, dict[str, float | None]]:
+def _calibration(evidence: Evidence, resamples: int) -> dict[str, dict]:
+    """Return error, interval and bins with predictions, by name; undefined errors are omitted."""
+    parts = evidence.calibration()
+    return {
+        name: {**_finite(found), 'bins': _bins(parts[name])}
+        for name, found in calibration_intervals(evidence, resamples, SEED).items()
+        if math.isfinite(found.value)
+    }
+
+
+def _finite(found: Interval) -> dict[str, float | None]:
+    ends = {'value': found.value, 'low': found.low, 'high': found.high}
+    return {name: value if math.isfinite(value) else None for name, value in ends.items()}
+
+
+def _bins(part: Confidences) -> list[dict[str, float]]:
+    table = part.diagram()
+    return [
+        {'share': count / table[:, 0].sum(), 'confidence': confidence, 'outcome': outcome}
+        for count, confidence, outcome in table.tolist()
+        if count
+    ]
+
+
+def _errors(run: ReportedRun, evidence: Evidence) -> dict[str, dict[str, float | None]]:
     """Return the costs of errors of a detector; nothing for other models."""
     overlaps = TASKS[run.result.task].overlaps
     if not overlaps:
         return {}
-    evidence = load_evidence(run.result)
     once = each_image_once(evidence)
     return {
         kind: {

@@ -26,11 +26,16 @@ from evaluation.report.reported_runs import Problems, ReportedRun, config_digest
 from evaluation.report.training_curves import read_curves
 from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
+from evaluation.results.result import Result
 from evaluation.results.selection import scale_names
+from evaluation.results.shifted import in_distribution
 from evaluation.statistics.bootstrap import RESAMPLES
 from evaluation.tables.published_figures import not_compared_notes
+from evaluation.tables.shifted_table import shifted_tables
 from evaluation.tasks import TASKS
+from evaluation.utils.errors import UserError
 from evaluation.utils.formats import fixed, mixer_colors, signed, significant
+from evaluation.utils.text_tables import Table
 
 TITLE = 'Dense Mixer Bench'
 _PACKAGE = 'evaluation.report'
@@ -56,6 +61,7 @@ SCRIPTS = (
     'receptive_field.js',
     'invariance.js',
     'robustness.js',
+    'calibration.js',
     'pictures.js',
     'main.js',
 )
@@ -83,9 +89,11 @@ def build_page(
             files are skipped, with a warning and a line on the page.
     """
     problems = Problems()
-    runs = gather_runs(load_results(folders))
+    results = load_results(folders)
+    runs = gather_runs(in_distribution(results))
     sources = Sources(
         runs=runs,
+        shifted=gather_shifted(results, resamples, problems),
         published=published,
         speeds=load_speeds(folders, problems),
         analyses=load_analyses(folders, problems),
@@ -106,6 +114,7 @@ class Sources:
         speeds: measured times.
         analyses: analyses, oldest first.
         pictures: predictions by group, see `gather_pictures`; None if not requested.
+        shifted: tables of figures under distribution shift.
         evidence: figures from per-image records.
         problems: skipped files.
     """
@@ -115,6 +124,7 @@ class Sources:
     speeds: Sequence[Speed] = ()
     analyses: Sequence[Found] = ()
     pictures: dict | None = None
+    shifted: Sequence[Table] = ()
     evidence: ImageFindings = field(default_factory=ImageFindings)
     problems: Problems = field(default_factory=Problems)
 
@@ -134,6 +144,7 @@ def page_data(sources: Sources, title: str) -> dict:
         run['analyses'] = analyses_of[run['key']]
         run['intervals'] = sources.evidence.intervals.get(run['key'], {})
         run['errors'] = sources.evidence.errors.get(run['key'], {})
+        run['calibration'] = sources.evidence.calibration.get(run['key'], {})
         run['figures'] = {
             name: value
             for index in run['analyses'].values()
@@ -153,10 +164,29 @@ def page_data(sources: Sources, title: str) -> dict:
         'curves': curves,
         'analyses': analyses,
         'pictures': sources.pictures,
+        'shifted': [_table(table) for table in sources.shifted],
         'differences': sources.evidence.differences,
         'colors': mixer_colors(run['mixer'] for run in runs if run['mixer']),
         'scales': scale_names(run.result for run in sources.runs),
         'problems': list(sources.problems.messages),
+    }
+
+
+def gather_shifted(results: Sequence[Result], resamples: int, problems: Problems) -> list[Table]:
+    """Return the tables of figures under distribution shift; none, with a problem, if one is invalid."""
+    try:
+        return shifted_tables(results, resamples)
+    except UserError as error:
+        problems.add(f'tests under distribution shift are not shown: {error}')
+        return []
+
+
+def _table(table: Table) -> dict:
+    return {
+        'title': table.title,
+        'columns': [{'heading': each.heading, 'numeric': each.numeric} for each in table.columns],
+        'rows': [[cell.text for cell in row] for group in table.groups for row in group],
+        'notes': list(table.notes),
     }
 
 

@@ -35,10 +35,10 @@ _PARTS: tuple[Callable[[Result], str], ...] = (
 )
 # Keys shown elsewhere on the page, or in their own section.
 _ELSEWHERE = {
-    'schema_version', 'metrics', 'per_class', 'config', 'checkpoint', 'task', 'mixer', 'scale',
-    'backbone', 'contestant', 'dataset', 'images', 'epoch', 'iteration', 'max_epochs', 'max_iterations',
-    'parameters', 'complexity', 'versions', 'git', 'hardware', 'created', 'wall_time_seconds', 'seed',
-    'initialization', 'recipe',
+    'schema_version', 'metrics', 'per_class', 'calibration', 'config', 'checkpoint', 'task', 'mixer',
+    'scale', 'backbone', 'contestant', 'dataset', 'images', 'epoch', 'iteration', 'max_epochs',
+    'max_iterations', 'parameters', 'complexity', 'versions', 'git', 'hardware', 'created',
+    'wall_time_seconds', 'seed', 'initialization', 'recipe',
 }  # fmt: skip
 # For longer lists, only the number of entries is shown.
 _LONGEST_LIST = 20

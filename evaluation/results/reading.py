@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from evaluation.results.result import EvidenceFile, Flops, Result
+from evaluation.results.result import Domain, EvidenceFile, Flops, Result
 from evaluation.results.schema import check_schema
 from evaluation.tasks import TASKS, Contestant, Recipe, find_task
 from evaluation.utils.errors import UserError
@@ -159,6 +159,8 @@ def _parse(data: object, file: Path) -> Result:
         images_skipped=(data.get('images_skipped') or {'count': 0})['count'],
         created=time_of(data['created']),
         path=file,
+        domain=_domain(data.get('domain')),
+        calibration=data.get('calibration') and _printable(data['calibration'], 'calibration'),
     )
 
 
@@ -225,6 +227,12 @@ def _evidence(entry: dict | None, file: Path) -> EvidenceFile | None:
     if Path(entry['file']).name != entry['file']:
         raise ValueError(f"'evidence.file' is {entry['file']!r}, not a file name in the same folder")
     return EvidenceFile(file.parent / entry['file'], entry['sha256'])
+
+
+def _domain(entry: dict | None) -> Domain | None:
+    if entry is None:
+        return None
+    return Domain(*(checked(entry[key], f'domain.{key}') for key in ('suite', 'name')))
 
 
 def time_of(text: str) -> datetime:

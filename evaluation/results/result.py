@@ -41,6 +41,14 @@ class EvidenceFile:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """A domain of a shift suite: key of the suite, and name of the domain."""
+
+    suite: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One evaluation of one checkpoint.
 
@@ -49,7 +57,7 @@ class Result:
     evaluated images, without `images_skipped`. Older files lack `evidence`, the digests of config and
     data, and facts about the training, which are then None. `variant` of the recipe is `fair` or
     `released`, None if unknown or if the training has a custom weight decay rule. `created` has a time
-    zone. `path` is the file that the result was read from.
+    zone. `path` is the file that the result was read from. `domain` is None for a test in distribution.
     """
 
     recipe: Recipe
@@ -85,6 +93,8 @@ class Result:
     created: datetime
     path: Path
     variant: str | None = None
+    domain: Domain | None = None
+    calibration: Mapping[str, float | None] | None = None
 
     @property
     def task(self) -> str:

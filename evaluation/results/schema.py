@@ -69,7 +69,7 @@ def _sentence(error: ValidationError) -> str:
         return f'{_key(path)} is not {" or ".join(names)}'
     if error.validator == 'enum':
         return f'{path[-1]} {error.instance!r} is not one of {", ".join(error.validator_value)}'
-    if path[0] in ('metrics', 'per_class'):
+    if path[0] in ('metrics', 'per_class', 'calibration'):
         return f'{_key(path)} is {error.instance}, not a percentage'
     return f'{_key(path)}: {error.message}'
 

@@ -141,7 +141,7 @@ def figure_interval(metric: str, value: float, samples: np.ndarray, images: int)
     """
     if find_metric(metric).is_share:
         return share_interval(value, images)
-    return _clipped(interval(value, samples, images), 0)
+    return clipped(interval(value, samples, images), 0)
 
 
 def share_interval(value: float, images: int) -> Interval:
@@ -187,7 +187,7 @@ def difference_interval(
     elif not test.differing:
         return Interval(0.0, 0.0, 0.0, int(np.isnan(samples).sum()))
     else:
-        found = _clipped(interval(value, samples, len(sides[0][0].images)), -100)
+        found = clipped(interval(value, samples, len(sides[0][0].images)), -100)
     if test.is_told_apart or np.isnan(found.low):
         return found
     return Interval(found.value, min(found.low, 0.0), max(found.high, 0.0), found.undefined)
@@ -210,9 +210,10 @@ def share_difference_interval(differences: np.ndarray) -> Interval:
     deviation = np.sqrt((differences**2).sum() + 1 - more * middle**2) / more
     reach = stats.norm.ppf((1 + CONFIDENCE) / 2) * deviation
     found = Interval(*(100 * each for each in (differences.mean(), middle - reach, middle + reach)))
-    return _clipped(found, -100)
+    return clipped(found, -100)
 
 
-def _clipped(found: Interval, least: float) -> Interval:
+def clipped(found: Interval, least: float) -> Interval:
+    """Return an interval within `least` and 100."""
     low, high = np.clip([found.low, found.high], least, 100)
     return Interval(float(found.value), float(low), float(high), found.undefined)

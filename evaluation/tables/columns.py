@@ -1,5 +1,6 @@
 """Table columns: metrics with headings and rounding as in papers, and columns that identify rows."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -8,9 +9,10 @@ from itertools import groupby
 from evaluation.results.published import is_published_data_set, is_whole_data_set
 from evaluation.results.result import Result
 from evaluation.results.selection import in_order, table_of
+from evaluation.statistics.bootstrap import Interval
 from evaluation.tasks import FAIR, RELEASED, TASKS, find_metric
 from evaluation.utils.formats import fixed
-from evaluation.utils.text_tables import DASH, Cell, Column
+from evaluation.utils.text_tables import DASH, MINUS, Cell, Column
 
 
 def metric_column(name: str, prefix: str = '', latex_prefix: str | None = None) -> Column:
@@ -29,6 +31,18 @@ def metric_column(name: str, prefix: str = '', latex_prefix: str | None = None) 
 def printed(value: float | None, task: str) -> Decimal | None:
     """Round to the printed digits, so that ties and differences match what a reader sees."""
     return None if value is None else Decimal(fixed(value, TASKS[task].digits))
+
+
+def interval_text(found: Interval, task: str) -> str:
+    """Return a figure and its interval, if it has one, such as `40.1 (39.2 to 41.0)`."""
+    if math.isnan(found.value):
+        return DASH
+    value, *ends = (
+        str(printed(each, task)).replace('-', MINUS)
+        for each in (found.value, found.low, found.high)
+        if not math.isnan(each)
+    )
+    return f'{value} ({" to ".join(ends)})' if ends else value
 
 
 def title_of(results: Sequence[Result]) -> str:

@@ -17,6 +17,7 @@ from evaluation.results.published import UNIFIED, is_unified
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.result import Result
 from evaluation.results.selection import by_experiment, chosen, in_order, select, table_of
+from evaluation.results.shifted import in_distribution
 from evaluation.statistics.bootstrap import CONFIDENCE, Interval, check_resamples
 from evaluation.statistics.comparison import (
     Comparison,
@@ -110,7 +111,7 @@ def runs_at(place: Path, task: str | None = None, recipe: str | None = None) -> 
     if place.is_file():
         return chosen([read_result(place)], task, recipe, f' in {place}')
     found = chosen(load_results([place]), task, recipe, f' in {place}')
-    groups = by_experiment(select(found, every=False))
+    groups = by_experiment(select(in_distribution(found), every=False))
     if len(groups) > 1:
         names = [str(group[0].path.parent) for group in groups]
         more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''

@@ -54,7 +54,8 @@ from evaluation.utils.text_tables import (
     to_markdown,
 )
 
-FORMATS = ('markdown', 'latex', 'csv')
+WRITERS = {'markdown': to_markdown, 'latex': to_latex}
+FORMATS = (*WRITERS, 'csv')
 
 
 def render(
@@ -83,9 +84,8 @@ def render(
         raise ValueError('no results')
     if format == 'csv':
         return to_csv(in_order(results), published, analyses, uncertainty or {}, field)
-    write = {'markdown': to_markdown, 'latex': to_latex}[format]
     tables = build_tables(results, published, analyses, uncertainty or {}, field)
-    return '\n'.join(write(table) for table in [*tables, *seeds_tables(in_order(results))])
+    return '\n'.join(WRITERS[format](table) for table in [*tables, *seeds_tables(in_order(results))])
 
 
 def build_tables(

@@ -1,11 +1,11 @@
 """Boxes without masks, end to end: training, testing, tables, and errors."""
 
-import json
 import pickle
 import shutil
 
 import pytest
 
+from tests.coco_truth import remove_masks
 from tests.commands import option_list, read_results
 
 pytestmark = pytest.mark.habits
@@ -20,10 +20,7 @@ def boxes(trials, tmp_path_factory):
     root = tmp_path_factory.mktemp('boxes') / 'coco'
     shutil.copytree(trials['mask_rcnn'].data_root, root)
     for file in (root / 'annotations').glob('*.json'):
-        content = json.loads(file.read_text())
-        for entry in content['annotations']:
-            del entry['segmentation']
-        file.write_text(json.dumps(content))
+        remove_masks(file)
     return root
 
 

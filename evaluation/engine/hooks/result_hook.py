@@ -18,6 +18,7 @@ from evaluation.data.bad_images import images_skipped
 from evaluation.data.dataset_config import data_sha256
 from evaluation.engine.hooks.compilation import CompileHook
 from evaluation.engine.hooks.time_shares import time_shares
+from evaluation.metrics.calibration import calibration_errors
 from evaluation.metrics.record_files import FILE as EVIDENCE_FILE
 from evaluation.metrics.record_files import write_evidence
 from evaluation.metrics.records import Evidence, MetricReport
@@ -35,6 +36,8 @@ from evaluation.results.description import (
     versions,
     weights_sha256,
 )
+from evaluation.results.result import Domain
+from evaluation.results.shift_suites import dataset_of, domain_folder
 from evaluation.tasks import Recipe
 from evaluation.utils.files import file_sha256, write_json
 
@@ -115,14 +118,16 @@ class ResultHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         """Start the clock, and hash the weights."""
-        self._before_evaluation(runner, runner.cfg.test_dataloader)
+        self._before_evaluation(runner, runner.cfg.test_dataloader, domain_of(runner))
 
     @master_only
-    def _before_evaluation(self, runner: Runner, loader: ConfigDict) -> None:
+    def _before_evaluation(
+        self, runner: Runner, loader: ConfigDict, domain: Domain | None = None
+    ) -> None:
         self.evaluation_started = time.monotonic()
         self.weights_sha256 = weights_sha256(unwrapped(runner.model))
-        # Only once: the file may be large.
-        if self.data_sha256 is None:
+        # Only once for each data set: the file may be large.
+        if self.data_sha256 is None or domain:
             self.data_sha256 = data_sha256(loader.dataset)
 
     @master_only
@@ -143,14 +148,16 @@ class ResultHook(Hook):
 
     @master_only
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Write the result of a test run."""
+        """Write the result of a test run; those of domains go to folders below it."""
+        domain = domain_of(runner)
         self._write(
             runner,
             runner.test_evaluator,
             runner.cfg.test_dataloader,
-            folder=Path(runner.log_dir),
+            folder=domain_folder(Path(runner.log_dir), domain) if domain else Path(runner.log_dir),
             checkpoint=self.checkpoint,
             training=self.training,
+            domain=domain,
         )
 
     def _write(
@@ -161,6 +168,7 @@ class ResultHook(Hook):
         folder: Path,
         checkpoint: Path | None,
         training: dict,
+        domain: Domain | None = None,
     ) -> None:
         reports = [r for r in (getattr(m, 'report', None) for m in evaluator.metrics) if r]
         if not reports:
@@ -176,7 +184,8 @@ class ResultHook(Hook):
                 'variant': training.get('variant', training.get('recipe')),
             },
             'contestant': asdict(contestant_of(runner.cfg, model.backbone)),
-            'dataset': self.dataset or self.recipe.dataset,
+            'dataset': dataset_of(domain) if domain else self.dataset or self.recipe.dataset,
+            'domain': asdict(domain) if domain else None,
             'images_skipped': images_skipped(loader.dataset),
             **leave_figures(folder, report),
             'config': describe_config(runner.cfg),
@@ -204,14 +213,26 @@ class ResultHook(Hook):
         print_log(f'result written to {folder / "result.json"}', logger='current')
 
 
+def domain_of(runner: Runner) -> Domain | None:
+    """Return the domain of a test; None in distribution."""
+    return getattr(runner.test_loop, 'domain', None)
+
+
 def leave_figures(folder: Path, report: MetricReport) -> dict:
     """Return the figures of a metric, and write its evidence next to the result."""
     return {
         'images': report.images,
         'metrics': report.metrics,
         'per_class': report.per_class,
+        'calibration': calibration_of(report.evidence),
         'evidence': leave_evidence(folder, report.evidence),
     }
+
+
+def calibration_of(evidence: Evidence | None) -> dict[str, float | None] | None:
+    """Return calibration errors in percent; None if the records have no confidences."""
+    parts = evidence.calibration() if evidence else {}
+    return calibration_errors(parts, len(evidence.images)) if parts else None
 
 
 def leave_evidence(folder: Path, evidence: Evidence | None) -> dict | None:

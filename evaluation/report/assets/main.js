@@ -17,6 +17,7 @@ buildSection('cost', costContent);
 buildSection('differences', differencesContent);
 buildSection('classes', classesContent);
 buildSection('errors', errorsContent);
+buildSection('calibration', calibrationContent);
 buildSection('training', trainingContent);
 buildSection('erf', receptiveFieldContent);
 buildSection('invariance', invarianceContent);

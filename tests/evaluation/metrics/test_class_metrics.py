@@ -127,10 +127,10 @@ def test_sums_beyond_single_precision_are_exact():
     metric = SegmentationMetric()
     metric.dataset_meta = {'classes': ('wall', 'sky')}
     many, ones = 2**24, 1000
-    metric.results = [('first', np.array([[0, 0, many]]))]
+    metric.results = [('first', np.array([[0, 0, many]]), None)]
     # A thousand images with one wall pixel each, half of them predicted as sky.
-    metric.results += [(None, np.array([[0, 0, 1]]))] * (ones // 2)
-    metric.results += [(None, np.array([[0, 1, 1]]))] * (ones // 2)
+    metric.results += [(None, np.array([[0, 0, 1]]), None)] * (ones // 2)
+    metric.results += [(None, np.array([[0, 1, 1]]), None)] * (ones // 2)
     metric.evaluate(size=1 + ones)
     accuracy = 100 * (2**24 + 500) / (2**24 + 1000)
     assert metric.report.metrics['aAcc'] == pytest.approx(accuracy, rel=1e-14)

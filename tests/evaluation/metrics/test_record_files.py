@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.metrics import record_files
+from evaluation.metrics.calibration import BINS
 from evaluation.metrics.class_records import collect_confusion, collect_guesses
 from evaluation.metrics.instance_records import ERRORS
 from evaluation.metrics.record_files import read_evidence, write_evidence
@@ -24,8 +25,11 @@ def evidence_of(task):
         return instance_evidence()
     if task == 'semantic_segmentation':
         confusions = [np.array([[0, 1, 5], [2, 3, 9]]), np.zeros((0, 3), np.int64)]
-        return collect_confusion(['2.png', '1.png'], confusions, CLASSES)
-    return collect_guesses(['2.jpg', '1.jpg'], [(0, 1, 5), (2, 2, 0)], CLASSES)
+        histogram = np.zeros((BINS, 3))
+        histogram[9] = 14, 8.6, 0
+        histograms = [histogram, np.zeros((BINS, 3))]
+        return collect_confusion(['2.png', '1.png'], confusions, CLASSES, histograms)
+    return collect_guesses(['2.jpg', '1.jpg'], [(0, 1, 5), (2, 2, 0)], CLASSES, [0.5, 0.9])
 
 
 TASKS = ('instance_segmentation', 'semantic_segmentation', 'classification')
@@ -42,6 +46,44 @@ def test_evidence_is_read_back_unchanged(tmp_path, task):
         assert one[name].dtype == other[name].dtype
         assert np.array_equal(one[name], other[name])
     assert [*tmp_path.iterdir()] == [tmp_path / 'evidence.npz']
+
+
+# Arrays of confidences that earlier versions did not store.
+LATER = ('confidence', 'bin_pixels', 'bin_right', 'bin_confidence', 'box_overlaps', 'mask_overlaps')
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_evidence_of_earlier_versions_has_no_calibration(tmp_path, task):
+    evidence, file = evidence_of(task), tmp_path / 'evidence.npz'
+    arrays = evidence.arrays()
+    np.savez(file, **{name: array for name, array in arrays.items() if name not in LATER})
+    found = read_evidence(file, task)
+    assert (evidence.calibration() != {}, found.calibration()) == (True, {})
+    assert found.arrays().keys() == arrays.keys() - {*LATER}
+
+
+@pytest.mark.parametrize(
+    ('task', 'changes', 'complaint'),
+    [
+        ('semantic_segmentation', {'bin_right': np.ones((2, BINS), np.int64)}, 'do not agree'),
+        ('semantic_segmentation', {'bin_pixels': np.zeros((2, BINS), np.int64)}, 'do not agree'),
+        ('semantic_segmentation', {'bin_pixels': np.zeros((2, 3), np.int64)}, '3 bins'),
+        ('semantic_segmentation', {'bin_confidence': np.full((2, BINS), 99.0)}, 'confident pixels'),
+        ('semantic_segmentation', {'bin_confidence': np.full((2, BINS), np.nan)}, 'out of range'),
+        ('semantic_segmentation', {'bin_confidence': np.zeros((3, BINS))}, 'different lengths'),
+        ('classification', {'confidence': np.array([0.5, -1])}, 'out of range'),
+        ('classification', {'confidence': np.array([1, 1])}, 'unsupported type'),
+        ('instance_segmentation', {'box_overlaps': np.array([2.0])}, 'out of range'),
+        ('instance_segmentation', {'box_overlaps': np.array([0.5])}, 'different lengths'),
+    ],
+    ids=str,
+)
+def test_confidences_that_contradict_the_rest(tmp_path, task, changes, complaint):
+    file = tmp_path / 'evidence.npz'
+    write_evidence(file, evidence_of(task))
+    rewrite(file, **changes)
+    with pytest.raises(UserError, match=complaint):
+        read_evidence(file, task)
 
 
 @pytest.mark.parametrize('task', TASKS)

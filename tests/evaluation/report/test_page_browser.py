@@ -30,6 +30,17 @@ PIXEL = (
 DETECTORS = {'dcn_tiny': 9.5, 'halo_tiny epoch 12/12': 41.5, 'swin_tiny': 43.0, 'dcn_small': 45.0}
 
 
+CALIBRATION = {
+    'value': 12.34,
+    'low': 10.0,
+    'high': 15.0,
+    'bins': [
+        {'share': 0.75, 'confidence': 0.25, 'outcome': 0.125},
+        {'share': 0.25, 'confidence': 0.875, 'outcome': 0.5},
+    ],
+}
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs')
@@ -91,6 +102,7 @@ def alike_file(tmp_path_factory):
     runs = gather_runs(load_results([folder]))
     evidence = ImageFindings(
         errors={run.key: {'box': {'missed': 1.0}} for run in runs},
+        calibration={run.key: {'box_LaECE': CALIBRATION} for run in runs},
         differences=[difference(runs[0], runs[1], metric) for metric in ('box_AP', 'mask_AP')],
     )
     sources = Sources(runs, analyses=load_analyses([folder], Problems()), evidence=evidence)
@@ -310,7 +322,8 @@ def test_unknown_mixers_have_different_colors(visit, alike_file):
 
 
 @pytest.mark.parametrize(
-    ('section', 'runs'), [('classes', 20), ('errors', 20), ('training', 20), ('robustness', 14)]
+    ('section', 'runs'),
+    [('classes', 20), ('errors', 20), ('calibration', 20), ('training', 20), ('robustness', 14)],
 )
 def test_omitted_runs_are_mentioned(visit, alike_file, section, runs):
     page = visit(alike_file)
@@ -323,6 +336,19 @@ def test_omitted_runs_are_mentioned(visit, alike_file, section, runs):
     page.get_by_role('searchbox').fill('seed_0')
     assert place.locator('.problem').count() == 0
     assert place.locator('.key li').count() == 10
+
+
+def test_reliability_diagram(visit, alike_file):
+    page = visit(alike_file)
+    page.get_by_role('button', name='none', exact=True).click()
+    page.get_by_label('compare focal_tiny').check()
+    assert page.locator('#calibration td.number').all_inner_texts() == ['12.3 (10.0 to 15.0)']
+    scroll_through(page)
+    assert until(page, lambda: all_drawn(page))
+    assert looks(page, 'calibration', '[each.x, each.y]') == [
+        [[[0, 1], [0, 1]], [[0.25, 0.875], [0.125, 0.5]]]
+    ]
+    assert page.complaints == []
 
 
 FOCUSED = '(e => [e.tagName, e.closest("section")?.id, e.previousElementSibling?.textContent, e.value])'

@@ -12,14 +12,17 @@ import pytest
 from PIL import Image
 
 from backbones import MIXERS
+from evaluation.metrics.class_records import collect_guesses
 from evaluation.report.analyses_and_speeds import SIDE, as_data_uri, load_speeds
 from evaluation.report.figures_of_runs import published_points
+from evaluation.report.image_evidence import weigh
 from evaluation.report.report_page import Sources, build_page, page_data
 from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import Entry
 from evaluation.results.reading import load_results
+from evaluation.results.shifted import shifted_runs
 from evaluation.utils.formats import COLORS, mixer_colors
-from tests.evaluation.metrics.problems import as_version_2, as_version_3
+from tests.evaluation.metrics.problems import as_version_2, as_version_3, guesses, write_result
 from tests.evaluation.report.matrix import (
     START,
     document,
@@ -28,6 +31,7 @@ from tests.evaluation.report.matrix import (
     write_run,
     write_scalars,
 )
+from tests.evaluation.results.shifted_folders import write_shifted_run
 
 
 @pytest.fixture
@@ -288,3 +292,35 @@ def test_files_with_extreme_numbers_or_nesting_are_skipped_by_name(tmp_path, cap
     assert len(data['problems']) == len(named)
     assert {file for file in named for line in data['problems'] if str(file) in line} == named
     assert capsys.readouterr().err.count('skipped: ') == len(named)
+
+
+def sections(content):
+    return set(re.findall(r'<section id="(\w+)"', content.decode()))
+
+
+def test_calibration_of_runs_with_confidences(tmp_path):
+    evidence = collect_guesses(['1', '2'], [(0, 0, 0), (0, 1, 5)], ('a', 'b'), [0.9, 0.9])
+    write_result(tmp_path / 'a', evidence, 'swin_tiny')
+    write_result(tmp_path / 'b', guesses([True, False]), 'dcn_tiny')
+    runs, problems = gather_runs(load_results([tmp_path])), Problems()
+    data = page_data(Sources(runs, evidence=weigh(runs, 0, problems), problems=problems), 'x')
+    found = {run['mixer']: run['calibration'] for run in data['runs']}
+    half = {'share': 1.0, 'confidence': pytest.approx(0.9), 'outcome': 0.5}
+    expected = {'value': pytest.approx(40), 'low': None, 'high': None, 'bins': [half]}
+    assert found == {'swin': {'ECE': expected}, 'dcn': {}}
+    assert problems.messages == []
+    assert 'calibration' in sections(build_page([tmp_path], [], resamples=0))
+
+
+def test_tests_under_shift_have_a_section_and_no_row(tmp_path):
+    folder = write_shifted_run(tmp_path / 'a', 'swin_tiny')
+    page = build_page([tmp_path], [], resamples=0)
+    assert 'shift' in sections(page)
+    (run,) = shifted_runs(load_results([tmp_path]))
+    text = page.decode()
+    assert f'<td class="number">{run.mean:.1f}</td>' in text
+    assert text.count('<tr data-key=') == 1
+    (folder / 'coco-o/sketch/result.json').unlink()
+    page = build_page([tmp_path], [], resamples=0)
+    assert 'shift' not in sections(page)
+    assert 'lacks the result of sketch' in page.decode()
