@@ -2,11 +2,11 @@
 
 Tau of measured scores is nearer to zero than tau of the true scores, because noise turns some pairs
 around. Resampling adds the noise once more, so percentiles of the resampled tau miss the truth: two
-columns with the same true order would rarely get an interval that reaches 1. So the intervals come from a
-model of the true scores: in two columns, they are normal with an unknown correlation, and the bootstrap
-gives the noise of their measurement. All correlations that the measured scores do not reject are kept.
-They bound tau for contestants of this kind, and the true scores that are likely with one of them bound
-tau for these contestants.
+columns with the same true order would rarely get an interval that reaches 1. So the intervals come from
+a model of the true scores: in two columns, they are normal with an unknown correlation, and the
+bootstrap gives the noise of their measurement. All correlations that the measured scores do not reject
+are kept. They bound tau for contestants of this kind, and the true scores that are likely with one of
+them bound tau for these contestants.
 """
 
 import math
@@ -97,7 +97,7 @@ def p_values(scores: np.ndarray, samples: np.ndarray, images: np.ndarray) -> np.
     """Test which contestants differ, in all columns together, with p-values for multiple tests.
 
     The step-down procedure of Romano and Wolf (2005) tests for each ordered pair that the first
-    contestant is not better. The probability of any wrong rejection, in any column, is at most the level.
+    contestant is not better. The probability of any wrong rejection in any column is at most the level.
     Mogstad et al. (2024) derive confidence intervals of ranks from the same tests.
 
     Args:
@@ -311,3 +311,18 @@ def increasing(values: np.ndarray) -> np.ndarray:
     means = np.where(length > 0, means, np.inf)[..., ::-1]
     least = np.minimum.accumulate(means, axis=-1)[..., ::-1]
     return np.where(length > 0, least, -np.inf).max(-2)
+
+
+def chance_of_tau(contestants: int, tau: float) -> float:
+    """Return how often two unrelated orders have a tau at least as far from zero (Kendall, 1938).
+
+    Args:
+        contestants: number of contestants, without ties.
+        tau: value of tau.
+    """
+    # Number of orders by their number of discordant pairs.
+    orders = np.ones(1)
+    for count in range(2, contestants + 1):
+        orders = np.convolve(orders, np.full(count, 1 / count))
+    found = 1 - 2 * np.arange(len(orders)) / math.comb(contestants, 2)
+    return float(orders[np.abs(found) >= abs(tau) - 1e-9].sum())

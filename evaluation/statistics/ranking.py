@@ -1,4 +1,4 @@
-"""Rank contestants in several columns: recipes, starts, protocols, shares of the data, seeds, metrics."""
+"""Rank contestants in several columns: recipes, starts, protocols, shares of data, seeds, metrics."""
 
 import hashlib
 import math
@@ -11,7 +11,6 @@ import numpy as np
 
 from evaluation.results.published import Entry, find_figure, is_another_network
 from evaluation.results.result import Result
-from evaluation.results.selection import by_experiment, select, table_of
 from evaluation.statistics.bootstrap import CONFIDENCE
 from evaluation.statistics.comparison import Uncertainty
 from evaluation.statistics.randomization import LEVEL
@@ -25,52 +24,16 @@ from evaluation.statistics.rank_agreement import (
     ranks,
     tau_b,
 )
-from evaluation.statistics.result_metrics import check_same_images
-from evaluation.tasks import TASKS, find_metric
-from evaluation.utils.errors import UserError, did_you_mean
+from evaluation.statistics.ranking_columns import Contest, Entries
+from evaluation.tasks import find_metric
+from evaluation.utils.errors import UserError
 
-# The variation between images is unknown for one.
-LEAST_IMAGES = 2
 # Facts of the training that contestants of a column should share, and their names in a note.
 _SHARED_FACTS: tuple[tuple[str, Callable[[Result], object]], ...] = (
     ('batch size', lambda result: result.batch_size),
     ('mixed precision', lambda result: result.mixed_precision),
     ('training data', lambda result: result.training_data_sha256),
 )
-# Facts that distinguish columns, in titles.
-_TITLE_FACTS: tuple[Callable[[Result], object], ...] = (
-    lambda result: result.dataset,
-    lambda result: result.recipe.name,
-    lambda result: result.training.total and f'{result.training.total} {result.training.unit}s',
-    lambda result: (
-        result.recipe.fraction_seed is not None and f'images of seed {result.recipe.fraction_seed}'
-    ),
-    lambda result: result.start or 'start unknown',
-    lambda result: result.variant and f'{result.variant} recipe',
-    lambda result: 'TTA' if result.test_time_augmentation else 'no TTA',
-)
-
-
-@dataclass(frozen=True)
-class Entries:
-    """Results that compete in a column.
-
-    Attributes:
-        metric: name of the metric.
-        runs: runs of each contestant, one for each seed, by name of the contestant.
-        seed: seed of the runs if each seed is a column of its own.
-        is_seed: whether each seed is a column of its own.
-    """
-
-    metric: str
-    runs: Mapping[str, Sequence[Result]]
-    seed: int | None = None
-    is_seed: bool = False
-
-    @property
-    def first(self) -> Result:
-        """Any of the results; they agree in all facts of the column."""
-        return next(iter(self.runs.values()))[0]
 
 
 @dataclass(frozen=True)
@@ -148,173 +111,57 @@ class Ranking:
         contestants: names of the contestants in all columns, by their mean rank.
         columns: columns with our results, then columns of published figures.
         pairs: agreement of every two columns, except between published ones.
-        left_out: names of contestants that a column lacks, with the title of the first such column.
-        cautions: other differences between contestants of a column; one sentence each.
+        cautions: differences between contestants of a column, and contestants and columns that are left
+            out; one sentence each.
         resamples: number of resamples.
     """
 
     contestants: tuple[str, ...]
     columns: tuple[RankedColumn, ...]
     pairs: tuple[ColumnPair, ...]
-    left_out: Mapping[str, str]
     cautions: tuple[str, ...]
     resamples: int
 
 
-def finished(results: Sequence[Result]) -> list[Result]:
-    """Return the results to rank: finished trainings, one evaluation for each setup and seed."""
-    return [result for result in select(results, every=False) if result.training.finished]
-
-
-def gather(
-    results: Sequence[Result], metrics: Sequence[str] = (), by_seed: bool = False
-) -> list[Entries]:
-    """Group results into columns.
-
-    Args:
-        results: results from `finished`.
-        metrics: names of the metrics, one column for each; by default the first primary metric of each
-            task. Tasks without any of them are left out.
-        by_seed: whether each seed is a column of its own.
-
-    Raises:
-        UserError: a metric is unknown, or a contestant has several experiments in a column.
-    """
-    _check_metrics(results, metrics)
-    found: dict[tuple, dict[str, Sequence[Result]]] = {}
-    for runs in by_experiment(results):
-        for part in [[run] for run in runs] if by_seed else [runs]:
-            own = part[0]
-            for metric in _metrics_of(own, metrics):
-                key = _condition(own), metric, own.seed if by_seed else None
-                contestants = found.setdefault(key, {})
-                if other := contestants.get(own.contestant.name):
-                    raise UserError(
-                        f'{other[0].path} and {own.path} are different experiments of '
-                        f'{own.contestant.name} with the same recipe, length and start; give the '
-                        'folder of one'
-                    )
-                contestants[own.contestant.name] = part
-    return [
-        Entries(metric, contestants, seed, by_seed) for (_, metric, seed), contestants in found.items()
-    ]
-
-
-def _check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
-    known = {name for result in results for name in result.headline_metrics}
-    for name in metrics:
-        if name not in known:
-            near = did_you_mean(name, known) or f'; choose from {", ".join(sorted(known))}'
-            raise UserError(f'--metric {name!r} is a metric of no result{near}')
-
-
-def _metrics_of(result: Result, metrics: Sequence[str]) -> list[str]:
-    if not metrics:
-        return [name for name in TASKS[result.task].primary if name in result.metrics][:1]
-    return [name for name in dict.fromkeys(metrics) if name in result.headline_metrics]
-
-
-def _condition(result: Result) -> tuple:
-    """Return what distinguishes columns, apart from metric and seed.
-
-    The digest of the annotations is left out: results of a column with different ones are an error.
-    """
-    return (
-        table_of(result),
-        result.recipe.name,
-        result.recipe.fraction_seed,
-        result.training.unit,
-        result.training.total,
-        result.start,
-        result.variant,
-        result.test_time_augmentation,
-    )
-
-
 def rank(
-    columns: Sequence[Entries],
+    contest: Contest,
     drawn: Mapping[Path, Uncertainty],
     published: Sequence[Entry] = (),
     seed: int = 0,
 ) -> Ranking:
-    """Rank the contestants that all columns have.
+    """Rank the contestants of a contest.
 
     Args:
-        columns: columns from `gather`.
+        contest: checked columns.
         drawn: figures on resampled images, by path of the result.
         published: published figures; those of a recipe form a column if at least three contestants
             have one.
         seed: random seed of the resampled seeds.
 
     Raises:
-        UserError: fewer than three contestants are in all columns, results of a column were evaluated
-            on different images or annotations, or a score is undefined.
+        UserError: a score is undefined in many resamples.
     """
-    titles = _titles(columns)
-    names, left_out = _contestants(columns, titles)
-    columns = [replace(each, runs={name: each.runs[name] for name in names}) for each in columns]
-    for each in columns:
-        results = [run for runs in each.runs.values() for run in runs]
-        check_same_images(results, [drawn[result.path].evidence for result in results])
-    ours = _ranked(columns, titles, drawn, seed)
-    order = np.lexsort((names, np.mean([each.ranks for each in ours], axis=0)))
+    ours = _ranked(contest, drawn, seed)
+    order = np.lexsort((contest.contestants, np.mean([each.ranks for each in ours], axis=0)))
     ours = [_reordered(each, order) for each in ours]
-    names = [names[index] for index in order]
-    stated = _published_columns(columns, names, published)
-    everything = [*ours, *stated]
+    names = tuple(contest.contestants[index] for index in order)
+    everything = [*ours, *_published_columns(contest.columns, names, published)]
     pairs = [
         _compare(first, second, everything)
         for first, second in combinations(range(len(everything)), 2)
         if first < len(ours)
     ]
     return Ranking(
-        contestants=tuple(names),
+        contestants=names,
         columns=tuple(everything),
-        pairs=tuple(pair for pair in pairs if pair.contestants >= LEAST_CONTESTANTS),
-        left_out=left_out,
-        cautions=tuple(_cautions(columns, titles)),
+        pairs=tuple(pairs),
+        cautions=(*_cautions(contest), *contest.left_out),
         resamples=len(ours[0].samples),
     )
 
 
-def _contestants(columns: Sequence[Entries], titles: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the contestants in all columns, and a column that each of the others lacks."""
-    names = dict.fromkeys(name for each in columns for name in each.runs)
-    lacking = {
-        name: title
-        for name in names
-        for title, each in reversed([*zip(titles, columns, strict=True)])
-        if name not in each.runs
-    }
-    found = [name for name in names if name not in lacking]
-    if len(found) < LEAST_CONTESTANTS:
-        fewest = min(range(len(columns)), key=lambda index: len(columns[index].runs))
-        raise UserError(
-            f'{len(found)} of {len(names)} contestants are in all {len(columns)} columns; a ranking '
-            f'needs {LEAST_CONTESTANTS}. Give results of more contestants, or leave out a column: '
-            f'{titles[fewest]!r} has only {", ".join(columns[fewest].runs)}'
-        )
-    return found, lacking
-
-
-def _titles(columns: Sequence[Entries]) -> list[str]:
-    """Return titles that distinguish the columns."""
-    firsts = [each.first for each in columns]
-    titles = [[first.recipe.heading] for first in firsts]
-    for fact in _TITLE_FACTS:
-        texts = [fact(first) for first in firsts]
-        if len(set(texts)) > 1:
-            for title, text in zip(titles, texts, strict=True):
-                title += [str(text)] if text else []
-    for title, each in zip(titles, columns, strict=True):
-        title += [f'seed {each.seed}'] if each.is_seed else []
-        title.append(find_metric(each.metric).words)
-    return [', '.join(title) for title in titles]
-
-
-def _ranked(
-    columns: Sequence[Entries], titles: Sequence[str], drawn: Mapping[Path, Uncertainty], seed: int
-) -> list[RankedColumn]:
+def _ranked(contest: Contest, drawn: Mapping[Path, Uncertainty], seed: int) -> list[RankedColumn]:
+    columns = contest.columns
     scores = np.array([_scores(each) for each in columns])
     samples = np.stack([*_samples(columns, drawn, seed)], axis=1)
     is_known = np.isfinite(samples).all((1, 2))
@@ -330,7 +177,7 @@ def _ranked(
     tested = p_values(scores, samples, images)
     return [
         RankedColumn(
-            titles[index],
+            contest.titles[index],
             each.metric,
             False,
             scores[index],
@@ -347,23 +194,7 @@ def _ranked(
 
 
 def _scores(column: Entries) -> list[float]:
-    """Return the mean score of each contestant over its seeds.
-
-    Raises:
-        UserError: a score is undefined.
-    """
-    for runs in column.runs.values():
-        for run in runs:
-            if run.metrics[column.metric] is None:
-                raise UserError(
-                    f'{run.path} has no {column.metric} (null), so it cannot be ranked; remove it, or '
-                    'evaluate on images with ground truth'
-                )
-            if run.images < LEAST_IMAGES:
-                raise UserError(
-                    f'{run.path} was evaluated on {run.images} image; a ranking needs at least '
-                    f'{LEAST_IMAGES}'
-                )
+    """Return the mean score of each contestant over its seeds."""
     return [
         float(np.mean([run.metrics[column.metric] for run in runs])) for runs in column.runs.values()
     ]
@@ -461,9 +292,8 @@ def _compare(first: int, second: int, columns: Sequence[RankedColumn]) -> Column
     )
 
 
-def _cautions(columns: Sequence[Entries], titles: Sequence[str]) -> Iterable[str]:
-    for title, each in zip(titles, columns, strict=True):
-        runs = [run for members in each.runs.values() for run in members]
-        differing = [name for name, fact in _SHARED_FACTS if len(set(map(fact, runs))) > 1]
+def _cautions(contest: Contest) -> Iterable[str]:
+    for title, each in zip(contest.titles, contest.columns, strict=True):
+        differing = [name for name, fact in _SHARED_FACTS if len(set(map(fact, each.results))) > 1]
         if differing:
             yield f'{title}: contestants differ in {" and ".join(differing)}.'

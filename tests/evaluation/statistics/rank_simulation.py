@@ -3,8 +3,8 @@
     python -m tests.evaluation.statistics.rank_simulation            # print the table
     python -m tests.evaluation.statistics.rank_simulation --write    # also write it to docs/ranking.md
 
-True scores are drawn for both columns, and measured with noise. The interval for these contestants should
-cover tau of their true scores. The interval for contestants of this kind should cover tau of the
+True scores are drawn for both columns, and measured with noise. The interval for these contestants
+should cover tau of their true scores. The interval for contestants of this kind should cover tau of the
 population from which the true scores are drawn: 1 for two columns from one population, and 0 for
 independent columns.
 """
@@ -117,7 +117,7 @@ def row(truth: Truth, contestants: int, spread: float, trials: int) -> str:
 
 def table(trials: int) -> str:
     rows = [
-        '| True scores | Contestants | Spread | True tau | Mean measured tau | Coverage, these contestants '
+        '| True scores | Contestants | Spread | True tau | Mean measured tau | Coverage, these '
         '| Width | Coverage, of this kind | Width | False reversals |',
         '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     ]
