@@ -22,7 +22,7 @@ from evaluation.statistics.rank_agreement import Agreement, agreement, p_values,
 
 DOCS = Path(__file__).parents[3] / 'docs' / 'ranking.md'
 START, END = '<!-- simulation -->', '<!-- end of simulation -->'
-TRIALS = 400
+TRIALS = 200
 RESAMPLES = 400
 CONTESTANTS = (5, 20)
 # Standard deviation of the true scores between contestants, in standard errors of a score.

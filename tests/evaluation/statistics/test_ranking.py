@@ -66,6 +66,10 @@ def ranked(results, metrics=(), by_seed=False, published=(), **noise):
     return rank(contest, drawn_of(contest.results, **noise), published)
 
 
+def published_entry(name, value):
+    return Entry(name, 'mask_rcnn_coco_1x', 'unified', 'a paper', {'box_ap': value})
+
+
 def reversals(ranking, pair):
     names = ranking.contestants
     return {(names[each.better], names[each.worse]) for each in pair.reversals}
@@ -213,11 +217,10 @@ class TestColumns:
 
 
 class TestPublished:
-    def entry(self, name, value):
-        return Entry(name, 'mask_rcnn_coco_1x', 'unified', 'a paper', {'box_ap': value})
-
     def test_column_without_interval(self, two_columns):
-        entries = [self.entry(name, value) for name, value in zip(NAMES[:3], (40, 42, 41), strict=True)]
+        entries = [
+            published_entry(name, value) for name, value in zip(NAMES[:3], (40, 42, 41), strict=True)
+        ]
         found = ranked(two_columns, published=entries)
         (column,) = [each for each in found.columns if each.is_published]
         assert dict(zip(found.contestants, column.ranks.tolist(), strict=True)) == {
@@ -236,7 +239,7 @@ class TestPublished:
         assert reversals(found, pairs[0]) == {('dcn_tiny', 'halo_tiny'), ('dcn_tiny', 'pvt_tiny')}
 
     def test_too_few_figures_are_no_column(self, two_columns):
-        entries = [self.entry(name, 40) for name in NAMES[:2]]
+        entries = [published_entry(name, 40) for name in NAMES[:2]]
         assert len(ranked(two_columns, published=entries).columns) == 2
 
 
