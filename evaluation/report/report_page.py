@@ -50,6 +50,7 @@ SCRIPTS = (
     'details.js',
     'cost.js',
     'differences.js',
+    'ranking.js',
     'classes.js',
     'errors.js',
     'training.js',
@@ -90,7 +91,7 @@ def build_page(
         speeds=load_speeds(folders, problems),
         analyses=load_analyses(folders, problems),
         pictures=gather_pictures(runs, images, problems) if images else None,
-        evidence=weigh(runs, resamples, problems),
+        evidence=weigh(runs, resamples, problems, published),
         problems=problems,
     )
     return render_page(page_data(sources, title))
@@ -154,6 +155,7 @@ def page_data(sources: Sources, title: str) -> dict:
         'analyses': analyses,
         'pictures': sources.pictures,
         'differences': sources.evidence.differences,
+        'ranking': sources.evidence.ranking,
         'colors': mixer_colors(run['mixer'] for run in runs if run['mixer']),
         'scales': scale_names(run.result for run in sources.runs),
         'problems': list(sources.problems.messages),
