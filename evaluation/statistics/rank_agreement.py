@@ -102,7 +102,8 @@ def p_values(scores: np.ndarray, samples: np.ndarray, images: np.ndarray) -> np.
 
     Args:
         scores: scores, (columns, contestants).
-        samples: scores on resamples, (resamples, columns, contestants).
+        samples: scores on resamples, (resamples, columns, contestants), which vary as much as scores of
+            new images.
         images: number of resampled images of each column, (columns,).
 
     Returns:
@@ -116,8 +117,7 @@ def p_values(scores: np.ndarray, samples: np.ndarray, images: np.ndarray) -> np.
     deviation = noise.std(0, ddof=1)
     is_known = deviation > _JITTER * np.abs(scores).max()
     deviation = np.where(is_known, deviation, np.inf)
-    # Resampled means vary too little, by this factor.
-    observed = (scores[:, first] - scores[:, second]) / deviation * np.sqrt((images - 1) / images)
+    observed = (scores[:, first] - scores[:, second]) / deviation
     # With few images, the deviation is uncertain: replace Student's quantile by the normal one.
     observed = np.sign(observed) * stats.norm.isf(stats.t.sf(np.abs(observed), images - 1))
     observed, noise = observed.reshape(-1), (noise / deviation).reshape(len(noise), -1)
