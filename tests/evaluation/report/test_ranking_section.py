@@ -1,4 +1,4 @@
-"""The ranking of a report matches `tools/rank.py`, and appears only with enough contestants and columns."""
+"""The ranking of a report matches `tools/rank.py`, and needs enough contestants and columns."""
 
 import json
 
