@@ -9,11 +9,10 @@ from evaluation.statistics.comparison import Uncertainty
 from evaluation.statistics.rank_agreement import LEAST_CONTESTANTS
 from evaluation.statistics.ranking import rank
 from evaluation.statistics.ranking_columns import Entries, contest_of, finished, gather
-from evaluation.tables.bump_chart import places, turning
+from evaluation.tables.bump_chart import PALETTE, places, turning
 from evaluation.tables.ranking_tables import few_contestants_text, ranking_json
 from evaluation.tasks import find_metric
 from evaluation.utils.errors import UserError
-from evaluation.utils.formats import COLORS
 
 LEAST_COLUMNS = 2
 
@@ -54,7 +53,7 @@ def ranking_section(
     return found | {
         'turning': [list(each) for each in sorted(turning(ranking))],
         'limits': few_contestants_text(len(ranking.contestants)),
-        'palette': COLORS[:-1],
+        'palette': PALETTE,
     }
 
 

@@ -1,7 +1,7 @@
 """Bump chart of a ranking: a line for each contestant through its places in all columns."""
 
 import io
-from itertools import product
+from itertools import cycle, product
 from textwrap import fill
 
 import numpy as np
@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from evaluation.statistics.ranking import RankedColumn, Ranking
 from evaluation.tables.ranking_tables import letter
-from evaluation.utils.formats import COLORS, DASHES, MARKERS
+from evaluation.utils.formats import COLORS, DASHES, MARKERS, MORE_COLORS
 
+PALETTE = (*COLORS[:-1], *MORE_COLORS)
 _INK = '#333333'
 # Width of all rank intervals of a column, as a share of the distance between columns.
 _SPREAD = 0.24
@@ -52,9 +53,9 @@ def draw_bump_chart(ranking: Ranking) -> bytes:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     height = np.stack([places(each) for each in ranking.columns], axis=1)
-    styles = list(product(DASHES, zip(COLORS, MARKERS, strict=True)))
-    for index in range(count):
-        dash, (color, marker) = styles[index % len(styles)]
+    # Colors repeat with a different dash.
+    styles = product(DASHES, zip(PALETTE, cycle(MARKERS), strict=False))
+    for index, (dash, (color, marker)) in zip(range(count), cycle(styles), strict=False):
         _draw_contestant(axes, ranking, height, index, color, dash, marker)
     _set_axes(axes, ranking)
     content = io.BytesIO()

@@ -19,9 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from evaluation.statistics.rank_agreement import Agreement, agreement, p_values, tau_b
+from tests.evaluation.statistics.simulation import write_table
 
 DOCS = Path(__file__).parents[3] / 'docs' / 'ranking.md'
-START, END = '<!-- simulation -->', '<!-- end of simulation -->'
 TRIALS = 200
 RESAMPLES = 400
 CONTESTANTS = (5, 20)
@@ -136,9 +136,7 @@ def main() -> None:
     found = table(arguments.trials)
     print(found)
     if arguments.write:
-        before, rest = DOCS.read_text().split(START)
-        _, after = rest.split(END)
-        DOCS.write_text(f'{before}{START}\n{found}\n{END}{after}')
+        write_table(DOCS, found)
 
 
 if __name__ == '__main__':

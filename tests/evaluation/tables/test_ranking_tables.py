@@ -13,9 +13,8 @@ from PIL import Image
 from PIL.ImageColor import getrgb
 
 from evaluation.statistics.rank_agreement import Agreement, chance_of_tau, tau_b
-from evaluation.tables.bump_chart import draw_bump_chart, places, turning
+from evaluation.tables.bump_chart import PALETTE, draw_bump_chart, places, turning
 from evaluation.tables.ranking_tables import few_contestants_text, letter, ranking_text, verdict
-from evaluation.utils.formats import COLORS
 from tests.evaluation.statistics.test_ranking import NAMES, detector, published_entry, ranked
 
 
@@ -161,7 +160,7 @@ class TestBumpChart:
     def test_every_contestant_is_drawn(self, ranking):
         picture = Image.open(io.BytesIO(draw_bump_chart(ranking))).convert('RGB')
         colors = {color for _, color in picture.getcolors(picture.width * picture.height)}
-        assert {getrgb(color) for color in COLORS[: len(NAMES)]} <= colors
+        assert {getrgb(color) for color in PALETTE[: len(NAMES)]} <= colors
 
     def test_more_contestants_than_styles(self, tmp_path):
         results = [detector(tmp_path, f'net{number}_tiny', 40 + number) for number in range(30)]
