@@ -3,7 +3,8 @@
     python -m tests.evaluation.statistics.rank_simulation            # print the table
     python -m tests.evaluation.statistics.rank_simulation --write    # also write it to docs/ranking.md
 
-True scores are drawn for both columns, and measured with noise. The interval for these contestants
+True scores are drawn for both columns, and measured with normal noise, or by the accuracy of classifiers
+on images, which are resampled. The interval for these contestants
 should cover tau of their true scores. The interval for contestants of this kind should cover tau of the
 population from which the true scores are drawn: 1 for two columns from one population, and 0 for
 independent columns.
@@ -11,6 +12,7 @@ independent columns.
 
 import argparse
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -27,9 +29,14 @@ RESAMPLES = 400
 CONTESTANTS = (5, 20)
 # Standard deviation of the true scores between contestants, in standard errors of a score.
 SPREADS = (1, 3, 10)
+# Number of images that the normal noise stands for.
 IMAGES = 5000
+# Classifiers: number of images, and accuracy in the middle.
+PHOTOGRAPHS = 500
+ACCURACY = 0.7
 # Correlation of the true scores of related columns; tau of the population is 2 / pi arcsin of it.
 CORRELATION = 0.8
+Columns = Sequence[np.ndarray]
 
 
 class Truth(Enum):
@@ -85,23 +92,54 @@ def column_pair(
     return spread * first, spread * second
 
 
-def trial(truth: Truth, contestants: int, spread: float, number: int) -> Trial:
+def with_noise(true: Columns, random: np.random.Generator) -> tuple[Columns, Columns]:
+    """Return scores with normal noise, (contestants,), and on resamples, (resamples, contestants)."""
+    scores = [each + random.standard_normal(len(each)) for each in true]
+    return scores, [each + random.standard_normal((RESAMPLES, len(each))) for each in scores]
+
+
+def on_images(true: Columns, random: np.random.Generator) -> tuple[Columns, Columns]:
+    """Return accuracies of classifiers on images of each column, and on resampled images, in percent.
+
+    Half of the images are equally hard for all classifiers.
+
+    Args:
+        true: true scores of each column, (contestants,), in standard errors of an accuracy.
+        random: random generator.
+    """
+    slope = ACCURACY * (1 - ACCURACY)
+    error = math.sqrt(slope / PHOTOGRAPHS)
+    scores, samples = [], []
+    for each in true:
+        accuracy = 1 / (1 + np.exp(-(math.log(ACCURACY / (1 - ACCURACY)) + each * error / slope)))
+        shared, own = random.random(PHOTOGRAPHS), random.random((len(each), PHOTOGRAPHS))
+        is_shared = random.random(PHOTOGRAPHS) < 0.5
+        right = np.where(is_shared, shared, own) < accuracy[:, None]
+        drawn = random.multinomial(PHOTOGRAPHS, np.full(PHOTOGRAPHS, 1 / PHOTOGRAPHS), RESAMPLES)
+        scores.append(100 * right.mean(1))
+        samples.append(100 * drawn @ right.T / PHOTOGRAPHS)
+    return scores, samples
+
+
+def trial(
+    truth: Truth, contestants: int, spread: float, number: int, is_classified: bool = False
+) -> Trial:
     random = np.random.default_rng([contestants, number])
     true = column_pair(truth, contestants, spread, random)
-    scores = [each + random.standard_normal(contestants) for each in true]
-    samples = [each + random.standard_normal((RESAMPLES, contestants)) for each in scores]
+    scores, samples = (on_images if is_classified else with_noise)(true, random)
     found = agreement(*scores, tuple(samples))
-    tested = p_values(np.stack(scores), np.stack(samples, axis=1), np.array([IMAGES, IMAGES]))
+    images = PHOTOGRAPHS if is_classified else IMAGES
+    tested = p_values(np.stack(scores), np.stack(samples, axis=1), np.array([images, images]))
     named = np.maximum(tested[0], tested[1].T) <= 0.05
     is_true = (true[0][:, None] > true[0]) & (true[1][:, None] < true[1])
     return Trial(found, float(tau_b(*true)), truth.tau, int((named & ~is_true).sum()))
 
 
-def row(truth: Truth, contestants: int, spread: float, trials: int) -> str:
-    found = [trial(truth, contestants, spread, number) for number in range(trials)]
+def row(truth: Truth, contestants: int, spread: float, is_classified: bool, trials: int) -> str:
+    found = [trial(truth, contestants, spread, number, is_classified) for number in range(trials)]
     agreements = [each.agreement for each in found]
     cells = [
-        truth.words,
+        f'{truth.words}, top-1 of {PHOTOGRAPHS} images' if is_classified else truth.words,
         f'{contestants}',
         f'{spread}',
         f'{truth.tau:.2f}',
@@ -121,7 +159,8 @@ def table(trials: int) -> str:
         '| Width | Coverage, of this kind | Width | False reversals |',
         '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     ]
-    settings = [(t, n, spread) for t in Truth for n in CONTESTANTS for spread in SPREADS]
+    settings = [(t, n, spread, False) for t in Truth for n in CONTESTANTS for spread in SPREADS]
+    settings += [(t, n, 3, True) for t in (Truth.SAME, Truth.INDEPENDENT) for n in CONTESTANTS]
     rows += [row(*setting, trials) for setting in tqdm(settings, desc='settings', disable=None)]
     return '\n'.join(rows)
 
