@@ -19,6 +19,10 @@ from evaluation.statistics.bootstrap import CONFIDENCE
 from evaluation.statistics.randomization import LEVEL
 
 LEAST_CONTESTANTS = 3
+# Resamples for the intervals of tau; more would not change two digits.
+MOST_DRAWS = 2000
+# Resamples that are held in memory for all pairs.
+_CHUNK = 1000
 # Values of tau whose correlation is tested. Tau of two normal variables with correlation r is
 # 2 / pi arcsin r (Kendall and Gibbons, 1990).
 _TAUS = np.linspace(-1, 1, 41)
@@ -89,8 +93,8 @@ def probabilities(samples: np.ndarray) -> np.ndarray:
         Share of resamples in which the row's contestant is better, (contestants, contestants); 0.5 on
         the diagonal.
     """
-    difference = samples[:, :, None] - samples[:, None, :]
-    return ((difference > 0) + 0.5 * (difference == 0)).mean(0)
+    found = [((own[:, None] > samples) + 0.5 * (own[:, None] == samples)).mean(0) for own in samples.T]
+    return np.stack(found)
 
 
 def p_values(scores: np.ndarray, samples: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -112,25 +116,36 @@ def p_values(scores: np.ndarray, samples: np.ndarray, images: np.ndarray) -> np.
     """
     count = scores.shape[-1]
     first, second = np.nonzero(~np.eye(count, dtype=bool))
-    noise = (samples - samples.mean(0))[..., first] - (samples - samples.mean(0))[..., second]
     images = np.asarray(images)[:, None]
-    deviation = noise.std(0, ddof=1)
+    mean = samples.mean(0)
+    deviation = np.stack([_deviations(own) for own in samples.swapaxes(0, 1)])[:, first, second]
     is_known = deviation > _JITTER * np.abs(scores).max()
     deviation = np.where(is_known, deviation, np.inf)
     observed = (scores[:, first] - scores[:, second]) / deviation
     # With few images, the deviation is uncertain: replace Student's quantile by the normal one.
     observed = np.sign(observed) * stats.norm.isf(stats.t.sf(np.abs(observed), images - 1))
-    observed, noise = observed.reshape(-1), (noise / deviation).reshape(len(noise), -1)
+    observed = observed.reshape(-1)
     order = np.argsort(-observed, kind='stable')
-    # Each hypothesis is compared with the largest of those that are not yet rejected.
-    largest = np.maximum.accumulate(noise[:, order[::-1]], axis=1)[:, ::-1]
-    exceeding = (largest >= observed[order]).sum(0)
-    adjusted = np.maximum.accumulate((1 + exceeding) / (1 + len(noise)))
+    exceeding = np.zeros(len(order), np.int64)
+    for start in range(0, len(samples), _CHUNK):
+        noise = samples[start : start + _CHUNK] - mean
+        noise = ((noise[..., first] - noise[..., second]) / deviation).reshape(len(noise), -1)
+        # Each hypothesis is compared with the largest of those that are not yet rejected.
+        largest = np.maximum.accumulate(noise[:, order[::-1]], axis=1)[:, ::-1]
+        exceeding += (largest >= observed[order]).sum(0)
+    adjusted = np.maximum.accumulate((1 + exceeding) / (1 + len(samples)))
     found = np.ones((len(scores), count, count))
     tested = np.empty(len(order))
     tested[order] = adjusted
     found[:, first, second] = tested.reshape(len(scores), -1)
     return found
+
+
+def _deviations(samples: np.ndarray) -> np.ndarray:
+    """Return the standard deviation of each difference, (contestants, contestants)."""
+    covariance = np.cov(samples, rowvar=False)
+    variances = np.diag(covariance)
+    return np.sqrt(np.maximum(variances[:, None] + variances - 2 * covariance, 0))
 
 
 def rank_intervals(is_better: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -153,8 +168,9 @@ def agreement(a: np.ndarray, b: np.ndarray, drawn: tuple[np.ndarray, np.ndarray]
         a: scores of the first column, (contestants,), at least three.
         b: scores of the second column, (contestants,).
         drawn: scores of both columns on resamples, (resamples, contestants) each. Resamples with the
-            same index use the same images if the columns do.
+            same index use the same images if the columns do. More than `MOST_DRAWS` are not used.
     """
+    drawn = drawn[0][:MOST_DRAWS], drawn[1][:MOST_DRAWS]
     tau = float(tau_b(a, b))
     if math.isnan(tau):
         return Agreement(tau)

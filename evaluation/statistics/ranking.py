@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from evaluation.results.published import Entry, find_figure, is_another_network
 from evaluation.results.result import Result
@@ -48,8 +49,9 @@ class RankedColumn:
         ranks: ranks, (contestants,), 1 for the best; 0 where nothing is published.
         low: best rank in the 95 % interval, (contestants,); equal to `ranks` for published figures.
         high: worst rank in the interval, (contestants,).
-        better: probability that the row's contestant is better, (contestants, contestants).
         p_values: adjusted p-value of "the row's contestant is better", (contestants, contestants).
+        better: probability that the row's contestant is better, (contestants, contestants); None for
+            published figures.
         images: number of images; None for published figures.
         seeds: largest number of seeds of a contestant; 0 for published figures.
         samples: scores on resamples, (resamples, contestants); None for published figures.
@@ -62,8 +64,8 @@ class RankedColumn:
     ranks: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    better: np.ndarray
     p_values: np.ndarray
+    better: np.ndarray | None = None
     images: int | None = None
     seeds: int = 0
     samples: np.ndarray | None = field(default=None, repr=False)
@@ -146,11 +148,9 @@ def rank(
     ours = [_reordered(each, order) for each in ours]
     names = tuple(contest.contestants[index] for index in order)
     everything = [*ours, *_published_columns(contest.columns, names, published)]
-    pairs = [
-        _compare(first, second, everything)
-        for first, second in combinations(range(len(everything)), 2)
-        if first < len(ours)
-    ]
+    compared = [pair for pair in combinations(range(len(everything)), 2) if pair[0] < len(ours)]
+    bar = tqdm(compared, desc='pairs of columns', leave=False, disable=None)
+    pairs = [_compare(first, second, everything) for first, second in bar]
     return Ranking(
         contestants=names,
         columns=tuple(everything),
@@ -176,22 +176,26 @@ def _ranked(contest: Contest, drawn: Mapping[Path, Uncertainty], seed: int) -> l
     wider = np.sqrt(images / (images - 1))[:, None]
     samples = scores + wider * (samples - samples.mean(0))
     tested = p_values(scores, samples, images)
-    return [
-        RankedColumn(
-            contest.titles[index],
-            each.metric,
-            False,
-            scores[index],
-            ranks(scores[index]),
-            *rank_intervals(tested[index] <= LEVEL),
-            probabilities(samples[:, index]),
-            tested[index],
-            each.first.images,
-            max(map(len, each.runs.values())),
-            samples[:, index],
+    found = []
+    for index, each in enumerate(columns):
+        low, high = rank_intervals(tested[index] <= LEVEL)
+        found.append(
+            RankedColumn(
+                title=contest.titles[index],
+                metric=each.metric,
+                is_published=False,
+                scores=scores[index],
+                ranks=ranks(scores[index]),
+                low=low,
+                high=high,
+                better=probabilities(samples[:, index]),
+                p_values=tested[index],
+                images=each.first.images,
+                seeds=max(map(len, each.runs.values())),
+                samples=samples[:, index],
+            )
         )
-        for index, each in enumerate(columns)
-    ]
+    return found
 
 
 def _scores(column: Entries) -> list[float]:
@@ -258,11 +262,16 @@ def _published_columns(
         own = np.zeros(len(scores), np.int64)
         own[is_known] = ranks(scores[is_known])
         title = f'{each.first.recipe.heading}, {find_metric(each.metric).words}, published'
-        order = (scores[:, None] > scores[None]).astype(np.float64)
-        even = 0.5 * ~((scores[:, None] > scores[None]) | (scores[:, None] < scores[None]))
-        key = title, scores.tobytes()
-        found[key] = RankedColumn(
-            title, each.metric, True, scores, own, own, own, order + even, 1 - order
+        found[title, scores.tobytes()] = RankedColumn(
+            title=title,
+            metric=each.metric,
+            is_published=True,
+            scores=scores,
+            ranks=own,
+            low=own,
+            high=own,
+            # Nothing is known about chance: each difference counts.
+            p_values=1.0 - (scores[:, None] > scores),
         )
     return list(found.values())
 
