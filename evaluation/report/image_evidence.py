@@ -11,8 +11,10 @@ from tqdm import tqdm
 
 from evaluation.metrics.calibration import Confidences
 from evaluation.metrics.records import Evidence
+from evaluation.report.ranking_section import ranking_section
 from evaluation.report.reported_runs import Problems, ReportedRun, labels
 from evaluation.report.training_curves import significant
+from evaluation.results.published import Entry
 from evaluation.results.selection import by_experiment
 from evaluation.statistics.bootstrap import Interval, difference_interval, figure_interval
 from evaluation.statistics.calibration_figures import calibration_intervals
@@ -164,21 +166,29 @@ class ImageFindings:
         errors: points of AP50 lost to each type of error, by kind of overlap, by run.
         calibration: error, interval and reliability diagram by name of the error, by run.
         differences: differences between models tested on the same images, with the better one first.
+        ranking: ranking of the contestants that all columns share, see `ranking_section`; None without.
     """
 
     intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     errors: dict[str, dict[str, dict[str, float | None]]] = field(default_factory=dict)
     calibration: dict[str, dict[str, dict]] = field(default_factory=dict)
     differences: list[dict] = field(default_factory=list)
+    ranking: dict | None = None
 
 
-def weigh(runs: Sequence[ReportedRun], resamples: int, problems: Problems) -> ImageFindings:
+def weigh(
+    runs: Sequence[ReportedRun],
+    resamples: int,
+    problems: Problems,
+    published: Sequence[Entry] = (),
+) -> ImageFindings:
     """Evaluate the per-image records of all selected runs that have any.
 
     Args:
         runs: runs, sorted by group.
         resamples: number of resamples; 0 for no intervals.
         problems: collects missing or corrupt records.
+        published: published figures, to rank beside ours.
     """
     found, drawn = ImageFindings(), {}
     chosen = [run for run in runs if run.is_selected and run.result.evidence is not None]
@@ -196,6 +206,8 @@ def weigh(runs: Sequence[ReportedRun], resamples: int, problems: Problems) -> Im
     for _, members in groupby(chosen, key=lambda run: run.group):
         known = [run for run in members if run.key in drawn]
         found.differences += differences(known, drawn, resamples, SEED)
+    known = [run for run in chosen if run.key in drawn]
+    found.ranking = ranking_section(known, drawn, published, problems)
     return found
 
 

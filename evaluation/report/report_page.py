@@ -55,6 +55,7 @@ SCRIPTS = (
     'details.js',
     'cost.js',
     'differences.js',
+    'ranking.js',
     'classes.js',
     'errors.js',
     'training.js',
@@ -98,7 +99,7 @@ def build_page(
         speeds=load_speeds(folders, problems),
         analyses=load_analyses(folders, problems),
         pictures=gather_pictures(runs, images, problems) if images else None,
-        evidence=weigh(runs, resamples, problems),
+        evidence=weigh(runs, resamples, problems, published),
         problems=problems,
     )
     return render_page(page_data(sources, title))
@@ -166,6 +167,7 @@ def page_data(sources: Sources, title: str) -> dict:
         'pictures': sources.pictures,
         'shifted': [_table(table) for table in sources.shifted],
         'differences': sources.evidence.differences,
+        'ranking': sources.evidence.ranking,
         'colors': mixer_colors(run['mixer'] for run in runs if run['mixer']),
         'scales': scale_names(run.result for run in sources.runs),
         'problems': list(sources.problems.messages),

@@ -15,6 +15,7 @@ buildTable();
 buildDetails();
 buildSection('cost', costContent);
 buildSection('differences', differencesContent);
+buildRanking();
 buildSection('classes', classesContent);
 buildSection('errors', errorsContent);
 buildSection('calibration', calibrationContent);

@@ -2,17 +2,21 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evaluation.report.analyses_and_speeds import load_analyses
 from evaluation.report.image_evidence import ImageFindings
+from evaluation.report.ranking_section import ranking_section
 from evaluation.report.report_page import Sources, build_page, page_data, render_page
 from evaluation.report.reported_runs import Problems, gather_runs
 from evaluation.results.published import load_published
 from evaluation.results.reading import load_results
+from evaluation.statistics.comparison import Uncertainty
 from tests.commands import ROOT
 from tests.evaluation.report.matrix import document, write_analyses, write_run
 
@@ -39,6 +43,8 @@ CALIBRATION = {
         {'share': 0.25, 'confidence': 0.875, 'outcome': 0.5},
     ],
 }
+# The first contestant is the worst from scratch and the best pretrained.
+RANKED = ('dcn', HOSTILE, 'swin')
 
 
 @pytest.fixture(scope='module')
@@ -431,6 +437,55 @@ def test_differences_are_printed_as_in_their_sentences(visit, alike_file):
     page.get_by_role('button', name='all shown').click()
     cells = page.locator('#differences tbody td').all_inner_texts()
     assert cells == ['+0.02', '−0.01 to +0.05', 'box_AP in words']
+
+
+@pytest.fixture(scope='module')
+def ranking_file(tmp_path_factory):
+    """Page of three detectors whose order from scratch is opposite to that of pretrained ones."""
+    folder = tmp_path_factory.mktemp('ranking')
+    for start, sign in (('scratch', 1), ('released', -1)):
+        for place, name in enumerate(RANKED):
+            content = document(
+                mixer=name, backbone=name, value=40.0 + sign * place, initialization=start
+            )
+            write_run(folder / f'{start}{place}', content)
+    runs = gather_runs(load_results([folder]))
+    random = np.random.default_rng(0)
+    drawn = {
+        run.key: Uncertainty(
+            run.result.path,
+            (run.result.data_sha256,),
+            SimpleNamespace(images=np.arange(9), classes=np.arange(3)),
+            {},
+            {'box_AP': run.result.metrics['box_AP'] + 0.01 * random.standard_normal(200)},
+        )
+        for run in runs
+    }
+    problems = Problems()
+    evidence = ImageFindings(ranking=ranking_section(runs, drawn, (), problems))
+    assert problems.messages == []
+    sources = Sources(runs, evidence=evidence)
+    return write(folder / 'report.html', render_page(page_data(sources, 'x')))
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_ranking(visit, ranking_file, scheme):
+    page = visit(ranking_file, color_scheme=scheme)
+    section = page.locator('#ranking')
+    section.scroll_into_view_if_needed()
+    assert until(page, lambda: section.locator('.js-plotly-plot').count() == 1)
+    ranks, taus = section.locator('table').all()
+    assert ranks.locator('tbody th').all_inner_texts() == sorted(RANKED)
+    cells = ranks.locator('tbody tr').first.locator('td').all_inner_texts()
+    first = sorted(RANKED)[0]
+    places = [len(RANKED) - RANKED.index(first), 1 + RANKED.index(first)]
+    assert [cell.split()[0] for cell in cells] == [str(place) for place in places]
+    assert taus.locator('td strong').all_inner_texts() == ['−1.00', '−1.00']
+    assert section.locator('li', has_text='and worse in B').count() == 3
+    assert HOSTILE in section.inner_text()
+    assert page.locator('img').count() == 0
+    assert page.complaints == []
+    assert section.evaluate('each => each.scrollWidth <= innerWidth')
 
 
 def test_browsing_images(visit, file):

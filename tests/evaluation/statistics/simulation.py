@@ -285,6 +285,13 @@ def table(trials: int, resamples: int, images_of_truth: int = IMAGES_OF_TRUTH) -
     return '\n'.join(rows)
 
 
+def write_table(page: Path, found: str) -> None:
+    """Replace the table between the marks of a page."""
+    before, rest = page.read_text().split(START)
+    _, after = rest.split(END)
+    page.write_text(f'{before}{START}\n{found}\n{END}{after}')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--trials', type=int, default=TRIALS, help='pairs per row (default %(default)s)')
@@ -296,9 +303,7 @@ def main() -> None:
     found = table(arguments.trials, arguments.resamples)
     print(found)
     if arguments.write:
-        before, rest = DOCS.read_text().split(START)
-        _, after = rest.split(END)
-        DOCS.write_text(f'{before}{START}\n{found}\n{END}{after}')
+        write_table(DOCS, found)
 
 
 if __name__ == '__main__':
