@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.config import Config
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import PixelData
@@ -163,6 +165,36 @@ class TestGraph:
         assert not any(each.requires_grad for each in maps)
         for one, other in zip(expected, maps, strict=True):
             torch.testing.assert_close(one, other)
+
+
+class TestDistributed:
+    @pytest.fixture
+    def one_process(self, tmp_path):
+        dist.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+        yield
+        dist.destroy_process_group()
+
+    def test_only_parameters_that_train_are_exchanged(self, one_process):
+        cfg = read(NETWORK, 'frozen')
+        model = built(cfg)
+        freeze_backbone(model, 'frozen')
+        before = state(model.backbone)
+        wrapped = MMDistributedDataParallel(model)
+        exchanged = {name for name, p in wrapped.named_parameters() if p.requires_grad}
+        assert exchanged
+        assert not any('backbone' in name for name in exchanged)
+        # A parameter that gets no gradient although it requires one would end the second step.
+        train(wrapped, cfg)
+        assert not changed(before, model.backbone)
+
+    def test_synchronized_batch_norms_stay_in_eval_mode(self):
+        model = built(read(NETWORK))
+        freeze_backbone(model, 'frozen')
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model).train()
+        kinds = {type(module) for module in model.backbone.modules() if not module.training}
+        assert nn.SyncBatchNorm in kinds
+        assert not any(module.training for module in model.backbone.modules())
+        assert trainable_parameters(model.backbone) == 0
 
 
 class OwnClassifier(nn.Module):
