@@ -72,7 +72,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--calibration',
         action='store_true',
-        help='also show calibration errors; with --ci, with intervals',
+        help='also show tables of calibration errors, which CSV always has',
     )
     parser.add_argument(
         '--ci',

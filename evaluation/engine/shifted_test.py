@@ -90,6 +90,10 @@ def domain_config(cfg: Config, suite: ShiftSuite, folder: Path) -> Config:
     """
     own = copy.deepcopy(cfg)
     (dataset,) = plain_datasets(own.test_dataloader.dataset)
+    if 'left_out' in dataset:
+        # Names of skipped images of the config's own test set.
+        del dataset['left_out']
+        dataset.type = dataset.pop('dataset_type')
     dataset.data_root = str(folder)
     dataset.ann_file = suite.annotations
     dataset.data_prefix = {'img': suite.images}

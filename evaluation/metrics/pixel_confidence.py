@@ -9,7 +9,7 @@ from evaluation.metrics.calibration import BINS
 # Label of pixels that do not count.
 IGNORED = 255
 # Numbers of a map of scores to process at once, so that a large map needs no copy.
-NUMBERS_AT_ONCE = 1 << 24
+NUMBERS_AT_ONCE = 1 << 22
 
 
 def confidence_histogram(scores: Tensor, predicted: Tensor, label: Tensor, classes: int) -> np.ndarray:

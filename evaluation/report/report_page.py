@@ -175,9 +175,9 @@ def page_data(sources: Sources, title: str) -> dict:
 
 
 def gather_shifted(results: Sequence[Result], resamples: int, problems: Problems) -> list[Table]:
-    """Return the tables of figures under distribution shift; none, with a problem, if one is invalid."""
+    """Return the tables of figures under distribution shift; none if per-image records are invalid."""
     try:
-        return shifted_tables(results, resamples)
+        return shifted_tables(results, resamples, on_problem=problems.add)
     except UserError as error:
         problems.add(f'tests under distribution shift are not shown: {error}')
         return []

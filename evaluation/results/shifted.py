@@ -1,13 +1,14 @@
 """Tests in distribution, each with the tests of the same weights under distribution shift."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from evaluation.results.result import Result
 from evaluation.results.selection import in_order, select
 from evaluation.results.shift_suites import SUITES, ShiftSuite
-from evaluation.utils.errors import UserError
+from evaluation.utils.errors import warn
 
 
 @dataclass(frozen=True)
@@ -42,56 +43,59 @@ def in_distribution(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result.domain is None] or list(results)
 
 
-def shifted_runs(results: Sequence[Result], every: bool = False) -> list[ShiftedRun]:
-    """Return the tests under shift, in the order of a table's rows.
+def shifted_runs(
+    results: Sequence[Result],
+    every: bool = False,
+    on_problem: Callable[[str], None] = warn,
+) -> list[ShiftedRun]:
+    """Return the tests under shift, in the order of a table's rows; none without one in distribution.
 
     Args:
         results: results in distribution and of domains.
         every: whether to keep all tests of the same setup and seed, instead of the furthest in training
             and newest.
-
-    Raises:
-        UserError: a test under shift lacks its result in distribution, or a domain.
+        on_problem: called with a message for each test that is left out, since it is incomplete.
     """
-    inside = {result.path.parent: result for result in results if result.domain is None}
-    shifted = [result for result in results if result.domain]
-    if not inside:
-        return []
+    inside = {_folder(result): result for result in results if result.domain is None}
     found: dict[tuple, dict[str, Result]] = {}
-    for result in shifted:
-        # <run>/<suite>/<domain>/result.json
-        run = result.path.parents[2]
-        if run not in inside:
-            raise UserError(
-                f'{result.path} is a test under shift, but {run / "result.json"} is missing; keep the '
-                'folder of the test whole, or test again with --shift'
-            )
-        found.setdefault((run, result.domain.suite), {})[result.domain.name] = result
-    runs = [_run(inside[run], key, domains) for (run, key), domains in found.items()]
+    for result in results:
+        if inside and result.domain:
+            # <run>/<suite>/<domain>/result.json
+            run = _folder(result).parent.parent
+            found.setdefault((run, result.domain.suite), {})[result.domain.name] = result
+    runs = []
+    for (run, key), domains in found.items():
+        if problem := _problem(run, inside.get(run), key, domains):
+            on_problem(f'{problem}; test again with --shift')
+        else:
+            suite = SUITES[key]
+            runs.append(ShiftedRun(suite, inside[run], {name: domains[name] for name in suite.domains}))
     return [each for suite in SUITES.values() for each in _chosen(runs, suite, every)]
 
 
-def _run(inside: Result, key: str, domains: Mapping[str, Result]) -> ShiftedRun:
-    """Return a test under shift, with its domains in order.
+def _folder(result: Result) -> Path:
+    return result.path.resolve().parent
 
-    Raises:
-        UserError: the suite is unknown, a domain is missing, or its weights differ.
+
+def _problem(run: Path, inside: Result | None, key: str, domains: Mapping[str, Result]) -> str | None:
+    """Return why a test under shift cannot be shown; None if it can.
+
+    Args:
+        run: folder of the test.
+        inside: its result in distribution; None if it is missing.
+        key: key of the suite.
+        domains: results of domains by name.
     """
-    place = inside.path.parent
     if key not in SUITES:
-        raise UserError(f'{place / key}: unknown suite {key!r}; this version knows {", ".join(SUITES)}')
-    suite = SUITES[key]
-    if missing := [name for name in suite.domains if name not in domains]:
-        raise UserError(
-            f'{place / key} lacks the result of {", ".join(missing)}; test again with --shift'
-        )
-    ordered = {name: domains[name] for name in suite.domains}
-    for result in ordered.values():
+        return f'{run / key}: unknown suite {key!r}; this version knows {", ".join(SUITES)}'
+    if missing := [name for name in SUITES[key].domains if name not in domains]:
+        return f'{run / key} lacks the result of {", ".join(missing)}'
+    if inside is None:
+        return f'{run / key} lacks the result in distribution, {run / "result.json"}'
+    for result in domains.values():
         if result.weights_sha256 != inside.weights_sha256:
-            raise UserError(
-                f'{result.path} and {inside.path} are of different weights; test again with --shift'
-            )
-    return ShiftedRun(suite, inside, ordered)
+            return f'{result.path} and {inside.path} are of different weights'
+    return None
 
 
 def _chosen(runs: Iterable[ShiftedRun], suite: ShiftSuite, every: bool) -> list[ShiftedRun]:

@@ -127,6 +127,7 @@ def _record(result: Result, metrics: Sequence[str], published: Sequence[Entry]) 
         'backbone_parameters': result.backbone_parameters,
         **_flops(result.flops),
         **{metric: result.metrics.get(metric) for metric in metrics},
+        **(result.calibration or {}),
     }
     for metric in TASKS[result.task].primary:
         if metric in metrics:

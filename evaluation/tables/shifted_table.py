@@ -1,6 +1,6 @@
 """Tables of figures in distribution beside those under distribution shift."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from evaluation.results.result import Result
@@ -10,21 +10,28 @@ from evaluation.statistics.bootstrap import CONFIDENCE
 from evaluation.statistics.shifted_figures import ShiftedFigures, with_intervals, without_intervals
 from evaluation.tables.columns import identity_columns, interval_text, title_of
 from evaluation.tasks import find_metric
+from evaluation.utils.errors import warn
 from evaluation.utils.text_tables import Cell, Column, Table
 
 
-def shifted_tables(results: Sequence[Result], resamples: int = 0, every: bool = False) -> list[Table]:
+def shifted_tables(
+    results: Sequence[Result],
+    resamples: int = 0,
+    every: bool = False,
+    on_problem: Callable[[str], None] = warn,
+) -> list[Table]:
     """Return a table for each suite and data set in distribution.
 
     Args:
         results: results in distribution and of domains.
         resamples: number of resamples for intervals; 0 for no intervals.
         every: whether to show all tests of the same setup and seed.
+        on_problem: called with a message for each incomplete test, which is left out.
 
     Raises:
-        UserError: a test under shift is incomplete, or lacks per-image records for intervals.
+        UserError: per-image records for intervals are missing or invalid.
     """
-    runs = shifted_runs(results, every)
+    runs = shifted_runs(results, every, on_problem)
     return [
         _table(list(own), resamples)
         for _, own in groupby(runs, key=lambda run: (run.suite.key, table_of(run.inside)))

@@ -11,7 +11,6 @@ from evaluation.results.shift_suites import COCO_O
 from evaluation.results.shifted import in_distribution, shifted_runs
 from evaluation.tables.comparison import runs_at
 from tests.evaluation.results.shifted_folders import write_shifted_run
-from tests.refusals import refusal
 
 
 @pytest.fixture
@@ -20,7 +19,11 @@ def folder(tmp_path):
 
 
 def refused(folder):
-    return refusal(lambda: shifted_runs(load_results([folder])))
+    """Return the only message about runs below a folder, none of which is complete."""
+    messages = []
+    assert shifted_runs(load_results([folder]), on_problem=messages.append) == []
+    (message,) = messages
+    return message
 
 
 def test_figures_of_a_run(folder):
@@ -73,10 +76,13 @@ def test_missing_domain(folder):
 
 
 def test_missing_test_in_distribution(folder):
-    write_shifted_run(folder.parent / 'other', 'dcn_tiny')
+    other = write_shifted_run(folder.parent / 'other', 'dcn_tiny')
     (folder / 'result.json').unlink()
-    message = refused(folder.parent)
-    assert f'{folder / "result.json"} is missing; keep the folder of the test whole' in message
+    messages = []
+    (run,) = shifted_runs(load_results([folder.parent]), on_problem=messages.append)
+    assert run.inside.path.parent == other
+    missing = f'lacks the result in distribution, {folder / "result.json"}; test again with --shift'
+    assert missing in messages[0]
 
 
 def edit(file, **changes):

@@ -1,5 +1,7 @@
 """Tables of distribution shift and of calibration errors."""
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -10,6 +12,7 @@ from evaluation.results.reading import load_results
 from evaluation.results.shifted import shifted_runs
 from evaluation.tables.calibration_table import calibration_tables
 from evaluation.tables.shifted_table import shifted_tables
+from evaluation.tables.table import render
 from evaluation.utils.text_tables import DASH, to_latex, to_markdown
 from tests.evaluation.metrics.problems import write_result
 from tests.evaluation.results.shifted_folders import write_shifted_run
@@ -65,6 +68,8 @@ def test_calibration_errors_and_their_intervals(tmp_path):
     write_classifier(tmp_path / 'a', 'swin_tiny', 60 * [0.8], {'ECE': 30.0})
     write_classifier(tmp_path / 'b', 'dcn_tiny', 60 * [0.6], None)
     results = load_results([tmp_path])
+    rows = csv.DictReader(io.StringIO(render(results, [], 'csv')))
+    assert {row['backbone']: row['ECE'] for row in rows} == {'swin_tiny': '30.0', 'dcn_tiny': ''}
     (table,) = calibration_tables(results)
     columns = table_columns(table)
     assert dict(zip(columns['Backbone'], columns['ECE'], strict=True)) == {
