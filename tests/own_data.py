@@ -50,14 +50,15 @@ def coco_folder(root, scenes, without=(), rle=False, one_class=False, unicode=Fa
     for entry in content['annotations']:
         entry.update(image_id=entry['image_id'] * 10 + 3, category_id=900 - 7 * entry['category_id'])
         entry['id'] += 1000
+        if entry['image_id'] not in present:
+            continue
         if one_class:
             entry['category_id'] = 5
         if rle and type(entry['segmentation']) is list:
             size = next((i['height'], i['width']) for i in images if i['id'] == entry['image_id'])
             code = coco_mask.merge(coco_mask.frPyObjects(entry['segmentation'], *size))
             entry['segmentation'] = {'size': code['size'], 'counts': code['counts'].decode()}
-        if entry['image_id'] in present:
-            annotations.append({k: v for k, v in entry.items() if k not in without})
+        annotations.append({k: v for k, v in entry.items() if k not in without})
     categories = [
         {'id': 900 - 7 * c['id'], 'name': f'«{c["name"]}»' if unicode else c['name']}
         for c in content['categories']

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from functools import partial
 
 import cv2
 import numpy as np
@@ -124,7 +125,7 @@ def test_objects_are_the_same_under_new_names(make, scenes, root, pages, variant
         names = {category['id']: category['name'] for category in content['categories']}
         for entry in content['annotations']:
             key = entry['image_id'], names[entry['category_id']], tuple(entry['bbox'])
-            found[*key, entry['area'], entry['iscrowd']] += 1
+            found[(*key, entry['area'], entry['iscrowd'])] += 1
     assert found == expected
     listed = [image['file_name'] for content in contents for image in content['images']]
     assert sorted(listed) == sorted(f'photos/{image["file_name"]}' for image in given['images'])
@@ -201,7 +202,7 @@ def test_voc_boxes_are_those_of_the_scenes(make, scenes, root, pages):
         names = {category['id']: category['name'] for category in content['categories']}
         for entry in content['annotations']:
             name = by_image[entry['image_id']].removeprefix('JPEGImages/')
-            found[name, names[entry['category_id']], *entry['bbox']] += 1
+            found[(name, names[entry['category_id']], *entry['bbox'])] += 1
     assert found == expected
     assert opened(pages).model.type == 'FasterRCNN'
 
@@ -302,7 +303,7 @@ def test_only_files_of_the_command_are_replaced(make, scenes, root, pages):
     assert written(root, 'second') != first
     for name in ('runtime', 'mask_rcnn_coco_1x'):
         text = (pages / f'{name}.py').read_text()
-        assert 'was not written for a data set' in refusal(lambda: make(name=name, force=True))
+        assert 'was not written for a data set' in refusal(partial(make, name=name, force=True))
         assert (pages / f'{name}.py').read_text() == text
 
 
@@ -398,8 +399,10 @@ BAD_COCO = {
         'has 2 COCO files, again.json, export.json',
     ),
     'one image for two splits': (
-        lambda r: [shutil.copy(r / 'export.json', r / f'{n}.json') for n in ('train', 'val')]
-        and (r / 'export.json').unlink(),
+        lambda r: (
+            [shutil.copy(r / 'export.json', r / f'{n}.json') for n in ('train', 'val')]
+            and (r / 'export.json').unlink()
+        ),
         '10 images are listed for both training and validation',
     ),
     'masks in a second format': (
@@ -433,11 +436,13 @@ BAD_MASKS = {
         "line 1, has the name 'a' of another line",
     ),
     'a split of some images': (
-        lambda r: [(r / kind / 'val').mkdir() for kind in ('images', 'masks')]
-        and [
-            next((r / kind).glob(f'*1{end}')).rename(r / kind / 'val' / f'own{end}')
-            for kind, end in (('images', '.jpg'), ('masks', '.png'))
-        ],
+        lambda r: (
+            [(r / kind / 'val').mkdir() for kind in ('images', 'masks')]
+            and [
+                next((r / kind).glob(f'*1{end}')).rename(r / kind / 'val' / f'own{end}')
+                for kind, end in (('images', '.jpg'), ('masks', '.png'))
+            ]
+        ),
         'some images belong to val, and some to no split',
     ),
     'a space at the end of a name': (
