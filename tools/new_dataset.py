@@ -11,12 +11,11 @@ and the recipe to configs/_base_/NAME.py. Exit status: 0, or 2 for invalid input
 
 import argparse
 import contextlib
-import os
 import sys
 
 from evaluation.utils.errors import CommandLine, command, quiet
 from evaluation.utils.files import user_path
-from evaluation.utils.formats import positive, whole
+from evaluation.utils.formats import whole
 
 FORMATS = ('auto', 'coco', 'masks', 'voc')
 
@@ -59,13 +58,6 @@ def parse_arguments() -> argparse.Namespace:
         metavar='DIR',
         help="folder of recipes to write the page to (default: the suite's configs/_base_)",
     )
-    parser.add_argument(
-        '--workers',
-        type=positive,
-        default=min(8, os.cpu_count() or 1),
-        metavar='N',
-        help='threads that load images (default: one per core, at most 8)',
-    )
     return parser.parse_args()
 
 
@@ -105,7 +97,6 @@ def main() -> None:
         seed=arguments.seed,
         force=arguments.force,
         pages=arguments.pages or PAGES,
-        workers=arguments.workers,
     )
     with contextlib.redirect_stdout(sys.stderr):
         text = new_dataset(options)

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -86,6 +86,8 @@ def look_at_folder(root: Path) -> DatasetFolder:
     """
     if not root.is_dir():
         raise UserError(f'{root} is not a folder; give the folder of a data set')
+    if not _is_text(str(root)):
+        raise UserError(f'the name of the folder {str(root)!r} is not UTF-8; rename it')
     names = sorted(filter(_is_of_user, visible_files_below(root)))
     strange = next((name for name in names if not _is_text(name)), None)
     if strange is not None:
@@ -99,7 +101,7 @@ def look_at_folder(root: Path) -> DatasetFolder:
             f'{root} has no images{also}; give a folder with images ({", ".join(IMAGE_ENDINGS)})'
         )
     json_files = [name for name in names if name.lower().endswith('.json')]
-    coco = _coco_files(root, json_files) if len(json_files) <= MOST_JSON_FILES else []
+    coco = _coco_files(root, json_files)
     xml = [name for name in names if name.lower().endswith('.xml')]
     return DatasetFolder(root, images, masks, coco, xml)
 
@@ -116,9 +118,13 @@ def format_of(folder: DatasetFolder, wanted: str | None) -> str:
         raise UserError(
             f'{folder.root} has annotations in several formats: {examples}; choose one with --format'
         )
-    if not found or wanted not in (None, *found):
-        there = f' of the format {wanted}, but of {", ".join(found)}' if found else ''
-        raise UserError(f'{folder.root} has images but no annotations{there}; {ADVICE}')
+    if not found:
+        raise UserError(f'{folder.root} has images but no annotations; {ADVICE}')
+    if wanted not in (None, *found):
+        raise UserError(
+            f'{folder.root} has no annotations of the format {wanted}, but of {", ".join(found)}; give '
+            f'--format {found[0]}'
+        )
     return wanted or found[0]
 
 
@@ -221,7 +227,9 @@ class ImageFinder:
 @garbage_collection_paused()
 def _coco_files(root: Path, names: Sequence[str]) -> list[str]:
     """Return the JSON files with COCO's lists; only `instances_*.json` if there are any."""
-    found = [name for name in names if _is_coco(read_json(root / name))]
+    counts = Counter(os.path.dirname(name) for name in names)
+    few = [name for name in names if counts[os.path.dirname(name)] <= MOST_JSON_FILES]
+    found = [name for name in few if _is_coco(read_json(root / name))]
     instances = [name for name in found if PurePath(name).name.startswith('instances_')]
     return instances or found
 

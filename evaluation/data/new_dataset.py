@@ -54,7 +54,8 @@ def new_dataset(options: Options) -> str:
             write_text(page, prepared.page)
     except OSError as error:
         raise UserError(f'{target} or {page} cannot be written ({error.strerror})') from error
-    return f'{prepared.description}\n\nwrote {target}\nwrote {page}\n\n{next_commands(page, name)}'
+    shown = Path(os.path.relpath(page)) if page.is_relative_to(Path.cwd()) else page
+    return f'{prepared.description}\n\nwrote {target}\nwrote {shown}\n\n{next_commands(shown, name)}'
 
 
 def name_of_folder(root: Path) -> str:
@@ -80,10 +81,9 @@ def check_target(target: Path, may_replace: bool) -> None:
 
 def next_commands(page: Path, name: str) -> str:
     """Return the commands that train on a page."""
-    shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
     weights = '--pretrained released --auto-scale-lr'
     return f"""Next, train one backbone, or compare several:
-    python tools/train.py {shown} --backbone swin_tiny {weights}
-    python tools/sweep.py {shown} --backbones swin_tiny convnext_tiny --seeds 0 1 2 {weights}
+    python tools/train.py {page} --backbone swin_tiny {weights}
+    python tools/sweep.py {page} --backbones swin_tiny convnext_tiny --seeds 0 1 2 {weights}
     python tools/report.py work_dirs/sweep/{name}_*
 """

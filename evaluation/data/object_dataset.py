@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from evaluation.data.bad_images import THREADS
 from evaluation.data.coco_file import listed, read_json
 from evaluation.data.dataset_folder import (
     COCO,
@@ -232,7 +233,7 @@ def _examine_objects(
         examine_entries(examination, content, name, with_masks)
         examine_names(examination, content['images'], name)
     for content in contents.values():
-        examine_images(loading, content, options.root, options.workers)
+        examine_images(loading, content, options.root, THREADS)
     unusable = [finding for finding in loading.findings if finding.kind != TURNED_IMAGES]
     if unusable:
         raise UserError(

@@ -33,7 +33,6 @@ class Options:
         seed: seed of that split.
         force: whether files of an earlier call may be replaced.
         pages: folder of the recipe pages.
-        workers: number of threads that load images.
     """
 
     root: Path
@@ -45,7 +44,6 @@ class Options:
     seed: int
     force: bool
     pages: Path
-    workers: int
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def read_voc(root: Path, files: list[str], finder: ImageFinder) -> dict:
         images.append(
             {'id': len(images) + 1, 'file_name': path, 'height': int(height), 'width': int(width)}
         )
-        for entry in tree.iter('object'):
+        for entry in tree.findall('object'):
             annotations.append(
                 {
                     'id': len(annotations) + 1,
@@ -71,7 +71,7 @@ def parse_xml(file: Path) -> ElementTree.Element:
     """
     try:
         if not file.is_file() or file.stat().st_size > MOST_BYTES:
-            raise UserError(f'{file} is no XML file of at most {MOST_BYTES >> 20} MB; {_WANTED}')
+            raise UserError(f'{file} is not an XML file of at most {MOST_BYTES >> 20} MB; {_WANTED}')
         content = file.read_bytes()
         checker = expat.ParserCreate()
         checker.StartDoctypeDeclHandler = lambda *_: _refuse_document_type(file)

@@ -56,15 +56,19 @@ def test_recipe_trains(commands, trials, scenes, pages, tmp_path, kind):
 
 
 def test_two_backbones_to_the_report(commands, trials, scenes, pages, tmp_path):
-    """A sweep on three images of one class, then a table, a comparison and a report."""
+    """The plan of a sweep on three images of one class, its trainings, table, comparison, report."""
     coco_folder(tmp_path / 'fruit', scenes, one_class=True, count=3, rle=True, unicode=True)
     commands.succeed('new_dataset', 'fruit', '--pages', pages, folder=tmp_path)
-    backbones = ['swin_micro', 'convnext_micro']
+    page, backbones = pages / 'fruit.py', ['swin_micro', 'convnext_micro']
     options = short(trials['mask_rcnn'], OBJECTS)
-    kept = {key: value for key, value in options.items() if 'num_heads' not in key}
-    arguments = [pages / 'fruit.py', '--backbones', *backbones, '--parallel', 1, *option_list(kept)]
-    commands.succeed('sweep', *arguments, folder=tmp_path)
-    runs = [f'work_dirs/sweep/fruit_{name}' for name in backbones]
+    kept = option_list({key: value for key, value in options.items() if 'num_heads' not in key})
+    plan = commands.succeed(
+        'sweep', page, '--dry-run', '--backbones', *backbones, *kept, folder=tmp_path
+    )
+    assert all(f'fruit_{name}' in plan.stdout for name in backbones)
+    for name in backbones:
+        commands.succeed('train', page, '--backbone', name, *kept, folder=tmp_path)
+    runs = [f'work_dirs/fruit_{name}' for name in backbones]
     table = commands.succeed('table', *runs, folder=tmp_path).stdout
     assert '### Mask R-CNN on fruit val' in table
     assert all(name in table for name in backbones)
@@ -89,7 +93,7 @@ BAD = {
     'a format that the folder does not have': (
         None,
         ['fruit', '--format', 'voc'],
-        'no annotations of the format voc, but of coco',
+        'no annotations of the format voc, but of coco; give --format coco',
     ),
     'masks and a COCO file': (
         lambda root: (root / 'photos/shot-1.jpg').rename(

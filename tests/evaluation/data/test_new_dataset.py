@@ -70,7 +70,6 @@ def make(root, pages):
             'seed': 0,
             'force': False,
             'pages': pages,
-            'workers': 2,
         }
         return new_dataset(Options(**(options | more)))
 
@@ -311,6 +310,25 @@ def refused_message(make, page):
     """Return the message for data that exist without their page."""
     page.unlink()
     return refusal(make)
+
+
+def test_leaf_can_import_the_page(make, scenes, root, pages):
+    coco_folder(root, scenes)
+    make()
+    leaf = pages / 'leaf_of_fruit.py'
+    leaf.write_text(
+        'from mmengine.config import read_base\n'
+        'with read_base():\n'
+        '    from .backbones.swin import swin_micro as backbone\n'
+        '    from .fruit import *\n'
+        "contestant = dict(name='swin_micro', scale='micro')\n"
+        'model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))\n'
+        'del backbone\n'
+    )
+    cfg = open_config(str(leaf), None, {})[0]
+    check_config(cfg, LOADERS, 1)
+    assert cfg.recipe.name == 'fruit'
+    assert cfg.model == opened(pages).model
 
 
 def test_doubts_are_printed_and_do_not_stop(make, scenes, root):
