@@ -24,6 +24,8 @@ from evaluation.utils.errors import UserError
 
 # Filled in where missing; any value that is valid, to check the others before it is computed.
 PLACEHOLDERS = {'bbox': [0, 0, 1, 1], 'area': 1, 'iscrowd': 0}
+# Keys of annotations that are written.
+KEPT = ('image_id', 'bbox', 'area', 'iscrowd', 'ignore', 'segmentation')
 Size = tuple[int, int]
 
 
@@ -111,11 +113,11 @@ def coco_content(
     """
     ids = {name: number for number, name in enumerate(classes, start=1)}
     present = {image['id'] for image in images}
-    left_out = {'category'} if with_masks else {'category', 'segmentation'}
+    wanted = KEPT if with_masks else [key for key in KEPT if key != 'segmentation']
     kept = []
     for entry in annotations:
         if entry['image_id'] in present:
-            own = {key: value for key, value in entry.items() if key not in left_out}
+            own = {key: entry[key] for key in wanted if key in entry}
             # Matching in pycocotools reads the annotation id 0 as none.
             kept.append({**own, 'id': len(kept) + 1, 'category_id': ids[entry['category']]})
     categories = [{'id': number, 'name': name} for name, number in ids.items()]

@@ -45,6 +45,8 @@ def read_voc(root: Path, files: list[str], finder: ImageFinder) -> dict:
         if path is None:
             raise UserError(f'{root / file} is for the image {name}, which is missing; add the image')
         width, height = (_number(tree, f'size/{side}', root / file) for side in ('width', 'height'))
+        if min(width, height) < 1:
+            raise UserError(f'{root / file} has the size {width:g}x{height:g}; give that of its image')
         images.append(
             {'id': len(images) + 1, 'file_name': path, 'height': int(height), 'width': int(width)}
         )
