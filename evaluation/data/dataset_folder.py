@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from evaluation.data.coco_faults import is_name
 from evaluation.data.coco_file import read_json
 from evaluation.data.image_files import leads_out, visible_files_below
 from evaluation.utils.errors import UserError
@@ -86,20 +87,17 @@ def look_at_folder(root: Path) -> DatasetFolder:
     """
     if not root.is_dir():
         raise UserError(f'{root} is not a folder; give the folder of a data set')
-    if not _is_text(str(root)):
+    if not is_name(str(root)):
         raise UserError(f'the name of the folder {str(root)!r} is not UTF-8; rename it')
     names = sorted(filter(_is_of_user, visible_files_below(root)))
-    strange = next((name for name in names if not _is_text(name)), None)
+    strange = next((name for name in names if not is_name(name)), None)
     if strange is not None:
         raise UserError(f'{root} has a file name that is not UTF-8, {strange!r}; rename it')
     pictures = [name for name in names if name.lower().endswith(IMAGE_ENDINGS)]
+    if not pictures:
+        raise UserError(f'{root} has no images; give a folder with images ({", ".join(IMAGE_ENDINGS)})')
     masks = [name for name in pictures if _is_mask(name)]
     images = [name for name in pictures if not _is_mask(name)]
-    if not images:
-        also = f', only masks such as {masks[0]}' if masks else ''
-        raise UserError(
-            f'{root} has no images{also}; give a folder with images ({", ".join(IMAGE_ENDINGS)})'
-        )
     json_files = [name for name in names if name.lower().endswith('.json')]
     coco = _coco_files(root, json_files)
     xml = [name for name in names if name.lower().endswith('.xml')]
@@ -156,6 +154,8 @@ def folder_split_of(name: str) -> str | None:
 def pairs_of(folder: DatasetFolder) -> list[tuple[str, str]]:
     """Pair images and masks that have the same path, except for folders of roles and endings.
 
+    Test images without masks are left out.
+
     Raises:
         UserError: an image or a mask has no counterpart, or several.
     """
@@ -170,14 +170,15 @@ def pairs_of(folder: DatasetFolder) -> list[tuple[str, str]]:
         (images, masks, 'images', 'mask'),
         (masks, images, 'masks', 'image'),
     ):
-        alone = [path for key, path in one.items() if key not in other]
+        # Test images often have no masks; they are not used.
+        alone = [p for key, p in one.items() if key not in other and folder_split_of(p) != TEST]
         if alone:
             raise UserError(
                 f'{len(alone)} of the {len(one)} {what} of {folder.root} have no {lacking}, such as '
                 f'{alone[0]}; give images and masks the same names, and remove files without a '
                 'counterpart'
             )
-    return [(path, masks[key]) for key, path in images.items()]
+    return [(path, masks[key]) for key, path in images.items() if key in masks]
 
 
 class ImageFinder:
@@ -241,14 +242,6 @@ def _is_coco(content: Any) -> bool:
 def _is_of_user(name: str) -> bool:
     parts = PurePath(name).parts
     return PREPARED not in parts and not any(part.startswith('.') for part in parts)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _words(part: str) -> list[str]:

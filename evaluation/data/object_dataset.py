@@ -120,7 +120,7 @@ def _object_sources(
         Completed contents by the path of their file, that of the training images first, with paths of
         images relative to the data root; and the split of the images of a single content.
     """
-    root, finder = options.root, ImageFinder(folder.images)
+    root, finder = options.root, ImageFinder([*folder.images, *folder.masks])
     if kind == COCO:
         files = _coco_files(root, folder.coco)
         contents = {root / file: read_json(root / file) for file in files}

@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from evaluation.data.coco_faults import quoted
 from evaluation.data.dataset_folder import ImageFinder
 from evaluation.utils.errors import UserError
 
@@ -39,11 +40,12 @@ def read_voc(root: Path, files: list[str], finder: ImageFinder) -> dict:
     for file in files:
         tree = parse_xml(root / file)
         if tree.tag != 'annotation':
-            raise UserError(f'{root / file} has the element {tree.tag}, not annotation; {_WANTED}')
+            tag = quoted(tree.tag)
+            raise UserError(f'{root / file} has the element {tag}, not annotation; {_WANTED}')
         name = _text(tree, 'filename', root / file)
         path = finder.find(name, file)
         if path is None:
-            raise UserError(f'{root / file} is for the image {name}, which is missing; add the image')
+            raise UserError(f'{root / file} is for the image {quoted(name)}, which is missing; add it')
         width, height = (_number(tree, f'size/{side}', root / file) for side in ('width', 'height'))
         if min(width, height) < 1:
             raise UserError(f'{root / file} has the size {width:g}x{height:g}; give that of its image')
@@ -103,7 +105,7 @@ def _number(element: ElementTree.Element, key: str, file: Path) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f'{file} has the {key} {text!r}, not a number; correct it')
+        raise UserError(f'{file} has the {key} {quoted(text)}, not a number; correct it')
     return number
 
 

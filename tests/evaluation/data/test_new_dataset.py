@@ -282,6 +282,20 @@ def test_black_and_white_masks_have_two_classes(make, scenes, root, pages):
         assert (pixels(root / f'dense_mixer_bench/fruit/maps/{name}.png') == given // 255).all()
 
 
+def test_test_images_need_no_masks(make, scenes, root):
+    mask_folder(root, scenes, split=True)
+    (root / 'images/test').mkdir()
+    shutil.copy(next((root / 'images/training').iterdir()), root / 'images/test/unknown.jpg')
+    assert '10 training and 3 validation images' in make()
+
+
+def test_objects_can_be_in_a_folder_with_the_name_of_masks(make, scenes, root):
+    coco_folder(root, scenes)
+    (root / 'photos').rename(root / 'mask')
+    make(kind='coco')
+    assert {i['file_name'][:5] for content in written(root) for i in content['images']} == {'mask/'}
+
+
 def test_ignored_values_have_no_class(make, scenes, root, pages):
     mask_folder(root, scenes)
     make(ignored=[0, 255])
@@ -440,7 +454,7 @@ BAD_MASKS = {
         lambda r: next((r / 'images').iterdir()).unlink(),
         '1 of the 13 masks of',
     ),
-    'only masks': (lambda r: shutil.rmtree(r / 'images'), 'has no images, only masks such as'),
+    'only masks': (lambda r: shutil.rmtree(r / 'images'), '13 of the 13 masks of'),
     'one class': (
         lambda r: [cv2.imwrite(str(f), np.zeros((64, 64), np.uint8)) for f in (r / 'masks').iterdir()],
         'have the values 0, without the ignored 255 fewer than two classes',
@@ -495,11 +509,11 @@ BAD_VOC = {
     ),
     'a different element': (
         change_xml(lambda t: t.replace('annotation>', 'other>')),
-        'has the element other',
+        "has the element 'other'",
     ),
     'a missing image': (
         lambda r: min((r / 'JPEGImages').iterdir()).unlink(),
-        'is for the image 000000000001.jpg, which is missing',
+        "is for the image '000000000001.jpg', which is missing",
     ),
     'a wrong size': (change_xml(lambda t: t.replace('<width>64', '<width>65')), '64x64'),
 }
