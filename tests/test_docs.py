@@ -105,6 +105,7 @@ PAGES_WITH_OPTIONS = {
     'docs/testing.md': set(),
     'docs/training.md': {'--account', '--gres'},
     'docs/your_backbone.md': set(),
+    'docs/your_data.md': set(),
 }
 
 

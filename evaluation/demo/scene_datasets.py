@@ -8,9 +8,7 @@ class names differ:
 """
 
 import json
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +26,7 @@ from evaluation.demo.scenes import (
     scene_seed,
 )
 from evaluation.utils.errors import UserError
+from evaluation.utils.files import replaced_folder
 
 # Part of the stamp; increment it when a change of this code changes the files.
 RENDERING_VERSION = 1
@@ -256,20 +255,6 @@ def _is_finished(root: Path, stamp: str) -> bool:
     return False
 
 
-@contextmanager
-def _replacing(root: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces `root` if no exception is raised."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.scenes-', dir=root.parent) as beside:
-        # Not the temporary folder itself, which only its owner can read.
-        finished = Path(beside, 'finished')
-        finished.mkdir()
-        yield finished
-        if root.exists():
-            root.rename(Path(beside, 'replaced'))
-        finished.rename(root)
-
-
 def _write_dataset(
     writer_class: type[_Writer],
     root: Path,
@@ -283,7 +268,7 @@ def _write_dataset(
     if _is_finished(root, stamp):
         return
     done, total = 0, sum(splits.values())
-    with _replacing(root) as folder:
+    with replaced_folder(root) as folder:
         for split, count in splits.items():
             writer = writer_class(folder, style, split)
             for number in range(count):

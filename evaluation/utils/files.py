@@ -6,6 +6,8 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from evaluation.utils.errors import UserError
@@ -53,6 +55,20 @@ def _to_disk(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `path` if no exception is raised; create missing parents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{path.name}-', dir=path.parent) as beside:
+        # Not the temporary folder itself, which only its owner can read.
+        finished = Path(beside, 'finished')
+        finished.mkdir()
+        yield finished
+        if path.exists():
+            path.rename(Path(beside, 'replaced'))
+        finished.rename(path)
 
 
 def check_output(path: Path) -> None:
