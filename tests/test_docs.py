@@ -100,6 +100,7 @@ PAGES_WITH_OPTIONS = {
     'docs/checkpoints.md': set(),
     'docs/demo.md': set(),
     'docs/protocols.md': set(),
+    'docs/ranking.md': {'--write'},
     'docs/speed.md': set(),
     'docs/tables.md': set(),
     'docs/testing.md': set(),

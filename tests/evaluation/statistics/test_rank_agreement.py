@@ -134,6 +134,13 @@ class TestAgreement:
         if contestants == 20:
             assert max(each.agreement.kind_high for each in found) < 1
 
+    def test_of_classifiers_on_resampled_images(self):
+        found = [trial(Truth.SAME, 5, 3, number, is_classified=True) for number in range(20)]
+        assert np.mean([each.covers_these for each in found]) > 0.8
+        # The noise is as large as that of the measured scores, so tau of 1 is rarely measured.
+        assert np.mean([each.agreement.tau for each in found]) < 0.95
+        assert not any(each.false_reversals for each in found[:10])
+
     def test_exact_scores_leave_only_the_choice_of_contestants(self):
         random = np.random.default_rng(3)
         a, b = column_pair(Truth.RELATED, 8, 1, random)
