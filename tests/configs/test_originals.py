@@ -28,10 +28,9 @@ DROP_PATH = {
 DENSE = ('instance_segmentation', 'semantic_segmentation')
 # With the same heads, at the same image sizes.
 COST = [
-    (entry.model, RECIPES[recipe.partition('_coco')[0].partition('_ade20k')[0]], entry)
+    (entry.model, entry.recipe, entry)
     for entry in load_published()
-    for recipe in [entry.recipe]
-    if entry.model in DROP_PATH and entry.flops and recipe != 'imagenet'
+    if entry.model in DROP_PATH and entry.flops and entry.recipe != 'imagenet'
 ]
 
 
