@@ -2,6 +2,7 @@
 
     python tools/check_data.py --data-root data/coco
     python tools/check_data.py --data-root data/ade/ADEChallengeData2016
+    python tools/check_data.py --data-root data/cityscapes
     python tools/check_data.py --data-root data/boxes --config configs/faster_rcnn_swin_micro.py
     python tools/check_data.py --data-root data/imagenet --format json --output findings.json
 
@@ -18,7 +19,6 @@ import sys
 from pathlib import Path
 
 from evaluation.data.findings import (
-    ADE20K,
     COCO,
     IMAGENET,
     LAYOUTS,
@@ -27,6 +27,7 @@ from evaluation.data.findings import (
     as_text,
     layout_of,
 )
+from evaluation.data.map_layouts import MAP_LAYOUTS
 from evaluation.utils.errors import CommandLine, UserError, command, quiet, warn
 from evaluation.utils.files import check_output, json_text, user_path, write_output
 from evaluation.utils.formats import positive
@@ -50,7 +51,8 @@ def parse_arguments() -> argparse.Namespace:
         '--num-classes',
         type=positive,
         metavar='N',
-        help='classes of ade20k (default: 150) or imagenet (default: those that have images)',
+        help='classes of segmentation maps (default: those of the layout, such as 150 of ade20k) or of '
+        'imagenet (default: those that have images)',
     )
     parser.add_argument(
         '--keep-zero-label',
@@ -87,9 +89,9 @@ def main() -> None:
     arguments = parse_arguments()
     with quiet():
         # Some libraries print when they are imported.
-        import evaluation.data.examine_ade20k
         import evaluation.data.examine_coco
-        import evaluation.data.examine_imagenet  # noqa: F401
+        import evaluation.data.examine_imagenet
+        import evaluation.data.examine_maps  # noqa: F401
 
     with contextlib.redirect_stdout(sys.stderr):
         # Fail before the long check, not after it.
@@ -121,9 +123,9 @@ def examine(arguments: argparse.Namespace) -> Examination:
         UserError: there is no data to examine, or an option does not apply to the layout.
     """
     from evaluation.data.coco_faults import MISSING_MASKS
-    from evaluation.data.examine_ade20k import Labels, examine_ade20k
     from evaluation.data.examine_coco import examine_coco
     from evaluation.data.examine_imagenet import examine_imagenet
+    from evaluation.data.examine_maps import examine_maps
 
     layout = layout_of(arguments.data_root, arguments.kind)
     check_options(arguments, layout)
@@ -136,9 +138,7 @@ def examine(arguments: argparse.Namespace) -> Examination:
     elif layout == IMAGENET:
         examine_imagenet(examination, arguments.num_classes, arguments.workers)
     else:
-        counted = {} if arguments.num_classes is None else {'num_classes': arguments.num_classes}
-        labels = Labels(**counted, reduce_zero_label=not arguments.keep_zero_label)
-        examine_ade20k(examination, labels, arguments.workers)
+        examine_maps(examination, arguments.num_classes, arguments.keep_zero_label, arguments.workers)
     return examination
 
 
@@ -150,12 +150,17 @@ def check_options(arguments: argparse.Namespace, layout: str) -> None:
     """
     if arguments.num_classes is not None and layout == COCO:
         raise UserError(
-            '--num-classes applies only to ade20k and imagenet (coco files list their classes); omit it'
+            '--num-classes applies only to segmentation maps and imagenet (coco files list their '
+            'classes); omit it'
         )
     if arguments.config and layout != COCO:
         raise UserError(f'--config applies only to coco, but the layout is {layout}; omit it')
-    if arguments.keep_zero_label and layout != ADE20K:
-        raise UserError(f'--keep-zero-label applies only to ade20k, but the layout is {layout}; omit it')
+    ignoring = [each.name for each in MAP_LAYOUTS.values() if each.reduce_zero_label]
+    if arguments.keep_zero_label and layout not in ignoring:
+        raise UserError(
+            f'--keep-zero-label applies only to {", ".join(ignoring)}, but the layout is {layout}; '
+            'omit it'
+        )
 
 
 def uses_masks(config: str) -> bool:

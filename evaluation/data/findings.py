@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from evaluation.data.map_layouts import MAP_LAYOUTS
 from evaluation.utils.errors import UserError
 
-COCO, ADE20K, IMAGENET = LAYOUTS = ('coco', 'ade20k', 'imagenet')
+COCO, IMAGENET = 'coco', 'imagenet'
+LAYOUTS = (COCO, *MAP_LAYOUTS, IMAGENET)
 COCO_FILES = 'annotations/instances_*.json'
-ADE20K_SPLITS = ('training', 'validation')
 IMAGENET_SPLITS = ('train', 'val')
 
 
@@ -34,7 +35,7 @@ class Examination:
 
     Attributes:
         root: path of the data root.
-        layout: `coco`, `ade20k` or `imagenet`.
+        layout: one of `LAYOUTS`.
         counts: number of checked items by their plural name, such as `images`.
         findings: findings in the order of discovery.
     """
@@ -85,8 +86,9 @@ def recognized(root: Path) -> str | None:
     """Return the layout of a data root, recognized by its folders and files; None if unknown."""
     if any(root.glob(COCO_FILES)):
         return COCO
-    if any((root / 'annotations' / split).is_dir() for split in ADE20K_SPLITS):
-        return ADE20K
+    for layout in MAP_LAYOUTS.values():
+        if any((root / layout.folders(split)[1]).is_dir() for split in layout.splits):
+            return layout.name
     lists = any((root / 'meta' / f'{split}.txt').is_file() for split in IMAGENET_SPLITS)
     if lists or all((root / split).is_dir() for split in IMAGENET_SPLITS):
         return IMAGENET
@@ -103,8 +105,9 @@ def layout_of(root: Path, wanted: str | None) -> str:
         raise UserError(f'data root {root} is not a folder; give --data-root')
     layout = wanted or recognized(root)
     if layout is None:
+        maps = ', '.join(f'{each.folders_text} ({each.name})' for each in MAP_LAYOUTS.values())
         raise UserError(
-            f'{root} has none of the known layouts: {COCO_FILES} (coco), images/training and '
-            'annotations/training (ade20k), train/ and val/ or meta/train.txt (imagenet)'
+            f'{root} has none of the known layouts: {COCO_FILES} (coco), {maps}, train/ and val/ or '
+            'meta/train.txt (imagenet)'
         )
     return layout

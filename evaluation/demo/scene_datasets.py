@@ -1,4 +1,4 @@
-"""Data sets of generated scenes, in the layouts of COCO, ADE20K and ImageNet.
+"""Data sets of generated scenes, in the layouts of COCO, ImageNet and data sets of segmentation maps.
 
 mmdet's `CocoDataset` and mmseg's `BaseSegDataset` read the files as they read COCO and ADE20K; only the
 class names differ:
@@ -10,6 +10,7 @@ class names differ:
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from evaluation.data.map_layouts import ADE20K, MapLayout
+from evaluation.demo.scene_maps import MapWriter, write_picture
 from evaluation.demo.scenes import (
     OBJECT_CLASSES,
     Instance,
@@ -31,9 +34,7 @@ from evaluation.utils.files import replaced_folder
 # Part of the stamp; increment it when a change of this code changes the files.
 RENDERING_VERSION = 1
 STAMP_NAME = 'scenes.json'
-JPEG_QUALITY = 95
-# Name of each split -> name of its folders in ADE20K.
-SPLITS = {'train': 'training', 'val': 'validation'}
+SPLITS = ('train', 'val')
 Progress = Callable[[int, int], None]
 
 
@@ -93,18 +94,8 @@ def category_id(name: str) -> int:
     return 1 + index + index // 2
 
 
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    bgr = np.ascontiguousarray(image[..., ::-1])
-    encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    path.write_bytes(encoded.tobytes())
-
-
 class _Writer(Protocol):
     """Writer of one split of a data set in one layout."""
-
-    layout: str
-
-    def __init__(self, root: Path, style: SceneStyle, split: str) -> None: ...
 
     def add(self, scene: Scene) -> None: ...
 
@@ -113,8 +104,6 @@ class _Writer(Protocol):
 
 class _CocoWriter:
     """`train2017/000000000001.jpg`, `annotations/instances_train2017.json`; the same for val."""
-
-    layout = 'coco'
 
     def __init__(self, root: Path, style: SceneStyle, split: str) -> None:
         self.style = style
@@ -129,7 +118,7 @@ class _CocoWriter:
         """Write the picture and remember its annotations."""
         image_id = len(self.images) + 1
         name = f'{image_id:012d}.jpg'
-        _write_jpeg(self.image_folder / name, scene.image)
+        write_picture(self.image_folder / name, scene.image)
         self.images.append(
             {
                 'id': image_id,
@@ -178,35 +167,8 @@ class _CocoWriter:
         self.annotation_path.write_text(json.dumps(document))
 
 
-class _Ade20kWriter:
-    """`images/training/ADE_train_00000001.jpg` and `annotations/training/... .png`."""
-
-    layout = 'ade20k'
-
-    def __init__(self, root: Path, style: SceneStyle, split: str) -> None:
-        self.split = split
-        self.written = 0
-        self.image_folder = root / 'images' / SPLITS[split]
-        self.annotation_folder = root / 'annotations' / SPLITS[split]
-        self.image_folder.mkdir(parents=True)
-        self.annotation_folder.mkdir(parents=True)
-
-    def add(self, scene: Scene) -> None:
-        """Write the picture and its segmentation map."""
-        self.written += 1
-        name = f'ADE_{self.split}_{self.written:08d}'
-        _write_jpeg(self.image_folder / f'{name}.jpg', scene.image)
-        encoded = cv2.imencode('.png', scene.segmentation)[1]
-        (self.annotation_folder / f'{name}.png').write_bytes(encoded.tobytes())
-
-    def finish(self) -> None:
-        """Do nothing: a split has no files besides those of its scenes."""
-
-
 class _ImageNetWriter:
     """`train/<class>/00000001.jpg`, for scenes with a single object."""
-
-    layout = 'imagenet'
 
     def __init__(self, root: Path, style: SceneStyle, split: str) -> None:
         self.style = style
@@ -219,7 +181,7 @@ class _ImageNetWriter:
         self.written += 1
         folder = self.folder / self.style.classes[thing.label]
         folder.mkdir(parents=True, exist_ok=True)
-        _write_jpeg(folder / f'{self.written:08d}.jpg', scene.image)
+        write_picture(folder / f'{self.written:08d}.jpg', scene.image)
 
     def finish(self) -> None:
         """Do nothing: a split has no files besides those of its scenes."""
@@ -256,7 +218,8 @@ def _is_finished(root: Path, stamp: str) -> bool:
 
 
 def _write_dataset(
-    writer_class: type[_Writer],
+    layout: str,
+    writer_of: Callable[[Path, SceneStyle, str], _Writer],
     root: Path,
     style: SceneStyle,
     splits: dict[str, int],
@@ -264,13 +227,13 @@ def _write_dataset(
     progress: Progress | None,
 ) -> None:
     _check_request(splits, seed)
-    stamp = _stamp(writer_class.layout, style, splits, seed)
+    stamp = _stamp(layout, style, splits, seed)
     if _is_finished(root, stamp):
         return
     done, total = 0, sum(splits.values())
     with replaced_folder(root) as folder:
         for split, count in splits.items():
-            writer = writer_class(folder, style, split)
+            writer = writer_of(folder, style, split)
             for number in range(count):
                 writer.add(render_scene(style, scene_seed(seed, split, number)))
                 done += 1
@@ -303,7 +266,7 @@ def write_coco(
     Raises:
         UserError: a setting is out of range, or `root` has other files.
     """
-    _write_dataset(_CocoWriter, Path(root), style, splits, seed, progress)
+    _write_dataset('coco', _CocoWriter, Path(root), style, splits, seed, progress)
 
 
 def write_ade20k(
@@ -322,7 +285,25 @@ def write_ade20k(
 
     For arguments and errors see `write_coco`.
     """
-    _write_dataset(_Ade20kWriter, Path(root), style, splits, seed, progress)
+    write_maps(ADE20K, root, style, splits, seed, progress)
+
+
+def write_maps(
+    layout: MapLayout,
+    root: str | Path,
+    style: SceneStyle,
+    splits: dict[str, int],
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """Write scenes with segmentation maps in a layout, for mmseg's data set of this name.
+
+    The scenes have the first of the layout's classes, in the order of `SEGMENT_CLASSES`.
+
+    For the other arguments and errors see `write_coco`.
+    """
+    writer_of = partial(MapWriter, layout)
+    _write_dataset(layout.name, writer_of, Path(root), style, splits, seed, progress)
 
 
 def write_imagenet(
@@ -338,7 +319,7 @@ def write_imagenet(
     """
     if not style.has_single_objects:
         raise UserError('scenes: image folders by class need scenes with exactly one object')
-    _write_dataset(_ImageNetWriter, Path(root), style, splits, seed, progress)
+    _write_dataset('imagenet', _ImageNetWriter, Path(root), style, splits, seed, progress)
 
 
 def write_datasets(

@@ -40,6 +40,28 @@ class InstanceTTAModel(BaseTTAModel):
         self.iou_threshold = iou_threshold
         self.max_per_img = max_per_img
 
+    def test_step(self, data: dict[str, list]) -> list[DetDataSample]:
+        """Predict the views of a batch and merge them.
+
+        Args:
+            data: `inputs` and `data_samples`, each with one list of images per view.
+        """
+        views = [dict(zip(data, view, strict=True)) for view in zip(*data.values(), strict=True)]
+        return self.merge_preds(list(zip(*map(self._predict, views), strict=True)))
+
+    def _predict(self, view: dict[str, list]) -> list[DetDataSample]:
+        """Predict without telling the detector that the images are flipped.
+
+        mmdet's cascade would flip its masks back, but not its boxes.
+        """
+        flips = [sample.get('flip', False) for sample in view['data_samples']]
+        for sample in view['data_samples']:
+            sample.set_metainfo({'flip': False})
+        found = self.module.test_step(view)
+        for sample, flip in zip(found, flips, strict=True):
+            sample.set_metainfo({'flip': flip})
+        return found
+
     def merge_preds(self, data_samples_list: list[list[DetDataSample]]) -> list[DetDataSample]:
         """Merge the views of each image, given as one list of views per image."""
         return [self._merge(views) for views in data_samples_list]

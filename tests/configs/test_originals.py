@@ -26,12 +26,11 @@ DROP_PATH = {
     'original_resnet50': (None, None),
 }
 DENSE = ('instance_segmentation', 'semantic_segmentation')
-# With the same heads, at the same image sizes.
+# With the same heads.
 COST = [
-    (entry.model, RECIPES[recipe.partition('_coco')[0].partition('_ade20k')[0]], entry)
+    (entry.model, entry.recipe, entry)
     for entry in load_published()
-    for recipe in [entry.recipe]
-    if entry.model in DROP_PATH and entry.flops and recipe != 'imagenet'
+    if entry.model in DROP_PATH and entry.parameters and entry.recipe != 'imagenet'
 ]
 
 
@@ -80,11 +79,12 @@ def test_published_cost(name, recipe, entry):
     """Parameters round to the published millions; FLOPs, which others count with norms, are close."""
     cfg = use_backbone(page(recipe), name)
     assert TASKS[cfg.recipe.task].key in DENSE
-    found = complexity_of_config(cfg.model, cfg.default_scope)
+    found = complexity_of_config(cfg.model, cfg.default_scope, entry.flops_size)
     assert round(found.parameters / 1e6) == round(entry.parameters / 1e6)
     assert found.uncounted_operators == ()
-    # Two counts of Swin-S and Swin-B in the literature differ by 1.5 %.
-    assert found.flops_with_norms == pytest.approx(entry.flops, rel=0.016)
+    if entry.flops:
+        # Two counts of Swin-S and Swin-B in the literature differ by 1.5 %.
+        assert found.flops_with_norms == pytest.approx(entry.flops, rel=0.016)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_file_name_that_is_not_utf8(check, trials, tmp_path, arguments):
         (
             '`--num-classes` with COCO data',
             ['--data-root', 'data', '--num-classes', 80],
-            '--num-classes applies only to ade20k and imagenet',
+            '--num-classes applies only to segmentation maps and imagenet',
         ),
         (
             '`--output` in a folder that does not exist',

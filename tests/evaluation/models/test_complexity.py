@@ -26,6 +26,15 @@ from tests.variants import LATER_MIXERS, MICRO, ROOT, SCALES, VARIANTS, classifi
 
 LEAVES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').glob('*.py'))
 SMALL = (64, 96)
+# Names of parts, by keys of a model's config.
+PARTS = {
+    'neck': ['neck'],
+    'rpn_head': ['RPN head'],
+    'bbox_head': ['box head'],
+    'roi_head': ['box head', 'mask head'],
+    'decode_head': ['decode head'],
+    'auxiliary_head': ['auxiliary head'],
+}
 # Mixers that show what the architecture alone is worth.
 LOWER_BOUNDS = ('pool', 'identity')
 SWIN_T = {
@@ -288,11 +297,8 @@ class TestLeaves:
         assert found.uncounted_operators == ()
         assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
         assert found.flops == sum(part.flops for part in found.parts if part.flops is not None)
-        heads = {
-            'mmdet': ['neck', 'RPN head', 'box head', 'mask head'],
-            'mmseg': ['decode head', 'auxiliary head'],
-            'mmengine': ['classification head'],
-        }[scope]
+        heads = [part for key, parts in PARTS.items() if config.get(key) for part in parts]
+        heads = heads or ['classification head']
         stages = [f'stage {number}' for number in (1, 2, 3, 4)]
         assert [part.name for part in found.parts] == ['stem', *stages, *heads]
         for part in found.parts:

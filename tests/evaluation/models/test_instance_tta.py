@@ -5,15 +5,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import InstanceData
 from torch import nn
 
 import backbones  # noqa: F401  (before mmdet, which needs its operators)
+from evaluation.config.config_files import read_config
+from evaluation.config.contestants import use_backbone
 from evaluation.models.test_time_augmentation import InstanceTTAModel, merge_instances, unflip
+from tests.variants import ROOT
 
 from mmdet.structures import DetDataSample  # isort: skip
 
 HEIGHT, WIDTH = 20, 30
+CASCADE = ROOT / 'configs/_base_/cascade_mask_rcnn_coco_3x.py'
 
 
 def instances(*found):
@@ -44,7 +49,8 @@ def view(found, direction=None):
             'img_id': 7,
         }
     )
-    sample.pred_instances = found
+    if found is not None:
+        sample.pred_instances = found
     return sample
 
 
@@ -154,6 +160,58 @@ class TestMerging:
         found = instances((0, 0.3, A, filled(A)), (1, 0.9, B, filled(B)), (2, 0.6, A, filled(A)))
         merged = merge_instances(found, 0.5, most=2)
         assert merged.labels.tolist() == [1, 2]
+
+
+class TestPredicting:
+    """Views of a batch, as `TestTimeAug` yields them."""
+
+    class FlipReader(nn.Module):
+        """Detector that sees one box at the left of each image; it must not know of flips."""
+
+        def test_step(self, data):
+            for sample in data['data_samples']:
+                assert not sample.flip
+                box = (2, 3, 12, 14)
+                sample.pred_instances = instances((0, 0.9, box, filled(box)))
+            return data['data_samples']
+
+    def test_detector_does_not_see_flips(self):
+        model = InstanceTTAModel(self.FlipReader(), iou_threshold=0.5, max_per_img=10)
+        views = [view(None), view(None, 'horizontal')]
+        data = {'inputs': [[None]] * 2, 'data_samples': [[each] for each in views]}
+        (merged,) = model.test_step(data)
+        # The box in the flipped view is at the right of the image.
+        mirrored = (WIDTH - 12, 3, WIDTH - 2, 14)
+        found = [tuple(box) for box in merged.pred_instances.bboxes.int().tolist()]
+        assert sorted(found) == sorted([(2, 3, 12, 14), mirrored])
+        assert [each.flip for each in views] == [False, True]
+
+    def test_cascade_with_masks(self):
+        """mmdet's cascade fails for views that are marked as flipped."""
+        cfg = use_backbone(read_config(str(CASCADE)), 'convnext_micro')
+        cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=5)
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            detector = MODELS.build(cfg.model).eval()
+        model = InstanceTTAModel(detector, iou_threshold=0.5, max_per_img=10)
+        image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+        data = {'inputs': [[image], [image.flip(-1)]], 'data_samples': []}
+        for is_flipped in (False, True):
+            sample = DetDataSample(
+                metainfo={
+                    'flip': is_flipped,
+                    'flip_direction': 'horizontal' if is_flipped else None,
+                    'ori_shape': (64, 64),
+                    'img_shape': (64, 64),
+                    'scale_factor': (1.0, 1.0),
+                }
+            )
+            data['data_samples'].append([sample])
+        with torch.no_grad():
+            (merged,) = model.test_step(data)
+        found = merged.pred_instances
+        assert 0 < len(found) <= 10
+        assert found.masks.shape == (len(found), 64, 64)
 
 
 class TestVote:

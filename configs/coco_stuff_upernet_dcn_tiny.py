@@ -1,0 +1,16 @@
+"""UperNet with deformable convolution v3, tiny, on COCO-Stuff 164k, 80k iterations."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.dcn import dcn_tiny as backbone
+    from ._base_.upernet_coco_stuff164k_80k import *
+
+contestant = dict(name='dcn_tiny', scale='tiny')
+backbone.update(drop_path_rate=0.3)
+model.update(
+    backbone=backbone,
+    decode_head=dict(in_channels=backbone.dims),
+    auxiliary_head=dict(in_channels=backbone.dims[2]),
+)
+del backbone

@@ -1,0 +1,11 @@
+"""RetinaNet with shifted window attention, tiny, on COCO, 1x."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.swin import swin_tiny as backbone
+    from ._base_.retinanet_coco_1x import *
+
+contestant = dict(name='swin_tiny', scale='tiny')
+model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
+del backbone

@@ -1,0 +1,12 @@
+"""Semantic FPN with shifted window attention, tiny, on ADE20K, 80k iterations."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from ._base_.backbones.swin import swin_tiny as backbone
+    from ._base_.semantic_fpn_ade20k_80k import *
+
+contestant = dict(name='swin_tiny', scale='tiny')
+backbone.update(drop_path_rate=0.3)
+model.update(backbone=backbone, neck=dict(in_channels=backbone.dims))
+del backbone
