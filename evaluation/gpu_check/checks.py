@@ -1,6 +1,7 @@
 """Checks of a stage: run them one after another, and record each outcome at once."""
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -140,7 +141,7 @@ def check_errors(errors: Mapping[str, float], bound: float) -> dict[str, float]:
     Raises:
         FailedCheckError: an error is above the bound.
     """
-    worst = max(errors, key=errors.get)
+    worst = max(errors, key=lambda name: (math.isnan(errors[name]), errors[name]))
     if not errors[worst] <= bound:
         raise FailedCheckError(f'error of {worst} {errors[worst]:.2g}, bound {bound:.2g}')
     return {'worst': worst, 'error': errors[worst], 'bound': bound}

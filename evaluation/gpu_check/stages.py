@@ -16,6 +16,7 @@ from evaluation.utils.formats import clock, now
 
 VERSION = 1
 POLL_SECONDS = 0.5
+PACKAGE = __name__.rpartition('.')[0]
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,24 @@ class Stage:
 
     Attributes:
         name: name of the stage.
-        module: module in this package; its function `checks` returns the checks of the stage.
+        module: module whose function `checks` returns the checks of the stage.
         seconds: time limit.
-        quick_seconds: time limit of a quick check.
     """
 
     name: str
     module: str
     seconds: float
-    quick_seconds: float
 
 
 # In order of worth: a check that is interrupted has the most important figures.
 STAGES = (
-    Stage('environment', 'environment', 20, 20),
-    Stage('operators', 'operators', 60, 60),
-    Stage('backbones', 'backbone_outputs', 60, 60),
-    Stage('training', 'trainings', 180, 120),
-    Stage('processes', 'two_processes', 40, 40),
-    Stage('speed', 'speed', 180, 60),
-    Stage('analyses', 'analyses', 60, 30),
+    Stage('environment', f'{PACKAGE}.environment', 30),
+    Stage('operators', f'{PACKAGE}.operators', 60),
+    Stage('backbones', f'{PACKAGE}.backbone_outputs', 50),
+    Stage('training', f'{PACKAGE}.trainings', 150),
+    Stage('processes', f'{PACKAGE}.two_processes', 40),
+    Stage('speed', f'{PACKAGE}.speed', 160),
+    Stage('analyses', f'{PACKAGE}.analyses', 50),
 )
 
 
@@ -68,7 +67,7 @@ def run_stages(
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     chosen = [stage for stage in STAGES if stage.name in names]
-    limits = [stage.quick_seconds if settings.quick else stage.seconds for stage in chosen]
+    limits = [stage.seconds for stage in chosen]
     end = time.monotonic() + (limit_seconds or sum(limits))
     content = {
         'version': VERSION,
@@ -139,7 +138,7 @@ def _run_checks_of(module: str, settings: Settings, outcomes: Path, log: Path) -
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for stream in (1, 2):
         os.dup2(output, stream)
-    stage = importlib.import_module(f'evaluation.gpu_check.{module}')
+    stage = importlib.import_module(module)
     run_checks(stage.checks(settings), lambda outcome: append_outcome(outcomes, outcome))
     sys.stdout.flush()
 

@@ -147,7 +147,9 @@ def count_equal_weights(one: Path, other: Path) -> int:
     Raises:
         FailedCheckError: a weight differs.
     """
-    ours, theirs = (weights_of(read_checkpoint(str(last_checkpoint(each)))) for each in (one, other))
+    ours, theirs = (
+        weights_of(read_checkpoint(str(file)), str(file)) for file in map(last_checkpoint, (one, other))
+    )
     different = [name for name, value in ours.items() if not torch.equal(value, theirs[name])]
     if different:
         raise FailedCheckError(
