@@ -50,7 +50,7 @@ def on_cut_windows(
     queries = blocks.reshape(-1, tokens, heads, dim).transpose(1, 2)
     bias = relative_logits(queries, height_rel, width_rel, block_size)
     outside = outside_map(rows, columns, block_size, halo_size, q.device)
-    bias = bias.view(batch, rows * columns, heads, tokens, -1)
+    bias = bias.view(batch, rows * columns, *bias.shape[1:])
     bias = bias.masked_fill(outside[:, None, None], -torch.inf).flatten(0, 1)
     keys, values = (_halo_windows(x, block_size, halo_size) for x in (k, v))
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias.to(q.dtype))

@@ -364,3 +364,11 @@ def test_only_needed_gradients_of_halo_attention():
     attention.halo_attention(q.requires_grad_(), k, v, table, table, 7, 3).sum().backward()
     assert q.grad.any()
     assert k.grad is None
+
+
+def test_no_images_give_no_output():
+    """As in a batch that lost all its images."""
+    q, k, v = qkv(0, 5, 7, 2, 4)
+    relative = random(2 * (3 + 2 * 1) - 1, 4)
+    for module in (attention, attention_reference):
+        assert module.halo_attention(q, k, v, relative, relative, 3, 1).shape == q.shape
