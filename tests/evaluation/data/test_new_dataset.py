@@ -14,6 +14,7 @@ import backbones  # noqa: F401  (before mmdet and mmseg, which need its operator
 from evaluation.config.contestants import open_config
 from evaluation.config.masks import leave_out_unused_masks
 from evaluation.config.whole_config import check_config
+from evaluation.data.data_root import set_data_root
 from evaluation.data.new_dataset import name_of_folder
 from evaluation.data.startup_checks import check_data
 from tests.own_data import (
@@ -295,6 +296,16 @@ def test_leaf_can_import_the_page(make, own_scenes, root, pages):
     check_config(cfg, LOADERS, 1)
     assert cfg.recipe.name == 'fruit'
     assert cfg.model == opened(pages).model
+
+
+@pytest.mark.parametrize('write', [coco_folder, mask_folder])
+def test_data_can_move(make, own_scenes, root, pages, write):
+    write(root, own_scenes)
+    make()
+    root.rename(root.with_name('moved'))
+    cfg = open_config(str(pages / 'fruit.py'), 'swin_micro', {})[0]
+    assert not set_data_root(cfg, str(root.with_name('moved')))
+    check_data(cfg, LOADERS)
 
 
 def test_doubts_are_printed_and_do_not_stop(make, own_scenes, root):
