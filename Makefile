@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 MIXERS ?=
 DEMO := tools/demo.py $(if $(MIXERS),--mixers $(MIXERS))
 
-.PHONY: help demo demo-full analyze gpu test faults errors lint format install clean
+.PHONY: help demo demo-full analyze gpu gpu-bundle test faults errors lint format install clean
 
 help:
 	@echo 'make demo       train and evaluate five mixers on generated scenes, then tables and a report;'
@@ -15,6 +15,7 @@ help:
 	@echo 'make demo-full  the same with trainings twice as long'
 	@echo 'make analyze    demo-full, then receptive fields, invariance and robustness of the detectors'
 	@echo 'make gpu        check the GPU of this machine: correctness, trainings, speed, in nine minutes'
+	@echo 'make gpu-bundle write a folder that does this on a machine without network; TARGET=3.12'
 	@echo 'make test       run the tests and the linter'
 	@echo 'make faults     interrupt and damage trainings, and count what is lost (docs/reliability.md)'
 	@echo 'make errors     update docs/errors.md by trying every bad input'
@@ -34,6 +35,9 @@ analyze: $(READY)
 
 gpu: $(READY)
 	$(RUN) tools/check_gpu.py
+
+gpu-bundle: $(READY)
+	$(RUN) tools/gpu_bundle.py $(if $(TARGET),--python $(TARGET))
 
 test: $(READY) lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal

@@ -19,6 +19,7 @@ from evaluation.config.config_files import read_config
 from evaluation.config.contestants import use_backbone
 from evaluation.gpu_check.checks import Check, Settings, SkippedCheckError
 from evaluation.gpu_check.environment import QUICK_SIDE, bandwidth
+from evaluation.gpu_check.suite_commands import ROOT
 from evaluation.utils.devices import current
 
 # The most important first; the rest runs if time is left.
@@ -79,7 +80,7 @@ def backbones(task: str, mixers: Sequence[str]) -> list[TimedSubject]:
 
 def configs(task: str, mixers: Sequence[str], is_alone: bool) -> list[TimedSubject]:
     """Return rows for tiny mixers in the recipe of a task."""
-    leaf = read_config(f'configs/{task}_swin_tiny.py')
+    leaf = read_config(str(ROOT / f'configs/{task}_swin_tiny.py'))
     found = []
     for mixer in mixers:
         cfg = use_backbone(leaf, f'{mixer}_tiny')
