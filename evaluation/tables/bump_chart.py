@@ -96,7 +96,7 @@ def _draw_contestant(
 def _set_axes(axes: Axes, ranking: Ranking) -> None:
     count, columns = len(ranking.contestants), len(ranking.columns)
     titles = [
-        f'{letter(index)}\n{fill(each.title, _TITLE_LETTERS)}'
+        '\n'.join([letter(index), *(fill(part, _TITLE_LETTERS) for part in each.title.split(', '))])
         for index, each in enumerate(ranking.columns)
     ]
     axes.set_xticks(range(columns), titles, fontsize=8.5, color=_INK)

@@ -31,6 +31,7 @@ def measured(truth, noise, random, resamples=300):
 
 class TestTau:
     @given(st.data(), scores)
+    @settings(deadline=None)
     def test_with_ties(self, data, a):
         b = data.draw(st.lists(st.integers(0, 5), min_size=len(a), max_size=len(a)))
         expected = stats.kendalltau(a, b, variant='b').statistic
@@ -55,6 +56,7 @@ class TestTau:
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=12))
+@settings(deadline=None)
 def test_isotonic_regression(values):
     expected = optimize.isotonic_regression(values).x
     assert increasing(np.array(values)) == pytest.approx(expected, abs=1e-9)
