@@ -1,4 +1,4 @@
-"""Every kind of damage to data in ADE20K's layout is found and reported."""
+"""Every kind of damage to data with segmentation maps is found and reported, mostly in ADE20K's layout."""
 
 import os
 import shutil
@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
+from evaluation.data.map_layouts import CITYSCAPES, MAP_LAYOUTS
+from evaluation.demo.scene_datasets import write_maps
+from evaluation.demo.scenes import SceneStyle, render_scene, scene_seed
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.evaluation.data.looking import look
@@ -127,6 +130,78 @@ class TestLabels:
         findings = look(root, num_classes=5, keep_zero_label=keep_zero_label).findings
         assert len(findings) == (0 if is_known else 6)
         assert {each.kind for each in findings} <= {'maps with labels out of range'}
+
+
+class TestLayouts:
+    """Every layout with maps: recognized, clean, and damaged."""
+
+    SPLITS = {'train': 2, 'val': 1}
+
+    @pytest.fixture(params=MAP_LAYOUTS.values(), ids=MAP_LAYOUTS)
+    def layout(self, request):
+        return request.param
+
+    @pytest.fixture
+    def data(self, layout, tmp_path):
+        write_maps(layout, tmp_path / 'data', SceneStyle(height=48, width=64), self.SPLITS, seed=0)
+        return tmp_path / 'data'
+
+    @staticmethod
+    def files(data, layout, split='train'):
+        """Return images and maps of a split."""
+        images, maps = layout.folders(split)
+        return (
+            sorted((data / images).rglob(f'*{layout.image_ending}')),
+            sorted((data / maps).rglob(f'*{layout.map_ending}')),
+        )
+
+    def test_valid_data(self, data, layout):
+        found = look(data)
+        assert found.layout == layout.name
+        assert not found.findings
+        assert found.counts == {'images': 3, 'maps': 3}
+
+    def test_maps_have_the_labels_of_the_layout(self, data, layout):
+        """Unlabeled pixels are ignored; classes start at 0, or at 1 where 0 is ignored."""
+        scene = render_scene(SceneStyle(height=48, width=64), scene_seed(0, 'train', 0)).segmentation
+        (file, _) = self.files(data, layout)[1]
+        labels = np.asarray(Image.open(file)).astype(int)
+        expected = scene.astype(int)
+        if not layout.reduce_zero_label:
+            expected = np.where(scene == 0, 255, expected - 1)
+        np.testing.assert_array_equal(labels, expected)
+
+    @pytest.mark.parametrize('is_beyond', [False, True])
+    def test_last_class(self, data, layout, is_beyond):
+        _, (file, _) = self.files(data, layout)
+        last = layout.num_classes - (not layout.reduce_zero_label)
+        write(np.full((48, 64), last + is_beyond, np.uint8))(file)
+        found = [each.kind for each in look(data).findings]
+        assert found == ['maps with labels out of range'] * is_beyond
+
+    def test_missing_map(self, data, layout):
+        (image, _), (file, _) = self.files(data, layout)
+        file.unlink()
+        (finding,) = look(data).findings
+        assert finding.subject == str(image.relative_to(data))
+        assert finding.text == f'has no {file.relative_to(data)}'
+
+    def test_image_with_another_ending(self, data, layout):
+        (image, _), _ = self.files(data, layout)
+        shutil.copy(image, image.with_name('other.jpeg'))
+        (finding,) = look(data).findings
+        assert finding.text == f'does not end in {layout.image_ending}, so it is not found'
+
+    def test_folder_without_maps(self, data, layout):
+        shutil.rmtree(data / layout.folders('val')[1])
+        with pytest.raises(UserError, match='is missing, but images and maps are both needed'):
+            look(data)
+
+
+def test_zero_label_of_a_layout_that_does_not_ignore_it(tmp_path):
+    write_maps(CITYSCAPES, tmp_path / 'data', SceneStyle(height=48, width=64), {'train': 1}, seed=0)
+    with pytest.raises(UserError, match='only to ade20k, but the layout is cityscapes; omit it'):
+        look(tmp_path / 'data', keep_zero_label=True)
 
 
 def test_incomplete_layout_is_refused(root):

@@ -190,6 +190,7 @@ class TestPredicting:
         """mmdet's cascade fails for views that are marked as flipped."""
         cfg = use_backbone(read_config(str(CASCADE)), 'convnext_micro')
         cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=5)
+        cfg.model.test_cfg.rpn.max_per_img = 20
         torch.manual_seed(0)
         with DefaultScope.overwrite_default_scope('mmdet'):
             detector = MODELS.build(cfg.model).eval()
