@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.commands import Commands, Outcome
 from tests.errors_page import ErrorsPage
 
 # Several test processes share the cores, so more threads per process would only slow them down.
 torch.set_num_threads(int(os.environ.get('TEST_THREADS', '1')))
+# Times say nothing on a busy machine.
+settings.register_profile('without_deadline', deadline=None)
+settings.load_profile('without_deadline')
 
 
 @pytest.fixture(autouse=True)
