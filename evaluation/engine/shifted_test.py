@@ -69,8 +69,8 @@ def check_suite_fits(cfg: Config, suite: ShiftSuite) -> None:
     task = required_recipe(cfg).task
     if task != suite.task:
         raise UserError(
-            f'--shift {suite.key} is for {suite.task}, but {cfg.filename} is for {task}; give the config '
-            'of a detector'
+            f'--shift {suite.key} is for {suite.task}, but {cfg.filename} is for {task}; give the '
+            'config of a detector'
         )
     parts = [*plain_datasets(cfg.test_dataloader.dataset)]
     listers = {lister_of(part, cfg.default_scope) for part in parts}
