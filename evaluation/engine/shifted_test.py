@@ -126,8 +126,12 @@ class DomainsLoop(TestLoop):
     def run(self) -> dict:
         """Run all tests; return the metrics of the config's data."""
         metrics = super().run()
+        logged = self.runner.message_hub.log_scalars
         for domain, cfg in self._domains.items():
             self.domain = domain
+            # Otherwise the log of a domain repeats figures that only the previous test has.
+            for name in [name for name in logged if name.startswith('test/')]:
+                del logged[name]
             self._use(self.runner, cfg)
             super().run()
         return metrics

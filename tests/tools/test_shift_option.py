@@ -54,6 +54,9 @@ def test_each_domain_has_a_result_with_its_origin(tested):
     }
     assert len({each['data']['sha256'] for each in [inside, *domains]}) == 7
     assert not any('mask_AP' in each['metrics'] for each in domains)
+    (log,) = tested[1].rglob('2*.log')
+    lines = [line for line in log.read_text().splitlines() if 'Epoch(test)' in line and 'mAP' in line]
+    assert ['segm_mAP' in line for line in lines] == [True] + 6 * [False]
 
 
 def test_a_domain_equals_a_test_on_its_data_alone(commands, trials, work_dir_of, suite, tested):
