@@ -68,7 +68,10 @@ def check_suite_fits(cfg: Config, suite: ShiftSuite) -> None:
     """
     task = required_recipe(cfg).task
     if task != suite.task:
-        raise UserError(f'--shift {suite.key} is for {suite.task}, but {cfg.filename} is for {task}')
+        raise UserError(
+            f'--shift {suite.key} is for {suite.task}, but {cfg.filename} is for {task}; give the '
+            'config of a detector'
+        )
     parts = [*plain_datasets(cfg.test_dataloader.dataset)]
     listers = {lister_of(part, cfg.default_scope) for part in parts}
     if len(parts) > 1 or listers != {'CocoDataset.load_data_list'}:
@@ -77,7 +80,9 @@ def check_suite_fits(cfg: Config, suite: ShiftSuite) -> None:
             f'{", ".join(part.type for part in parts)}'
         )
     if isinstance(cfg.test_evaluator, list) or cfg.test_evaluator.type != METRIC:
-        raise UserError(f'--shift {suite.key} needs {METRIC} as the only test_evaluator')
+        raise UserError(
+            f'--shift {suite.key} needs {METRIC} as the only test_evaluator; set it in {cfg.filename}'
+        )
 
 
 def domain_config(cfg: Config, suite: ShiftSuite, folder: Path) -> Config:
@@ -121,8 +126,12 @@ class DomainsLoop(TestLoop):
     def run(self) -> dict:
         """Run all tests; return the metrics of the config's data."""
         metrics = super().run()
+        logged = self.runner.message_hub.log_scalars
         for domain, cfg in self._domains.items():
             self.domain = domain
+            # Otherwise the log of a domain repeats figures that only the previous test has.
+            for name in [name for name in logged if name.startswith('test/')]:
+                del logged[name]
             self._use(self.runner, cfg)
             super().run()
         return metrics

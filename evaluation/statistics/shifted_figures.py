@@ -7,7 +7,7 @@ import numpy as np
 
 from evaluation.results.result import Result
 from evaluation.results.shifted import ShiftedRun
-from evaluation.statistics.bootstrap import Interval, figure_interval, interval, resample
+from evaluation.statistics.bootstrap import Interval, clipped, figure_interval, interval, resample
 from evaluation.statistics.result_metrics import load_evidence, metric_of
 
 
@@ -72,7 +72,7 @@ def with_intervals(run: ShiftedRun, resamples: int, seed: int = 0) -> ShiftedFig
     return ShiftedFigures(
         inside=intervals[0],
         domains=dict(zip(run.domains, intervals[1:], strict=True)),
-        mean=interval(mean, mean_samples, fewest),
+        mean=clipped(interval(mean, mean_samples, fewest), 0),
         effective_robustness=interval(
             robustness(mean, inside), robustness(mean_samples, inside_samples), fewest
         ),

@@ -11,8 +11,10 @@ from evaluation.demo.scene_datasets import write_coco
 from evaluation.demo.scenes import SceneStyle
 from evaluation.results.reading import load_results
 from evaluation.results.shift_suites import COCO_O
+from evaluation.results.shifted import shifted_runs
 from tests.coco_truth import remove_masks
 from tests.commands import option_list, read_results
+from tests.launching import free_port, places, shell
 
 pytestmark = pytest.mark.habits
 
@@ -52,6 +54,9 @@ def test_each_domain_has_a_result_with_its_origin(tested):
     }
     assert len({each['data']['sha256'] for each in [inside, *domains]}) == 7
     assert not any('mask_AP' in each['metrics'] for each in domains)
+    (log,) = tested[1].rglob('2*.log')
+    lines = [line for line in log.read_text().splitlines() if 'Epoch(test)' in line and 'mAP' in line]
+    assert ['segm_mAP' in line for line in lines] == [True] + 6 * [False]
 
 
 def test_a_domain_equals_a_test_on_its_data_alone(commands, trials, work_dir_of, suite, tested):
@@ -90,6 +95,22 @@ def test_summary_and_table(commands, tested):
     assert cells[-9:] == [f'{value:.1f}' for value in shown]
     with_intervals = commands.succeed('table', folder, '--ci', '--resamples', 200, folder=folder).stdout
     assert 'from 200 resamples of the images of each data set' in with_intervals
+
+
+@pytest.mark.skipif(places() < 2, reason='this machine has room for one process')
+def test_two_processes_give_the_figures_of_one(commands, trials, work_dir_of, suite, tested, tmp_path):
+    trial, checkpoint = trials['mask_rcnn'], work_dir_of('mask_rcnn') / 'epoch_2.pth'
+    options = ['--shift', 'coco-o', suite, '--work-dir', tmp_path, *trial.arguments()]
+    done = shell(
+        'dist_test.sh', trial.config, checkpoint, 2, *options, PORT=free_port(), **commands.forked
+    )
+    assert done.status == 0, done.stderr[-4000:]
+    (alone,), (shared,) = (shifted_runs(load_results([folder])) for folder in (tested[1], tmp_path))
+    for name, result in alone.domains.items():
+        assert shared.domains[name].metrics == pytest.approx(result.metrics, abs=1e-6)
+        assert shared.domains[name].calibration == pytest.approx(result.calibration, abs=1e-4)
+    assert shared.effective_robustness == pytest.approx(alone.effective_robustness, abs=1e-6)
+    assert done.stdout.count('### ') == 1
 
 
 def test_missing_domain(test, trials, suite, tmp_path, nothing_written, refused):
