@@ -1,4 +1,4 @@
-"""Every kind of damage to data with segmentation maps is found and reported, mostly in ADE20K's layout."""
+"""Every kind of damage to data with segmentation maps is found and reported."""
 
 import os
 import shutil
@@ -135,15 +135,14 @@ class TestLabels:
 class TestLayouts:
     """Every layout with maps: recognized, clean, and damaged."""
 
-    SPLITS = {'train': 2, 'val': 1}
-
     @pytest.fixture(params=MAP_LAYOUTS.values(), ids=MAP_LAYOUTS)
     def layout(self, request):
         return request.param
 
     @pytest.fixture
     def data(self, layout, tmp_path):
-        write_maps(layout, tmp_path / 'data', SceneStyle(height=48, width=64), self.SPLITS, seed=0)
+        style = SceneStyle(height=48, width=64)
+        write_maps(layout, tmp_path / 'data', style, {'train': 2, 'val': 1}, seed=0)
         return tmp_path / 'data'
 
     @staticmethod
