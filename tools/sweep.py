@@ -18,7 +18,7 @@ from evaluation.utils.errors import CommandLine, command
 
 
 def parse_arguments() -> argparse.Namespace:
-    from evaluation.sweep.sweep import add_arguments
+    from evaluation.sweep.sweep_options import add_arguments
 
     parser = CommandLine(__doc__)
     add_arguments(parser)

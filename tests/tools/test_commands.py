@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 
 from evaluation.engine.experiment import read_config
-from evaluation.engine.starting_point import find_pretrained
+from evaluation.engine.pretrained_weights import find_pretrained
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT, read_results
 from tests.data.fill import fill

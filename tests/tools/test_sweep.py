@@ -8,7 +8,7 @@ import pytest
 
 from evaluation.sweep.record import Record, change_record
 from evaluation.sweep.runs import Digests, Wanted, make_run
-from evaluation.sweep.sweep import add_arguments, wishes_of
+from evaluation.sweep.sweep_options import add_arguments, wishes_of
 from evaluation.utils.errors import CommandLine
 from tests.commands import read_results
 from tests.launching import processes_with

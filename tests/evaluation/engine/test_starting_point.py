@@ -7,7 +7,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torchvision.models import ResNet50_Weights
 
 from evaluation.engine.experiment import read_config
-from evaluation.engine.starting_point import find_pretrained, set_starting_point
+from evaluation.engine.pretrained_weights import find_pretrained
+from evaluation.engine.starting_point import set_starting_point
 from evaluation.models.model_weights import starting_weights
 from evaluation.utils.errors import UserError
 from evaluation.utils.meta_device import build_without_values

@@ -7,11 +7,10 @@ from mmengine.config import Config
 
 from evaluation.config.config_files import read_config
 from evaluation.data.data_root import data_root_of
-from evaluation.engine.starting_point import pretrained_of
+from evaluation.engine.pretrained_weights import pretrained_of
+from evaluation.sweep.entries import find_configs, find_entries
 from evaluation.sweep.runs import (
     evaluations,
-    find_configs,
-    find_entries,
     trainings,
 )
 from evaluation.utils.errors import UserError
