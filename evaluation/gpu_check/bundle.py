@@ -80,7 +80,7 @@ if ! "$python" -c 'import torch, torchvision, numpy, scipy, cv2, PIL'; then
 fi
 if [ ! -d "$folder/site" ]; then
   rm -rf "$folder/site.unfinished"
-  "$python" -m pip install --quiet --no-index --no-deps --no-compile \\
+  "$python" -m pip install --quiet --no-index --no-deps \\
     --target "$folder/site.unfinished" "$folder"/wheels/*.whl
   mv "$folder/site.unfinished" "$folder/site"
 fi

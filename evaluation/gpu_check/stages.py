@@ -16,6 +16,8 @@ from evaluation.utils.formats import clock, now
 
 VERSION = 1
 POLL_SECONDS = 0.5
+# Factor of the time limits on a CPU, which is checked to try the command, not to measure the CPU.
+CPU_SLOWNESS = 4
 PACKAGE = __name__.rpartition('.')[0]
 
 
@@ -26,7 +28,7 @@ class Stage:
     Attributes:
         name: name of the stage.
         module: module whose function `checks` returns the checks of the stage.
-        seconds: time limit.
+        seconds: time limit on a GPU.
     """
 
     name: str
@@ -67,7 +69,8 @@ def run_stages(
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     chosen = [stage for stage in STAGES if stage.name in names]
-    limits = [stage.seconds for stage in chosen]
+    slowness = 1 if settings.is_gpu else CPU_SLOWNESS
+    limits = [slowness * stage.seconds for stage in chosen]
     end = time.monotonic() + (limit_seconds or sum(limits))
     content = {
         'version': VERSION,

@@ -27,6 +27,7 @@ def run(tmp_path, monkeypatch):
     def run(*ends, seconds=30.0, limit=None):
         toys = tuple(Stage(f'toy{number}', TOY, seconds) for number in range(len(ends)))
         monkeypatch.setattr(stages, 'STAGES', toys)
+        monkeypatch.setattr(stages, 'CPU_SLOWNESS', 1)
         lines, file = [], tmp_path / 'check.json'
         kinds = iter(ends)
 
