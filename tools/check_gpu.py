@@ -102,8 +102,10 @@ def read_check(file: Path) -> dict:
 
     try:
         content = json.loads(read_text(file))
-    except (OSError, ValueError) as error:
-        raise UserError(f'{file} cannot be read: {error}') from error
+    except OSError as error:
+        raise UserError(f'{file} cannot be read: {error.strerror}') from error
+    except ValueError as error:
+        raise UserError(f'{file} is not JSON: {error}') from error
     if not (isinstance(content, dict) and content.get('version') == VERSION and 'stages' in content):
         raise UserError(f'{file} was not written by tools/check_gpu.py; give its {FILE}')
     return content

@@ -49,8 +49,10 @@ def mutate_json(file: Path, random: Random) -> str:
     changes = STRUCTURE if structural else BYTES
     wanted, done = random.choice((1, 1, 1, 2, 3)), []
     for _ in range(ATTEMPTS):
+        if len(done) == wanted:
+            break
         try:
-            done += [random.choice(changes)(file, random)] * (len(done) < wanted)
+            done.append(random.choice(changes)(file, random))
         # Some changes fail on parts that are already damaged.
         except (ValueError, RecursionError, IndexError, TypeError, AttributeError, KeyError):
             continue
