@@ -1,13 +1,12 @@
 """A folder with the project and the packages that an offline machine with a GPU may lack."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 from evaluation.gpu_check.suite_commands import ROOT
 from evaluation.utils.errors import UserError
@@ -62,6 +61,8 @@ PARTS = ('backbones', 'evaluation', 'configs', 'tools', 'setup.cfg', 'pyproject.
 PLATFORMS = ('manylinux2014_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_28_x86_64', 'any')
 PYTHONS = ('3.10', '3.11', '3.12')
 MOST_BYTES = 60 * 2**20
+# A line of constraints.txt.
+PIN = re.compile(r'(?P<name>[\w.-]+)==(?P<version>[^;\s]+)(; python_version >= "(?P<least>[\d.]+)")?')
 SCRIPT = """\
 #!/usr/bin/env bash
 # Check the GPU of this machine, without network: bash run.sh [options of tools/check_gpu.py]
@@ -91,14 +92,16 @@ exec "$python" "$folder/project/tools/check_gpu.py" "$@"
 
 def pins(python: str) -> dict[str, str]:
     """Return the tested version of each package for a version of Python, by lower-case name."""
+    lines = (ROOT / 'constraints.txt').read_text(encoding='utf-8').splitlines()
     found = {}
-    for line in (ROOT / 'constraints.txt').read_text(encoding='utf-8').splitlines():
-        if not line.strip() or line.startswith('#'):
-            continue
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({'python_version': python}):
-            found[_canonical(requirement.name)] = str(requirement.specifier)
+    for pin in filter(None, map(PIN.fullmatch, lines)):
+        if _numbers(python) >= _numbers(pin['least'] or '0'):
+            found[_canonical(pin['name'])] = f'=={pin["version"]}'
     return found
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split('.')]
 
 
 def _canonical(name: str) -> str:
