@@ -119,6 +119,8 @@ def main() -> None:
     for file in (arguments.output, arguments.plot):
         if file is not None:
             check_output(file)
+    if arguments.plot and arguments.output and arguments.plot.resolve() == arguments.output.resolve():
+        raise UserError(f'--plot and --output are both {arguments.plot}; give two files')
     if arguments.plot is not None and arguments.plot.suffix.lower() != '.png':
         raise UserError(f'--plot is {arguments.plot}; give a file that ends with .png')
     rank_places(arguments)

@@ -21,6 +21,8 @@ LINEAR_OPTIMIZER = dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=
 LINEAR_ITERATIONS = 40_000
 LINEAR_WARM_UP = 1500
 LINEAR_START_FACTOR = 1e-6
+# Settings of the optimizer wrapper that a linear probe keeps.
+WRAPPER = ('type', 'accumulative_counts', 'dtype', 'loss_scale')
 # A linear schedule needs a first and a last step.
 SHORTEST_WARM_UP = 2
 # Settings that the linear head takes over from the decode head.
@@ -188,7 +190,7 @@ def _use_linear_schedule(content: dict[str, Any], file: str) -> None:
     fall = dict(type='PolyLR', eta_min=0.0, power=1.0, begin=warm_up, end=length, by_epoch=False)
     content['param_scheduler'] = [rise, fall] if warm_up else [fall]
     own = content.get('optim_wrapper') or {}
-    kept = {name: own[name] for name in ('type', 'accumulative_counts') if name in own}
+    kept = {name: own[name] for name in WRAPPER if name in own}
     content['optim_wrapper'] = {**kept, 'optimizer': dict(LINEAR_OPTIMIZER)}
 
 

@@ -76,6 +76,8 @@ def read_list(file: Path) -> ImageList:
             'number between 0 and 1'
         ) from error
     check_stated_by_command(f'--fraction {file}', asdict(found))
+    if found.fraction is None:
+        raise UserError(f'--fraction {file} states no fraction; give the file as it was written')
     if found.sha256 != digest:
         raise UserError(f'--fraction {file}: its images were changed; give the file as it was written')
     return found

@@ -29,12 +29,13 @@ KEPT = ('image_id', 'bbox', 'area', 'iscrowd', 'ignore', 'segmentation')
 Size = tuple[int, int]
 
 
-def complete(content: Any, file: Path) -> dict:
+def complete(content: Any, file: Path, with_masks: bool = True) -> dict:
     """Return the content of an annotation file with boxes, areas, crowd flags and names of classes.
 
     Args:
         content: JSON of the file.
         file: path of the file, for messages.
+        with_masks: whether masks will be used; otherwise those of objects with boxes are dropped.
 
     Returns:
         `images` and `categories` as given, and `annotations`, each with `category`, the name of its
@@ -49,6 +50,14 @@ def complete(content: Any, file: Path) -> dict:
     annotations = [_without_nulls(entry) for entry in content['annotations']]
     if all(type(entry) is dict and 'id' not in entry for entry in annotations):
         annotations = [{**entry, 'id': number} for number, entry in enumerate(annotations, start=1)]
+    if not with_masks:
+        # A mask is then needed only where the box is missing.
+        annotations = [
+            {k: v for k, v in entry.items() if k != 'segmentation' or 'bbox' not in entry}
+            if type(entry) is dict
+            else entry
+            for entry in annotations
+        ]
 
     def fault(entry: dict) -> Fault | None:
         known = {k: v for k, v in PLACEHOLDERS.items() if k != 'bbox' or entry.get('segmentation')}

@@ -74,17 +74,19 @@ def prepare_objects(options: Options, folder: DatasetFolder, kind: str, name: st
     parts = {part: _object_part(content, classes) for part, content in written.items()}
     counts = len(parts[TRAIN].images), len(parts[VAL].images)
     data = NewData(name, str(options.root), f'{PREPARED}/{name}', classes, counts)
+    # Training skips images without objects.
+    schedule = detection_schedule(sum(map(bool, parts[TRAIN].classes)))
     description = describe(
         data,
         'Mask R-CNN on boxes and masks' if with_masks else 'Faster R-CNN on boxes',
         class_table(parts, classes, 'objects'),
         parts,
         split.text,
-        detection_schedule(counts[0]).text,
+        schedule.text,
         [f'Categories without annotations, left out: {listed(unused, MOST_NAMES)}.'] * bool(unused),
         examination,
     )
-    page = object_page(data, with_masks)
+    page = object_page(data, with_masks, schedule)
     return Prepared(data, page, description, parts, partial(_write_contents, written))
 
 
@@ -128,7 +130,7 @@ def _object_sources(
         contents = {root: read_voc(root, folder.xml, finder)}
     sources = {}
     for file, content in contents.items():
-        completed = complete(content, file)
+        completed = complete(content, file, not options.boxes)
         images = _found_images(completed['images'], file, finder, root)
         sources[file] = {**completed, 'images': images}
     if len(sources) > 1:
@@ -141,6 +143,11 @@ def _object_sources(
     sets = {} if kind == COCO else _image_sets(root)
     if sets:
         given = [sets.get(Path(path).stem) for path in paths]
+        if not any(given):
+            raise UserError(
+                f'{root / IMAGE_SET.format(split="*")} list no image of the XML files, such as '
+                f'{Path(paths[0]).stem}; list names without endings, or remove the lists'
+            )
     labels = [present[image['id']] for image in content['images']]
     return sources, split_images(paths, labels, given, options)
 
@@ -200,11 +207,22 @@ def _check_apart(sources: Mapping[Path, dict]) -> None:
 
 def _image_sets(root: Path) -> dict[str, str]:
     """Return the split of each image by its name, from VOC's lists; empty if there are none."""
-    found = {}
-    for part in PARTS:
+    found: dict[str, str] = {}
+    for part in (*PARTS, TEST):
         file = root / IMAGE_SET.format(split=part)
-        if file.is_file():
-            found |= {line.split()[0]: part for line in file.read_text('utf-8').splitlines() if line}
+        if not file.is_file():
+            continue
+        try:
+            lines = file.read_text('utf-8-sig').splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f'{file} cannot be read ({error}); give one name per line, as UTF-8'
+            ) from error
+        for name in filter(None, map(str.strip, lines)):
+            if found.setdefault(name, part) != part:
+                raise UserError(
+                    f'{file} lists {name}, which is also a {found[name]} image; remove it from one list'
+                )
     return found
 
 

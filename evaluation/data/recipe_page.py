@@ -131,9 +131,8 @@ def page_path(pages: Path, name: str, may_replace: bool) -> Path:
     return path
 
 
-def object_page(data: NewData, with_masks: bool) -> str:
+def object_page(data: NewData, with_masks: bool, schedule: Schedule) -> str:
     """Return a page for Mask R-CNN or, without masks, Faster R-CNN."""
-    schedule = detection_schedule(data.counts[0])
     title = 'Mask R-CNN' if with_masks else 'Faster R-CNN'
     number = len(data.classes)
     if with_masks:

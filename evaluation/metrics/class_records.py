@@ -84,6 +84,9 @@ def collect_guesses(
     """
     order = np.argsort(names, kind='stable')
     label, predicted, place = np.array(guesses, np.int64).reshape(-1, 3)[order].T
+    # A score that is no number, or below 0, is no confidence; readers refuse it.
+    if confidences is not None and not all(0 <= each < np.inf for each in confidences):
+        confidences = None
     return ClassificationEvidence(
         images=np.array(names)[order],
         classes=tuple(classes),
@@ -229,7 +232,7 @@ def collect_confusion(
     """
     order = np.argsort(names, kind='stable')
     by_bin = {}
-    if all(each is not None for each in histograms):
+    if all(each is not None and np.isfinite(each).all() for each in histograms):
         pixels, confidence, right = np.stack([histograms[i] for i in order]).transpose(2, 0, 1)
         by_bin = {
             'bin_pixels': pixels.astype(np.int64),

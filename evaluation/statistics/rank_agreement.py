@@ -235,7 +235,7 @@ class _Model:
         losses, spreads = zip(*(fits[index] for index in range(len(_TAUS))), strict=True)
         count = len(self.scores)
         quantile = stats.t.ppf((1 + CONFIDENCE) / 2, count - 2)
-        critical = count * math.log1p(quantile**2 / (count - 2))
+        critical = (count - 1) * math.log1p(quantile**2 / (count - 2))
         return np.array(losses) - min(losses) <= critical, list(spreads)
 
     def _start(self) -> tuple[float, float]:

@@ -54,6 +54,7 @@ class RankedColumn:
             published figures.
         images: number of images; None for published figures.
         seeds: largest number of seeds of a contestant; 0 for published figures.
+        fewest_seeds: smallest number of seeds of a contestant; 0 for published figures.
         samples: scores on resamples, (resamples, contestants); None for published figures.
     """
 
@@ -68,6 +69,7 @@ class RankedColumn:
     better: np.ndarray | None = None
     images: int | None = None
     seeds: int = 0
+    fewest_seeds: int = 0
     samples: np.ndarray | None = field(default=None, repr=False)
 
 
@@ -170,7 +172,7 @@ def _ranked(contest: Contest, drawn: Mapping[Path, Uncertainty], seed: int) -> l
             f'a score is undefined in {np.count_nonzero(~is_known):,} of {len(samples):,} resamples; '
             'evaluate on more images'
         )
-    samples = samples[is_known]
+    samples = drawn_scores = samples[is_known]
     images = np.array([each.first.images for each in columns])
     # A resample has fewer distinct images: AP is higher on average, and figures vary too little.
     wider = np.sqrt(images / (images - 1))[:, None]
@@ -179,6 +181,9 @@ def _ranked(contest: Contest, drawn: Mapping[Path, Uncertainty], seed: int) -> l
     found = []
     for index, each in enumerate(columns):
         low, high = rank_intervals(tested[index] <= LEVEL)
+        # Shares have no bias, and shifting them would break their ties.
+        is_share = find_metric(each.metric).is_share
+        compared = drawn_scores[:, index].round(9) if is_share else samples[:, index]
         found.append(
             RankedColumn(
                 title=contest.titles[index],
@@ -188,10 +193,11 @@ def _ranked(contest: Contest, drawn: Mapping[Path, Uncertainty], seed: int) -> l
                 ranks=ranks(scores[index]),
                 low=low,
                 high=high,
-                better=probabilities(samples[:, index]),
+                better=probabilities(compared),
                 p_values=tested[index],
                 images=each.first.images,
                 seeds=max(map(len, each.runs.values())),
+                fewest_seeds=min(map(len, each.runs.values())),
                 samples=samples[:, index],
             )
         )
@@ -201,7 +207,9 @@ def _ranked(contest: Contest, drawn: Mapping[Path, Uncertainty], seed: int) -> l
 def _scores(column: Entries) -> list[float]:
     """Return the mean score of each contestant over its seeds."""
     return [
-        float(np.mean([run.metrics[column.metric] for run in runs])) for runs in column.runs.values()
+        # Rounded, since equal means of several seeds can differ by rounding errors.
+        round(float(np.mean([run.metrics[column.metric] for run in runs])), 9)
+        for runs in column.runs.values()
     ]
 
 

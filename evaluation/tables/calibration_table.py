@@ -64,7 +64,7 @@ def _table(title: str, rows: list[Result], resamples: int) -> Table:
             f'In parentheses: {100 * CONFIDENCE:.0f} % confidence interval of the figure expected on as '
             f'many images of this kind, from {resamples:,} resamples.'
         )
-    if not all(row.calibration for row in rows):
+    if any(cell.text == DASH for row in cells for cell in row):
         notes.append(f'{DASH}: not stored, or undefined.')
     return Table(f'{title}, calibration errors in percent', tuple(columns), (cells,), tuple(notes))
 

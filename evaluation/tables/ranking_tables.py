@@ -81,10 +81,11 @@ def ranks_table(ranking: Ranking) -> Table:
 
 
 def _with_seeds(ranking: Ranking) -> str:
-    seeds = [each.seeds for each in ranking.columns if not each.is_published]
-    if max(seeds) == 1:
+    measured = [each for each in ranking.columns if not each.is_published]
+    if max(each.seeds for each in measured) == 1:
         return '. Variation between seeds is not included'
-    few = ', except of contestants with a single seed' if min(seeds) == 1 else ''
+    has_single = min(each.fewest_seeds for each in measured) == 1
+    few = ', except of contestants with a single seed' if has_single else ''
     return f' and of the seeds{few}'
 
 

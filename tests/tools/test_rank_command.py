@@ -67,4 +67,8 @@ class TestRefused:
         refused(KIND, 'rank: an unknown `--metric`', outcome, "--metric 'top' is a metric of no result")
         outcome = commands('rank', runs, '--plot', tmp_path / 'ranks.pdf')
         refused(KIND, 'rank: `--plot` of a different format', outcome, 'ends with .png')
+        same = tmp_path / 'ranks.png'
+        outcome = commands('rank', runs, '--plot', same, '--output', same)
+        refused(KIND, 'rank: one file for `--plot` and `--output`', outcome, 'give two files')
         assert not (tmp_path / 'ranks.pdf').exists()
+        assert not same.exists()

@@ -140,6 +140,13 @@ class TestLinear:
         assert cfg.train_cfg.max_iters == 7
         assert cfg.model.decode_head.align_corners
 
+    def test_precision_is_kept(self):
+        cfg = opened(ADE_PAGE, ProtocolOptions())
+        cfg.optim_wrapper.update(type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic')
+        probe = use_protocol(cfg, LINEAR).optim_wrapper
+        assert (probe.type, probe.dtype) == ('AmpOptimWrapper', 'bfloat16')
+        assert probe.loss_scale == 'dynamic'
+
     def test_neck_is_dropped(self):
         """The maps of the backbone are probed, not those of a neck."""
         cfg = opened(ADE_PAGE, ProtocolOptions(), NETWORK)

@@ -147,7 +147,22 @@ def change_xml(change):
     return apply
 
 
+def image_sets(**lists):
+    def write(root):
+        (root / 'ImageSets/Main').mkdir(parents=True)
+        for part, content in lists.items():
+            (root / f'ImageSets/Main/{part}.txt').write_bytes(content)
+
+    return write
+
+
 BAD_VOC = {
+    'an image in two lists': (
+        image_sets(train=b'000000000001\n', val=b'000000000001\n'),
+        'val.txt lists 000000000001, which is also a train image; remove it from one list',
+    ),
+    'a list that is not UTF-8': (image_sets(train=b'\xff\xfe0\n'), 'give one name per line, as UTF-8'),
+    'lists of other images': (image_sets(train=b'a\n', val=b'b\n'), 'list no image of the XML files'),
     'a document type': (change_xml(lambda t: f'<!DOCTYPE a>{t}'), 'declares a document type'),
     'entities': (
         change_xml(lambda t: f'<!DOCTYPE a [<!ENTITY b "c">]>{t.replace("disc", "&b;")}'),

@@ -235,6 +235,13 @@ class TestFile:
         (tmp_path / 'a.json').write_text(text)
         assert said in refusal(read_list, tmp_path / 'a.json')
 
+    def test_no_fraction(self, images, tmp_path):
+        """Such a list would train on all images."""
+        content = json.loads((tmp_path / FILE).read_text())
+        content.update(fraction=None, fraction_seed=None)
+        (tmp_path / FILE).write_text(json.dumps(content))
+        assert 'states no fraction' in refusal(read_list, tmp_path / FILE)
+
     def test_edited(self, images, tmp_path):
         content = json.loads((tmp_path / FILE).read_text())
         content['images'].pop()

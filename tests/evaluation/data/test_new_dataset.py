@@ -1,6 +1,7 @@
 """Recipes for data sets of users: what is found, written and checked."""
 
 import json
+import math
 import shutil
 from collections import Counter
 from functools import partial
@@ -168,6 +169,56 @@ def test_image_sets_of_voc_are_the_split(make, own_scenes, root):
     make()
     found = [[image['file_name'][11:-4] for image in content['images']] for content in written(root)]
     assert found == [stems[:6], stems[6:]]
+
+
+def test_image_sets_name_test_images_and_names_with_spaces(make, own_scenes, root):
+    """A byte order mark and blank lines are no part of a name."""
+    truth = voc_folder(root, own_scenes)
+    stems = [image['file_name'].removesuffix('.jpg') for image in truth['images']]
+    for folder in (root / 'JPEGImages', root / 'Annotations'):
+        for file in folder.glob(f'{stems[0]}.*'):
+            if file.suffix == '.xml':
+                file.write_text(file.read_text().replace(stems[0], 'my image'))
+            file.rename(file.with_stem('my image'))
+    stems[0] = 'my image'
+    (root / 'ImageSets/Main').mkdir(parents=True)
+    parts = {'train': stems[:4], 'val': stems[4:6], 'test': stems[6:]}
+    for part, names in parts.items():
+        text = '\ufeff' + '\n  \n'.join(names) + '\n'
+        (root / f'ImageSets/Main/{part}.txt').write_text(text, 'utf-8')
+    make()
+    found = [{image['file_name'][11:-4] for image in content['images']} for content in written(root)]
+    assert found == [{*stems[:4]}, {*stems[4:6]}]
+
+
+def test_schedule_counts_the_images_that_training_uses(make, own_scenes, root, pages):
+    """Training skips images without objects."""
+    content = coco_folder(root, own_scenes)
+    kept = {image['id'] for image in content['images'][:4]}
+
+    def leave_four(content):
+        content['annotations'] = [e for e in content['annotations'] if e['image_id'] in kept]
+
+    edit_json(root / 'export.json', leave_four)
+    make()
+    train, _ = written(root)
+    used = len({entry['image_id'] for entry in train['annotations']})
+    assert 0 < used < len(train['images'])
+    cfg = opened(pages)
+    assert f'of {used} images' in (pages / 'fruit.py').read_text()
+    warm_up = cfg.param_scheduler[0].end
+    assert warm_up <= cfg.train_cfg.max_epochs * math.ceil(used / 16) / 10
+
+
+def test_masks_that_are_not_used_may_be_malformed(make, own_scenes, root, pages):
+    coco_folder(root, own_scenes)
+
+    def cut(content):
+        content['annotations'][0]['segmentation'] = [[1, 2, 3]]
+
+    edit_json(root / 'export.json', cut)
+    make(boxes=True)
+    assert opened(pages).model.type == 'FasterRCNN'
 
 
 def test_difficult_objects_of_voc_are_crowds(make, own_scenes, root):

@@ -313,3 +313,13 @@ class TestBoxesAlone:
             )
         with pytest.raises(UserError, match=f'{missing} is missing'):
             read_evidence(tmp_path / 'part.npz', 'instance_segmentation')
+
+
+@pytest.mark.parametrize('confidence', [np.nan, np.inf, -0.1])
+def test_confidences_that_are_none_are_not_stored(tmp_path, confidence):
+    """The other records of such an evaluation stay readable."""
+    found = collect_guesses(['a', 'b'], [(0, 1, 5), (2, 2, 0)], CLASSES, [0.5, confidence])
+    assert found.confidence is None
+    histogram = np.full((BINS, 3), confidence) if np.isnan(confidence) else None
+    confusion = np.array([[0, 1, 5]])
+    assert collect_confusion(['a'], [confusion], CLASSES, [histogram]).bin_pixels is None

@@ -31,6 +31,16 @@ def detector(folder, name, score, **changes):
     return read_result(file)
 
 
+def classifier(folder, name, score):
+    """Return a result of a classifier."""
+    content = as_version_3(
+        as_version_2(document(name, task='imagenet', metrics={'top1': score, 'top5': 90}))
+    )
+    file = folder / f'{name}.json'
+    file.write_text(json.dumps(content))
+    return read_result(file)
+
+
 def drawn_of(results, noise=0.1, seed=0):
     """Return resamples with independent noise of each figure."""
     random = np.random.default_rng(seed)
@@ -119,6 +129,33 @@ class TestRank:
         # Four standard errors of a share of 400.
         assert found.better[dcn, halo] == pytest.approx(expected, abs=4 * 0.5 / np.sqrt(RESAMPLES))
         assert found.better[swin, dcn] == pytest.approx(1 - stats.norm.cdf(3 / np.sqrt(2)), abs=0.05)
+
+    def test_ties_of_shares_count_half(self, tmp_path):
+        """Resamples of accuracies are often equal, and their mean is not shifted."""
+        results = [classifier(tmp_path, name, 60) for name in NAMES]
+        contest = contest_of(gather(finished(results)))
+        drawn = drawn_of(contest.results)
+        random = np.random.default_rng(0)
+        for result in contest.results:
+            # Tenths that are not exact in binary, with a mean off the score.
+            drawn[result.path].samples['top1'] = 59.9 + 0.1 * random.integers(0, 2, RESAMPLES)
+        samples = [drawn[runs[0].path].samples['top1'] for runs in contest.columns[0].runs.values()]
+        better = rank(contest, drawn).columns[0].better
+        for one, other in ((0, 1), (1, 3)):
+            difference = np.round(samples[one] - samples[other], 6)
+            expected = (difference > 0).mean() + (difference == 0).mean() / 2
+            assert better[one, other] == pytest.approx(expected, abs=1e-12)
+
+    def test_equal_means_over_seeds_are_ties(self, tmp_path):
+        """Means of the same figures in another order differ by rounding."""
+        figures = (0.1, 0.2, 0.3)
+        orders = [figures, figures[::-1], (0.2, 0.3, 0.1), (0.3, 0.1, 0.2)]
+        results = [
+            detector(tmp_path, name, 40 + figure, seed=seed)
+            for name, order in zip(NAMES, orders, strict=True)
+            for seed, figure in enumerate(order)
+        ]
+        assert ranked(results).columns[0].ranks.tolist() == [1, 1, 1, 1]
 
     def test_bias_of_resamples_does_not_matter(self, two_columns):
         contest = contest_of(gather(two_columns))

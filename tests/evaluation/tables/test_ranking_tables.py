@@ -64,6 +64,19 @@ def test_scores_that_are_not_told_apart_are_marked(tmp_path):
     assert all(cell.endswith('≈') for cell in cells)
 
 
+def test_contestants_with_a_single_seed_are_mentioned(tmp_path):
+    seeds = dict.fromkeys(NAMES, (0, 1, 2)) | {'halo_tiny': (0,)}
+    results = [
+        detector(tmp_path, name, 40 + place, seed=seed)
+        for place, name in enumerate(NAMES)
+        for seed in seeds[name]
+    ]
+    exception = 'except of contestants with a single seed'
+    assert exception in ranking_text(ranked(results), 'markdown')
+    several = [result for result in results if result.contestant.name != 'halo_tiny']
+    assert exception not in ranking_text(ranked(several), 'markdown')
+
+
 def test_without_reversal(tmp_path):
     results = [
         detector(tmp_path, name, 40 + place, initialization=start)
