@@ -11,10 +11,10 @@ from functools import cache
 import pytest
 
 from evaluation.config.whole_config import check_config
-from evaluation.demo.scene_datasets import write_datasets
-from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.experiment import read_config
 from evaluation.models.complexity import complexity_of_config
+from evaluation.scenes.scene_datasets import write_datasets
+from evaluation.scenes.scenes import SceneStyle
 from tests.variants import ROOT
 
 COPIED = ('backbones', 'configs', 'evaluation', 'tools')

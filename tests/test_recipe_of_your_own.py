@@ -12,8 +12,8 @@ import sys
 
 import pytest
 
-from evaluation.demo.scene_datasets import write_datasets
-from evaluation.demo.scenes import SceneStyle
+from evaluation.scenes.scene_datasets import write_datasets
+from evaluation.scenes.scenes import SceneStyle
 from tests.commands import ROOT
 
 COPIED = ('backbones', 'configs', 'evaluation', 'tools')

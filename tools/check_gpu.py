@@ -86,7 +86,7 @@ def main() -> None:
     settings = Settings(str(device), arguments.quick, folder)
     content = run_stages(arguments.stages, settings, arguments.limit_seconds, folder / FILE, say)
     sys.stdout.write(render(content))
-    say(f'everything is in {arguments.work_dir}')
+    say(f'all figures: {arguments.work_dir / FILE}')
     if has_failures(content):
         sys.exit(BROKEN)
 

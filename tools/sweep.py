@@ -1,6 +1,6 @@
 """Train and test every matching config with every seed; finished runs are not repeated.
 
-    python tools/sweep.py 'configs/mask_rcnn_*_tiny.py' --seeds 0 1 2 --pretrained released
+    python tools/sweep.py configs/mask_rcnn_{swin,dcn}_tiny.py --seeds 0 1 2 --pretrained released
     python tools/sweep.py configs/_base_/mask_rcnn_coco_1x.py --backbones dcn_tiny timm:resnet50
     python tools/sweep.py 'configs/upernet_*_tiny.py' --seeds 0 1 2 --gpus 8 --executor slurm --time 2-0
 

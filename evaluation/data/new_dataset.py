@@ -55,7 +55,9 @@ def new_dataset(options: Options) -> str:
     except OSError as error:
         raise UserError(f'{target} or {page} cannot be written ({error.strerror})') from error
     shown = Path(os.path.relpath(page)) if page.is_relative_to(Path.cwd()) else page
-    return f'{prepared.description}\n\nwrote {target}\nwrote {shown}\n\n{next_commands(shown, name)}'
+    return (
+        f'{prepared.description}\n\nwrote {target}\nwrote {shown}\n\n{next_commands(shown, name, kind)}'
+    )
 
 
 def name_of_folder(root: Path) -> str:
@@ -79,11 +81,14 @@ def check_target(target: Path, may_replace: bool) -> None:
         raise UserError(f'{parent} is not writable; copy the data set to a folder that is')
 
 
-def next_commands(page: Path, name: str) -> str:
+def next_commands(page: Path, name: str, kind: str) -> str:
     """Return the commands that train on a page."""
     weights = '--pretrained released --auto-scale-lr'
-    return f"""Next, train one backbone, or compare several:
+    if kind == MASKS:
+        # The length is in iterations, which have two images for each GPU.
+        weights += ' --cfg-options train_dataloader.batch_size=16'
+    return f"""Next, train one backbone on one GPU, or compare several:
     python tools/train.py {page} --backbone swin_tiny {weights}
     python tools/sweep.py {page} --backbones swin_tiny convnext_tiny --seeds 0 1 2 {weights}
-    python tools/report.py work_dirs/sweep/{name}_*
+    python tools/report.py work_dirs/sweep/{name}_swin_tiny work_dirs/sweep/{name}_convnext_tiny
 """

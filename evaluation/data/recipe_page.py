@@ -213,7 +213,8 @@ def _heading(data: NewData, title: str, parent: str, schedule: Schedule, task: s
     names = ''.join(f'    {name!r},\n' for name in data.classes)
     return f'''"""{title} on {data.name}: the recipe {parent} with the data and classes of {data.name}.
 
-    python tools/train.py configs/_base_/{data.name}.py --backbone swin_tiny --auto-scale-lr
+    python tools/train.py configs/_base_/{data.name}.py --backbone swin_tiny \\
+      --pretrained released --auto-scale-lr
 
 {MARK}: {train:,} training images, {val:,} validation images, classes: {len(data.classes)}.
 Schedule: {schedule.text}.

@@ -18,10 +18,10 @@ from evaluation.config.contestants import open_config
 from evaluation.demo.findings import write_tables
 from evaluation.demo.jobs import Job, run_command, run_jobs
 from evaluation.demo.pictures import predictions_sheet, write_sheet
-from evaluation.demo.scene_datasets import write_datasets, write_imagenet
-from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.checkpoints import last_checkpoint
 from evaluation.report.report_page import build_page
+from evaluation.scenes.scene_datasets import write_datasets, write_imagenet
+from evaluation.scenes.scenes import SceneStyle
 from evaluation.utils.errors import UserError, did_you_mean, quiet
 from evaluation.utils.files import write_bytes, write_text
 from evaluation.utils.formats import clock

@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
 from evaluation.config.recipe import contestant_name
-from evaluation.demo.scenes import PALETTE, SEGMENT_CLASSES
 from evaluation.engine.drawing import (
     Color,
     color_classes,
@@ -22,6 +21,7 @@ from evaluation.engine.drawing import (
     enlarge,
 )
 from evaluation.engine.predictor import SCORE_THRESHOLD, Trained, load_trained
+from evaluation.scenes.scenes import PALETTE, SEGMENT_CLASSES
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import write_bytes
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.demo.scene_datasets import write_ade20k, write_coco
-from evaluation.demo.scenes import SceneStyle
 from evaluation.gpu_check.checks import FailedCheckError, Settings
+from evaluation.scenes.scene_datasets import write_ade20k, write_coco
+from evaluation.scenes.scenes import SceneStyle
 
 ROOT = Path(__file__).resolve().parents[2]
 SPLITS = {'train': 20, 'val': 8}

@@ -275,11 +275,17 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
     if len(recipes) > 1:
         is_one = len({name for name, _ in recipes}) == 1
         names = sorted(
-            ', '.join(filter(None, ('' if is_one else name, variant))) or 'neither fair nor released'
+            ', '.join(filter(None, ('' if is_one else name, variant))) or 'a weight decay of its own'
             for name, variant in recipes
         )
         found.append(
             f'Their recipes differ ({" and ".join(names)}), so the difference is not due to the '
+            'models alone.'
+        )
+    trainings = sorted({_training(result) for result in results})
+    if len(trainings) > 1:
+        found.append(
+            f'Their trainings differ ({"; ".join(trainings)}), so the difference is not due to the '
             'models alone.'
         )
     if any(result.data_sha256 is None for result in results):
@@ -289,6 +295,16 @@ def cautions(results: Sequence[Result]) -> tuple[str, ...]:
     if any(result.headline_metrics != results[0].headline_metrics for result in results):
         found.append(TASKS[results[0].task].optional.caution)
     return tuple(found)
+
+
+def _training(result: Result) -> str:
+    """Return what was trained, on which images, and for how long."""
+    recipe, training = result.recipe, result.training
+    parts = [recipe.setting or 'whole network, all training images']
+    if training.total is not None:
+        unit = {'iter': 'iterations', 'epoch': 'epochs'}.get(training.unit, training.unit)
+        parts.append(f'{training.done} of {training.total} {unit}')
+    return ', '.join(parts)
 
 
 def _mean(metrics: Sequence[Measure]) -> Measure:

@@ -110,7 +110,8 @@ def _set_axes(axes: Axes, ranking: Ranking) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(
-        'Bars: 95 % intervals of ranks. Strong lines: reversals beyond chance to the next column.',
+        'Bars: 95 % intervals of ranks. Strong lines: reversals beyond chance to the next column. '
+        'Equal scores are drawn one below the other.',
         loc='left',
         fontsize=8.5,
         color=_INK,

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from itertools import groupby
 
@@ -49,11 +48,11 @@ def title_of(results: Sequence[Result]) -> str:
     """Return the title of a table of results, all of one task and data set."""
     task = TASKS[results[0].task]
     is_whole = all(result.headline_metrics == task.headlines for result in results)
-    recipe = results[0].recipe
+    recipe, title = results[0].recipe, results[0].recipe.title
     # A recipe defined in a separate page or in a leaf already has a fitting title.
-    if not is_whole and task.earlier and recipe.title == task.earlier.recipe.title:
-        recipe = replace(recipe, title=task.optional.title)
-    return f'{recipe.heading} on {results[0].dataset}'
+    if not is_whole and task.earlier and title == task.earlier.recipe.title:
+        title = task.optional.title
+    return ', '.join(filter(None, (f'{title} on {results[0].dataset}', recipe.setting)))
 
 
 def tables_of(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:

@@ -73,14 +73,19 @@ class Recipe:
     fraction_seed: int | None = None
 
     @property
-    def heading(self) -> str:
-        """Title of tables, with the protocol and the fraction of the training images."""
-        parts = [self.title]
+    def setting(self) -> str:
+        """The protocol and the fraction of the training images; '' without both."""
+        parts = []
         if self.protocol is not None:
             parts.append(PROTOCOLS.get(self.protocol, self.protocol))
         if self.fraction is not None:
             parts.append(f'{100 * self.fraction:g} % of the training images')
         return ', '.join(parts)
+
+    @property
+    def heading(self) -> str:
+        """The title with the setting."""
+        return ', '.join(filter(None, (self.title, self.setting)))
 
     @property
     def length(self) -> str | None:

@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from backbones import MIXERS, PAPER_MIXERS
 from backbones.checkpoint import fit_weights
 from evaluation.config.recipe import recipe_of
-from evaluation.demo.scenes import OBJECT_CLASSES
+from evaluation.scenes.scenes import OBJECT_CLASSES
 from tests.configs.test_leaves import POSITIONS, learning_rates
 from tests.variants import LATER_MIXERS, ROOT, SCALES, VARIANTS, read_leaf
 

@@ -22,9 +22,9 @@ from evaluation.config.whole_config import check_config
 from evaluation.data.config_checks import check_class_counts, check_transforms
 from evaluation.data.dataset_config import class_names
 from evaluation.data.map_layouts import MAP_LAYOUTS
-from evaluation.demo.scene_datasets import write_coco, write_maps
-from evaluation.demo.scenes import OBJECT_CLASSES, SceneStyle
 from evaluation.models.complexity import complexity_of_config
+from evaluation.scenes.scene_datasets import write_coco, write_maps
+from evaluation.scenes.scenes import OBJECT_CLASSES, SceneStyle
 from evaluation.tasks import FAIR, TASKS
 from tests.commands import option_list, read_results
 from tests.configs.test_leaves import detection_batch, segmentation_batch

@@ -34,8 +34,8 @@ CYCLE = ('coco', 'ade20k', 'coco', 'imagenet', 'coco')
 
 def write_data(folder: Path) -> None:
     """Generate small data for each task."""
-    from evaluation.demo.scene_datasets import write_datasets
-    from evaluation.demo.scenes import SceneStyle
+    from evaluation.scenes.scene_datasets import write_datasets
+    from evaluation.scenes.scenes import SceneStyle
     from tests.evaluation.data.class_folders import write_lists
 
     write_datasets(folder, SceneStyle(height=64, width=64), {'train': 4, 'val': 3}, seed=0)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.demo.scene_datasets import write_datasets
-from evaluation.demo.scenes import SceneStyle
+from evaluation.scenes.scene_datasets import write_datasets
+from evaluation.scenes.scenes import SceneStyle
 from tests.commands import ROOT
 from tests.faults.data_trial import (
     TASKS,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from evaluation.config.config_files import read_config
 from evaluation.config.overrides import merge_options
-from evaluation.demo.scene_datasets import write_datasets
-from evaluation.demo.scenes import SceneStyle
+from evaluation.scenes.scene_datasets import write_datasets
+from evaluation.scenes.scenes import SceneStyle
 from tests.commands import ROOT, Commands, Outcome, option_list
 
 TASKS = ('mask_rcnn', 'upernet')

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from evaluation.analysis.results import load_analyses
-from evaluation.demo.scene_datasets import write_coco
-from evaluation.demo.scenes import SceneStyle
 from evaluation.results.reading import load_results
 from evaluation.results.shift_suites import COCO_O
 from evaluation.results.shifted import shifted_runs
+from evaluation.scenes.scene_datasets import write_coco
+from evaluation.scenes.scenes import SceneStyle
 from tests.coco_truth import remove_masks
 from tests.commands import option_list, read_results
 from tests.launching import free_port, places, shell

@@ -7,8 +7,8 @@ import pytest
 import backbones  # noqa: F401  (before mmdet and mmseg, which need its operators)
 from evaluation.data.new_dataset import new_dataset
 from evaluation.data.prepared_dataset import Options
-from evaluation.demo.scene_datasets import write_datasets
-from evaluation.demo.scenes import SceneStyle
+from evaluation.scenes.scene_datasets import write_datasets
+from evaluation.scenes.scenes import SceneStyle
 from tests.own_data import pages_in
 
 

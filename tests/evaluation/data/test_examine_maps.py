@@ -10,8 +10,8 @@ from PIL import Image
 
 import backbones  # noqa: F401  (before mmseg, which needs its operators)
 from evaluation.data.map_layouts import CITYSCAPES, MAP_LAYOUTS
-from evaluation.demo.scene_datasets import write_maps
-from evaluation.demo.scenes import SceneStyle, render_scene, scene_seed
+from evaluation.scenes.scene_datasets import write_maps
+from evaluation.scenes.scenes import SceneStyle, render_scene, scene_seed
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 from tests.evaluation.data.looking import look

@@ -25,8 +25,8 @@ from evaluation.data.fractions import (
     use_fraction,
 )
 from evaluation.data.image_loading import build_dataset
-from evaluation.demo.scene_datasets import write_datasets
-from evaluation.demo.scenes import SceneStyle
+from evaluation.scenes.scene_datasets import write_datasets
+from evaluation.scenes.scenes import SceneStyle
 from tests.commands import ROOT
 from tests.evaluation.data.class_folders import write_folders
 from tests.refusals import refusal

@@ -16,9 +16,9 @@ from evaluation.data.dataset_config import class_names, plain_datasets
 from evaluation.data.image_files import files_below, visible_files_below
 from evaluation.data.image_loading import build_dataset
 from evaluation.data.startup_checks import check_data, unpaired
-from evaluation.demo.scene_datasets import write_datasets
-from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.experiment import read_config, set_data_root
+from evaluation.scenes.scene_datasets import write_datasets
+from evaluation.scenes.scenes import SceneStyle
 from evaluation.utils.errors import UserError
 from tests.commands import ROOT
 

@@ -15,20 +15,20 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from evaluation.demo.pictures import Sheet, draw_sheet, predictions_sheet, write_sheet
-from evaluation.demo.scene_datasets import write_ade20k, write_datasets
-from evaluation.demo.scenes import (
-    OBJECT_CLASSES,
-    PALETTE,
-    SceneStyle,
-    render_scene,
-    scene_seed,
-)
 from evaluation.engine.drawing import (
     distinct_palette,
     draw_instances,
     draw_segmentation,
 )
 from evaluation.engine.experiment import read_config, set_data_root
+from evaluation.scenes.scene_datasets import write_ade20k, write_datasets
+from evaluation.scenes.scenes import (
+    OBJECT_CLASSES,
+    PALETTE,
+    SceneStyle,
+    render_scene,
+    scene_seed,
+)
 from evaluation.utils.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / 'configs' / 'demo'

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from evaluation.results.published import (
 from evaluation.results.reading import load_results, read_result
 from evaluation.results.selection import by_experiment, select
 from evaluation.statistics.comparison import cautions
+from evaluation.tables.columns import title_of
 from evaluation.tables.table import build_tables, render
 from evaluation.utils.errors import UserError
 from evaluation.utils.text_tables import DASH, escape_latex, escape_markdown
@@ -383,6 +385,21 @@ def test_recipe_variants_are_different_experiments(tmp_path):
     assert not any('recipes' in caution for caution in cautions(found[:1]))
 
 
+def test_trainings_that_differ_are_mentioned(tmp_path):
+    (found,) = results_of(tmp_path, document())
+    probe = replace(found, recipe=replace(found.recipe, protocol='linear', fraction=0.05))
+    short = replace(found, epoch=3, max_epochs=3)
+    assert not any('trainings' in caution for caution in cautions([found, found]))
+    (caution,) = (each for each in cautions([found, probe]) if 'trainings' in each)
+    assert caution == (
+        'Their trainings differ (linear probe, 5 % of the training images, 12 of 12 epochs; whole '
+        'network, all training images, 12 of 12 epochs), so the difference is not due to the models '
+        'alone.'
+    )
+    assert any('3 of 3 epochs' in each for each in cautions([found, short]))
+    assert title_of([probe]) == 'Mask R-CNN on COCO val2017, linear probe, 5 % of the training images'
+
+
 # Bold
 
 
@@ -623,7 +640,7 @@ def test_a_file_found_through_two_folders_counts_once(tmp_path):
 
 def test_packaged_figures_name_architecture_and_source():
     entries = load_published()
-    assert len(entries) == 190
+    assert len(entries) == 251
     for item in entries:
         unified = item.source.startswith('STM-Evaluation')
         assert (item.architecture == 'unified') == unified

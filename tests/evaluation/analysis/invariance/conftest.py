@@ -7,8 +7,8 @@ import torch
 
 from evaluation.analysis.subject import open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scene_datasets import write_imagenet
 from evaluation.engine.trained_model import build_model, read_analyzed_config
+from evaluation.scenes.scene_datasets import write_imagenet
 from tests.commands import ROOT
 
 

@@ -16,8 +16,8 @@ from evaluation.analysis.invariance.run import analyze, summarize
 from evaluation.analysis.parts import key_of
 from evaluation.analysis.subject import facts_of, open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scene_datasets import write_imagenet
 from evaluation.engine.trained_model import build_model, read_analyzed_config
+from evaluation.scenes.scene_datasets import write_imagenet
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 from tests.commands import ROOT

@@ -22,9 +22,9 @@ from evaluation.analysis.robustness.run import (
 )
 from evaluation.analysis.subject import open_subject
 from evaluation.demo.demo import PRETRAINING_STYLE
-from evaluation.demo.scene_datasets import write_datasets, write_imagenet
-from evaluation.demo.scenes import SceneStyle
 from evaluation.engine.trained_model import build_model, read_analyzed_config
+from evaluation.scenes.scene_datasets import write_datasets, write_imagenet
+from evaluation.scenes.scenes import SceneStyle
 from evaluation.utils.errors import UserError
 from evaluation.utils.interruption import Interrupted
 from tests.commands import ROOT

@@ -19,8 +19,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from evaluation.data.map_layouts import ADE20K, MapLayout
-from evaluation.demo.scene_maps import MapWriter, write_picture
-from evaluation.demo.scenes import (
+from evaluation.scenes.scene_maps import MapWriter, write_picture
+from evaluation.scenes.scenes import (
     OBJECT_CLASSES,
     Instance,
     Scene,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from evaluation.data.map_layouts import ADE20K, CITYSCAPES, COCO_STUFF, MapLayout
-from evaluation.demo.scenes import Scene, SceneStyle
+from evaluation.scenes.scenes import Scene, SceneStyle
 
 JPEG_QUALITY = 95
 # Names of images and maps in the folders of a split, without their endings.

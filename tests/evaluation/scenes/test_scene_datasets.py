@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from evaluation.demo.scene_datasets import (
+from evaluation.scenes.scene_datasets import (
     category_id,
     coco_segmentation,
     outline_polygons,
@@ -22,7 +22,7 @@ from evaluation.demo.scene_datasets import (
     write_datasets,
     write_imagenet,
 )
-from evaluation.demo.scenes import (
+from evaluation.scenes.scenes import (
     FIRST_SHAPE,
     OBJECT_CLASSES,
     PALETTE,
@@ -33,7 +33,7 @@ from evaluation.demo.scenes import (
     scene_seed,
 )
 from evaluation.utils.errors import UserError
-from tests.evaluation.demo.test_scenes import SEED, SINGLE, SPLITS, STYLE, seeds
+from tests.evaluation.scenes.test_scenes import SEED, SINGLE, SPLITS, STYLE, seeds
 
 
 @pytest.fixture(scope='module')

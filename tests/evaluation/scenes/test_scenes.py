@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.demo.scene_shapes import SHAPES, Pose, polygon_distance, shape_cover
-from evaluation.demo.scenes import (
+from evaluation.scenes.scene_shapes import SHAPES, Pose, polygon_distance, shape_cover
+from evaluation.scenes.scenes import (
     FIRST_SHAPE,
     GROUND,
     OBJECT_CLASSES,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from evaluation.demo.scene_shapes import (
+from evaluation.scenes.scene_shapes import (
     Pose,
     background,
     hsv,
