@@ -166,12 +166,13 @@ def describe(
     train, val = data.counts
     sizes = Counter(size for part in parts.values() for size in part.sizes).most_common()
     most = ', '.join(f'{width}x{height} ({count:,})' for (height, width), count in sizes[:EXAMPLES])
+    rest = f' and {len(sizes) - EXAMPLES:,} more sizes' if len(sizes) > EXAMPLES else ''
     lines = [
         f'{data.name}: {train + val:,} images in {data.root}, for {model}',
         '',
         table,
         *notes,
-        f'Image sizes: {len(sizes):,}; most frequent, width x height: {most}.',
+        f'Image sizes, width x height: {most}{rest}.',
         f'Split: {train:,} training and {val:,} validation images, {split}.',
         *_gaps(parts, data.classes),
         f'Schedule: {schedule}.',

@@ -131,7 +131,7 @@ def _check_metrics(results: Sequence[Result], metrics: Sequence[str]) -> None:
     for name in metrics:
         if name not in known:
             near = did_you_mean(name, known) or f'; choose from {", ".join(sorted(known))}'
-            raise UserError(f'--metric {name!r} is a metric of no result{near}')
+            raise UserError(f'--metric {name!r}: no result has this metric{near}')
 
 
 def _metrics_of(result: Result, metrics: Sequence[str]) -> list[str]:

@@ -64,7 +64,9 @@ class TestRefused:
 
     def test_options(self, commands, refused, runs, tmp_path):
         outcome = commands('rank', runs, '--metric', 'top')
-        refused(KIND, 'rank: an unknown `--metric`', outcome, "--metric 'top' is a metric of no result")
+        refused(
+            KIND, 'rank: an unknown `--metric`', outcome, "--metric 'top': no result has this metric"
+        )
         outcome = commands('rank', runs, '--plot', tmp_path / 'ranks.pdf')
         refused(KIND, 'rank: `--plot` of a different format', outcome, 'ends with .png')
         same = tmp_path / 'ranks.png'

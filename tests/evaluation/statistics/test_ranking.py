@@ -311,7 +311,7 @@ class TestRefused:
 
     def test_unknown_metric(self, two_columns):
         said = refusal(gather, two_columns, ['box_ap'])
-        assert "--metric 'box_ap' is a metric of no result; did you mean box_AP?" in said
+        assert "--metric 'box_ap': no result has this metric; did you mean box_AP?" in said
 
     def test_undefined_score(self, tmp_path):
         results = [detector(tmp_path, name, None if name == NAMES[0] else 40) for name in NAMES]
