@@ -69,7 +69,8 @@ def _notes(runs: Sequence[ShiftedRun], resamples: int) -> list[str]:
     notes = [
         f'{suite.title} ({suite.source}): {word} on each domain and its mean over the '
         f'{len(suite.domains)} domains, {" or ".join(f"{count:,}" for count in counts)} images. ER, '
-        f'effective robustness: this mean minus {suite.slope:g} times the {word} in distribution.'
+        f'effective robustness: this mean minus {suite.slope:g} times the {word} in distribution, '
+        'a factor for the classes of COCO; with other classes, compare ER only between your own models.'
     ]
     if resamples:
         notes.append(
