@@ -70,7 +70,7 @@ def test_from_training_to_test(commands, trial, arguments, pretrained, tmp_path,
         assert tested[key] == last[key], key
     assert tested['config']['sha256'] == first['config']['sha256']
     table = commands.succeed('table', work_dir).stdout
-    assert '### UperNet, linear probe, 50 % of the training images on generated scenes' in table
+    assert '### UperNet on generated scenes, linear probe, 50 % of the training images' in table
 
     # Resuming.
     resumed = ['--resume', checkpoint, '--work-dir', tmp_path / 'resumed']
