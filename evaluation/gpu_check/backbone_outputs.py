@@ -13,8 +13,7 @@ from backbones import MIXERS, mmcv_ops
 from backbones.ops.fast_paths import BACKENDS, REFERENCE
 from evaluation.benchmark.passes import DTYPES
 from evaluation.config.contestants import find_backbone
-from evaluation.gpu_check.checks import Check, Settings, SkippedCheckError, check_errors, named
-from evaluation.utils.devices import has_bfloat16_products
+from evaluation.gpu_check.checks import Check, Settings, check_errors, check_instructions, named
 
 # Neither side is a multiple of a stride or a window.
 SIZE = (2, 3, 97, 131)
@@ -44,8 +43,7 @@ def compare(name: str, device: torch.device, dtype: str) -> dict[str, object]:
         FailedCheckError: an error is above the bound of the dtype.
         SkippedCheckError: the CPU has no instructions for the dtype.
     """
-    if device.type == 'cpu' and (dtype == 'fp16' or (dtype == 'bf16' and not has_bfloat16_products())):
-        raise SkippedCheckError(f'this CPU has no instructions for {dtype}')
+    check_instructions(device, dtype)
     settings = find_backbone(name, 'instance_segmentation').settings
     # With the small layer scales of a new network, the mixers would hardly change the maps.
     network = MODELS.build({**settings, 'layer_scale_init_value': 1.0})

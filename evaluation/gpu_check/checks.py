@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from evaluation.utils.devices import has_bfloat16_products
 from evaluation.utils.random_state import seeded
 
 PASSED, FAILED, SKIPPED = 'passed', 'FAILED', 'skipped'
@@ -115,6 +116,17 @@ def read_outcomes(file: Path) -> list[Outcome]:
         return []
     lines = file.read_text().split('\n')[:-1]
     return [Outcome(**json.loads(line)) for line in lines]
+
+
+def check_instructions(device: torch.device, dtype: str) -> None:
+    """Check that a device has instructions for `fp32`, `fp16` or `bf16`.
+
+    Raises:
+        SkippedCheckError: it is a CPU without.
+    """
+    has_none = dtype == 'fp16' or (dtype == 'bf16' and not has_bfloat16_products())
+    if device.type == 'cpu' and has_none:
+        raise SkippedCheckError(f'this CPU has no instructions for {dtype}')
 
 
 def largest_error(found: torch.Tensor, truth: torch.Tensor) -> float:

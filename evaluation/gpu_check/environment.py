@@ -8,9 +8,9 @@ import torch
 
 from evaluation.benchmark.passes import DTYPES, MatrixProduct, Mode, seconds_of
 from evaluation.benchmark.speed_report import OPERATIONS_PER_FLOP
-from evaluation.gpu_check.checks import Check, Settings, SkippedCheckError
+from evaluation.gpu_check.checks import Check, Settings, check_instructions
 from evaluation.results.description import versions
-from evaluation.utils.devices import current, describe_device, has_bfloat16_products
+from evaluation.utils.devices import current, describe_device
 
 REPEATS = 10
 QUICK_SIDE = 1024
@@ -55,8 +55,7 @@ def rate(device: torch.device, dtype: str, side: int | None) -> Mapping[str, obj
     Raises:
         SkippedCheckError: a CPU has no instructions for the dtype.
     """
-    if device.type == 'cpu' and (dtype == 'fp16' or (dtype == 'bf16' and not has_bfloat16_products())):
-        raise SkippedCheckError(f'this CPU has no instructions for {dtype}')
+    check_instructions(device, dtype)
     with current(device):
         product = MatrixProduct(side, Mode(device, dtype))
         product.time()

@@ -14,11 +14,18 @@ from torch import Tensor
 from backbones.ops import attention, depthwise, linear_attention, neighborhood_attention, selective_scan
 from backbones.ops.dcnv3 import dcnv3
 from backbones.ops.dcnv4 import dcnv4, offset_mask_channels
-from evaluation.gpu_check.checks import Check, Settings, SkippedCheckError, check_errors, named
-from evaluation.utils.devices import has_bfloat16_products
+from evaluation.benchmark.passes import DTYPES
+from evaluation.gpu_check.checks import (
+    Check,
+    Settings,
+    SkippedCheckError,
+    check_errors,
+    check_instructions,
+    named,
+)
 
 # Largest error, relative to the largest value of a tensor.
-BOUNDS = {torch.float32: 1e-4, torch.float16: 8 * 2**-10, torch.bfloat16: 8 * 2**-7}
+BOUNDS = {'fp32': 1e-4, 'fp16': 8 * 2**-10, 'bf16': 8 * 2**-7}
 # (B, H, W): no side is a multiple of a block of a kernel.
 MAP = (2, 19, 23)
 WINDOW = 7
@@ -136,39 +143,30 @@ def cases(size: tuple[int, int, int]) -> list[Case]:
 def checks(settings: Settings) -> list[Check]:
     """Return the checks of the stage."""
     device = torch.device(settings.device)
-    dtypes = [torch.float32] if settings.quick else list(BOUNDS)
+    dtypes = ['fp32'] if settings.quick else list(BOUNDS)
     found = [
-        Check(f'{case.name}, {dtype_name(dtype)}', partial(compare, case, device, dtype))
+        Check(f'{case.name}, {dtype}', partial(compare, case, device, dtype))
         for dtype in dtypes
         for case in cases(MAP)
     ]
     for case in cases(MAP):
-        run = partial(compare, case, device, torch.float32, is_strided=True)
+        run = partial(compare, case, device, 'fp32', is_strided=True)
         found.append(Check(f'{case.name}, strided', run))
     for case in cases((0, *MAP[1:])):
-        found.append(Check(f'{case.name}, no images', partial(compare, case, device, torch.float32)))
+        found.append(Check(f'{case.name}, no images', partial(compare, case, device, 'fp32')))
     found.append(Check('depthwise convolution, over 2^31 elements', partial(compare_large, device)))
     return found
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    """Return `float32` for torch.float32."""
-    return str(dtype).removeprefix('torch.')
-
-
-def compare(
-    case: Case, device: torch.device, dtype: torch.dtype, is_strided: bool = False
-) -> dict[str, object]:
+def compare(case: Case, device: torch.device, dtype: str, is_strided: bool = False) -> dict[str, object]:
     """Compare output and gradients with those of float64.
 
     Raises:
         FailedCheckError: an error is above the bound of the dtype.
         SkippedCheckError: the CPU has no instructions for the dtype.
     """
-    is_missing = dtype == torch.float16 or (dtype == torch.bfloat16 and not has_bfloat16_products())
-    if device.type == 'cpu' and is_missing:
-        raise SkippedCheckError(f'this CPU has no instructions for {dtype_name(dtype)}')
-    tensors = inputs(case, device, dtype, is_strided)
+    check_instructions(device, dtype)
+    tensors = inputs(case, device, DTYPES[dtype], is_strided)
     found = output_and_gradients(case.compute, tensors)
     truth = output_and_gradients(case.compute, [tensor.double() for tensor in tensors])
     errors = named(['output', *case.tensors], found, truth)

@@ -16,7 +16,7 @@ CASES = {case.name: case for case in operators.cases((1, 15, 17))}
 @pytest.mark.parametrize('name', CASES)
 @pytest.mark.parametrize('is_strided', [False, True], ids=['contiguous', 'strided'])
 def test_operators_pass(name, is_strided):
-    found = operators.compare(CASES[name], CPU, torch.float32, is_strided)
+    found = operators.compare(CASES[name], CPU, 'fp32', is_strided)
     assert found['error'] < 1e-5
 
 
@@ -38,7 +38,7 @@ def test_wrong_operators_fail(name):
     for compute, what in ((wrong_output, 'output|'), (wrong_gradient, next(iter(case.tensors)))):
         wrong = dataclasses.replace(case, compute=compute)
         with pytest.raises(FailedCheckError, match=f'error of {what}'):
-            operators.compare(wrong, CPU, torch.float32)
+            operators.compare(wrong, CPU, 'fp32')
 
 
 def test_inputs_avoid_kinks_of_sampling():
@@ -54,8 +54,8 @@ def test_strided_inputs_are_not_contiguous():
 
 
 def test_half_precision_without_instructions_is_skipped():
-    with pytest.raises(SkippedCheckError, match='float16'):
-        operators.compare(CASES['dcnv3'], CPU, torch.float16)
+    with pytest.raises(SkippedCheckError, match='fp16'):
+        operators.compare(CASES['dcnv3'], CPU, 'fp16')
 
 
 @pytest.mark.parametrize('mixer', ['convnext', 'dcn'])
