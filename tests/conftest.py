@@ -1,6 +1,8 @@
 import gc
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,8 +10,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.commands import Commands, Outcome
+from tests.commands import ROOT, Commands, Outcome
 from tests.errors_page import ErrorsPage
+from tests.launching import environment_of_tests
 
 # Several test processes share the cores, so more threads per process would only slow them down.
 torch.set_num_threads(int(os.environ.get('TEST_THREADS', '1')))
@@ -65,6 +68,28 @@ def commands() -> Iterator[Commands]:
     """One server for all tests of a worker, because it takes seconds to start."""
     with Commands() as running:
         yield running
+
+
+@pytest.fixture(scope='session')
+def on_device(
+    commands: Commands, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, list]]:
+    """Run a command that must succeed on the pretended device; return its transfers."""
+
+    def run(command: str, *arguments: object, folder: Path) -> dict[str, list]:
+        output = tmp_path_factory.mktemp('transfers') / 'transfers.json'
+        script = [ROOT / 'tests/on_pretended_device.py', output, ROOT / f'tools/{command}.py']
+        done = subprocess.run(
+            [str(word) for word in (commands.python, *script, *arguments)],
+            env=environment_of_tests(),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return json.loads(output.read_text())
+
+    return run
 
 
 @pytest.fixture(scope='session')

@@ -142,7 +142,7 @@ def attention_of_agents(agents: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> T
     Returns:
         (B, heads, n, D).
     """
-    if agents.device.type == 'cuda':
+    if not agents.is_cpu:
         bias = bias[None].to(agents.dtype)
         return F.scaled_dot_product_attention(agents, k, v, attn_mask=bias, scale=1.0)
     return _logits(agents, k, bias).softmax(-1, dtype=v.dtype) @ v
@@ -160,7 +160,7 @@ def attention_to_agents(q: Tensor, agents: Tensor, values: Tensor, bias: Tensor)
     Returns:
         (B, heads, N, D).
     """
-    if q.device.type == 'cuda':
+    if not q.is_cpu:
         bias = bias.mT[None].to(q.dtype).contiguous()
         return F.scaled_dot_product_attention(q, agents, values, attn_mask=bias, scale=1.0)
     # Rows of all tokens, since a softmax over short rows takes ten times as long.

@@ -60,11 +60,12 @@ def rotation_tables(
     dtype = torch.float64 if dtype == torch.float64 else torch.float32
     pairs = torch.arange(dim // 4, device=device, dtype=dtype)
     frequency = BASE ** (-4 * pairs / dim)
-    sign = torch.tensor([-1.0, 1.0], device=device, dtype=dtype)
     tables = []
     for length in (height, width):
         angle = torch.arange(length, device=device, dtype=dtype)[:, None, None] * frequency[:, None]
-        tables.append(torch.stack([angle.cos().expand(-1, -1, 2), angle.sin() * sign]).flatten(2))
+        # Not multiplied by a tensor of signs: to create that on a GPU, the CPU waits for it.
+        sines = torch.cat([-angle.sin(), angle.sin()], dim=-1)
+        tables.append(torch.stack([angle.cos().expand(-1, -1, 2), sines]).flatten(2))
     return tables[0], tables[1]
 
 

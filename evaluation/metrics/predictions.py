@@ -109,7 +109,7 @@ def _shape(array: Tensor) -> str:
 def encode_masks(masks: Tensor) -> list[dict]:
     """Encode masks as run-length codes, identical to those of `pycocotools.mask.encode`.
 
-    From a GPU only the ends of runs are copied, not every pixel.
+    From a device other than the CPU only the ends of runs are copied, not every pixel.
 
     Args:
         masks: (N, H, W), bool, on any device.
@@ -118,7 +118,7 @@ def encode_masks(masks: Tensor) -> list[dict]:
         `size` as [H, W] and compressed `counts` of each mask.
     """
     height, width = masks.shape[1:]
-    ends = ends_on_device(masks) if masks.is_cuda else ends_of_each(masks)
+    ends = ends_of_each(masks) if masks.is_cpu else ends_on_device(masks)
     return [_code(each, height, width) for each in ends]
 
 

@@ -327,25 +327,36 @@ def options_of(cfg: Config) -> dict[str, object]:
     }
 
 
-@every_page
-def test_five_steps_and_an_evaluation(page, commands, tmp_path):
+def five_steps(page, run, folder):
+    """Train with a function that runs a command; return the result and the losses."""
     cfg = small(page)
     if cfg.default_scope == 'mmseg':
-        write_maps(layout_of(cfg), tmp_path / 'data', STYLE, SPLITS, seed=0)
+        write_maps(layout_of(cfg), folder / 'data', STYLE, SPLITS, seed=0)
     else:
-        write_coco(tmp_path / 'data', STYLE, SPLITS, seed=0)
+        write_coco(folder / 'data', STYLE, SPLITS, seed=0)
     file = ROOT / f'configs/_base_/{page}.py'
     options = option_list(options_of(cfg))
     arguments = [file, '--backbone', 'convnext_micro', '--data-root', 'data', *options]
-    commands.succeed('train', *arguments, folder=tmp_path)
-    (result,) = read_results(tmp_path / 'work_dirs')
+    run('train', *arguments, folder=folder)
+    (result,) = read_results(folder / 'work_dirs')
+    (scalars,) = (folder / 'work_dirs').rglob('scalars.json')
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    return result, [line['loss'] for line in lines if 'loss' in line]
+
+
+@every_page
+def test_five_steps_and_an_evaluation(page, commands, on_device, tmp_path):
+    (tmp_path / 'here').mkdir()
+    result, losses = five_steps(page, commands.succeed, tmp_path / 'here')
     assert result['recipe']['name'] == page
     assert result['contestant']['name'] == 'convnext_micro'
     assert result['images'] == SPLITS['val']
     # Five steps find little.
-    assert 0 <= result['metrics'][TASKS[cfg.recipe.task].primary[0]] < 50
-    (scalars,) = (tmp_path / 'work_dirs').rglob('scalars.json')
-    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-    losses = [line['loss'] for line in lines if 'loss' in line]
+    assert 0 <= result['metrics'][TASKS[small(page).recipe.task].primary[0]] < 50
     assert len(losses) == 5
     assert all(0 < loss < 100 for loss in losses)
+    # No operation mixes a device and the CPU, and the device finds the same.
+    (tmp_path / 'there').mkdir()
+    other, others = five_steps(page, on_device, tmp_path / 'there')
+    assert others == pytest.approx(losses, rel=1e-3)
+    assert other['metrics'] == pytest.approx(result['metrics'], abs=0.5)
