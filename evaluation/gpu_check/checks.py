@@ -19,7 +19,15 @@ LONGEST_REASON = 300
 
 
 class FailedCheckError(Exception):
-    """The suite does not do what it should: what was found, and what was expected."""
+    """The suite does not do what it should: what was found, and what was expected.
+
+    Attributes:
+        figures: figures by name that were found nevertheless.
+    """
+
+    def __init__(self, message: str, figures: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.figures = figures or {}
 
 
 class SkippedCheckError(Exception):
@@ -97,7 +105,7 @@ def _tried(check: Check) -> tuple[str, Mapping[str, object], str, str]:
     except SkippedCheckError as error:
         return SKIPPED, {}, str(error), ''
     except FailedCheckError as error:
-        return FAILED, {}, str(error), ''
+        return FAILED, error.figures, str(error), ''
     except Exception as error:
         first = (str(error).strip() or 'no message').splitlines()[0]
         reason = f'{type(error).__name__}: {first}'[:LONGEST_REASON]

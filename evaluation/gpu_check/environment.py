@@ -1,5 +1,6 @@
 """Stage `environment`: the device, versions, rates of matrix products, bandwidth of copies."""
 
+import importlib.metadata
 import statistics
 from collections.abc import Mapping
 from functools import partial
@@ -32,7 +33,7 @@ def checks(settings: Settings) -> list[Check]:
 
 def describe(device: torch.device) -> dict:
     """Return the device, its memory, the driver and versions of libraries."""
-    found = {**describe_device(device), 'versions': dict(versions())}
+    found = {**describe_device(device), 'versions': {**versions(), 'triton': triton_version()}}
     if device.type == 'cuda':
         facts = torch.cuda.get_device_properties(device)
         found |= {
@@ -42,6 +43,14 @@ def describe(device: torch.device) -> dict:
             'cudnn': torch.backends.cudnn.version(),
         }
     return found
+
+
+def triton_version() -> str | None:
+    """Return the version of Triton, which decides what kernels need; None if it is not installed."""
+    try:
+        return importlib.metadata.version('triton')
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def rate(device: torch.device, dtype: str, side: int | None) -> Mapping[str, object]:

@@ -41,10 +41,12 @@ STAGES = (
     Stage('environment', f'{PACKAGE}.environment', 30),
     Stage('operators', f'{PACKAGE}.operators', 60),
     Stage('backbones', f'{PACKAGE}.backbone_outputs', 50),
-    Stage('training', f'{PACKAGE}.trainings', 150),
+    Stage('training', f'{PACKAGE}.trainings', 140),
     Stage('processes', f'{PACKAGE}.two_processes', 40),
-    Stage('speed', f'{PACKAGE}.speed', 160),
+    Stage('speed', f'{PACKAGE}.speed', 140),
     Stage('analyses', f'{PACKAGE}.analyses', 50),
+    # Needs no GPU, so it is the first to go if one is taken away.
+    Stage('kernels', f'{PACKAGE}.kernels', 30),
 )
 
 

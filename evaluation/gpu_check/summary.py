@@ -1,4 +1,4 @@
-"""Markdown of a finished check: a summary, figures against targets, and tables of training and speed."""
+"""Markdown of a finished check: a summary, figures against targets, training, speed and kernels."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,7 +34,7 @@ def has_failures(content: Mapping) -> bool:
 def render(content: Mapping) -> str:
     """Return all tables of a check."""
     parts = [facts(content), to_markdown(summary(content)), *failures(content)]
-    for table in (targets(content), trainings(content), *speeds(content)):
+    for table in (targets(content), trainings(content), *speeds(content), kernels(content)):
         if table.groups[0]:
             parts.append(to_markdown(table))
     return '\n\n'.join(part.strip() for part in parts) + '\n'
@@ -153,6 +153,26 @@ def speeds(content: Mapping) -> Iterator[Table]:
             rows.append(tuple(map(Cell, cells)))
         title = outcome['check']
         yield _table(title[0].upper() + title[1:], headings, rows, texts=('Network',))
+
+
+def kernels(content: Mapping) -> Table:
+    """Return registers, spilled bytes and shared memory of each kernel and dtype by architecture."""
+    architectures = {each['check']: each['figures'] for each in outcomes_of(content, 'kernels')}
+    columns = sorted(architectures, key=lambda name: int(name.removeprefix('sm_')))
+    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    for name, figures in architectures.items():
+        for case, found in figures.items():
+            call, _, dtype = case.rpartition(', ')
+            for kernel, used in found.items():
+                text = f'{used["registers"]} / {used["spilled"]} / {used["shared"]}'
+                rows.setdefault((call, kernel, dtype), {})[name] = text
+    cells = [
+        tuple(map(Cell, (*key, *(texts.get(name, '') for name in columns))))
+        for key, texts in rows.items()
+    ]
+    texts = ('Call', 'Kernel', 'Dtype')
+    title = 'Kernels: registers / spilled bytes / bytes of shared memory'
+    return _table(title, (*texts, *columns), cells, texts)
 
 
 def _table(title: str, headings: tuple[str, ...], rows: list, texts: tuple[str, ...]) -> Table:

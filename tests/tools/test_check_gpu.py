@@ -1,8 +1,11 @@
-"""`tools/check_gpu.py`: a stage on the CPU, and error messages."""
+"""`tools/check_gpu.py`: stages on the CPU, and error messages."""
 
 import json
 
 import pytest
+
+from evaluation.gpu_check.kernel_calls import CASES
+from tests.triton_compiler import skip_unless_compiling
 
 KIND = 'Tables and other commands'
 
@@ -24,6 +27,21 @@ def test_a_stage_on_the_cpu(check, tmp_path):
     assert '| environment |' in outcome.stdout
     assert 'matrix products in fp16: this CPU has no instructions for fp16' in outcome.stdout
     assert '1/1 environment: at most 2:00' in outcome.stderr
+
+
+def test_kernels_on_the_cpu(check, tmp_path):
+    skip_unless_compiling()
+    outcome = check('--device', 'cpu', '--quick', '--stages', 'kernels')
+    assert outcome.status == 0, outcome.stderr[-3000:]
+    content = json.loads((tmp_path / 'work_dirs/check_gpu/check_gpu.json').read_text())
+    (found,) = content['stages'][0]['outcomes']
+    assert found['check'] == 'sm_90'
+    assert found['figures'].keys() == {str(case) for case in CASES}
+    for case in CASES:
+        kernels = found['figures'][str(case)]
+        assert kernels.keys() == case.bounds.keys()
+        assert all(used['registers'] > 0 for used in kernels.values())
+    assert '| Call ' in outcome.stdout
 
 
 @pytest.mark.parametrize(

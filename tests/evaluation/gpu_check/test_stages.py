@@ -1,6 +1,8 @@
 """Checks and stages: outcomes, time limits, and stages that die."""
 
+import importlib
 import json
+import re
 import time
 
 import pytest
@@ -15,6 +17,7 @@ from evaluation.gpu_check.checks import (
     read_outcomes,
 )
 from evaluation.gpu_check.stages import STAGES, Stage, run_stages
+from tests.commands import ROOT
 
 TOY = 'tests.evaluation.gpu_check.toy_stages'
 STATUSES = {'good': 'passed', 'bad': 'FAILED', 'absent': 'skipped', 'broken': 'FAILED'}
@@ -78,6 +81,17 @@ def test_a_limit_for_all_stages_leaves_no_time_for_the_last(run):
 def test_limits_add_up_to_nine_minutes():
     assert sum(stage.seconds for stage in STAGES) <= 540
     assert len({stage.name for stage in STAGES}) == len(STAGES)
+
+
+@pytest.mark.parametrize('stage', STAGES, ids=lambda stage: stage.name)
+def test_every_stage_has_checks_and_a_row_in_the_docs(stage, tmp_path):
+    module = importlib.import_module(stage.module)
+    for is_quick in (False, True):
+        names = [check.name for check in module.checks(Settings('cpu', is_quick, tmp_path))]
+        assert names
+        assert len(set(names)) == len(names)
+    page = (ROOT / 'docs/speed.md').read_text()
+    assert re.search(rf'^\| `{stage.name}` \| .* \| {stage.seconds} \|$', page, re.MULTILINE)
 
 
 def test_a_line_that_was_cut_off_is_ignored(tmp_path):

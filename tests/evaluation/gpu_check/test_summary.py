@@ -27,6 +27,10 @@ def row(fraction):
     }
 
 
+def kernel(registers, spilled, shared):
+    return {'registers': registers, 'spilled': spilled, 'shared': shared}
+
+
 SAMPLING = {
     'milliseconds': 1.0,
     'plain_milliseconds': 3.5,
@@ -84,6 +88,21 @@ CONTENT = {
                 ),
             ],
         },
+        {
+            'name': 'kernels',
+            'seconds': 20.0,
+            'problem': '',
+            'outcomes': [
+                outcome('sm_100', **{'dcnv3_forward, bf16': {'forward': kernel(52, 0, 256)}}),
+                outcome(
+                    'sm_90',
+                    **{
+                        'dcnv3_forward, bf16': {'forward': kernel(48, 8, 256)},
+                        'dcnv3_forward, fp32': {'forward': kernel(40, 0, 128)},
+                    },
+                ),
+            ],
+        },
     ],
 }
 
@@ -114,6 +133,16 @@ def test_figures_beside_targets():
     assert cells(text, 'dcnv3, training: speedup') == [['3.50', '4.00', 'missed']]
     assert cells(text, 'dcnv3, forward: fraction') == [['0.50', '0.60', 'missed']]
     assert 'Targets' not in render({**CONTENT, 'quick': True})
+
+
+def test_kernels_have_a_row_for_each_dtype():
+    text = render(CONTENT)
+    assert cells(text, 'Call') == [['Kernel', 'Dtype', 'sm_90', 'sm_100']]
+    assert cells(text, 'dcnv3_forward') == [
+        ['forward', 'bf16', '48 / 8 / 256', '52 / 0 / 256'],
+        ['forward', 'fp32', '40 / 0 / 128', ''],
+    ]
+    assert 'Kernels: ' not in render({**CONTENT, 'stages': CONTENT['stages'][:3]})
 
 
 def test_failures_decide_the_exit_status():

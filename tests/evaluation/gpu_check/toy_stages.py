@@ -18,6 +18,11 @@ def crash():
     raise ZeroDivisionError
 
 
+def divide_by_zero(dtype):
+    """Stand in for a call of an operator."""
+    crash()
+
+
 def checks(settings):
     found = [Check('good', lambda: {'two': 2}), Check('bad', fail), Check('absent', skip)]
     return [*found, Check('broken', crash), *ENDS.get(os.environ.get('TOY_END'), [])]

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 import backbones.ops
 from backbones.ops.triton import dcnv3 as dcnv3_triton
 from backbones.ops.triton import launch_sizes, sampling
-from tests.backbones.ops.triton.ahead_of_time import compiled, recorded, skip_unless_compiling
+from evaluation.gpu_check.ahead_of_time import compiled, recorded
 from tests.backbones.ops.triton.triton_process import call, interpreter
+from tests.triton_compiler import skip_unless_compiling
 
 pytestmark = pytest.mark.skipif(not dcnv3_triton.available(), reason='needs Triton')
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 
 from backbones.ops.triton import dcnv4 as dcnv4_triton
 from backbones.ops.triton import launch_sizes
+from evaluation.gpu_check.ahead_of_time import compiled, recorded
 from tests.backbones.ops.dcnv4_oracle import gradients, random_inputs, sampled
-from tests.backbones.ops.triton.ahead_of_time import compiled, recorded, skip_unless_compiling
 from tests.backbones.ops.triton.triton_process import call, interpreter
+from tests.triton_compiler import skip_unless_compiling
 
 pytestmark = pytest.mark.skipif(not dcnv4_triton.available(), reason='needs Triton')
 

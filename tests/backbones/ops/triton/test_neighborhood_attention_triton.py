@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from backbones.ops import neighborhood_attention_reference as reference
 from backbones.ops.triton import launch_sizes
 from backbones.ops.triton import neighborhood_attention as operator
+from evaluation.gpu_check.ahead_of_time import compiled, recorded
 from tests.backbones.ops.neighborhoods import attended_in_loops, random_inputs
-from tests.backbones.ops.triton.ahead_of_time import compiled, recorded, skip_unless_compiling
 from tests.backbones.ops.triton.triton_process import interpreter
+from tests.triton_compiler import skip_unless_compiling
 
 pytest.importorskip('triton')
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
