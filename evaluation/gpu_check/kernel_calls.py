@@ -21,6 +21,8 @@ from evaluation.gpu_check.ahead_of_time import Resources
 
 # A100, H100 and B200; the bounds hold for these, compiled by Triton 3.6.
 CAPABILITIES = (80, 90, 100)
+# Version of Triton that the bounds are for.
+BOUNDED_VERSION = '3.6'
 BF16, FP32 = torch.bfloat16, torch.float32
 DTYPE_NAMES = {BF16: 'bf16', FP32: 'fp32'}
 

@@ -41,6 +41,15 @@ def test_a_kernel_above_its_bound_fails_and_keeps_its_figures(monkeypatch):
     }
 
 
+@pytest.mark.usefixtures('compiler')
+def test_other_versions_of_triton_have_no_bounds(monkeypatch):
+    import triton
+
+    monkeypatch.setattr(kernels, 'CASES', [LOW])
+    monkeypatch.setattr(triton, '__version__', '3.60.0')
+    assert kernels.compile_all(90) == {'dcnv4_forward, fp32': {'forward': NEEDED}}
+
+
 def test_only_the_first_problems_are_named(monkeypatch):
     monkeypatch.setattr(kernels, 'check_compiler', lambda: None)
     monkeypatch.setattr(kernels, 'CASES', [BROKEN] * 5)
