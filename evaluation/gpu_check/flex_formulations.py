@@ -2,9 +2,10 @@
 
 The map is cut into square tiles: the blocks of halo attention, or 8x8 tokens. Every tile takes 64 places
 of the sequence, so a window lies in the 3x3 tiles around its query, and a block mask of 64 or 128 places
-skips the others. No gradient is summed by atomic additions: the bias of a relative position is the
-product of additional channels. Rows of keys in one window differ modulo the side of the window, so keys
-get the one-hot code of that remainder, and queries the bias of the key with each remainder.
+skips the others. FlexAttention sums the gradient of a table that is read for each pair by atomic
+additions. Without these, the bias of a relative position is the product of additional channels: rows of
+keys in one window differ modulo the side of the window, so keys get the one-hot code of that remainder,
+and queries the bias of the key with each remainder.
 """
 
 from collections.abc import Callable
@@ -155,7 +156,8 @@ def halo(
         first = place // block_size * block_size - halo_size
         # The tables count from the place of the block in its window.
         index = _by_remainder(place, first, layout.window) + halo_size + layout.window - 1
-        return torch.einsum(equation, q, table[index])
+        # A gradient of indexing would be summed by atomic additions.
+        return torch.einsum(equation, q, F.one_hot(index, len(table)).to(table.dtype) @ table)
 
     vertical = logits('byxhd,yrd->byxhr', height_rel, height)
     horizontal = logits('byxhd,xrd->byxhr', width_rel, width)
@@ -165,9 +167,11 @@ def halo(
     return _attend(q, k, v, bias, torch.cat(codes, -1), layout, mask)
 
 
-def neighborhood(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, layout: Layout, mask: BlockMask) -> Tensor:
-    """Compute `backbones.ops.neighborhood_attention.neighborhood_attention` without dilation."""
-    batch, height, width, heads, dim = q.shape
+def neighborhood(
+    q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, layout: Layout, mask: BlockMask
+) -> Tensor:
+    """Compute `backbones.ops.neighborhood_attention` without dilation."""
+    batch, height, width, _, dim = q.shape
     kernel_size = layout.window
 
     def positions(length: int) -> Tensor:
@@ -224,7 +228,5 @@ def _attend(
     height, width, heads, dim = q.shape[1:]
     queries, keys, values = map(layout.pack, (torch.cat([q, bias], -1), k, v))
     code = code.to(k.dtype).expand(len(k), heads, -1, -1)
-    out = flex_attention(
-        queries, torch.cat([keys, code], -1), values, block_mask=mask, scale=dim**-0.5
-    )
+    out = flex_attention(queries, torch.cat([keys, code], -1), values, block_mask=mask, scale=dim**-0.5)
     return layout.unpack(out, height, width)

@@ -34,7 +34,7 @@ def has_failures(content: Mapping) -> bool:
 def render(content: Mapping) -> str:
     """Return all tables of a check."""
     parts = [facts(content), to_markdown(summary(content)), *failures(content)]
-    for table in (targets(content), trainings(content), *speeds(content)):
+    for table in (targets(content), trainings(content), *speeds(content), flex_attention(content)):
         if table.groups[0]:
             parts.append(to_markdown(table))
     return '\n\n'.join(part.strip() for part in parts) + '\n'
@@ -153,6 +153,25 @@ def speeds(content: Mapping) -> Iterator[Table]:
             rows.append(tuple(map(Cell, cells)))
         title = outcome['check']
         yield _table(title[0].upper() + title[1:], headings, rows, texts=('Network',))
+
+
+def flex_attention(content: Mapping) -> Table:
+    """Return times of the suite's operators and of FlexAttention, and which to use."""
+    rows = []
+    for outcome in outcomes_of(content, 'speed'):
+        adopted = outcome['figures'].get('is_adopted')
+        for stage, figures in outcome['figures'].items() if adopted is not None else ():
+            if not stage.startswith('stage'):
+                continue
+            passes = [figures[name] for name in ('forward', 'training')]
+            times = [each[key] for each in passes for key in ('milliseconds', 'flex_milliseconds')]
+            speedup = fixed(figures['training']['speedup'], 2)
+            verdict = 'FlexAttention' if adopted else 'ours'
+            name = f'{outcome["check"].removeprefix("FlexAttention, ")}, {stage}'
+            rows.append(tuple(map(Cell, (name, *map(significant, times), speedup, verdict))))
+    headings = ('Attention', 'Forward', 'by Flex', 'Training', 'by Flex', 'Speedup', 'Use')
+    title = 'FlexAttention, ms; to be used at a speedup of 1.2 or more in training at both sizes'
+    return _table(title, headings, rows, texts=('Attention', 'Use'))
 
 
 def _table(title: str, headings: tuple[str, ...], rows: list, texts: tuple[str, ...]) -> Table:

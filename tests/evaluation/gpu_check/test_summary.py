@@ -88,6 +88,12 @@ CONTENT = {
 }
 
 
+def flex_outcome(name, is_adopted):
+    passes = {'milliseconds': 3.0, 'flex_milliseconds': 2.0, 'speedup': 1.5}
+    stages = dict.fromkeys(('stage 1', 'stage 2'), {'forward': passes, 'training': passes})
+    return outcome(f'FlexAttention, {name}', least_speedup=1.5, is_adopted=is_adopted, **stages)
+
+
 def cells(text, start):
     """Return the cells of every row that starts with a text."""
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.split('\n')]
@@ -114,6 +120,20 @@ def test_figures_beside_targets():
     assert cells(text, 'dcnv3, training: speedup') == [['3.50', '4.00', 'missed']]
     assert cells(text, 'dcnv3, forward: fraction') == [['0.50', '0.60', 'missed']]
     assert 'Targets' not in render({**CONTENT, 'quick': True})
+
+
+def test_attention_beside_flex_attention():
+    assert 'FlexAttention' not in render(CONTENT)
+    content = copy.deepcopy(CONTENT)
+    skipped = outcome('FlexAttention, skipped', 'skipped', 'needs Triton')
+    both = [flex_outcome('halo', True), flex_outcome('nat', False), skipped]
+    content['stages'][2]['outcomes'] += both
+    text = render(content)
+    for stage in ('stage 1', 'stage 2'):
+        times = ['3', '2', '3', '2', '1.50']
+        assert cells(text, f'halo, {stage}') == [[*times, 'FlexAttention']]
+        assert cells(text, f'nat, {stage}') == [[*times, 'ours']]
+    assert cells(text, 'skipped') == []
 
 
 def test_failures_decide_the_exit_status():
