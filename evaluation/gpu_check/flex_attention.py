@@ -95,12 +95,15 @@ CONTESTS = {
 
 
 def block_of(device: torch.device, channels: int) -> int:
-    """Return the size of the blocks of a mask: the smallest that PyTorch's backward kernel permits.
+    """Return the size of the blocks of a mask: the smallest that has a backward pass.
 
-    Its tiles divide the blocks, and options do not make them smaller than PyTorch's choice for a GPU.
+    As of PyTorch 2.11, whose default tiles must divide the blocks, even if options choose smaller tiles.
     """
-    is_hopper = device.type == 'cuda' and torch.cuda.get_device_capability(device) == (9, 0)
-    return 64 if is_hopper and channels < 64 else 128
+    if device.type != 'cuda':
+        return 128
+    major, minor = torch.cuda.get_device_capability(device)
+    has_small_tiles = (channels < 64 and (major, minor) == (9, 0)) or (channels >= 64 and major == 8)
+    return 64 if has_small_tiles else 128
 
 
 def inputs(
