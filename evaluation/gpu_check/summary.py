@@ -156,7 +156,7 @@ def speeds(content: Mapping) -> Iterator[Table]:
 
 
 def flex_attention(content: Mapping) -> Table:
-    """Return times of the suite's operators and of FlexAttention, and which to use."""
+    """Return times of the suite's operators and of FlexAttention, and which to use; not if quick."""
     rows = []
     for outcome in outcomes_of(content, 'speed'):
         adopted = outcome['figures'].get('is_adopted')
@@ -171,7 +171,7 @@ def flex_attention(content: Mapping) -> Table:
             rows.append(tuple(map(Cell, (name, *map(significant, times), speedup, verdict))))
     headings = ('Attention', 'Forward', 'by Flex', 'Training', 'by Flex', 'Speedup', 'Use')
     title = 'FlexAttention, ms; to be used at a speedup of 1.2 or more in training at both sizes'
-    return _table(title, headings, rows, texts=('Attention', 'Use'))
+    return _table(title, headings, rows if not content['quick'] else [], texts=('Attention', 'Use'))
 
 
 def _table(title: str, headings: tuple[str, ...], rows: list, texts: tuple[str, ...]) -> Table:

@@ -135,6 +135,7 @@ def test_attention_beside_flex_attention():
         assert cells(text, f'halo, {stage}') == [[*times, 'FlexAttention']]
         assert cells(text, f'nat, {stage}') == [[*times, 'ours']]
     assert cells(text, 'skipped') == []
+    assert 'Attention' not in render({**content, 'quick': True}).replace('FlexAttention, skipped', '')
 
 
 def test_failures_decide_the_exit_status():
