@@ -1,4 +1,4 @@
-"""Stage `speed`: backbones beside those of timm, whole models, and deformable convolution."""
+"""Stage `speed`: backbones beside those of timm, whole models, and operators in two formulations."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from evaluation.benchmark.speed_report import peak_fraction, spread_of
 from evaluation.benchmark.subjects import ConfigSubject, PeerSubject, TimedSubject
 from evaluation.config.config_files import read_config
 from evaluation.config.contestants import use_backbone
+from evaluation.gpu_check import flex_attention
 from evaluation.gpu_check.checks import Check, Settings, SkippedCheckError
 from evaluation.gpu_check.environment import QUICK_SIDE, bandwidth
 from evaluation.gpu_check.suite_commands import ROOT
@@ -60,6 +61,7 @@ def checks(settings: Settings) -> list[Check]:
     if rest:
         later = partial(backbones, 'mask_rcnn', rest)
         found += [rows('later mixers', later, 'mask_rcnn', mode) for mode in (training, forward)]
+    found += flex_attention.checks(settings)
     found += [
         rows(f'{task}, whole models', partial(configs, task, mixers, False), task, forward)
         for task in sizes

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evaluation.gpu_check.checks import FAILED, PASSED, SKIPPED
+from evaluation.gpu_check.flex_attention import ADOPTED_AT
 from evaluation.utils.errors import UserError
 from evaluation.utils.files import read_text, write_text
 from evaluation.utils.formats import fixed, significant
@@ -34,7 +35,8 @@ def has_failures(content: Mapping) -> bool:
 def render(content: Mapping) -> str:
     """Return all tables of a check."""
     parts = [facts(content), to_markdown(summary(content)), *failures(content)]
-    for table in (targets(content), trainings(content), *speeds(content), kernels(content)):
+    tables = targets(content), trainings(content), *speeds(content), flex_attention(content)
+    for table in (*tables, kernels(content)):
         if table.groups[0]:
             parts.append(to_markdown(table))
     return '\n\n'.join(part.strip() for part in parts) + '\n'
@@ -173,6 +175,27 @@ def kernels(content: Mapping) -> Table:
     texts = ('Call', 'Kernel', 'Dtype')
     title = 'Kernels: registers / spilled bytes / bytes of shared memory'
     return _table(title, (*texts, *columns), cells, texts)
+
+
+def flex_attention(content: Mapping) -> Table:
+    """Return times of the suite's operators and of FlexAttention, and which to use; not if quick."""
+    rows = []
+    for outcome in outcomes_of(content, 'speed'):
+        adopted = outcome['figures'].get('is_adopted')
+        for stage, figures in outcome['figures'].items() if adopted is not None else ():
+            if not stage.startswith('stage'):
+                continue
+            passes = [figures[name] for name in ('forward', 'training')]
+            times = [each[key] for each in passes for key in ('milliseconds', 'flex_milliseconds')]
+            speedup = fixed(figures['training']['speedup'], 2)
+            verdict = 'FlexAttention' if adopted else 'ours'
+            name = f'{outcome["check"].removeprefix("FlexAttention, ")}, {stage}'
+            rows.append(tuple(map(Cell, (name, *map(significant, times), speedup, verdict))))
+    headings = ('Attention', 'Forward', 'by Flex', 'Training', 'by Flex', 'Speedup', 'Use')
+    title = (
+        f'FlexAttention, ms; to be used at a speedup of {ADOPTED_AT} or more in training at both sizes'
+    )
+    return _table(title, headings, rows if not content['quick'] else [], texts=('Attention', 'Use'))
 
 
 def _table(title: str, headings: tuple[str, ...], rows: list, texts: tuple[str, ...]) -> Table:

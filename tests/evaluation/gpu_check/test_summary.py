@@ -107,6 +107,13 @@ CONTENT = {
 }
 
 
+def flex_outcome(name, is_adopted):
+    passes = {'milliseconds': 3.0, 'flex_milliseconds': 2.0, 'speedup': 1.5}
+    figures = {'forward': passes, 'training': passes}
+    stages = {'stage 1': figures, 'stage 2': figures}
+    return outcome(f'FlexAttention, {name}', least_speedup=1.5, is_adopted=is_adopted, **stages)
+
+
 def cells(text, start):
     """Return the cells of every row that starts with a text."""
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.split('\n')]
@@ -143,6 +150,21 @@ def test_kernels_have_a_row_for_each_dtype():
         ['forward', 'fp32', '40 / 0 / 128', ''],
     ]
     assert 'Kernels: ' not in render({**CONTENT, 'stages': CONTENT['stages'][:3]})
+
+
+def test_attention_beside_flex_attention():
+    assert 'FlexAttention' not in render(CONTENT)
+    content = copy.deepcopy(CONTENT)
+    skipped = outcome('FlexAttention, skipped', 'skipped', 'needs Triton')
+    both = [flex_outcome('halo', True), flex_outcome('nat', False), skipped]
+    content['stages'][2]['outcomes'] += both
+    text = render(content)
+    for stage in ('stage 1', 'stage 2'):
+        times = ['3', '2', '3', '2', '1.50']
+        assert cells(text, f'halo, {stage}') == [[*times, 'FlexAttention']]
+        assert cells(text, f'nat, {stage}') == [[*times, 'ours']]
+    assert cells(text, 'skipped') == []
+    assert 'Attention' not in render({**content, 'quick': True}).replace('FlexAttention, skipped', '')
 
 
 def test_failures_decide_the_exit_status():
