@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import timm
 import torch
 from torch import nn
@@ -111,6 +110,9 @@ def released_weights(name: str, settings: Mapping[str, Any]) -> str:
     if file := settings.get('file'):
         return str(Path(file, RELEASED_FILE) if Path(file).is_dir() else file)
     if repository := settings.get('hf_hub_id'):
+        # timm does without it too, for networks whose weights come from elsewhere.
+        import huggingface_hub
+
         file = settings.get('hf_hub_filename') or RELEASED_FILE
         repository, _, revision = repository.partition('@')
         cached = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None)

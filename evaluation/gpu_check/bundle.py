@@ -23,7 +23,6 @@ PACKAGES = (
     'filelock',
     'fonttools',
     'ftfy',
-    'huggingface_hub',
     'jsonschema',
     'jsonschema-specifications',
     'kiwisolver',
