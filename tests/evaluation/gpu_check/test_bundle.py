@@ -1,5 +1,6 @@
 """The folder for a machine without network: pins, project, script and failures of pip."""
 
+import json
 import os
 import subprocess
 import sys
@@ -41,6 +42,42 @@ def test_every_package_has_a_pin():
     for name in (*bundle.PACKAGES, *bundle.BUILT):
         assert bundle._canonical(name) in pins, name
     assert not {'torch', 'torchvision', 'triton'} & set(bundle.PACKAGES)
+
+
+# What the other machine must or should have, with what PyTorch depends on.
+MACHINE = {
+    *('torch', 'torchvision', 'numpy', 'scipy', 'opencv-python', 'opencv-python-headless', 'pillow'),
+    *('triton', 'numba', 'llvmlite'),
+    # jsonschema checks formats with it, if it is there.
+    'idna',
+    *('filelock', 'fsspec', 'jinja2', 'markupsafe', 'mpmath', 'networkx', 'setuptools', 'sympy'),
+}
+IMPORTS = """
+import importlib, json, pkgutil, sys
+from importlib.metadata import packages_distributions
+# timm does without it.
+sys.modules['huggingface_hub'] = None
+names = [f'{lib}.{part}' for lib in ('mmdet', 'mmseg') for part in ('datasets', 'models', 'engine')]
+for root in ('backbones', 'evaluation'):
+    found = pkgutil.walk_packages(importlib.import_module(root).__path__, f'{root}.')
+    names += [module.name for module in found]
+for name in names:
+    importlib.import_module(name)
+tops = {name.partition('.')[0] for name, module in sys.modules.items() if module}
+owners = packages_distributions()
+print('found', json.dumps(sorted({owner for top in tops for owner in owners.get(top, ())})))
+"""
+
+
+def test_has_all_that_the_suite_imports():
+    done = subprocess.run(
+        [sys.executable, '-c', IMPORTS], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    imported = json.loads(done.stdout.splitlines()[-1].removeprefix('found '))
+    imported = {bundle._canonical(name) for name in imported} - {'dense-mixer-bench'}
+    bundled = {bundle._canonical(name) for name in (*bundle.PACKAGES, *bundle.BUILT)}
+    assert len(imported) > 30
+    assert imported <= bundled | MACHINE
 
 
 def test_folder(tmp_path, pip):
