@@ -53,9 +53,10 @@ def draw_bump_chart(ranking: Ranking) -> bytes:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     height = np.stack([places(each) for each in ranking.columns], axis=1)
-    # Colors repeat with a different dash.
+    # By name, so that mixers of one scale have their colors; these repeat with a different dash.
+    by_name = sorted(range(count), key=lambda index: ranking.contestants[index])
     styles = product(DASHES, zip(PALETTE, cycle(MARKERS), strict=False))
-    for index, (dash, (color, marker)) in zip(range(count), cycle(styles), strict=False):
+    for index, (dash, (color, marker)) in zip(by_name, cycle(styles), strict=False):
         _draw_contestant(axes, ranking, height, index, color, dash, marker)
     _set_axes(axes, ranking)
     content = io.BytesIO()
