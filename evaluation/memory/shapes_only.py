@@ -125,6 +125,9 @@ class _PythonCalls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is Tensor.numpy:
             return np.zeros(tuple(args[0].shape), str(args[0].dtype).removeprefix('torch.'))
+        if func is Tensor.__deepcopy__:
+            # PyTorch's would also copy the state of the mode that all tensors share.
+            return args[0].clone()
         if func is F.scaled_dot_product_attention:
             return _attention(*args, **kwargs)
         return func(*args, **kwargs)
