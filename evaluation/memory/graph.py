@@ -156,6 +156,7 @@ def _fitted(grad: Tensor, metadata: object) -> Tensor:
 
 def _accumulate(leaf: Tensor, grad: Tensor) -> None:
     if leaf.grad is None:
-        leaf.grad = grad.detach()
+        # An expanded gradient cannot be added to.
+        leaf.grad = grad.clone() if 0 in grad.stride() else grad.detach()
     else:
         leaf.grad += grad

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from evaluation.benchmark.passes import DTYPES, Size, peak_on_cpu
 from evaluation.memory.batch import training_batch
+from evaluation.memory.cascades import stages_without_values
 from evaluation.memory.live import LiveMemory
 from evaluation.memory.shapes_only import shapes_only
 
@@ -48,7 +49,7 @@ def predict(
         objects: number of objects on each image, for a detector.
         device: device whose operators run; it need not exist.
     """
-    with shapes_only(device):
+    with shapes_only(device), stages_without_values():
         network = _build(model, scope)
         existing = [*network.parameters(), *network.buffers()]
         with LiveMemory(device, existing) as memory:

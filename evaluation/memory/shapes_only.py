@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torchvision  # noqa: F401 - registers its operators
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode

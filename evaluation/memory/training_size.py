@@ -40,7 +40,16 @@ def _shape(cfg: Config, loader: Mapping) -> tuple[int, int]:
         )
     divisor = preprocessor.get('pad_size_divisor') or 1
     height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
+    if not (preprocessor.get('size') or _groups_by_shape(loader, pipeline)):
+        # An upright image and a wide one are padded to a square that holds both.
+        height = width = max(height, width)
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+
+
+def _groups_by_shape(loader: Mapping, pipeline: Sequence[Mapping]) -> bool:
+    """Return whether the images of a batch are all upright or all wide."""
+    sampler = (loader.get('batch_sampler') or {}).get('type')
+    return 'AspectRatio' in str(sampler) and 'crop_size' not in str(pipeline)
 
 
 def _shapes(steps: Sequence[Mapping], before: list[tuple[int, int]]) -> list[tuple[int, int]]:

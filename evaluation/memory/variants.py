@@ -79,6 +79,13 @@ def _step(
 ) -> StepMemory:
     try:
         return predict(model, scope, size, dtype, objects)
-    except (BackboneError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except (
+        AssertionError,
+        AttributeError,
+        BackboneError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = (str(error).strip().splitlines() or ['its loss depends on values of tensors'])[0]
         raise UserError(f'a training step on {size} cannot be predicted: {reason}') from error
