@@ -25,7 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / 'docs/training.md'
 RECIPES = ('mask_rcnn', 'upernet')
 # Scales on the page; one that a mixer does not have is omitted.
-SCALES_ON_PAGE = {'tiny': None, 'small': ('convnext', 'dcn', 'swin'), 'base': ('convnext', 'dcn', 'swin')}
+SCALES_ON_PAGE = {
+    'tiny': None,
+    'small': ('convnext', 'dcn', 'swin'),
+    'base': ('convnext', 'dcn', 'swin'),
+}
 # More than on any but the most crowded images of COCO.
 OBJECTS = 100
 

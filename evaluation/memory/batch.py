@@ -51,7 +51,7 @@ def training_batch(
 
 
 def _objects(size: tuple[int, int], objects: int, device: torch.device) -> DetDataSample:
-    """Return objects of class 0 with random boxes, and empty masks, which the memory does not depend on."""
+    """Return objects of class 0 with random boxes, and empty masks."""
     sides = torch.tensor(size[::-1], dtype=torch.float32, device=device)
     extent = sides * torch.empty(objects, 2, device=device).uniform_(*_SIDES)
     corner = (sides - extent) * torch.rand(objects, 2, device=device)

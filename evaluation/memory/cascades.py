@@ -15,6 +15,6 @@ def stages_without_values() -> AbstractContextManager:
 def _refined_boxes(
     head: BBoxHead, sampling_results: list, bbox_results: dict, batch_img_metas: list[dict]
 ) -> list[InstanceData]:
-    """Return boxes for the next stage of a cascade; the head's own method counts the images in a batch."""
+    """Return boxes for the next stage; the head's own method counts the images in a batch."""
     boxes = bbox_results['bbox_pred'][:, :4].detach().chunk(len(batch_img_metas))
     return [InstanceData(bboxes=each.float()) for each in boxes]

@@ -81,7 +81,10 @@ def _backward(
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     grads = [grad_tensors] if isinstance(grad_tensors, Tensor) else grad_tensors or [None] * len(tensors)
     queue = _Queue(saved)
-    with torch.no_grad(), mock.patch('torch._C._current_graph_task_id', lambda: _NUMBER_OF_THE_PASS):
+    with (
+        torch.no_grad(),
+        mock.patch('torch._C._current_graph_task_id', return_value=_NUMBER_OF_THE_PASS),
+    ):
         for tensor, grad in zip(tensors, grads, strict=True):
             if tensor.grad_fn is not None:
                 start = torch.ones_like(tensor) if grad is None else grad

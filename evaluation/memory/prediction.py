@@ -14,6 +14,8 @@ from evaluation.memory.cascades import stages_without_values
 from evaluation.memory.live import LiveMemory
 from evaluation.memory.shapes_only import shapes_only
 
+GPU = torch.device('cuda')
+
 
 @dataclass(frozen=True)
 class StepMemory:
@@ -37,7 +39,7 @@ def predict(
     size: Size,
     dtype: str,
     objects: int,
-    device: torch.device = torch.device('cuda'),
+    device: torch.device = GPU,
 ) -> StepMemory:
     """Predict the memory of a training step with tensors that have shapes but no values.
 
@@ -72,9 +74,7 @@ def _build(model: Mapping, scope: str | None) -> nn.Module:
         return MODELS.build(copy.deepcopy(model)).train()
 
 
-def run_step(
-    model: nn.Module, size: Size, dtype: str, objects: int, device: torch.device
-) -> None:
+def run_step(model: nn.Module, size: Size, dtype: str, objects: int, device: torch.device) -> None:
     """Run the forward and backward pass of a model in train mode on a generated batch."""
     torch.autograd.backward(_loss(model, size, dtype, objects, device))
 

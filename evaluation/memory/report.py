@@ -32,16 +32,17 @@ def render(found: Mapping[str, ConfigMemory], gpus: int, objects: int) -> str:
 
 def notes(objects: int) -> list[str]:
     """Return what the columns mean, one paragraph each."""
+    margin, context = fixed(1 + FRAGMENTATION, 1), fixed(CONTEXT / GB, 1)
     return [
-        'GB are 10^9 bytes. lasting: weights, moments of the optimizer, and, on several GPUs, buckets of '
-        "`DistributedDataParallel` as large as the gradients. fp32 and the columns after it: tensors at "
-        'the peak of a step, with lasting. amp: `--amp`. cp: '
-        '`--cfg-options model.backbone.with_cp=True`, which recomputes the blocks of the backbone in the '
-        f'backward pass. For detectors, with {objects} objects on each image.',
-        'Columns of cards: the first of fp32, amp, cp and amp + cp that fits. It fits if peak x '
-        f'{fixed(1 + FRAGMENTATION, 1)} + {fixed(CONTEXT / GB, 1)} GB is at most the memory of the card: '
-        f'{fixed(100 * FRAGMENTATION, 0)} % for fragmentation, {fixed(CONTEXT / GB, 1)} GB for the CUDA '
-        'context and the workspaces of cuDNN, cuBLAS and NCCL.',
+        'GB are 10^9 bytes. lasting: weights, moments of the optimizer and, on several GPUs, buckets of '
+        'DistributedDataParallel as large as the gradients. fp32, amp, cp, amp + cp: all tensors at the '
+        'peak of a step. amp is --amp. cp is --cfg-options model.backbone.with_cp=True, which '
+        'recomputes the blocks of the backbone in the backward pass. Detectors have '
+        f'{objects} objects on each image.',
+        'Columns of cards: the first of fp32, amp, cp and amp + cp that fits, or no. It fits if '
+        f'{margin} x peak + {context} GB is at most the memory of the card: '
+        f'{fixed(100 * FRAGMENTATION, 0)} % for fragmentation, {context} GB for the CUDA context and '
+        'the workspaces of cuDNN, cuBLAS and NCCL.',
     ]
 
 

@@ -45,8 +45,8 @@ def shapes_only(device: torch.device) -> Iterator[None]:
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         # Mixed precision is otherwise disabled where there is no GPU.
-        mock.patch('torch.cuda.amp.common.amp_definitely_not_available', lambda: False),
-        mock.patch('torch.cuda.is_bf16_supported', lambda *_, **__: True),
+        mock.patch('torch.cuda.amp.common.amp_definitely_not_available', return_value=False),
+        mock.patch('torch.cuda.is_bf16_supported', return_value=True),
         backward_without_engine(),
         device,
         _AssumedValues(),

@@ -74,9 +74,7 @@ def _recompute(model: ConfigDict, scope: str | None) -> bool:
     return True
 
 
-def _step(
-    model: ConfigDict, scope: str | None, size: Size, dtype: str, objects: int
-) -> StepMemory:
+def _step(model: ConfigDict, scope: str | None, size: Size, dtype: str, objects: int) -> StepMemory:
     try:
         return predict(model, scope, size, dtype, objects)
     except (

@@ -39,7 +39,9 @@ def test_prediction_is_near_a_real_step(task, mixer, recomputes):
 def test_backbone_and_its_recomputation_matter():
     """In a large map they dominate, so the comparison above cannot hold by the heads alone."""
     size = Size(2, 512, 512)
-    kept, recomputed = (predict(*model_of('upernet', 'convnext', each), size, 'fp32', 1) for each in (0, 1))
+    kept, recomputed = (
+        predict(*model_of('upernet', 'convnext', each), size, 'fp32', 1) for each in (0, 1)
+    )
     deeper = predict(*model_of('upernet', 'convnext', scale='tiny'), size, 'fp32', 1)
     assert recomputed.step < 0.9 * kept.step
     assert deeper.step > 1.2 * kept.step
