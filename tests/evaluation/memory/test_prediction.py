@@ -11,16 +11,20 @@ from tests.commands import ROOT
 
 CPU = torch.device('cpu')
 GPU = torch.device('cuda')
-# Enough that all regions of the sampler are found in a network with random weights.
-OBJECTS = 130
-# CPU kernels allocate memory of their own, mostly in the mask head, which no operator shows.
-TOLERANCE = {'mask_rcnn': 0.15, 'upernet': 0.03}
-SIZES = {'mask_rcnn': Size(1, 96, 128), 'upernet': Size(2, 128, 224)}
+# Regions of a detector in training, a quarter with masks, and more objects than that, so that a network
+# with random weights finds as many.
+REGIONS = 64
+OBJECTS = 20
+# Kernels of the CPU allocate memory of their own, mostly in the mask head, which no operator shows.
+TOLERANCE = {'mask_rcnn': 0.06, 'upernet': 0.02}
+SIZES = {'mask_rcnn': Size(1, 160, 256), 'upernet': Size(2, 128, 224)}
 
 
 def model_of(task, mixer, recomputes=False, scale='micro'):
     cfg = read_config(str(ROOT / f'configs/{task}_{mixer}_{scale}.py'))
     cfg.model.backbone.with_cp = recomputes
+    if task == 'mask_rcnn':
+        cfg.model.train_cfg.rcnn.sampler.num = REGIONS
     return cfg.model, cfg.default_scope
 
 
@@ -49,15 +53,8 @@ def test_backbone_and_its_recomputation_matter():
 
 def test_mixed_precision_saves_memory():
     arguments = (*model_of('upernet', 'swin'), Size(2, 256, 256))
-    full, half, other = (predict(*arguments, dtype, 1).step for dtype in ('fp32', 'fp16', 'bf16'))
-    assert half == other
+    full, half = (predict(*arguments, dtype, 1).step for dtype in ('fp32', 'fp16'))
     assert 0.4 * full < half < 0.9 * full
-
-
-def test_memory_grows_with_the_batch():
-    model = model_of('mask_rcnn', 'dcn')
-    one, two = (predict(*model, Size(batch, 256, 256), 'fp32', 10).step for batch in (1, 2))
-    assert 1.5 * one < two < 2.1 * one
 
 
 def test_a_gpu_takes_the_path_of_the_cpu_where_both_save_the_same():
