@@ -179,11 +179,16 @@ def _peak_on_gpu(module: nn.Module, images: Tensor, mode: Mode) -> int:
 
 
 def _peak_on_cpu(module: nn.Module, images: Tensor, mode: Mode) -> int:
+    return peak_on_cpu(lambda: run_pass(module, images, mode))
+
+
+def peak_on_cpu(action: Callable[[], None]) -> int:
+    """Return the peak bytes of tensors on the CPU during an action, beyond those allocated before it."""
     # Without a GPU, CUDA builds would print a warning.
     os.environ.setdefault('KINETO_LOG_LEVEL', '5')
     with warnings.catch_warnings(), profile(use_cpu=True, profile_memory=True) as profiler:
         warnings.simplefilter('ignore')
-        run_pass(module, images, mode)
+        action()
     changes = [event for event in profiler.kineto_results.events() if event.name() == '[memory]']
     if not changes:
         raise RuntimeError("PyTorch's profiler recorded no allocation")

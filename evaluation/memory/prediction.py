@@ -1,0 +1,97 @@
+"""Memory of a training step, predicted without a GPU or measured on the CPU."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+
+from evaluation.benchmark.passes import DTYPES, Size, peak_on_cpu
+from evaluation.memory.batch import training_batch
+from evaluation.memory.cascades import stages_without_values
+from evaluation.memory.live import LiveMemory
+from evaluation.memory.shapes_only import shapes_only
+
+GPU = torch.device('cuda')
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of the tensors of one process in a training step.
+
+    Attributes:
+        weights: parameters and buffers.
+        trained: parameters that train, which have gradients and moments.
+        step: peak of images, activations, gradients and temporary tensors in the forward and backward
+            pass.
+    """
+
+    weights: int
+    trained: int
+    step: int
+
+
+def predict(
+    model: Mapping,
+    scope: str | None,
+    size: Size,
+    dtype: str,
+    objects: int,
+    device: torch.device = GPU,
+) -> StepMemory:
+    """Predict the memory of a training step with tensors that have shapes but no values.
+
+    Args:
+        model: config of a detector, segmentor or classifier; not changed.
+        scope: `default_scope` of the whole config.
+        size: batch of one process.
+        dtype: key of `DTYPES`; other than fp32, autocast as with `--amp`.
+        objects: number of objects on each image, for a detector.
+        device: device whose operators run; it need not exist.
+    """
+    with shapes_only(device), stages_without_values():
+        network = _build(model, scope)
+        existing = [*network.parameters(), *network.buffers()]
+        with LiveMemory(device, existing) as memory:
+            run_step(network, size, dtype, objects, device)
+        return _memory_of(network, memory.peak)
+
+
+def measure_on_cpu(
+    model: Mapping, scope: str | None, size: Size, dtype: str, objects: int
+) -> StepMemory:
+    """Measure the memory of a real training step on the CPU, with random weights; see `predict`."""
+    device = torch.device('cpu')
+    network = _build(model, scope)
+    peak = peak_on_cpu(lambda: run_step(network, size, dtype, objects, device))
+    return _memory_of(network, peak)
+
+
+def _build(model: Mapping, scope: str | None) -> nn.Module:
+    with DefaultScope.overwrite_default_scope(scope):
+        return MODELS.build(copy.deepcopy(model)).train()
+
+
+def run_step(model: nn.Module, size: Size, dtype: str, objects: int, device: torch.device) -> None:
+    """Run the forward and backward pass of a model in train mode on a generated batch."""
+    torch.autograd.backward(_loss(model, size, dtype, objects, device))
+
+
+def _loss(model: nn.Module, size: Size, dtype: str, objects: int, device: torch.device) -> Tensor:
+    images, samples = training_batch(model, size.batch, size.height, size.width, objects, device)
+    mixed = DTYPES[dtype]
+    with torch.autocast(device.type, mixed, enabled=mixed != torch.float32):
+        losses = model(images, samples, mode='loss')
+    return model.parse_losses(losses)[0]
+
+
+def _memory_of(model: nn.Module, step: int) -> StepMemory:
+    tensors = [*model.parameters(), *model.buffers()]
+    trained = [tensor for tensor in model.parameters() if tensor.requires_grad]
+    return StepMemory(sum(map(_bytes, tensors)), sum(map(_bytes, trained)), step)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
