@@ -10,7 +10,7 @@ from backbones import BackboneError
 from evaluation.benchmark.passes import Size
 from evaluation.memory.budget import TrainingMemory, training_memory
 from evaluation.memory.prediction import StepMemory, predict
-from evaluation.utils.errors import UserError
+from evaluation.utils.errors import UserError, quiet
 from evaluation.utils.meta_device import build_without_values
 from evaluation.utils.random_state import seeded
 
@@ -51,7 +51,7 @@ def memory_of_config(cfg: Config, size: Size, gpus: int, objects: int) -> Config
     scope = cfg.get('default_scope')
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     found = {}
-    with seeded(0):
+    with seeded(0), quiet():
         build_without_values(cfg.model, scope)
         for name, (dtype, recomputes) in VARIANTS.items():
             model = copy.deepcopy(cfg.model)

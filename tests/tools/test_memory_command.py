@@ -38,7 +38,8 @@ class TestOutput:
                 total = lasting + max(each['step'], each['optimizer_step'])
                 assert shown[name] == f'{total / 1e9:.1f}'
             assert shown['16 GB'] == 'fp32'
-        assert 'with 5 objects' in outcome.stdout
+        assert 'Detectors have 5 objects' in outcome.stdout
+        assert 'Warning' not in outcome.stderr
 
     def test_other_backbones_and_the_size_of_the_training(self, predict, tmp_path):
         names = ['dcn_micro', 'timm:resnet18']
