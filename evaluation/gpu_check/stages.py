@@ -39,13 +39,14 @@ class Stage:
 # In order of worth: a check that is interrupted has the most important figures.
 STAGES = (
     Stage('environment', f'{PACKAGE}.environment', 30),
-    Stage('operators', f'{PACKAGE}.operators', 60),
-    Stage('backbones', f'{PACKAGE}.backbone_outputs', 50),
+    Stage('operators', f'{PACKAGE}.operators', 50),
+    Stage('backbones', f'{PACKAGE}.backbone_outputs', 40),
     Stage('training', f'{PACKAGE}.trainings', 140),
     Stage('processes', f'{PACKAGE}.two_processes', 40),
     Stage('speed', f'{PACKAGE}.speed', 140),
-    Stage('analyses', f'{PACKAGE}.analyses', 50),
-    # Needs no GPU, so it is the first to go if one is taken away.
+    Stage('analyses', f'{PACKAGE}.analyses', 40),
+    # These need no GPU, so they are the first to go if one is taken away.
+    Stage('memory', f'{PACKAGE}.predicted_memory', 30),
     Stage('kernels', f'{PACKAGE}.kernels', 30),
 )
 

@@ -118,22 +118,28 @@ def targets(content: Mapping) -> Table:
 
 
 def trainings(content: Mapping) -> Table:
-    """Return losses, times and memory of the short trainings."""
+    """Return losses, times, and measured and predicted memory of the short trainings."""
+    predicted = {each['check']: each['figures'] for each in outcomes_of(content, 'memory')}
     rows = []
     for outcome in outcomes_of(content, 'training'):
         figures = outcome['figures']
         if 'first_loss' not in figures:
             continue
         memory = figures['memory_bytes']
+        expected = predicted.get(outcome['check'], {}).get('predicted')
         cells = [
             outcome['check'],
             significant(figures['first_loss']),
             significant(figures['last_loss']),
             fixed(1000 * figures['seconds_per_step'], 0),
             fixed(memory / GIB, 2) if memory else '',
+            fixed(expected / GIB, 2) if expected else '',
         ]
         rows.append(tuple(map(Cell, cells)))
-    headings = ('Training', 'First loss', 'Last loss', 'ms per step', 'Memory (GiB)')
+    headings = (
+        *('Training', 'First loss', 'Last loss', 'ms per step'),
+        *('Memory (GiB)', 'Predicted (GiB)'),
+    )
     return _table('Short trainings', headings, rows, texts=('Training',))
 
 

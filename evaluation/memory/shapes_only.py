@@ -6,6 +6,7 @@ regions.
 """
 
 import contextlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from unittest import mock
 
@@ -23,6 +24,40 @@ from evaluation.utils.errors import UserError
 aten = torch.ops.aten
 # PyTorch's kernels need masks whose rows are multiples of this.
 _MASK_MULTIPLE = 16
+# Version of PyTorch that the prediction is tested with.
+TESTED = '2.11'
+# Private parts of PyTorch that a step without values needs, and those of the nodes of its graph.
+_PRIVATE = (
+    'torch._subclasses.fake_tensor.FakeTensorMode',
+    'torch._C._current_graph_task_id',
+    'torch.cuda.amp.common.amp_definitely_not_available',
+    'torch.UntypedStorage._cdata',
+)
+_PRIVATE_OF_NODES = ('_input_metadata', '_sequence_nr')
+
+
+def check_private_parts() -> None:
+    """Check that PyTorch has the private parts that `shapes_only` and `backward_without_engine` use.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    node = torch.zeros(1, requires_grad=True).abs().grad_fn
+    lacking = [name for name in _PRIVATE if not _exists(name)]
+    lacking += [name for name in _PRIVATE_OF_NODES if not hasattr(node, name)]
+    if lacking:
+        raise UserError(
+            f'PyTorch {torch.__version__} has no {lacking[0]}, which the prediction of memory needs; '
+            f'install PyTorch {TESTED}'
+        )
+
+
+def _exists(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -33,15 +68,11 @@ def shapes_only(device: torch.device) -> Iterator[None]:
         device: default device of new tensors; it need not exist.
 
     Raises:
-        UserError: this PyTorch has no fake tensors.
+        UserError: this PyTorch lacks a private part that this needs.
     """
-    try:
-        from torch._subclasses.fake_tensor import FakeTensorMode
-    except ImportError as error:
-        raise UserError(
-            f'PyTorch {torch.__version__} has no fake tensors, so memory cannot be predicted; '
-            'install PyTorch 2.5 or later'
-        ) from error
+    check_private_parts()
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         # Mixed precision is otherwise disabled where there is no GPU.

@@ -70,6 +70,12 @@ CONTENT = {
             ],
         },
         {
+            'name': 'memory',
+            'seconds': 10.0,
+            'problem': '',
+            'outcomes': [outcome('mask_rcnn, swin, fp32', measured=2**31, predicted=3 * 2**29)],
+        },
+        {
             'name': 'speed',
             'seconds': 30.0,
             'problem': '',
@@ -127,7 +133,7 @@ def test_tables():
     assert 'Copies: 2350 GB/s' in text
     assert cells(text, 'training') == [['1', '1', '1', '70', 'ran over its limit of 1:10']]
     assert 'mask_rcnn, swin, fp16: the loss does not fall: 1, then 2' in text
-    assert cells(text, 'mask_rcnn, swin, fp32') == [['5', '2.5', '250', '2.00']]
+    assert cells(text, 'mask_rcnn, swin, fp32') == [['5', '2.5', '250', '2.00', '1.50']]
 
 
 def test_figures_beside_targets():
@@ -157,7 +163,7 @@ def test_attention_beside_flex_attention():
     content = copy.deepcopy(CONTENT)
     skipped = outcome('FlexAttention, skipped', 'skipped', 'needs Triton')
     both = [flex_outcome('halo', True), flex_outcome('nat', False), skipped]
-    content['stages'][2]['outcomes'] += both
+    content['stages'][-2]['outcomes'] += both
     text = render(content)
     for stage in ('stage 1', 'stage 2'):
         times = ['3', '2', '3', '2', '1.50']

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from evaluation.benchmark.passes import Size
 from evaluation.memory.prediction import run_step
 from evaluation.memory.shapes_only import shapes_only
+from evaluation.utils.errors import UserError
 from tests.variants import ROOT, VARIANTS, read_leaf
 
 GPU = torch.device('cuda')
@@ -111,3 +112,15 @@ def test_precisions_are_those_of_the_docs(task):
     assert len(backward) > 5
     for name in backward:
         assert found[name] == found[BACKWARD.get(name, name.removesuffix('_backward'))]
+
+
+def test_another_pytorch_is_refused_in_one_line(monkeypatch):
+    import evaluation.memory.shapes_only as module
+
+    monkeypatch.setattr(module, '_PRIVATE', (*module._PRIVATE, 'torch._C.gone'))
+    with pytest.raises(UserError, match=r'has no torch._C.gone, which .* install PyTorch 2\.11'):
+        module.check_private_parts()
+    monkeypatch.undo()
+    monkeypatch.setattr(module, '_PRIVATE_OF_NODES', ('_gone',))
+    with pytest.raises(UserError, match='has no _gone'), shapes_only(GPU):
+        pass
