@@ -3,6 +3,7 @@
     python tools/memory.py configs/mask_rcnn_dcn_tiny.py configs/upernet_dcn_base.py
     python tools/memory.py configs/_base_/mask_rcnn_coco_1x.py --backbone swin_tiny timm:resnet50
     python tools/memory.py configs/upernet_swin_base.py --batch 4 --shape 640 640 --gpus 1
+    python tools/memory.py configs/upernet_swin_base.py --protocol frozen
 
 Without --shape and --batch, the batch is the largest one of the config's training on each GPU.
 """
@@ -41,6 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         UserError: an option is unknown or has an invalid value, or there is no config.
     """
     from evaluation.config.overrides import add_overrides
+    from evaluation.engine.protocol_options import add_protocol
 
     parser = CommandLine(__doc__)
     parser.add_argument('configs', nargs='*', metavar='CONFIG', help='config files')
@@ -78,6 +80,7 @@ def parse_arguments() -> argparse.Namespace:
         action='store_true',
         help="write the tables of the suite's own configs into docs/training.md",
     )
+    add_protocol(parser)
     add_overrides(parser)
     arguments = parser.parse_args()
     if arguments.write_docs:
@@ -106,13 +109,17 @@ def main() -> None:
     arguments = parse_arguments()
     # Some libraries print when they are imported.
     with contextlib.redirect_stdout(sys.stderr):
+        from tqdm import tqdm
+
         from evaluation.memory.report import render, write_docs
         from evaluation.utils.files import json_text, write_output
 
-        found = dict(
-            predict(config, backbone, arguments)
-            for config, backbone in product(arguments.configs, arguments.backbone or [None])
-        )
+        found = {}
+        wanted = [*product(arguments.configs, arguments.backbone or [None])]
+        for config, backbone in tqdm(wanted, unit='config', leave=False, disable=None):
+            name, memory = predict(config, backbone, arguments)
+            # Configs in different folders may share a name.
+            found[name if name not in found else config.removesuffix('.py')] = memory
     if arguments.json:
         write_output(arguments.json, json_text({n: asdict(m) for n, m in found.items()}).encode())
     text = render(found, arguments.gpus, arguments.objects)
@@ -138,10 +145,12 @@ def predict(
         UserError: the config, the backbone or an override is invalid, or cannot be predicted.
     """
     from evaluation.config.contestants import open_config
+    from evaluation.config.protocols import ProtocolOptions
     from evaluation.memory.training_size import training_size
     from evaluation.memory.variants import memory_of_config
 
-    cfg, warnings = open_config(config, backbone, arguments.cfg_options)
+    protocol = ProtocolOptions(arguments.protocol)
+    cfg, warnings = open_config(config, backbone, arguments.cfg_options, protocol)
     for warning in warnings:
         warn(warning)
     if 'model' not in cfg:

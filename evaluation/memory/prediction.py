@@ -13,6 +13,7 @@ from evaluation.memory.batch import training_batch
 from evaluation.memory.cascades import stages_without_values
 from evaluation.memory.live import LiveMemory
 from evaluation.memory.shapes_only import shapes_only
+from evaluation.models.frozen import freeze_backbone
 
 GPU = torch.device('cuda')
 
@@ -39,6 +40,7 @@ def predict(
     size: Size,
     dtype: str,
     objects: int,
+    protocol: str | None = None,
     device: torch.device = GPU,
 ) -> StepMemory:
     """Predict the memory of a training step with tensors that have shapes but no values.
@@ -49,10 +51,11 @@ def predict(
         size: batch of one process.
         dtype: key of `DTYPES`; other than fp32, autocast as with `--amp`.
         objects: number of objects on each image, for a detector.
+        protocol: `frozen` or `linear`; None if the whole network trains.
         device: device whose operators run; it need not exist.
     """
     with shapes_only(device), stages_without_values():
-        network = _build(model, scope)
+        network = build_network(model, scope, protocol)
         existing = [*network.parameters(), *network.buffers()]
         with LiveMemory(device, existing) as memory:
             run_step(network, size, dtype, objects, device)
@@ -60,18 +63,27 @@ def predict(
 
 
 def measure_on_cpu(
-    model: Mapping, scope: str | None, size: Size, dtype: str, objects: int
+    model: Mapping,
+    scope: str | None,
+    size: Size,
+    dtype: str,
+    objects: int,
+    protocol: str | None = None,
 ) -> StepMemory:
     """Measure the memory of a real training step on the CPU, with random weights; see `predict`."""
     device = torch.device('cpu')
-    network = _build(model, scope)
+    network = build_network(model, scope, protocol)
     peak = peak_on_cpu(lambda: run_step(network, size, dtype, objects, device))
     return _memory_of(network, peak)
 
 
-def _build(model: Mapping, scope: str | None) -> nn.Module:
+def build_network(model: Mapping, scope: str | None, protocol: str | None = None) -> nn.Module:
+    """Build a model in train mode, with a frozen backbone if the protocol says so."""
     with DefaultScope.overwrite_default_scope(scope):
-        return MODELS.build(copy.deepcopy(model)).train()
+        network = MODELS.build(copy.deepcopy(model))
+    if protocol:
+        freeze_backbone(network, protocol)
+    return network.train()
 
 
 def run_step(model: nn.Module, size: Size, dtype: str, objects: int, device: torch.device) -> None:

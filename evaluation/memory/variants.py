@@ -49,6 +49,7 @@ def memory_of_config(cfg: Config, size: Size, gpus: int, objects: int) -> Config
         UserError: the model cannot be built or does not run on this size, or its loss needs values.
     """
     scope = cfg.get('default_scope')
+    protocol = (cfg.get('recipe') or {}).get('protocol')
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     found = {}
     with seeded(0), quiet():
@@ -57,7 +58,7 @@ def memory_of_config(cfg: Config, size: Size, gpus: int, objects: int) -> Config
             model = copy.deepcopy(cfg.model)
             if recomputes and not _recompute(model, scope):
                 continue
-            step = _step(model, scope, size, dtype, objects)
+            step = _step(model, scope, size, dtype, objects, protocol)
             found[name] = training_memory(step, optimizer, gpus)
     return ConfigMemory(size, found)
 
@@ -74,9 +75,16 @@ def _recompute(model: ConfigDict, scope: str | None) -> bool:
     return True
 
 
-def _step(model: ConfigDict, scope: str | None, size: Size, dtype: str, objects: int) -> StepMemory:
+def _step(
+    model: ConfigDict,
+    scope: str | None,
+    size: Size,
+    dtype: str,
+    objects: int,
+    protocol: str | None,
+) -> StepMemory:
     try:
-        return predict(model, scope, size, dtype, objects)
+        return predict(model, scope, size, dtype, objects, protocol)
     except (
         AssertionError,
         AttributeError,

@@ -32,7 +32,7 @@ def model_of(task, mixer, recomputes=False, scale='micro'):
 @pytest.mark.parametrize(('task', 'mixer'), [('mask_rcnn', 'convnext'), ('upernet', 'swin')])
 def test_prediction_is_near_a_real_step(task, mixer, recomputes):
     arguments = (*model_of(task, mixer, recomputes), SIZES[task], 'fp32', OBJECTS)
-    predicted = predict(*arguments, CPU)
+    predicted = predict(*arguments, device=CPU)
     with seeded(0):
         measured = measure_on_cpu(*arguments)
     assert predicted.weights == measured.weights
@@ -51,6 +51,17 @@ def test_backbone_and_its_recomputation_matter():
     assert deeper.step > 1.2 * kept.step
 
 
+def test_a_frozen_backbone_keeps_no_activations():
+    arguments = (*model_of('upernet', 'convnext'), SIZES['upernet'], 'fp32', 1)
+    whole, frozen = (predict(*arguments, protocol, CPU) for protocol in (None, 'frozen'))
+    with seeded(0):
+        measured = measure_on_cpu(*arguments, 'frozen')
+    assert frozen.weights == whole.weights
+    assert frozen.trained == measured.trained < whole.trained
+    assert frozen.step < 0.95 * whole.step
+    assert frozen.step == pytest.approx(measured.step, rel=TOLERANCE['upernet'])
+
+
 def test_mixed_precision_saves_memory():
     arguments = (*model_of('upernet', 'swin'), Size(2, 256, 256))
     full, half = (predict(*arguments, dtype, 1).step for dtype in ('fp32', 'fp16'))
@@ -59,5 +70,5 @@ def test_mixed_precision_saves_memory():
 
 def test_a_gpu_takes_the_path_of_the_cpu_where_both_save_the_same():
     arguments = (*model_of('upernet', 'convnext'), Size(2, 128, 128), 'fp32', 1)
-    on_gpu, on_cpu = (predict(*arguments, device).step for device in (GPU, CPU))
+    on_gpu, on_cpu = (predict(*arguments, device=device).step for device in (GPU, CPU))
     assert on_cpu <= on_gpu < 1.2 * on_cpu
