@@ -12,15 +12,18 @@ import argparse
 import contextlib
 import sys
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.utils.errors import CommandLine, UserError, command, warn
-from evaluation.utils.formats import positive
+from evaluation.utils.formats import positive, whole
 
 if TYPE_CHECKING:
-    from evaluation.memory.variants import ConfigMemory
+    from mmengine.config import Config
+
+    from evaluation.benchmark.passes import Size
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / 'docs/training.md'
@@ -33,6 +36,9 @@ SCALES_ON_PAGE = {
 }
 # More than on any but the most crowded images of COCO.
 OBJECTS = 100
+GPUS = 8
+# Each image and each object takes time, also without values.
+MOST_IMAGES, MOST_OBJECTS, LONGEST_SIDE = 1024, 1000, 16384
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -57,19 +63,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         '--shape',
         nargs=2,
-        type=positive,
+        type=partial(whole, least=1, most=LONGEST_SIDE),
         metavar=('HEIGHT', 'WIDTH'),
         help='size of the images in pixels; default: the largest of the training pipeline, padded',
     )
     parser.add_argument(
-        '--batch', type=positive, metavar='N', help="images on each GPU; default: the config's"
+        '--batch',
+        type=partial(whole, least=1, most=MOST_IMAGES),
+        metavar='N',
+        help="images on each GPU; default: the config's",
     )
     parser.add_argument(
-        '--gpus', type=positive, default=8, metavar='N', help='GPUs that train together; default 8'
+        '--gpus',
+        type=positive,
+        default=GPUS,
+        metavar='N',
+        help=f'GPUs that train together; default {GPUS}',
     )
     parser.add_argument(
         '--objects',
-        type=positive,
+        type=partial(whole, least=1, most=MOST_OBJECTS),
         default=OBJECTS,
         metavar='N',
         help=f'objects on each image, for detectors; default {OBJECTS}',
@@ -84,12 +97,23 @@ def parse_arguments() -> argparse.Namespace:
     add_overrides(parser)
     arguments = parser.parse_args()
     if arguments.write_docs:
-        arguments.configs = arguments.configs or configs_on_page()
+        if differs_from_docs(arguments):
+            raise UserError(
+                "--write-docs is for the suite's own configs; omit configs and other options"
+            )
+        arguments.configs = configs_on_page()
     if not arguments.configs:
         raise UserError('the following arguments are required: CONFIG; --help lists the options')
     if config := next((name for name in arguments.backbone if name.endswith('.py')), None):
         raise UserError(f'--backbone {config} is a config; give the configs first, then --backbone')
     return arguments
+
+
+def differs_from_docs(arguments: argparse.Namespace) -> bool:
+    """Return whether configs or options are given that would change the tables of the documentation."""
+    given = ('configs', 'backbone', 'shape', 'batch', 'protocol', 'cfg_options')
+    changed = arguments.gpus != GPUS or arguments.objects != OBJECTS
+    return changed or any(getattr(arguments, name) for name in given)
 
 
 def configs_on_page() -> list[str]:
@@ -112,14 +136,25 @@ def main() -> None:
         from tqdm import tqdm
 
         from evaluation.memory.report import render, write_docs
-        from evaluation.utils.files import json_text, write_output
+        from evaluation.memory.variants import memory_of_config
+        from evaluation.utils.files import check_output, json_text, write_output
 
-        found = {}
-        wanted = [*product(arguments.configs, arguments.backbone or [None])]
-        for config, backbone in tqdm(wanted, unit='config', leave=False, disable=None):
-            name, memory = predict(config, backbone, arguments)
+        # Find invalid input before any work is done.
+        if arguments.json:
+            check_output(arguments.json)
+        if arguments.write_docs:
+            write_docs(None, PAGE)
+        trainings = {}
+        for config, backbone in product(arguments.configs, arguments.backbone or [None]):
+            name, training = open_training(config, backbone, arguments)
             # Configs in different folders may share a name.
-            found[name if name not in found else config.removesuffix('.py')] = memory
+            trainings[name if name not in trainings else config.removesuffix('.py')] = training
+        found = {}
+        for name, (cfg, size) in tqdm(trainings.items(), unit='config', leave=False, disable=None):
+            try:
+                found[name] = memory_of_config(cfg, size, arguments.gpus, arguments.objects)
+            except UserError as error:
+                raise UserError(f'config {cfg.filename}: {error}') from error
     if arguments.json:
         write_output(arguments.json, json_text({n: asdict(m) for n, m in found.items()}).encode())
     text = render(found, arguments.gpus, arguments.objects)
@@ -128,10 +163,10 @@ def main() -> None:
     sys.stdout.write(text)
 
 
-def predict(
+def open_training(
     config: str, backbone: str | None, arguments: argparse.Namespace
-) -> tuple[str, 'ConfigMemory']:
-    """Predict the memory of a config file; errors name the file.
+) -> tuple[str, tuple['Config', 'Size']]:
+    """Read and check a config file; errors name the file.
 
     Args:
         config: path of the config.
@@ -139,15 +174,16 @@ def predict(
         arguments: the command line.
 
     Returns:
-        Name of the row, and the memory.
+        Name of the row, and the config and the size of its batch.
 
     Raises:
-        UserError: the config, the backbone or an override is invalid, or cannot be predicted.
+        UserError: the config, the backbone or an override is invalid.
     """
     from evaluation.config.contestants import open_config
     from evaluation.config.protocols import ProtocolOptions
+    from evaluation.memory.budget import MOMENTS
     from evaluation.memory.training_size import training_size
-    from evaluation.memory.variants import memory_of_config
+    from evaluation.memory.variants import check_model
 
     protocol = ProtocolOptions(arguments.protocol)
     cfg, warnings = open_config(config, backbone, arguments.cfg_options, protocol)
@@ -156,11 +192,14 @@ def predict(
     if 'model' not in cfg:
         raise UserError(f'config {config} has no model; give a config that can be trained')
     size = training_size(cfg, arguments.shape, arguments.batch)
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    if 'type' in optimizer and optimizer['type'] not in MOMENTS:
+        warn(f'config {config}: {optimizer["type"]} is taken to need as much memory as AdamW')
     try:
-        found = memory_of_config(cfg, size, arguments.gpus, arguments.objects)
+        check_model(cfg)
     except UserError as error:
         raise UserError(f'config {config}: {error}') from error
-    return Path(cfg.filename).stem, found
+    return Path(cfg.filename).stem, (cfg, size)
 
 
 if __name__ == '__main__':

@@ -181,7 +181,7 @@ def _is_of_user(settings: Mapping) -> bool:
 
 def _not_built(settings: Mapping, error: BaseException) -> UserError:
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-    return UserError(f'{PLACE}: {name_of(settings)} cannot be built: {reason} ({_place_of(error)})')
+    return UserError(f'{PLACE}: {name_of(settings)} cannot be built: {reason} ({place_of(error)})')
 
 
 def _with_values(settings: Mapping, scope: str | None) -> nn.Module:
@@ -213,11 +213,11 @@ def _run(
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
     raise UnknownMapsError(
         f'{name_of(settings)} does not run on an image of {SIZE[0]}x{SIZE[1]} (height x width): '
-        f'{reason} ({_place_of(error)}); correct it, or give a network that takes images of any size'
+        f'{reason} ({place_of(error)}); correct it, or give a network that takes images of any size'
     ) from error
 
 
-def _place_of(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """Return the last line of code outside of PyTorch that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)
     outside = [frame for frame in frames if f'{os.sep}torch{os.sep}' not in frame.filename]

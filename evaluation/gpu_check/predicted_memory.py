@@ -53,7 +53,7 @@ def compare(settings: Settings, task: str, mixer: str, mode: str) -> Mapping[str
     cfg, _ = open_config(str(config), f'{mixer}_tiny', {})
     size = training_size(cfg, None, None)
     step = predict(cfg.model, cfg.default_scope, size, mode, OBJECTS)
-    predicted = training_memory(step, cfg.optim_wrapper.optimizer, gpus=1)
+    predicted = training_memory(step, cfg, gpus=1)
     if measured > predicted.needed:
         raise FailedCheckError(
             f'{measured / GB:.1f} GB measured; {predicted.total / GB:.1f} predicted, '

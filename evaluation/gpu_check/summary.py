@@ -5,8 +5,7 @@ from pathlib import Path
 
 from evaluation.gpu_check.checks import FAILED, PASSED, SKIPPED
 from evaluation.gpu_check.flex_attention import ADOPTED_AT
-from evaluation.utils.errors import UserError
-from evaluation.utils.files import read_text, write_text
+from evaluation.utils.files import replace_between
 from evaluation.utils.formats import fixed, significant
 from evaluation.utils.text_tables import Cell, Column, Table, to_markdown
 
@@ -213,11 +212,6 @@ def write_docs(content: Mapping, page: Path) -> None:
     """Replace the part of a page between the markers by the tables of a check.
 
     Raises:
-        UserError: the page has no markers.
+        UserError: the page cannot be read or written, or has no markers.
     """
-    text = read_text(page)
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise UserError(f'{page} has no {START} and {END}; add these two lines where the tables belong')
-    write_text(page, f'{before}{START}\n{render(content)}{END}{after}')
+    replace_between(page, START, END, render(content))

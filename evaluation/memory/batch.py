@@ -33,7 +33,7 @@ def training_batch(
         Images, (B, 3, height, width), and a sample for each.
 
     Raises:
-        UserError: the model is of another kind.
+        UserError: the model is of a different kind.
     """
     pixels = torch.randn(images, 3, height, width, device=device)
     if isinstance(model, BaseDetector):
@@ -58,7 +58,8 @@ def _objects(size: tuple[int, int], objects: int, device: torch.device) -> DetDa
     truth = InstanceData(
         bboxes=torch.cat([corner, corner + extent], dim=1),
         labels=torch.zeros(objects, dtype=torch.int64, device=device),
-        masks=BitmapMasks(np.zeros((objects, *size), np.uint8), *size),
+        # One map in memory for all objects.
+        masks=BitmapMasks(np.broadcast_to(np.uint8(0), (objects, *size)), *size),
     )
     facts = {
         'ori_shape': size,

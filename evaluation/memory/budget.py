@@ -12,9 +12,11 @@ GB = 10**9
 CONTEXT = 1.5 * GB
 # Free memory between tensors that is too small for the next one, as a fraction of the tensors.
 FRAGMENTATION = 0.1
-# Numbers that an optimizer keeps for each trained one; unknown optimizers count as AdamW.
-_MOMENTS = {'Adam': 2, 'AdamW': 2, 'SGD': 1}
-# AdamW's step on a GPU has one more number for each trained one, while it computes.
+# Values that an optimizer keeps for each trained parameter; unknown optimizers count as AdamW.
+MOMENTS = {'Adam': 2, 'AdamW': 2, 'SGD': 1}
+UNKNOWN_MOMENTS = 2
+# A temporary value for each trained parameter in the optimizer's step. With a group of parameters for
+# each weight decay, fewer exist at the same time, so this is an upper bound.
 _OPTIMIZER_TEMPORARY = 1
 
 
@@ -24,14 +26,16 @@ class TrainingMemory:
 
     Attributes:
         weights: parameters and buffers.
-        moments: numbers that the optimizer keeps.
+        moments: values that the optimizer keeps.
+        average: copy of the weights that `EMAHook` keeps; 0 without it.
         buckets: copies of the gradients that `DistributedDataParallel` sends; 0 on one GPU.
         step: see `StepMemory`; includes the gradients.
-        optimizer_step: gradients and temporary numbers of the optimizer's step.
+        optimizer_step: gradients and temporary values of the optimizer's step.
     """
 
     weights: int
     moments: int
+    average: int
     buckets: int
     step: int
     optimizer_step: int
@@ -39,7 +43,7 @@ class TrainingMemory:
     @property
     def lasting(self) -> int:
         """Bytes that remain between steps."""
-        return self.weights + self.moments + self.buckets
+        return self.weights + self.moments + self.average + self.buckets
 
     @property
     def total(self) -> int:
@@ -52,21 +56,35 @@ class TrainingMemory:
         return self.total * (1 + FRAGMENTATION) + CONTEXT
 
 
-def training_memory(step: StepMemory, optimizer: Mapping, gpus: int) -> TrainingMemory:
+def training_memory(step: StepMemory, cfg: Mapping, gpus: int) -> TrainingMemory:
     """Add what lasts between steps to the memory of a step.
 
     Args:
         step: memory of a step.
-        optimizer: config of the optimizer.
+        cfg: config of the training, of which optimizer, accumulation and hooks count.
         gpus: number of processes that train together.
     """
-    moments = _MOMENTS.get(str(optimizer.get('type')), 2)
-    if optimizer.get('type') == 'SGD' and not optimizer.get('momentum'):
-        moments = 0
+    wrapper = cfg.get('optim_wrapper') or {}
+    # While gradients accumulate, all of them exist from the beginning of a step.
+    kept = step.trained if wrapper.get('accumulative_counts', 1) > 1 else 0
     return TrainingMemory(
         weights=step.weights,
-        moments=moments * step.trained,
+        moments=moments_of(wrapper.get('optimizer') or {}) * step.trained,
+        average=step.weights if _has_average(cfg) else 0,
         buckets=step.trained if gpus > 1 else 0,
-        step=step.step,
+        step=step.step + kept,
         optimizer_step=(1 + _OPTIMIZER_TEMPORARY) * step.trained,
     )
+
+
+def moments_of(optimizer: Mapping) -> int:
+    """Return the number of values that an optimizer keeps for each trained parameter."""
+    kind = optimizer.get('type')
+    if kind == 'SGD' and not optimizer.get('momentum'):
+        return 0
+    return MOMENTS.get(str(kind), UNKNOWN_MOMENTS) + bool(optimizer.get('amsgrad'))
+
+
+def _has_average(cfg: Mapping) -> bool:
+    hooks = [*(cfg.get('custom_hooks') or ()), *(cfg.get('default_hooks') or {}).values()]
+    return any('EMAHook' in str(hook.get('type')) for hook in hooks if isinstance(hook, Mapping))

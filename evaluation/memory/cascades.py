@@ -7,7 +7,7 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmengine.structures import InstanceData
 
 
-def stages_without_values() -> AbstractContextManager:
+def cascade_without_values() -> AbstractContextManager:
     """Pass boxes from stage to stage without counting the images that they are from."""
     return mock.patch.object(BBoxHead, 'refine_bboxes', _refined_boxes)
 

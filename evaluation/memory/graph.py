@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.graph import Node, saved_tensors_hooks
 
 # Any constant: `torch.utils.checkpoint` recomputes a block once for each number of a backward pass.
-_NUMBER_OF_THE_PASS = 1
+_ID_OF_PASS = 1
 # Sequence number of the nodes that add to the gradient of a leaf; they run first.
 _LEAF = 'AccumulateGrad'
 
@@ -83,7 +83,7 @@ def _backward(
     queue = _Queue(saved)
     with (
         torch.no_grad(),
-        mock.patch('torch._C._current_graph_task_id', return_value=_NUMBER_OF_THE_PASS),
+        mock.patch('torch._C._current_graph_task_id', return_value=_ID_OF_PASS),
     ):
         for tensor, grad in zip(tensors, grads, strict=True):
             if tensor.grad_fn is not None:

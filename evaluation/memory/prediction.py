@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evaluation.benchmark.passes import DTYPES, Size, peak_on_cpu
 from evaluation.memory.batch import training_batch
-from evaluation.memory.cascades import stages_without_values
+from evaluation.memory.cascades import cascade_without_values
 from evaluation.memory.live import LiveMemory
 from evaluation.memory.shapes_only import shapes_only
 from evaluation.models.frozen import freeze_backbone
@@ -54,7 +54,7 @@ def predict(
         protocol: `frozen` or `linear`; None if the whole network trains.
         device: device whose operators run; it need not exist.
     """
-    with shapes_only(device), stages_without_values():
+    with shapes_only(device), cascade_without_values():
         network = build_network(model, scope, protocol)
         existing = [*network.parameters(), *network.buffers()]
         with LiveMemory(device, existing) as memory:

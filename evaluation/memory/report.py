@@ -6,8 +6,7 @@ from pathlib import Path
 from evaluation.benchmark.passes import Size
 from evaluation.memory.budget import CARDS, CONTEXT, FRAGMENTATION, GB
 from evaluation.memory.variants import VARIANTS, ConfigMemory
-from evaluation.utils.errors import UserError
-from evaluation.utils.files import read_text, write_text
+from evaluation.utils.files import replace_between
 from evaluation.utils.formats import fixed
 from evaluation.utils.text_tables import DASH, Cell, Column, Table, to_markdown
 
@@ -34,11 +33,11 @@ def notes(objects: int) -> list[str]:
     """Return what the columns mean, one paragraph each."""
     margin, context = fixed(1 + FRAGMENTATION, 1), fixed(CONTEXT / GB, 1)
     return [
-        'GB are 10^9 bytes. lasting: weights, moments of the optimizer and, on several GPUs, buckets of '
-        'DistributedDataParallel as large as the gradients. fp32, amp, cp, amp + cp: all tensors at the '
-        'peak of a step. amp is --amp. cp is --cfg-options model.backbone.with_cp=True, which '
-        'recomputes the blocks of the backbone in the backward pass. Detectors have '
-        f'{objects} objects on each image.',
+        'GB are 10^9 bytes. lasting: weights and, with EMAHook, their moving average; moments of the '
+        'optimizer; on several GPUs, buckets of DistributedDataParallel as large as the gradients. '
+        'fp32, amp, cp, amp + cp: all tensors at the peak of a step. amp is --amp. cp is --cfg-options '
+        'model.backbone.with_cp=True, which recomputes the blocks of the backbone in the backward pass. '
+        f'Detectors have {objects} objects on each image.',
         'Columns of cards: the first of fp32, amp, cp and amp + cp that fits, or no. It fits if '
         f'{margin} x peak + {context} GB is at most the memory of the card: '
         f'{fixed(100 * FRAGMENTATION, 0)} % for fragmentation, {context} GB for the CUDA context and '
@@ -69,15 +68,10 @@ def fitting(memory: ConfigMemory, card: float) -> str | None:
     return next(fit, None)
 
 
-def write_docs(text: str, page: Path) -> None:
-    """Replace the part of a page between the markers.
+def write_docs(text: str | None, page: Path) -> None:
+    """Replace the tables of a page; without a text, only check that this is possible.
 
     Raises:
-        UserError: the page has no markers.
+        UserError: the page cannot be read or written, or has no markers.
     """
-    content = read_text(page)
-    before, start, rest = content.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise UserError(f'{page} has no {START} and {END}; add these two lines where the tables belong')
-    write_text(page, f'{before}{START}\n{text}{END}{after}')
+    replace_between(page, START, END, text)

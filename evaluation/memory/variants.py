@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from backbones import BackboneError
 from evaluation.benchmark.passes import Size
+from evaluation.config.backbone_maps import place_of
 from evaluation.memory.budget import TrainingMemory, training_memory
 from evaluation.memory.prediction import StepMemory, predict
 from evaluation.utils.errors import UserError, quiet
@@ -21,6 +22,8 @@ VARIANTS = {
     'cp': ('fp32', True),
     'amp + cp': ('fp16', True),
 }
+# Words of an error to show; PyTorch's may have hundreds.
+MOST_WORDS = 40
 
 
 @dataclass(frozen=True)
@@ -46,31 +49,41 @@ def memory_of_config(cfg: Config, size: Size, gpus: int, objects: int) -> Config
         objects: number of objects on each image, for a detector.
 
     Raises:
-        UserError: the model cannot be built or does not run on this size, or its loss needs values.
+        UserError: the model does not run on this size, or its loss needs values.
     """
     scope = cfg.get('default_scope')
     protocol = (cfg.get('recipe') or {}).get('protocol')
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     found = {}
     with seeded(0), quiet():
-        build_without_values(cfg.model, scope)
         for name, (dtype, recomputes) in VARIANTS.items():
             model = copy.deepcopy(cfg.model)
-            if recomputes and not _recompute(model, scope):
+            if not _recompute(model, scope, recomputes) and recomputes:
                 continue
             step = _step(model, scope, size, dtype, objects, protocol)
-            found[name] = training_memory(step, optimizer, gpus)
+            found[name] = training_memory(step, cfg, gpus)
     return ConfigMemory(size, found)
 
 
-def _recompute(model: ConfigDict, scope: str | None) -> bool:
+def check_model(cfg: Config) -> None:
+    """Check that the model of a config can be built.
+
+    Raises:
+        UserError: it cannot.
+    """
+    with seeded(0), quiet():
+        build_without_values(cfg.model, cfg.get('default_scope'))
+
+
+def _recompute(model: ConfigDict, scope: str | None, recomputes: bool) -> bool:
     """Set `with_cp` of the backbone, and return whether it has this option."""
     if not isinstance(model.get('backbone'), Mapping):
         return False
-    model.backbone.with_cp = True
+    before = copy.deepcopy(model.backbone)
+    model.backbone.with_cp = recomputes
     try:
         build_without_values(model, scope)
     except (BackboneError, UserError):
+        model.backbone = before
         return False
     return True
 
@@ -85,13 +98,14 @@ def _step(
 ) -> StepMemory:
     try:
         return predict(model, scope, size, dtype, objects, protocol)
-    except (
-        AssertionError,
-        AttributeError,
-        BackboneError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or ['its loss depends on values of tensors'])[0]
-        raise UserError(f'a training step on {size} cannot be predicted: {reason}') from error
+    except UserError:
+        raise
+    except BackboneError as error:
+        raise UserError(f'a training step on {size} cannot be predicted: {error}') from error
+    except Exception as error:  # Models of users fail in many ways.
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split()[:MOST_WORDS])
+        if 'Device Propagation' in reason:
+            reason = 'an operation mixes tensors of the CPU and of the GPU'
+        raise UserError(
+            f'a training step on {size} cannot be predicted: {reason} ({place_of(error)})'
+        ) from error

@@ -87,6 +87,30 @@ def check_output(path: Path) -> None:
         raise UserError(f'{path}: cannot be written; give a file in a writable folder')
 
 
+def replace_between(page: Path, start: str, end: str, text: str | None) -> None:
+    """Replace the part of a page between two lines.
+
+    Args:
+        page: file of the documentation.
+        start, end: the lines, which are kept.
+        text: new lines between them; None to check the page only.
+
+    Raises:
+        UserError: the page cannot be read or written, or has no such lines.
+    """
+    try:
+        content = page.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f'{page} cannot be read: {error}') from error
+    before, found_start, rest = content.partition(start)
+    _, found_end, after = rest.partition(end)
+    if not (found_start and found_end):
+        raise UserError(f'{page} has no {start} and {end}; add these two lines where the tables belong')
+    check_output(page)
+    if text is not None:
+        write_output(page, f'{before}{start}\n{text}{end}{after}'.encode())
+
+
 def write_output(path: Path, content: bytes) -> None:
     """Write an output file whose path the user gave.
 

@@ -1,6 +1,7 @@
 """`tools/memory.py`: tables, files, and error messages."""
 
 import json
+import shutil
 
 import pytest
 
@@ -12,6 +13,24 @@ from tests.variants import MIXERS
 KIND = 'Tables and other commands'
 UPERNET = ROOT / 'configs/demo/upernet_convnext_micro.py'
 DETECTOR = ROOT / 'configs/demo/mask_rcnn_swin_micro.py'
+
+BROKEN = """
+from torch import nn
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        strides = (4, 2, 2, 2)
+        self.stages = nn.ModuleList(
+            nn.Conv2d(8 if n else 3, 8, stride, stride) for n, stride in enumerate(strides)
+        )
+
+    def forward(self, x):
+        maps = []
+        for stage in self.stages:
+            maps.append(x := stage(x))
+        return {}['x'] if self.training else maps
+"""
 
 
 @pytest.fixture
@@ -49,6 +68,32 @@ class TestOutput:
         assert list(figures) == ['upernet_dcn_micro', 'upernet_resnet18']
         assert {tuple(each['size'].values()) for each in figures.values()} == {(2, 128, 128)}
 
+    def test_configs_of_one_name_and_blocks_that_a_config_recomputes(self, predict, tmp_path):
+        shutil.copytree(ROOT / 'configs/_base_', tmp_path / 'configs/_base_')
+        (tmp_path / 'configs/demo').mkdir()
+        copied = shutil.copy(UPERNET, tmp_path / 'configs/demo')
+        options = ['--shape', 64, 64, '--batch', 2, '--json', 'bytes.json']
+        recomputed = ['--cfg-options', 'model.backbone.with_cp=True']
+        outcome = predict(UPERNET, copied, *options, *recomputed)
+        assert outcome.status == 0, outcome.stderr[-3000:]
+        first, second = json.loads((tmp_path / 'bytes.json').read_text()).values()
+        assert first == second
+        variants = first['variants']
+        assert variants['cp']['step'] < variants['fp32']['step']
+
+    def test_moving_average_and_accumulation(self, predict, tmp_path):
+        options = ['--shape', 64, 64, '--batch', 2, '--json', 'bytes.json']
+        more = ['optim_wrapper.accumulative_counts=2', "custom_hooks=[{'type':'EMAHook'}]"]
+        found = []
+        for overrides in ([], ['--cfg-options', *more]):
+            outcome = predict(UPERNET, *options, *overrides)
+            assert outcome.status == 0, outcome.stderr[-3000:]
+            (memory,) = json.loads((tmp_path / 'bytes.json').read_text()).values()
+            found.append(memory['variants']['fp32'])
+        plain, longer = found
+        assert (plain['average'], longer['average']) == (0, plain['weights'])
+        assert longer['step'] - plain['step'] == plain['moments'] / 2
+
 
 class TestPage:
     def test_it_has_a_row_for_each_mixer(self):
@@ -57,6 +102,14 @@ class TestPage:
         for task in ('mask_rcnn', 'upernet'):
             for mixer in MIXERS:
                 assert f'| {task}_{mixer}_tiny ' in tables, (task, mixer)
+
+    @pytest.mark.parametrize('name', ['upernet_swin_tiny', 'mask_rcnn_pool_tiny'])
+    def test_its_figures_are_those_of_the_command(self, predict, name):
+        outcome = predict(ROOT / f'configs/{name}.py')
+        page = (ROOT / 'docs/training.md').read_text().partition(START)[2].partition(END)[0]
+        ((_, found),) = (rows for (rows,) in tables_of(outcome.stdout).values())
+        written = [row for tables in tables_of(page).values() for rows in tables for row in rows]
+        assert found in written
 
 
 class TestBadInput:
@@ -82,6 +135,27 @@ class TestBadInput:
     def test_no_size(self, predict, refused):
         outcome = predict(DETECTOR, '--cfg-options', 'train_dataloader.dataset.pipeline=[]')
         refused(KIND, 'memory: a training that states no size of images', outcome, 'give --shape')
+
+    def test_a_pipeline_that_cannot_be_read(self, predict, refused):
+        outcome = predict(DETECTOR, '--cfg-options', 'train_dataloader.dataset.pipeline=[{}]')
+        refused(KIND, 'memory: a step without a type', outcome, 'cannot be read', 'give --shape')
+
+    def test_too_many_objects(self, predict, refused):
+        outcome = predict(DETECTOR, '--objects', 1001)
+        refused(KIND, 'memory: `--objects 1001`', outcome, 'from 1 to 1000')
+
+    def test_missing_folder(self, predict, refused, tmp_path):
+        outcome = predict(UPERNET, '--json', 'missing/bytes.json')
+        refused(KIND, 'memory: `--json` in a missing folder', outcome, 'existing folder')
+
+    def test_other_tables_for_the_page(self, predict, refused):
+        outcome = predict(UPERNET, '--write-docs')
+        refused(KIND, 'memory: `--write-docs` with a config', outcome, 'omit configs')
+
+    def test_a_model_that_fails_in_training(self, predict, refused, tmp_path):
+        (tmp_path / 'mine.py').write_text(BROKEN)
+        outcome = predict(UPERNET, '--backbone', 'mine:Broken', '--shape', 64, 64)
+        refused(KIND, 'memory: a backbone that fails in training', outcome, "KeyError: 'x'", 'mine.py')
 
     @pytest.mark.parametrize('batch', [0, 'two'])
     def test_batch(self, predict, refused, batch):
