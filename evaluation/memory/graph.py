@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node, saved_tensors_hooks
 
-# Any constant: `torch.utils.checkpoint` recomputes a block once for each number of a backward pass.
+# Any constant: `torch.utils.checkpoint` recomputes a block once for each ID of a backward pass.
 _ID_OF_PASS = 1
-# Sequence number of the nodes that add to the gradient of a leaf; they run first.
+# Name of the nodes that add to the gradient of a leaf.
 _LEAF = 'AccumulateGrad'
 
 
@@ -68,8 +68,9 @@ def _backward(
     saved: _SavedTensors,
     tensors: Tensor | Sequence[Tensor],
     grad_tensors: Tensor | Sequence[Tensor | None] | None = None,
-    *_unused: object,
-    **_also_unused: object,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[Tensor] | None = None,
 ) -> None:
     """Add gradients to the leaves, as `torch.autograd.backward` does.
 
@@ -77,7 +78,13 @@ def _backward(
         saved: tensors that the nodes saved.
         tensors: outputs to differentiate.
         grad_tensors: their gradients; None for scalars.
+        retain_graph, create_graph, inputs: not supported.
+
+    Raises:
+        NotImplementedError: an option is not supported.
     """
+    if retain_graph or create_graph or inputs is not None:
+        raise NotImplementedError('retain_graph, create_graph and inputs are not supported')
     tensors = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     grads = [grad_tensors] if isinstance(grad_tensors, Tensor) else grad_tensors or [None] * len(tensors)
     queue = _Queue(saved)
