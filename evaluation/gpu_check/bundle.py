@@ -60,6 +60,8 @@ PACKAGES = (
     'wcwidth',
     'yapf',
 )
+# Needed by packages above in older versions of Python only.
+MORE_PACKAGES = {'3.10': ('tomli',)}
 # Some are released as source only; their wheels are pure Python.
 BUILT = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation')
 # Parts of the project that the check needs.
@@ -167,7 +169,8 @@ def download(target: Path, python: str) -> None:
         UserError: pip failed; the message is its last line.
     """
     versions = pins(python)
-    wanted = [name + versions.get(_canonical(name), '') for name in PACKAGES]
+    names = (*PACKAGES, *MORE_PACKAGES.get(python, ()))
+    wanted = [name + versions.get(_canonical(name), '') for name in names]
     for_that = [f'--python-version={python}', '--only-binary=:all:', '--implementation=cp']
     for_that += [f'--platform={platform}' for platform in PLATFORMS]
     _pip('download', '--no-deps', f'--dest={target}', *for_that, *wanted)

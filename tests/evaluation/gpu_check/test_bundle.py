@@ -137,3 +137,11 @@ def test_pip_that_fails(tmp_path):
 
 def test_parts_exist():
     assert all((ROOT / part).exists() for part in bundle.PARTS)
+
+
+def test_older_pythons_need_more(tmp_path, pip):
+    for python in ('3.10', '3.12'):
+        bundle.write_bundle(tmp_path / python, python, lambda line: None)
+    (older, _, newer, _) = pip
+    assert set(bundle.MORE_PACKAGES['3.10']) <= set(older)
+    assert not set(bundle.MORE_PACKAGES['3.10']) & set(newer)
