@@ -158,7 +158,7 @@ def _dispatch(func: Any, args: Sequence, kwargs: Mapping[str, Any]) -> Any:
     if name in ('aten::_to_copy', 'aten::copy_'):
         return _copied(func, args, kwargs)
     if ours:
-        _check_devices(name, tensors)
+        _check_devices(name, args, tensors)
         if _waits(func, name, args):
             _record(VALUE if torch.Tag.data_dependent_output in func.tags else SHAPE)
     out = _computed(func, args, kwargs)
@@ -206,18 +206,18 @@ def _computed(func: Any, args: Sequence, kwargs: Mapping[str, Any]) -> Any:
     return func(*tree_map(here, args), **tree_map(here, dict(kwargs)))
 
 
-def _check_devices(name: str, tensors: Sequence[torch.Tensor]) -> None:
+def _check_devices(name: str, args: Sequence, tensors: Sequence[torch.Tensor]) -> None:
     """Check that all tensors are on the device, apart from numbers, and from indices, which are copied.
 
     Raises:
         MixedDevicesError: they are not.
     """
     elsewhere = [each for each in tensors if not isinstance(each, DeviceTensor) and each.dim()]
-    if elsewhere and name in INDEXING and isinstance(tensors[0], DeviceTensor):
-        indices_only = all(not each.is_floating_point() for each in elsewhere)
-        if indices_only:
+    if name in INDEXING and isinstance(args[0], DeviceTensor):
+        indices = {id(index) for index in args[1]}
+        if any(id(each) in indices for each in elsewhere):
             _record(UPLOAD)
-            return
+        elsewhere = [each for each in elsewhere if id(each) not in indices]
     if elsewhere:
         raise MixedDevicesError(f'{name} got a tensor on the CPU and one on the device')
 

@@ -103,6 +103,7 @@ def test_copies_that_do_not_block(x, transfers):
         lambda x: x + torch.ones(3),
         lambda x: torch.ones(3) + x,
         lambda x: torch.ones(3)[x[0].long()],
+        lambda x: x.long().index_put_((x[0].long() % 2,), torch.ones(3, 3, dtype=torch.long)),
         lambda x: nn.functional.linear(x, torch.ones(2, 3)),
         lambda x: torch.cat([x, torch.ones(2, 3)]),
         lambda x: x.add_(torch.ones(2, 3)),

@@ -76,8 +76,8 @@ def nat_contest(
 
     layout = flex_formulations.neighborhood_layout(height, width, KERNEL_SIZE, device)
     mask = layout.block_mask(block_of(device, dim if is_table else dim + KERNEL_SIZE**2))
-    name = 'neighborhood_by_table' if is_table else 'neighborhood'
-    compute = getattr(flex_formulations, name)
+    by_table, by_channels = flex_formulations.neighborhood_by_table, flex_formulations.neighborhood
+    compute = by_table if is_table else by_channels
     return Contest(
         lambda *tensors: neighborhood_attention.neighborhood_attention(*tensors, KERNEL_SIZE),
         lambda *tensors: compute(*tensors, layout, mask),
